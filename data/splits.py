@@ -1,0 +1,75 @@
+"""Parting a table in training and test rows, the same way for the same seed.
+
+`holdout` for one split, `kfold` for the row numbers of k of them, `cross_validation` for the tables themselves.
+Fit a `Standardization` on the training part of each split, never on the whole table.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from posterity.data._random import as_generator, check_count
+from posterity.data.observations import Observations
+
+
+def kfold(n: int, folds: int, seed: int | torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    """Row numbers (train, test) of `folds` splits of n rows, shuffled by `seed`.
+
+    Every row is in exactly one test fold; sizes of the test folds differ by at most one. Row numbers are increasing.
+
+    Raises:
+        ValueError: fewer than 2 folds, or fewer rows than folds.
+
+    >>> [(len(train), len(test)) for train, test in kfold(10, 3, seed=0)]
+    [(6, 4), (7, 3), (7, 3)]
+    """
+    check_count("folds", folds, least=2)
+    check_count("n", n)
+    if n < folds:
+        raise ValueError(f"expected at least as many points as folds, got {n} points and {folds} folds")
+    tests = [fold.sort().values for fold in _shuffled(n, seed).tensor_split(folds)]
+    return [(_complement(n, test), test) for test in tests]
+
+
+def holdout(n: int, fraction: float, seed: int | torch.Generator) -> tuple[Tensor, Tensor]:
+    """Row numbers (train, test) of one split of n rows, with about `fraction` of them in the test part.
+
+    Both parts have at least one row. Row numbers are increasing.
+
+    Raises:
+        ValueError: `fraction` is not strictly between 0 and 1, or n is below 2.
+
+    >>> train, test = holdout(10, 0.2, seed=0)
+    >>> len(train), len(test)
+    (8, 2)
+    """
+    check_count("n", n, least=2)
+    if not 0 < fraction < 1:
+        raise ValueError(f"expected a fraction strictly between 0 and 1, got {fraction!r}")
+    size = min(max(round(n * fraction), 1), n - 1)
+    test = _shuffled(n, seed)[:size].sort().values
+    return _complement(n, test), test
+
+
+def cross_validation(
+    observations: Observations, folds: int, seed: int | torch.Generator
+) -> Iterator[tuple[Observations, Observations]]:
+    """The tables (train, test) of `kfold(len(observations), folds, seed)`, one split after the other.
+
+    Raises:
+        ValueError: as `kfold`, at once and not only when the first split is asked for.
+    """
+    splits = kfold(len(observations), folds, seed)
+    return ((observations.subset(train), observations.subset(test)) for train, test in splits)
+
+
+def _shuffled(n: int, seed: int | torch.Generator) -> Tensor:
+    generator = as_generator(seed)
+    return torch.randperm(n, generator=generator, device=generator.device).cpu()
+
+
+def _complement(n: int, index: Tensor) -> Tensor:
+    left = torch.ones(n, dtype=torch.bool)
+    left[index] = False
+    return left.nonzero()[:, 0]

@@ -1,0 +1,185 @@
+"""Networks like inputs and targets of mean 0 and standard deviation 1; people like their own units.
+
+Fit a `Standardization` on the training rows alone, train on `s.x(x)` and `s.y(y)`, and bring the predictive
+distribution back with `s.undo(distribution)`. A log score in standardised units is not comparable between splits
+or with the literature: it lacks log y_scale. `undo` returns a distribution in the units of y, of the same family, so
+its `log_prob`, `mean`, `cdf` and the rest are right and stay analytic.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Cauchy,
+    Distribution,
+    Gumbel,
+    Independent,
+    Laplace,
+    LowRankMultivariateNormal,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    StudentT,
+    Uniform,
+)
+
+from posterity.data.observations import Observations
+
+_FAMILIES = (
+    "Normal, Laplace, StudentT, Cauchy, Gumbel, Uniform, MultivariateNormal, LowRankMultivariateNormal, "
+    "Independent or MixtureSameFamily of these, or a distribution with a method affine(loc, scale)"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Standardization:
+    """The map x -> (x - x_loc) / x_scale, y -> (y - y_loc) / y_scale, and its inverse.
+
+    Args:
+        x_loc, x_scale: shape (D,), in the units of x.
+        y_loc, y_scale: shape () for one target, (T,) for several, in the units of y.
+
+    Results have the dtype and device of what is mapped.
+
+    Raises:
+        ValueError: shapes that do not fit, values that are not finite, or a scale that is not positive.
+    """
+
+    x_loc: Tensor
+    x_scale: Tensor
+    y_loc: Tensor
+    y_scale: Tensor
+
+    def __post_init__(self) -> None:
+        for label, loc, scale, dims in (
+            ("x", self.x_loc, self.x_scale, (1,)),
+            ("y", self.y_loc, self.y_scale, (0, 1)),
+        ):
+            if loc.ndim not in dims or loc.shape != scale.shape:
+                shape = "(features,)" if label == "x" else "() or (targets,)"
+                raise ValueError(
+                    f"expected {label}_loc and {label}_scale of one shape {shape}, "
+                    f"got {tuple(loc.shape)} and {tuple(scale.shape)}"
+                )
+            if not (torch.isfinite(loc).all() and torch.isfinite(scale).all() and (scale > 0).all()):
+                raise ValueError(
+                    f"expected a finite {label}_loc and a finite positive {label}_scale, "
+                    f"got {loc.tolist()} and {scale.tolist()}"
+                )
+
+    @classmethod
+    def fit(cls, observations: Observations) -> "Standardization":
+        """Means and standard deviations (divisor N) of the columns of `observations`.
+
+        Raises:
+            ValueError: a column is constant; the message names it.
+
+        >>> data = Observations([[1.0], [3.0]], [10.0, 30.0])
+        >>> s = Standardization.fit(data)
+        >>> s.x(data.x)[:, 0], s.y(data.y)
+        (tensor([-1.,  1.]), tensor([-1.,  1.]))
+        """
+        x_loc, x_scale = _moments(observations.x, observations.x_names)
+        y_loc, y_scale = _moments(observations.y, observations.y_names)
+        return cls(x_loc, x_scale, y_loc, y_scale)
+
+    @classmethod
+    def identity(cls, features: int, targets: int = 1) -> "Standardization":
+        """The map that changes nothing, for `features` inputs and `targets` targets."""
+        y_shape = () if targets == 1 else (targets,)
+        return cls(torch.zeros(features), torch.ones(features), torch.zeros(y_shape), torch.ones(y_shape))
+
+    def x(self, x: Tensor) -> Tensor:
+        """Inputs of shape (..., D) in units of their spread, from their own units."""
+        self._check("x", x, self.x_loc)
+        return (x - self.x_loc.to(x)) / self.x_scale.to(x)
+
+    def y(self, y: Tensor) -> Tensor:
+        """Targets of any shape (one target) or of shape (..., T), in units of their spread."""
+        self._check("y", y, self.y_loc)
+        return (y - self.y_loc.to(y)) / self.y_scale.to(y)
+
+    def inverse_x(self, x: Tensor) -> Tensor:
+        """Standardised inputs of shape (..., D), back in their own units."""
+        self._check("x", x, self.x_loc)
+        return self.x_loc.to(x) + self.x_scale.to(x) * x
+
+    def inverse_y(self, y: Tensor) -> Tensor:
+        """Standardised targets of any shape (one target) or of shape (..., T), back in their own units."""
+        self._check("y", y, self.y_loc)
+        return self.y_loc.to(y) + self.y_scale.to(y) * y
+
+    def undo(self, distribution: Distribution) -> Distribution:
+        """The distribution of y, from the distribution of (y - y_loc) / y_scale.
+
+        The family and the class are kept (Pyro's stay Pyro's), and nothing branches on values, so `undo` can be
+        called under `torch.func.vmap` and while a graph is captured, with validation off.
+
+        Args:
+            distribution: of one target, any batch and event shape; of T targets, event shape (..., T).
+
+        Raises:
+            ValueError: the family is not closed under a change of location and scale, or is not known to be; or the
+                event shape does not end with the number of targets.
+
+        >>> s = Standardization(torch.zeros(1), torch.ones(1), torch.tensor(100.0), torch.tensor(15.0))
+        >>> s.undo(Normal(torch.tensor(2.0), torch.tensor(0.5)))
+        Normal(loc: 130.0, scale: 7.5)
+        """
+        if self.y_loc.ndim == 1 and distribution.event_shape[-1:] != self.y_loc.shape:
+            raise ValueError(
+                f"expected a distribution of event shape ({len(self.y_loc)},), one for each target, "
+                f"got {tuple(distribution.event_shape)}"
+            )
+        return _affine(distribution, self.y_loc, self.y_scale)
+
+    def _check(self, label: str, values: Tensor, loc: Tensor) -> None:
+        if loc.ndim == 1 and values.shape[-1:] != loc.shape:
+            raise ValueError(f"expected {label} of shape (..., {len(loc)}), got {tuple(values.shape)}")
+
+
+def _moments(values: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    exact = values.double()  # float32 would lose the spread of a narrow column far from zero
+    loc, scale = exact.mean(0), exact.std(0, correction=0)
+    constant = ((values.amax(0) == values.amin(0)) | ~(scale.to(values) > 0)).reshape(-1)
+    if constant.any():
+        column = int(constant.int().argmax())
+        value = values.reshape(len(values), -1)[0, column].item()
+        raise ValueError(
+            f"expected columns that vary, got the constant {value:g} in all {len(values)} rows of '{names[column]}'"
+        )
+    return loc.to(values), scale.to(values)
+
+
+def _affine(distribution: Distribution, loc: Tensor, scale: Tensor) -> Distribution:
+    """The distribution of loc + scale * Y for Y ~ `distribution`, in the same family and class."""
+    if hasattr(distribution, "affine"):
+        return distribution.affine(loc, scale)
+    family = type(distribution)
+    checks = {"validate_args": distribution._validate_args}
+    match distribution:
+        case Independent():
+            base = _affine(distribution.base_dist, loc, scale)
+            return family(base, distribution.reinterpreted_batch_ndims, **checks)
+        case MixtureSameFamily():
+            components = _affine(distribution.component_distribution, loc, scale)
+            return family(distribution.mixture_distribution, components, **checks)
+        case Uniform():
+            loc, scale = loc.to(distribution.low), scale.to(distribution.low)
+            return family(loc + scale * distribution.low, loc + scale * distribution.high, **checks)
+        case Normal() | Laplace() | Cauchy() | Gumbel():
+            loc, scale = loc.to(distribution.loc), scale.to(distribution.loc)
+            return family(loc + scale * distribution.loc, scale * distribution.scale, **checks)
+        case StudentT():
+            loc, scale = loc.to(distribution.loc), scale.to(distribution.loc)
+            return family(distribution.df, loc + scale * distribution.loc, scale * distribution.scale, **checks)
+        case MultivariateNormal():
+            loc, scale = loc.to(distribution.loc), scale.to(distribution.loc)
+            scale_tril = scale.unsqueeze(-1) * distribution.scale_tril
+            return family(loc + scale * distribution.loc, scale_tril=scale_tril, **checks)
+        case LowRankMultivariateNormal():
+            loc, scale = loc.to(distribution.loc), scale.to(distribution.loc)
+            cov_factor = scale.unsqueeze(-1) * distribution.cov_factor
+            return family(loc + scale * distribution.loc, cov_factor, scale**2 * distribution.cov_diag, **checks)
+    raise ValueError(f"expected {_FAMILIES}; got {family.__name__}")

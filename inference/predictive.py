@@ -1,0 +1,122 @@
+"""`PredictiveMixture`: what every model predicts with, whatever the inference.
+
+Averaged over the draws of the posterior, one likelihood per draw is a mixture over draws:
+
+    p(y | x, data) = 1/S sum_s p(y | x, w_s)   with S draws, each of K components   (S x K components)
+
+A network of maximum likelihood has S = 1, a Gaussian one K = 1. By the law of total variance
+
+    Var[y|x] = E_s E_k[sigma²]      noise      within component: what no data will remove
+             + E_s Var_k[mu]        ambiguity  between the components of one draw: several answers are right
+             + Var_s[E_k mu]        epistemic  between draws: not enough data
+"""
+
+import pyro.distributions as dist
+import torch
+from torch import Size, Tensor
+from torch.distributions import Distribution, MixtureSameFamily
+
+from posterity.models.parameters import map_parameters
+from posterity.models.mixtures import Mixture
+
+
+class PredictiveMixture(Mixture):
+    """A `Mixture` of S x K components that remembers which component belongs to which draw.
+
+    Component ``s * K + k`` is component k of draw s. Build one with `from_draws`; everything `Mixture` offers
+    (``mean``, ``variance``, ``cdf``, ``icdf``, ``log_prob``, ``sample``) is of the predictive distribution.
+
+    >>> draws = dist.Normal(torch.tensor([[0.0, 5.0], [2.0, 5.0]]), 1.0)  # two draws, two points
+    >>> predictive = PredictiveMixture.from_draws(draws)
+    >>> predictive.mean, predictive.noise, predictive.epistemic
+    (tensor([1., 5.]), tensor([1., 1.]), tensor([1., 0.]))
+    """
+
+    def __init__(
+        self,
+        mixture_distribution: dist.Categorical,
+        component_distribution: Distribution,
+        num_draws: int,
+        validate_args: bool | None = None,
+    ) -> None:
+        total = component_distribution.batch_shape[-1] if component_distribution.batch_shape else 0
+        if num_draws < 1 or total == 0 or total % num_draws:
+            raise ValueError(f"expected a multiple of {num_draws} draws' components, got {total}")
+        self.num_draws = num_draws
+        super().__init__(mixture_distribution, component_distribution, validate_args=validate_args)
+
+    @classmethod
+    def from_draws(cls, likelihood: Distribution, log_draw_weights: Tensor | None = None) -> "PredictiveMixture":
+        """Average a likelihood of batch shape (S, ...) over its first dimension.
+
+        ``log_draw_weights`` (S,) are the draws' log weights, not necessarily normalised; equal by default.
+        Raises ``ValueError`` where there is no batch dimension, or the weights have another shape.
+        """
+        if not likelihood.batch_shape:
+            raise ValueError("expected a likelihood of batch shape (draws, ...), got a batch shape of ()")
+        num_draws, *batch = likelihood.batch_shape
+        ndim = len(batch)
+        moved = map_parameters(likelihood, lambda tensor: tensor.movedim(0, ndim))
+        if isinstance(moved, MixtureSameFamily):
+            within = moved.mixture_distribution.logits.log_softmax(-1)  # (..., S, K)
+            components = map_parameters(moved.component_distribution, lambda t: t.flatten(ndim, ndim + 1))
+        else:
+            mean = moved.mean
+            within = mean.new_zeros((*batch, num_draws, 1))
+            components = moved
+        if log_draw_weights is None:
+            log_draw_weights = within.new_zeros(num_draws)
+        if log_draw_weights.shape != (num_draws,):
+            raise ValueError(
+                f"expected log_draw_weights of shape ({num_draws},), got {tuple(log_draw_weights.shape)}"
+            )
+        logits = (within + log_draw_weights.log_softmax(-1).to(within)[:, None]).flatten(-2)
+        return cls(dist.Categorical(logits=logits), components, num_draws)
+
+    @property
+    def components_per_draw(self) -> int:
+        """K."""
+        return self.num_components // self.num_draws
+
+    @property
+    def per_draw(self) -> Mixture:
+        """The predictive of each draw by itself: a `Mixture` of batch shape (..., S) and K components."""
+        ndim, shape = len(self.batch_shape), (self.num_draws, self.components_per_draw)
+        components = map_parameters(self.component_distribution, lambda t: t.unflatten(ndim, shape))
+        return Mixture(dist.Categorical(logits=self.log_weights.unflatten(-1, shape)), components)
+
+    @property
+    def log_draw_weights(self) -> Tensor:
+        """Normalised log weights of the draws, shape (..., S)."""
+        shape = (self.num_draws, self.components_per_draw)
+        return self.log_weights.unflatten(-1, shape).logsumexp(-1)
+
+    @property
+    def noise(self) -> Tensor:
+        """E_s E_k[sigma²], in squared units of y."""
+        return self.within_component
+
+    @property
+    def ambiguity(self) -> Tensor:
+        """E_s Var_k[mu], in squared units of y; zero where a draw has one component."""
+        return self._over_draws(self.per_draw.between_component)
+
+    @property
+    def epistemic(self) -> Tensor:
+        """Var_s[E_k mu], in squared units of y; zero for a single draw."""
+        means = self.per_draw.mean
+        centred = means - self.mean.unsqueeze(-1 - len(self.event_shape))
+        return self._over_draws(centred**2)
+
+    def _over_draws(self, values: Tensor) -> Tensor:
+        event_ndim = len(self.event_shape)
+        weights = self.log_draw_weights.exp()[(...,) + (None,) * event_ndim]
+        return (weights * values).sum(-1 - event_ndim)
+
+    def with_parts(self, mixing: dist.Categorical, components: Distribution) -> "PredictiveMixture":
+        return PredictiveMixture(mixing, components, self.num_draws)
+
+    def expand(self, batch_shape: Size, _instance: "PredictiveMixture | None" = None) -> "PredictiveMixture":
+        new = self._get_checked_instance(PredictiveMixture, _instance)
+        new.num_draws = self.num_draws
+        return super().expand(batch_shape, _instance=new)

@@ -1,0 +1,55 @@
+"""Likelihoods: functions from a network's features to the conditional distribution of y.
+
+A likelihood is called with features of shape (..., ``features``) and returns a distribution of batch shape (...),
+never a tuple of tensors. `gaussian` and `student_t` have one noise for all x, which the model gives them (as a
+sample site, a parameter or a number); `heteroscedastic_gaussian` reads the noise off the network, where it may
+depend on x; `posterity.models.mixture_head` allows several answers.
+"""
+
+import math
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+
+def gaussian(features: Tensor, noise: Tensor | float) -> dist.Normal:
+    """Normal(features[..., 0], noise): one noise for all x.
+
+    ``features`` (..., 1); ``noise`` is a standard deviation in the units of y, broadcast to (...).
+    Raises ``ValueError`` for features of another width.
+
+    >>> gaussian(torch.zeros(4, 1), 0.5).scale
+    tensor([0.5000, 0.5000, 0.5000, 0.5000])
+    """
+    return dist.Normal(_columns(features, 1)[0], torch.as_tensor(noise).to(features))
+
+
+def heteroscedastic_gaussian(features: Tensor, *, floor: float = 1e-3) -> dist.Normal:
+    """Normal with mean features[..., 0] and standard deviation sqrt(floor² + exp(2 features[..., 1])).
+
+    ``features`` (..., 2). ``floor`` is the resolution at which y is known, in the units of y as the model sees it;
+    the standard deviation never falls below it (Nix & Weigend 1994 for the network, without a floor).
+    Raises ``ValueError`` for features of another width or a floor that is not positive.
+    """
+    if not floor > 0:
+        raise ValueError(f"expected a floor above 0 (the resolution of y), got {floor}")
+    mean, log_scale = _columns(features, 2)
+    log_floor = torch.full_like(log_scale, math.log(floor))
+    return dist.Normal(mean, torch.exp(0.5 * torch.logaddexp(2 * log_floor, 2 * log_scale)))
+
+
+def student_t(features: Tensor, scale: Tensor | float, df: Tensor | float = 4.0) -> dist.StudentT:
+    """Student's t with location features[..., 0], one scale and ``df`` degrees of freedom: robust to outliers.
+
+    ``features`` (..., 1); ``scale`` in the units of y. The variance is infinite for df <= 2.
+    Raises ``ValueError`` for features of another width.
+    """
+    location = _columns(features, 1)[0]
+    return dist.StudentT(torch.as_tensor(df).to(features), location, torch.as_tensor(scale).to(features))
+
+
+def _columns(features: Tensor, expected: int) -> tuple[Tensor, ...]:
+    if features.ndim == 0 or features.shape[-1] != expected:
+        raise ValueError(f"expected features of shape (..., {expected}), got {tuple(features.shape)}")
+    return features.unbind(-1)

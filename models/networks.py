@@ -1,0 +1,122 @@
+"""Small networks, and the ways a network enters a Pyro model.
+
+A network is an ordinary ``torch.nn.Module``; nothing here is needed to use your own. Inside a model it becomes
+
+- `bayesian("net", module, prior)`: its weights are sample sites, so that they have a posterior;
+- `point("net", module)`: its weights are Pyro parameters, so that SVI maximises over them;
+- the module itself, called directly: its weights are constants (frozen features).
+
+Both return a function with the signature of the module, evaluated by ``torch.func.functional_call``: the module
+itself is never changed, and a model stays a model for one draw; the engine adds draws and chains from outside.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from posterity.models.priors import Normal, Prior
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "softplus": nn.Softplus,
+}
+
+
+def mlp(*widths: int, activation: str = "tanh", seed: int | None = None) -> nn.Sequential:
+    """A fully connected network, (..., widths[0]) -> (..., widths[-1]), with named layers.
+
+    ``mlp(1, 32, 32, 9)`` has layers ``hidden1``, ``hidden2`` and ``output``, so that sample sites read
+    ``net.hidden1.weight``. ``activation`` is one of tanh, relu, silu, gelu, softplus. With ``seed`` the initial
+    weights depend on it alone and the global random state is left as it was; without, they are torch's.
+    Raises ``ValueError`` for fewer than two widths, a width below one, or an unknown activation.
+
+    >>> mlp(1, 8, 2)(torch.zeros(5, 1)).shape
+    torch.Size([5, 2])
+    """
+    if len(widths) < 2 or any(width < 1 for width in widths):
+        raise ValueError(f"expected at least two widths of 1 or more (input, ..., output), got {widths}")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"expected an activation from {sorted(ACTIVATIONS)}, got {activation!r}")
+    if seed is None:
+        return _stack(widths, activation)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _stack(widths, activation)
+
+
+def _stack(widths: tuple[int, ...], activation: str) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for index, (fan_in, fan_out) in enumerate(zip(widths[:-2], widths[1:-1], strict=True), start=1):
+        layers[f"hidden{index}"] = nn.Linear(fan_in, fan_out)
+        layers[f"{activation}{index}"] = ACTIVATIONS[activation]()
+    layers["output"] = nn.Linear(widths[-2], widths[-1])
+    return nn.Sequential(layers)
+
+
+def bayesian(name: str, module: nn.Module, prior: Prior | Mapping[str, Prior] | None = None) -> Callable[..., Any]:
+    """Turn the weights of any module into sample sites; call it inside a Pyro model.
+
+    Every parameter ``p`` of the module becomes a site ``{name}.{p}`` of the parameter's shape (a prior with a
+    hierarchy adds its own sites beside it). ``prior`` is one object for all, or a mapping from the beginning of
+    a parameter's name to a prior, the longest match winning (``{"": Normal(), "output": Laplace()}``); the
+    default is `priors.Normal`, standard deviation 1/sqrt(fan-in). Parameters that do not require a gradient
+    stay constants, and buffers are used as they are: put a module with running averages in ``eval()`` first.
+
+    Returns a function with the module's signature. Raises ``ValueError`` for a module without trainable
+    parameters, or a mapping that leaves one out.
+
+    >>> layer = bayesian("net", mlp(2, 3))
+    >>> layer(torch.zeros(5, 2)).shape
+    torch.Size([5, 3])
+    """
+    weights = {
+        parameter: _choose(prior, parameter)(f"{name}.{parameter}", value.shape, value.detach())
+        for parameter, value in _trainable(module)
+    }
+    return _with_weights(module, weights)
+
+
+def point(name: str, module: nn.Module) -> Callable[..., Any]:
+    """Turn the weights of any module into Pyro parameters ``{name}.{p}``; call it inside a Pyro model.
+
+    Training starts from the module's own weights and leaves them as they are; the trained ones are in the
+    `Posterior` that `SVI` returns, as one draw. Raises ``ValueError`` for a module without trainable parameters.
+    """
+    weights = {
+        parameter: pyro.param(f"{name}.{parameter}", value.detach().clone())
+        for parameter, value in _trainable(module)
+    }
+    return _with_weights(module, weights)
+
+
+def _trainable(module: nn.Module) -> list[tuple[str, Tensor]]:
+    parameters = [(name, value) for name, value in module.named_parameters() if value.requires_grad]
+    if not parameters:
+        raise ValueError(f"expected a module with trainable parameters, got {type(module).__name__} with none")
+    return parameters
+
+
+def _with_weights(module: nn.Module, weights: dict[str, Tensor]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return functional_call(module, weights, args, kwargs)
+
+    return call
+
+
+def _choose(prior: Prior | Mapping[str, Prior] | None, parameter: str) -> Prior:
+    if prior is None:
+        return Normal()
+    if not isinstance(prior, Mapping):
+        return prior
+    matches = [start for start in prior if parameter.startswith(start)]
+    if not matches:
+        raise ValueError(f"expected a prior for {parameter!r}, got priors for {sorted(prior)}")
+    return prior[max(matches, key=len)]

@@ -1,0 +1,103 @@
+"""Take a distribution apart into its parameter tensors, and put it together again.
+
+This is what lets a likelihood written for one draw come back as one batched distribution: under ``vmap`` only
+tensors can leave, so the parameters do, and the family is rebuilt outside around whatever dimensions were added.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    AffineTransform,
+    Distribution,
+    Independent,
+    MixtureSameFamily,
+    TransformedDistribution,
+)
+
+Rebuild = Callable[[list[Tensor]], Distribution]
+
+
+def split(distribution: Distribution) -> tuple[list[Tensor], Rebuild]:
+    """The parameters of a distribution, each expanded to its full batch shape, and the way back.
+
+    Every tensor has shape ``batch_shape + (dimensions of the parameter's own)``; where tensors with further
+    dimensions on the left are handed to the way back, the distribution has them on the left of its batch shape.
+    A mask is dropped: it says what is scored, not what is predicted.
+    Raises ``ValueError`` for a family whose parameters are not known.
+    """
+    if hasattr(distribution, "_mask") and hasattr(distribution, "base_dist"):
+        return split(distribution.base_dist)
+    if isinstance(distribution, Independent):
+        return _split_independent(distribution)
+    if isinstance(distribution, MixtureSameFamily):
+        return _split_mixture(distribution)
+    if type(distribution).arg_constraints:
+        return _split_leaf(distribution)
+    if isinstance(distribution, TransformedDistribution):
+        return _split_transformed(distribution)
+    raise ValueError(f"expected a distribution with arg_constraints, got {type(distribution).__name__}")
+
+
+def map_parameters(distribution: Distribution, function: Callable[[Tensor], Tensor]) -> Distribution:
+    """The same family around ``function`` of every parameter tensor."""
+    tensors, rebuild = split(distribution)
+    return rebuild([function(tensor) for tensor in tensors])
+
+
+def _split_leaf(distribution: Distribution) -> tuple[list[Tensor], Rebuild]:
+    family, constraints = type(distribution), type(distribution).arg_constraints
+    # A family with two parametrisations stores the one it was given; some (Beta, LogNormal) store neither.
+    names = [name for name in constraints if name in vars(distribution)] or list(constraints)
+    tensors = []
+    for name in names:
+        value = torch.as_tensor(getattr(distribution, name))
+        own = value.shape[value.ndim - getattr(constraints[name], "event_dim", 0) :]
+        tensors.append(value.expand(distribution.batch_shape + own))
+    return tensors, lambda values: family(**dict(zip(names, values, strict=True)), validate_args=False)
+
+
+def _split_independent(distribution: Independent) -> tuple[list[Tensor], Rebuild]:
+    family, ndims = type(distribution), distribution.reinterpreted_batch_ndims
+    tensors, rebuild = split(distribution.base_dist)
+    return tensors, lambda values: family(rebuild(values), ndims, validate_args=False)
+
+
+def _split_mixture(distribution: MixtureSameFamily) -> tuple[list[Tensor], Rebuild]:
+    mixing = distribution.mixture_distribution.expand(distribution.batch_shape)
+    weights, rebuild_weights = split(mixing)
+    components, rebuild_components = split(distribution.component_distribution)
+    count = len(weights)
+    # A mixture that carries more than its two parts says how it is put together again.
+    assemble = getattr(distribution, "with_parts", type(distribution))
+    return weights + components, lambda values: assemble(
+        rebuild_weights(values[:count]), rebuild_components(values[count:])
+    )
+
+
+def _split_transformed(distribution: TransformedDistribution) -> tuple[list[Tensor], Rebuild]:
+    family, event_ndim = type(distribution), len(distribution.event_shape)
+    if event_ndim:
+        raise ValueError(f"expected a transformed distribution of scalar events, got {distribution.event_shape}")
+    base = distribution.base_dist.expand(distribution.batch_shape)
+    tensors, rebuild_base = split(base)
+    count = len(tensors)
+    for transform in distribution.transforms:
+        if isinstance(transform, AffineTransform):
+            tensors += [
+                torch.as_tensor(value).to(tensors[0]).expand(distribution.batch_shape)
+                for value in (transform.loc, transform.scale)
+            ]
+        elif any(isinstance(value, Tensor) and value.ndim for value in vars(transform).values()):
+            raise ValueError(f"expected affine or parameter-free transforms, got {type(transform).__name__}")
+
+    def rebuild(values: list[Tensor]) -> Distribution:
+        rest = iter(values[count:])
+        transforms = [
+            AffineTransform(next(rest), next(rest)) if isinstance(t, AffineTransform) else t
+            for t in distribution.transforms
+        ]
+        return family(rebuild_base(values[:count]), transforms, validate_args=False)
+
+    return tensors, rebuild

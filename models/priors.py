@@ -1,0 +1,140 @@
+"""Priors over the weights of a network: one small object each, all with the same call.
+
+A prior is called with the site's name, the weight's shape and the weight's initial value, issues its own
+``pyro.sample`` statements, and returns the weight. All are centred on zero and take keyword arguments. ``scale`` is the standard deviation
+(or the family's scale) of one *pre-activation* when the inputs have unit size: with ``fan_in`` (the default) a
+weight of shape (out, in, ...) is divided by sqrt(in * ...), so that the prior over functions does not change with
+the width (Neal 1996, "Bayesian Learning for Neural Networks", section 2.1). Biases are not divided;
+``bias_scale`` gives them a scale of their own.
+
+Which one: `Normal` to begin with. `HierarchicalNormal` where the size of the weights of a layer is not known,
+which is often. `Laplace` and `StudentT` for a few large weights among small ones. `Horseshoe` where most inputs or
+units should be off. `ScaleMixture` is the spike and slab of Blundell et al. 2015.
+
+The hierarchical ones are non-centred (the site ``{name}.raw`` is standard normal), because samplers move easily
+there: Betancourt & Girolami 2015, arXiv:1312.0906. The weight itself is kept as a deterministic site ``{name}``.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+
+class Prior(Protocol):
+    """Anything that issues sample statements for one weight and returns it."""
+
+    def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FanInScaled:
+    """What all priors share: the scale of a weight of a given shape."""
+
+    scale: float = 1.0
+    fan_in: bool = True
+    bias_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not isinstance(value, bool) and not value > 0:
+                raise ValueError(f"expected {name} above 0 in {type(self).__name__}, got {value}")
+
+    def _scale_of(self, shape: torch.Size, like: Tensor) -> Tensor:
+        if len(shape) < 2:
+            return torch.as_tensor(self.scale if self.bias_scale is None else self.bias_scale).to(like)
+        fan_in = math.prod(shape[1:]) if self.fan_in else 1
+        return torch.as_tensor(self.scale / math.sqrt(fan_in)).to(like)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normal(_FanInScaled):
+    """Independent normals of standard deviation scale/sqrt(fan-in)."""
+
+    def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
+        return _sample(name, shape, dist.Normal, like.new_zeros(()), self._scale_of(shape, like))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laplace(_FanInScaled):
+    """Independent double exponentials of scale scale/sqrt(fan-in); their variance is twice the scale squared."""
+
+    def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
+        return _sample(name, shape, dist.Laplace, like.new_zeros(()), self._scale_of(shape, like))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentT(_FanInScaled):
+    """Independent Student's t with ``df`` degrees of freedom and scale scale/sqrt(fan-in)."""
+
+    df: float = 4.0
+
+    def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
+        df = torch.as_tensor(self.df).to(like)
+        return _sample(name, shape, dist.StudentT, df, like.new_zeros(()), self._scale_of(shape, like))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleMixture(_FanInScaled):
+    """Two normals of zero mean, a wide one with probability ``weight`` and a narrow one (Blundell et al. 2015, eq. 7)."""
+
+    weight: float = 0.5
+    narrow: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.weight < 1:
+            raise ValueError(f"expected a weight between 0 and 1, got {self.weight}")
+
+    def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
+        wide = self._scale_of(shape, like)
+        scales = torch.stack([wide, wide * self.narrow / self.scale])
+        weights = torch.tensor([self.weight, 1 - self.weight]).to(like)
+        mixture = dist.MixtureSameFamily(
+            dist.Categorical(probs=weights), dist.Normal(torch.zeros_like(scales), scales)
+        )
+        return pyro.sample(name, mixture.expand(shape).to_event(len(shape)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HierarchicalNormal(_FanInScaled):
+    """Normals whose precision, one for the whole weight, is Gamma(shape, rate) and learned from the data.
+
+    With ``concentration = rate = a`` the marginal of a weight is Student's t with 2 a degrees of freedom and scale
+    scale/sqrt(fan-in) (MacKay 1992; Neal 1996). Sites: ``{name}.precision``, ``{name}.raw``.
+    """
+
+    concentration: float = 2.0
+    rate: float = 2.0
+
+    def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
+        gamma = dist.Gamma(torch.as_tensor(self.concentration).to(like), torch.as_tensor(self.rate).to(like))
+        precision = pyro.sample(f"{name}.precision", gamma)
+        return _non_centred(name, shape, like, self._scale_of(shape, like) / precision.sqrt())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Horseshoe(_FanInScaled):
+    """A half-Cauchy scale for the whole weight times one for each entry (Carvalho, Polson & Scott 2010).
+
+    Sites: ``{name}.overall``, ``{name}.local``, ``{name}.raw``. Its tails are heavy: give the sampler a high target
+    acceptance.
+    """
+
+    def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
+        overall = pyro.sample(f"{name}.overall", dist.HalfCauchy(self._scale_of(shape, like)))
+        local = _sample(f"{name}.local", shape, dist.HalfCauchy, like.new_ones(()))
+        return _non_centred(name, shape, like, overall * local)
+
+
+def _sample(name: str, shape: torch.Size, family: type, *parameters: Tensor) -> Tensor:
+    return pyro.sample(name, family(*parameters).expand(shape).to_event(len(shape)))
+
+
+def _non_centred(name: str, shape: torch.Size, like: Tensor, scale: Tensor) -> Tensor:
+    raw = _sample(f"{name}.raw", shape, dist.Normal, like.new_zeros(()), like.new_ones(()))
+    return pyro.deterministic(name, raw * scale, event_dim=len(shape))

@@ -1,0 +1,3 @@
+"""Uncertainty of neural networks in Pyro."""
+
+__version__ = "0.1.0"
