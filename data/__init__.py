@@ -1,1 +1,45 @@
-"""."""
+"""What we observe: tables, simulators that know their truth, and the small tools around them.
+
+The container
+    `Observations`: x, y, the names of their columns and, for simulated data, the exact p(y | x) as `oracle`.
+    `Standardization`: to mean 0 and standard deviation 1 and back, also for distributions.
+    `kfold`, `holdout`, `cross_validation`: training and test parts.
+
+Real tables
+    `mcycle`: noise that changes with x. `geyser`: two modes. `read_csv`: a table of your own.
+
+Simulators, each with an oracle
+    `gp_curve`, `sinc_curve`, `sine_parabola`, `wavy`, `simulate_curve`: regression, y = f(x) + noise.
+    `inverse_sine`, `bishop`: several right answers for one x. `two_dimensional`: two correlated targets.
+    `BoundedConditional`, `NormalNoiseConditional`, `UniformNoiseConditional`: the oracles of the inverse problems.
+"""
+
+from posterity.data.conditional import BoundedConditional, NormalNoiseConditional, UniformNoiseConditional
+from posterity.data.curves import gp_curve, simulate_curve, sinc_curve, sine_parabola, wavy
+from posterity.data.inverse import bishop, inverse_sine, two_dimensional
+from posterity.data.observations import Observations
+from posterity.data.splits import cross_validation, holdout, kfold
+from posterity.data.standardization import Standardization
+from posterity.data.tables import geyser, mcycle, read_csv
+
+__all__ = [
+    "BoundedConditional",
+    "NormalNoiseConditional",
+    "Observations",
+    "Standardization",
+    "UniformNoiseConditional",
+    "bishop",
+    "cross_validation",
+    "geyser",
+    "gp_curve",
+    "holdout",
+    "inverse_sine",
+    "kfold",
+    "mcycle",
+    "read_csv",
+    "simulate_curve",
+    "sinc_curve",
+    "sine_parabola",
+    "two_dimensional",
+    "wavy",
+]

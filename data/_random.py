@@ -1,5 +1,7 @@
 """The one place where a seed becomes a generator, so that no simulator touches torch's global random state."""
 
+from numbers import Integral
+
 import torch
 
 
@@ -11,9 +13,9 @@ def as_generator(seed: int | torch.Generator) -> torch.Generator:
     """
     if isinstance(seed, torch.Generator):
         return seed
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise ValueError(f"expected seed to be an int or a torch.Generator, got {seed!r}")
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(int(seed))
 
 
 def uniform(n: int, low: float, high: float, generator: torch.Generator) -> torch.Tensor:
@@ -29,5 +31,5 @@ def normal(n: int, generator: torch.Generator) -> torch.Tensor:
 
 def check_count(name: str, value: int, least: int = 1) -> None:
     """Raise ValueError unless `value` is an integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"expected {name} to be an integer of at least {least}, got {value!r}")

@@ -10,7 +10,7 @@ expected log score of a model can be held against a floor that no model can pass
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,8 @@ class Observations:
     wins. Numpy arrays are copied; tensors are not.
 
     Raises:
-        ValueError: a wrong shape, an empty table, lengths that differ, a value that is not finite (the message names
-            the column), a dtype that is not real, a wrong number of names or a name used twice.
+        ValueError: a wrong shape, an empty table, lengths that differ, a value that is not finite (the message
+            names the column), a dtype that is not real, a wrong number of names or a name used twice.
 
     >>> data = Observations([[1.0], [2.0], [4.0]], [0.1, 0.2, 0.4], x_names=["dose"], y_names=["response"])
     >>> data
@@ -95,9 +95,9 @@ class Observations:
         _check_finite("x", x, x_names)
         _check_finite("y", y, y_names)
 
-        fields = dict(x=x, y=y, x_names=x_names, y_names=y_names, oracle=oracle, name=name, source=source)
-        for field, value in fields.items():
-            object.__setattr__(self, field, value)  # the way in to a frozen dataclass
+        values = (x, y, x_names, y_names, oracle, name, source)
+        for field, value in zip(fields(self), values, strict=True):
+            object.__setattr__(self, field.name, value)  # the way in to a frozen dataclass
 
     def __len__(self) -> int:
         """The number of rows N."""
@@ -110,7 +110,7 @@ class Observations:
         return f"Observations({label}{len(self)} rows, {columns}, {self.x.dtype}{oracle})"
 
     def subset(self, index: Tensor | np.ndarray | Sequence[int] | slice) -> "Observations":
-        """The rows named by `index`: integers, a boolean mask of shape (N,), or a slice. Names and oracle are kept.
+        """The rows in `index`: integers, a boolean mask of shape (N,), or a slice. Names and oracle are kept.
 
         Raises:
             ValueError: nothing is left, or `index` is not one-dimensional, or neither integer nor boolean.
@@ -150,7 +150,9 @@ class Observations:
             raise ValueError(f"expected observations with an oracle, got {self!r}")
         log_prob = self.oracle(self.x).log_prob(self.y)
         if log_prob.shape != (len(self),):
-            raise ValueError(f"expected an oracle with log_prob of shape ({len(self)},), got {tuple(log_prob.shape)}")
+            raise ValueError(
+                f"expected an oracle with log_prob of shape ({len(self)},), got {tuple(log_prob.shape)}"
+            )
         return log_prob
 
 

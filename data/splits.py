@@ -16,7 +16,8 @@ from posterity.data.observations import Observations
 def kfold(n: int, folds: int, seed: int | torch.Generator) -> list[tuple[Tensor, Tensor]]:
     """Row numbers (train, test) of `folds` splits of n rows, shuffled by `seed`.
 
-    Every row is in exactly one test fold; sizes of the test folds differ by at most one. Row numbers are increasing.
+    Every row is in exactly one test fold; sizes of the test folds differ by at most one. Row numbers are
+    increasing.
 
     Raises:
         ValueError: fewer than 2 folds, or fewer rows than folds.

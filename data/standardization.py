@@ -2,34 +2,18 @@
 
 Fit a `Standardization` on the training rows alone, train on `s.x(x)` and `s.y(y)`, and bring the predictive
 distribution back with `s.undo(distribution)`. A log score in standardised units is not comparable between splits
-or with the literature: it lacks log y_scale. `undo` returns a distribution in the units of y, of the same family, so
-its `log_prob`, `mean`, `cdf` and the rest are right and stay analytic.
+or with the literature: it lacks log y_scale. `undo` returns a distribution in the units of y, of the same family,
+so its `log_prob`, `mean`, `cdf` and the rest are right and stay analytic.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import (
-    Cauchy,
-    Distribution,
-    Gumbel,
-    Independent,
-    Laplace,
-    LowRankMultivariateNormal,
-    MixtureSameFamily,
-    MultivariateNormal,
-    Normal,
-    StudentT,
-    Uniform,
-)
+from torch.distributions import Distribution
 
+from posterity.data.affine import affine
 from posterity.data.observations import Observations
-
-_FAMILIES = (
-    "Normal, Laplace, StudentT, Cauchy, Gumbel, Uniform, MultivariateNormal, LowRankMultivariateNormal, "
-    "Independent or MixtureSameFamily of these, or a distribution with a method affine(loc, scale)"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,11 +104,11 @@ class Standardization:
             distribution: of one target, any batch and event shape; of T targets, event shape (..., T).
 
         Raises:
-            ValueError: the family is not closed under a change of location and scale, or is not known to be; or the
-                event shape does not end with the number of targets.
+            ValueError: the family is not closed under a change of location and scale, or is not known to be; or
+                the event shape does not end with the number of targets.
 
         >>> s = Standardization(torch.zeros(1), torch.ones(1), torch.tensor(100.0), torch.tensor(15.0))
-        >>> s.undo(Normal(torch.tensor(2.0), torch.tensor(0.5)))
+        >>> s.undo(torch.distributions.Normal(torch.tensor(2.0), torch.tensor(0.5)))
         Normal(loc: 130.0, scale: 7.5)
         """
         if self.y_loc.ndim == 1 and distribution.event_shape[-1:] != self.y_loc.shape:
@@ -132,7 +116,7 @@ class Standardization:
                 f"expected a distribution of event shape ({len(self.y_loc)},), one for each target, "
                 f"got {tuple(distribution.event_shape)}"
             )
-        return _affine(distribution, self.y_loc, self.y_scale)
+        return affine(distribution, self.y_loc, self.y_scale)
 
     def _check(self, label: str, values: Tensor, loc: Tensor) -> None:
         if loc.ndim == 1 and values.shape[-1:] != loc.shape:
@@ -147,39 +131,6 @@ def _moments(values: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         column = int(constant.int().argmax())
         value = values.reshape(len(values), -1)[0, column].item()
         raise ValueError(
-            f"expected columns that vary, got the constant {value:g} in all {len(values)} rows of '{names[column]}'"
+            f"expected columns that vary, got {value:g} in all {len(values)} rows of '{names[column]}'"
         )
     return loc.to(values), scale.to(values)
-
-
-def _affine(distribution: Distribution, loc: Tensor, scale: Tensor) -> Distribution:
-    """The distribution of loc + scale * Y for Y ~ `distribution`, in the same family and class."""
-    if hasattr(distribution, "affine"):
-        return distribution.affine(loc, scale)
-    family = type(distribution)
-    checks = {"validate_args": distribution._validate_args}
-    match distribution:
-        case Independent():
-            base = _affine(distribution.base_dist, loc, scale)
-            return family(base, distribution.reinterpreted_batch_ndims, **checks)
-        case MixtureSameFamily():
-            components = _affine(distribution.component_distribution, loc, scale)
-            return family(distribution.mixture_distribution, components, **checks)
-        case Uniform():
-            loc, scale = loc.to(distribution.low), scale.to(distribution.low)
-            return family(loc + scale * distribution.low, loc + scale * distribution.high, **checks)
-        case Normal() | Laplace() | Cauchy() | Gumbel():
-            loc, scale = loc.to(distribution.loc), scale.to(distribution.loc)
-            return family(loc + scale * distribution.loc, scale * distribution.scale, **checks)
-        case StudentT():
-            loc, scale = loc.to(distribution.loc), scale.to(distribution.loc)
-            return family(distribution.df, loc + scale * distribution.loc, scale * distribution.scale, **checks)
-        case MultivariateNormal():
-            loc, scale = loc.to(distribution.loc), scale.to(distribution.loc)
-            scale_tril = scale.unsqueeze(-1) * distribution.scale_tril
-            return family(loc + scale * distribution.loc, scale_tril=scale_tril, **checks)
-        case LowRankMultivariateNormal():
-            loc, scale = loc.to(distribution.loc), scale.to(distribution.loc)
-            cov_factor = scale.unsqueeze(-1) * distribution.cov_factor
-            return family(loc + scale * distribution.loc, cov_factor, scale**2 * distribution.cov_diag, **checks)
-    raise ValueError(f"expected {_FAMILIES}; got {family.__name__}")

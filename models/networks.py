@@ -78,7 +78,7 @@ def bayesian(name: str, module: nn.Module, prior: Prior | Mapping[str, Prior] | 
     torch.Size([5, 3])
     """
     weights = {
-        parameter: _choose(prior, parameter)(f"{name}.{parameter}", value.shape, value.detach())
+        parameter: _choose(prior, parameter)(f"{name}.{parameter}", value.shape, value)
         for parameter, value in _trainable(module)
     }
     return _with_weights(module, weights)
@@ -91,14 +91,15 @@ def point(name: str, module: nn.Module) -> Callable[..., Any]:
     `Posterior` that `SVI` returns, as one draw. Raises ``ValueError`` for a module without trainable parameters.
     """
     weights = {
-        parameter: pyro.param(f"{name}.{parameter}", value.detach().clone())
+        parameter: pyro.param(f"{name}.{parameter}", value.clone())
         for parameter, value in _trainable(module)
     }
     return _with_weights(module, weights)
 
 
 def _trainable(module: nn.Module) -> list[tuple[str, Tensor]]:
-    parameters = [(name, value) for name, value in module.named_parameters() if value.requires_grad]
+
+    parameters = [(name, value.detach()) for name, value in module.named_parameters() if value.requires_grad]
     if not parameters:
         raise ValueError(f"expected a module with trainable parameters, got {type(module).__name__} with none")
     return parameters

@@ -1,1 +1,43 @@
-"""."""
+"""Is the uncertainty right? Diagnostics of a predictive distribution against what was observed.
+
+They take a `posterity.models.mixtures.Mixture` (such as ``posterior.predictive(x)``) and y, or ArviZ data with
+``posterior_predictive`` and ``observed_data``, and return an `xarray.Dataset` with one value for each observation;
+a second function of each kind sums it up.
+
+- *Calibration.* `pulls` and `pull_summary` say by what factor the predicted errors are wrong; `pit`,
+  `pit_uniformity` and `pit_ecdf` whether the shape is right, and where not; `coverage` whether the stated regions
+  hold what they promise.
+- *Skill.* A predictive can be calibrated and useless. `scores`, `score_summary`, `paired_difference` and
+  `elpd_heldout` compare models on the same observations.
+- *Origin.* `uncertainty_split` and `split_shares` tell noise, ambiguity and lack of data apart.
+- *Sampling.* `function_convergence` asks of chains whether they agree on the functions they predict.
+"""
+
+from posterity.inference.diagnostics.convergence import function_convergence
+from posterity.inference.diagnostics.crps import crps_from_draws, crps_normal_mixture
+from posterity.inference.diagnostics.ecdf import ecdf_band, pit_ecdf
+from posterity.inference.diagnostics.regions import coverage, region_level
+from posterity.inference.diagnostics.residuals import pull_summary, pulls
+from posterity.inference.diagnostics.scoring import elpd_heldout, paired_difference, score_summary, scores
+from posterity.inference.diagnostics.transform import pit, pit_uniformity
+from posterity.inference.diagnostics.variance import split_shares, uncertainty_split
+
+__all__ = [
+    "coverage",
+    "crps_from_draws",
+    "crps_normal_mixture",
+    "ecdf_band",
+    "elpd_heldout",
+    "function_convergence",
+    "paired_difference",
+    "pit",
+    "pit_ecdf",
+    "pit_uniformity",
+    "pull_summary",
+    "pulls",
+    "region_level",
+    "score_summary",
+    "scores",
+    "split_shares",
+    "uncertainty_split",
+]

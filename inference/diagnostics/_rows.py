@@ -1,0 +1,50 @@
+"""Evaluate a mixture row by row in float64, in blocks that bound the memory.
+
+A predictive of 64,000 components at 1,000 points is 64 million numbers a parameter. A diagnostic needs each of
+them once, so rows are cut out, widened to float64 on the CPU, used and dropped.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from posterity.models.mixtures import Mixture
+
+BLOCK = 2**20
+"""How many component evaluations are held at once: 8 MiB for each intermediate result."""
+
+
+def blocks(mixture: Mixture, per_row: int = 1) -> Iterator[tuple[slice, Mixture]]:
+    """Slices of the batch (N,), each with its mixtures in float64 on the CPU.
+
+    ``per_row`` is the number of evaluations of every component that one row takes.
+    """
+    total = mixture.batch_shape[0]
+    step = max(1, BLOCK // (mixture.num_components * per_row))
+    for start in range(0, total, step):
+        rows = slice(start, min(start + step, total))
+        yield rows, mixture[rows].to("cpu", torch.double)
+
+
+def by_rows(mixture: Mixture, function: Callable[[Mixture, slice], Tensor], per_row: int = 1) -> np.ndarray:
+    """``function(mixtures, rows)``, of shape (..., rows), for all blocks side by side: (..., N)."""
+    with torch.no_grad():
+        parts = [function(part, rows).numpy() for rows, part in blocks(mixture, per_row)]
+    return np.concatenate(parts, axis=-1)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's CPU generator started from ``seed``, and put back afterwards; other devices are never touched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def sample(mixture: Mixture, draws: int, seed: int) -> np.ndarray:
+    """Draws of the predictive, shape (draws, N), float64."""
+    with seeded(seed):
+        return by_rows(mixture, lambda part, rows: part.sample(torch.Size([draws])))

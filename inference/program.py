@@ -1,0 +1,160 @@
+"""Reading a Pyro program: its observed site, and its likelihood for all draws of the posterior at once.
+
+Models are written for one draw. Here a model is run once under ``torch.func.vmap`` with the draws put in place of
+its latent sites (and of its parameters), the parameters of the observed site's distribution are gathered, and the
+distribution is rebuilt around them with the draws as its first batch dimension. No wrapper class is needed.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from pyro.distributions import Unit
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import Distribution
+
+from posterity.models.parameters import split
+
+Model = Callable[..., Any]
+VMAP_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a model's trace says: its sites by kind, and the plates of its observed site from outer to inner."""
+
+    site: str
+    plates: tuple[str, ...]
+    latents: tuple[str, ...]
+    parameters: tuple[str, ...]
+    deterministics: tuple[str, ...]
+
+
+def inspect(model: Model, args: tuple[Any, ...], site: str | None = None) -> Program:
+    """Run the model once and say what is in it; the caller's random state and parameters stay as they are.
+
+    ``site`` names the observed site where there are several. Raises ``ValueError`` without an observed site, with
+    several and none named, or with a discrete latent site.
+    """
+    with seeded(0), pyro.get_param_store().scope():
+        nodes = pyro.poutine.trace(model).get_trace(*args).nodes
+    samples = {name: node for name, node in nodes.items() if node["type"] == "sample"}
+    deterministics = tuple(n for n, node in samples.items() if node["infer"].get("_deterministic"))
+    observed = [
+        name
+        for name, node in samples.items()
+        if node["is_observed"] and name not in deterministics and not isinstance(node["fn"], Unit)
+    ]
+    if site is None and len(observed) > 1:
+        raise ValueError(f"expected one observed site or the name of one (site=...), got {observed}")
+    if not observed or (site is not None and site not in observed):
+        wanted = "an observed site" if site is None else f"an observed site {site!r}"
+        raise ValueError(f"expected a model with {wanted} (obs=y), got observed sites {observed}")
+    latents = [n for n, node in samples.items() if not node["is_observed"] and type(node["fn"]).__name__ != "_Subsample"]
+    for name in latents:
+        if samples[name]["fn"].support.is_discrete:
+            raise ValueError(f"expected continuous latent sites (marginalise the discrete ones), got {name!r}")
+    chosen = site or observed[0]
+    frames = sorted((f for f in samples[chosen]["cond_indep_stack"] if f.vectorized), key=lambda f: f.dim)
+    return Program(
+        site=chosen,
+        plates=tuple(frame.name for frame in frames),
+        latents=tuple(latents),
+        parameters=tuple(name for name, node in nodes.items() if node["type"] == "param"),
+        deterministics=deterministics,
+    )
+
+
+def over_draws(
+    model: Model, args: tuple[Any, ...], draws: Mapping[str, Tensor], site: str, *, chunk_size: int = VMAP_CHUNK
+) -> tuple[Distribution, dict[str, Tensor]]:
+    """The likelihood and the deterministic sites of every draw.
+
+    ``draws[name]`` has shape (S, ...). Returns the distribution of ``site`` with batch shape (S, ...), and each
+    deterministic site with shape (S, ...). Memory is that of ``chunk_size`` draws plus the result. Raises
+    ``ValueError`` for draws that do not fit the model, or a model that draws random numbers of its own.
+    """
+    sizes = {len(value) for value in draws.values()}
+    if len(sizes) > 1:
+        raise ValueError(f"expected draws of one number for all sites, got {sorted(sizes)}")
+    read: dict[str, Any] = {}
+
+    def one(_: Tensor, values: dict[str, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        reader = _Reader(values, site)
+        with reader:
+            model(*args)
+        if reader.likelihood is None:
+            raise ValueError(f"expected the model to reach site {site!r}, got sites {reader.names}")
+        tensors, read["rebuild"] = split(reader.likelihood)
+        return tuple(tensors), reader.deterministics
+
+    index = torch.arange(sizes.pop() if sizes else 1)
+    with pyro.validation_enabled(False), torch.no_grad():
+        batched = torch.func.vmap(one, chunk_size=chunk_size, randomness="error")
+        try:
+            tensors, deterministics = batched(index, dict(draws))
+        except RuntimeError as error:
+            if "randomness" in str(error):
+                raise ValueError(
+                    "expected all randomness in pyro.sample statements (and dropout off: module.eval()), "
+                    "got a model that draws random numbers of its own"
+                ) from error
+            raise
+    return read["rebuild"](list(tensors)), deterministics
+
+
+class _Reader(Messenger):
+    """Puts one draw in place of the latent sites and keeps the distribution of the observed one."""
+
+    def __init__(self, values: Mapping[str, Tensor], site: str) -> None:
+        super().__init__()
+        self.values, self.site = values, site
+        self.likelihood: Distribution | None = None
+        self.deterministics: dict[str, Tensor] = {}
+        self.names: list[str] = []
+
+    def _pyro_sample(self, msg: Any) -> None:
+        name, fn = msg["name"], msg["fn"]
+        self.names.append(name)
+        if name == self.site:
+            self.likelihood = fn
+            if msg["value"] is None:
+                # Never scored: it only stands where a value must be.
+                msg["value"], msg["is_observed"] = torch.zeros(fn.shape()), True
+        elif msg["infer"].get("_deterministic"):
+            self.deterministics[name] = msg["value"]
+        elif msg["is_observed"] or type(fn).__name__ == "_Subsample":
+            return
+        elif name not in self.values:
+            raise ValueError(f"expected draws of every latent site, got none of {name!r}")
+        elif self.values[name].shape != fn.shape():
+            raise ValueError(
+                f"expected draws of {name!r} of shape {tuple(fn.shape())} with these inputs, got "
+                f"{tuple(self.values[name].shape)}: a site that belongs to each row cannot be moved to other rows"
+            )
+        else:
+            msg["value"] = self.values[name]
+
+    def _pyro_param(self, msg: Any) -> None:
+        if msg["name"] in self.values:
+            msg["value"] = self.values[msg["name"]]
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's random state from ``seed`` inside, and the caller's again after."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=list(devices)):
+        torch.manual_seed(seed)
+        yield
+
+
+def child_seeds(seed: int, count: int) -> list[int]:
+    """Seeds of ``count`` independent streams; the first ones do not depend on how many there are."""
+    children = np.random.SeedSequence(seed).spawn(count)
+    return [int(child.generate_state(1, np.uint64)[0] >> 1) for child in children]

@@ -1,0 +1,296 @@
+"""Stochastic variational inference: a posterior in seconds, as good as its guide.
+
+`SVI` maximises the evidence lower bound (Hoffman et al. 2013; Kucukelbir et al. 2017) over a guide of yours or one
+by name, from narrow to wide:
+
+- ``"map"``: a point, the mode of the joint density (no uncertainty of the weights);
+- ``"mean_field"``: independent normals; too narrow wherever weights are correlated, and quick;
+- ``"low_rank"``: a normal of covariance diagonal + rank r;
+- ``"full_rank"``: a normal of full covariance; exact for a linear model with normal noise.
+
+A model without latent sites (its network enters by `posterity.models.point`) needs no guide: maximising the bound
+is then maximum likelihood, plus whatever ``pyro.factor`` the model adds.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import Trace_ELBO, autoguide
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from posterity.inference.initial import INITS
+from posterity.inference.posterior import Posterior
+from posterity.inference.predictive import PredictiveMixture
+from posterity.inference.program import Model, Program, child_seeds, inspect, over_draws, seeded
+
+Guide = Callable[..., Any]
+GUIDES = ("map", "mean_field", "low_rank", "full_rank")
+HELD_OUT_DRAWS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class SVI:
+    """Settings of variational inference; `run` is called through `posterity.inference.infer`.
+
+    - ``guide``: a name, a callable of the model's signature, or None: the ready pair's, else mean-field.
+    - ``steps`` of Adam at ``learning_rate``, falling to ``final_rate`` times it along a cosine; the gradient's norm
+      is clipped at ``clip`` times its running median. ``particles`` samples of the bound per step.
+    - ``batch_size``: rows per step; the terms of the observations are scaled by N / batch_size, so that the prior
+      counts once per data set and not once per batch. None: all rows.
+    - ``holdout``: share of the rows kept out of training; the guide's predictive log score on them is taken every
+      ``check_every`` steps, training stops after ``patience`` checks without a better one, and the best is kept.
+    - ``draws`` from the guide make up the `Posterior` (one for a point).
+    - ``init_scale``: standard deviation of the guide at the start; ``rank`` of the low-rank guide (default: square
+      root of the dimension); ``init``: "prior", "uniform" or "median".
+    """
+
+    guide: str | Guide | None = None
+    steps: int = 3000
+    learning_rate: float = 0.01
+    final_rate: float = 0.01
+    clip: float = 10.0
+    particles: int = 1
+    batch_size: int | None = None
+    holdout: float = 0.0
+    check_every: int = 50
+    patience: int = 20
+    draws: int = 1000
+    init_scale: float = 0.05
+    rank: int | None = None
+    init: str = "prior"
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.guide, str) and self.guide not in GUIDES:
+            raise ValueError(f"expected a guide from {list(GUIDES)} or a callable, got {self.guide!r}")
+        for name in ("steps", "particles", "draws", "check_every", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} of 1 or more, got {getattr(self, name)}")
+        for name in ("learning_rate", "final_rate", "clip", "init_scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"expected {name} above 0, got {getattr(self, name)}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"expected a batch_size of 1 or more, got {self.batch_size}")
+        if not 0 <= self.holdout < 1:
+            raise ValueError(f"expected holdout in [0, 1), got {self.holdout}")
+        if self.init not in INITS:
+            raise ValueError(f"expected init from {sorted(INITS)}, got {self.init!r}")
+
+    def run(
+        self, model: Model, *args: Any, seed: int, guide: Guide | None = None, site: str | None = None
+    ) -> Posterior:
+        """Fit the guide and draw from it. An interrupt keeps what is fitted so far.
+
+        Raises ``ValueError`` where the bound is not finite at the start, or a batch is larger than the data.
+        """
+        program = inspect(model, args, site)
+        chosen = self.guide if self.guide is not None else guide
+        start = time.perf_counter()
+        with seeded(child_seeds(seed, 1)[0]), pyro.get_param_store().scope():
+            built = self._build_guide(chosen, model, program)
+            fit = _Fit(self, model, built, program, args)
+            fit.train()
+            draws = fit.draw(self.draws)
+        seconds = time.perf_counter() - start
+        name = chosen if isinstance(chosen, str) else getattr(chosen, "__name__", "mean_field")
+        return Posterior(
+            model,
+            program,
+            draws={name: value.unsqueeze(0) for name, value in draws.items()},
+            history={name: torch.tensor(values) for name, values in fit.history.items()},
+            attrs={
+                "method": "SVI",
+                "guide": name if program.latents else "none",
+                "settings": repr(self),
+                "seed": seed,
+                "seconds": seconds,
+                "interrupted": int(fit.interrupted),
+            },
+        )
+
+    def _build_guide(self, chosen: str | Guide | None, model: Model, program: Program) -> Guide:
+        if not program.latents:
+            return _empty_guide
+        if chosen is not None and not isinstance(chosen, str):
+            return chosen
+        init = INITS[self.init]
+        hidden = pyro.poutine.block(model, hide=[program.site])
+        match chosen:
+            case "map":
+                return autoguide.AutoDelta(hidden, init_loc_fn=init)
+            case "low_rank":
+                return autoguide.AutoLowRankMultivariateNormal(
+                    hidden, init_loc_fn=init, init_scale=self.init_scale, rank=self.rank
+                )
+            case "full_rank":
+                return autoguide.AutoMultivariateNormal(hidden, init_loc_fn=init, init_scale=self.init_scale)
+            case _:
+                return autoguide.AutoNormal(hidden, init_loc_fn=init, init_scale=self.init_scale)
+
+
+class _Fit:
+    """One optimisation: its data, its parameters, its learning curve."""
+
+    def __init__(self, settings: SVI, model: Model, guide: Guide, program: Program, args: tuple[Any, ...]) -> None:
+        self.settings, self.model, self.guide, self.program = settings, model, guide, program
+        self.history: dict[str, list[float]] = {"loss": []}
+        self.interrupted = False
+        self.rows = _rows(args)
+        self.args, self.held_out = args, None
+        if settings.holdout:
+            count = max(1, round(settings.holdout * self.rows))
+            if count >= self.rows:
+                raise ValueError(f"expected rows left to train on, got {self.rows} rows and {count} held out")
+            order = torch.randperm(self.rows)
+            self.args, self.held_out = _take(args, order[count:]), _take(args, order[:count])
+            self.rows -= count
+        if settings.batch_size is not None and settings.batch_size > self.rows:
+            raise ValueError(f"expected a batch_size of at most {self.rows} rows, got {settings.batch_size}")
+
+    def train(self) -> None:
+        settings, best, stale = self.settings, -math.inf, 0
+        elbo = Trace_ELBO(num_particles=settings.particles).differentiable_loss
+        with pyro.poutine.trace(param_only=True) as capture:
+            first = elbo(self.model, self.guide, *self.args)
+        if not bool(torch.isfinite(first)):
+            raise ValueError(f"expected a finite bound at the start, got a loss of {float(first)}")
+        # Once more for each step would build the same list: parameters do not appear later.
+        nodes = [node["value"] for node in capture.trace.nodes.values()]
+        parameters = [value.unconstrained() if hasattr(value, "unconstrained") else value for value in nodes]
+        if not parameters:
+            raise ValueError("expected a model or guide with something to fit, got no parameters")
+        optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
+        kept = [value.detach().clone() for value in parameters]
+        norms: list[float] = []
+        try:
+            with tqdm(total=settings.steps, desc="SVI", disable=not settings.progress, leave=False) as bar:
+                for step in range(settings.steps):
+                    optimiser.zero_grad()
+                    loss = self._loss(elbo)
+                    loss.backward()
+                    self._clip(parameters, norms)
+                    optimiser.step()
+                    scheduler.step()
+                    self.history["loss"].append(loss.item())
+                    bar.update()
+                    if (step + 1) % settings.check_every and step + 1 < settings.steps:
+                        continue
+                    bar.set_postfix_str(f"loss {loss.item():.1f}", refresh=False)
+                    if self.held_out is None:
+                        continue
+                    score = self._score()
+                    self.history.setdefault("held_out", []).append(score)
+                    self.history.setdefault("held_out_step", []).append(float(step + 1))
+                    if score > best:
+                        best, stale = score, 0
+                        kept = [value.detach().clone() for value in parameters]
+                    else:
+                        stale += 1
+                    if stale >= settings.patience:
+                        break
+        except KeyboardInterrupt:
+            self.interrupted = True
+        if self.held_out is not None:
+            with torch.no_grad():
+                for value, saved in zip(parameters, kept, strict=True):
+                    value.copy_(saved)
+
+    def draw(self, count: int) -> dict[str, Tensor]:
+        """Draws of latent sites and values of the model's parameters, each of shape (count, ...)."""
+        with torch.no_grad():
+            if not self.program.latents:
+                latents: dict[str, Tensor] = {}
+                count = 1
+            elif isinstance(self.guide, autoguide.AutoDelta):
+                latents = {n: v.detach().unsqueeze(0) for n, v in self.guide(*self.args).items()}
+                count = 1
+            else:
+                latents = self._sample_guide(count)
+            with pyro.poutine.trace() as trace:
+                self.model(*self.args)
+            nodes = trace.trace.nodes
+            parameters = {name: nodes[name]["value"].detach() for name in self.program.parameters}
+        return latents | {name: value.expand(count, *value.shape) for name, value in parameters.items()}
+
+    def _sample_guide(self, count: int) -> dict[str, Tensor]:
+        one = self._trace_guide()
+        if not isinstance(self.guide, autoguide.AutoGuide):
+            traces = [self._trace_guide() for _ in range(count)]
+            return {name: torch.stack([trace[name] for trace in traces]) for name in one}
+        # Pyro's own guides sample all draws at once inside a plate to the left of all of the model's.
+        nesting = _plate_nesting(self.model, self.args)
+        with pyro.plate("_posterior_draws", count, dim=-1 - nesting):
+            many = self._trace_guide()
+        return {name: many[name].reshape(count, *value.shape) for name, value in one.items()}
+
+    def _trace_guide(self) -> dict[str, Tensor]:
+        nodes = pyro.poutine.trace(self.guide).get_trace(*self.args).nodes
+        return {name: nodes[name]["value"].detach() for name in self.program.latents}
+
+    def _score(self) -> float:
+        """Mean log predictive density of the held-out rows, in nats per row."""
+        with torch.no_grad(), seeded(0):
+            draws = self.draw(HELD_OUT_DRAWS)
+            *inputs, y = self.held_out or ()
+            likelihood, _ = over_draws(self.model, tuple(inputs), draws, self.program.site)
+            return float(PredictiveMixture.from_draws(likelihood).log_prob(y).mean())
+
+    def _loss(self, elbo: Callable[..., Tensor]) -> Tensor:
+        batch = self.settings.batch_size
+        if batch is None or batch == self.rows:
+            return elbo(self.model, self.guide, *self.args)
+        rows = torch.randperm(self.rows)[:batch]
+        with _ScaleObservations(self.program, batch, self.rows):
+            return elbo(self.model, self.guide, *_take(self.args, rows))
+
+    def _clip(self, parameters: list[Tensor], norms: list[float]) -> None:
+        largest = math.inf if len(norms) < 20 else self.settings.clip * sorted(norms[-100:])[len(norms[-100:]) // 2]
+        gradients = [value for value in parameters if value.grad is not None]
+        norms.append(float(torch.nn.utils.clip_grad_norm_(gradients, largest)))
+
+    def _rate(self, step: int) -> float:
+        low = self.settings.final_rate
+        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(step / self.settings.steps, 1.0)))
+
+
+class _ScaleObservations(Messenger):
+    """Multiplies the log density of every site in the observations' plates by N / batch."""
+
+    def __init__(self, program: Program, batch: int, rows: int) -> None:
+        super().__init__()
+        self.program, self.batch, self.factor = program, batch, rows / batch
+
+    def _pyro_sample(self, msg: Any) -> None:
+        frames = {frame.name: frame for frame in msg["cond_indep_stack"]}
+        data_plates = [name for name in self.program.plates if name in frames]
+        if any(frames[name].full_size not in (None, frames[name].size) for name in data_plates):
+            raise ValueError("expected batches from the model's plate or from batch_size, got both")
+        per_row = any(frames[name].size == self.batch for name in data_plates)
+        if per_row or msg["name"] == self.program.site:
+            msg["scale"] = msg["scale"] * self.factor
+
+
+def _plate_nesting(model: Model, args: tuple[Any, ...]) -> int:
+    nodes = pyro.poutine.trace(model).get_trace(*args).nodes.values()
+    dims = [-f.dim for node in nodes if node["type"] == "sample" for f in node["cond_indep_stack"] if f.vectorized]
+    return max(dims, default=0)
+
+
+def _empty_guide(*args: Any, **kwargs: Any) -> None:
+    """The guide of a model without latent sites."""
+
+
+def _rows(args: tuple[Any, ...]) -> int:
+    return len(args[-1])
+
+
+def _take(args: tuple[Any, ...], rows: Tensor) -> tuple[Any, ...]:
+    return tuple(value[rows.to(value.device)] if isinstance(value, Tensor) and value.ndim else value for value in args)

@@ -1,0 +1,168 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import MultivariateNormal, Normal
+
+from posterity.data import Observations
+
+
+def oracle(x):
+    return Normal(2 * x[:, 0], torch.full_like(x[:, 0], 0.5))
+
+
+@pytest.fixture
+def data() -> Observations:
+    x = torch.tensor([[0.0, 1.0], [1.0, 1.0], [2.0, 3.0]])
+    return Observations(x, torch.tensor([0.1, 2.0, 3.5]), ["dose", "age"], ["response"], oracle, "trial", "here")
+
+
+def test_default_names_follow_the_number_of_columns():
+    one = Observations(torch.ones(3, 2), torch.ones(3))
+    two = Observations(torch.ones(3, 1), torch.ones(3, 2))
+    assert (one.x_names, one.y_names) == (("x0", "x1"), ("y",))
+    assert (two.x_names, two.y_names) == (("x0",), ("y0", "y1"))
+    assert len(one) == 3
+
+
+def test_it_is_frozen_and_says_what_it_holds(data):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        data.x = torch.zeros(1, 1)
+    assert repr(data) == "Observations(trial: 3 rows, x: dose, age, y: response, torch.float32, with oracle)"
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "expected"),
+    [
+        ([[1.0], [2.0]], [1.0, 2.0], torch.float32),
+        ([[1], [2]], [True, False], torch.float32),
+        (np.ones((2, 1)), [1.0, 2.0], torch.float64),
+        (np.ones((2, 1), np.float32), np.ones(2), torch.float64),
+        (np.ones((2, 1), np.uint16), np.ones(2, np.float32), torch.float32),
+        (torch.ones(2, 1, dtype=torch.int64), torch.ones(2, dtype=torch.float64), torch.float64),
+        (torch.ones(2, 1, dtype=torch.uint8), torch.ones(2, dtype=torch.bool), torch.float32),
+    ],
+)
+def test_x_and_y_share_a_floating_dtype(x, y, expected):
+    data = Observations(x, y)
+    assert data.x.dtype == data.y.dtype == expected
+
+
+def test_a_numpy_array_is_copied_even_where_it_is_read_only():
+    x = np.array([[1.0], [2.0]])
+    x.flags.writeable = False
+    y = np.array([3.0, 4.0])
+    data = Observations(x, y)
+    y[0] = 99.0
+    assert data.y.tolist() == [3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.ones(5), torch.ones(5), r"expected x of shape \(N, features\), got \(5,\); use x\[:, None\]"),
+        (torch.ones(5, 2, 2), torch.ones(5), r"expected x of shape \(N, features\), got \(5, 2, 2\)"),
+        (torch.ones(120, 1), torch.ones(120, 1), r"expected y of shape \(120,\), got \(120, 1\)"),
+        (torch.ones(5, 1), torch.ones(4), r"expected y of shape \(5,\), .* got \(4,\)"),
+        (torch.ones(5, 1), torch.ones(5, 2, 2), r"expected y of shape \(5,\), .* got \(5, 2, 2\)"),
+        (torch.ones(5, 1), torch.ones(5, 0), r"expected y of shape \(5,\), .* got \(5, 0\)"),
+        (torch.ones(5, 1), torch.tensor(1.0), r"expected y of shape \(5,\), .* got \(\)"),
+        (torch.ones(0, 1), torch.ones(0), r"expected at least one row and one feature, got x of shape \(0, 1\)"),
+        (torch.ones(5, 0), torch.ones(5), r"expected at least one row and one feature, got x of shape \(5, 0\)"),
+        (
+            torch.ones(5, 1, dtype=torch.cfloat),
+            torch.ones(5),
+            r"expected x to be real numbers, got dtype .*complex64",
+        ),
+        (np.ones((5, 1)), np.array([None] * 5), "expected y to be real numbers, got dtype object"),
+        (np.ones((5, 1)), ["a"] * 5, "expected y to be real numbers, got dtype <U1"),
+        ([[1.0], [2.0, 3.0]], [1.0, 2.0], "expected x to be a rectangular table of numbers"),
+    ],
+)
+def test_wrong_tables_are_refused(x, y, message):
+    with pytest.raises(ValueError, match=message):
+        Observations(x, y)
+
+
+def test_values_that_are_not_finite_are_counted_and_their_column_named():
+    x, y = torch.ones(4, 2), torch.ones(4)
+    x[1:3, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"in x, got 2 of 4 not finite in column 'age', the first in row 1"):
+        Observations(x, y, ["dose", "age"])
+    y[3] = -torch.inf
+    with pytest.raises(ValueError, match=r"in y, got 1 of 4 not finite in column 'y', the first in row 3"):
+        Observations(torch.ones(4, 2), y)
+    with pytest.raises(ValueError, match="in y, got 1 of 1 not finite in column 'y'"):
+        Observations([[1.0]], [1e300])  # too large for float32
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"x_names": ["a"]}, r"expected 2 names in x_names, got 1: \['a'\]"),
+        ({"y_names": ["a", "b"]}, "expected 1 names in y_names, got 2"),
+        ({"x_names": "ab"}, "expected x_names to be a sequence of strings, got 'ab'"),
+        ({"x_names": [0, 1]}, "expected x_names to be a sequence of strings"),
+        ({"x_names": ["a", "y"]}, "expected a different name for each column, got 'y' more than once"),
+    ],
+)
+def test_wrong_names_are_refused(names, message):
+    with pytest.raises(ValueError, match=message):
+        Observations(torch.ones(3, 2), torch.ones(3), **names)
+
+
+@pytest.mark.parametrize(
+    "index", [[0, 2], torch.tensor([0, 2]), np.array([0, 2]), slice(0, 3, 2), torch.tensor([True, False, True])]
+)
+def test_subset_keeps_rows_names_and_oracle(data, index):
+    part = data.subset(index)
+    assert part.x.tolist() == [[0.0, 1.0], [2.0, 3.0]]
+    assert part.y.tolist() == [data.y[0].item(), data.y[2].item()]
+    assert (part.x_names, part.y_names, part.name, part.source) == (
+        ("dose", "age"),
+        ("response",),
+        "trial",
+        "here",
+    )
+    assert part.oracle is data.oracle
+
+
+@pytest.mark.parametrize(
+    ("index", "error", "message"),
+    [
+        ([], ValueError, "expected at least one row"),
+        (slice(3, None), ValueError, "expected at least one row"),
+        (1, ValueError, r"one dimension, got shape \(\)"),
+        ([0.0, 1.0], ValueError, r"integers or booleans .* got shape \(2,\) and torch.float32"),
+        ([0, 3], IndexError, "out of bounds"),
+    ],
+)
+def test_subset_refuses_what_is_no_list_of_rows(data, index, error, message):
+    with pytest.raises(error, match=message):
+        data.subset(index)
+
+
+def test_to_changes_the_dtype_of_both(data):
+    wide = data.to(dtype=torch.float64)
+    assert wide.x.dtype == wide.y.dtype == torch.float64
+    assert wide.oracle_log_prob().dtype == torch.float64
+    assert data.to("cpu").x.dtype == torch.float32
+    with pytest.raises(ValueError, match=r"expected a floating dtype, got torch.int64"):
+        data.to(dtype=torch.int64)
+
+
+def test_oracle_log_prob_is_the_density_of_each_row(data):
+    expected = [
+        -0.5 * ((y - 2 * x) / 0.5) ** 2 - np.log(0.5) - 0.5 * np.log(2 * np.pi)
+        for x, y in zip(data.x[:, 0].tolist(), data.y.tolist(), strict=True)
+    ]
+    assert data.oracle_log_prob().tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_oracle_log_prob_needs_an_oracle_of_the_right_shape(data):
+    with pytest.raises(ValueError, match=r"expected observations with an oracle, got Observations\(3 rows"):
+        Observations(data.x, data.y).oracle_log_prob()
+    joint = dataclasses.replace(data, oracle=lambda x: MultivariateNormal(torch.zeros(3), torch.eye(3)))
+    with pytest.raises(ValueError, match=r"expected an oracle with log_prob of shape \(3,\), got \(\)"):
+        joint.oracle_log_prob()
