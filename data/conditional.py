@@ -162,9 +162,7 @@ class BoundedConditional(Distribution, ABC):
 
     @cached_property
     def _summaries(self) -> Tensor:
-        parts = [
-            self._summary(part) for part in self._rows(self.batch_shape).split(max(1, _BUDGET // self._width))
-        ]
+        parts = [self._summary(part) for part in self._rows(self.batch_shape).split(max(1, _BUDGET // self._width))]
         return torch.cat(parts).reshape(*self.batch_shape, 4)
 
     def _rows(self, shape: torch.Size) -> Tensor:
@@ -215,7 +213,8 @@ class NormalNoiseConditional(BoundedConditional):
         scale: standard deviation of the noise, in units of x.
 
     Integrals use 8-point Gauss-Legendre quadrature on equal cells in each of which the curve moves by at most
-    `scale`. The relative error is below 1e-9 for x within 10 `scale` of the curve's range.
+    `scale`. The error of log p is at rounding for x near the curve, below 1e-7 for x up to 10 `scale` beyond its
+    ends, and below 1e-4 up to 20.
 
     Raises:
         ValueError: a scale that is not positive, and as `BoundedConditional`.
@@ -353,8 +352,7 @@ class UniformNoiseConditional(BoundedConditional):
         out_of_reach = (self._intervals[..., 1] - self._intervals[..., 0]).sum(-1) <= 0
         if out_of_reach.any():
             raise ValueError(
-                f"expected x within {scale:g} of the curve, "
-                f"got {int(out_of_reach.sum())} of {x.numel()} with p(x) = 0"
+                f"expected x within {scale:g} of the curve, got {int(out_of_reach.sum())} of {x.numel()} with p(x) = 0"
             )
 
     @property

@@ -248,9 +248,7 @@ def _design(
     if before + inside + after <= 0:
         raise ValueError(f"expected a gap that leaves room for points in {interval}, got {gap}")
 
-    u = uniform(
-        n, 0.0, before + inside + after, generator
-    )  # one number for a point, so gaps do not shift the seed
+    u = uniform(n, 0.0, before + inside + after, generator)  # one number for a point, so gaps do not shift the seed
     x = low + u
     if inside > 0:
         x = torch.where(u >= before, left + (u - before) / gap_density, x)

@@ -169,6 +169,4 @@ def _column(x: Tensor) -> Tensor:
 
 def _observations(x: Tensor, y: Tensor, oracle: Oracle, y_name: str, name: str, source: str) -> Observations:
     dtype = torch.get_default_dtype()
-    return Observations(
-        x.to(dtype)[:, None], y.to(dtype), ["x"], [y_name], oracle=oracle, name=name, source=source
-    )
+    return Observations(x.to(dtype)[:, None], y.to(dtype), ["x"], [y_name], oracle=oracle, name=name, source=source)

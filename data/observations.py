@@ -84,8 +84,7 @@ class Observations:
             raise ValueError(f"expected y of shape ({len(x)},), got {tuple(y.shape)}; use y[:, 0]")
         if y.ndim not in (1, 2) or len(y) != len(x) or (y.ndim == 2 and y.shape[1] == 0):
             raise ValueError(
-                f"expected y of shape ({len(x)},), or ({len(x)}, targets) for two or more targets, "
-                f"got {tuple(y.shape)}"
+                f"expected y of shape ({len(x)},), or ({len(x)}, targets) for two or more targets, got {tuple(y.shape)}"
             )
         x_names = _names("x", x_names, x.shape[1], [f"x{i}" for i in range(x.shape[1])])
         targets = 1 if y.ndim == 1 else y.shape[1]
@@ -150,9 +149,7 @@ class Observations:
             raise ValueError(f"expected observations with an oracle, got {self!r}")
         log_prob = self.oracle(self.x).log_prob(self.y)
         if log_prob.shape != (len(self),):
-            raise ValueError(
-                f"expected an oracle with log_prob of shape ({len(self)},), got {tuple(log_prob.shape)}"
-            )
+            raise ValueError(f"expected an oracle with log_prob of shape ({len(self)},), got {tuple(log_prob.shape)}")
         return log_prob
 
 

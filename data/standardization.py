@@ -130,7 +130,5 @@ def _moments(values: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     if constant.any():
         column = int(constant.int().argmax())
         value = values.reshape(len(values), -1)[0, column].item()
-        raise ValueError(
-            f"expected columns that vary, got {value:g} in all {len(values)} rows of '{names[column]}'"
-        )
+        raise ValueError(f"expected columns that vary, got {value:g} in all {len(values)} rows of '{names[column]}'")
     return loc.to(values), scale.to(values)

@@ -87,9 +87,7 @@ def read_csv(
     if twice := _repeated(wanted):
         raise ValueError(f"expected each column once in x and y, got {twice} more than once")
 
-    with path.open(
-        newline="", encoding="utf-8-sig"
-    ) as file:  # utf-8-sig: spreadsheets put a byte-order mark in front
+    with path.open(newline="", encoding="utf-8-sig") as file:  # utf-8-sig: spreadsheets put a byte-order mark in front
         reader = csv.reader(file, delimiter=delimiter)
         header = [name.strip() for name in next(reader, [])]
         if not header:
@@ -113,9 +111,7 @@ def read_csv(
         raise ValueError(f"expected rows below the header of {path}, got none")
     for column, name in enumerate(wanted):
         if len({row[column] for row in rows}) == 1:
-            raise ValueError(
-                f"expected columns that vary, got {rows[0][column]:g} in every row of '{name}' of {path}"
-            )
+            raise ValueError(f"expected columns that vary, got {rows[0][column]:g} in every row of '{name}' of {path}")
     values = torch.tensor(rows, dtype=dtype or torch.get_default_dtype())
     inputs, targets = values[:, : len(x_names)], values[:, len(x_names) :]
     if len(y_names) == 1:
@@ -128,9 +124,7 @@ def _number(text: str, column: str, where: str) -> float:
     if text.lower() in _MISSING:
         raise ValueError(f"expected a number in column '{column}' of {where}, got the missing value {text!r}")
     try:
-        value = (
-            math.nan if "_" in text else float(text)
-        )  # Python reads 1_000 as a number; a table does not mean it
+        value = math.nan if "_" in text else float(text)  # Python reads 1_000 as a number; a table does not mean it
     except ValueError:
         value = math.nan
     if math.isnan(value):

@@ -1,1 +1,15 @@
-"""."""
+"""What we learn, and how we judge it.
+
+- `infer` conditions a model on data by a method: `NUTS`, `HMC` (`mcmc`) or `SVI`; it returns a `Posterior`.
+- `Posterior.predictive` is a `PredictiveMixture`; `Posterior.to_arviz` is what ArviZ reads (`arviz`).
+- `diagnostics` say whether to believe it, `plots` show it.
+- `program` reads Pyro models: the likelihood of all draws at once.
+"""
+
+from posterity.inference.infer import Method, infer
+from posterity.inference.mcmc import HMC, NUTS
+from posterity.inference.posterior import Posterior
+from posterity.inference.predictive import PredictiveMixture
+from posterity.inference.svi import SVI
+
+__all__ = ["HMC", "NUTS", "SVI", "Method", "Posterior", "PredictiveMixture", "infer"]

@@ -142,9 +142,7 @@ class Posterior:
             raise ValueError(
                 f"expected draws of the model's sites {sorted(sites)}, got {sorted(content['draws'])} in {path}"
             )
-        return cls(
-            model, program, content["draws"], content["sample_stats"], content["history"], content["attrs"]
-        )
+        return cls(model, program, content["draws"], content["sample_stats"], content["history"], content["attrs"])
 
     def __repr__(self) -> str:
         sites = ", ".join(f"{name} {tuple(value.shape[2:])}" for name, value in self.draws.items())

@@ -55,7 +55,9 @@ def inspect(model: Model, args: tuple[Any, ...], site: str | None = None) -> Pro
     if not observed or (site is not None and site not in observed):
         wanted = "an observed site" if site is None else f"an observed site {site!r}"
         raise ValueError(f"expected a model with {wanted} (obs=y), got observed sites {observed}")
-    latents = [n for n, node in samples.items() if not node["is_observed"] and type(node["fn"]).__name__ != "_Subsample"]
+    latents = [
+        n for n, node in samples.items() if not node["is_observed"] and type(node["fn"]).__name__ != "_Subsample"
+    ]
     for name in latents:
         if samples[name]["fn"].support.is_discrete:
             raise ValueError(f"expected continuous latent sites (marginalise the discrete ones), got {name!r}")

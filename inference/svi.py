@@ -25,13 +25,12 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from posterity.inference.initial import INITS
 from posterity.inference.posterior import Posterior
 from posterity.inference.predictive import PredictiveMixture
 from posterity.inference.program import Model, Program, child_seeds, inspect, over_draws, seeded
+from posterity.models.guides import GUIDES, empty_guide, initial, make_guide
 
 Guide = Callable[..., Any]
-GUIDES = ("map", "mean_field", "low_rank", "full_rank")
 HELD_OUT_DRAWS = 32
 
 
@@ -70,6 +69,7 @@ class SVI:
     def __post_init__(self) -> None:
         if isinstance(self.guide, str) and self.guide not in GUIDES:
             raise ValueError(f"expected a guide from {list(GUIDES)} or a callable, got {self.guide!r}")
+        initial(self.init)
         for name in ("steps", "particles", "draws", "check_every", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} of 1 or more, got {getattr(self, name)}")
@@ -80,8 +80,6 @@ class SVI:
             raise ValueError(f"expected a batch_size of 1 or more, got {self.batch_size}")
         if not 0 <= self.holdout < 1:
             raise ValueError(f"expected holdout in [0, 1), got {self.holdout}")
-        if self.init not in INITS:
-            raise ValueError(f"expected init from {sorted(INITS)}, got {self.init!r}")
 
     def run(
         self, model: Model, *args: Any, seed: int, guide: Guide | None = None, site: str | None = None
@@ -99,7 +97,7 @@ class SVI:
             fit.train()
             draws = fit.draw(self.draws)
         seconds = time.perf_counter() - start
-        name = chosen if isinstance(chosen, str) else getattr(chosen, "__name__", "mean_field")
+        name = chosen if isinstance(chosen, str) else getattr(chosen, "__name__", type(built).__name__)
         return Posterior(
             model,
             program,
@@ -117,22 +115,11 @@ class SVI:
 
     def _build_guide(self, chosen: str | Guide | None, model: Model, program: Program) -> Guide:
         if not program.latents:
-            return _empty_guide
+            return empty_guide
         if chosen is not None and not isinstance(chosen, str):
             return chosen
-        init = INITS[self.init]
-        hidden = pyro.poutine.block(model, hide=[program.site])
-        match chosen:
-            case "map":
-                return autoguide.AutoDelta(hidden, init_loc_fn=init)
-            case "low_rank":
-                return autoguide.AutoLowRankMultivariateNormal(
-                    hidden, init_loc_fn=init, init_scale=self.init_scale, rank=self.rank
-                )
-            case "full_rank":
-                return autoguide.AutoMultivariateNormal(hidden, init_loc_fn=init, init_scale=self.init_scale)
-            case _:
-                return autoguide.AutoNormal(hidden, init_loc_fn=init, init_scale=self.init_scale)
+        name = chosen or "mean_field"
+        return make_guide(name, model, init=self.init, init_scale=self.init_scale, rank=self.rank)
 
 
 class _Fit:
@@ -252,7 +239,9 @@ class _Fit:
             return elbo(self.model, self.guide, *_take(self.args, rows))
 
     def _clip(self, parameters: list[Tensor], norms: list[float]) -> None:
-        largest = math.inf if len(norms) < 20 else self.settings.clip * sorted(norms[-100:])[len(norms[-100:]) // 2]
+        largest = (
+            math.inf if len(norms) < 20 else self.settings.clip * sorted(norms[-100:])[len(norms[-100:]) // 2]
+        )
         gradients = [value for value in parameters if value.grad is not None]
         norms.append(float(torch.nn.utils.clip_grad_norm_(gradients, largest)))
 
@@ -284,13 +273,11 @@ def _plate_nesting(model: Model, args: tuple[Any, ...]) -> int:
     return max(dims, default=0)
 
 
-def _empty_guide(*args: Any, **kwargs: Any) -> None:
-    """The guide of a model without latent sites."""
-
-
 def _rows(args: tuple[Any, ...]) -> int:
     return len(args[-1])
 
 
 def _take(args: tuple[Any, ...], rows: Tensor) -> tuple[Any, ...]:
-    return tuple(value[rows.to(value.device)] if isinstance(value, Tensor) and value.ndim else value for value in args)
+    return tuple(
+        value[rows.to(value.device)] if isinstance(value, Tensor) and value.ndim else value for value in args
+    )

@@ -128,19 +128,17 @@ class Mixture(dist.MixtureSameFamily):
         unbounded = torch.isinf(low) | torch.isinf(high)
         answer = torch.where(unbounded, torch.where(upper, high, low), low)
         guess = torch.where(unbounded, 0.0, 0.5 * (low + high))
-        tolerance, tiny = 4 * torch.finfo(guess.dtype).eps, torch.finfo(guess.dtype).tiny
+        tolerance = 4 * torch.finfo(guess.dtype).eps
         width = high - low
         for step in range(MAX_QUANTILE_STEPS):
             below, above = self.cdf(guess), self.sf(guess)
             excess = torch.where(upper, target - above, below - target)
             low, high = torch.where(excess < 0, guess, low), torch.where(excess < 0, high, guess)
-            newton = guess - excess / self.log_prob(guess).exp().clamp_min(
-                1e-300 if guess.dtype == torch.double else 1e-30
-            )
+            newton = guess - excess / self.log_prob(guess).exp().clamp_min(torch.finfo(guess.dtype).tiny)
             inside = (newton > low) & (newton < high)
             # Every second step must halve the bracket, or Newton may creep where the density is nearly flat.
             slow = (high - low > 0.5 * width) & (step % 2 == 1)
-            width = torch.where(torch.tensor(step % 2 == 1), high - low, width)
+            width = high - low if step % 2 == 1 else width
             proposal = torch.where(inside & ~slow, newton, 0.5 * (low + high))
             done = ((proposal - guess).abs() <= tolerance * (1 + guess.abs())) | unbounded
             guess = torch.where(unbounded, guess, proposal)

@@ -87,9 +87,7 @@ def test_a_covariance_is_scaled_on_both_sides():
     torch.testing.assert_close(moved.covariance_matrix, expected)
 
 
-@pytest.mark.parametrize(
-    "distribution", [d for d in SCALARS if type(d).__name__ in ("Normal", "Laplace")], ids=label
-)
+@pytest.mark.parametrize("distribution", [d for d in SCALARS if type(d).__name__ in ("Normal", "Laplace")], ids=label)
 def test_the_distribution_function_stays_analytic(distribution):
     y = torch.linspace(-1, 1, 4)
     torch.testing.assert_close(affine(distribution, LOC, SCALE).cdf(LOC + SCALE * y), distribution.cdf(y))

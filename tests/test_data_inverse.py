@@ -69,6 +69,38 @@ def test_the_floor_is_the_conditional_entropy(name, curve, low, high, noise, sca
 
 
 @each
+def test_the_mean_entropy_of_the_oracle_is_the_floor(name):
+    data = PROBLEMS[name][0](10, 0)
+    # The midpoint rule over all x that can occur; uniform noise stops at -0.1 and 1.1.
+    low, high = {"sine": (-23.0, 23.0), "bishop uniform": (-0.1, 1.1)}.get(name, (-1.0, 2.0))
+    x = low + (high - low) * (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
+    oracle = data.oracle(x[:, None])
+    mass = oracle.log_marginal.exp() * (high - low) / 4000
+    assert mass.sum().item() == pytest.approx(1, abs=2e-5)
+    assert (mass * oracle.entropy()).sum().item() == pytest.approx(PROBLEMS[name][1], abs=1e-4)
+
+
+@each
+def test_targets_and_noise_are_the_stated_ones(name):
+    data = PROBLEMS[name][0](20_000, 15)
+    x, y = data.x[:, 0].double().numpy(), data.y.double().numpy()
+    low, high, curve = (-10.5, 10.5, sine_curve) if name == "sine" else (0.0, 1.0, bishop_curve)
+    share = (y - low) / (high - low)
+    assert kstest(share, "uniform").pvalue > 1e-4  # seed 15, level 1e-4
+    # The extremes of 20,000 uniform draws are within 10 / 20,000 of the ends but for one in 20,000 seeds each.
+    assert 0 <= share.min() < 5e-4
+    assert 1 - 5e-4 < share.max() <= 1
+    if name == "bishop uniform":
+        error = ((x - bishop_curve(y)) / 0.1 + 1) / 2
+        assert -1e-5 < error.min() < 5e-4
+        assert 1 - 5e-4 < error.max() < 1 + 1e-5
+        assert kstest(error, "uniform").pvalue > 1e-4
+    else:
+        scale = {"sine": 1.0, "bishop normal 0.05": 0.05, "bishop normal 0.1": 0.1}[name]
+        assert kstest((x - curve(y)) / scale, "norm").pvalue > 1e-4
+
+
+@each
 def test_the_oracle_is_calibrated(name):
     data = PROBLEMS[name][0](20_000, 12)
     assert kstest(data.oracle(data.x).cdf(data.y).numpy(), "uniform").pvalue > 1e-4  # seed 12, level 1e-4

@@ -49,9 +49,7 @@ def test_a_generator_moves_on_and_the_global_one_does_not():
 
 def test_cross_validation_gives_the_tables_of_kfold():
     data = Observations(torch.arange(10.0)[:, None], torch.arange(10.0) ** 2, ["t"])
-    for (train, test), (train_index, test_index) in zip(
-        cross_validation(data, 3, 7), kfold(10, 3, 7), strict=True
-    ):
+    for (train, test), (train_index, test_index) in zip(cross_validation(data, 3, 7), kfold(10, 3, 7), strict=True):
         assert train.x[:, 0].long().equal(train_index)
         assert test.y.equal(test_index.float() ** 2)
         assert test.x_names == ("t",)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from posterity.models.mixtures import Mixture
 
-BLOCK = 2**20
-"""How many component evaluations are held at once: 8 MiB for each intermediate result."""
+BLOCK = 2**19
+"""How many component evaluations are held at once: 4 MiB for each intermediate result."""
 
 
 def blocks(mixture: Mixture, per_row: int = 1) -> Iterator[tuple[slice, Mixture]]:

@@ -33,9 +33,7 @@ def function_convergence(values: Tensor | np.ndarray) -> xr.Dataset:
     >>> bool((function_convergence(draws).rhat < 1.02).all())
     True
     """
-    array = (
-        values.detach().cpu().double().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, float)
-    )
+    array = values.detach().cpu().double().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, float)
     if array.ndim != 3 or array.shape[0] < 2 or array.shape[1] < 4 or array.shape[2] < 1:
         raise ValueError(f"expected values of shape (chain >= 2, draw >= 4, points), got {array.shape}")
     require_finite("values", array)

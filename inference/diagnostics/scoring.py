@@ -37,9 +37,9 @@ def scores(
     - ``log_score``: log p(y), exact for a mixture. For ArviZ data, the log of the likelihood averaged over the
       draws, which is held-out only if the data are.
     - ``crps``: closed form for normal components with N K² <= 3e8 pairs; else the unbiased estimate from ``draws``
-      draws of the predictive, whose error for one observation is about 0.5 sd/sqrt(draws). ArviZ data: from all
-      the draws they hold. ``attrs["crps_method"]`` tells ("closed form" or "draws"), ``attrs["crps_draws"]`` how
-      many.
+      draws of the predictive, whose error for one observation is about 0.2 (y in the middle) to 1 (y far out)
+      times sd/sqrt(draws). ArviZ data: from all the draws they hold. ``attrs["crps_method"]`` tells ("closed
+      form" or "draws"), ``attrs["crps_draws"]`` how many.
     - ``squared_error``: (y - mean)².
 
     A y that the model calls impossible has log score -inf. Raises ``ValueError`` for fewer than 2 draws, a

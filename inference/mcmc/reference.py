@@ -17,10 +17,10 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from posterity.inference.initial import INITS
 from posterity.inference.mcmc.potential import capture
 from posterity.inference.posterior import Posterior
 from posterity.inference.program import Model, child_seeds, inspect, seeded
+from posterity.models.guides import initial
 
 
 class _Recorder:
@@ -111,15 +111,14 @@ class _ReferenceSampler:
                 raise ValueError(f"expected {name} of {least} or more, got {getattr(self, name)}")
         if not 0 < self.target_accept < 1:
             raise ValueError(f"expected target_accept between 0 and 1, got {self.target_accept}")
-        if self.init not in INITS:
-            raise ValueError(f"expected init from {sorted(INITS)}, got {self.init!r}")
+        initial(self.init)
 
     def _kernel(self, **settings: Any) -> Any:
         raise TypeError("a sampler's settings come from NUTS or HMC")
 
     def kernel(self, model: Model, args: tuple[Any, ...]) -> Any:
         """Pyro's kernel at a valid start, ready for ``setup``."""
-        start, potential, transforms, _ = initialize_model(model, args, init_strategy=INITS[self.init])
+        start, potential, transforms, _ = initialize_model(model, args, init_strategy=initial(self.init))
         kernel = self._kernel(
             potential_fn=capture(potential, start) if self.capture else potential,
             transforms=transforms,

@@ -1,0 +1,72 @@
+"""Guides by name, and where guides and samplers start.
+
+From narrow to wide: ``"map"`` (a point, the mode of the joint density), ``"mean_field"`` (independent normals),
+``"low_rank"`` (a normal of covariance diagonal + rank r), ``"full_rank"`` (a normal of full covariance). All live in
+unconstrained space and are Pyro's own, made for the latent sites of a model.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pyro.infer import autoguide
+from pyro.infer.autoguide.initialization import init_to_median, init_to_sample, init_to_uniform
+from torch.distributions import constraints
+
+GUIDES = ("map", "mean_field", "low_rank", "full_rank")
+
+
+def make_guide(
+    name: str,
+    model: Callable[..., Any],
+    *,
+    init: str = "prior",
+    init_scale: float = 0.05,
+    rank: int | None = None,
+) -> Callable[..., Any]:
+    """A fresh guide of ``model`` by name; it takes shape at its first call.
+
+    ``init`` is "prior", "uniform" or "median"; ``init_scale`` is the standard deviation at the start, in unconstrained
+    space; ``rank`` is that of the low-rank guide (default: the square root of the dimension).
+    Raises ``ValueError`` for an unknown name or init.
+    """
+    if name not in GUIDES:
+        raise ValueError(f"expected a guide from {list(GUIDES)}, got {name!r}")
+    start = initial(init)
+    if name == "map":
+        return autoguide.AutoDelta(model, init_loc_fn=start)
+    if name == "mean_field":
+        return autoguide.AutoNormal(model, init_loc_fn=start, init_scale=init_scale)
+    if name == "low_rank":
+        return autoguide.AutoLowRankMultivariateNormal(model, init_loc_fn=start, init_scale=init_scale, rank=rank)
+    return autoguide.AutoMultivariateNormal(model, init_loc_fn=start, init_scale=init_scale)
+
+
+def empty_guide(*args: Any, **kwargs: Any) -> None:
+    """The guide of a model without latent sites: maximising the bound is then maximum likelihood (or MAP)."""
+
+
+def init_from_prior(site: Any = None) -> Any:
+    """Start real-valued sites at a draw of their prior, and positive or bounded ones at its median.
+
+    Weights drawn from the prior spread the chains and break the symmetry of the units; a scale drawn from a
+    half-Cauchy would put some chains where nothing moves.
+    """
+    if site is None:
+        return init_from_prior
+    support = site["fn"].support
+    real = getattr(support, "base_constraint", support) is constraints.real
+    return init_to_sample(site) if real else init_to_median(site)
+
+
+INITS: dict[str, Callable[..., Any]] = {
+    "prior": init_from_prior,
+    "uniform": init_to_uniform,
+    "median": init_to_median,
+}
+
+
+def initial(name: str) -> Callable[..., Any]:
+    """Pyro's initialisation function by name; ``ValueError`` for an unknown one."""
+    if name not in INITS:
+        raise ValueError(f"expected init from {sorted(INITS)}, got {name!r}")
+    return INITS[name]

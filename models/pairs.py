@@ -1,0 +1,148 @@
+"""Ready pairs: a Pyro model of a table and its guide, in the units of the table.
+
+Each function returns a `Pair` with ``.model`` (``model(x, y=None)``, written for one draw) and ``.guide``, which
+`posterity.inference.infer` takes as it takes a bare model. Which one:
+
+- `bayesian_regression`: one answer with Gaussian noise, the same everywhere or depending on x.
+- `mixture_density`: several answers; the weights are parameters (maximum likelihood, or MAP with ``decay``).
+- `bayesian_mixture_density`: several answers, and a posterior of the weights.
+
+Inside, x and y are standardised; the observed site is ``y`` in its own units, so that log scores, pulls and scales
+need no conversion. ``resolution`` is how finely y was recorded, in its units: no scale falls below it. Models of
+your own are as short; read the source.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+from torch import Tensor
+
+from posterity.data import Standardization
+from posterity.models.guides import empty_guide, make_guide
+from posterity.models.likelihoods import gaussian, heteroscedastic_gaussian
+from posterity.models.mixtures import mixture_head
+from posterity.models.networks import bayesian, mlp, point
+from posterity.models.priors import Normal, Prior
+
+Model = Callable[..., Any]
+NOISES = ("constant", "input")
+
+# A tanh unit of a standardised input then turns within about a third of the input's spread, and its centre lies
+# anywhere in the data: wiggles of the size that tables show, where unit weights give little more than a slope.
+INPUT_SCALE = 3.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model and the guide made for it. Each reading of ``guide`` is a fresh one: a trained guide is not shared."""
+
+    model: Model
+    make_guide: Callable[[Model], Callable[..., Any]]
+
+    @property
+    def guide(self) -> Callable[..., Any]:
+        return self.make_guide(self.model)
+
+
+def table_prior() -> dict[str, Prior]:
+    """The pairs' default prior over the weights: `priors.Normal`, wider for the first layer (see INPUT_SCALE)."""
+    return {"": Normal(), "hidden1": Normal(scale=INPUT_SCALE)}
+
+
+def bayesian_regression(
+    scale: Standardization,
+    *,
+    hidden: tuple[int, ...] = (32,),
+    noise: str = "input",
+    resolution: float = 1e-3,
+    prior: Prior | Mapping[str, Prior] | None = None,
+    activation: str = "tanh",
+    guide: str = "mean_field",
+) -> Pair:
+    """A Bayesian network with a Gaussian likelihood; sites ``net...``, ``noise`` (constant noise alone) and ``y``.
+
+    ``scale`` is the standardisation of the training data. ``noise`` is "constant" (one standard deviation, half
+    normal of scale 1 on standardised y) or "input" (a second output of the network). ``prior``: see `bayesian`.
+    Raises ``ValueError`` for an unknown noise or guide, or a resolution that is not positive.
+    """
+    if noise not in NOISES:
+        raise ValueError(f"expected noise from {list(NOISES)}, got {noise!r}")
+    floor = _floor(scale, resolution)
+    outputs = 1 if noise == "constant" else 2
+    net = mlp(len(scale.x_loc), *hidden, outputs, activation=activation, seed=0)
+    weights_prior = table_prior() if prior is None else prior
+
+    def model(x: Tensor, y: Tensor | None = None) -> Tensor:
+        features = bayesian("net", net, weights_prior)(scale.x(x))
+        if noise == "constant":
+            sigma = pyro.sample("noise", dist.HalfNormal(features.new_ones(())))
+            likelihood = gaussian(features, (sigma**2 + floor**2).sqrt())
+        else:
+            likelihood = heteroscedastic_gaussian(features, floor=floor)
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", scale.undo(likelihood), obs=y)
+
+    return Pair(model, lambda target: make_guide(guide, target))
+
+
+def mixture_density(
+    scale: Standardization,
+    *,
+    components: int = 3,
+    hidden: tuple[int, ...] = (32,),
+    resolution: float = 1e-3,
+    decay: float = 0.0,
+    activation: str = "tanh",
+    seed: int = 0,
+) -> Pair:
+    """A mixture density network (Bishop 1994) whose weights are parameters; its guide is empty.
+
+    ``decay`` d adds ``-d/2 |w|²`` to the log likelihood: the log density of a normal prior of precision d, so that the
+    fit is MAP. Zero is maximum likelihood. ``seed`` is that of the initial weights.
+    Raises ``ValueError`` for a resolution that is not positive or a negative decay.
+    """
+    head = mixture_head(components, floor=_floor(scale, resolution))
+    net = mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=seed)
+    return Pair(_mixture_model(scale, head, lambda: point("net", net, decay=decay)), lambda _: empty_guide)
+
+
+def bayesian_mixture_density(
+    scale: Standardization,
+    *,
+    components: int = 3,
+    hidden: tuple[int, ...] = (32,),
+    resolution: float = 1e-3,
+    prior: Prior | Mapping[str, Prior] | None = None,
+    activation: str = "tanh",
+    guide: str = "low_rank",
+) -> Pair:
+    """A mixture density network with a posterior of the weights; sites ``net...`` and ``y``.
+
+    Raises ``ValueError`` for a resolution that is not positive or an unknown guide.
+    """
+    head = mixture_head(components, floor=_floor(scale, resolution))
+    net = mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=0)
+    weights_prior = table_prior() if prior is None else prior
+    model = _mixture_model(scale, head, lambda: bayesian("net", net, weights_prior))
+    return Pair(model, lambda target: make_guide(guide, target))
+
+
+def _mixture_model(scale: Standardization, head: Any, network: Callable[[], Callable[..., Tensor]]) -> Model:
+    def model(x: Tensor, y: Tensor | None = None) -> Tensor:
+        features = network()(scale.x(x))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", scale.undo(head(features)), obs=y)
+
+    return model
+
+
+def _floor(scale: Standardization, resolution: float) -> float:
+    """The resolution in standardised units."""
+    if scale.y_loc.ndim:
+        raise ValueError(f"expected a standardisation of one target, got {len(scale.y_loc)} targets")
+    if not resolution > 0:
+        raise ValueError(f"expected a resolution above 0 in the units of y, got {resolution}")
+    return resolution / float(scale.y_scale)

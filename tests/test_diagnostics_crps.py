@@ -1,0 +1,83 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+
+from posterity.inference.diagnostics import crps, crps_from_draws, crps_normal_mixture
+from posterity.inference.diagnostics._rows import sample
+from posterity.models.mixtures import Mixture
+
+
+def random_mixture(n: int, components: int, seed: int = 0) -> tuple[Mixture, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits, loc = (torch.randn(n, components, generator=generator).double() for _ in range(2))
+    scale = 0.1 + torch.rand(n, components, generator=generator).double()
+    return Mixture.normal(logits, 2 * loc, scale), torch.randn(n, generator=generator).double()
+
+
+def test_single_normal_has_gneitings_closed_form():
+    loc, scale, y = np.array([0.0, 1.0, -3.0]), np.array([1.0, 0.2, 5.0]), np.array([0.0, 2.0, 4.0])
+    z = (y - loc) / scale
+    expected = scale * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
+    mixture = Mixture.normal(torch.zeros(3, 1), torch.tensor(loc)[:, None], torch.tensor(scale)[:, None])
+    np.testing.assert_allclose(crps_normal_mixture(mixture, torch.tensor(y)), expected, rtol=1e-12)
+
+
+def test_mixture_equals_the_integral_of_its_definition():
+    mixture, y = random_mixture(3, 4)
+    found = crps_normal_mixture(mixture, y)
+    weight = torch.softmax(mixture.log_weights, -1).numpy()
+    loc, scale = mixture.component_distribution.loc.numpy(), mixture.component_distribution.scale.numpy()
+    for row, at in enumerate(y.tolist()):
+
+        def squared(t: float, tail: Callable, row: int = row) -> float:
+            return float(weight[row] @ tail(t, loc[row], scale[row])) ** 2
+
+        below = integrate.quad(squared, -15, at, args=(stats.norm.cdf,), epsabs=1e-10, limit=200)[0]
+        above = integrate.quad(squared, at, 15, args=(stats.norm.sf,), epsabs=1e-10, limit=200)[0]
+        assert found[row] == pytest.approx(below + above, abs=1e-8)
+
+
+def test_blocks_do_not_change_the_result(monkeypatch):
+    mixture, y = random_mixture(7, 33)
+    whole = crps_normal_mixture(mixture, y)
+    for block in (1, 50, 2000):
+        monkeypatch.setattr("posterity.inference.diagnostics._rows.BLOCK", block)
+        monkeypatch.setattr("posterity.inference.diagnostics.crps.BLOCK", block)
+        np.testing.assert_allclose(crps_normal_mixture(mixture, y), whole, rtol=1e-12)
+
+
+def test_estimate_from_draws_equals_the_double_sum_over_different_pairs():
+    rng = np.random.default_rng(0)
+    draws, y = rng.normal(1e3, 1, (9, 4)), rng.normal(1e3, 1, 4)
+    pairs = np.abs(draws[:, None] - draws[None]).sum((0, 1)) / (9 * 8)
+    np.testing.assert_allclose(crps_from_draws(draws, y), np.abs(draws - y).mean(0) - 0.5 * pairs, rtol=1e-9)
+
+
+def test_estimate_is_unbiased_even_for_two_draws():
+    mixture, y = random_mixture(1, 3)
+    many, at = mixture[torch.zeros(40_000, dtype=torch.long)], float(y[0])
+    estimates = crps_from_draws(sample(many, 2, seed=1), np.full(40_000, at))
+    error = estimates.std() / np.sqrt(40_000)
+    assert abs(estimates.mean() - crps_normal_mixture(mixture, y)[0]) < 4 * error
+
+
+def test_estimate_agrees_with_the_closed_form():
+    mixture, y = random_mixture(50, 5)
+    exact, sd = crps_normal_mixture(mixture, y), mixture.variance.sqrt().numpy()
+    estimate = crps_from_draws(sample(mixture, 10_000, seed=2), y.numpy())
+    assert np.abs((estimate - exact) / sd).max() < 4.5 / np.sqrt(10_000)
+
+
+def test_budget_decides_about_the_closed_form(monkeypatch):
+    mixture, _ = random_mixture(5, 10)
+    assert crps.has_closed_form(mixture)
+    monkeypatch.setattr("posterity.inference.diagnostics.crps.PAIR_BUDGET", 499)
+    assert not crps.has_closed_form(mixture)
+
+
+def test_one_draw_is_refused():
+    with pytest.raises(ValueError, match="expected at least 2 draws for the CRPS, got 1"):
+        crps_from_draws(np.zeros((1, 3)), np.zeros(3))
