@@ -50,7 +50,7 @@ def plot_bands(
     ax.plot(at[order], quantiles[-1], color=BLUE, linewidth=2, label="median", zorder=3)
     if split and isinstance(predictive, PredictiveMixture) and predictive.num_draws > 1:
         low, high = _mean_band(predictive, wanted[-1])[:, order]
-        for end, label in ((low, f"{wanted[-1]:.0%} of the mean (epistemic)"), (high, None)):
+        for end, label in ((low, f"{wanted[-1]:.0%} of the mean (epistemic)"), (high, "")):
             ax.plot(at[order], end, color=VERMILION, linestyle="--", linewidth=1.4, zorder=3, label=label)
     points(ax, at, y, x_data)
     ax.set(xlabel=xlabel, ylabel=ylabel)

@@ -1,0 +1,24 @@
+"""Run in a clean environment, from another directory: is the installed wheel whole, and does it keep to its name?"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import posterity
+import posterity.data
+import posterity.inference.diagnostics
+import posterity.inference.mcmc
+import posterity.inference.plots
+import posterity.models
+
+prefix = Path(sys.argv[1]).resolve()
+where = Path(posterity.__file__).resolve()
+if prefix not in where.parents:
+    sys.exit(f"expected posterity from {prefix}, got {where}")
+if not (where.parent / "py.typed").is_file():
+    sys.exit("expected py.typed in the wheel")
+if len(posterity.data.mcycle()) != 133:
+    sys.exit("expected the tables in the wheel")
+bare = [name for name in ("models", "inference", "data") if importlib.util.find_spec(name)]
+if bare:
+    sys.exit(f"expected no bare top-level modules, got {bare}")

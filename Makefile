@@ -1,0 +1,46 @@
+# Every target works on a fresh clone: the environment is made first where it is missing or out of date.
+# Small networks run faster on one thread than on two (several times, when the machine is busy).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+export OMP_NUM_THREADS ?= 1
+export MPLBACKEND ?= Agg
+
+.PHONY: demo test check bench results format clean
+
+demo: $(INSTALLED)
+	$(BIN)/python examples/compare_uncertainty.py --data mcycle geyser --quick --out out/demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m "not slow"
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q --doctest-modules --durations=15 tests src/posterity
+
+bench: $(INSTALLED)
+	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# The numbers kept in examples/results: about an hour on two cores; interrupt and repeat, it goes on where it was.
+results: $(INSTALLED)
+	$(BIN)/python examples/compare_uncertainty.py --out out/compare_uncertainty --jobs 2
+	cp out/compare_uncertainty/report.json examples/results/compare_uncertainty.json
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# torch comes first: with the pinned CPU build there, nothing later pulls another.
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "expected Python 3.11 or newer, got " + sys.version'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
