@@ -100,7 +100,7 @@ class Mixture(dist.MixtureSameFamily):
         return (self.log_weights.exp() * tails.sf(self.component_distribution, value.unsqueeze(-1))).sum(-1)
 
     def icdf(self, probability: Tensor | float) -> Tensor:
-        """Quantiles, by Newton steps kept inside a bracket that halves at least every second step.
+        """Quantiles, by Newton steps kept inside a bracket that halves at least every fourth step.
 
         ``probability`` broadcasts against the batch shape: for quantiles of a batch (N,), pass (Q, 1) to get
         (Q, N). A mixture's quantile lies between the smallest and the largest of its components' quantiles, so
@@ -136,14 +136,15 @@ class Mixture(dist.MixtureSameFamily):
             low, high = torch.where(excess < 0, guess, low), torch.where(excess < 0, high, guess)
             newton = guess - excess / self.log_prob(guess).exp().clamp_min(torch.finfo(guess.dtype).tiny)
             inside = (newton > low) & (newton < high)
-            # Every second step must halve the bracket, or Newton may creep where the density is nearly flat.
-            slow = (high - low > 0.5 * width) & (step % 2 == 1)
-            width = high - low if step % 2 == 1 else width
-            proposal = torch.where(inside & ~slow, newton, 0.5 * (low + high))
-            done = ((proposal - guess).abs() <= tolerance * (1 + guess.abs())) | unbounded
-            guess = torch.where(unbounded, guess, proposal)
+            # Newton closes in from one side, so the bracket stays wide: the probability says when it has arrived.
+            done = (excess.abs() <= 16 * tolerance * target) | (high - low <= tolerance * guess.abs()) | unbounded
             if bool(done.all()):
                 break
+            # Every fourth step must halve the bracket, or Newton may creep where the density is nearly flat.
+            slow = (high - low > 0.5 * width) & (step % 4 == 3)
+            width = high - low if step % 4 == 3 else width
+            proposal = torch.where(inside & ~slow, newton, 0.5 * (low + high))
+            guess = torch.where(done, guess, proposal)
         return torch.where(unbounded, answer, guess)
 
     def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008 - torch's own default

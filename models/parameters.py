@@ -4,7 +4,9 @@ This is what lets a likelihood written for one draw come back as one batched dis
 tensors can leave, so the parameters do, and the family is rebuilt outside around whatever dimensions were added.
 """
 
+import inspect
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -14,7 +16,16 @@ from torch.distributions import (
     Independent,
     MixtureSameFamily,
     TransformedDistribution,
+    constraints,
 )
+
+# Ways to give one parameter: a distribution keeps the one it was given, and may have computed others since.
+ALTERNATIVES = (
+    ("probs", "logits"),
+    ("gate", "gate_logits"),
+    ("covariance_matrix", "precision_matrix", "scale_tril"),
+)
+_NOTHING = SimpleNamespace()
 
 Rebuild = Callable[[list[Tensor]], Distribution]
 
@@ -33,7 +44,7 @@ def split(distribution: Distribution) -> tuple[list[Tensor], Rebuild]:
         return _split_independent(distribution)
     if isinstance(distribution, MixtureSameFamily):
         return _split_mixture(distribution)
-    if type(distribution).arg_constraints:
+    if distribution.arg_constraints:
         return _split_leaf(distribution)
     if isinstance(distribution, TransformedDistribution):
         return _split_transformed(distribution)
@@ -47,15 +58,42 @@ def map_parameters(distribution: Distribution, function: Callable[[Tensor], Tens
 
 
 def _split_leaf(distribution: Distribution) -> tuple[list[Tensor], Rebuild]:
-    family, constraints = type(distribution), type(distribution).arg_constraints
-    # A family with two parametrisations stores the one it was given; some (Beta, LogNormal) store neither.
-    names = [name for name in constraints if name in vars(distribution)] or list(constraints)
-    tensors = []
-    for name in names:
-        value = torch.as_tensor(getattr(distribution, name))
-        own = value.shape[value.ndim - getattr(constraints[name], "event_dim", 0) :]
+    family, known = type(distribution), distribution.arg_constraints
+    names, tensors, settings = [], [], {}
+    for name in _arguments(distribution):
+        value = getattr(distribution, name)
+        if name not in known and not isinstance(value, Tensor):
+            settings[name] = value  # a number that is no parameter, as the total count of a multinomial
+            continue
+        value = torch.as_tensor(value)
+        own = value.shape[value.ndim - _own_ndim(known.get(name), value.ndim - len(distribution.batch_shape)) :]
+        names.append(name)
         tensors.append(value.expand(distribution.batch_shape + own))
-    return tensors, lambda values: family(**dict(zip(names, values, strict=True)), validate_args=False)
+    return tensors, lambda values: family(**dict(zip(names, values, strict=True)), **settings, validate_args=False)
+
+
+def _arguments(distribution: Distribution) -> list[str]:
+    """The arguments that build the distribution: of two ways to say the same, the one it was given."""
+    family = type(distribution)
+    signature = inspect.signature(family.__init__).parameters.values()
+    named = [p.name for p in signature if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    names = [name for name in named if name not in ("self", "validate_args") and hasattr(distribution, name)]
+    names += [name for name in distribution.arg_constraints if name not in names and name not in named]
+    # A lazy parameter joins the stored ones when it is first read, so it comes after the one that was given.
+    stored = [*vars(distribution), *vars(getattr(distribution, "_categorical", None) or _NOTHING)]
+    for alternatives in ALTERNATIVES:
+        there = [name for name in names if name in alternatives]
+        given = min(there, key=lambda name: stored.index(name) if name in stored else len(stored), default=None)
+        names = [name for name in names if name not in there or name == given]
+    return names
+
+
+def _own_ndim(constraint: constraints.Constraint | None, extra: int) -> int:
+    """How many dimensions of its own a parameter has beside the batch's."""
+    try:
+        return 0 if constraint is None else constraint.event_dim
+    except NotImplementedError:
+        return max(extra, 0)
 
 
 def _split_independent(distribution: Independent) -> tuple[list[Tensor], Rebuild]:

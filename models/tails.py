@@ -5,6 +5,7 @@
 needs both, so these three functions know the usual families and fall back on the distribution's own.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch.distributions import Distribution, Laplace, Normal, StudentT
 def cdf(distribution: Distribution, value: Tensor) -> Tensor:
     """P(Y <= value); shapes broadcast as in ``distribution.log_prob``."""
     if isinstance(distribution, Normal):
-        return torch.special.ndtr((value - distribution.loc) / distribution.scale)
+        return _normal_cdf((value - distribution.loc) / distribution.scale)
     if isinstance(distribution, StudentT):
         return _student_t_cdf(distribution, value)
     if isinstance(distribution, Laplace):
@@ -39,7 +40,15 @@ def icdf(distribution: Distribution, probability: Tensor) -> Tensor:
     if isinstance(distribution, StudentT):
         standard = _scipy(special.stdtrit, distribution.df, probability)
         return distribution.loc + distribution.scale * standard
+    if isinstance(distribution, Laplace):
+        lower = torch.log(2 * torch.minimum(probability, 1 - probability))
+        return distribution.loc + distribution.scale * torch.where(probability < 0.5, lower, -lower)
     return distribution.icdf(probability)
+
+
+def _normal_cdf(standard: Tensor) -> Tensor:
+    """By erfc: ``torch.special.ndtr`` is (1 + erf)/2 on the CPU, which is 0 from -8.3 on."""
+    return 0.5 * torch.erfc(standard * -math.sqrt(0.5))
 
 
 def _student_t_cdf(distribution: StudentT, value: Tensor) -> Tensor:

@@ -38,7 +38,8 @@ def coverage(
 
     Returns ``coverage``, ``lower`` and ``upper`` over "level". The limits (Clopper & Pearson 1934) hold for each
     level by itself with probability ``confidence`` at least; the levels share the observations, so neighbours go
-    astray together. ``source``, ``kind``, ``draws`` and ``seed`` are those of `region_level`.
+    astray together. ``source``, ``kind``, ``draws`` and ``seed`` are those of `region_level`; or ``source`` is what
+    it returned, of several folds put together for instance.
     Raises ``ValueError`` for levels or a confidence outside (0, 1), and as `region_level`.
 
     >>> from posterity.models.mixtures import Mixture
@@ -52,7 +53,10 @@ def coverage(
         raise ValueError(f"expected levels in (0, 1), got {levels}")
     if not 0 < confidence < 1:
         raise ValueError(f"expected confidence in (0, 1), got {confidence}")
-    needed = region_level(source, y, kind=kind, draws=draws, var_name=var_name, seed=seed)
+    if isinstance(source, xr.Dataset):
+        needed = _level_dataset(source, y)
+    else:
+        needed = region_level(source, y, kind=kind, draws=draws, var_name=var_name, seed=seed)
     values = needed["level"].values.reshape(-1)
     count, n = (values[:, None] <= wanted).sum(0), values.size
     lower, upper = _clopper_pearson(count, n, confidence)
@@ -97,6 +101,15 @@ def region_level(
         return data.dataset({"level": _density_rank(mixture, draws, seed)}, **attrs, draws=draws)
     lower, upper = data.tails(seed)
     return data.dataset({"level": np.clip(1 - 2 * np.minimum(lower, upper), 0.0, 1.0)}, **attrs)
+
+
+def _level_dataset(levels: xr.Dataset, y: Tensor | None) -> xr.Dataset:
+    if "level" not in levels or y is not None:
+        raise ValueError("expected a Dataset with 'level', as region_level() returns, and no y")
+    values = levels["level"].values
+    if values.size == 0 or not bool(((values >= 0) & (values <= 1)).all()):
+        raise ValueError(f"expected at least one level, all in [0, 1], got {values.reshape(-1)[:5].tolist()}")
+    return levels[["level"]]
 
 
 def _density_rank(data: MixtureSource, draws: int, seed: int) -> np.ndarray:

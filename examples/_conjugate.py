@@ -1,0 +1,62 @@
+"""Bayesian linear regression, whose posterior is known in closed form: are the samplers and the guide right?"""
+
+import arviz as az
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from posterity.inference import NUTS, SVI, Posterior, infer
+from posterity.models import bayesian, priors
+
+POINTS, FEATURES, NOISE = 60, 4, 0.5
+
+
+def closed_form(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of weights and intercept under a standard normal prior and known noise.
+
+    Precision A = I + Z'Z / noise², mean A^-1 Z'y / noise² (Bishop 2006, equations 3.53 and 3.54).
+    """
+    z = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+    covariance = torch.linalg.inv(torch.eye(z.shape[1]).to(z) + z.T @ z / NOISE**2)
+    return covariance @ z.T @ y / NOISE**2, covariance.diagonal().sqrt()
+
+
+def conjugate_metrics(seed: int, quick: bool) -> dict[str, float]:
+    """Largest error of NUTS' means in standard errors, and of the full-rank guide's standard deviations as ratios."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.eye(FEATURES) + 0.4 * torch.ones(FEATURES, FEATURES)  # correlated inputs, correlated weights
+    x = (torch.randn(POINTS, FEATURES, generator=generator) @ mixing).double()
+    y = x @ torch.tensor([1.0, -0.5, 0.25, 0.0]).double() + 0.3
+    y = y + NOISE * torch.randn(POINTS, generator=generator).double()
+    layer = nn.Linear(FEATURES, 1).double()
+
+    def model(x: Tensor, y: Tensor | None = None) -> Tensor:
+        mean = bayesian("linear", layer, priors.Normal(fan_in=False))(x)[:, 0]
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(mean, NOISE), obs=y)
+
+    mean, sd = closed_form(x, y)
+    draws = 300 if quick else 1000
+    nuts = weights(infer(model, x, y, method=NUTS(draws=draws, warmup=300, chains=2), seed=seed))
+    error = np.array([float(az.mcse(column)) for column in np.moveaxis(nuts.numpy(), -1, 0)])
+    ess = min(float(az.ess(column)) for column in np.moveaxis(nuts.numpy(), -1, 0))
+    z = np.abs((nuts.mean((0, 1)) - mean).numpy()) / error
+    method = SVI(guide="full_rank", steps=1500 if quick else 5000, learning_rate=0.02, particles=4, draws=20_000)
+    svi = weights(infer(model, x, y, method=method, seed=seed))[0]
+    ratio = svi.std(0) / sd
+    return {
+        "conjugate.nuts.max_z": float(z.max()),
+        "conjugate.nuts.ess_min": ess,
+        "conjugate.nuts.sd_ratio_min": float((nuts.flatten(0, 1).std(0) / sd).min()),
+        "conjugate.nuts.sd_ratio_max": float((nuts.flatten(0, 1).std(0) / sd).max()),
+        "conjugate.svi_fullrank.sd_ratio_min": float(ratio.min()),
+        "conjugate.svi_fullrank.sd_ratio_max": float(ratio.max()),
+        "conjugate.svi_fullrank.mean_error_max": float(((svi.mean(0) - mean).abs() / sd).max()),
+    }
+
+
+def weights(posterior: Posterior) -> Tensor:
+    """Weights and intercept, shape (chain, draw, FEATURES + 1)."""
+    return torch.cat([posterior.draws["linear.weight"][..., 0, :], posterior.draws["linear.bias"]], -1)

@@ -1,0 +1,70 @@
+"""What every example shares: its folder, its figures, its report."""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+PACKAGES = ("posterity", "torch", "pyro-ppl", "arviz", "numpy", "scipy", "xarray", "matplotlib")
+
+
+def parser(description: str | None, name: str) -> argparse.ArgumentParser:
+    """The options every example has: ``--out``, ``--seed``, ``--quick``."""
+    options = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--out", type=Path, default=Path("out") / name, help="folder of figures and report")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--quick", action="store_true", help="small and short: to see it work, not to quote")
+    return options
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Write under a temporary name, then rename: a crash leaves the old file or the new one."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    temporary.replace(path)
+    return path
+
+
+def write_report(
+    out: Path, example: str, metrics: dict[str, float], *, seed: int, quick: bool, wall_seconds: float
+) -> Path:
+    """``report.json`` in ``out``: flat metrics with what is needed to repeat them."""
+    bad = [name for name, value in metrics.items() if not np.isfinite(value)]
+    if bad:
+        raise ValueError(f"expected finite metrics, got {bad}")
+    report = {
+        "example": example,
+        "command": " ".join(["python", f"examples/{example}.py", *sys.argv[1:]]),
+        "seed": seed,
+        "quick": quick,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "device": f"cpu ({platform.machine()}, {torch.get_num_threads()} thread(s) a process)",
+        "wall_seconds": round(wall_seconds, 1),
+        "metrics": dict(sorted(metrics.items())),
+    }
+    return write_json(out / "report.json", report)
+
+
+def save_figure(figure: Any, path: Path) -> Path:
+    """Write a PNG under a temporary name, then rename."""
+    temporary = path.with_name(path.stem + ".part.png")
+    figure.savefig(temporary, dpi=130)
+    temporary.replace(path)
+    return path
+
+
+def timed(function: Callable[[], Any]) -> tuple[Any, float]:
+    """The result of a call and its seconds."""
+    start = time.perf_counter()
+    result = function()
+    return result, time.perf_counter() - start
