@@ -21,6 +21,34 @@ TITLES = {
     "mdn": "MDN, MAP",
     "bayesian_mdn": "Bayesian MDN (SVI)",
 }
+DENSITY = """How to read this
+
+Dark is likely: each column of p(y|x) is divided by its
+maximum, so that shapes compare.
+
+elpd: log density of held-out points, nats per point,
+with its standard error. Higher is better."""
+BANDS = """How to read this
+
+Half of the points should lie in the dark band, nine
+tenths in the light one.
+
+Between the dashed lines lies the mean: that part would
+close with more data. Without them the model has one set
+of weights and knows nothing of it."""
+SPLIT = """How to read this
+
+noise: left when everything is known
+ambiguity: several answers are right
+epistemic: too little data; falls with more
+
+The three sum to the predictive variance."""
+PULLS = """How to read this
+
+A pull is the error in units of the predicted error,
+z = Phi^-1(F(y|x)): standard normal for a calibrated model.
+
+Wider than 1: too sure. Narrower: too cautious."""
 GRID = 160
 DRAWS = 300
 
@@ -34,10 +62,16 @@ def draw_figures(name: str, jobs: Sequence[Any], rows: dict[str, xr.Dataset], ou
     return [save_figure(page, out / f"{name}-{stem}.png") for stem, page in pages]
 
 
-def _panels(count: int, title: str, *, height: float = 3.6) -> tuple[Figure, list[Any]]:
-    figure = Figure(figsize=(4.4 * count, height), layout="constrained")
-    figure.suptitle(title)
-    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+def _panels(count: int, title: str, note: str) -> tuple[Figure, list[Any]]:
+    """Two rows of panels, and how to read them where a panel is free."""
+    columns = (count + 1) // 2
+    figure = Figure(figsize=(5 * columns, 8), layout="constrained")
+    figure.suptitle(title, fontsize="x-large")
+    panels = list(figure.subplots(2, columns, squeeze=False).ravel())
+    for spare in panels[count:]:
+        spare.axis("off")
+        spare.text(0.05, 0.95, note, va="top", wrap=True, linespacing=1.5, transform=spare.transAxes)
+    return figure, panels[:count]
 
 
 def _over_x(name: str, jobs: Sequence[Any], rows: dict[str, xr.Dataset]) -> list[tuple[str, Figure]]:
@@ -50,9 +84,9 @@ def _over_x(name: str, jobs: Sequence[Any], rows: dict[str, xr.Dataset]) -> list
     points = slice(0, 1000)
     labels: dict[str, Any] = {"xlabel": problem.xlabel, "ylabel": problem.ylabel}
     shown: dict[str, Any] = {"y": train.y[points], "x_data": train.x[points, 0]}
-    density, top = _panels(len(jobs), f"{name}: predicted density p(y|x), with the training points")
-    bands, middle = _panels(len(jobs), f"{name}: central 50% and 90% bands, with the training points")
-    split, bottom = _panels(len(jobs), f"{name}: what the predictive variance is made of")
+    density, top = _panels(len(jobs), f"{name}: what each model predicts, p(y|x), and its training points", DENSITY)
+    bands, middle = _panels(len(jobs), f"{name}: central 50% and 90% bands, and the training points", BANDS)
+    split, bottom = _panels(len(jobs), f"{name}: what the predictive variance is made of", SPLIT)
     tallest = 0.0
     for job, one, two, three in zip(jobs, top, middle, bottom, strict=True):
         pair, _ = job.pair()
@@ -62,7 +96,7 @@ def _over_x(name: str, jobs: Sequence[Any], rows: dict[str, xr.Dataset]) -> list
         terms = uncertainty_split(predictive)
         summary = score_summary(rows[job.model])
         score = f"elpd {float(summary['log_score']):.3f} ± {float(summary['log_score_se']):.3f}"
-        plot_density(predictive, x, limits=limits, colorbar=job is jobs[-1], ax=one, **labels, **shown)
+        plot_density(predictive, x, limits=limits, colorbar=False, ax=one, **labels, **shown)
         plot_bands(predictive, x, ax=two, **labels, **shown)
         plot_split(terms, x, ax=three, xlabel=problem.xlabel, ylabel="variance of y")
         two.set_ylim(*limits)
@@ -74,11 +108,13 @@ def _over_x(name: str, jobs: Sequence[Any], rows: dict[str, xr.Dataset]) -> list
         tallest = max(tallest, float(np.quantile(terms["total"], 0.98)))
     for ax in bottom:
         ax.set_ylim(0, 1.1 * tallest)
+        if ax is not bottom[0] and ax.get_legend() is not None:
+            ax.get_legend().remove()
     return [("density", density), ("bands", bands), ("split", split)]
 
 
 def _pulls(name: str, rows: dict[str, xr.Dataset]) -> tuple[str, Figure]:
-    figure, panels = _panels(len(rows), f"{name}: pulls of held-out points; a calibrated model has mean 0, width 1")
+    figure, panels = _panels(len(rows), f"{name}: pulls of held-out points", PULLS)
     for (model, table), ax in zip(rows.items(), panels, strict=True):
         plot_pulls(table, ax=ax, bins=40 if table.sizes["obs"] > 1000 else 25)
         ax.set_title(TITLES[model], fontsize="medium")
@@ -87,7 +123,10 @@ def _pulls(name: str, rows: dict[str, xr.Dataset]) -> tuple[str, Figure]:
 
 def _calibration(name: str, rows: dict[str, xr.Dataset]) -> tuple[str, Figure]:
     figure = Figure(figsize=(4.4 * len(rows), 7), layout="constrained")
-    figure.suptitle(f"{name}: PIT (inside the band: calibrated) and coverage of highest-density regions, held out")
+    figure.suptitle(
+        f"{name}, held out: PIT (inside the band: calibrated) and coverage of highest-density regions",
+        fontsize="x-large",
+    )
     panels = figure.subplots(2, len(rows), squeeze=False)
     for (model, table), top, bottom in zip(rows.items(), *panels, strict=True):
         plot_pit(table, ax=top)

@@ -18,9 +18,7 @@ PACKAGES = ("posterity", "torch", "pyro-ppl", "arviz", "numpy", "scipy", "xarray
 
 def parser(description: str | None, name: str) -> argparse.ArgumentParser:
     """The options every example has: ``--out``, ``--seed``, ``--quick``."""
-    options = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--out", type=Path, default=Path("out") / name, help="folder of figures and report")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--quick", action="store_true", help="small and short: to see it work, not to quote")

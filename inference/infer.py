@@ -12,7 +12,9 @@ from posterity.inference.posterior import Posterior
 class Method(Protocol):
     """An inference algorithm: a small frozen settings object with one method."""
 
-    def run(self, model: Callable[..., Any], *args: Any, seed: int, guide: Any = None) -> Posterior: ...
+    def run(
+        self, model: Callable[..., Any], *args: Any, seed: int, guide: Any = None, site: str | None = None
+    ) -> Posterior: ...
 
 
 def infer(model: Any, *args: Any, method: Method, seed: int = 0, site: str | None = None) -> Posterior:
@@ -25,10 +27,11 @@ def infer(model: Any, *args: Any, method: Method, seed: int = 0, site: str | Non
     Raises ``ValueError`` for values that are not finite, lengths that differ, an object that is no method, or a
     model without an observed site.
     """
-    if not isinstance(method, Method):
+    if isinstance(method, type) or not isinstance(method, Method):
         raise ValueError(f"expected a method such as NUTS(), HMC() or SVI(), got {method!r}")
     _check(args)
-    guide = getattr(model, "guide", None)
+    # A guide made by name takes the method's settings; one that the pair brings is used as it is.
+    guide = getattr(model, "guide_name", None) or getattr(model, "guide", None)
     return method.run(getattr(model, "model", model), *args, seed=seed, guide=guide, site=site)
 
 

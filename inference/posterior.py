@@ -93,13 +93,15 @@ class Posterior:
         *inputs, y = args
         likelihood, deterministics = over_draws(self.model, tuple(inputs), self._flat(None), self.program.site)
         site, obs = self.program.site, self._observation_dims(len(y.shape))
+        # A score belongs to a whole event: it has the dimensions of y less those of its events.
+        scored, rows = obs[: len(likelihood.batch_shape) - 1], (obs or ("obs",))[0]
         posterior = {**self.draws, **{n: v.unflatten(0, self._shape) for n, v in deterministics.items()}}
         groups = {
             "posterior": self._dataset(posterior),
-            "log_likelihood": self._dataset({site: self.log_likelihood(*args)}, {site: obs}),
+            "log_likelihood": self._dataset({site: self.log_likelihood(*args)}, {site: scored}),
             "posterior_predictive": self._dataset({site: self._sample(likelihood, seed)}, {site: obs}),
             "observed_data": _dataset({site: y}, {site: obs}),
-            "constant_data": _named("x", inputs, obs[0]),
+            "constant_data": _named("x", inputs, rows),
         }
         if self.sample_stats:
             groups["sample_stats"] = self._dataset(self.sample_stats)
@@ -107,7 +109,7 @@ class Posterior:
             new = predict if isinstance(predict, tuple) else (predict,)
             drawn = self._sample(self.likelihood(*new), seed + 1)
             groups["predictions"] = self._dataset({site: drawn}, {site: obs})
-            groups["predictions_constant_data"] = _named("x", list(new), obs[0])
+            groups["predictions_constant_data"] = _named("x", list(new), rows)
         return arviz.from_groups(groups, dict(self.attrs))
 
     def save(self, path: str | Path) -> Path:
@@ -169,12 +171,10 @@ class Posterior:
             return likelihood.sample().unflatten(0, self._shape)
 
     def _observation_dims(self, ndim: int) -> tuple[str, ...]:
-        plates = self.program.plates[:ndim] or ("obs",)
+        plates = (self.program.plates or ("obs",))[:ndim]
         return plates + tuple(f"{self.program.site}_dim_{i}" for i in range(ndim - len(plates)))
 
-    def _dataset(
-        self, values: Mapping[str, Tensor], dims: Mapping[str, tuple[str, ...]] | None = None
-    ) -> xr.Dataset:
+    def _dataset(self, values: Mapping[str, Tensor], dims: Mapping[str, tuple[str, ...]] | None = None) -> xr.Dataset:
         named = {
             name: ("chain", "draw", *(dims or {}).get(name, _default_dims(name, value.ndim - 2)))
             for name, value in values.items()

@@ -16,8 +16,8 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
-from posterity.models.parameters import map_parameters
 from posterity.models.mixtures import Mixture
+from posterity.models.parameters import map_parameters
 
 
 class PredictiveMixture(Mixture):
@@ -67,9 +67,7 @@ class PredictiveMixture(Mixture):
         if log_draw_weights is None:
             log_draw_weights = within.new_zeros(num_draws)
         if log_draw_weights.shape != (num_draws,):
-            raise ValueError(
-                f"expected log_draw_weights of shape ({num_draws},), got {tuple(log_draw_weights.shape)}"
-            )
+            raise ValueError(f"expected log_draw_weights of shape ({num_draws},), got {tuple(log_draw_weights.shape)}")
         logits = (within + log_draw_weights.log_softmax(-1).to(within)[:, None]).flatten(-2)
         return cls(dist.Categorical(logits=logits), components, num_draws)
 
@@ -83,7 +81,10 @@ class PredictiveMixture(Mixture):
         """The predictive of each draw by itself: a `Mixture` of batch shape (..., S) and K components."""
         ndim, shape = len(self.batch_shape), (self.num_draws, self.components_per_draw)
         components = map_parameters(self.component_distribution, lambda t: t.unflatten(ndim, shape))
-        return Mixture(dist.Categorical(logits=self.log_weights.unflatten(-1, shape)), components)
+        logits = self.log_weights.unflatten(-1, shape)
+        # A draw of no weight has a predictive too, whichever it is: nan would spread from it into every average.
+        logits = torch.where(logits.logsumexp(-1, keepdim=True) > -torch.inf, logits, 0.0)
+        return Mixture(dist.Categorical(logits=logits), components)
 
     @property
     def log_draw_weights(self) -> Tensor:

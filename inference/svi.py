@@ -15,7 +15,7 @@ is then maximum likelihood, plus whatever ``pyro.factor`` the model adds.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
@@ -47,7 +47,8 @@ class SVI:
       ``check_every`` steps, training stops after ``patience`` checks without a better one, and the best is kept.
     - ``draws`` from the guide make up the `Posterior` (one for a point).
     - ``init_scale``: standard deviation of the guide at the start; ``rank`` of the low-rank guide (default: square
-      root of the dimension); ``init``: "prior", "uniform" or "median".
+      root of the dimension); ``init``: "prior", "uniform", "median", or "map": the mode, found by a third as many
+      steps first. From the prior a wide guide may settle where most of a mixture's components are switched off.
     """
 
     guide: str | Guide | None = None
@@ -69,7 +70,8 @@ class SVI:
     def __post_init__(self) -> None:
         if isinstance(self.guide, str) and self.guide not in GUIDES:
             raise ValueError(f"expected a guide from {list(GUIDES)} or a callable, got {self.guide!r}")
-        initial(self.init)
+        if self.init != "map":
+            initial(self.init)
         for name in ("steps", "particles", "draws", "check_every", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} of 1 or more, got {getattr(self, name)}")
@@ -92,8 +94,8 @@ class SVI:
         chosen = self.guide if self.guide is not None else guide
         start = time.perf_counter()
         with seeded(child_seeds(seed, 1)[0]), pyro.get_param_store().scope():
-            built = self._build_guide(chosen, model, program)
-            fit = _Fit(self, model, built, program, args)
+            fit = _Fit(self, model, program, args)
+            fit.guide = built = self._build_guide(chosen, model, program, fit.args, seed, site)
             fit.train()
             draws = fit.draw(self.draws)
         seconds = time.perf_counter() - start
@@ -113,20 +115,33 @@ class SVI:
             },
         )
 
-    def _build_guide(self, chosen: str | Guide | None, model: Model, program: Program) -> Guide:
+    def _build_guide(
+        self,
+        chosen: str | Guide | None,
+        model: Model,
+        program: Program,
+        args: tuple[Any, ...],
+        seed: int,
+        site: str | None,
+    ) -> Guide:
         if not program.latents:
             return empty_guide
         if chosen is not None and not isinstance(chosen, str):
             return chosen
-        name = chosen or "mean_field"
-        return make_guide(name, model, init=self.init, init_scale=self.init_scale, rank=self.rank)
+        init: str | dict[str, Tensor] = self.init
+        if init == "map":
+            settings = replace(self, guide="map", init="prior", steps=max(1, self.steps // 3), holdout=0.0)
+            mode = settings.run(model, *args, seed=seed, site=site)
+            init = {name: value[0, 0] for name, value in mode.draws.items() if name in program.latents}
+        return make_guide(chosen or "mean_field", model, init=init, init_scale=self.init_scale, rank=self.rank)
 
 
 class _Fit:
     """One optimisation: its data, its parameters, its learning curve."""
 
-    def __init__(self, settings: SVI, model: Model, guide: Guide, program: Program, args: tuple[Any, ...]) -> None:
-        self.settings, self.model, self.guide, self.program = settings, model, guide, program
+    def __init__(self, settings: SVI, model: Model, program: Program, args: tuple[Any, ...]) -> None:
+        self.settings, self.model, self.program = settings, model, program
+        self.guide: Guide = empty_guide
         self.history: dict[str, list[float]] = {"loss": []}
         self.interrupted = False
         self.rows = _rows(args)
@@ -239,9 +254,7 @@ class _Fit:
             return elbo(self.model, self.guide, *_take(self.args, rows))
 
     def _clip(self, parameters: list[Tensor], norms: list[float]) -> None:
-        largest = (
-            math.inf if len(norms) < 20 else self.settings.clip * sorted(norms[-100:])[len(norms[-100:]) // 2]
-        )
+        largest = math.inf if len(norms) < 20 else self.settings.clip * sorted(norms[-100:])[len(norms[-100:]) // 2]
         gradients = [value for value in parameters if value.grad is not None]
         norms.append(float(torch.nn.utils.clip_grad_norm_(gradients, largest)))
 
@@ -278,6 +291,4 @@ def _rows(args: tuple[Any, ...]) -> int:
 
 
 def _take(args: tuple[Any, ...], rows: Tensor) -> tuple[Any, ...]:
-    return tuple(
-        value[rows.to(value.device)] if isinstance(value, Tensor) and value.ndim else value for value in args
-    )
+    return tuple(value[rows.to(value.device)] if isinstance(value, Tensor) and value.ndim else value for value in args)

@@ -5,11 +5,12 @@ From narrow to wide: ``"map"`` (a point, the mode of the joint density), ``"mean
 unconstrained space and are Pyro's own, made for the latent sites of a model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyro.infer import autoguide
-from pyro.infer.autoguide.initialization import init_to_median, init_to_sample, init_to_uniform
+from pyro.infer.autoguide.initialization import init_to_median, init_to_sample, init_to_uniform, init_to_value
+from torch import Tensor
 from torch.distributions import constraints
 
 GUIDES = ("map", "mean_field", "low_rank", "full_rank")
@@ -19,19 +20,19 @@ def make_guide(
     name: str,
     model: Callable[..., Any],
     *,
-    init: str = "prior",
+    init: str | Mapping[str, Tensor] = "prior",
     init_scale: float = 0.05,
     rank: int | None = None,
 ) -> Callable[..., Any]:
     """A fresh guide of ``model`` by name; it takes shape at its first call.
 
-    ``init`` is "prior", "uniform" or "median"; ``init_scale`` is the standard deviation at the start, in unconstrained
-    space; ``rank`` is that of the low-rank guide (default: the square root of the dimension).
+    ``init`` is "prior", "uniform", "median" or a value for every site; ``init_scale`` is the standard deviation at
+    the start, in unconstrained space; ``rank`` is that of the low-rank guide (default: the square root of the
+    dimension).
     Raises ``ValueError`` for an unknown name or init.
     """
-    if name not in GUIDES:
-        raise ValueError(f"expected a guide from {list(GUIDES)}, got {name!r}")
-    start = initial(init)
+    check_guide(name)
+    start = initial(init) if isinstance(init, str) else init_to_value(values=dict(init))
     if name == "map":
         return autoguide.AutoDelta(model, init_loc_fn=start)
     if name == "mean_field":
@@ -39,6 +40,12 @@ def make_guide(
     if name == "low_rank":
         return autoguide.AutoLowRankMultivariateNormal(model, init_loc_fn=start, init_scale=init_scale, rank=rank)
     return autoguide.AutoMultivariateNormal(model, init_loc_fn=start, init_scale=init_scale)
+
+
+def check_guide(name: str) -> None:
+    """``ValueError`` for an unknown name, where a guide is chosen long before it is made."""
+    if name not in GUIDES:
+        raise ValueError(f"expected a guide from {list(GUIDES)}, got {name!r}")
 
 
 def empty_guide(*args: Any, **kwargs: Any) -> None:

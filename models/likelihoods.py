@@ -12,6 +12,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+# Beyond this the square of a scale would overflow float32, and the loss would be nan.
+MAX_LOG_SCALE = 30.0
+
 
 def gaussian(features: Tensor, noise: Tensor | float) -> dist.Normal:
     """Normal(features[..., 0], noise): one noise for all x.
@@ -22,7 +25,7 @@ def gaussian(features: Tensor, noise: Tensor | float) -> dist.Normal:
     >>> gaussian(torch.zeros(4, 1), 0.5).scale
     tensor([0.5000, 0.5000, 0.5000, 0.5000])
     """
-    return dist.Normal(_columns(features, 1)[0], torch.as_tensor(noise).to(features))
+    return dist.Normal(_columns(features, 1)[0], _like(noise, features))
 
 
 def heteroscedastic_gaussian(features: Tensor, *, floor: float = 1e-3) -> dist.Normal:
@@ -35,8 +38,7 @@ def heteroscedastic_gaussian(features: Tensor, *, floor: float = 1e-3) -> dist.N
     if not floor > 0:
         raise ValueError(f"expected a floor above 0 (the resolution of y), got {floor}")
     mean, log_scale = _columns(features, 2)
-    log_floor = torch.full_like(log_scale, math.log(floor))
-    return dist.Normal(mean, torch.exp(0.5 * torch.logaddexp(2 * log_floor, 2 * log_scale)))
+    return dist.Normal(mean, floored_scale(log_scale, floor))
 
 
 def student_t(features: Tensor, scale: Tensor | float, df: Tensor | float = 4.0) -> dist.StudentT:
@@ -46,7 +48,17 @@ def student_t(features: Tensor, scale: Tensor | float, df: Tensor | float = 4.0)
     Raises ``ValueError`` for features of another width.
     """
     location = _columns(features, 1)[0]
-    return dist.StudentT(torch.as_tensor(df).to(features), location, torch.as_tensor(scale).to(features))
+    return dist.StudentT(_like(df, features), location, _like(scale, features))
+
+
+def floored_scale(log_scale: Tensor, floor: float) -> Tensor:
+    """sqrt(floor² + exp(2 log_scale)), computed in log space; its gradient is finite for any ``log_scale``."""
+    log_floor = torch.full_like(log_scale, math.log(floor))
+    return torch.exp(0.5 * torch.logaddexp(2 * log_floor, 2 * log_scale.clamp(max=MAX_LOG_SCALE)))
+
+
+def _like(value: Tensor | float, features: Tensor) -> Tensor:
+    return torch.as_tensor(value, dtype=features.dtype, device=features.device)
 
 
 def _columns(features: Tensor, expected: int) -> tuple[Tensor, ...]:

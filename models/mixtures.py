@@ -18,6 +18,7 @@ from torch.distributions import Distribution
 
 from posterity.data.affine import affine
 from posterity.models import tails
+from posterity.models.likelihoods import floored_scale
 from posterity.models.parameters import map_parameters, split
 
 MAX_QUANTILE_STEPS = 200
@@ -113,8 +114,11 @@ class Mixture(dist.MixtureSameFamily):
         if not bool(((probability >= 0) & (probability <= 1)).all()):
             raise ValueError(f"expected probabilities in [0, 1], got {probability.flatten()[:5].tolist()}")
         shape = torch.broadcast_shapes(probability.shape, self.batch_shape)
+        # A step may leave the support of a component, where the distribution function is 0 or 1 and not an error.
+        unchecked = self.with_parts(self.mixture_distribution, map_parameters(self.component_distribution, torch.clone))
+        unchecked._validate_args = False
         with torch.no_grad():
-            return self._solve_quantile(probability.expand(shape))
+            return unchecked._solve_quantile(probability.expand(shape))
 
     def _solve_quantile(self, probability: Tensor) -> Tensor:
         # Solved for the smaller tail, so that quantiles next to 1 are as accurate as those next to 0.
@@ -127,7 +131,9 @@ class Mixture(dist.MixtureSameFamily):
         high = ends.masked_fill(~present, -math.inf).amax(-1)
         unbounded = torch.isinf(low) | torch.isinf(high)
         answer = torch.where(unbounded, torch.where(upper, high, low), low)
-        guess = torch.where(unbounded, 0.0, 0.5 * (low + high))
+        # Where the answer is infinite the loop needs any point of the support: the first component's median.
+        middle = tails.icdf(self.component_distribution, torch.full_like(ends, 0.5))[..., 0]
+        guess = torch.where(unbounded, middle, 0.5 * (low + high))
         tolerance = 4 * torch.finfo(guess.dtype).eps
         width = high - low
         for step in range(MAX_QUANTILE_STEPS):
@@ -198,9 +204,7 @@ class Mixture(dist.MixtureSameFamily):
 
     def _require_scalar_event(self, what: str) -> None:
         if self._event_ndim:
-            raise ValueError(
-                f"expected one target dimension for {what}, got event shape {tuple(self.event_shape)}"
-            )
+            raise ValueError(f"expected one target dimension for {what}, got event shape {tuple(self.event_shape)}")
 
 
 def mixture_head(components: int, *, floor: float = 1e-3, spread: float = 1.0) -> "MixtureHead":
@@ -250,8 +254,7 @@ class MixtureHead:
             )
         logits, loc, log_scale = features.unflatten(-1, (3, self.components)).unbind(-2)
         anchors = self._anchors.to(features)
-        log_floor = torch.full_like(log_scale, math.log(self.floor))
-        scale = torch.exp(0.5 * torch.logaddexp(2 * log_floor, 2 * (log_scale + self._log_width)))
+        scale = floored_scale(log_scale + self._log_width, self.floor)
         return Mixture(dist.Categorical(logits=logits), dist.Normal(anchors + loc, scale))
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ itself is never changed, and a model stays a model for one draw; the engine adds
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import pyro
@@ -54,7 +55,7 @@ def mlp(*widths: int, activation: str = "tanh", seed: int | None = None) -> nn.S
 
 def _stack(widths: tuple[int, ...], activation: str) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for index, (fan_in, fan_out) in enumerate(zip(widths[:-2], widths[1:-1], strict=True), start=1):
+    for index, (fan_in, fan_out) in enumerate(pairwise(widths[:-1]), start=1):
         layers[f"hidden{index}"] = nn.Linear(fan_in, fan_out)
         layers[f"{activation}{index}"] = ACTIVATIONS[activation]()
     layers["output"] = nn.Linear(widths[-2], widths[-1])
@@ -96,9 +97,7 @@ def point(name: str, module: nn.Module, *, decay: float = 0.0) -> Callable[..., 
     """
     if not decay >= 0:
         raise ValueError(f"expected a decay of 0 or more, got {decay}")
-    weights = {
-        parameter: pyro.param(f"{name}.{parameter}", value.clone()) for parameter, value in _trainable(module)
-    }
+    weights = {parameter: pyro.param(f"{name}.{parameter}", value.clone()) for parameter, value in _trainable(module)}
     if decay:
         pyro.factor(f"{name}.decay", -0.5 * decay * sum((value**2).sum() for value in weights.values()))
     return _with_weights(module, weights)

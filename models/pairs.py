@@ -21,7 +21,7 @@ import pyro.distributions as dist
 from torch import Tensor
 
 from posterity.data import Standardization
-from posterity.models.guides import empty_guide, make_guide
+from posterity.models.guides import check_guide, empty_guide, make_guide
 from posterity.models.likelihoods import gaussian, heteroscedastic_gaussian
 from posterity.models.mixtures import mixture_head
 from posterity.models.networks import bayesian, mlp, point
@@ -37,14 +37,18 @@ INPUT_SCALE = 3.0
 
 @dataclass(frozen=True)
 class Pair:
-    """A model and the guide made for it. Each reading of ``guide`` is a fresh one: a trained guide is not shared."""
+    """A model and the guide made for it, by name, or None for the empty one.
+
+    Each reading of ``guide`` is a fresh one: a trained guide is not shared. Inference takes the name where there is
+    one, so that its settings (where to start, how wide) hold for a pair as for a bare model.
+    """
 
     model: Model
-    make_guide: Callable[[Model], Callable[..., Any]]
+    guide_name: str | None
 
     @property
     def guide(self) -> Callable[..., Any]:
-        return self.make_guide(self.model)
+        return empty_guide if self.guide_name is None else make_guide(self.guide_name, self.model)
 
 
 def table_prior() -> dict[str, Prior]:
@@ -70,6 +74,7 @@ def bayesian_regression(
     """
     if noise not in NOISES:
         raise ValueError(f"expected noise from {list(NOISES)}, got {noise!r}")
+    check_guide(guide)
     floor = _floor(scale, resolution)
     outputs = 1 if noise == "constant" else 2
     net = mlp(len(scale.x_loc), *hidden, outputs, activation=activation, seed=0)
@@ -85,7 +90,7 @@ def bayesian_regression(
         with pyro.plate("obs", len(x)):
             return pyro.sample("y", scale.undo(likelihood), obs=y)
 
-    return Pair(model, lambda target: make_guide(guide, target))
+    return Pair(model, guide)
 
 
 def mixture_density(
@@ -104,9 +109,11 @@ def mixture_density(
     fit is MAP. Zero is maximum likelihood. ``seed`` is that of the initial weights.
     Raises ``ValueError`` for a resolution that is not positive or a negative decay.
     """
+    if not decay >= 0:
+        raise ValueError(f"expected a decay of 0 or more, got {decay}")
     head = mixture_head(components, floor=_floor(scale, resolution))
     net = mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=seed)
-    return Pair(_mixture_model(scale, head, lambda: point("net", net, decay=decay)), lambda _: empty_guide)
+    return Pair(_mixture_model(scale, head, lambda: point("net", net, decay=decay)), None)
 
 
 def bayesian_mixture_density(
@@ -123,11 +130,12 @@ def bayesian_mixture_density(
 
     Raises ``ValueError`` for a resolution that is not positive or an unknown guide.
     """
+    check_guide(guide)
     head = mixture_head(components, floor=_floor(scale, resolution))
     net = mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=0)
     weights_prior = table_prior() if prior is None else prior
     model = _mixture_model(scale, head, lambda: bayesian("net", net, weights_prior))
-    return Pair(model, lambda target: make_guide(guide, target))
+    return Pair(model, guide)
 
 
 def _mixture_model(scale: Standardization, head: Any, network: Callable[[], Callable[..., Tensor]]) -> Model:

@@ -7,6 +7,7 @@ tensors can leave, so the parameters do, and the family is rebuilt outside aroun
 import inspect
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ def split(distribution: Distribution) -> tuple[list[Tensor], Rebuild]:
     raise ValueError(f"expected a distribution with arg_constraints, got {type(distribution).__name__}")
 
 
-def map_parameters(distribution: Distribution, function: Callable[[Tensor], Tensor]) -> Distribution:
+def map_parameters(distribution: Distribution, function: Callable[[Tensor], Tensor]) -> Any:
     """The same family around ``function`` of every parameter tensor."""
     tensors, rebuild = split(distribution)
     return rebuild([function(tensor) for tensor in tensors])
@@ -108,7 +109,7 @@ def _split_mixture(distribution: MixtureSameFamily) -> tuple[list[Tensor], Rebui
     components, rebuild_components = split(distribution.component_distribution)
     count = len(weights)
     # A mixture that carries more than its two parts says how it is put together again.
-    assemble = getattr(distribution, "with_parts", type(distribution))
+    assemble: Callable[..., Distribution] = getattr(distribution, "with_parts", type(distribution))
     return weights + components, lambda values: assemble(
         rebuild_weights(values[:count]), rebuild_components(values[count:])
     )

@@ -1,11 +1,11 @@
 """Priors over the weights of a network: one small object each, all with the same call.
 
 A prior is called with the site's name, the weight's shape and the weight's initial value, issues its own
-``pyro.sample`` statements, and returns the weight. All are centred on zero and take keyword arguments. ``scale`` is the standard deviation
-(or the family's scale) of one *pre-activation* when the inputs have unit size: with ``fan_in`` (the default) a
-weight of shape (out, in, ...) is divided by sqrt(in * ...), so that the prior over functions does not change with
-the width (Neal 1996, "Bayesian Learning for Neural Networks", section 2.1). Biases are not divided;
-``bias_scale`` gives them a scale of their own.
+``pyro.sample`` statements, and returns the weight. All are centred on zero and take keyword arguments. ``scale`` is
+the standard deviation (or the family's scale) of one *pre-activation* when the inputs have unit size: with
+``fan_in`` (the default) a weight of shape (out, in, ...) is divided by sqrt(in * ...), so that the prior over
+functions does not change with the width (Neal 1996, "Bayesian Learning for Neural Networks", section 2.1). Biases
+are not divided; ``bias_scale`` gives them a scale of their own.
 
 Which one: `Normal` to begin with. `HierarchicalNormal` where the size of the weights of a layer is not known,
 which is often. `Laplace` and `StudentT` for a few large weights among small ones. `Horseshoe` where most inputs or
@@ -46,9 +46,9 @@ class _FanInScaled:
 
     def _scale_of(self, shape: torch.Size, like: Tensor) -> Tensor:
         if len(shape) < 2:
-            return torch.as_tensor(self.scale if self.bias_scale is None else self.bias_scale).to(like)
+            return _number(self.scale if self.bias_scale is None else self.bias_scale, like)
         fan_in = math.prod(shape[1:]) if self.fan_in else 1
-        return torch.as_tensor(self.scale / math.sqrt(fan_in)).to(like)
+        return _number(self.scale / math.sqrt(fan_in), like)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +74,13 @@ class StudentT(_FanInScaled):
     df: float = 4.0
 
     def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
-        df = torch.as_tensor(self.df).to(like)
+        df = _number(self.df, like)
         return _sample(name, shape, dist.StudentT, df, like.new_zeros(()), self._scale_of(shape, like))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleMixture(_FanInScaled):
-    """Two normals of zero mean, a wide one with probability ``weight`` and a narrow one (Blundell et al. 2015, eq. 7)."""
+    """Two normals, a wide one with probability ``weight`` and a narrow one (Blundell et al. 2015, eq. 7)."""
 
     weight: float = 0.5
     narrow: float = 0.1
@@ -93,10 +93,8 @@ class ScaleMixture(_FanInScaled):
     def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
         wide = self._scale_of(shape, like)
         scales = torch.stack([wide, wide * self.narrow / self.scale])
-        weights = torch.tensor([self.weight, 1 - self.weight]).to(like)
-        mixture = dist.MixtureSameFamily(
-            dist.Categorical(probs=weights), dist.Normal(torch.zeros_like(scales), scales)
-        )
+        weights = torch.stack([_number(self.weight, like), _number(1 - self.weight, like)])
+        mixture = dist.MixtureSameFamily(dist.Categorical(probs=weights), dist.Normal(torch.zeros_like(scales), scales))
         return pyro.sample(name, mixture.expand(shape).to_event(len(shape)))
 
 
@@ -112,7 +110,7 @@ class HierarchicalNormal(_FanInScaled):
     rate: float = 2.0
 
     def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
-        gamma = dist.Gamma(torch.as_tensor(self.concentration).to(like), torch.as_tensor(self.rate).to(like))
+        gamma = dist.Gamma(_number(self.concentration, like), _number(self.rate, like))
         precision = pyro.sample(f"{name}.precision", gamma)
         return _non_centred(name, shape, like, self._scale_of(shape, like) / precision.sqrt())
 
@@ -129,6 +127,11 @@ class Horseshoe(_FanInScaled):
         overall = pyro.sample(f"{name}.overall", dist.HalfCauchy(self._scale_of(shape, like)))
         local = _sample(f"{name}.local", shape, dist.HalfCauchy, like.new_ones(()))
         return _non_centred(name, shape, like, overall * local)
+
+
+def _number(value: float, like: Tensor) -> Tensor:
+    """In the dtype of ``like`` at once: by way of float32 a third would be wrong in the eighth digit."""
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
 
 def _sample(name: str, shape: torch.Size, family: type, *parameters: Tensor) -> Tensor:

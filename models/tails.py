@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
-from torch.distributions import Distribution, Laplace, Normal, StudentT
+from torch.distributions import Distribution, Laplace, LogNormal, Normal, StudentT
 
 
 def cdf(distribution: Distribution, value: Tensor) -> Tensor:
@@ -23,6 +23,8 @@ def cdf(distribution: Distribution, value: Tensor) -> Tensor:
         return _student_t_cdf(distribution, value)
     if isinstance(distribution, Laplace):
         return _laplace_cdf((value - distribution.loc) / distribution.scale)
+    if isinstance(distribution, LogNormal):
+        return cdf(distribution.base_dist, value.clamp_min(0).log())
     return distribution.cdf(value)
 
 
@@ -30,6 +32,8 @@ def sf(distribution: Distribution, value: Tensor) -> Tensor:
     """P(Y > value), without the cancellation of ``1 - cdf`` for symmetric families."""
     if isinstance(distribution, Normal | StudentT | Laplace):
         return cdf(distribution, 2 * distribution.loc - value)
+    if isinstance(distribution, LogNormal):
+        return sf(distribution.base_dist, value.clamp_min(0).log())
     return 1 - distribution.cdf(value)
 
 
@@ -38,11 +42,14 @@ def icdf(distribution: Distribution, probability: Tensor) -> Tensor:
     if isinstance(distribution, Normal):
         return distribution.loc + distribution.scale * torch.special.ndtri(probability)
     if isinstance(distribution, StudentT):
-        standard = _scipy(special.stdtrit, distribution.df, probability)
-        return distribution.loc + distribution.scale * standard
+        # The lower tail and its mirror image: SciPy answers +inf for a probability of 0.
+        standard = _scipy(special.stdtrit, distribution.df, torch.minimum(probability, 1 - probability)).abs()
+        return distribution.loc + distribution.scale * torch.where(probability < 0.5, -standard, standard)
     if isinstance(distribution, Laplace):
         lower = torch.log(2 * torch.minimum(probability, 1 - probability))
         return distribution.loc + distribution.scale * torch.where(probability < 0.5, lower, -lower)
+    if isinstance(distribution, LogNormal):
+        return icdf(distribution.base_dist, probability).exp()
     return distribution.icdf(probability)
 
 

@@ -41,9 +41,7 @@ def capture(potential: Potential, start: Values) -> Potential:
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
     if reason is not None:
-        warnings.warn(
-            f"the model is run at every step, because it cannot be recorded ({reason})", RuntimeWarning, 2
-        )
+        warnings.warn(f"the model is run at every step, because it cannot be recorded ({reason})", RuntimeWarning, 2)
         return potential
 
     def captured(values: Values) -> Tensor:

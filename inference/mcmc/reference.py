@@ -1,13 +1,16 @@
 """Pyro's own NUTS and HMC, one chain after another, with every statistic of the sampler kept.
 
-They are the reference that faster samplers are held against: slow, and trusted. `NUTS` needs no tuning; `HMC` takes a trajectory length.
+They are the reference that faster samplers are held against: slow, and trusted. `NUTS` needs no tuning; `HMC` takes
+a trajectory length.
 
 Statistics are named as ArviZ names them, each of shape (chain, draw): ``lp`` (log density of the joint in
 unconstrained space), ``energy`` (Hamiltonian of the accepted point with its momentum), ``n_steps`` (leapfrog steps),
 ``tree_depth`` (doublings begun; NUTS), ``acceptance_rate`` (mean over the trajectory), ``step_size``, ``diverging``.
 """
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,13 +29,22 @@ from posterity.models.guides import initial
 class _Recorder:
     """Mixed into Pyro's kernels: what happened in one transition."""
 
-    initial_energy: Tensor | None
+    # Of the kernel.
+    _t: int
+    _warmup_steps: int
+    _mean_accept_prob: float
+    _divergences: list[int]
+    _fetch_from_cache: Callable[[], tuple[Any, Tensor, Any]]
+    sample: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    step_size: float
+    # Of the transition.
+    initial_energy: Tensor
     leaves: list[tuple[Any, Tensor]]
     steps: int
 
     def transition(self, parameters: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """One call of the kernel's ``sample`` and its statistics."""
-        self.initial_energy, self.leaves, self.steps = None, [], 0
+        self.initial_energy, self.leaves, self.steps = torch.tensor(math.nan), [], 0
         count, mean, divergences = self._count(), self._mean_accept_prob, len(self._divergences)
         parameters = self.sample(parameters)
         # The kernel keeps a running mean alone; the transition's own value is the step of that mean.
@@ -55,9 +67,7 @@ class _Recorder:
 
 
 class _NUTSKernel(_Recorder, pyro.infer.NUTS):
-    def _build_basetree(
-        self, z: Any, r: Any, z_grads: Any, log_slice: Any, direction: Any, energy_current: Any
-    ) -> Any:
+    def _build_basetree(self, z: Any, r: Any, z_grads: Any, log_slice: Any, direction: Any, energy_current: Any) -> Any:
         tree = super()._build_basetree(z, r, z_grads, log_slice, direction, energy_current)
         self.initial_energy = energy_current
         self.steps += 1
@@ -141,7 +151,8 @@ class _ReferenceSampler:
             raise ValueError(
                 f"expected a model without parameters (a sampler cannot learn them), got {program.parameters}"
             )
-        start, chains = time.perf_counter(), []
+        start = time.perf_counter()
+        chains: list[_Chain] = []
         total = self.chains * (self.warmup + self.draws)
         with tqdm(total=total, desc=self.name, disable=not self.progress, leave=False) as bar:
             for index, chain_seed in enumerate(child_seeds(seed, self.chains)):
@@ -184,8 +195,8 @@ class _Chain:
     def sample(self) -> None:
         settings = self.settings
         with seeded(self.seed), pyro.get_param_store().scope():
-            self.kernel = settings.kernel(self.model, self.args)
             try:
+                self.kernel = settings.kernel(self.model, self.args)
                 self.kernel.setup(settings.warmup)
                 parameters = self.kernel.initial_params
                 for iteration in range(settings.warmup + settings.draws):
@@ -205,12 +216,16 @@ class _Chain:
         return f"{self.label} {phase}, {stats['n_steps']} steps, step {stats['step_size']:.1e}, {divergences} divergent"
 
     def constrained(self) -> dict[str, Tensor]:
-        stacked = {name: torch.stack([p[name] for p in self.positions]) for name in self.positions[0]}
+        stacked = {
+            name: torch.stack([p[name] for p in self.positions[: len(self.stats)]]) for name in self.positions[0]
+        }
         transforms = self.kernel.transforms
         return {name: transforms[name].inv(z).detach() if name in transforms else z for name, z in stacked.items()}
 
     def statistics(self) -> dict[str, Tensor]:
-        return {name: torch.tensor([s[name] for s in self.stats]) for name in self.stats[0]}
+        columns = {name: [s[name] for s in self.stats] for name in self.stats[0]}
+        # Floats as they were computed: a float32 log density of a large table is known to its first decimal alone.
+        return {n: torch.tensor(v, dtype=torch.double if isinstance(v[0], float) else None) for n, v in columns.items()}
 
 
 def _stack(chains: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -229,6 +244,11 @@ class NUTS(_ReferenceSampler):
     max_tree_depth: int = 10
     name: ClassVar[str] = "NUTS"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_tree_depth < 1:
+            raise ValueError(f"expected max_tree_depth of 1 or more, got {self.max_tree_depth}")
+
     def _kernel(self, **settings: Any) -> Any:
         return _NUTSKernel(max_tree_depth=self.max_tree_depth, **settings)
 
@@ -239,6 +259,11 @@ class HMC(_ReferenceSampler):
 
     trajectory_length: float = 2.0
     name: ClassVar[str] = "HMC"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.trajectory_length > 0:
+            raise ValueError(f"expected trajectory_length above 0, got {self.trajectory_length}")
 
     def _kernel(self, **settings: Any) -> Any:
         return _HMCKernel(trajectory_length=self.trajectory_length, **settings)
