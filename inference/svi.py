@@ -80,6 +80,8 @@ class SVI:
                 raise ValueError(f"expected {name} above 0, got {getattr(self, name)}")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"expected a batch_size of 1 or more, got {self.batch_size}")
+        if self.rank is not None and self.rank < 1:
+            raise ValueError(f"expected a rank of 1 or more, got {self.rank}")
         if not 0 <= self.holdout < 1:
             raise ValueError(f"expected holdout in [0, 1), got {self.holdout}")
 
@@ -155,6 +157,7 @@ class _Fit:
             self.rows -= count
         if settings.batch_size is not None and settings.batch_size > self.rows:
             raise ValueError(f"expected a batch_size of at most {self.rows} rows, got {settings.batch_size}")
+        self.row_plates = _row_plates(model, self.args, program)
 
     def train(self) -> None:
         settings, best, stale = self.settings, -math.inf, 0
@@ -162,7 +165,7 @@ class _Fit:
         with pyro.poutine.trace(param_only=True) as capture:
             first = elbo(self.model, self.guide, *self.args)
         if not bool(torch.isfinite(first)):
-            raise ValueError(f"expected a finite bound at the start, got a loss of {float(first)}")
+            raise ValueError(f"expected a finite bound at the start, got a loss of {first.item()}")
         # Once more for each step would build the same list: parameters do not appear later.
         nodes = [node["value"] for node in capture.trace.nodes.values()]
         parameters = [value.unconstrained() if hasattr(value, "unconstrained") else value for value in nodes]
@@ -200,7 +203,7 @@ class _Fit:
                         break
         except KeyboardInterrupt:
             self.interrupted = True
-        if self.held_out is not None:
+        if best > -math.inf:  # there was a check to choose from
             with torch.no_grad():
                 for value, saved in zip(parameters, kept, strict=True):
                     value.copy_(saved)
@@ -250,7 +253,7 @@ class _Fit:
         if batch is None or batch == self.rows:
             return elbo(self.model, self.guide, *self.args)
         rows = torch.randperm(self.rows)[:batch]
-        with _ScaleObservations(self.program, batch, self.rows):
+        with _ScaleObservations(self.program, self.row_plates, batch, self.rows):
             return elbo(self.model, self.guide, *_take(self.args, rows))
 
     def _clip(self, parameters: list[Tensor], norms: list[float]) -> None:
@@ -264,20 +267,26 @@ class _Fit:
 
 
 class _ScaleObservations(Messenger):
-    """Multiplies the log density of every site in the observations' plates by N / batch."""
+    """Multiplies the log density of every site in the plates of the rows by N / batch."""
 
-    def __init__(self, program: Program, batch: int, rows: int) -> None:
+    def __init__(self, program: Program, row_plates: tuple[str, ...], batch: int, rows: int) -> None:
         super().__init__()
-        self.program, self.batch, self.factor = program, batch, rows / batch
+        self.program, self.row_plates, self.factor = program, row_plates, rows / batch
 
     def _pyro_sample(self, msg: Any) -> None:
         frames = {frame.name: frame for frame in msg["cond_indep_stack"]}
         data_plates = [name for name in self.program.plates if name in frames]
         if any(frames[name].full_size not in (None, frames[name].size) for name in data_plates):
             raise ValueError("expected batches from the model's plate or from batch_size, got both")
-        per_row = any(frames[name].size == self.batch for name in data_plates)
-        if per_row or msg["name"] == self.program.site:
+        if any(name in frames for name in self.row_plates) or msg["name"] == self.program.site:
             msg["scale"] = msg["scale"] * self.factor
+
+
+def _row_plates(model: Model, args: tuple[Any, ...], program: Program) -> tuple[str, ...]:
+    """The plates of the observed site that are as long as the data; another plate does not shrink with a batch."""
+    with seeded(0), torch.no_grad():
+        site = pyro.poutine.trace(model).get_trace(*args).nodes[program.site]
+    return tuple(f.name for f in site["cond_indep_stack"] if f.vectorized and f.size == _rows(args))
 
 
 def _plate_nesting(model: Model, args: tuple[Any, ...]) -> int:

@@ -34,7 +34,7 @@ def linear(x, y=None):
 
 SAMPLERS = {
     "NUTS": NUTS(draws=600, warmup=250, chains=2, progress=False),
-    "HMC, dense mass": HMC(draws=800, warmup=300, chains=2, trajectory_length=2.5, dense_mass=True, progress=False),
+    "HMC, dense mass": HMC(draws=800, warmup=300, chains=2, trajectory_length=1.8, dense_mass=True, progress=False),
 }
 
 

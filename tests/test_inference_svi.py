@@ -1,5 +1,6 @@
 """Against closed forms: with a normal likelihood every guide's optimum is known exactly."""
 
+import functools
 import math
 
 import pyro
@@ -36,6 +37,11 @@ def fit(model=linear, *args, seed=1, **settings):
     return infer(model, *args, method=SVI(**{"progress": False, "draws": 4000, **settings}), seed=seed)
 
 
+@functools.cache
+def fit_full_rank():
+    return fit(guide="full_rank", steps=2500, learning_rate=0.03)
+
+
 def moments(posterior, name="w"):
     draws = posterior.draws[name].flatten(0, 1)
     return draws.mean(0), draws.std(0)
@@ -46,7 +52,7 @@ def moments(posterior, name="w"):
 
 def test_full_rank_is_the_closed_form():
     """Means within 0.15 posterior sd, sd within 10 %, correlation within 0.05 (sampling: 0.016, 1 %, 0.01)."""
-    posterior = fit(guide="full_rank", steps=2500, learning_rate=0.02, particles=2)
+    posterior = fit_full_rank()
     mean, sd = moments(posterior)
     assert ((mean - MEAN).abs() < 0.15 * SD).all()
     torch.testing.assert_close(sd, SD, rtol=0.1, atol=0)
@@ -56,13 +62,13 @@ def test_full_rank_is_the_closed_form():
 
 def test_mean_field_is_too_narrow_by_the_known_factor():
     assert (TOO_NARROW / SD).min() < 0.7  # the data tell one from the other
-    mean, sd = moments(fit(guide="mean_field", steps=2500, learning_rate=0.02, particles=2))
+    mean, sd = moments(fit(guide="mean_field", steps=1200, learning_rate=0.03))
     assert ((mean - MEAN).abs() < 0.15 * SD).all()
     torch.testing.assert_close(sd, TOO_NARROW, rtol=0.1, atol=0)
 
 
 def test_low_rank_of_full_dimension_is_the_closed_form():
-    mean, sd = moments(fit(guide="low_rank", rank=3, steps=2500, learning_rate=0.02, particles=2))
+    mean, sd = moments(fit(guide="low_rank", rank=3, steps=1500, learning_rate=0.03))
     assert ((mean - MEAN).abs() < 0.2 * SD).all()
     torch.testing.assert_close(sd, SD, rtol=0.15, atol=0)
 
@@ -83,7 +89,7 @@ def test_the_default_guide_is_mean_field():
 @pytest.mark.parametrize("batch_size", [8, 20])
 def test_batches_give_the_posterior_of_all_rows(batch_size):
     """sd within 15 %. Without the factor N / batch it would be wider by the root of it: 124 % and 41 %."""
-    settings = {"guide": "mean_field", "steps": 3000, "learning_rate": 0.02, "particles": 2}
+    settings = {"guide": "mean_field", "steps": 1500, "learning_rate": 0.03}
     mean, sd = moments(fit(batch_size=batch_size, **settings))
     assert ((mean - MEAN).abs() < 0.35 * SD).all()
     torch.testing.assert_close(sd, TOO_NARROW, rtol=0.15, atol=0)
@@ -97,7 +103,7 @@ def test_the_bound_of_a_batch_is_that_of_all_rows_on_average():
     batches = torch.arange(ROWS).reshape(5, 8)
     scaled = []
     for rows in batches:
-        with module._ScaleObservations(program, 8, ROWS):
+        with module._ScaleObservations(program, ("obs",), 8, ROWS):
             scaled.append(pyro.poutine.trace(fixed).get_trace(X[rows], Y[rows]).log_prob_sum())
     torch.testing.assert_close(torch.stack(scaled).mean(), full)
 
@@ -106,16 +112,19 @@ def test_a_group_of_the_size_of_a_batch_is_not_taken_for_it():
     """Five groups and batches of five rows: the groups' prior counts once, and a local latent site as its rows do."""
 
     def model(x, y=None):
-        with pyro.plate("groups", 5, dim=-1):
+        groups = pyro.plate("groups", 5, dim=-1)
+        with groups:
             group = pyro.sample("group", dist.Normal(0.0, 1.0))
         with pyro.plate("rows", len(x), dim=-2):
             own = pyro.sample("own", dist.Normal(0.0, 1.0))
-            with pyro.plate("groups", 5, dim=-1):
+            with groups:
                 return pyro.sample("y", dist.Normal(group + own + x[:, None], 1.0), obs=y)
 
     x, y = torch.zeros(20), torch.zeros(20, 5)
     rows = torch.arange(5)
-    with module._ScaleObservations(inspect(model, (x, y)), 5, 20):
+    program = inspect(model, (x, y))
+    assert module._row_plates(model, (x, y), program) == ("rows",)
+    with module._ScaleObservations(program, ("rows",), 5, 20):
         nodes = pyro.poutine.trace(model).get_trace(x[rows], y[rows]).nodes
     assert {n: nodes[n]["scale"] for n in ("group", "own", "y")} == {"group": 1.0, "own": 4.0, "y": 4.0}
 
@@ -205,11 +214,11 @@ def test_the_learning_curve_is_the_negative_bound():
 
 def test_the_bound_comes_to_the_evidence():
     """With the exact family the bound is tight: -log p(y), known in closed form, within 0.1 nats."""
-    posterior = fit(guide="full_rank", steps=2500, learning_rate=0.02, particles=8)
+    posterior = fit_full_rank()
     evidence = torch.distributions.MultivariateNormal(
         torch.zeros(ROWS), PRIOR_SD**2 * X @ X.T + NOISE**2 * torch.eye(ROWS)
     ).log_prob(Y)
-    assert abs(posterior.history["loss"][-500:].mean() + evidence) < 0.1
+    assert abs(posterior.history["loss"][-200:].mean() + evidence) < 0.1
 
 
 # Guides of one's own
@@ -222,7 +231,7 @@ def own_guide(x, y=None):
 
 
 def test_a_callable_is_a_guide():
-    posterior = fit(guide=own_guide, steps=2500, learning_rate=0.02, draws=1500, particles=2)
+    posterior = fit(guide=own_guide, steps=1200, learning_rate=0.03, draws=1500)
     mean, sd = moments(posterior)
     assert ((mean - MEAN).abs() < 0.2 * SD).all()
     torch.testing.assert_close(sd, TOO_NARROW, rtol=0.12, atol=0)
@@ -265,7 +274,7 @@ def stacked(posterior):
 @pytest.mark.parametrize("guide", ["mean_field", "full_rank"])
 def test_draws_of_sites_in_a_plate_have_the_guides_moments(guide):
     """All draws come from one call inside a plate: each site's own mean, sd and correlation must survive it."""
-    posterior = fit(with_plate, S4, Y4, guide=guide, steps=2500, learning_rate=0.02, particles=4, draws=8000)
+    posterior = fit(with_plate, S4, Y4, guide=guide, steps=1500, learning_rate=0.03, draws=8000)
     assert {n: v.shape for n, v in posterior.draws.items()} == {
         "mu": (1, 8000), "pair": (1, 8000, 2), "theta": (1, 8000, 4),
     }  # fmt: skip
@@ -419,7 +428,7 @@ def test_a_bound_that_is_not_finite_raises():
         pyro.factor("nothing", torch.tensor(-math.inf))
         return pyro.sample("y", dist.Normal(w, 1.0), obs=y)
 
-    with pytest.warns(UserWarning, match="inf"), pytest.raises(ValueError, match="expected a finite bound at the"):
+    with pytest.raises(ValueError, match="expected a finite bound"):
         fit(model, torch.zeros(1), steps=2)
 
 

@@ -1,0 +1,111 @@
+"""Examples as a person runs them: in a process of their own, with ``--quick``."""
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODELS = ("map", "bnn_homo", "bnn_hetero", "mdn", "bayesian_mdn")
+PER_MODEL = (
+    *("elpd", "elpd_se", "crps", "crps_se", "pull_mean", "pull_mean_se", "pull_width", "pull_width_se"),
+    *("coverage50", "coverage90", "pit_p", "noise", "ambiguity", "epistemic", "seconds"),
+)
+
+
+@pytest.fixture(scope="module")
+def example() -> Iterator[ModuleType]:
+    """The script as a module, for what it refuses before it fits anything."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    try:
+        yield importlib.import_module("compare_uncertainty")
+    finally:
+        sys.path.remove(str(ROOT / "examples"))
+
+
+def run(*args: str, limit: int = 600) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    command = [sys.executable, str(ROOT / "examples" / "compare_uncertainty.py"), *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=limit, env=environment, check=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "y", "message"),
+    [
+        ("a,b\n1,2\n3,nan\n5,6\n", "b", "'b'"),
+        ("a,b\n1,2\n3,four\n5,6\n", "b", "'b'"),
+        ("a,b\n1,2\n3,2\n5,2\n", "b", "'b'"),
+        ("a,b\n", "b", "expected rows"),
+        ("a,b\n1,2\n3,4\n", "c", "'c'"),
+        ("a,b\n1,2\n3,4\n5,1\n", "b", "folds"),
+    ],
+)
+def test_a_bad_table_is_refused_in_one_line(
+    example: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path, content: str, y: str, message: str
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(content)
+    with pytest.raises(SystemExit, match="2"):
+        example.main(["--data", str(table), "--x", "a", "--y", y, "--quick", "--out", str(tmp_path / "out")])
+    assert re.search(message, capsys.readouterr().err.splitlines()[-1])
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_data_set_is_refused(example: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="mcycle, geyser, inverse, or a CSV file"):
+        example.main(["--data", "nothing", "--out", str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_compare_uncertainty_quick_on_a_table_of_ones_own_and_again(tmp_path: Path) -> None:
+    """Noise that grows with x: noise as an output must win over one noise, and a repeated run takes up its fits."""
+    generator = np.random.default_rng(0)
+    x = generator.uniform(0, 3, 150)
+    y = np.sin(2 * x) + (0.02 + 0.3 * x**2) * generator.standard_normal(150)
+    table = tmp_path / "mine.csv"
+    table.write_text("x,y\n" + "\n".join(f"{a},{b}" for a, b in zip(x, y, strict=True)))
+    out = tmp_path / "out"
+    command = ["--data", str(table), "--x", "x", "--y", "y", "--quick", "--out", str(out)]
+    result = run(*command)
+    assert result.returncode == 0, result.stderr[-3000:]
+    report = json.loads((out / "report.json").read_text())
+    metrics = report["metrics"]
+    assert report["example"] == "compare_uncertainty"
+    assert report["quick"] is True
+    assert {f"mine.{model}.{key}" for model in MODELS for key in PER_MODEL} <= set(metrics)
+    for model in MODELS:
+        shares = [metrics[f"mine.{model}.{key}"] for key in ("noise", "ambiguity", "epistemic")]
+        assert sum(shares) == pytest.approx(1, abs=1e-4)
+    assert metrics["mine.hetero_minus_homo.elpd"] > 0
+    assert metrics["mine.bnn_hetero.ambiguity"] == pytest.approx(0, abs=1e-9)
+    assert metrics["mine.map.epistemic"] == pytest.approx(0, abs=1e-9)
+    pictures = {path.name for path in out.glob("*.png")}
+    assert pictures == {f"mine-{page}.png" for page in ("density", "bands", "split", "pulls", "calibration")}
+    assert not list(out.rglob("*.part*"))
+    again = run(*command, limit=120)  # nothing is fitted a second time
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert json.loads((out / "report.json").read_text())["metrics"] == metrics
+
+
+@pytest.mark.slow
+def test_the_model_in_the_readme_runs() -> None:
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert code is not None
+    assert len(code.group(1).strip().splitlines()) <= 28
+    short = code.group(1).replace("draws=200, warmup=200, chains=2", "draws=20, warmup=30, chains=2")
+    assert short != code.group(1)
+    preamble = "import warnings\nwarnings.simplefilter('ignore')\n"
+    result = subprocess.run(
+        [sys.executable, "-c", preamble + short], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "epistemic" in result.stdout
+    assert "elpd_loo" in result.stdout
