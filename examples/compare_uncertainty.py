@@ -88,7 +88,7 @@ class Problem:
     hidden: tuple[int, ...] = (10,)
     decay: float = 1.0  # precision of the normal prior of the MDN's weights: the unit normal
     output_scale: float = 1.0  # of the Bayesian models' prior, in standardised units
-    chain: int = 400  # draws of each chain, and as many of warm-up
+    chain: int = 300  # draws of each chain, and as many of warm-up
     svi_rate: float = 0.02
     svi_scale: float = 0.02  # of the guide at the start: small enough for the mode to survive it
 
@@ -190,7 +190,11 @@ def run_job(job: Job) -> Path:
     """Fit, predict the held-out rows, and write what every figure and number is made of."""
     torch.set_num_threads(1)  # a process of its own: two threads on small tensors only wait for each other
     pair, method = job.pair()
-    posterior = infer(pair, job.train.x, job.train.y, method=method, seed=job.seed + job.fold)
+    if job.posterior_path.exists():
+        posterior = Posterior.load(job.posterior_path, pair, job.train.x, job.train.y)
+    else:
+        posterior = infer(pair, job.train.x, job.train.y, method=method, seed=job.seed + job.fold)
+        posterior.save(job.posterior_path)
     rows = evaluate(posterior, job.test)
     rows = rows.assign_coords(obs=job.test_index)
     rows.attrs = {
@@ -199,7 +203,6 @@ def run_job(job: Job) -> Path:
         **convergence(posterior, job.test.x[:200]),
     }
     if job.fold == 0:
-        posterior.save(job.posterior_path)
         data = posterior.to_arviz(job.train.x, job.train.y, predict=job.test.x[:ROWS], seed=job.seed)
         arviz_io.save(data, job.path.with_suffix(".arviz.nc"))
     temporary = job.path.with_suffix(".part")
