@@ -24,7 +24,7 @@ class Standardization:
         x_loc, x_scale: shape (D,), in the units of x.
         y_loc, y_scale: shape () for one target, (T,) for several, in the units of y.
 
-    Results have the dtype and device of what is mapped.
+    Results have the dtype and device of what is mapped; integers become the dtype of the map.
 
     Raises:
         ValueError: shapes that do not fit, values that are not finite, or a scale that is not positive.
@@ -77,21 +77,25 @@ class Standardization:
     def x(self, x: Tensor) -> Tensor:
         """Inputs of shape (..., D) in units of their spread, from their own units."""
         self._check("x", x, self.x_loc)
+        x = _floating(x, self.x_loc)
         return (x - self.x_loc.to(x)) / self.x_scale.to(x)
 
     def y(self, y: Tensor) -> Tensor:
         """Targets of any shape (one target) or of shape (..., T), in units of their spread."""
         self._check("y", y, self.y_loc)
+        y = _floating(y, self.y_loc)
         return (y - self.y_loc.to(y)) / self.y_scale.to(y)
 
     def inverse_x(self, x: Tensor) -> Tensor:
         """Standardised inputs of shape (..., D), back in their own units."""
         self._check("x", x, self.x_loc)
+        x = _floating(x, self.x_loc)
         return self.x_loc.to(x) + self.x_scale.to(x) * x
 
     def inverse_y(self, y: Tensor) -> Tensor:
         """Standardised targets of any shape (one target) or of shape (..., T), back in their own units."""
         self._check("y", y, self.y_loc)
+        y = _floating(y, self.y_loc)
         return self.y_loc.to(y) + self.y_scale.to(y) * y
 
     def undo(self, distribution: Distribution) -> Distribution:
@@ -121,6 +125,10 @@ class Standardization:
     def _check(self, label: str, values: Tensor, loc: Tensor) -> None:
         if loc.ndim == 1 and values.shape[-1:] != loc.shape:
             raise ValueError(f"expected {label} of shape (..., {len(loc)}), got {tuple(values.shape)}")
+
+
+def _floating(values: Tensor, like: Tensor) -> Tensor:
+    return values if values.is_floating_point() else values.to(like.dtype)
 
 
 def _moments(values: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:

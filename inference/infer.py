@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-import torch
-
 from posterity.inference.posterior import Posterior
+from posterity.inference.program import bare_model, check_arguments
 
 
 @runtime_checkable
@@ -29,24 +28,7 @@ def infer(model: Any, *args: Any, method: Method, seed: int = 0, site: str | Non
     """
     if isinstance(method, type) or not isinstance(method, Method):
         raise ValueError(f"expected a method such as NUTS(), HMC() or SVI(), got {method!r}")
-    _check(args)
+    check_arguments(args)
     # A guide made by name takes the method's settings; one that the pair brings is used as it is.
     guide = getattr(model, "guide_name", None) or getattr(model, "guide", None)
-    return method.run(getattr(model, "model", model), *args, seed=seed, guide=guide, site=site)
-
-
-def _check(args: tuple[Any, ...]) -> None:
-    tensors = [value for value in args if isinstance(value, torch.Tensor)]
-    if not tensors:
-        raise ValueError(f"expected the model's arguments with y last, got {len(args)} arguments and no tensor")
-    for position, value in enumerate(args):
-        if not isinstance(value, torch.Tensor):
-            continue
-        if value.numel() == 0:
-            raise ValueError(f"expected data, got an empty argument {position} of shape {tuple(value.shape)}")
-        bad = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
-        if bad:
-            raise ValueError(f"expected finite values, got {bad} that are not in argument {position}")
-    lengths = [len(value) for value in tensors if value.ndim]
-    if len(set(lengths)) > 1:
-        raise ValueError(f"expected arguments with the same number of rows, got {lengths}")
+    return method.run(bare_model(model), *args, seed=seed, guide=guide, site=site)

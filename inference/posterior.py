@@ -13,7 +13,15 @@ from torch.distributions import Distribution
 
 from posterity.inference import arviz
 from posterity.inference.predictive import PredictiveMixture
-from posterity.inference.program import Model, Program, inspect, over_draws, seeded
+from posterity.inference.program import (
+    Model,
+    Program,
+    bare_model,
+    check_arguments,
+    inspect,
+    over_draws,
+    seeded,
+)
 
 FORMAT = 1
 
@@ -55,7 +63,8 @@ class Posterior:
         ``args`` are the model's without y. ``draws`` takes that many, evenly spaced over all chains; the default
         takes all. The S = chain * draw are in the order of the chains.
         """
-        return over_draws(self.model, args, self._flat(draws), self.program.site)[0]
+        check_arguments(args)
+        return self._over_draws(args, self._flat(draws))[0]
 
     def predictive(self, *args: Any, draws: int | None = None) -> PredictiveMixture:
         """The posterior predictive distribution at ``args`` (the model's arguments without y), batch shape (N,).
@@ -76,9 +85,7 @@ class Posterior:
         """
         *inputs, y = args
         likelihood = self.likelihood(*inputs)
-        expected = likelihood.batch_shape[1:] + likelihood.event_shape
-        if tuple(y.shape) != tuple(expected):
-            raise ValueError(f"expected y of shape {tuple(expected)}, got {tuple(y.shape)}")
+        _check_y(likelihood, y)
         return likelihood.log_prob(y).unflatten(0, self._shape)
 
     def to_arviz(self, *args: Any, predict: Any = None, seed: int = 0) -> Any:
@@ -91,14 +98,16 @@ class Posterior:
         Raises ``ValueError`` where y is not of the shape that the model predicts.
         """
         *inputs, y = args
-        likelihood, deterministics = over_draws(self.model, tuple(inputs), self._flat(None), self.program.site)
+        check_arguments(args)
+        likelihood, deterministics = self._over_draws(args, self._flat(None))
+        _check_y(likelihood, y)
         site, obs = self.program.site, self._observation_dims(len(y.shape))
         # A score belongs to a whole event: it has the dimensions of y less those of its events.
         scored, rows = obs[: len(likelihood.batch_shape) - 1], (obs or ("obs",))[0]
         posterior = {**self.draws, **{n: v.unflatten(0, self._shape) for n, v in deterministics.items()}}
         groups = {
             "posterior": self._dataset(posterior),
-            "log_likelihood": self._dataset({site: self.log_likelihood(*args)}, {site: scored}),
+            "log_likelihood": self._dataset({site: likelihood.log_prob(y).unflatten(0, self._shape)}, {site: scored}),
             "posterior_predictive": self._dataset({site: self._sample(likelihood, seed)}, {site: obs}),
             "observed_data": _dataset({site: y}, {site: obs}),
             "constant_data": _named("x", inputs, rows),
@@ -132,9 +141,9 @@ class Posterior:
     def load(cls, path: str | Path, model: Any, *args: Any) -> "Posterior":
         """Read what `save` wrote, for the same ``model`` (or model and guide pair) and example ``args``.
 
-        Raises ``ValueError`` for a file of another format, or of a model with other latent sites.
+        Raises ``ValueError`` for a file of another format, or of a model with other sites, or sites of other shapes.
         """
-        model = getattr(model, "model", model)
+        model = bare_model(model)
         content = torch.load(path, weights_only=True)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"expected a posterior of format {FORMAT} in {path}, got something else")
@@ -144,7 +153,10 @@ class Posterior:
             raise ValueError(
                 f"expected draws of the model's sites {sorted(sites)}, got {sorted(content['draws'])} in {path}"
             )
-        return cls(model, program, content["draws"], content["sample_stats"], content["history"], content["attrs"])
+        posterior = cls(model, program, *(content[part] for part in ("draws", "sample_stats", "history", "attrs")))
+        if len(args) > 1:
+            posterior.likelihood(*args[:-1], draws=1)  # raises where the draws are of other shapes than the sites
+        return posterior
 
     def __repr__(self) -> str:
         sites = ", ".join(f"{name} {tuple(value.shape[2:])}" for name, value in self.draws.items())
@@ -155,6 +167,9 @@ class Posterior:
         for value in self.draws.values():
             return value.shape[0], value.shape[1]
         return 1, 1
+
+    def _over_draws(self, args: tuple[Any, ...], draws: Mapping[str, Tensor]) -> tuple[Distribution, dict[str, Tensor]]:
+        return over_draws(self.model, args, draws, self.program.site, others=self.program.observed)
 
     def _flat(self, draws: int | None) -> dict[str, Tensor]:
         flat = {name: value.flatten(0, 1) for name, value in self.draws.items()}
@@ -182,6 +197,12 @@ class Posterior:
         dataset = _dataset(values, named)
         chains, draws = np.arange(self.num_chains), np.arange(self.num_draws)
         return dataset.assign_coords(chain=chains, draw=draws)
+
+
+def _check_y(likelihood: Distribution, y: Tensor) -> None:
+    expected = likelihood.batch_shape[1:] + likelihood.event_shape
+    if tuple(y.shape) != tuple(expected):
+        raise ValueError(f"expected y of shape {tuple(expected)}, got {tuple(y.shape)}")
 
 
 def _default_dims(name: str, ndim: int) -> tuple[str, ...]:

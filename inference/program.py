@@ -6,7 +6,7 @@ distribution is rebuilt around them with the draws as its first batch dimension.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ class Program:
 
     site: str
     plates: tuple[str, ...]
+    observed: tuple[str, ...]
     latents: tuple[str, ...]
     parameters: tuple[str, ...]
     deterministics: tuple[str, ...]
@@ -39,7 +40,8 @@ def inspect(model: Model, args: tuple[Any, ...], site: str | None = None) -> Pro
     """Run the model once and say what is in it; the caller's random state and parameters stay as they are.
 
     ``site`` names the observed site where there are several. Raises ``ValueError`` without an observed site, with
-    several and none named, or with a discrete latent site.
+    several and none named, with a discrete latent site, or with y of another shape than the site's: y (N, 1) against
+    N predictions would otherwise be scored as N x N pairs.
     """
     with seeded(0), pyro.get_param_store().scope():
         nodes = pyro.poutine.trace(model).get_trace(*args).nodes
@@ -62,24 +64,58 @@ def inspect(model: Model, args: tuple[Any, ...], site: str | None = None) -> Pro
         if samples[name]["fn"].support.is_discrete:
             raise ValueError(f"expected continuous latent sites (marginalise the discrete ones), got {name!r}")
     chosen = site or observed[0]
+    expected, got = tuple(samples[chosen]["fn"].shape()), tuple(samples[chosen]["value"].shape)
+    if expected != got:
+        raise ValueError(f"expected y of shape {expected} at the observed site {chosen!r}, got {got}")
     frames = sorted((f for f in samples[chosen]["cond_indep_stack"] if f.vectorized), key=lambda f: f.dim)
     return Program(
         site=chosen,
         plates=tuple(frame.name for frame in frames),
+        observed=tuple(observed),
         latents=tuple(latents),
         parameters=tuple(name for name, node in nodes.items() if node["type"] == "param"),
         deterministics=deterministics,
     )
 
 
+def check_arguments(args: tuple[Any, ...]) -> None:
+    """``ValueError`` for a model's arguments without a tensor, empty, not finite or of different lengths."""
+    tensors = [value for value in args if isinstance(value, Tensor)]
+    if not tensors:
+        raise ValueError(f"expected the model's arguments as tensors (y last), got {len(args)} arguments and no tensor")
+    for position, value in enumerate(args):
+        if not isinstance(value, Tensor):
+            continue
+        if value.numel() == 0:
+            raise ValueError(f"expected data, got an empty argument {position} of shape {tuple(value.shape)}")
+        bad = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
+        if bad:
+            raise ValueError(f"expected finite values, got {bad} that are not in argument {position}")
+    lengths = [len(value) for value in tensors if value.ndim]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"expected arguments with the same number of rows, got {lengths}")
+
+
+def bare_model(model: Any) -> Model:
+    """The model of a ready pair, which has ``.model`` and ``.guide``; anything else is a model itself."""
+    return model.model if hasattr(model, "model") and hasattr(model, "guide") else model
+
+
 def over_draws(
-    model: Model, args: tuple[Any, ...], draws: Mapping[str, Tensor], site: str, *, chunk_size: int = VMAP_CHUNK
+    model: Model,
+    args: tuple[Any, ...],
+    draws: Mapping[str, Tensor],
+    site: str,
+    *,
+    others: Collection[str] = (),
+    chunk_size: int = VMAP_CHUNK,
 ) -> tuple[Distribution, dict[str, Tensor]]:
     """The likelihood and the deterministic sites of every draw.
 
-    ``draws[name]`` has shape (S, ...). Returns the distribution of ``site`` with batch shape (S, ...), and each
-    deterministic site with shape (S, ...). Memory is that of ``chunk_size`` draws plus the result. Raises
-    ``ValueError`` for draws that do not fit the model, or a model that draws random numbers of its own.
+    ``draws[name]`` has shape (S, ...); ``others`` are observed sites whose values the arguments may leave out.
+    Returns the distribution of ``site`` with batch shape (S, ...), and each deterministic site with shape (S, ...).
+    Memory is that of ``chunk_size`` draws plus the result. Raises ``ValueError`` for draws that do not fit the
+    model, or a model that draws random numbers of its own.
     """
     sizes = {len(value) for value in draws.values()}
     if len(sizes) > 1:
@@ -87,7 +123,7 @@ def over_draws(
     read: dict[str, Any] = {}
 
     def one(_: Tensor, values: dict[str, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        reader = _Reader(values, site)
+        reader = _Reader(values, site, others)
         with reader:
             model(*args)
         if reader.likelihood is None:
@@ -113,9 +149,9 @@ def over_draws(
 class _Reader(Messenger):
     """Puts one draw in place of the latent sites and keeps the distribution of the observed one."""
 
-    def __init__(self, values: Mapping[str, Tensor], site: str) -> None:
+    def __init__(self, values: Mapping[str, Tensor], site: str, others: Collection[str]) -> None:
         super().__init__()
-        self.values, self.site = values, site
+        self.values, self.site, self.others = values, site, others
         self.likelihood: Distribution | None = None
         self.deterministics: dict[str, Tensor] = {}
         self.names: list[str] = []
@@ -125,9 +161,9 @@ class _Reader(Messenger):
         self.names.append(name)
         if name == self.site:
             self.likelihood = fn
-            if msg["value"] is None:
-                # Never scored: it only stands where a value must be.
-                msg["value"], msg["is_observed"] = torch.zeros(fn.shape()), True
+            self._fill(msg)
+        elif name in self.others:
+            self._fill(msg)
         elif msg["infer"].get("_deterministic"):
             self.deterministics[name] = msg["value"]
         elif msg["is_observed"] or type(fn).__name__ == "_Subsample":
@@ -137,10 +173,16 @@ class _Reader(Messenger):
         elif self.values[name].shape != fn.shape():
             raise ValueError(
                 f"expected draws of {name!r} of shape {tuple(fn.shape())} with these inputs, got "
-                f"{tuple(self.values[name].shape)}: a site that belongs to each row cannot be moved to other rows"
+                f"{tuple(self.values[name].shape)}: "
+                "they are of another model, or of a site of each row, which cannot be moved to other rows"
             )
         else:
             msg["value"] = self.values[name]
+
+    def _fill(self, msg: Any) -> None:
+        """A value where there must be one; it is never scored, and nan shows wherever it is used."""
+        if msg["value"] is None:
+            msg["value"], msg["is_observed"] = torch.full(msg["fn"].shape(), torch.nan), True
 
     def _pyro_param(self, msg: Any) -> None:
         if msg["name"] in self.values:
@@ -150,9 +192,11 @@ class _Reader(Messenger):
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Torch's random state from ``seed`` inside, and the caller's again after."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=list(devices)):
-        torch.manual_seed(seed)
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
         yield
 
 

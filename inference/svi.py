@@ -12,6 +12,7 @@ A model without latent sites (its network enters by `posterity.models.point`) ne
 is then maximum likelihood, plus whatever ``pyro.factor`` the model adds.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -129,11 +130,14 @@ class SVI:
         if not program.latents:
             return empty_guide
         if chosen is not None and not isinstance(chosen, str):
-            return chosen
+            # Pyro's own guides keep what they learned in themselves; a second fit would start from the first.
+            return copy.deepcopy(chosen) if isinstance(chosen, autoguide.AutoGuide) else chosen
         init: str | dict[str, Tensor] = self.init
         if init == "map":
             settings = replace(self, guide="map", init="prior", steps=max(1, self.steps // 3), holdout=0.0)
             mode = settings.run(model, *args, seed=seed, site=site)
+            if mode.attrs["interrupted"]:
+                raise KeyboardInterrupt("interrupted before the first step from the mode")
             init = {name: value[0, 0] for name, value in mode.draws.items() if name in program.latents}
         return make_guide(chosen or "mean_field", model, init=init, init_scale=self.init_scale, rank=self.rank)
 
@@ -180,6 +184,11 @@ class _Fit:
                 for step in range(settings.steps):
                     optimiser.zero_grad()
                     loss = self._loss(elbo)
+                    if not bool(torch.isfinite(loss)):
+                        raise ValueError(
+                            f"expected a finite bound, got a loss of {loss.item()} in step {step + 1}: "
+                            f"try a learning_rate below {settings.learning_rate:g}"
+                        )
                     loss.backward()
                     self._clip(parameters, norms)
                     optimiser.step()
@@ -296,7 +305,7 @@ def _plate_nesting(model: Model, args: tuple[Any, ...]) -> int:
 
 
 def _rows(args: tuple[Any, ...]) -> int:
-    return len(args[-1])
+    return len(args[-1]) if args[-1].ndim else 1
 
 
 def _take(args: tuple[Any, ...], rows: Tensor) -> tuple[Any, ...]:

@@ -183,7 +183,15 @@ class Mixture(dist.MixtureSameFamily):
         return type(self)(mixing, components)
 
     def affine(self, loc: Tensor | float, scale: Tensor | float) -> "Mixture":
-        """The mixture of ``loc + scale * Y``, scale > 0: how a standardised prediction gets its units back."""
+        """The mixture of ``loc + scale * Y``, scale > 0: how a standardised prediction gets its units back.
+
+        ``loc`` and ``scale`` are the same for the whole batch: numbers, or tensors of the event shape. Raises
+        ``ValueError`` for other shapes, which would be taken for the components'.
+        """
+        for name, value in (("loc", loc), ("scale", scale)):
+            shape = tuple(getattr(value, "shape", ()))
+            if shape not in ((), tuple(self.event_shape)):
+                raise ValueError(f"expected {name} of shape () or {tuple(self.event_shape)}, got {shape}")
         return self.with_parts(self.mixture_distribution, affine(self.component_distribution, loc, scale))
 
     def tempered(self, temperature: float) -> "Mixture":
@@ -196,7 +204,9 @@ class Mixture(dist.MixtureSameFamily):
             raise ValueError(f"expected a temperature above 0, got {temperature}")
         weights = dist.Categorical(logits=self.log_weights / temperature)
         components, factor = self.component_distribution, math.sqrt(temperature)
-        return self.with_parts(weights, affine(components, (1 - factor) * components.mean, factor))
+        centre = getattr(components, "loc", None)
+        centre = components.mean if centre is None else centre  # Student's t has a centre where it has no mean
+        return self.with_parts(weights, affine(components, (1 - factor) * centre, factor))
 
     @property
     def _event_ndim(self) -> int:
@@ -233,13 +243,15 @@ class MixtureHead:
     def __init__(self, components: int, floor: float, spread: float) -> None:
         if components < 1:
             raise ValueError(f"expected at least 1 component, got {components}")
-        if not floor > 0:
-            raise ValueError(f"expected a floor above 0 (the resolution of y), got {floor}")
+        if not 0 < floor < math.inf:
+            raise ValueError(f"expected a finite floor above 0 (the resolution of y), got {floor}")
+        if not 0 < spread < math.inf:
+            raise ValueError(f"expected a finite spread above 0, got {spread}")
         self.components, self.floor, self.spread = components, float(floor), float(spread)
         positions = (torch.arange(components, dtype=torch.double) + 0.5) / components
         self._anchors = spread * torch.special.ndtri(positions)
-        # K components of this width, side by side at the anchors, make up one of unit width.
-        self._log_width = -0.5 * math.log(components)
+        # K components of this width, side by side at the anchors, make up about one of width ``spread``.
+        self._log_width = math.log(spread) - 0.5 * math.log(components)
 
     @property
     def features(self) -> int:

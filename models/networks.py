@@ -49,7 +49,7 @@ def mlp(*widths: int, activation: str = "tanh", seed: int | None = None) -> nn.S
     if seed is None:
         return _stack(widths, activation)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed an accelerator, for good
         return _stack(widths, activation)
 
 

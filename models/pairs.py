@@ -12,6 +12,7 @@ need no conversion. ``resolution`` is how finely y was recorded, in its units: n
 your own are as short; read the source.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +78,7 @@ def bayesian_regression(
     check_guide(guide)
     floor = _floor(scale, resolution)
     outputs = 1 if noise == "constant" else 2
-    net = mlp(len(scale.x_loc), *hidden, outputs, activation=activation, seed=0)
+    net = mlp(len(scale.x_loc), *hidden, outputs, activation=activation, seed=0).to(scale.x_loc)
     weights_prior = table_prior() if prior is None else prior
 
     def model(x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -112,7 +113,7 @@ def mixture_density(
     if not decay >= 0:
         raise ValueError(f"expected a decay of 0 or more, got {decay}")
     head = mixture_head(components, floor=_floor(scale, resolution))
-    net = mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=seed)
+    net = mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=seed).to(scale.x_loc)
     return Pair(_mixture_model(scale, head, lambda: point("net", net, decay=decay)), None)
 
 
@@ -132,7 +133,7 @@ def bayesian_mixture_density(
     """
     check_guide(guide)
     head = mixture_head(components, floor=_floor(scale, resolution))
-    net = mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=0)
+    net = mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=0).to(scale.x_loc)
     weights_prior = table_prior() if prior is None else prior
     model = _mixture_model(scale, head, lambda: bayesian("net", net, weights_prior))
     return Pair(model, guide)
@@ -151,6 +152,6 @@ def _floor(scale: Standardization, resolution: float) -> float:
     """The resolution in standardised units."""
     if scale.y_loc.ndim:
         raise ValueError(f"expected a standardisation of one target, got {len(scale.y_loc)} targets")
-    if not resolution > 0:
-        raise ValueError(f"expected a resolution above 0 in the units of y, got {resolution}")
+    if not 0 < resolution < math.inf:
+        raise ValueError(f"expected a finite resolution above 0 in the units of y, got {resolution}")
     return resolution / float(scale.y_scale)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
-from torch.distributions import Distribution, Laplace, LogNormal, Normal, StudentT
+from torch.distributions import Distribution, Gamma, Laplace, LogNormal, Normal, StudentT
 
 
 def cdf(distribution: Distribution, value: Tensor) -> Tensor:
@@ -29,12 +29,19 @@ def cdf(distribution: Distribution, value: Tensor) -> Tensor:
 
 
 def sf(distribution: Distribution, value: Tensor) -> Tensor:
-    """P(Y > value), without the cancellation of ``1 - cdf`` for symmetric families."""
+    """P(Y > value), without the cancellation of ``1 - cdf`` for symmetric families and the Gamma.
+
+    For others it is at least half the dtype's epsilon, so that a tail beyond it reads as that and not as impossible.
+    """
     if isinstance(distribution, Normal | StudentT | Laplace):
         return cdf(distribution, 2 * distribution.loc - value)
     if isinstance(distribution, LogNormal):
         return sf(distribution.base_dist, value.clamp_min(0).log())
-    return 1 - distribution.cdf(value)
+    if isinstance(distribution, Gamma):
+        return torch.special.gammaincc(distribution.concentration, distribution.rate * value.clamp_min(0))
+    below = distribution.cdf(value)
+    # Cancellation leaves nothing beneath half a unit in the last place: a bound keeps the pull finite and honest.
+    return torch.where(below < 1, 1 - below, 0.5 * torch.finfo(below.dtype).eps)
 
 
 def icdf(distribution: Distribution, probability: Tensor) -> Tensor:
@@ -50,7 +57,10 @@ def icdf(distribution: Distribution, probability: Tensor) -> Tensor:
         return distribution.loc + distribution.scale * torch.where(probability < 0.5, lower, -lower)
     if isinstance(distribution, LogNormal):
         return icdf(distribution.base_dist, probability).exp()
-    return distribution.icdf(probability)
+    try:
+        return distribution.icdf(probability)
+    except NotImplementedError:
+        raise ValueError(f"expected a family with a quantile function, got {type(distribution).__name__}") from None
 
 
 def _normal_cdf(standard: Tensor) -> Tensor:

@@ -110,6 +110,32 @@ def test_the_other_statistics_mean_what_they_say(sampled):
         assert abs(still.double().mean() - rejected) < 5 * (rejected / still.numel()) ** 0.5
 
 
+def test_energy_and_acceptance_of_a_trajectory_are_those_of_leapfrog():
+    """On a normal (sd 1.5) leapfrog is a matrix, so the momentum at both ends follows from the two positions."""
+
+    def model(y=None):
+        z = pyro.sample("z", dist.Normal(torch.zeros(2).double(), 1.5).to_event(1))
+        return pyro.sample("y", dist.Normal(0.0 * z.sum(), 1.0), obs=y)
+
+    method = HMC(draws=100, warmup=0, chains=1, trajectory_length=2.5, progress=False)
+    posterior = infer(model, torch.zeros(()).double(), method=method)
+    stats = {name: value[0] for name, value in posterior.sample_stats.items()}
+    step, steps = stats["step_size"][0].item(), int(stats["n_steps"][0])
+    half, drift = torch.tensor([[1, 0], [-step / 2 / 1.5**2, 1]]), torch.tensor([[1, step], [0, 1]])
+    (a, b), (c, d) = torch.linalg.matrix_power((half @ drift @ half).double(), steps)
+    z = posterior.draws["z"][0]
+    before, after = z[:-1], z[1:]
+    first = (after - a * before) / b  # the momentum at the start
+    last = c * before + d * first
+    change = 0.5 * ((after**2 - before**2) / 1.5**2 + last**2 - first**2).sum(-1)
+    moved = (before != after).any(-1)
+    assert 20 < moved.sum() < 99  # the step is long enough to be refused at times
+    kinetic = (stats["energy"] + stats["lp"])[1:]
+    torch.testing.assert_close(kinetic[moved], 0.5 * (last**2).sum(-1)[moved], rtol=1e-6, atol=1e-6)
+    accepted = (-change).exp().clamp(max=1.0)
+    torch.testing.assert_close(stats["acceptance_rate"][1:][moved], accepted[moved], rtol=1e-6, atol=1e-6)
+
+
 def test_a_higher_target_makes_smaller_steps():
     rates, sizes = [], []
     for target in (0.6, 0.95):

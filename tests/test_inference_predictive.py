@@ -35,6 +35,7 @@ LIKELIHOODS = {
     "mixture of two targets": dist.MixtureSameFamily(
         dist.Categorical(logits=randn(S, N, K)), dist.Normal(randn(S, N, K, 2), randn(S, N, K, 2).exp()).to_event(1)
     ),
+    "two plates": dist.Normal(randn(S, N, 4), randn(S, N, 4).exp()),
     "no points": dist.Normal(randn(S), randn(S).exp()),
 }
 WITH_MOMENTS = [name for name in LIKELIHOODS if name != "Categorical"]

@@ -447,5 +447,5 @@ def test_bad_settings_of_the_head_raise():
     with pytest.raises(ValueError, match="expected at least 1 component, got 0"):
         mixture_head(0)
     for floor in (0.0, -1.0, math.nan):
-        with pytest.raises(ValueError, match="expected a floor above 0"):
+        with pytest.raises(ValueError, match="expected a finite floor above 0"):
             mixture_head(2, floor=floor)

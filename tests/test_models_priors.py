@@ -53,7 +53,7 @@ def test_entries_follow_the_family_at_scale_over_root_fan_in(name):
 @pytest.mark.parametrize("width", [4, 64])
 def test_the_spread_of_a_pre_activation_does_not_depend_on_the_width(prior, sd, width):
     """Sum of ``width`` weights over unit inputs: its sd is the formula's, whatever the width; 4.5 standard errors."""
-    count = 4000
+    count = 1500
     sums = torch.stack([draw(prior, (1, width))[0].sum() for _ in range(count)])
     squares = sums**2
     standard_error = squares.std() / math.sqrt(count)

@@ -4,6 +4,7 @@ A predictive of 64,000 components at 1,000 points is 64 million numbers a parame
 them once, so rows are cut out, widened to float64 on the CPU, used and dropped.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -46,5 +47,6 @@ def seeded(seed: int) -> Iterator[None]:
 
 def sample(mixture: Mixture, draws: int, seed: int) -> np.ndarray:
     """Draws of the predictive, shape (draws, N), float64."""
+    per_row = max(1, math.ceil(draws / mixture.num_components))  # a row holds its draws, however few components
     with seeded(seed):
-        return by_rows(mixture, lambda part, rows: part.sample(torch.Size([draws])))
+        return by_rows(mixture, lambda part, rows: part.sample(torch.Size([draws])), per_row)

@@ -8,6 +8,7 @@ and the gap between them, which the central region includes, is left out.
 correct model, and `coverage` counts.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -116,7 +117,8 @@ def _density_rank(data: MixtureSource, draws: int, seed: int) -> np.ndarray:
     """Randomised rank of p(y) among the densities of draws, from the top, in (0, 1)."""
     denser, equal = [], []
     with torch.no_grad(), seeded(seed):
-        for rows, part in blocks(data.mixture):
+        per_row = max(1, math.ceil(draws / data.mixture.num_components))
+        for rows, part in blocks(data.mixture, per_row):
             own = part.log_prob(data.y[rows])
             others = part.sample(torch.Size([draws]))
             step = max(1, BLOCK // (len(own) * part.num_components))

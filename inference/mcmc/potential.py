@@ -17,8 +17,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 Values = dict[str, Tensor]
 Potential = Callable[[Values], Tensor]
 
-# Of the change of the potential between two points, in float32 over a few hundred terms.
+# Of the change of the potential from the start, and of its gradient; rounding of the sum itself is allowed for.
 RELATIVE_TOLERANCE = 1e-3
+ROUNDING = 64
 
 
 def capture(potential: Potential, start: Values) -> Potential:
@@ -59,12 +60,21 @@ def _replay(recorded: torch.fx.GraphModule, point: tuple[Tensor, ...]) -> Callab
 
 
 def _difference(evaluate: Any, graph: Any, point: tuple[Tensor, ...]) -> str | None:
+    exact = torch.func.grad_and_value(evaluate)
+    start = evaluate(point).detach()
     for factor, shift in ((0.9, 0.05), (1.1, -0.03)):
         other = tuple(factor * value + shift for value in point)
+        gradients, expected = exact(other)
         with torch.no_grad():
-            expected, (_, found) = evaluate(other), graph(other)
-        if bool(torch.isfinite(expected)) and not torch.allclose(expected, found, rtol=RELATIVE_TOLERANCE):
-            return f"the recording gives {float(found):.6g} where the model gives {float(expected):.6g}"
+            found_gradients, found = graph(other)
+        if not bool(torch.isfinite(expected)):
+            continue
+        rounding = ROUNDING * torch.finfo(expected.dtype).eps * torch.maximum(expected.abs(), start.abs())
+        if (expected - found).abs() > RELATIVE_TOLERANCE * (expected - start).abs() + rounding:
+            return f"the recording gives {float(found):.9g} where the model gives {float(expected):.9g}"
+        for one, two in zip(gradients, found_gradients, strict=True):
+            if (one - two).norm() > RELATIVE_TOLERANCE * one.norm() + rounding:
+                return f"the recording's gradient differs by {float((one - two).norm()):.3g}"
     return None
 
 
