@@ -61,14 +61,14 @@ def test_a_pair_takes_float64() -> None:
 def test_a_bound_that_is_lost_on_the_way_is_an_error() -> None:
     def model(x: Tensor, y: Tensor | None = None) -> Tensor:
         slope = pyro.sample("slope", dist.Normal(0.0, 1.0))
-        # Finite at the start; the optimum, a slope of one, lies where the square root is not defined.
-        spread = (0.5 - slope).sqrt()
+        # Finite at the start; the optimum, a slope of near ten, lies where the square root is not defined.
+        spread = (5.0 - slope).sqrt()
         with pyro.plate("obs", len(x)):
             return pyro.sample("y", dist.Normal(slope * x[:, 0], 0.1 + 0 * spread), obs=y)
 
     method = SVI(guide="map", steps=500, learning_rate=0.05, init="median", progress=False)
     with pyro.validation_enabled(False), pytest.raises(ValueError, match="expected a finite bound, got a loss of nan"):
-        infer(model, X, Y, method=method)
+        infer(model, X, 10 * Y, method=method)
 
 
 def test_an_interrupt_while_the_mode_is_sought_is_not_lost() -> None:
