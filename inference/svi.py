@@ -12,7 +12,6 @@ A model without latent sites (its network enters by `posterity.models.point`) ne
 is then maximum likelihood, plus whatever ``pyro.factor`` the model adds.
 """
 
-import copy
 import math
 import time
 from collections.abc import Callable
@@ -39,7 +38,9 @@ HELD_OUT_DRAWS = 32
 class SVI:
     """Settings of variational inference; `run` is called through `posterity.inference.infer`.
 
-    - ``guide``: a name, a callable of the model's signature, or None: the ready pair's, else mean-field.
+    - ``guide``: a name, a callable of the model's signature, or None: the ready pair's, else mean-field. An object
+      of Pyro's ``autoguide`` keeps what it learned in itself, so a second fit with it starts from the first: use a
+      name, or a new object.
     - ``steps`` of Adam at ``learning_rate``, falling to ``final_rate`` times it along a cosine; the gradient's norm
       is clipped at ``clip`` times its running median. ``particles`` samples of the bound per step.
     - ``batch_size``: rows per step; the terms of the observations are scaled by N / batch_size, so that the prior
@@ -130,8 +131,7 @@ class SVI:
         if not program.latents:
             return empty_guide
         if chosen is not None and not isinstance(chosen, str):
-            # Pyro's own guides keep what they learned in themselves; a second fit would start from the first.
-            return copy.deepcopy(chosen) if isinstance(chosen, autoguide.AutoGuide) else chosen
+            return chosen
         init: str | dict[str, Tensor] = self.init
         if init == "map":
             settings = replace(self, guide="map", init="prior", steps=max(1, self.steps // 3), holdout=0.0)
