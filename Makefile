@@ -28,6 +28,7 @@ bench: $(INSTALLED)
 results: $(INSTALLED)
 	$(BIN)/python examples/compare_uncertainty.py --out out/compare_uncertainty --jobs 2
 	cp out/compare_uncertainty/report.json examples/results/compare_uncertainty.json
+	cp out/compare_uncertainty/geyser-density.png examples/results/
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
