@@ -104,7 +104,7 @@ def point(name: str, module: nn.Module, *, decay: float = 0.0) -> Callable[..., 
 
 
 def _trainable(module: nn.Module) -> list[tuple[str, Tensor]]:
-
+    # Detached at once: what records the model may not meet a tensor that wants a gradient.
     parameters = [(name, value.detach()) for name, value in module.named_parameters() if value.requires_grad]
     if not parameters:
         raise ValueError(f"expected a module with trainable parameters, got {type(module).__name__} with none")

@@ -6,12 +6,12 @@ them once, so rows are cut out, widened to float64 on the CPU, used and dropped.
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from posterity.inference.program import seeded
 from posterity.models.mixtures import Mixture
 
 BLOCK = 2**19
@@ -35,14 +35,6 @@ def by_rows(mixture: Mixture, function: Callable[[Mixture, slice], Tensor], per_
     with torch.no_grad():
         parts = [function(part, rows).numpy() for rows, part in blocks(mixture, per_row)]
     return np.concatenate(parts, axis=-1)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """torch's CPU generator started from ``seed``, and put back afterwards; other devices are never touched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def sample(mixture: Mixture, draws: int, seed: int) -> np.ndarray:

@@ -17,8 +17,9 @@ import xarray as xr
 from scipy import stats
 from torch import Tensor
 
-from posterity.inference.diagnostics._rows import BLOCK, blocks, seeded
+from posterity.inference.diagnostics._rows import BLOCK, blocks
 from posterity.inference.diagnostics._source import MixtureSource, read, require_mixture
+from posterity.inference.program import seeded
 
 KINDS = ("central", "highest_density")
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
