@@ -254,7 +254,8 @@ class _Fit:
         with torch.no_grad(), seeded(0):
             draws = self.draw(HELD_OUT_DRAWS)
             *inputs, y = self.held_out or ()
-            likelihood, _ = over_draws(self.model, tuple(inputs), draws, self.program.site)
+            program = self.program
+            likelihood, _ = over_draws(self.model, tuple(inputs), draws, program.site, others=program.observed)
             return float(PredictiveMixture.from_draws(likelihood).log_prob(y).mean())
 
     def _loss(self, elbo: Callable[..., Tensor]) -> Tensor:

@@ -99,14 +99,16 @@ def test_a_deterministic_site_that_uses_y_is_exported_with_y() -> None:
     np.testing.assert_allclose(residual, (Y - slope * X[:, 0]).numpy(), rtol=1e-5)
 
 
-def test_one_of_two_observed_sites_can_be_predicted() -> None:
+@pytest.mark.parametrize("holdout", [0.0, 0.2])
+def test_one_of_two_observed_sites_can_be_predicted(holdout: float) -> None:
     def model(x: Tensor, z: Tensor | None = None, y: Tensor | None = None) -> Tensor:
         slope = pyro.sample("slope", dist.Normal(0.0, 1.0))
         with pyro.plate("obs", len(x)):
             pyro.sample("z", dist.Normal(-slope * x[:, 0], 0.1), obs=z)
             return pyro.sample("y", dist.Normal(slope * x[:, 0], 0.1), obs=y)
 
-    posterior = infer(model, X, -Y, Y, method=SVI(guide="map", steps=400, progress=False), site="y")
+    method = SVI(guide="map", steps=400, holdout=holdout, progress=False)
+    posterior = infer(model, X, -Y, Y, method=method, site="y")
     torch.testing.assert_close(posterior.predictive(X).mean, X[:, 0], atol=0.1, rtol=0)
 
 
