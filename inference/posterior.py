@@ -19,6 +19,7 @@ from posterity.inference.program import (
     bare_model,
     check_arguments,
     inspect,
+    observed_value,
     over_draws,
     seeded,
 )
@@ -81,10 +82,13 @@ class Posterior:
     def log_likelihood(self, *args: Any) -> Tensor:
         """log p(y_n | x_n, w) of every draw, shape (chain, draw, N); the last argument is y.
 
+        What is scored is the value of the model's observed site, also where the model transforms y first.
+
         Raises ``ValueError`` where y is not of the shape that the model predicts.
         """
-        *inputs, y = args
-        likelihood = self.likelihood(*inputs)
+        check_arguments(args)
+        likelihood = self._over_draws(args, self._flat(None))[0]
+        y = observed_value(self.model, args, self.program.site)
         _check_y(likelihood, y)
         return likelihood.log_prob(y).unflatten(0, self._shape)
 
@@ -97,9 +101,9 @@ class Posterior:
         ``predictions_constant_data``. ``seed`` is that of the predictive draws.
         Raises ``ValueError`` where y is not of the shape that the model predicts.
         """
-        *inputs, y = args
         check_arguments(args)
         likelihood, deterministics = self._over_draws(args, self._flat(None))
+        inputs, y = list(args[:-1]), observed_value(self.model, args, self.program.site)
         _check_y(likelihood, y)
         site, obs = self.program.site, self._observation_dims(len(y.shape))
         # A score belongs to a whole event: it has the dimensions of y less those of its events.

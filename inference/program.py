@@ -78,6 +78,12 @@ def inspect(model: Model, args: tuple[Any, ...], site: str | None = None) -> Pro
     )
 
 
+def observed_value(model: Model, args: tuple[Any, ...], site: str) -> Tensor:
+    """What the model says was observed at ``site``: y itself, or what it makes of it, as ``obs=y.log()``."""
+    with seeded(0), pyro.get_param_store().scope(), torch.no_grad():
+        return pyro.poutine.trace(model).get_trace(*args).nodes[site]["value"]
+
+
 def check_arguments(args: tuple[Any, ...]) -> None:
     """``ValueError`` for a model's arguments without a tensor, empty, not finite or of different lengths."""
     tensors = [value for value in args if isinstance(value, Tensor)]

@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 
 from posterity.inference.posterior import Posterior
 from posterity.inference.predictive import PredictiveMixture
-from posterity.inference.program import Model, Program, child_seeds, inspect, over_draws, seeded
+from posterity.inference.program import Model, Program, child_seeds, inspect, observed_value, over_draws, seeded
 from posterity.models.guides import GUIDES, empty_guide, initial, make_guide
 
 Guide = Callable[..., Any]
@@ -253,9 +253,9 @@ class _Fit:
         """Mean log predictive density of the held-out rows, in nats per row."""
         with torch.no_grad(), seeded(0):
             draws = self.draw(HELD_OUT_DRAWS)
-            *inputs, y = self.held_out or ()
-            program = self.program
-            likelihood, _ = over_draws(self.model, tuple(inputs), draws, program.site, others=program.observed)
+            args, site = self.held_out or (), self.program.site
+            likelihood, _ = over_draws(self.model, args, draws, site)
+            y = observed_value(self.model, args, site)
             return float(PredictiveMixture.from_draws(likelihood).log_prob(y).mean())
 
     def _loss(self, elbo: Callable[..., Tensor]) -> Tensor:

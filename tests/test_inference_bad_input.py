@@ -112,6 +112,23 @@ def test_one_of_two_observed_sites_can_be_predicted(holdout: float) -> None:
     torch.testing.assert_close(posterior.predictive(X).mean, X[:, 0], atol=0.1, rtol=0)
 
 
+def test_what_is_scored_is_what_the_model_observes() -> None:
+    """A model of log y, with early stopping: its scores are those of log y, not of y under the same density."""
+
+    def model(x: Tensor, y: Tensor | None = None) -> Tensor:
+        slope = pyro.sample("slope", dist.Normal(0.0, 1.0))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(slope * x[:, 0], 0.1), obs=None if y is None else y.log())
+
+    posterior = infer(model, X, Y.exp(), method=SVI(guide="map", steps=400, holdout=0.2, progress=False))
+    expected = dist.Normal(posterior.draws["slope"][0, 0] * X[:, 0], 0.1).log_prob(Y)
+    torch.testing.assert_close(posterior.log_likelihood(X, Y.exp())[0, 0], expected, atol=1e-4, rtol=0)
+    data = posterior.to_arviz(X, Y.exp())
+    np.testing.assert_allclose(data["log_likelihood"]["y"].values[0, 0], expected.numpy(), atol=1e-4)
+    np.testing.assert_allclose(data["observed_data"]["y"].values, Y.numpy(), atol=1e-5)
+    assert posterior.history["held_out"].max() > 0  # log y is predicted to 0.1; y itself scores below -20
+
+
 def test_a_module_whose_network_is_called_model_is_not_unwrapped() -> None:
     class Wrapper:
         model = nn.Linear(1, 1)
