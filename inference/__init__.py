@@ -1,15 +1,17 @@
 """What we learn, and how we judge it.
 
 - `infer` conditions a model on data by a method: `NUTS`, `HMC` (`mcmc`) or `SVI`; it returns a `Posterior`.
+- `resume` goes on with a sampler's run from its checkpoint.
+- `engine` is what samplers run on: any Pyro model for all chains at once, traced and compiled.
 - `Posterior.predictive` is a `PredictiveMixture`; `Posterior.to_arviz` is what ArviZ reads (`arviz`).
 - `diagnostics` say whether to believe it, `plots` show it.
 - `program` reads Pyro models: the likelihood of all draws at once.
 """
 
 from posterity.inference.infer import Method, infer
-from posterity.inference.mcmc import HMC, NUTS
+from posterity.inference.mcmc import HMC, NUTS, resume
 from posterity.inference.posterior import Posterior
 from posterity.inference.predictive import PredictiveMixture
 from posterity.inference.svi import SVI
 
-__all__ = ["HMC", "NUTS", "SVI", "Method", "Posterior", "PredictiveMixture", "infer"]
+__all__ = ["HMC", "NUTS", "SVI", "Method", "Posterior", "PredictiveMixture", "infer", "resume"]

@@ -1,5 +1,28 @@
-"""Markov chain Monte Carlo. `reference` holds Pyro's own kernels, one chain at a time."""
+"""Markov chain Monte Carlo.
 
-from posterity.inference.mcmc.reference import HMC, NUTS
+- `HMC`: many chains, one trajectory length for all; the fastest on networks.
+- `NUTS`: many chains, a tree for each; nothing to tune.
+- `resume` goes on from a checkpoint of either.
+- `reference`: Pyro's own kernels, one chain at a time, for comparison and for models that cannot be batched.
+"""
 
-__all__ = ["HMC", "NUTS"]
+from pathlib import Path
+from typing import Any
+
+from posterity.inference.mcmc import reference
+from posterity.inference.mcmc.hmc import HMC
+from posterity.inference.mcmc.nuts import NUTS
+from posterity.inference.mcmc.run import resume as _resume
+from posterity.inference.posterior import Posterior
+
+__all__ = ["HMC", "NUTS", "reference", "resume"]
+
+
+def resume(path: str | Path, model: Any, *args: Any, **changes: Any) -> Posterior:
+    """Go on with a run from its checkpoint, bit for bit as if it had never stopped (on the same device).
+
+    ``model`` and ``args`` are those of the run; ``changes`` may name settings of what follows, such as ``draws`` (in
+    all, those before included), ``max_seconds``, ``target_ess`` or ``progress``. Returns the `Posterior` of all draws.
+    Raises ``ValueError`` for a file that is no checkpoint, or one of another model or other data.
+    """
+    return _resume(path, model, *args, methods={"HMC": HMC, "NUTS": NUTS}, **changes)

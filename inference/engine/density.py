@@ -1,0 +1,142 @@
+"""The log joint density of any Pyro model, as a function of one vector in unconstrained space.
+
+A model's latent sites are laid one after another into a vector of length ``dim``; each is moved to its support by
+Pyro's own transform, ``biject_to(site.support)``, whose log determinant is part of the density. Everything here is
+written for one chain: the tiers (`tiers`) add the chains.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import biject_to, constraints
+from torch.distributions.transforms import Transform, identity_transform
+
+from posterity.inference.program import Model, seeded
+
+
+@dataclass(frozen=True)
+class Site:
+    """A latent site: where it lies in the vector, and the way to its support."""
+
+    name: str
+    start: int
+    size: int
+    unconstrained: tuple[int, ...]
+    shape: tuple[int, ...]
+    transform: Transform
+
+
+class Density:
+    """The log joint of ``model(*args)``; ``dtype`` and ``device`` are those of its latent sites.
+
+    Raises ``ValueError`` for a model without latent sites, with discrete ones, with parameters, or with sites whose
+    support depends on other sites.
+    """
+
+    def __init__(self, model: Model, args: tuple[Any, ...]) -> None:
+        self.model, self.args = model, args
+        nodes = trace(model, args, seed=0)
+        latents = {n: node for n, node in nodes.items() if is_latent(node)}
+        if not latents:
+            raise ValueError("expected a model with latent sites to sample, got none: fit it by SVI")
+        sites, start = [], 0
+        for name, node in latents.items():
+            support = node["fn"].support
+            if support.is_discrete:
+                raise ValueError(f"expected continuous latent sites (marginalise the discrete ones), got {name!r}")
+            real = getattr(support, "base_constraint", support) is constraints.real
+            transform = identity_transform if real else biject_to(support)
+            value = node["value"].detach()
+            free = transform.inv(value) if transform is not identity_transform else value
+            size = free.numel()
+            sites.append(Site(name, start, size, tuple(free.shape), tuple(value.shape), transform))
+            start += size
+        values = [node["value"] for node in latents.values()]
+        self.sites, self.dim = tuple(sites), start
+        self.dtype = max((v.dtype for v in values), key=lambda d: torch.finfo(d).bits)
+        self.device = values[0].device
+        self.event_dims = {n: node["fn"].event_dim for n, node in latents.items()}
+
+    def __call__(self, position: Tensor) -> Tensor:
+        """The log joint density at one ``position`` of shape (dim,), a scalar."""
+        values, log_det = {}, position.new_zeros(())
+        for site in self.sites:
+            free = position[site.start : site.start + site.size].reshape(site.unconstrained)
+            value = site.transform(free) if site.transform is not identity_transform else free
+            if site.transform is not identity_transform:
+                log_det = log_det + site.transform.log_abs_det_jacobian(free, value).sum()
+            values[site.name] = value
+        traced = pyro.poutine.trace(_Given(self.model, values)).get_trace(*self.args)
+        return traced.log_prob_sum() + log_det
+
+    def constrain(self, positions: Tensor) -> dict[str, Tensor]:
+        """Positions (..., dim) as values of the sites (..., *shape)."""
+        lead = positions.shape[:-1]
+        values = {}
+        for site in self.sites:
+            free = positions[..., site.start : site.start + site.size].reshape(*lead, *site.unconstrained)
+            values[site.name] = site.transform(free) if site.transform is not identity_transform else free
+        return values
+
+    def unconstrain(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Values of all sites (..., *shape) as positions (..., dim).
+
+        Raises ``ValueError`` for a missing site, another shape, or a value outside its support.
+        """
+        parts = []
+        for site in self.sites:
+            if site.name not in values:
+                raise ValueError(f"expected a start for every latent site, got none for {site.name!r}")
+            value = torch.as_tensor(values[site.name]).to(self.device, self.dtype)
+            if tuple(value.shape[value.ndim - len(site.shape) :]) != site.shape:
+                raise ValueError(
+                    f"expected a start of {site.name!r} of shape (..., *{site.shape}), got {tuple(value.shape)}"
+                )
+            lead = value.shape[: value.ndim - len(site.shape)]
+            free = site.transform.inv(value) if site.transform is not identity_transform else value
+            if not bool(torch.isfinite(free).all()):
+                raise ValueError(f"expected a start inside the support of {site.name!r}, got {value.tolist()}"[:300])
+            parts.append(free.reshape(*lead, site.size))
+        return torch.cat(parts, -1)
+
+
+class _Given:
+    """The model with its latent sites at given values."""
+
+    def __init__(self, model: Model, values: Mapping[str, Tensor]) -> None:
+        self.model, self.values = model, values
+
+    def __call__(self, *args: Any) -> Any:
+        with pyro.poutine.condition(data=dict(self.values)):
+            return self.model(*args)
+
+
+def is_latent(node: Any) -> bool:
+    return node["type"] == "sample" and not node["is_observed"] and type(node["fn"]).__name__ != "_Subsample"
+
+
+class StartMessenger(Messenger):
+    """Values for sites that cannot be drawn: a flat prior has no draws, so uniform(-2, 2) in unconstrained space."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        fn = msg["fn"]
+        flat = fn
+        while hasattr(flat, "base_dist"):
+            flat = flat.base_dist
+        if msg["value"] is None and isinstance(flat, dist.ImproperUniform):
+            shape = fn.shape()
+            transform = biject_to(fn.support)
+            free = torch.empty(transform.inverse_shape(shape)).uniform_(-2, 2)
+            msg["value"] = transform(free)
+
+
+def trace(model: Model, args: tuple[Any, ...], seed: int) -> dict[str, Any]:
+    """The nodes of one run of the model; the caller's random state and parameters stay as they are."""
+    with seeded(seed), pyro.get_param_store().scope(), torch.no_grad(), StartMessenger():
+        return dict(pyro.poutine.trace(model).get_trace(*args).nodes)

@@ -1,0 +1,153 @@
+"""Compiling the C code of a model and calling it: g++ once for each text in a process, threads over blocks of chains."""
+
+import ctypes
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from posterity.inference.engine.lanes.emit import Code
+
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-std=c++17",
+    "-shared",
+    "-fPIC",
+    "-w",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-semantic-interposition",
+)
+HERE = Path(__file__).parent
+
+
+class MissingCompiler(Exception):
+    """No C++ compiler on this machine."""
+
+
+def compiler() -> str:
+    for name in ("g++", "clang++", "c++"):
+        found = shutil.which(name)
+        if found:
+            return found
+    raise MissingCompiler("no C++ compiler (g++ or clang++) was found")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def lanes(chains: int, dtype: torch.dtype) -> int:
+    """Chains in one vector: 64 bytes of them, or 32 where that leaves a core without work."""
+    full = 16 if dtype == torch.float32 else 8
+    return full if -(-chains // full) >= cores() else full // 2
+
+
+def source(code: Code, dim: int, dtype: torch.dtype, width: int) -> str:
+    single = dtype == torch.float32
+    head = [
+        f"typedef {'float' if single else 'double'} S;",
+        f"typedef {'int' if single else 'long long'} I;",
+        f"#define W {width}",
+        f"#define D {dim}L",
+        f"#define SINGLE {int(single)}",
+        (HERE / "vector.h").read_text(),
+        "static void model(const V* q, V* grad, V* value, V* B, const S* const* K, const int* const* J) {",
+        *(f"const S* const K{i} = K[{i}];" for i in range(len(code.floats))),
+        *(f"const int* const J{i} = J[{i}];" for i in range(len(code.integers))),
+        code.text,
+        "}",
+        (HERE / "driver.h").read_text(),
+    ]
+    return "\n".join(head)
+
+
+@functools.lru_cache(maxsize=64)
+def library(text: str) -> ctypes.CDLL:
+    """The compiled code; the files are gone once it is loaded. Raises `MissingCompiler`, or the compiler's message."""
+    with tempfile.TemporaryDirectory(prefix="posterity-") as folder:
+        path = Path(folder) / "model.cpp"
+        path.write_text(text)
+        binary = path.with_suffix(".so")
+        result = subprocess.run([compiler(), *FLAGS, str(path), "-o", str(binary)], capture_output=True, text=True)
+        if result.returncode:
+            raise MissingCompiler(f"the compiler failed: {result.stderr.strip().splitlines()[:1]}")
+        return ctypes.CDLL(str(binary))
+
+
+class Compiled:
+    """A compiled model for a number of chains: ``gradient`` and ``integrate`` on arrays of shape (chain, dim)."""
+
+    def __init__(self, code: Code, dim: int, dtype: torch.dtype, chains: int) -> None:
+        self.width = lanes(chains, dtype)
+        self.library = library(source(code, dim, dtype, self.width))
+        self.dim, self.dtype, self.chains = dim, dtype, chains
+        self.blocks = -(-chains // self.width)
+        self.threads = 1
+        self.floats = [f.to(dtype).contiguous() for f in code.floats]
+        self.integers = [i.to(torch.int32).contiguous() for i in code.integers]
+        self._k = (ctypes.c_void_p * max(1, len(self.floats)))(*(f.data_ptr() for f in self.floats))
+        self._j = (ctypes.c_void_p * max(1, len(self.integers)))(*(i.data_ptr() for i in self.integers))
+        self._numbers = (code.vectors + 3 * dim + 2) * self.width + 64
+        self.use_threads(1)
+
+    def use_threads(self, count: int) -> int:
+        """At most one for each block of chains; returns how many are used."""
+        self.threads = max(1, min(count, self.blocks))
+        self._memory = [torch.empty(self._numbers, dtype=self.dtype) for _ in range(self.threads)]
+        self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
+        return self.threads
+
+    def gradient(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """The log density (chain,) and its gradient, for any number of chains up to those it was made for."""
+        q = q.contiguous()
+        value, grad = q.new_empty(len(q)), torch.empty_like(q)
+
+        def part(begin: int, end: int, memory: int) -> None:
+            self.library.gradient(
+                ctypes.c_long(begin), ctypes.c_long(end), ctypes.c_long(len(q)), _at(q), _at(grad), _at(value),
+                ctypes.c_void_p(memory), self._k, self._j,
+            )  # fmt: skip
+
+        self._over_threads(part, len(q))
+        return value, grad
+
+    def integrate(
+        self, q: Tensor, p: Tensor, grad: Tensor, value: Tensor, step: Tensor, steps: Tensor, inverse_mass: Tensor,
+        kick: Tensor, drift: Tensor, path: bool = False,
+    ) -> None:  # fmt: skip
+        """Moves ``q``, ``p``, ``grad`` and ``value`` in place; with ``path`` they are (1 + steps, chain, ...), the first given."""
+        chains = len(step)
+
+        def part(begin: int, end: int, memory: int) -> None:
+            self.library.integrate(
+                ctypes.c_long(begin), ctypes.c_long(end), ctypes.c_long(chains), ctypes.c_long(path),
+                _at(q), _at(p), _at(grad), _at(value), _at(step), _at(steps), _at(inverse_mass), _at(kick), _at(drift), ctypes.c_long(len(drift)),
+                ctypes.c_void_p(memory), self._k, self._j,
+            )  # fmt: skip
+
+        self._over_threads(part, chains)
+
+    def _over_threads(self, part: Callable[[int, int, int], None], chains: int) -> None:
+        blocks = -(-chains // self.width)
+        bounds = [blocks * t // self.threads for t in range(self.threads + 1)]
+        starts = [-(-m.data_ptr() // 64) * 64 for m in self._memory]
+        waiting = [
+            self._pool.submit(part, bounds[t], bounds[t + 1], starts[t]) for t in range(1, self.threads) if self._pool
+        ]
+        part(bounds[0], bounds[1], starts[0])
+        for future in waiting:
+            future.result()
+
+
+def _at(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())

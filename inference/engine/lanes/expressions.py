@@ -1,0 +1,302 @@
+"""Numbers of a recorded model as C expressions over an index: what lowering makes and emission writes out.
+
+A `Value` has a shape (that of one chain) and says how one of its elements is computed: ``at(index, scope)`` writes
+the statements it needs into the scope and returns a C expression of type V (a float for every chain) or M (a mask
+for every chain). Views only change the index, pointwise operations only combine, so chains of them cost no memory;
+a `Buffer` is a value that has been stored.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Index = tuple[str, ...]
+Shape = tuple[int, ...]
+
+
+class Unsupported(Exception):
+    """An operation that this compiler does not know; the caller uses another tier."""
+
+
+class Scope:
+    """Statements of one loop body; the same element of the same value is computed once."""
+
+    def __init__(self, names: "Names") -> None:
+        self.names = names
+        self.lines: list[str] = []
+        self.known: dict[tuple[int, Index], str] = {}
+
+    def let(self, value: "Value", index: Index, expression: str) -> str:
+        name = self.names.fresh("t")
+        self.lines.append(f"{'M' if value.mask else 'V'} {name} = {expression};")
+        self.known[id(value), index] = name
+        return name
+
+
+class Names:
+    """Fresh C names, and the constant arrays and buffers that the code refers to."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.floats: list[Tensor] = []
+        self.integers: list[Tensor] = []
+        self.reads: set[Buffer] = set()
+        self.stored: dict[int, Buffer] = {}  # expressions that are kept in a buffer, by identity
+        self.filling: Buffer | None = None
+
+    def fresh(self, stem: str) -> str:
+        self.count += 1
+        return f"{stem}{self.count}"
+
+
+class Value:
+    """One tensor of the recorded model, for every chain."""
+
+    shape: Shape
+    mask: bool = False
+    cost: int = 0  # operations to compute one element where it is used
+
+    def at(self, index: Index, scope: Scope) -> str:
+        known = scope.known.get((id(self), index))
+        if known is not None:
+            return known
+        buffer = scope.names.stored.get(id(self))
+        if buffer is not None and scope.names.filling is not buffer:
+            return buffer.write(index, scope)
+        return self.write(index, scope)
+
+    def write(self, index: Index, scope: Scope) -> str:
+        raise NotImplementedError
+
+    def parents(self) -> Sequence["Value"]:
+        return ()
+
+
+class Constant(Value):
+    """The same number for every chain: data, or what was computed from data alone."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.shape = tuple(tensor.shape)
+        self.mask = tensor.dtype == torch.bool
+        kept = (
+            tensor[tuple(slice(0, 1) if s == 0 else slice(None) for s in tensor.stride())] if tensor.numel() else tensor
+        )
+        if kept.numel() > 1 and bool((kept == kept.reshape(-1)[0]).all()):
+            kept = kept[(slice(0, 1),) * kept.ndim]
+        self.tensor = kept.contiguous()
+
+    @property
+    def uniform(self) -> float | None:
+        return float(self.tensor.reshape(-1)[0]) if self.tensor.numel() == 1 else None
+
+    def write(self, index: Index, scope: Scope) -> str:
+        if self.uniform is not None:
+            return f"all({int(bool(self.uniform))})" if self.mask else f"fill({literal(self.uniform)})"
+        array = f"K{_position(scope.names.floats, self.tensor)}[{linear(self.tensor.shape, index)}]"
+        return f"(fill({array}) != 0)" if self.mask else f"fill({array})"
+
+
+class Input(Value):
+    """The position of the chain, or any other vector handed in."""
+
+    def __init__(self, name: str, shape: Shape) -> None:
+        self.name, self.shape = name, shape
+
+    def write(self, index: Index, scope: Scope) -> str:
+        return f"{self.name}[{linear(self.shape, index)}]"
+
+
+class Buffer(Value):
+    """A value that is stored, with the loops that fill it (see `emit`)."""
+
+    def __init__(self, source: "Value | Loops", shape: Shape) -> None:
+        self.source, self.shape, self.name = source, shape, ""
+        self.mask = isinstance(source, Value) and source.mask
+
+    def write(self, index: Index, scope: Scope) -> str:
+        scope.names.reads.add(self)
+        element = f"{self.name}[{linear(self.shape, index)}]"
+        return f"({element} != 0)" if self.mask else element
+
+    def parents(self) -> Sequence[Value]:
+        return self.source.parents()
+
+
+class View(Value):
+    """Another arrangement of the same elements."""
+
+    def __init__(self, base: Value, shape: Shape, index: Callable[[Index], Index]) -> None:
+        self.base, self.shape, self.index, self.mask, self.cost = base, shape, index, base.mask, base.cost
+
+    def write(self, index: Index, scope: Scope) -> str:
+        return self.base.at(self.index(index), scope)
+
+    def parents(self) -> Sequence[Value]:
+        return (self.base,)
+
+
+class Taken(Value):
+    """Elements at constant integer positions along one dimension: ``base[..., positions, ...]``."""
+
+    def __init__(self, base: Value, shape: Shape, index: Callable[[Index, "Names"], Index]) -> None:
+        self.base, self.shape, self.index, self.mask, self.cost = base, shape, index, base.mask, base.cost + 1
+
+    def write(self, index: Index, scope: Scope) -> str:
+        return self.base.at(self.index(index, scope.names), scope)
+
+    def parents(self) -> Sequence[Value]:
+        return (self.base,)
+
+
+class Pointwise(Value):
+    """An operation on elements, with the arguments broadcast to the result's shape."""
+
+    def __init__(self, form: str, *args: Value, mask: bool = False, weight: int = 1) -> None:
+        self.form, self.args, self.mask = form, args, mask
+        self.shape = tuple(torch.broadcast_shapes(*(a.shape for a in args)))
+        self.cost = weight + sum(a.cost for a in args)
+
+    def write(self, index: Index, scope: Scope) -> str:
+        parts = [a.at(broadcast_index(a.shape, index), scope) for a in self.args]
+        return scope.let(self, index, self.form.format(*parts))
+
+    def parents(self) -> Sequence[Value]:
+        return self.args
+
+
+class Loops:
+    """How a buffer is filled where it is more than one expression an element."""
+
+    def parents(self) -> Sequence[Value]:
+        raise NotImplementedError
+
+
+class Reduction(Loops):
+    """``combine`` over some dimensions of a value, kept as size 1 or dropped by a view outside."""
+
+    def __init__(self, base: Value, dims: Sequence[int], start: str, combine: str) -> None:
+        self.base, self.dims, self.start, self.combine = base, tuple(dims), start, combine
+
+    def parents(self) -> Sequence[Value]:
+        return (self.base,)
+
+
+class Product(Loops):
+    """The matrix product of (B, M, K) and (B, K, N)."""
+
+    def __init__(self, left: Value, right: Value) -> None:
+        self.left, self.right = left, right
+
+    def parents(self) -> Sequence[Value]:
+        return (self.left, self.right)
+
+
+class Pieces(Loops):
+    """Values written next to each other, each from an offset of one dimension."""
+
+    def __init__(self, pieces: Sequence[tuple[Value, int]], dim: int) -> None:
+        self.pieces, self.dim = pieces, dim
+
+    def parents(self) -> Sequence[Value]:
+        return [value for value, _ in self.pieces]
+
+
+class Cumulative(Loops):
+    """The running sum along one dimension."""
+
+    def __init__(self, base: Value, dim: int) -> None:
+        self.base, self.dim = base, dim
+
+    def parents(self) -> Sequence[Value]:
+        return (self.base,)
+
+
+class Scatter(Loops):
+    """``base`` with ``source`` added (or put) at constant flat positions."""
+
+    def __init__(self, base: Value, source: Value, positions: Tensor, accumulate: bool) -> None:
+        self.base, self.source, self.positions, self.accumulate = base, source, positions, accumulate
+
+    def parents(self) -> Sequence[Value]:
+        return (self.base, self.source)
+
+
+def literal(x: float) -> str:
+    if math.isnan(x):
+        return "NOT_A_NUMBER"
+    if math.isinf(x):
+        return "INF" if x > 0 else "-INF"
+    return f"(S){x!r}"
+
+
+def integers_at(names: Names, tensor: Tensor, index: Index) -> str:
+    """The constant integer array at an index."""
+    if tensor.numel() == 1:
+        return str(int(tensor.reshape(-1)[0]))
+    return f"J{_position(names.integers, tensor)}[{linear(tuple(tensor.shape), index)}]"
+
+
+def _position(arrays: list[Tensor], tensor: Tensor) -> int:
+    for position, known in enumerate(arrays):
+        if known is tensor:
+            return position
+    arrays.append(tensor)
+    return len(arrays) - 1
+
+
+def linear(shape: Sequence[int], index: Index) -> str:
+    """The row-major position of an index."""
+    terms, stride = [], 1
+    for size, i in reversed(list(zip(shape, index, strict=True))):
+        if size != 1 and i != "0":
+            terms.append(i if stride == 1 else f"{stride}*{i}")
+        stride *= size
+    if not terms:
+        return "0"
+    return terms[0] if len(terms) == 1 else "(" + "+".join(reversed(terms)) + ")"
+
+
+def broadcast_index(shape: Shape, index: Index) -> Index:
+    """The index of an argument of ``shape`` where the result is read at ``index``."""
+    tail = index[len(index) - len(shape) :]
+    return tuple("0" if size == 1 else i for size, i in zip(shape, tail, strict=True))
+
+
+def reshaped(base: Value, shape: Shape) -> Value:
+    """``base`` seen with another shape of as many elements, row-major."""
+    if shape == base.shape:
+        return base
+    old = [d for d, s in enumerate(base.shape) if s != 1]
+    groups: list[tuple[list[int], list[int]]] = []
+    new = [d for d, s in enumerate(shape) if s != 1]
+    i = j = 0
+    while i < len(old) or j < len(new):  # the smallest groups of dimensions of equal size
+        ins, outs = [old[i]], [new[j]]
+        i, j = i + 1, j + 1
+        left, right = base.shape[ins[0]], shape[outs[0]]
+        while left != right:
+            if left < right:
+                ins.append(old[i])
+                left *= base.shape[old[i]]
+                i += 1
+            else:
+                outs.append(new[j])
+                right *= shape[new[j]]
+                j += 1
+        groups.append((ins, outs))
+
+    def index(out: Index) -> Index:
+        result = ["0"] * len(base.shape)
+        for ins, outs in groups:
+            position = linear([shape[d] for d in outs], tuple(out[d] for d in outs))
+            stride = 1
+            for number, d in enumerate(reversed(ins)):
+                whole = position if stride == 1 else f"({position}/{stride})"
+                last = number == len(ins) - 1
+                result[d] = position if position == "0" else (whole if last else f"({whole}%{base.shape[d]})")
+                stride *= base.shape[d]
+        return tuple(result)
+
+    return View(base, shape, index)

@@ -1,0 +1,156 @@
+// One chain per lane: every number of the model is a vector over W chains.
+// Portable GCC/Clang vector extensions; S is the scalar type, I an integer of its size.
+#include <cmath>
+#include <cstring>
+#include <limits>
+typedef S V __attribute__((vector_size(W * sizeof(S))));
+typedef I M __attribute__((vector_size(W * sizeof(I))));
+
+static inline V fill(S x) { return V{} + x; }
+static inline V bits(M x) { V y; std::memcpy(&y, &x, sizeof y); return y; }
+static inline M ints(V x) { M y; std::memcpy(&y, &x, sizeof y); return y; }
+static inline M all(bool x) { return M{} - (I)x; }
+static const S INF = std::numeric_limits<S>::infinity();
+static const S NOT_A_NUMBER = std::numeric_limits<S>::quiet_NaN();
+
+#define BY_LANE(name, call)                              \
+  static V name(V x) {                                   \
+    V y;                                                 \
+    for (int l = 0; l < W; l++) { S a = x[l]; y[l] = call; } \
+    return y;                                            \
+  }
+BY_LANE(v_sin, std::sin(a))
+BY_LANE(v_cos, std::cos(a))
+BY_LANE(v_tan, std::tan(a))
+BY_LANE(v_atan, std::atan(a))
+BY_LANE(v_asin, std::asin(a))
+BY_LANE(v_acos, std::acos(a))
+BY_LANE(v_sinh, std::sinh(a))
+BY_LANE(v_cosh, std::cosh(a))
+BY_LANE(v_erf, std::erf(a))
+BY_LANE(v_erfc, std::erfc(a))
+BY_LANE(v_lgamma, std::lgamma(a))
+BY_LANE(v_log1p, std::log1p(a))
+BY_LANE(v_expm1, std::expm1(a))
+BY_LANE(v_floor, std::floor(a))
+BY_LANE(v_ceil, std::ceil(a))
+BY_LANE(v_sqrt, std::sqrt(a))
+
+static V v_pow(V x, V y) {
+  V z;
+  for (int l = 0; l < W; l++) z[l] = std::pow(x[l], y[l]);
+  return z;
+}
+static S digamma_(S x) {
+  // Recurrence up to 6, then the asymptotic series (Abramowitz & Stegun 6.3.18); reflection below zero.
+  if (x <= 0) {
+    if (x == std::floor(x)) return NOT_A_NUMBER;
+    return digamma_(1 - x) - (S)M_PI / std::tan((S)M_PI * x);
+  }
+  double y = x, r = 0;
+  while (y < 6) { r -= 1 / y; y += 1; }
+  double f = 1 / (y * y);
+  return (S)(r + std::log(y) - 0.5 / y
+    - f * (1. / 12 - f * (1. / 120 - f * (1. / 252 - f * (1. / 240 - f * (1. / 132))))));
+}
+BY_LANE(v_digamma, digamma_(a))
+
+static inline V v_abs(V x) { return bits(ints(x) & std::numeric_limits<I>::max()); }
+// A comparison with nan is false, so nan is passed on from either side, as torch does.
+static inline V v_max(V a, V b) { return (a > b) | (a != a) ? a : b; }
+static inline V v_min(V a, V b) { return (a < b) | (a != a) ? a : b; }
+static inline V v_sign(V x) { return x > 0 ? fill(1) : (x < 0 ? fill(-1) : x * 0); }
+
+#if SINGLE
+// exp: x = n ln 2 + r, a polynomial in r (Cephes expf), then 2^n through the exponent bits.
+static inline V v_exp(V x) {
+  V c = x > 88.72283f ? fill(88.72283f) : (x < -87.33654f ? fill(-87.33654f) : x);
+  V n = c * 1.44269504088896341f + 12582912.f;
+  n = n - 12582912.f;
+  V r = c - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  V p = fill(1.9875691500E-4f);
+  p = p * r + 1.3981999507E-3f;
+  p = p * r + 8.3334519073E-3f;
+  p = p * r + 4.1665795894E-2f;
+  p = p * r + 1.6666665459E-1f;
+  p = p * r + 5.0000001201E-1f;
+  p = p * (r * r) + r + 1.0f;
+  // Half of the exponent twice: 2^128 itself is no float.
+  M k = __builtin_convertvector(n, M), h = k >> 1;
+  V y = p * bits((h + 127) << 23) * bits((k - h + 127) << 23);
+  y = x < -103.97f ? fill(0) : y;
+  y = x > 88.72284f ? fill(INF) : y;
+  return x != x ? x : y;
+}
+// log: mantissa in [sqrt(1/2), sqrt(2)), a polynomial (Cephes logf), plus exponent times ln 2.
+static inline V v_log(V x) {
+  M tiny = x < 1.17549435e-38f;
+  V s = tiny ? x * 8388608.f : x;
+  M b = ints(s);
+  M e = ((b >> 23) & 255) - 126;
+  V m = bits((b & 0x007fffff) | 0x3f000000);
+  M low = m < 0.707106781186547524f;
+  V f = __builtin_convertvector(low ? e - 1 : e, V) - (tiny ? fill(23.f) : fill(0.f));
+  m = (low ? m + m : m) - 1.0f;
+  V z = m * m;
+  V p = fill(7.0376836292E-2f);
+  p = p * m - 1.1514610310E-1f;
+  p = p * m + 1.1676998740E-1f;
+  p = p * m - 1.2420140846E-1f;
+  p = p * m + 1.4249322787E-1f;
+  p = p * m - 1.6668057665E-1f;
+  p = p * m + 2.0000714765E-1f;
+  p = p * m - 2.4999993993E-1f;
+  p = p * m + 3.3333331174E-1f;
+  V y = m * z * p;
+  y = y + f * -2.12194440e-4f;
+  y = y - 0.5f * z;
+  y = m + y + f * 0.693359375f;
+  y = x == INF ? x : y;
+  y = x == 0 ? fill(-INF) : y;
+  return (x < 0) | (x != x) ? fill(NOT_A_NUMBER) : y;
+}
+// 1/x to the last bit or two: the hardware's estimate and a Newton step, where the division unit is the bottleneck.
+#if defined(__AVX512F__) && W == 16
+#include <immintrin.h>
+static inline V v_reciprocal(V x) {
+  V r = (V)_mm512_rcp14_ps((__m512)x);
+  r = r * (2 - x * r);
+  return r;
+}
+#elif defined(__AVX512VL__) && W == 8
+#include <immintrin.h>
+static inline V v_reciprocal(V x) {
+  V r = (V)_mm256_rcp14_ps((__m256)x);
+  r = r * (2 - x * r);
+  return r;
+}
+#else
+static inline V v_reciprocal(V x) { return 1 / x; }
+#endif
+// tanh: rational minimax approximation, odd of degree 13 over even of degree 6, as Eigen and XLA use.
+static inline V v_tanh(V x) {
+  V c = x > 7.90531110763549805f ? fill(7.90531110763549805f) : x;  // nan stays
+  c = c < -7.90531110763549805f ? fill(-7.90531110763549805f) : c;
+  V z = c * c;
+  V p = fill(-2.76076847742355e-16f);
+  p = p * z + 2.00018790482477e-13f;
+  p = p * z - 8.60467152213735e-11f;
+  p = p * z + 5.12229709037114e-08f;
+  p = p * z + 1.48572235717979e-05f;
+  p = p * z + 6.37261928875436e-04f;
+  p = p * z + 4.89352455891786e-03f;
+  V q = fill(1.19825839466702e-06f);
+  q = q * z + 1.18534705686654e-04f;
+  q = q * z + 2.26843463243900e-03f;
+  q = q * z + 4.89352518554385e-03f;
+  return c * p * v_reciprocal(q);
+}
+#else
+BY_LANE(v_exp, std::exp(a))
+BY_LANE(v_log, std::log(a))
+BY_LANE(v_tanh, std::tanh(a))
+#endif
+static inline V v_sigmoid(V x) { return 1 / (1 + v_exp(-x)); }
+static inline V v_silu(V x) { return x * v_sigmoid(x); }

@@ -1,0 +1,377 @@
+"""The log joint and its gradient for all chains at once, three ways with the same numbers.
+
+- ``"eager"``: the model runs under ``vmap`` at every call. Nothing to prepare; milliseconds a call.
+- ``"replay"``: it runs once under ``make_fx``, and the recorded tensor operations are replayed by TorchScript.
+  About a second to prepare, several times faster.
+- ``"compiled"``: the recorded operations become one C function of a block of chains, one chain for each lane of the
+  vector unit (`lanes`), and whole trajectories run inside it. A few seconds to prepare, many times faster again.
+  On other devices than the CPU, and where the model uses an operation that `lanes` does not know, ``torch.compile``
+  does it.
+
+What is recorded is compared with the model, one chain at a time, before it is used: control flow on values would be
+frozen by a recording, and random numbers of the model's own would be.
+"""
+
+import contextlib
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+from torch._decomp import core_aten_decompositions
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from posterity.inference.engine.density import Density
+from posterity.inference.engine.lanes.build import Compiled, MissingCompiler, cores
+from posterity.inference.engine.lanes.emit import Code, emit
+from posterity.inference.engine.lanes.expressions import Unsupported
+from posterity.inference.engine.lanes.lower import lower
+
+TIERS = ("eager", "replay", "compiled")
+# Calls of the gradient from which the preparation of a tier has paid for itself, on small networks.
+REPLAY_FROM, COMPILE_FROM, INDUCTOR_FROM = 300, 1000, 20_000
+RELATIVE_TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-6}
+Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Integrator:
+    """A symmetric splitting of the Hamiltonian flow: kicks and drifts in turn, a kick first and last.
+
+    ``LEAPFROG`` is the usual one. ``MINIMAL_NORM`` takes two gradients a step and allows a step more than twice as
+    long (McLachlan 1995; Omelyan, Mryglod & Folk 2003, coefficient 0.1931833).
+    """
+
+    name: str
+    kicks: tuple[float, ...]
+    drifts: tuple[float, ...]
+
+
+_LAMBDA = 0.1931833275037836
+LEAPFROG = Integrator("leapfrog", (0.5, 0.5), (1.0,))
+MINIMAL_NORM = Integrator("minimal_norm", (_LAMBDA, 1 - 2 * _LAMBDA, _LAMBDA), (0.5, 0.5))
+INTEGRATORS = {i.name: i for i in (LEAPFROG, MINIMAL_NORM)}
+
+
+class Engine:
+    """All chains of one model: ``gradient`` and ``integrate`` for positions of shape (chain, dim).
+
+    ``tier`` is the one in use, ``seconds`` what it took to prepare it, ``gradients`` how many were computed, over
+    all chains.
+    """
+
+    def __init__(self, density: Density, chains: int, tier: str, gradient: Gradient) -> None:
+        self.density, self.chains, self.tier, self._gradient = density, chains, tier, gradient
+        self.gradients, self.seconds, self.threads = 0, 0.0, 1
+
+    @property
+    def torch_threads(self) -> int:
+        """How many threads torch should use beside this engine."""
+        return self.threads
+
+    def use_threads(self, count: int) -> None:
+        self.threads = count
+
+    def gradient(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """The log joint (chain,) and its gradient (chain, dim)."""
+        self.gradients += self.chains
+        with torch.no_grad(), pyro.validation_enabled(False):
+            value, grad = self._gradient(q)
+        return value, grad
+
+    def integrate(
+        self, state: tuple[Tensor, Tensor, Tensor, Tensor], step: Tensor, steps: Tensor, inverse_mass: Tensor,
+        integrator: Integrator = LEAPFROG,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        """Move ``(q, p, grad, value)`` by ``steps`` (chain,) steps of size ``step`` (chain,), each chain its own."""
+        q, p, grad, value = state
+        self.gradients += int(steps.sum()) * len(integrator.drifts)
+        with torch.no_grad(), pyro.validation_enabled(False):
+            for s in range(int(steps.max())):
+                e = torch.where(steps > s, step, 0.0)[:, None].to(q.dtype)
+                for kick, drift in zip(integrator.kicks, integrator.drifts, strict=False):
+                    p = p + kick * e * grad
+                    q = q + drift * e * inverse_mass * p
+                    value, grad = self._gradient(q)
+                p = p + integrator.kicks[-1] * e * grad
+        return q, p, grad, value
+
+    def path(
+        self, state: tuple[Tensor, Tensor, Tensor, Tensor], step: Tensor, count: int, inverse_mass: Tensor,
+        integrator: Integrator = LEAPFROG,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        """The states after 0, 1, ... ``count`` steps, each part of shape (1 + count, chain, ...)."""
+        states, one = [state], torch.ones(len(step), dtype=torch.long, device=step.device)
+        for _ in range(count):
+            states.append(self.integrate(states[-1], step, one, inverse_mass, integrator))
+        q, p, grad, value = (torch.stack(parts) for parts in zip(*states, strict=True))
+        return q, p, grad, value
+
+
+class LanesEngine(Engine):
+    """Trajectories inside compiled code."""
+
+    def __init__(self, density: Density, chains: int, compiled: Compiled) -> None:
+        super().__init__(density, chains, "compiled", compiled.gradient)
+        self.compiled = compiled
+
+    @property
+    def torch_threads(self) -> int:
+        return 1  # the compiled code has threads of its own
+
+    def use_threads(self, count: int) -> None:
+        self.threads = self.compiled.use_threads(count)
+
+    def integrate(
+        self, state: tuple[Tensor, Tensor, Tensor, Tensor], step: Tensor, steps: Tensor, inverse_mass: Tensor,
+        integrator: Integrator = LEAPFROG,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        self.gradients += int(steps.sum()) * len(integrator.drifts)
+        return self._call(tuple(t.contiguous().clone() for t in state), step, steps, inverse_mass, integrator, False)
+
+    def path(
+        self, state: tuple[Tensor, Tensor, Tensor, Tensor], step: Tensor, count: int, inverse_mass: Tensor,
+        integrator: Integrator = LEAPFROG,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        self.gradients += count * len(step) * len(integrator.drifts)
+        states = tuple(torch.cat([t[None], t.new_empty(count, *t.shape)]) for t in state)
+        return self._call(states, step, torch.full((len(step),), count), inverse_mass, integrator, True)
+
+    def _call(
+        self, state: Any, step: Tensor, steps: Tensor, inverse_mass: Tensor, integrator: Integrator, path: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        dtype = self.density.dtype
+        kicks, drifts = (torch.tensor(c, dtype=dtype) for c in (integrator.kicks, integrator.drifts))
+        self.compiled.integrate(
+            *state, step.to(dtype).contiguous(), steps.long().contiguous(),
+            inverse_mass.to(dtype).contiguous(), kicks, drifts, path,
+        )  # fmt: skip
+        return state
+
+
+def prepare(
+    density: Density, positions: Tensor, *, tier: str = "auto", calls: int = COMPILE_FROM, threads: int | None = None
+) -> Engine:
+    """The engine of ``density`` for as many chains as ``positions`` (chain, dim) has.
+
+    ``tier`` is one of ``TIERS`` or "auto", which goes by ``calls``, the number of gradients expected. A tier that
+    cannot be used is replaced by the next slower one, with one ``RuntimeWarning`` that says why. ``threads`` None
+    measures one thread against all cores and takes the faster.
+    Raises ``ValueError`` for an unknown tier, for a model that draws random numbers of its own, one that branches on
+    a sampled value, and for a start where the density or its gradient is not finite.
+    """
+    if tier not in (*TIERS, "auto"):
+        raise ValueError(f"expected a tier from {[*TIERS, 'auto']}, got {tier!r}")
+    start = time.perf_counter()
+    exact, values = _model_gradient(density), None
+    with torch.no_grad(), pyro.validation_enabled(False):
+        values = _run(exact, positions)
+    _check_start(density, *values)
+    wanted = tier
+    if tier == "auto":
+        wanted = "compiled" if calls >= COMPILE_FROM else "replay" if calls >= REPLAY_FROM else "eager"
+    engine, reasons = None, []
+    if wanted == "compiled":
+        engine, reasons = _compiled(density, positions, exact, by_name=tier == "compiled", calls=calls)
+        wanted = "replay" if engine is None else wanted
+    if wanted == "replay":
+        engine, reason = _replayed(density, positions, exact)
+        reasons += [reason] if reason else []
+    if engine is None:
+        engine = Engine(density, len(positions), "eager", exact)
+    if reasons and (tier != "auto" or engine.tier == "eager" or any("compiler" in r for r in reasons)):
+        warnings.warn(f"the model runs on the tier {engine.tier!r}: {'; '.join(reasons)}", RuntimeWarning, 2)
+    engine.use_threads(threads or fastest_threads(engine, positions))
+    engine.seconds = time.perf_counter() - start
+    engine.gradients = 0
+    return engine
+
+
+def fastest_threads(engine: Engine, positions: Tensor, budget: float = 0.1, steps: int = 10) -> int:
+    """One thread or all cores, whichever does more steps in a moment; one where it does not matter."""
+    if cores() == 1 or positions.device.type != "cpu":
+        return 1
+    value, grad = engine.gradient(positions)
+    state = (positions, torch.zeros_like(positions), grad, value)
+    # Steps of size zero: the work of a trajectory, and no movement.
+    still, many = positions.new_zeros(len(positions)), torch.full((len(positions),), steps)
+    mass, found = positions.new_ones(positions.shape[1]), {}
+    for count in (1, cores()):
+        engine.use_threads(count)
+        with torch_threads(engine.torch_threads):
+            engine.integrate(state, still, many, mass)
+            times, begun = [], time.perf_counter()
+            while len(times) < 3 or time.perf_counter() - begun < budget / 2:
+                tick = time.perf_counter()
+                engine.integrate(state, still, many, mass)
+                times.append(time.perf_counter() - tick)
+        found[count] = sorted(times)[len(times) // 2]
+    return cores() if found[cores()] < 0.9 * found[1] else 1
+
+
+def _model_gradient(density: Density) -> Gradient:
+    batched = torch.func.vmap(torch.func.grad_and_value(density), randomness="error")
+
+    def gradient(q: Tensor) -> tuple[Tensor, Tensor]:
+        grad, value = batched(q)
+        return value, grad
+
+    return gradient
+
+
+def _run(exact: Gradient, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """The first batched run of the model, where everything that cannot be batched shows."""
+    try:
+        return exact(positions)
+    except RuntimeError as error:
+        text = str(error)
+        if "randomness" in text:
+            raise ValueError(
+                "expected all randomness in pyro.sample statements over the whole data (no dropout: module.eval(); "
+                "no subsampled plate), got a model that draws random numbers of its own"
+            ) from error
+        if "data-dependent control flow" in text or ".item()" in text:
+            raise ValueError(
+                f"expected a model without control flow on sampled values (use torch.where, or the samplers of "
+                f"`posterity.inference.mcmc.reference`), got one that branches{_line(error)}"
+            ) from error
+        raise
+
+
+def _line(error: BaseException) -> str:
+    """The line of the user's model at which an error was raised."""
+    places, frame = [], error.__traceback__
+    while frame is not None:
+        name = frame.tb_frame.f_code.co_filename
+        if not any(part in name for part in ("/torch/", "/pyro/", "posterity/inference", "/inference/engine")):
+            places.append(f" at line {frame.tb_lineno} of {name}")
+        frame = frame.tb_next
+    return places[-1] if places else ""
+
+
+def _check_start(density: Density, value: Tensor, grad: Tensor) -> None:
+    bad = ~torch.isfinite(value)
+    if bool(bad.any()):
+        raise ValueError(
+            f"expected starts inside the support, with a finite log density, got {float(value[bad][0])} in "
+            f"{int(bad.sum())} of {len(value)} chains: choose another init"
+        )
+    broken = [s.name for s in density.sites if not bool(torch.isfinite(grad[:, s.start : s.start + s.size]).all())]
+    if broken:
+        raise ValueError(
+            f"expected a finite gradient at the start, got nan or infinity for the sites {broken}: a torch.where over "
+            "an invalid branch, or a square root at zero, gives one; or choose another init"
+        )
+
+
+def _record(function: Callable[..., Any], *example: Tensor, **settings: Any) -> torch.fx.GraphModule:
+    with pyro.validation_enabled(False), torch.no_grad():
+        return make_fx(function, **settings)(*example)
+
+
+RECORDING_ERRORS = (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError)
+
+
+def _compiled(
+    density: Density, positions: Tensor, exact: Gradient, *, by_name: bool, calls: int
+) -> tuple[Engine | None, list[str]]:
+    chains, reasons = len(positions), []
+    if positions.device.type == "cpu":
+        try:
+            code = compile_lanes(density, positions[0])
+            compiled = Compiled(code, density.dim, density.dtype, chains)
+            reason = _difference(density, compiled.gradient, positions)
+            if reason is None:
+                return LanesEngine(density, chains, compiled), []
+            reasons.append(reason)
+        except (*RECORDING_ERRORS, Unsupported, MissingCompiler) as error:
+            reasons.append(_short(error))
+            if isinstance(error, MissingCompiler):
+                return None, reasons
+    if by_name or calls >= INDUCTOR_FROM:
+        try:
+            graph = _record(exact, positions)
+            compiled_graph = torch.compile(graph, fullgraph=True, dynamic=False)
+            with quiet(), torch.no_grad():
+                compiled_graph(positions)
+            reason = _difference(density, compiled_graph, positions)
+            if reason is None:
+                return Engine(density, chains, "compiled", compiled_graph), []
+            reasons.append(reason)
+        except Exception as error:  # noqa: BLE001 - a compiler may fail in any way, and a slower tier is there
+            reasons.append(_short(error))
+    return None, reasons
+
+
+def compile_lanes(density: Density, position: Tensor) -> Code:
+    """The C code of the log joint and its gradient; raises `Unsupported` for operations that it does not know."""
+
+    def one(q: Tensor) -> tuple[Tensor, Tensor]:
+        grad, value = torch.func.grad_and_value(density)(q)
+        return value, grad
+
+    # In-place operations become ordinary ones.
+    graph = _record(torch.func.functionalize(one), position, decomposition_table=core_aten_decompositions())
+    return emit(lower(graph, (density.dim,), density.dtype), ["value", "grad"])
+
+
+def _replayed(density: Density, positions: Tensor, exact: Gradient) -> tuple[Engine | None, str | None]:
+    try:
+        graph = _record(exact, positions)
+        with quiet(), torch.no_grad():
+            replay = torch.jit.freeze(torch.jit.trace(graph.eval(), (positions,), check_trace=False))
+        reason = _difference(density, replay, positions)
+    except RECORDING_ERRORS as error:
+        reason = _short(error)
+    if reason is not None:
+        return None, reason
+    return Engine(density, len(positions), "replay", replay), None
+
+
+def _difference(density: Density, gradient: Gradient, positions: Tensor) -> str | None:
+    """Where a recording differs from the model, away from the point at which it was made."""
+    tolerance = RELATIVE_TOLERANCE.get(density.dtype, 1e-6)
+    exact = torch.func.grad_and_value(density)
+    with torch.no_grad(), pyro.validation_enabled(False):
+        for factor, shift in ((0.9, 0.05), (1.1, -0.03)):
+            points = factor * positions + shift
+            values, grads = gradient(points)
+            for chain in {0, len(points) - 1}:
+                grad, value = exact(points[chain])
+                if not bool(torch.isfinite(value)) or not bool(torch.isfinite(grad).all()):
+                    continue
+                scale = value.abs() + 1
+                if not (value - values[chain]).abs() <= tolerance * scale:
+                    return f"the recording gives {float(values[chain]):.9g} where the model gives {float(value):.9g}"
+                apart = float((grad - grads[chain]).norm())
+                if not apart <= tolerance * (float(grad.norm()) + 1):
+                    return f"the recording's gradient differs by {apart:.3g}"
+    return None
+
+
+def _short(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:200]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Deprecation notes of torch's own compilers are not the user's business."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Torch's number of threads inside, and the caller's after."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

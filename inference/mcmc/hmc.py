@@ -1,0 +1,156 @@
+"""Hamiltonian Monte Carlo with many chains, all in one batched computation.
+
+Every chain takes as many steps as the others, so no chain waits: the length of the trajectories is one number,
+adapted by ChEES and jittered along a Halton sequence, the same for all chains (Hoffman, Radul & Sountsov 2021).
+The end of a trajectory is drawn from a window of states instead of being the last one (Neal 1994): the energy of a
+stiff posterior oscillates along the trajectory, and a window sees its mean. Use HMC where there are many chains and the
+posterior has no regions of very different scale; NUTS otherwise.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from posterity.inference.engine.tiers import INTEGRATORS, Engine
+from posterity.inference.mcmc.adaptation import TrajectoryLength, halton
+from posterity.inference.mcmc.run import Kernel, Settings, State, energy
+
+LONGEST = 1024
+APPROACH = 8  # steps at most, on the way to the typical set
+Point = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HMC(Settings):
+    """Many-chain HMC; fields that it does not have in common with `NUTS`:
+
+    - ``trajectory_length``: in units of the mass (posterior standard deviations); None adapts it by ChEES.
+    - ``jitter`` j: lengths are spread evenly over 1 - j to 1 + j times that, along the Halton sequence; 0 for none.
+    - ``window``: how many states at either end of a trajectory the draw is made from; 1 is plain HMC. A trajectory
+      shorter than two windows has smaller ones.
+    - ``integrator``: "leapfrog" or "minimal_norm".
+    """
+
+    trajectory_length: float | None = None
+    jitter: float = 0.5
+    window: int = 4
+    integrator: str = "leapfrog"
+    name: ClassVar[str] = "HMC"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.trajectory_length is not None and not self.trajectory_length > 0:
+            raise ValueError(f"expected trajectory_length above 0, got {self.trajectory_length}")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError(f"expected jitter between 0 and 1, got {self.jitter}")
+        if not isinstance(self.window, int) or self.window < 1:
+            raise ValueError(f"expected a window of 1 state or more, got {self.window!r}")
+        if self.integrator not in INTEGRATORS:
+            raise ValueError(f"expected integrator from {sorted(INTEGRATORS)}, got {self.integrator!r}")
+
+    def kernel(self, engine: Engine) -> Kernel:
+        return HMCKernel(self, engine)
+
+
+class HMCKernel(Kernel):
+    """A trajectory of n steps has n + 1 states: the first ``w`` are the reject window, the last ``w`` the accept window.
+
+    The state that it starts from is at a random place of the reject window, the same place for all chains, so the
+    first steps go backwards. The accept window is taken with probability min(1, its weight / that of the reject
+    window), a state of it in proportion to exp(-energy): balanced in detail (Neal 1994, section 4).
+    """
+
+    uniforms = 2
+
+    def __init__(self, settings: HMC, engine: Engine) -> None:
+        super().__init__(settings, engine)
+        self.integrator = INTEGRATORS[settings.integrator]
+        self.length = TrajectoryLength(settings.trajectory_length or 1.0)
+        self.adapts_length = settings.trajectory_length is None
+        self.jitter, self.window = settings.jitter, settings.window
+        self.centre: Tensor | None = None
+
+    def transition(
+        self, state: State, normals: Tensor, uniforms: Tensor, iteration: int
+    ) -> tuple[State, dict[str, Tensor]]:
+        step, chains, device = self.step.value, len(state.q), state.q.device
+        factor = 1 - self.jitter + 2 * self.jitter * halton(iteration)
+        steps = max(1, min(LONGEST, round(factor * self.length.value / step)))
+        if self.phase == "approach":
+            steps = min(steps, APPROACH)
+        window = min(self.window, (steps + 1) // 2)
+        # Base 3 against the lengths' base 2: together they fill the square. Neither depends on the state.
+        offset = min(window - 1, int(window * halton(iteration, 3)))
+        p = normals * self.inverse_mass.rsqrt()
+        begin = energy(state.value, p, self.inverse_mass)
+        states = self._windows((state.q, p, state.grad, state.value), step, steps, window, offset)
+        end = energy(states[3], states[1], self.inverse_mass)  # (2 * window, chain)
+        log_weight = torch.where(torch.isfinite(end), begin - end, -torch.inf)
+        reject, accept = torch.logsumexp(log_weight[:window], 0), torch.logsumexp(log_weight[window:], 0)
+        acceptance = (accept - reject).clamp(max=0).exp()
+        uniforms = uniforms.to(device)
+        accepted = uniforms[:, 0] < acceptance
+        # One state of the window that was taken, by inversion.
+        log_weight = torch.where(accepted, log_weight[window:], log_weight[:window])
+        cumulative = torch.softmax(log_weight, 0).cumsum(0)
+        place = (uniforms[:, 1] > cumulative).sum(0).clamp(max=window - 1) + window * accepted
+        column = torch.arange(chains, device=device)
+        new = State(states[0][place, column], states[2][place, column], states[3][place, column])
+        if self.phase == "windows" and self.adapts_length:
+            centre = state.q.mean(0) if self.settings.pooling == "across" else self.centre
+            last = (states[0][-1], states[1][-1])
+            self.length.update(state.q, *last, centre, self.inverse_mass, acceptance, steps * step / self.length.value)
+        return new, {
+            "lp": new.value.double(),
+            "energy": end[place, column],
+            "n_steps": torch.full((chains,), steps),
+            "acceptance_rate": acceptance,
+            "step_size": torch.full((chains,), step, dtype=torch.double),
+            "diverging": log_weight_of(end[window:], begin) < -self.settings.max_energy_error,
+        }
+
+    def _windows(self, start: Point, step: float, steps: int, window: int, offset: int) -> Point:
+        """The states of the reject window and of the accept window, each part of shape (2 * window, chain, ...)."""
+        chains = len(start[0])
+        forward = start[0].new_full((chains,), step)
+        engine, mass, integrator = self.engine, self.inverse_mass, self.integrator
+        ahead = engine.path(start, forward, window - 1 - offset, mass, integrator)
+        between = steps - 2 * (window - 1)
+        last = tuple(part[-1] for part in ahead)
+        first = engine.integrate(last, forward, torch.full((chains,), between, device=forward.device), mass, integrator)  # type: ignore[arg-type]
+        beyond = engine.path(first, forward, window - 1, mass, integrator)
+        parts = [ahead, beyond]
+        if offset:
+            behind = engine.path(start, -forward, offset, mass, integrator)
+            parts = [tuple(part[1:] for part in behind), *parts]  # type: ignore[list-item]
+        q, p, grad, value = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
+        return q, p, grad, value
+
+    def learn(self, state: State, statistics: dict[str, Tensor]) -> None:
+        # Each chain's own running mean, forgetting as it goes: warm-up starts far from where it ends.
+        weight = 1 / min(self.seen + 2, 20)
+        self.centre = state.q if self.centre is None else (1 - weight) * self.centre + weight * state.q
+        super().learn(state, statistics)
+
+    def describe(self) -> str:
+        return f"length {self.length.value:.2g}"
+
+    def state(self) -> dict[str, Any]:
+        return {
+            **super().state(), "log_length": self.length.log_length, "length_count": self.length.count,
+            "length_moments": [self.length.first, self.length.second], "centre": self.centre,
+        }  # fmt: skip
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        super().restore(saved)
+        self.length.log_length, self.length.count = saved["log_length"], saved["length_count"]
+        self.length.first, self.length.second = saved["length_moments"]
+        self.centre = saved["centre"]
+
+
+def log_weight_of(end: Tensor, begin: Tensor) -> Tensor:
+    """The best log weight in a window (window, chain); minus infinity where none is finite."""
+    weight = begin - end
+    return torch.where(torch.isfinite(weight), weight, -torch.inf).amax(0)

@@ -1,0 +1,225 @@
+"""The no-U-turn sampler for many chains at once, without recursion.
+
+Every chain grows a tree of its own; trees of one transition are doubled together, leaf by leaf, and chains whose tree
+is complete leave the computation. Within a subtree the U-turn criterion needs a memory of one leaf for each level of
+the tree (Phan, Pradhan & Jankowiak 2019, NumPyro; Lao & Dillon 2019): leaf 2k+1 is compared with the leaves that begin
+the complete subtrees ending there. Sampling along the trajectory is multinomial, biased towards the newer half
+(Betancourt 2017).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from posterity.inference.engine.tiers import Engine
+from posterity.inference.mcmc.run import Kernel, Settings, State, energy
+
+DEEPEST = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class NUTS(Settings):
+    """Many-chain NUTS; ``max_tree_depth`` d allows 2^d - 1 leapfrog steps. Nothing to tune by hand."""
+
+    max_tree_depth: int = 10
+    name: ClassVar[str] = "NUTS"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.max_tree_depth <= DEEPEST:
+            raise ValueError(f"expected max_tree_depth between 1 and {DEEPEST}, got {self.max_tree_depth}")
+
+    def kernel(self, engine: Engine) -> Kernel:
+        return NUTSKernel(self, engine)
+
+
+@dataclass
+class Tree:
+    """The trajectory so far, of the chains that still grow: both ends, the point chosen, weights and momenta summed."""
+
+    chains: Tensor  # which of all chains these rows are
+    left: tuple[Tensor, Tensor, Tensor]  # position, momentum, gradient
+    right: tuple[Tensor, Tensor, Tensor]
+    log_weight: Tensor
+    momentum_sum: Tensor
+
+    def __getitem__(self, rows: Tensor) -> "Tree":
+        return Tree(
+            self.chains[rows],
+            tuple(t[rows] for t in self.left),  # type: ignore[arg-type]
+            tuple(t[rows] for t in self.right),  # type: ignore[arg-type]
+            self.log_weight[rows],
+            self.momentum_sum[rows],
+        )
+
+
+class NUTSKernel(Kernel):
+    """For each transition: a seed for the leaves, and for each depth a direction and an acceptance."""
+
+    def __init__(self, settings: NUTS, engine: Engine) -> None:
+        super().__init__(settings, engine)
+        self.max_depth = settings.max_tree_depth
+        self.uniforms = 1 + 2 * self.max_depth
+
+    def transition(
+        self, state: State, normals: Tensor, uniforms: Tensor, iteration: int
+    ) -> tuple[State, dict[str, Tensor]]:
+        chains, device = len(state.q), state.q.device
+        step = self.step.value
+        p = normals * self.inverse_mass.rsqrt()
+        start = energy(state.value, p, self.inverse_mass)
+        uniforms = uniforms.to(device)
+        leaves = LeafUniforms(uniforms[:, 0])
+        chosen = State(state.q.clone(), state.grad.clone(), state.value.clone())
+        chosen_energy = start.clone()
+        accepted = torch.zeros(chains, dtype=torch.double, device=device)
+        n_steps = torch.zeros(chains, dtype=torch.long, device=device)
+        depth_reached = torch.zeros(chains, dtype=torch.long, device=device)
+        diverging = torch.zeros(chains, dtype=torch.bool, device=device)
+        end = (state.q, p, state.grad)
+        zeros = torch.zeros(chains, dtype=torch.double, device=device)
+        tree = Tree(torch.arange(chains, device=device), end, end, zeros, p)
+        for depth in range(self.max_depth):
+            rows = tree.chains
+            depth_reached[rows] += 1
+            forward = uniforms[rows, 1 + depth] < 0.5
+            subtree = self._subtree(tree, state, forward, depth, step, start, leaves)
+            accepted[rows] += subtree.accepted
+            n_steps[rows] += subtree.n_steps
+            diverging[rows] |= subtree.diverging
+            complete = ~subtree.turning & ~subtree.diverging
+            # The newer half is taken with probability min(1, weight of new / weight of old).
+            odds = (subtree.log_weight - tree.log_weight).clamp(max=0).exp()
+            take = complete & (uniforms[rows, 1 + self.max_depth + depth] < odds)
+            taken = rows[take]
+            chosen.q[taken], chosen.grad[taken] = subtree.chosen.q[take], subtree.chosen.grad[take]
+            chosen.value[taken], chosen_energy[taken] = subtree.chosen.value[take], subtree.energy[take]
+            side = forward[:, None]
+            tree.right = tuple(torch.where(side, n, o) for n, o in zip(subtree.end, tree.right, strict=True))  # type: ignore[assignment]
+            tree.left = tuple(torch.where(side, o, n) for n, o in zip(subtree.end, tree.left, strict=True))  # type: ignore[assignment]
+            tree.log_weight = torch.logaddexp(tree.log_weight, subtree.log_weight)
+            tree.momentum_sum = tree.momentum_sum + subtree.momentum_sum
+            turning = self._turns(tree.left[1], tree.right[1], tree.momentum_sum)
+            growing = complete & ~turning
+            if not bool(growing.any()):
+                break
+            if not bool(growing.all()):
+                tree = tree[growing]
+        return chosen, {
+            "lp": chosen.value.double(),
+            "energy": chosen_energy,
+            "n_steps": n_steps,
+            "tree_depth": depth_reached,
+            "acceptance_rate": accepted / n_steps.clamp_min(1),
+            "step_size": torch.full((chains,), step, dtype=torch.double),
+            "diverging": diverging,
+        }
+
+    def _subtree(
+        self, tree: Tree, state: State, forward: Tensor, depth: int, step: float, start: Tensor, leaves: "LeafUniforms"
+    ) -> "Subtree":
+        """2^depth more leaves at one end; a chain stops where its subtree turns or diverges."""
+        side = forward[:, None]
+        q, p, grad = (torch.where(side, r, x) for r, x in zip(tree.right, tree.left, strict=True))
+        value = state.value[tree.chains]
+        rows, start = tree.chains, start[tree.chains]
+        signed = torch.where(forward, step, -step).to(q.dtype)
+        new = Subtree.empty(q, p, grad, value)
+        ones = torch.ones(len(rows), dtype=torch.long, device=q.device)
+        memory_p: list[Tensor] = [p] * max(1, depth)
+        memory_sum: list[Tensor] = [p] * max(1, depth)
+        alive = torch.ones(len(rows), dtype=torch.bool, device=q.device)
+        for leaf in range(2**depth):
+            q, p, grad, value = self.engine.integrate((q, p, grad, value), signed, ones * alive, self.inverse_mass)
+            h = energy(value, p, self.inverse_mass)
+            weight = torch.where(torch.isfinite(h), start - h, -torch.inf)
+            bad = weight < -self.settings.max_energy_error
+            new.n_steps += alive
+            new.accepted += torch.where(alive, weight.clamp(max=0).exp(), 0.0)
+            new.diverging |= alive & bad
+            good = alive & ~bad
+            total = torch.logaddexp(new.log_weight, weight)
+            take = good & (leaves(rows, 2**depth + leaf) < (weight - total).exp())
+            new.choose(take, q, grad, value, h)
+            new.log_weight = torch.where(good, total, new.log_weight)
+            new.momentum_sum = torch.where(good[:, None], new.momentum_sum + p, new.momentum_sum)
+            new.end = (q, p, grad)
+            if depth:
+                slot = bin(leaf >> 1).count("1")  # complete subtrees to the left of this pair of leaves
+                if leaf % 2 == 0:
+                    # The sum up to and without this leaf.
+                    memory_p[slot], memory_sum[slot] = p, new.momentum_sum - p
+                else:
+                    ending = (~leaf & (leaf + 1)).bit_length() - 1  # how many subtrees end at this leaf
+                    turning = torch.zeros_like(alive)
+                    for s in range(slot, slot - ending, -1):
+                        turning |= self._turns(memory_p[s], p, new.momentum_sum - memory_sum[s])
+                    new.turning |= good & turning
+            alive = good & ~new.turning
+            if not bool(alive.any()):
+                break
+        return new
+
+    def _turns(self, left: Tensor, right: Tensor, momentum_sum: Tensor) -> Tensor:
+        """Whether either end moves back: velocity against the sum of momenta between the ends' halves (Betancourt 2017)."""
+        along = (momentum_sum - (left + right) / 2) * self.inverse_mass
+        return ((left * along).sum(-1) <= 0) | ((right * along).sum(-1) <= 0)
+
+
+@dataclass
+class Subtree:
+    """The new half of a tree: its outer end, the point chosen from it, and what was seen on the way."""
+
+    chosen: State
+    energy: Tensor
+    end: tuple[Tensor, Tensor, Tensor]
+    log_weight: Tensor
+    momentum_sum: Tensor
+    accepted: Tensor
+    n_steps: Tensor
+    turning: Tensor
+    diverging: Tensor
+
+    @classmethod
+    def empty(cls, q: Tensor, p: Tensor, grad: Tensor, value: Tensor) -> "Subtree":
+        zeros = torch.zeros(len(q), dtype=torch.double, device=q.device)
+        no = torch.zeros(len(q), dtype=torch.bool, device=q.device)
+        return cls(
+            State(q.clone(), grad.clone(), value.clone()), zeros.clone(), (q, p, grad), zeros - torch.inf,
+            torch.zeros_like(p), zeros.clone(), torch.zeros_like(no, dtype=torch.long), no.clone(), no.clone(),
+        )  # fmt: skip
+
+    def choose(self, take: Tensor, q: Tensor, grad: Tensor, value: Tensor, energy: Tensor) -> None:
+        self.chosen.q = torch.where(take[:, None], q, self.chosen.q)
+        self.chosen.grad = torch.where(take[:, None], grad, self.chosen.grad)
+        self.chosen.value = torch.where(take, value, self.chosen.value)
+        self.energy = torch.where(take, energy, self.energy)
+
+
+class LeafUniforms:
+    """One uniform for each chain and leaf of a transition, a hash of the chain's own number and the leaf's.
+
+    The finaliser of splitmix64 (Steele, Lea & Flood 2014) on counters: random access, so that chains may stop anywhere.
+    """
+
+    def __init__(self, uniforms: Tensor) -> None:
+        self.seeds = (uniforms * 2**53).long() << 10
+
+    def __call__(self, rows: Tensor, leaf: int) -> Tensor:
+        z = self.seeds[rows] + _signed(0x9E3779B97F4A7C15 * leaf)
+        z = (z ^ _shift(z, 30)) * _signed(0xBF58476D1CE4E5B9)
+        z = (z ^ _shift(z, 27)) * _signed(0x94D049BB133111EB)
+        return _shift(z ^ _shift(z, 31), 11).double() * 2.0**-53
+
+
+def _signed(x: int) -> int:
+    """A 64-bit number as torch has it, with a sign."""
+    x &= 2**64 - 1
+    return x - 2**64 if x >= 2**63 else x
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    """The logical shift to the right: torch's keeps the sign."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,0 +1,414 @@
+"""One run of many chains: settings, warm-up, draws, stopping, checkpoints.
+
+A sampler is a `Settings` subclass with its fields, and a `Kernel` with one transition; everything else is here.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from posterity.inference.engine.density import Density
+from posterity.inference.engine.tiers import Engine, prepare, torch_threads
+from posterity.inference.mcmc.adaptation import Moments, StepSize, windows
+from posterity.inference.mcmc.monitor import Monitor
+from posterity.inference.mcmc.starts import Init, ascend, check_init, start
+from posterity.inference.mcmc.streams import Streams
+from posterity.inference.posterior import Posterior
+from posterity.inference.program import Model, Program, inspect
+
+FORMAT = 1
+DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
+POOLINGS = ("within", "across")
+
+
+@dataclass
+class State:
+    """All chains: positions ``q`` (chain, dim), gradient there, log density ``value`` (chain,)."""
+
+    q: Tensor
+    grad: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What `HMC` and `NUTS` have in common.
+
+    - ``chains``, ``warmup`` iterations of adaptation, ``draws`` kept from each chain, one in ``thin``.
+    - ``init``: "prior" (default), "map" (modes found by a batched ascent), "uniform" or "median"; values of the sites,
+      (chain, ...); or a `Posterior`, as of an ensemble or SVI, whose draws are taken.
+    - ``target_accept``: what the step size is adapted to; ``step_size`` the first one, and with ``warmup=0`` the only one.
+    - ``pooling``: "within" pools the moments of each chain about its own mean (default: chains in other modes do not
+      disturb it); "across" takes the variance over all chains.
+    - ``engine``: "auto", "eager", "replay" or "compiled" (see `posterity.inference.engine`); ``threads``: None measures
+      one against all cores and takes the faster.
+    - ``max_seconds``: stop drawing when the run has taken that long; ``target_ess``: when the smallest bulk ESS over
+      function values and the log density has reached it. ``draws`` is then the most.
+    - ``checkpoint``: a file to write the whole state to, every ``checkpoint_seconds`` and at the end; see `resume`.
+    - ``dtype``: in which draws are kept on the CPU, default that of the model ("float32", "float64", "float16").
+    """
+
+    draws: int = 500
+    warmup: int = 300
+    chains: int = 16
+    thin: int = 1
+    init: Init = "prior"
+    target_accept: float = 0.8
+    step_size: float | None = None
+    max_energy_error: float = 1000.0
+    pooling: str = "within"
+    engine: str = "auto"
+    threads: int | None = None
+    max_seconds: float | None = None
+    target_ess: float | None = None
+    checkpoint: str | Path | None = None
+    checkpoint_seconds: float = 60.0
+    dtype: str | None = None
+    progress: bool = True
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for name, least in (("draws", 1), ("warmup", 0), ("chains", 1), ("thin", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"expected {name} of {least} or more, got {value!r}")
+        if not 0 < self.target_accept < 1:
+            raise ValueError(f"expected target_accept between 0 and 1, got {self.target_accept}")
+        for name in ("step_size", "max_seconds", "target_ess", "threads", "max_energy_error"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"expected {name} above 0, got {value}")
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"expected pooling from {list(POOLINGS)}, got {self.pooling!r}")
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise ValueError(f"expected dtype from {sorted(DTYPES)}, got {self.dtype!r}")
+        if self.target_ess is not None and self.chains * self.draws < self.target_ess:
+            raise ValueError(
+                f"expected chains * draws of at least target_ess = {self.target_ess:g}, got {self.chains * self.draws}"
+            )
+        check_init(self.init)
+
+    def kernel(self, engine: Engine) -> "Kernel":
+        raise NotImplementedError
+
+    def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
+        """Sample; see `posterity.inference.infer`. An interrupt returns the draws made so far."""
+        return Run(self, model, args, seed, site).go()
+
+
+class Kernel:
+    """One transition of all chains, and what warm-up learns about it."""
+
+    uniforms: ClassVar[int]
+
+    def __init__(self, settings: Settings, engine: Engine) -> None:
+        self.settings, self.engine = settings, engine
+        density = engine.density
+        self.inverse_mass = torch.ones(density.dim, dtype=density.dtype, device=density.device)
+        self.step = StepSize(settings.target_accept, math.log(settings.step_size or 0.1))
+        self.first_window, self.ends = windows(settings.warmup)
+        self.moments: Moments | None = None
+        self.seen = 0
+
+    @property
+    def phase(self) -> str:
+        """ "approach" (the way to the typical set), "windows" (mass and lengths are learnt), "settle", "draws"."""
+        if self.seen >= self.settings.warmup:
+            return "draws"
+        if self.seen < self.first_window:
+            return "approach"
+        return "windows" if self.ends and self.seen < self.ends[-1] else "settle"
+
+    def transition(
+        self, state: State, normals: Tensor, uniforms: Tensor, iteration: int
+    ) -> tuple[State, dict[str, Tensor]]:
+        """A new state, and the statistics of the transition, each (chain,)."""
+        raise NotImplementedError
+
+    def begin(self, state: State, normals: Tensor) -> None:
+        """A first step size: one step of it is accepted with about the target probability, doubling or halving."""
+        if self.settings.step_size is not None or self.settings.warmup == 0:
+            return
+        chains, direction, step = len(state.q), 0, 0.1
+        p = normals * self.inverse_mass.rsqrt()
+        begin, ones = energy(state.value, p, self.inverse_mass), torch.ones(chains, dtype=torch.long, device=p.device)
+        for _ in range(30):
+            moved = self.engine.integrate(
+                (state.q, p, state.grad, state.value), p.new_full((chains,), step), ones, self.inverse_mass
+            )
+            change = begin - energy(moved[3], moved[1], self.inverse_mass)
+            accepted = float(torch.nan_to_num(change, nan=-torch.inf).clamp(max=0).exp().mean())
+            now = 1 if accepted > self.settings.target_accept else -1
+            if direction and now != direction:
+                break
+            direction, step = now, step * 2.0**now
+        self.step = StepSize(self.settings.target_accept, math.log(step))
+
+    def learn(self, state: State, statistics: dict[str, Tensor]) -> None:
+        """Take what one warm-up iteration shows."""
+        self.step.update(float(statistics["acceptance_rate"].mean()))
+        if self.phase == "windows":
+            self.moments = self.moments or Moments(state.q)
+            self.moments.update(state.q)
+        self.seen += 1
+        if self.seen in self.ends and self.moments is not None:
+            before = self.inverse_mass
+            self.inverse_mass = self.moments.variance(self.settings.pooling).to(before.dtype)
+            self.moments = None
+            # The same steps in the new units.
+            self.step.log_step += float((before / self.inverse_mass).log().mean()) / 2
+            self.step.restart()
+        if self.seen == self.settings.warmup:
+            self.step.finish()
+
+    def describe(self) -> str:
+        return ""
+
+    def state(self) -> dict[str, Any]:
+        moments = self.moments
+        return {
+            "seen": self.seen,
+            "inverse_mass": self.inverse_mass,
+            "step": {f.name: getattr(self.step, f.name) for f in fields(StepSize)},
+            "moments": None
+            if moments is None
+            else {"count": moments.count, "mean": moments.mean, "squares": moments.squares},
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        self.seen, self.inverse_mass = saved["seen"], saved["inverse_mass"]
+        for name, value in saved["step"].items():
+            setattr(self.step, name, value)
+        self.moments = None
+        if saved["moments"] is not None:
+            self.moments = Moments(saved["moments"]["mean"])
+            for name, value in saved["moments"].items():
+                setattr(self.moments, name, value)
+
+
+def energy(value: Tensor, p: Tensor, inverse_mass: Tensor) -> Tensor:
+    """The Hamiltonian (chain,), in double precision: differences of it are small."""
+    return (0.5 * p.double() ** 2 * inverse_mass).sum(-1) - value.double()
+
+
+class Run:
+    """The chains of one call, from the start or from a checkpoint."""
+
+    def __init__(
+        self, settings: Settings, model: Model, args: tuple[Any, ...], seed: int, site: str | None,
+        saved: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.begun = time.perf_counter()
+        self.settings, self.model, self.args, self.seed = settings, model, args, seed
+        self.program: Program = inspect(model, args, site)
+        if self.program.parameters:
+            raise ValueError(
+                f"expected a model without parameters (a sampler cannot learn them), got {self.program.parameters}"
+            )
+        self.density = Density(model, args)
+        self.iteration, self.warm_seconds, self.warm_gradients = 0, 0.0, 0
+        self.positions: list[Tensor] = []
+        self.statistics: list[dict[str, Tensor]] = []
+        self.interrupted, self.earlier = False, 0.0
+        calls = (settings.warmup + settings.draws * settings.thin) * 10
+        with torch_threads(1):
+            q = self._first(saved)
+            tier = settings.engine if saved is None else saved["tier"]
+            self.engine = prepare(self.density, q, tier=tier, calls=calls, threads=settings.threads)
+            self.kernel = settings.kernel(self.engine)
+            self.streams = Streams(seed, settings.chains, self.density.dim, self.kernel.uniforms, self.density.dtype)
+        if saved is not None:
+            self._restore(saved, q)
+            return
+        with torch_threads(self.engine.torch_threads):
+            if settings.init == "map":
+                q = ascend(self.engine, q)
+            value, grad = self.engine.gradient(q)
+            self.state = State(q, grad, value)
+            self.kernel.begin(self.state, self._normals(self.streams.next()[0]))
+
+    def _first(self, saved: dict[str, Any] | None) -> Tensor:
+        if saved is not None:
+            return saved["q"].to(self.density.device)
+        return start(self.density, self.settings.init, self.settings.chains, self.seed)
+
+    def _normals(self, normals: Tensor) -> Tensor:
+        return normals.to(self.density.device)
+
+    def go(self) -> Posterior:
+        settings, total = self.settings, self.settings.warmup + self.settings.draws * self.settings.thin
+        monitor = Monitor(self.density, self.program, settings)
+        last_saved = time.perf_counter()
+        with (
+            torch_threads(self.engine.torch_threads),
+            tqdm(
+                total=total, initial=self.iteration, desc=settings.name, disable=not settings.progress, leave=False
+            ) as bar,
+        ):
+            try:
+                while self.iteration < total:
+                    self._iterate(monitor)
+                    bar.update()
+                    if bar.disable is False and (self.iteration % 10 == 0 or self.iteration == total):
+                        bar.set_postfix_str(self._describe(monitor), refresh=False)
+                    if settings.checkpoint and time.perf_counter() - last_saved > settings.checkpoint_seconds:
+                        self.save(settings.checkpoint)
+                        last_saved = time.perf_counter()
+                    if self.iteration >= settings.warmup and self._enough(monitor):
+                        break
+            except KeyboardInterrupt:
+                self.interrupted = True
+        if settings.checkpoint:
+            self.save(settings.checkpoint)
+        if not self.statistics:
+            raise KeyboardInterrupt("interrupted before the first draw")
+        return self.posterior()
+
+    def _iterate(self, monitor: Monitor) -> None:
+        settings, kernel = self.settings, self.kernel
+        normals, uniforms = self.streams.next()
+        state, statistics = kernel.transition(self.state, self._normals(normals), uniforms, self.iteration)
+        position = None
+        if self.iteration >= settings.warmup and (self.iteration - settings.warmup + 1) % settings.thin == 0:
+            position = state.q.to("cpu", DTYPES[settings.dtype] if settings.dtype else None, copy=True)
+            statistics = {name: value.cpu() for name, value in statistics.items()}
+        # An interrupt between these lines must not leave a position without its statistics.
+        self.state = state
+        if position is not None:
+            self.positions.append(position)
+            self.statistics.append(statistics)
+            monitor.add(state.q, state.value)
+        if self.iteration < settings.warmup:
+            kernel.learn(state, statistics)
+        self.iteration += 1
+        if self.iteration == settings.warmup:
+            self.warm_seconds = self.seconds
+            self.warm_gradients = self.engine.gradients
+        elif settings.warmup == 0 and self.iteration == 1:
+            self.warm_seconds = self.engine.seconds
+
+    @property
+    def seconds(self) -> float:
+        return self.earlier + time.perf_counter() - self.begun
+
+    def _enough(self, monitor: Monitor) -> bool:
+        settings = self.settings
+        if settings.max_seconds is not None and self.seconds > settings.max_seconds and len(self.statistics) >= 1:
+            return True
+        return settings.target_ess is not None and monitor.ess() >= settings.target_ess
+
+    def _describe(self, monitor: Monitor) -> str:
+        recent = self.statistics[-1] if self.statistics else None
+        divergent = sum(int(s["diverging"].sum()) for s in self.statistics)
+        parts = [f"step {self.kernel.step.value:.1e}", self.kernel.describe()]
+        if recent is not None:
+            acceptance = float(torch.stack([s["acceptance_rate"] for s in self.statistics[-20:]]).mean())
+            parts += [f"{int(recent['n_steps'].max())} steps", f"acceptance {acceptance:.2f}", f"{divergent} divergent"]
+            rhat = monitor.rhat()
+            parts += [f"R-hat {rhat:.3f}"] if math.isfinite(rhat) else []
+            parts += [f"{self.draws_mb:.0f} MB"]
+        else:
+            parts += ["warm-up"]
+        return ", ".join(p for p in parts if p)
+
+    @property
+    def draws_mb(self) -> float:
+        return sum(p.numel() * p.element_size() for p in self.positions[:1]) * len(self.positions) / 2**20
+
+    def posterior(self) -> Posterior:
+        """The draws so far."""
+        count = min(len(self.positions), len(self.statistics))
+        positions = torch.stack(self.positions[:count], 1)
+        working = positions.to(self.density.dtype)
+        draws = {name: v.to(positions.dtype) for name, v in self.density.constrain(working).items()}
+        names = self.statistics[0]
+        statistics = {name: torch.stack([s[name] for s in self.statistics[:count]], 1) for name in names}
+        return Posterior(
+            self.model,
+            self.program,
+            draws=draws,
+            sample_stats=statistics,
+            attrs={
+                "method": self.settings.name,
+                "settings": repr(self.settings),
+                "seed": self.seed,
+                "seconds": self.seconds,
+                "warmup_seconds": self.warm_seconds,
+                "prepare_seconds": self.engine.seconds,
+                "tier": self.engine.tier,
+                "threads": self.engine.threads,
+                "gradients": self.engine.gradients,
+                "warmup_gradients": self.warm_gradients,
+                "draws_mb": self.draws_mb,
+                "interrupted": int(self.interrupted),
+            },
+        )
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """The whole state, without pickle: first to a temporary name, then renamed."""
+        path = Path(path)
+        settings = {f.name: getattr(self.settings, f.name) for f in fields(self.settings)}
+        settings.update(init="prior", checkpoint=str(path))
+        content = {
+            "format": FORMAT,
+            "method": self.settings.name,
+            "settings": settings,
+            "seed": self.seed,
+            "site": self.program.site,
+            "sites": {s.name: list(s.shape) for s in self.density.sites},
+            "iteration": self.iteration,
+            "tier": self.engine.tier,
+            "threads": self.engine.threads,
+            "q": self.state.q, "grad": self.state.grad, "value": self.state.value,
+            "kernel": self.kernel.state(),
+            "streams": self.streams.state(),
+            "positions": self.positions,
+            "statistics": self.statistics,
+            "seconds": self.seconds, "warm_seconds": self.warm_seconds,
+            "gradients": self.engine.gradients, "warm_gradients": self.warm_gradients,
+        }  # fmt: skip
+        temporary = path.with_name(path.name + ".part")
+        torch.save(content, temporary)
+        temporary.replace(path)
+        return path
+
+    def _restore(self, saved: dict[str, Any], q: Tensor) -> None:
+        device = self.density.device
+        self.state = State(q, saved["grad"].to(device), saved["value"].to(device))
+        value, _ = self.engine.gradient(q)
+        if not torch.allclose(value, self.state.value, rtol=1e-3, atol=1e-2):
+            raise ValueError(
+                f"expected the model and data of the checkpoint, got a log density of {float(value[0]):.6g} where it "
+                f"has {float(self.state.value[0]):.6g}"
+            )
+        self.kernel.restore(saved["kernel"])
+        self.streams.restore(saved["streams"])
+        self.iteration, self.positions, self.statistics = saved["iteration"], saved["positions"], saved["statistics"]
+        self.earlier, self.warm_seconds = saved["seconds"], saved["warm_seconds"]
+        self.engine.gradients, self.warm_gradients = saved["gradients"], saved["warm_gradients"]
+
+
+def resume(
+    path: str | Path, model: Any, *args: Any, methods: dict[str, Callable[..., Settings]], **changes: Any
+) -> Posterior:
+    """See `posterity.inference.mcmc.resume`."""
+    content = torch.load(path, weights_only=True)
+    if not isinstance(content, dict) or content.get("format") != FORMAT or "kernel" not in content:
+        raise ValueError(f"expected a checkpoint of format {FORMAT} in {path}, got something else")
+    settings = methods[content["method"]](**{**content["settings"], "threads": content["threads"], **changes})
+    sites = {s.name: list(s.shape) for s in Density(model, args).sites}
+    if sites != content["sites"]:
+        raise ValueError(f"expected the model of the checkpoint, with sites {content['sites']}, got {sites}")
+    if settings.warmup != content["settings"]["warmup"] or settings.chains != content["settings"]["chains"]:
+        raise ValueError("expected the chains and warm-up of the checkpoint: only what follows can change")
+    return Run(settings, model, args, content["seed"], content["site"], saved=content).go()
