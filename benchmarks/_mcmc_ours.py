@@ -2,6 +2,7 @@
 
 import math
 import multiprocessing
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
+import torch._dynamo  # torch.func imports it at its first use; the clock leaves imports out for all
 from _mcmc_problems import Network, Problem, Schools
 from torch import Tensor
 
 from posterity.inference import HMC, NUTS, infer
+from posterity.inference.engine import Density, prepare
 
 Model = Callable[..., None]
 
@@ -121,3 +124,23 @@ def _pyro_chain(problem: Problem, seed: int, settings: dict[str, Any]) -> dict[s
         "gradients": kernel.gradients,
         "divergences": divergences,
     }
+
+
+def scaling(problem: Problem, steps: int = 20, repeats: int = 15) -> dict[str, float]:
+    """Microseconds of one gradient inside a trajectory for one chain, for 1 to 1,024 chains; medians."""
+    model, x, y = model_of(problem)
+    density, metrics = Density(model, (x, y)), {}
+    for chains in (2**k for k in range(11)):
+        positions = 0.3 * torch.randn(chains, density.dim, generator=torch.Generator().manual_seed(chains))
+        engine = prepare(density, positions, tier="compiled")
+        value, grad = engine.gradient(positions)
+        state = (positions, torch.zeros_like(positions), grad, value)
+        still, many = torch.zeros(chains), torch.full((chains,), steps)
+        times = []
+        for _ in range(repeats):
+            tick = time.perf_counter()
+            engine.integrate(state, still, many, torch.ones(density.dim))
+            times.append(time.perf_counter() - tick)
+        metrics[f"scaling.{chains}.us_per_chain_grad"] = statistics.median(times) / steps / chains * 1e6
+        metrics[f"scaling.{chains}.threads"] = engine.threads
+    return metrics

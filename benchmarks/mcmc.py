@@ -263,14 +263,14 @@ def show(metrics: dict[str, float]) -> None:
 
 def scaling() -> dict[str, float]:
     """``scaling.<chains>.us_per_chain_grad``: one leapfrog step of 1, 2, 4, ..., 1,024 chains of `wavy`."""
-    return {}
+    return importlib.import_module("_mcmc_ours").scaling(importlib.import_module("_mcmc_problems").PROBLEMS["wavy"]())
 
 
 def draw_scaling(metrics: dict[str, float], path: Path) -> None:
     """Time of one leapfrog step against the number of chains: for each chain, and for all together."""
     from matplotlib import pyplot as plt
 
-    found = {int(name.split(".")[1]): value for name, value in metrics.items() if name.startswith("scaling.")}
+    found = {int(name.split(".")[1]): value for name, value in metrics.items() if name.endswith("us_per_chain_grad")}
     if not found:
         return
     chains = sorted(found)

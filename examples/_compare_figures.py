@@ -16,8 +16,8 @@ from posterity.inference.plots import plot_bands, plot_coverage, plot_density, p
 
 TITLES = {
     "map": "Gaussian network, MAP",
-    "bnn_homo": "BNN, one noise (NUTS)",
-    "bnn_hetero": "BNN, noise from x (NUTS)",
+    "bnn_homo": "BNN, one noise (HMC)",
+    "bnn_hetero": "BNN, noise from x (HMC)",
     "mdn": "MDN, MAP",
     "bayesian_mdn": "Bayesian MDN (SVI)",
 }

@@ -1,5 +1,7 @@
 """Bayesian linear regression, whose posterior is known in closed form: are the samplers and the guide right?"""
 
+from typing import Any
+
 import arviz as az
 import numpy as np
 import pyro
@@ -7,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from posterity.inference import NUTS, SVI, Posterior, infer
+from posterity.inference import HMC, NUTS, SVI, Posterior, infer
 from posterity.models import bayesian, priors
 
 POINTS, FEATURES, NOISE = 60, 4, 0.5
@@ -24,7 +26,7 @@ def closed_form(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def conjugate_metrics(seed: int, quick: bool) -> dict[str, float]:
-    """Largest error of NUTS' means in standard errors, and of the full-rank guide's standard deviations as ratios."""
+    """Largest error of the samplers' means in standard errors; their and the full-rank guide's sds as ratios."""
     generator = torch.Generator().manual_seed(seed)
     mixing = torch.eye(FEATURES) + 0.4 * torch.ones(FEATURES, FEATURES)  # correlated inputs, correlated weights
     x = (torch.randn(POINTS, FEATURES, generator=generator) @ mixing).double()
@@ -38,22 +40,32 @@ def conjugate_metrics(seed: int, quick: bool) -> dict[str, float]:
             return pyro.sample("y", dist.Normal(mean, NOISE), obs=y)
 
     mean, sd = closed_form(x, y)
-    draws = 300 if quick else 1000
-    nuts = weights(infer(model, x, y, method=NUTS(draws=draws, warmup=300, chains=2), seed=seed))
-    error = np.array([float(az.mcse(column)) for column in np.moveaxis(nuts.numpy(), -1, 0)])
-    ess = min(float(az.ess(column)) for column in np.moveaxis(nuts.numpy(), -1, 0))
-    z = np.abs((nuts.mean((0, 1)) - mean).numpy()) / error
+    length: dict[str, Any] = {"chains": 16, "warmup": 200, "draws": 100 if quick else 500, "threads": 1}
+    found: dict[str, float] = {}
+    for name, sampler in {"nuts": NUTS(**length), "hmc": HMC(**length)}.items():
+        draws = weights(infer(model, x, y, method=sampler, seed=seed))
+        found |= {f"conjugate.{name}.{key}": value for key, value in sampler_errors(draws, mean, sd).items()}
     method = SVI(guide="full_rank", steps=1500 if quick else 5000, learning_rate=0.02, particles=4, draws=20_000)
     svi = weights(infer(model, x, y, method=method, seed=seed))[0]
     ratio = svi.std(0) / sd
-    return {
-        "conjugate.nuts.max_z": float(z.max()),
-        "conjugate.nuts.ess_min": ess,
-        "conjugate.nuts.sd_ratio_min": float((nuts.flatten(0, 1).std(0) / sd).min()),
-        "conjugate.nuts.sd_ratio_max": float((nuts.flatten(0, 1).std(0) / sd).max()),
+    return found | {
         "conjugate.svi_fullrank.sd_ratio_min": float(ratio.min()),
         "conjugate.svi_fullrank.sd_ratio_max": float(ratio.max()),
         "conjugate.svi_fullrank.mean_error_max": float(((svi.mean(0) - mean).abs() / sd).max()),
+    }
+
+
+def sampler_errors(draws: Tensor, mean: Tensor, sd: Tensor) -> dict[str, float]:
+    """The worst of the coefficients: draws (chain, draw, coefficient) against their exact mean and sd."""
+    columns = np.moveaxis(draws.numpy(), -1, 0)
+    error = np.array([float(az.mcse(column)) for column in columns])
+    ratio = draws.flatten(0, 1).std(0) / sd
+    return {
+        "max_z": float((np.abs((draws.mean((0, 1)) - mean).numpy()) / error).max()),
+        "ess_min": min(float(az.ess(column)) for column in columns),
+        "rhat_max": max(float(az.rhat(column)) for column in columns),
+        "sd_ratio_min": float(ratio.min()),
+        "sd_ratio_max": float(ratio.max()),
     }
 
 

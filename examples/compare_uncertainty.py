@@ -7,8 +7,8 @@
 On each data set it fits
 
 - ``map``           a Gaussian network with noise as an output, at its mode (one set of weights);
-- ``bnn_homo``      a Bayesian network by NUTS, one noise for all x;
-- ``bnn_hetero``    a Bayesian network by NUTS, noise as an output;
+- ``bnn_homo``      a Bayesian network by HMC, one noise for all x;
+- ``bnn_hetero``    a Bayesian network by HMC, noise as an output;
 - ``mdn``           a mixture density network, at its mode;
 - ``bayesian_mdn``  a mixture density network with a posterior of the weights, by SVI;
 
@@ -47,7 +47,7 @@ from posterity.data import (
     mcycle,
     read_csv,
 )
-from posterity.inference import NUTS, SVI, Posterior, PredictiveMixture, infer
+from posterity.inference import HMC, SVI, Posterior, PredictiveMixture, infer
 from posterity.inference import arviz as arviz_io
 from posterity.inference.diagnostics import (
     coverage,
@@ -77,6 +77,7 @@ TEST_POINTS = 10_000  # fresh points for a simulated problem
 ROWS = 1_000  # test rows at a time
 PREDICTIVE_DRAWS = 400  # of the posterior, for the diagnostics
 GAUSSIANS = ("map", "bnn_homo", "bnn_hetero")
+PARTS = {"mean": "for the mean", "scale": "for the scale", "lp": "for the density"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ class Problem:
     hidden: tuple[int, ...] = (10,)
     decay: float = 1.0  # precision of the normal prior of the MDN's weights: the unit normal
     output_scale: float = 1.0  # of the Bayesian models' prior, in standardised units
-    chain: int = 300  # draws of each chain, and as many of warm-up
+    warmup: int = 500  # of each chain of the Bayesian networks
+    draws: int = 1000  # kept of it, one of every `thin`
+    thin: int = 4
     svi_rate: float = 0.02
     svi_scale: float = 0.02  # of the guide at the start: small enough for the mode to survive it
 
@@ -106,7 +109,7 @@ def load(name: str, args: argparse.Namespace) -> Problem:
     if name == "inverse":
         data = inverse_sine(1000 if args.quick else 3000, seed=args.seed)
         # Chosen on other draws of the simulator: seven branches want more units and steeper ones than a table does.
-        more: dict[str, Any] = {"components": 10, "hidden": (64,), "decay": 0.1, "output_scale": 3.0, "chain": 250}
+        more: dict[str, Any] = {"components": 10, "hidden": (64,), "decay": 0.1, "output_scale": 3.0}
         return Problem(data, 0.01, "x", "y", svi_rate=0.01, svi_scale=0.001, **more)
     if not args.x or not args.y:
         raise SystemExit(f"expected mcycle, geyser, inverse, or a CSV file with --x and --y, got {name!r}")
@@ -115,25 +118,36 @@ def load(name: str, args: argparse.Namespace) -> Problem:
     return Problem(data, resolution, ", ".join(args.x), args.y)
 
 
+def sampler(problem: Problem, quick: bool) -> HMC:
+    """How the Bayesian networks are sampled.
+
+    Chains start spread as the prior, so that those that agree have found the same posterior, each on its own way. One
+    thread each: fits run side by side.
+    """
+    draws, thin = (200, 1) if quick else (problem.draws, problem.thin)
+    return HMC(
+        chains=16,
+        warmup=200 if quick else problem.warmup,
+        draws=draws,
+        thin=thin,
+        target_accept=0.95,
+        threads=1,
+        progress=False,
+    )
+
+
 def recipe(model: str, problem: Problem, scale: Standardization, quick: bool) -> tuple[Pair, Any]:
     """The ready pair and the method of inference."""
     common: dict[str, Any] = {"hidden": problem.hidden, "resolution": problem.resolution}
     bayesian: dict[str, Any] = {"prior": table_prior() | {"": priors.Normal(scale=problem.output_scale)}}
     steps = 1500 if quick else 4000
-    nuts = NUTS(
-        draws=100 if quick else problem.chain,
-        warmup=150 if quick else problem.chain,
-        chains=2,
-        max_tree_depth=5 if quick else 7,
-        progress=False,
-    )
     match model:
         case "map":
             return bayesian_regression(scale, **common, **bayesian), SVI(guide="map", steps=steps, progress=False)
         case "bnn_homo":
-            return bayesian_regression(scale, noise="constant", **common, **bayesian), nuts
+            return bayesian_regression(scale, noise="constant", **common, **bayesian), sampler(problem, quick)
         case "bnn_hetero":
-            return bayesian_regression(scale, **common, **bayesian), nuts
+            return bayesian_regression(scale, **common, **bayesian), sampler(problem, quick)
         case "mdn":
             pair = mixture_density(scale, components=problem.components, decay=problem.decay, **common)
             return pair, SVI(steps=steps, learning_rate=0.005, progress=False)
@@ -269,12 +283,12 @@ def convergence(posterior: Posterior, x: torch.Tensor) -> dict[str, float]:
             values[..., :1] if name == "scale" and bool((values == values[..., :1]).all()) else values
         )
         found[f"rhat_{name}"], found[f"ess_{name}"] = float(judged["rhat"].max()), float(judged["ess_bulk"].min())
-    longest = 2 ** torch.floor(torch.log2(stats["n_steps"].max() + 1.0)) - 1
     return found | {
         "rhat_max": max(value for name, value in found.items() if name.startswith("rhat")),
         "ess_min": min(value for name, value in found.items() if name.startswith("ess")),
-        "longest_trees": float((stats["n_steps"] >= longest).double().mean()),
         "divergences": float(stats["diverging"].sum()),
+        "transitions": float(stats["diverging"].numel()),
+        "gradients": float(posterior.attrs["gradients"]),
     }
 
 
@@ -337,7 +351,7 @@ def collect(jobs: Sequence[Job]) -> xr.Dataset:
     merged.attrs = {"seconds": sum(a["seconds"] for a in attrs)}
     merged.attrs["smallest_scale"] = min(a["smallest_scale"] for a in attrs)
     for key in attrs[0].keys() - {"seconds", "smallest_scale"}:
-        worst = sum if key == "divergences" else min if key.startswith("ess") else max
+        worst = sum if key in ("divergences", "transitions", "gradients") else min if key.startswith("ess") else max
         merged.attrs[key] = worst(a[key] for a in attrs)
     return merged
 
@@ -418,10 +432,12 @@ def print_table(name: str, rows: dict[str, xr.Dataset], metrics: dict[str, float
         )
     calibrated = [m for m in tied if abs(get(m, "pull_width") - 1) < 2 * get(m, "pull_width_se")]
     for model in order:
-        if metrics.get(f"{name}.{model}.rhat_max", 1.0) > 1.01:
+        if f"{name}.{model}.rhat_max" in metrics:
+            agree = "agree" if get(model, "rhat_max") < 1.01 else "do not agree yet"
+            rhats = ", ".join(f"{get(model, f'rhat_{part}'):.3f} {label}" for part, label in PARTS.items())
             print(
-                f"{model}: chains do not agree yet: R-hat up to {get(model, 'rhat_mean'):.2f} for the mean, "
-                f"{get(model, 'rhat_scale'):.2f} for the scale, at least {get(model, 'ess_min'):.0f} effective draws"
+                f"{model}: chains {agree}: R-hat at most {rhats}; at least {get(model, 'ess_min'):.0f} effective "
+                f"draws; {get(model, 'divergences'):.0f} of {get(model, 'transitions'):.0f} trajectories diverged"
             )
     print(
         f"best: {order[0]}; not told apart from it (2 paired standard errors): {', '.join(tied[1:]) or 'none'}; "

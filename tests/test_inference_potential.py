@@ -8,8 +8,9 @@ import pytest
 import torch
 from pyro.infer.mcmc.util import initialize_model
 
-from posterity.inference import NUTS, infer
+from posterity.inference import infer
 from posterity.inference.mcmc.potential import capture
+from posterity.inference.mcmc.reference import NUTS
 from posterity.models import bayesian, gaussian, mixture_head, mlp, priors
 
 SIGMA = torch.tensor([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])

@@ -10,12 +10,14 @@ a second function of each kind sums it up.
 - *Skill.* A predictive can be calibrated and useless. `scores`, `score_summary`, `paired_difference` and
   `elpd_heldout` compare models on the same observations.
 - *Origin.* `uncertainty_split` and `split_shares` tell noise, ambiguity and lack of data apart.
-- *Sampling.* `function_convergence` asks of chains whether they agree on the functions they predict.
+- *Sampling.* `function_convergence` asks of chains whether they agree on the functions they predict;
+  `nested_rhat` asks it of many short ones.
 """
 
 from posterity.inference.diagnostics.convergence import function_convergence
 from posterity.inference.diagnostics.crps import crps_from_draws, crps_normal_mixture
 from posterity.inference.diagnostics.ecdf import ecdf_band, pit_ecdf
+from posterity.inference.diagnostics.nested import nested_rhat
 from posterity.inference.diagnostics.regions import coverage, region_level
 from posterity.inference.diagnostics.residuals import pull_summary, pulls
 from posterity.inference.diagnostics.scoring import elpd_heldout, paired_difference, score_summary, scores
@@ -29,6 +31,7 @@ __all__ = [
     "ecdf_band",
     "elpd_heldout",
     "function_convergence",
+    "nested_rhat",
     "paired_difference",
     "pit",
     "pit_ecdf",

@@ -22,11 +22,11 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
-from torch._decomp import core_aten_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from posterity.inference.engine.density import Density
 from posterity.inference.engine.lanes.build import Compiled, MissingCompiler, cores
+from posterity.inference.engine.lanes.decompose import decompositions
 from posterity.inference.engine.lanes.emit import Code, emit
 from posterity.inference.engine.lanes.expressions import Unsupported
 from posterity.inference.engine.lanes.lower import lower
@@ -146,8 +146,9 @@ class LanesEngine(Engine):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         dtype = self.density.dtype
         kicks, drifts = (torch.tensor(c, dtype=dtype) for c in (integrator.kicks, integrator.drifts))
+        q, p, grad, value = state
         self.compiled.integrate(
-            *state, step.to(dtype).contiguous(), steps.long().contiguous(),
+            q, p, grad, value, step.to(dtype).contiguous(), steps.long().contiguous(),
             inverse_mass.to(dtype).contiguous(), kicks, drifts, path,
         )  # fmt: skip
         return state
@@ -174,7 +175,8 @@ def prepare(
     wanted = tier
     if tier == "auto":
         wanted = "compiled" if calls >= COMPILE_FROM else "replay" if calls >= REPLAY_FROM else "eager"
-    engine, reasons = None, []
+    engine: Engine | None = None
+    reasons: list[str] = []
     if wanted == "compiled":
         engine, reasons = _compiled(density, positions, exact, by_name=tier == "compiled", calls=calls)
         wanted = "replay" if engine is None else wanted
@@ -204,7 +206,8 @@ def fastest_threads(engine: Engine, positions: Tensor, budget: float = 0.1, step
         engine.use_threads(count)
         with torch_threads(engine.torch_threads):
             engine.integrate(state, still, many, mass)
-            times, begun = [], time.perf_counter()
+            times: list[float] = []
+            begun = time.perf_counter()
             while len(times) < 3 or time.perf_counter() - begun < budget / 2:
                 tick = time.perf_counter()
                 engine.integrate(state, still, many, mass)
@@ -238,6 +241,11 @@ def _run(exact: Gradient, positions: Tensor) -> tuple[Tensor, Tensor]:
             raise ValueError(
                 f"expected a model without control flow on sampled values (use torch.where, or the samplers of "
                 f"`posterity.inference.mcmc.reference`), got one that branches{_line(error)}"
+            ) from error
+        if text.startswith("vmap:") or "doesn't match the broadcast shape" in text:  # in place, on what has no chains
+            raise ValueError(
+                f"expected a model that torch.func.vmap can run for all chains at once (the samplers of "
+                f"`posterity.inference.mcmc.reference` take any), got{_line(error)}: {_short(error)}"
             ) from error
         raise
 
@@ -300,7 +308,7 @@ def _compiled(
                 compiled_graph(positions)
             reason = _difference(density, compiled_graph, positions)
             if reason is None:
-                return Engine(density, chains, "compiled", compiled_graph), []
+                return Engine(density, chains, "compiled", _filled(compiled_graph, chains)), []
             reasons.append(reason)
         except Exception as error:  # noqa: BLE001 - a compiler may fail in any way, and a slower tier is there
             reasons.append(_short(error))
@@ -315,7 +323,7 @@ def compile_lanes(density: Density, position: Tensor) -> Code:
         return value, grad
 
     # In-place operations become ordinary ones.
-    graph = _record(torch.func.functionalize(one), position, decomposition_table=core_aten_decompositions())
+    graph = _record(torch.func.functionalize(one), position, decomposition_table=decompositions())
     return emit(lower(graph, (density.dim,), density.dtype), ["value", "grad"])
 
 
@@ -329,7 +337,20 @@ def _replayed(density: Density, positions: Tensor, exact: Gradient) -> tuple[Eng
         reason = _short(error)
     if reason is not None:
         return None, reason
-    return Engine(density, len(positions), "replay", replay), None
+    return Engine(density, len(positions), "replay", _filled(replay, len(positions))), None
+
+
+def _filled(gradient: Gradient, chains: int) -> Gradient:
+    """A recording of a fixed number of chains, for any number up to it: what is missing is filled up, and cut off."""
+
+    def call(q: Tensor) -> tuple[Tensor, Tensor]:
+        count = len(q)
+        if count == chains:
+            return gradient(q)
+        value, grad = gradient(torch.cat([q, q[:1].expand(chains - count, -1)]))
+        return value[:count], grad[:count]
+
+    return call
 
 
 def _difference(density: Density, gradient: Gradient, positions: Tensor) -> str | None:

@@ -2,6 +2,7 @@
 
 - `HMC`: many chains, one trajectory length for all; the fastest on networks.
 - `NUTS`: many chains, a tree for each; nothing to tune.
+- `Blocks` runs the chains of either in several processes, or on a cluster.
 - `resume` goes on from a checkpoint of either.
 - `reference`: Pyro's own kernels, one chain at a time, for comparison and for models that cannot be batched.
 """
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from posterity.inference.mcmc import reference
+from posterity.inference.mcmc.blocks import Blocks
 from posterity.inference.mcmc.hmc import HMC
 from posterity.inference.mcmc.nuts import NUTS
 from posterity.inference.mcmc.run import resume as _resume
 from posterity.inference.posterior import Posterior
 
-__all__ = ["HMC", "NUTS", "reference", "resume"]
+__all__ = ["HMC", "NUTS", "Blocks", "reference", "resume"]
 
 
 def resume(path: str | Path, model: Any, *args: Any, **changes: Any) -> Posterior:

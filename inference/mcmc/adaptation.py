@@ -56,20 +56,35 @@ class StepSize:
 
 
 class Moments:
-    """Running mean and variance within each chain (Welford 1962)."""
+    """Running moments of positions within each chain (Welford 1962), and of gradients over all of them."""
 
     def __init__(self, like: Tensor) -> None:
         self.count = 0
-        self.mean, self.squares = torch.zeros_like(like), torch.zeros_like(like)
+        self.mean, self.squares, self.gradients = (torch.zeros_like(like) for _ in range(3))
 
-    def update(self, q: Tensor) -> None:
+    def update(self, q: Tensor, grad: Tensor) -> None:
         self.count += 1
         delta = q - self.mean
         self.mean = self.mean + delta / self.count
         self.squares = self.squares + delta * (q - self.mean)
+        self.gradients = self.gradients + grad**2
+
+    def inverse_mass(self, pooling: str) -> Tensor:
+        """sqrt(variance of positions / variance of gradients), for each coordinate.
+
+        Of a normal distribution with independent coordinates it is the variance. Where coordinates are correlated the
+        marginal variance is too long, and the inverse of the gradient's, the conditional variance, too short; their
+        geometric mean makes the Fisher divergence from the standard normal smallest (Seyboldt, Carlson & Carpenter
+        2026, arXiv:2603.18845). The gradient's mean is zero, so that chains in other modes agree about it.
+        """
+        weight = self.count * len(self.mean)
+        energy = (self.gradients.sum(0) / max(1, weight)).clamp_min(1e-30)
+        logarithm = (self.variance(pooling) / energy).log() / 2
+        # Towards their common size, as if by five draws more: a few draws do not know a variance.
+        return ((weight * logarithm + 5 * logarithm.mean()) / (weight + 5)).exp()
 
     def variance(self, pooling: str) -> Tensor:
-        """One variance for each coordinate, shrunk towards their geometric mean as if by five more draws.
+        """One variance for each coordinate.
 
         ``pooling`` "within" takes deviations from each chain's own mean; "across" from the mean of all chains.
         """
@@ -80,9 +95,7 @@ class Moments:
             degrees = max(1, self.count * chains - 1)
         else:
             total, degrees = self.squares.sum(0), max(1, (self.count - 1) * chains)
-        variance = (total / degrees).clamp_min(1e-30)
-        typical = variance.log().mean().exp()
-        return (degrees * variance + 5 * typical) / (degrees + 5)
+        return (total / degrees).clamp_min(1e-30)
 
 
 class TrajectoryLength:
@@ -90,7 +103,7 @@ class TrajectoryLength:
 
     The gradient of the criterion is ascended by Adam on the log length. Positions are measured in units of the mass,
     from ``centre``: each chain's own running mean, or in "across" pooling, as in the paper, the mean of all chains.
-    The criterion is divided by the length (Sountsov & Hoffman 2021): a trajectory twice as long has to move twice as far.
+    The criterion is divided by the length (Sountsov & Hoffman 2021): twice the steps have to move twice as far.
     """
 
     def __init__(self, length: float, rate: float = 0.05) -> None:

@@ -17,7 +17,6 @@ from posterity.inference.engine.tiers import INTEGRATORS, Engine
 from posterity.inference.mcmc.adaptation import TrajectoryLength, halton
 from posterity.inference.mcmc.run import Kernel, Settings, State, energy
 
-LONGEST = 1024
 APPROACH = 8  # steps at most, on the way to the typical set
 Point = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -30,12 +29,14 @@ class HMC(Settings):
     - ``jitter`` j: lengths are spread evenly over 1 - j to 1 + j times that, along the Halton sequence; 0 for none.
     - ``window``: how many states at either end of a trajectory the draw is made from; 1 is plain HMC. A trajectory
       shorter than two windows has smaller ones.
+    - ``max_steps``: no trajectory has more.
     - ``integrator``: "leapfrog" or "minimal_norm".
     """
 
     trajectory_length: float | None = None
     jitter: float = 0.5
     window: int = 4
+    max_steps: int = 1000
     integrator: str = "leapfrog"
     name: ClassVar[str] = "HMC"
 
@@ -45,6 +46,8 @@ class HMC(Settings):
             raise ValueError(f"expected trajectory_length above 0, got {self.trajectory_length}")
         if not 0 <= self.jitter <= 1:
             raise ValueError(f"expected jitter between 0 and 1, got {self.jitter}")
+        if not isinstance(self.max_steps, int) or self.max_steps < 1:
+            raise ValueError(f"expected max_steps of 1 or more, got {self.max_steps!r}")
         if not isinstance(self.window, int) or self.window < 1:
             raise ValueError(f"expected a window of 1 state or more, got {self.window!r}")
         if self.integrator not in INTEGRATORS:
@@ -55,7 +58,7 @@ class HMC(Settings):
 
 
 class HMCKernel(Kernel):
-    """A trajectory of n steps has n + 1 states: the first ``w`` are the reject window, the last ``w`` the accept window.
+    """A trajectory of n steps has n + 1 states: the first ``w`` are the reject window, the last the accept window.
 
     The state that it starts from is at a random place of the reject window, the same place for all chains, so the
     first steps go backwards. The accept window is taken with probability min(1, its weight / that of the reject
@@ -63,6 +66,8 @@ class HMCKernel(Kernel):
     """
 
     uniforms = 2
+
+    settings: HMC
 
     def __init__(self, settings: HMC, engine: Engine) -> None:
         super().__init__(settings, engine)
@@ -77,7 +82,7 @@ class HMCKernel(Kernel):
     ) -> tuple[State, dict[str, Tensor]]:
         step, chains, device = self.step.value, len(state.q), state.q.device
         factor = 1 - self.jitter + 2 * self.jitter * halton(iteration)
-        steps = max(1, min(LONGEST, round(factor * self.length.value / step)))
+        steps = max(1, min(self.settings.max_steps, round(factor * self.length.value / step)))
         if self.phase == "approach":
             steps = min(steps, APPROACH)
         window = min(self.window, (steps + 1) // 2)
@@ -99,7 +104,8 @@ class HMCKernel(Kernel):
         column = torch.arange(chains, device=device)
         new = State(states[0][place, column], states[2][place, column], states[3][place, column])
         if self.phase == "windows" and self.adapts_length:
-            centre = state.q.mean(0) if self.settings.pooling == "across" else self.centre
+            own = state.q if self.centre is None else self.centre
+            centre = state.q.mean(0) if self.settings.pooling == "across" else own
             last = (states[0][-1], states[1][-1])
             self.length.update(state.q, *last, centre, self.inverse_mass, acceptance, steps * step / self.length.value)
         return new, {
@@ -133,6 +139,11 @@ class HMCKernel(Kernel):
         weight = 1 / min(self.seen + 2, 20)
         self.centre = state.q if self.centre is None else (1 - weight) * self.centre + weight * state.q
         super().learn(state, statistics)
+
+    def rescale(self, log_ratio: float) -> None:
+        super().rescale(log_ratio)
+        if self.adapts_length:
+            self.length.log_length += log_ratio
 
     def describe(self) -> str:
         return f"length {self.length.value:.2g}"

@@ -163,7 +163,7 @@ class NUTSKernel(Kernel):
         return new
 
     def _turns(self, left: Tensor, right: Tensor, momentum_sum: Tensor) -> Tensor:
-        """Whether either end moves back: velocity against the sum of momenta between the ends' halves (Betancourt 2017)."""
+        """Whether an end moves back: its velocity against the momenta summed from end to end (Betancourt 2017)."""
         along = (momentum_sum - (left + right) / 2) * self.inverse_mass
         return ((left * along).sum(-1) <= 0) | ((right * along).sum(-1) <= 0)
 

@@ -44,7 +44,9 @@ class Settings:
     - ``chains``, ``warmup`` iterations of adaptation, ``draws`` kept from each chain, one in ``thin``.
     - ``init``: "prior" (default), "map" (modes found by a batched ascent), "uniform" or "median"; values of the sites,
       (chain, ...); or a `Posterior`, as of an ensemble or SVI, whose draws are taken.
-    - ``target_accept``: what the step size is adapted to; ``step_size`` the first one, and with ``warmup=0`` the only one.
+    - ``superchains``: in so many groups of consecutive chains, each chain of a group starts from the same point (for
+      `posterity.inference.diagnostics.nested_rhat`); None starts every chain from a point of its own.
+    - ``target_accept``: what the step size is adapted to; ``step_size``: the first one, with ``warmup=0`` the only one.
     - ``pooling``: "within" pools the moments of each chain about its own mean (default: chains in other modes do not
       disturb it); "across" takes the variance over all chains.
     - ``engine``: "auto", "eager", "replay" or "compiled" (see `posterity.inference.engine`); ``threads``: None measures
@@ -60,6 +62,7 @@ class Settings:
     chains: int = 16
     thin: int = 1
     init: Init = "prior"
+    superchains: int | None = None
     target_accept: float = 0.8
     step_size: float | None = None
     max_energy_error: float = 1000.0
@@ -86,6 +89,9 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"expected {name} above 0, got {value}")
+        groups = self.superchains
+        if groups is not None and (not isinstance(groups, int) or groups < 1 or self.chains % groups):
+            raise ValueError(f"expected superchains that {self.chains} chains can fill equally, got {groups!r}")
         if self.pooling not in POOLINGS:
             raise ValueError(f"expected pooling from {list(POOLINGS)}, got {self.pooling!r}")
         if self.dtype is not None and self.dtype not in DTYPES:
@@ -107,7 +113,7 @@ class Settings:
 class Kernel:
     """One transition of all chains, and what warm-up learns about it."""
 
-    uniforms: ClassVar[int]
+    uniforms: int
 
     def __init__(self, settings: Settings, engine: Engine) -> None:
         self.settings, self.engine = settings, engine
@@ -157,17 +163,20 @@ class Kernel:
         self.step.update(float(statistics["acceptance_rate"].mean()))
         if self.phase == "windows":
             self.moments = self.moments or Moments(state.q)
-            self.moments.update(state.q)
+            self.moments.update(state.q, state.grad)
         self.seen += 1
         if self.seen in self.ends and self.moments is not None:
             before = self.inverse_mass
-            self.inverse_mass = self.moments.variance(self.settings.pooling).to(before.dtype)
+            self.inverse_mass = self.moments.inverse_mass(self.settings.pooling).to(before.dtype)
             self.moments = None
-            # The same steps in the new units.
-            self.step.log_step += float((before / self.inverse_mass).log().mean()) / 2
-            self.step.restart()
+            self.rescale(float((before / self.inverse_mass).log().mean()) / 2)
         if self.seen == self.settings.warmup:
             self.step.finish()
+
+    def rescale(self, log_ratio: float) -> None:
+        """The same steps in the units of a new mass, which are longer by exp(-log_ratio)."""
+        self.step.log_step += log_ratio
+        self.step.restart()
 
     def describe(self) -> str:
         return ""
@@ -178,9 +187,7 @@ class Kernel:
             "seen": self.seen,
             "inverse_mass": self.inverse_mass,
             "step": {f.name: getattr(self.step, f.name) for f in fields(StepSize)},
-            "moments": None
-            if moments is None
-            else {"count": moments.count, "mean": moments.mean, "squares": moments.squares},
+            "moments": None if moments is None else dict(vars(moments)),
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
@@ -238,7 +245,9 @@ class Run:
     def _first(self, saved: dict[str, Any] | None) -> Tensor:
         if saved is not None:
             return saved["q"].to(self.density.device)
-        return start(self.density, self.settings.init, self.settings.chains, self.seed)
+        chains = self.settings.chains
+        starts = start(self.density, self.settings.init, self.settings.superchains or chains, self.seed)
+        return starts.repeat_interleave(chains // len(starts), 0)
 
     def _normals(self, normals: Tensor) -> Tensor:
         return normals.to(self.density.device)

@@ -1,4 +1,4 @@
-"""Compiling the C code of a model and calling it: g++ once for each text in a process, threads over blocks of chains."""
+"""Compiling the C code of a model and calling it: once for each text in a process, threads over blocks of chains."""
 
 import ctypes
 import functools
@@ -125,13 +125,17 @@ class Compiled:
         self, q: Tensor, p: Tensor, grad: Tensor, value: Tensor, step: Tensor, steps: Tensor, inverse_mass: Tensor,
         kick: Tensor, drift: Tensor, path: bool = False,
     ) -> None:  # fmt: skip
-        """Moves ``q``, ``p``, ``grad`` and ``value`` in place; with ``path`` they are (1 + steps, chain, ...), the first given."""
+        """Moves ``q``, ``p``, ``grad`` and ``value`` in place.
+
+        With ``path`` they are of shape (1 + steps, chain, ...): the first given, the others written.
+        """
         chains = len(step)
 
         def part(begin: int, end: int, memory: int) -> None:
             self.library.integrate(
                 ctypes.c_long(begin), ctypes.c_long(end), ctypes.c_long(chains), ctypes.c_long(path),
-                _at(q), _at(p), _at(grad), _at(value), _at(step), _at(steps), _at(inverse_mass), _at(kick), _at(drift), ctypes.c_long(len(drift)),
+                _at(q), _at(p), _at(grad), _at(value), _at(step), _at(steps), _at(inverse_mass), _at(kick), _at(drift),
+                ctypes.c_long(len(drift)),
                 ctypes.c_void_p(memory), self._k, self._j,
             )  # fmt: skip
 

@@ -97,7 +97,7 @@ def _shared(roots: Sequence[Value]) -> tuple[dict[int, int], list[Value]]:
             factors.add(id(_base(parent)))
         if isinstance(value, View | Taken) and id(value) in larger:
             larger.add(id(_base(value)))
-    kept = []
+    kept: list[Value] = []
     for key, value in seen.items():
         often = uses.get(key, 0) > 1 and value.cost > INLINE
         if isinstance(value, Pointwise) and (often or (key in larger and value.cost > 1) or key in factors):
@@ -298,7 +298,8 @@ def _reduction(source: Reduction, buffer: Buffer, names: Names) -> list[str]:
 def _product(product: Buffer, buffer: Buffer, names: Names) -> list[str]:
     """``product``, or with an epilogue the ``buffer`` that is computed from its elements."""
     source = product.source
-    assert isinstance(source, Product)
+    if not isinstance(source, Product):
+        raise TypeError(f"expected a product, got {type(source).__name__}")
     batch, rows, columns = product.shape
     depth = source.left.shape[2]
     # Tiles of accumulators that stay in registers, as square as the product allows.
@@ -355,10 +356,10 @@ def _cumulative(source: Cumulative, buffer: Buffer, names: Names) -> list[str]:
     term = source.base.at(full, scope)
     return [
         *heads,
-        f"V {total} = V{{}};",
+        f"V {total} = fill({source.start});",
         f"for (int {i} = 0; {i} < {buffer.shape[source.dim]}; {i}++) {{",
         *scope.lines,
-        f"{total} = {total} + {term};",
+        f"{total} = {total} {source.sign} {term};",
         f"{buffer.name}[{linear(buffer.shape, full)}] = {total};",
         "}",
         *("}" for _ in heads),

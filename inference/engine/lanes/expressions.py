@@ -204,10 +204,10 @@ class Pieces(Loops):
 
 
 class Cumulative(Loops):
-    """The running sum along one dimension."""
+    """The running sum, or product, along one dimension."""
 
-    def __init__(self, base: Value, dim: int) -> None:
-        self.base, self.dim = base, dim
+    def __init__(self, base: Value, dim: int, start: int = 0, sign: str = "+") -> None:
+        self.base, self.dim, self.start, self.sign = base, dim, start, sign
 
     def parents(self) -> Sequence[Value]:
         return (self.base,)

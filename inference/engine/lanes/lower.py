@@ -37,14 +37,18 @@ Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
 EXPENSIVE = 8
 
+BY_LANE = (
+    "sin", "cos", "tan", "atan", "asin", "acos", "sinh", "cosh", "erf", "erfc", "lgamma", "digamma", "log1p", "expm1",
+    "floor", "ceil",
+)  # fmt: skip
 UNARY = {
-    "neg": ("-{0}", 1), "exp": ("v_exp({0})", EXPENSIVE), "log": ("v_log({0})", EXPENSIVE), "tanh": ("v_tanh({0})", EXPENSIVE),
-    "sigmoid": ("v_sigmoid({0})", EXPENSIVE), "sqrt": ("v_sqrt({0})", EXPENSIVE), "rsqrt": ("1/v_sqrt({0})", EXPENSIVE),
-    "abs": ("v_abs({0})", 1), "reciprocal": ("1/{0}", EXPENSIVE), "relu": ("v_max({0}, fill(0))", 1), "sign": ("v_sign({0})", 1),
-    "sgn": ("v_sign({0})", 1), "log2": ("v_log({0}) * (S)" + repr(1 / math.log(2)), EXPENSIVE),
+    "neg": ("-{0}", 1), "abs": ("v_abs({0})", 1), "relu": ("v_max({0}, fill(0))", 1), "sign": ("v_sign({0})", 1),
+    "reciprocal": ("(1 / {0})", EXPENSIVE), "rsqrt": ("(1 / v_sqrt({0}))", EXPENSIVE), "sgn": ("v_sign({0})", 1),
+    "log2": ("v_log({0}) * (S)" + repr(1 / math.log(2)), EXPENSIVE),
     "log10": ("v_log({0}) * (S)" + repr(1 / math.log(10)), EXPENSIVE), "square": ("{0} * {0}", 1),
     "silu": ("v_silu({0})", EXPENSIVE),
-    **{n: (f"v_{n}({{0}})", 3 * EXPENSIVE) for n in ("sin", "cos", "tan", "atan", "asin", "acos", "sinh", "cosh", "erf", "erfc", "lgamma", "digamma", "log1p", "expm1", "floor", "ceil")},
+    **{n: (f"v_{n}({{0}})", EXPENSIVE) for n in ("exp", "log", "tanh", "sigmoid", "sqrt")},
+    **{n: (f"v_{n}({{0}})", 3 * EXPENSIVE) for n in BY_LANE},
 }  # fmt: skip
 TESTS = {"isnan": "{0} != {0}", "isinf": "v_abs({0}) == INF"}
 COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -325,7 +329,8 @@ def _threshold_backward(gradient: Value, x: Value, threshold: float) -> Value:
 
 @rule("softplus")
 def _softplus(x: Value, beta: float = 1, threshold: float = 20) -> Value:
-    form = f"({{0}} * {literal(beta)} > {literal(threshold)} ? {{0}} : v_log1p(v_exp({{0}} * {literal(beta)})) / {literal(beta)})"
+    b = literal(beta)
+    form = f"({{0}} * {b} > {literal(threshold)} ? {{0}} : v_log1p(v_exp({{0}} * {b})) / {b})"
     return Pointwise(form, x, weight=4 * EXPENSIVE)
 
 
@@ -483,6 +488,19 @@ def _mean(x: Value, dims: Any = None, keepdim: bool = False, **_: Any) -> Value:
     return _mul(total, math.prod(total.shape) / math.prod(x.shape))
 
 
+@rule("var_mean")
+def _var_mean(x: Value, dims: Any = None, *, correction: float = 1, keepdim: bool = False) -> list[Value]:
+    mean = _mean(x, dims, True)
+    deviation = _sub(x, mean)
+    degrees = max(0.0, math.prod(x.shape) / math.prod(mean.shape) - correction)
+    return [_div(_sum(_mul(deviation, deviation), dims, keepdim), degrees), _mean(x, dims, keepdim)]
+
+
+@rule("var")
+def _var(x: Value, dims: Any = None, *, correction: float = 1, keepdim: bool = False) -> Value:
+    return _var_mean(x, dims, correction=correction, keepdim=keepdim)[0]
+
+
 @rule("amax")
 def _amax(x: Value, dims: Any = (), keepdim: bool = False) -> Value:
     return _reduce(x, dims, keepdim, "fill(-INF)", "v_max({0}, {1})")
@@ -583,6 +601,11 @@ def _pad(x: Value, pad: Sequence[int], value: float = 0) -> Value:
     return x
 
 
+@rule("copy")
+def _copy(x: Any, source: Any, *_: Any) -> Value:
+    return _expanded(floats(as_value(source)), as_value(x).shape)
+
+
 @rule("slice_scatter")
 def _slice_scatter(
     x: Value, source: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
@@ -595,6 +618,12 @@ def _slice_scatter(
     return _cat([_slice(v, dim, s, e) for v, s, e in around if e > s], dim)
 
 
+@rule("diagonal_scatter")
+def _diagonal_scatter(x: Value, source: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
+    where = torch.arange(math.prod(x.shape)).reshape(x.shape).diagonal(offset, dim1, dim2).contiguous()
+    return Buffer(Scatter(x, _expanded(source, tuple(where.shape)), where, False), x.shape)
+
+
 @rule("select_scatter")
 def _select_scatter(x: Value, source: Value, dim: int, position: int) -> Value:
     position = position % x.shape[dim]
@@ -604,6 +633,11 @@ def _select_scatter(x: Value, source: Value, dim: int, position: int) -> Value:
 @rule("cumsum")
 def _cumsum(x: Value, dim: int, **_: Any) -> Value:
     return Buffer(Cumulative(x, dim % len(x.shape)), x.shape) if x.shape else x
+
+
+@rule("cumprod")
+def _cumprod(x: Value, dim: int, **_: Any) -> Value:
+    return Buffer(Cumulative(x, dim % len(x.shape), 1, "*"), x.shape) if x.shape else x
 
 
 @rule("tril")
@@ -649,7 +683,10 @@ def _leading(x: Value, indices: Sequence[Any]) -> tuple[int, list[Tensor], int]:
         raise Unsupported("indices that are not adjacent")
     found = [_positions(indices[d]) for d in given]
     if any(t.dtype == torch.bool for t in found):
-        raise Unsupported("a mask as index")
+        if len(found) > 1:
+            raise Unsupported("a mask among indices")
+        found = list(found[0].nonzero().unbind(-1))
+        given = list(range(given[0], given[0] + len(found)))
     tensors = [t.contiguous() for t in torch.broadcast_tensors(*found)]
     return given[0], [torch.where(t < 0, t + x.shape[d], t) for t, d in zip(tensors, given, strict=True)], len(given)
 

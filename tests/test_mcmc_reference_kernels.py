@@ -11,8 +11,9 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from posterity.inference import HMC, NUTS, infer
+from posterity.inference import infer
 from posterity.inference.mcmc import reference
+from posterity.inference.mcmc.reference import HMC, NUTS
 
 GENERATOR = torch.Generator().manual_seed(0)
 ROWS, NOISE, PRIOR_SD = 30, 0.5, 2.0

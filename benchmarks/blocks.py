@@ -1,0 +1,130 @@
+"""What blocks of chains in processes of their own buy over threads: medians of repeated runs, the ways taking turns.
+
+    python benchmarks/blocks.py [--quick] [--repeats 3] [--chains 32 128]
+
+Problem: "wavy" of `_mcmc_problems.py`, a 1-16-16-1 tanh network on 86 points, sampled by HMC. Compared, for the same
+number of chains in all: two blocks in two processes of one thread each (`Blocks`), one block on two threads, and one
+block on one thread. Workers are warm: they have imported everything and compiled nothing of the run to come. A run's
+seconds hold tracing, compilation, warm-up and, of blocks, the way of the draws back. Blocks adapt apart, so their step
+sizes and trajectories differ: what counts is effective draws of functions per second, where the largest R-hat is below
+1.01. Writes ``benchmarks/results/blocks.json``; with ``--quick`` a tiny run, to see that it works, is only printed.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+from _mcmc_ours import model_of
+from _mcmc_problems import wavy
+from tqdm.auto import tqdm
+
+from posterity.inference import HMC, Blocks, infer
+from posterity.inference.diagnostics import function_convergence
+from posterity.inference.engine.lanes.build import cores
+
+WORKERS = 2
+SETTINGS = {"warmup": 200, "draws": 400}
+QUICK = {"warmup": 20, "draws": 20}
+COLUMNS = ("seconds", "ess_min", "ess_per_s", "gradients_per_s", "rhat_max")
+
+
+def ways(chains: int, settings: dict[str, int]) -> dict[str, Any]:
+    def method(threads: int) -> HMC:
+        return HMC(chains=chains, threads=threads, progress=False, **settings)
+
+    return {
+        "two_blocks": Blocks(method(1), blocks=WORKERS, jobs=WORKERS),
+        "two_threads": method(WORKERS),
+        "one_thread": method(1),
+    }
+
+
+def one(method: Any, seed: int) -> dict[str, float]:
+    """A run of ``method`` with nothing compiled before."""
+    problem = wavy()
+    model, x, y = model_of(problem)
+    forget()
+    if isinstance(method, Blocks):
+        joblib.Parallel(n_jobs=WORKERS)(joblib.delayed(pause_and_forget)() for _ in range(WORKERS))
+    start = time.perf_counter()
+    posterior = infer(model, x, y, method=method, seed=seed)
+    seconds = time.perf_counter() - start
+    functions = problem.functions({name: value.numpy() for name, value in posterior.draws.items()})
+    convergence = function_convergence(functions)
+    ess = float(convergence.ess_bulk.min())
+    return {
+        "seconds": seconds,
+        "ess_min": ess,
+        "ess_per_s": ess / seconds,
+        "gradients_per_s": float(posterior.attrs["gradients"]) / seconds,
+        "rhat_max": float(convergence.rhat.max()),
+    }
+
+
+def forget() -> None:
+    """Compiled models are kept for each process."""
+    from posterity.inference.engine.lanes import build
+
+    build.library.cache_clear()
+
+
+def pause_and_forget() -> None:
+    """Long enough for every worker to get one."""
+    time.sleep(0.5)
+    forget()
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--quick", action="store_true")
+    options.add_argument("--repeats", type=int, default=3)
+    options.add_argument("--chains", type=int, nargs="+", default=[32, 128])
+    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "blocks.json")
+    args = options.parse_args()
+    begun = time.perf_counter()
+    repeats, settings = (1, QUICK) if args.quick else (args.repeats, SETTINGS)
+    runs: dict[str, list[dict[str, float]]] = {}
+    jobs = [
+        (f"chains_{chains}.{name}", method, seed)
+        for seed in range(repeats)
+        for chains in args.chains
+        for name, method in ways(chains, settings).items()
+    ]
+    for name, method, seed in tqdm(jobs):
+        runs.setdefault(name, []).append(one(method, seed))
+    metrics = {
+        f"{name}.{column}": statistics.median(run[column] for run in found)
+        for name, found in runs.items()
+        for column in COLUMNS
+    }
+    for chains in args.chains:
+        for other in ("two_threads", "one_thread"):
+            rates = [metrics[f"chains_{chains}.{name}.ess_per_s"] for name in ("two_blocks", other)]
+            metrics[f"chains_{chains}.two_blocks_over_{other}"] = rates[0] / rates[1]
+    report = {
+        "benchmark": "blocks",
+        "command": "python benchmarks/blocks.py",
+        "settings": settings | {"repeats": repeats, "chains": args.chains},
+        "versions": {name: version(name) for name in ("torch", "pyro-ppl", "joblib")}
+        | {"python": platform.python_version()},
+        "device": f"cpu ({platform.machine()}, {cores()} cores, torch on {torch.get_num_threads()} thread(s))",
+        "wall_seconds": round(time.perf_counter() - begun, 1),
+        "metrics": {name: round(value, 4) for name, value in metrics.items()},
+    }
+    if not args.quick:
+        temporary = args.out.with_suffix(".part")
+        temporary.write_text(json.dumps(report, indent=2) + "\n")
+        temporary.replace(args.out)
+    for name, value in metrics.items():
+        print(f"{name:44} {value:12.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Operations that `lower` has no rule for, written in terms of those that it has: for the recording of a model."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._decomp import core_aten_decompositions, decomposition_table
+
+aten = torch.ops.aten
+# Kept whole by torch's "core" operations, for compilers that have fast kernels of their own.
+WHOLE = (
+    "_log_softmax", "_softmax", "native_layer_norm", "native_group_norm", "gelu", "elu", "leaky_relu",
+    "linalg_vector_norm", "atan2", "hypot", "exp2", "repeat",
+)  # fmt: skip
+
+LARGEST = 16  # rows of a matrix that is factorised or solved element by element
+
+
+@functools.cache
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """What `make_fx` takes apart."""
+    table = dict(core_aten_decompositions())
+    for name in WHOLE:
+        packet, _, overload = name.partition(".")
+        operation = getattr(getattr(aten, packet), overload or "default")
+        if operation in decomposition_table:
+            table[operation] = decomposition_table[operation]
+    return table | {getattr(aten, function.__name__).default: function for function in OWN}
+
+
+def linalg_solve_triangular(
+    a: Tensor, b: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Any:
+    """Substitution, row by row."""
+    if a.shape[-1] > LARGEST:
+        return NotImplemented
+    if not left:
+        x = linalg_solve_triangular(a.mT, b.mT, upper=not upper, unitriangular=unitriangular)
+        return x.mT
+    size, rows = a.shape[-1], []
+    for row in reversed(range(size)) if upper else range(size):
+        known = slice(row + 1, size) if upper else slice(0, row)
+        x = b[..., row, :].expand(*torch.broadcast_shapes(a.shape[:-2], b.shape[:-2]), b.shape[-1])
+        if rows:
+            x = x - (a[..., row, known, None] * torch.stack(rows[::-1] if upper else rows, -2)).sum(-2)
+        rows.append(x if unitriangular else x / a[..., row, row, None])
+    return torch.stack(rows[::-1] if upper else rows, -2)
+
+
+def linalg_cholesky_ex(a: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:
+    """Column by column; where a matrix is not positive definite, nan instead of an error."""
+    size = a.shape[-1]
+    if size > LARGEST:
+        return NotImplemented
+    columns: list[Tensor] = []
+    for column in range(size):
+        rest = a[..., column:, column]
+        if columns:
+            left = torch.stack(columns, -1)
+            rest = rest - (left[..., column:, :] * left[..., column, None, :]).sum(-1)
+        rest = rest / rest[..., :1].sqrt()
+        columns.append(torch.nn.functional.pad(rest, (column, 0)))
+    factor = torch.stack(columns, -1)
+    return factor.mT if upper else factor, a.new_zeros(a.shape[:-2], dtype=torch.int32)
+
+
+def convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], transposed: bool, output_padding: Sequence[int], groups: int,
+) -> Any:  # fmt: skip
+    """A matrix product with the patches of the image."""
+    if transposed:
+        return NotImplemented
+    places, size = _places(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    patches = _patches(_padded(x, padding), places).reshape(len(x), groups, -1, places.shape[1])
+    result = (weight.reshape(groups, len(weight) // groups, -1) @ patches).reshape(len(x), len(weight), *size)
+    return result if bias is None else result + bias.reshape(-1, *[1] * len(size))
+
+
+def convolution_backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, bias_sizes: Sequence[int] | None, stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int], transposed: bool, output_padding: Sequence[int], groups: int,
+    output_mask: Sequence[bool],
+) -> Any:  # fmt: skip
+    if transposed:
+        return NotImplemented
+    count = len(x)
+    places, _ = _places(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    out = gradient.reshape(count, groups, len(weight) // groups, -1)
+    flat = weight.reshape(groups, len(weight) // groups, -1)
+    of_x = of_weight = of_bias = None
+    if output_mask[0]:
+        columns = (flat.mT @ out).reshape(count, x.shape[1], -1)
+        of_x = _unpatched(columns, x.shape, places, padding)
+    if output_mask[1]:
+        patches = _patches(_padded(x, padding), places).reshape(count, groups, -1, places.shape[1])
+        left = out.permute(1, 2, 0, 3).reshape(groups, len(weight) // groups, -1)
+        of_weight = (left @ patches.permute(1, 0, 3, 2).reshape(groups, left.shape[2], -1)).reshape(weight.shape)
+    if output_mask[2]:
+        of_bias = gradient.sum([0, *range(2, gradient.ndim)])
+    return of_x, of_weight, of_bias
+
+
+def avg_pool2d(
+    x: Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
+    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
+) -> Any:  # fmt: skip
+    if any(padding) or ceil_mode or divisor_override is not None or x.ndim != 4:
+        return NotImplemented
+    places, size = _pool(x, kernel_size, stride)
+    return _patches(x, places).mean(2).reshape(*x.shape[:2], *size)
+
+
+def avg_pool2d_backward(
+    gradient: Tensor, x: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+    ceil_mode: bool, count_include_pad: bool, divisor_override: int | None,
+) -> Any:  # fmt: skip
+    if any(padding) or ceil_mode or divisor_override is not None or x.ndim != 4:
+        return NotImplemented
+    places, _ = _pool(x, kernel_size, stride)
+    each = gradient.reshape(*x.shape[:2], 1, -1).expand(*x.shape[:2], *places.shape) / places.shape[0]
+    return _unpatched(each.reshape(*x.shape[:2], -1), x.shape, places, (0, 0))
+
+
+def _pool(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
+    kernel = list(kernel) * (2 // len(kernel))
+    stride = list(stride) * (2 // len(stride)) if stride else kernel
+    return _places(x.shape[2:], kernel, stride, (0, 0), (1, 1))
+
+
+def _places(
+    image: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Flat positions (kernel element, output element) in the padded image, and the size of the output."""
+    sizes, total = [], torch.zeros((), dtype=torch.long)
+    for side, k, s, p, d in zip(image, kernel, stride, padding, dilation, strict=True):
+        out = (side + 2 * p - d * (k - 1) - 1) // s + 1
+        along = d * torch.arange(k)[:, None] + s * torch.arange(out)
+        # (kernel so far, new kernel, output so far, new output)
+        before = total.reshape(-1, 1, max(1, math.prod(sizes)), 1) * (side + 2 * p)
+        total = (before + along[None, :, None, :]).reshape(-1, math.prod(sizes) * out)
+        sizes.append(out)
+    return total, tuple(sizes)
+
+
+def _padded(x: Tensor, padding: Sequence[int]) -> Tensor:
+    return torch.nn.functional.pad(x, [p for side in reversed(padding) for p in (side, side)]) if any(padding) else x
+
+
+def _patches(x: Tensor, places: Tensor) -> Tensor:
+    """(image, channel, kernel element, output element)."""
+    return x.flatten(2)[:, :, places]
+
+
+def _unpatched(columns: Tensor, shape: Sequence[int], places: Tensor, padding: Sequence[int]) -> Tensor:
+    """The transpose of `_patches` and padding: every element of (image, channel, kernel * output) added to its place."""
+    around = [side + 2 * p for side, p in zip(shape[2:], padding, strict=True)]
+    image = columns.new_zeros(*shape[:2], math.prod(around))
+    image = aten.index_put(image, [None, None, places.flatten()], columns, True).reshape(*shape[:2], *around)
+    for dim, (side, p) in enumerate(zip(shape[2:], padding, strict=True)):
+        image = image.narrow(dim + 2, p, side)
+    return image
+
+
+OWN = (
+    linalg_solve_triangular, linalg_cholesky_ex, convolution, convolution_backward, avg_pool2d, avg_pool2d_backward,
+)  # fmt: skip

@@ -1,0 +1,254 @@
+"""Chains in blocks, each a task of joblib's: processes of this machine, or workers of a cluster.
+
+Blocks share nothing but the model: each adapts on its own and draws from a seed of its own, so what it draws depends
+neither on where it runs nor on what runs beside it, and a block whose worker was lost is simply run again.
+"""
+
+import dataclasses
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import joblib  # type: ignore[import-untyped]
+import torch
+from tqdm.auto import tqdm
+
+from posterity.inference.engine.density import Density
+from posterity.inference.engine.lanes.build import cores
+from posterity.inference.mcmc.run import Settings
+from posterity.inference.mcmc.starts import Init, start
+from posterity.inference.posterior import Posterior
+from posterity.inference.program import Model, child_seeds, inspect
+
+# What comes back from a worker: tensors and plain values, no model. Either "draws", "sample_stats" and "attrs", or
+# the "error" that the block raised and its "traceback" as text.
+Outcome = dict[str, Any]
+Task = tuple[Settings, Model, tuple[Any, ...], int, str]
+
+SUMMED = ("gradients", "warmup_gradients", "draws_mb")
+LARGEST = ("warmup_seconds", "prepare_seconds")
+
+# Random state, Pyro's handlers and torch's threads belong to the process: where workers are threads, blocks take turns.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """The chains of ``method`` (an `HMC` or `NUTS`) in ``blocks`` of equal size, one task of joblib's each.
+
+    ``method.chains`` are those of all blocks together: ``Blocks(HMC(chains=32), blocks=4)`` runs four times eight.
+    Each block adapts on its own, on one thread (``threads`` of the method is not used); give it eight chains or more.
+
+    - ``retries``: how often blocks whose worker was lost (killed, out of memory, a machine gone) are sent again.
+      Blocks that had finished are kept. What is lost after that is left out with a ``RuntimeWarning``; the worker's
+      own error is raised where nothing is left.
+    - ``jobs``: processes at a time; None takes ``n_jobs`` of the caller's ``joblib.parallel_config`` where that is
+      more than one, and all cores otherwise.
+
+    Where blocks run is the caller's choice: processes of this machine by default, a Dask cluster inside
+    ``joblib.parallel_config(backend="dask")``, and so on. Threads give the same draws, one block at a time. Lost
+    workers are noticed by the backends "loky" (the default) and "dask"; "multiprocessing" waits for them forever.
+    The model, a closure over modules too, travels to a worker by cloudpickle in memory; nothing is pickled to disk.
+
+    The same seed gives the same draws on any backend with any number of workers (of one kind of CPU, with the same
+    packages): block i is ``method`` with ``chains // blocks`` chains, ``threads=1`` and seed
+    ``child_seeds(seed, blocks)[i]``. Of the method's settings, ``target_ess`` and ``superchains`` are divided among
+    the blocks, ``max_seconds`` is each block's own, and ``checkpoint`` "run.pt" becomes "run-0.pt", "run-1.pt", ... of
+    the workers' disks, each for `resume` to go on with. Starts given as values or as a `Posterior` are shared out as
+    if all chains ran together. Blocks of different length (``max_seconds``, ``target_ess``) are cut to the shortest.
+
+    Raises ``ValueError`` for another method, or chains (or superchains) that cannot be shared out equally.
+    """
+
+    method: Settings
+    blocks: int = 2
+    retries: int = 1
+    jobs: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.method, Settings):
+            raise ValueError(f"expected a many-chain method such as HMC() or NUTS(), got {self.method!r}")
+        for name, least in (("blocks", 1), ("retries", 0), ("jobs", 1)):
+            value = getattr(self, name)
+            if (value is not None or name != "jobs") and (not isinstance(value, int) or value < least):
+                raise ValueError(f"expected {name} of {least} or more, got {value!r}")
+        for name in ("chains", "superchains"):
+            count = getattr(self.method, name)
+            if count is not None and count % self.blocks:
+                raise ValueError(f"expected {name} that {self.blocks} blocks can share equally, got {count}")
+
+    def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
+        """Sample; see `posterity.inference.infer`. Draws (chain, draw, ...) with the chains of block 0 first.
+
+        An interrupt returns the blocks that have finished. What a block raises, such as a ``ValueError`` about the
+        model, is raised here as it is. In ``attrs``, ``seconds`` are those on the clock, ``warmup_seconds`` and
+        ``prepare_seconds`` the largest of the blocks', ``gradients`` those of all; ``blocks`` is how many there are.
+        """
+        begun = time.perf_counter()
+        program = inspect(model, args, site)
+        tasks = {
+            index: (method, model, args, block_seed, program.site)
+            for index, (method, block_seed) in enumerate(
+                zip(self._methods(model, args, seed), child_seeds(seed, self.blocks), strict=True)
+            )
+        }
+        found = self._gather(tasks)
+        whole = {index: outcome for index, outcome in found.items() if not outcome["attrs"]["interrupted"]}
+        kept = [outcome for _, outcome in sorted((whole or found).items())]
+        length = min(_length(outcome) for outcome in kept)
+        draws, statistics = (
+            {name: torch.cat([outcome[part][name][:, :length] for outcome in kept]) for name in kept[0][part]}
+            for part in ("draws", "sample_stats")
+        )
+        attrs = [outcome["attrs"] for outcome in kept]
+        return Posterior(
+            model,
+            program,
+            draws=draws,
+            sample_stats=statistics,
+            attrs={
+                "method": self.method.name,
+                "settings": repr(self),
+                "seed": seed,
+                "seconds": time.perf_counter() - begun,
+                **{name: max(a[name] for a in attrs) for name in LARGEST},
+                **{name: sum(a[name] for a in attrs) for name in SUMMED},
+                "tier": ", ".join(sorted({a["tier"] for a in attrs})),
+                "threads": 1,
+                "blocks": len(kept),
+                "interrupted": int(len(whole) < self.blocks),
+            },
+        )
+
+    def _methods(self, model: Model, args: tuple[Any, ...], seed: int) -> list[Settings]:
+        """The method of each block."""
+        method, target = self.method, self.method.target_ess
+        changes: dict[str, Any] = {"chains": method.chains // self.blocks, "threads": 1, "progress": False}
+        if target is not None:
+            changes["target_ess"] = target / self.blocks
+        if method.superchains is not None:
+            changes["superchains"] = method.superchains // self.blocks
+        methods = []
+        for index, init in enumerate(self._inits(model, args, seed)):
+            changes["init"] = init
+            if method.checkpoint is not None:
+                path = Path(method.checkpoint)
+                changes["checkpoint"] = str(path.with_name(f"{path.stem}-{index}{path.suffix}"))
+            methods.append(dataclasses.replace(method, **changes))
+        return methods
+
+    def _inits(self, model: Model, args: tuple[Any, ...], seed: int) -> list[Init]:
+        """A name is every block's own; values are found for all chains, and each block gets those of its chains."""
+        method = self.method
+        if isinstance(method.init, str):
+            return [method.init] * self.blocks
+        density = Density(model, args)
+        parts = start(density, method.init, method.superchains or method.chains, seed).chunk(self.blocks)
+        return [{name: value.clone() for name, value in density.constrain(part).items()} for part in parts]
+
+    @property
+    def _jobs(self) -> int:
+        # joblib's own default is one job, which cannot be told from a configured one.
+        configured = joblib.effective_n_jobs(None)
+        return min(self.jobs or (configured if configured > 1 else cores()), self.blocks)
+
+    def _gather(self, tasks: dict[int, Task]) -> dict[int, Outcome]:
+        """The outcomes by block, each as it comes in; fewer than tasks after an interrupt or a loss."""
+        found: dict[int, Outcome] = {}
+        failed: Outcome | None = None
+        with tqdm(
+            total=len(tasks), desc=f"{self.method.name} in blocks", disable=not self.method.progress, leave=False
+        ) as bar:
+            for attempt in range(self.retries + 1):
+                outcomes = _send({index: task for index, task in tasks.items() if index not in found}, self._jobs)
+                try:
+                    for index, outcome in outcomes:
+                        if "error" in outcome:
+                            failed = outcome
+                            break
+                        found[index] = outcome
+                        bar.update()
+                        if outcome["attrs"]["interrupted"]:  # in this very process, or its worker was told to stop
+                            return found
+                    break
+                except KeyboardInterrupt:
+                    if not found:
+                        raise
+                    return found
+                except Exception as error:  # a block's own errors come as values: this one says that a worker was lost
+                    if attempt == self.retries:
+                        if not found:
+                            raise
+                        warnings.warn(
+                            f"{len(tasks) - len(found)} of {len(tasks)} blocks were lost with their workers and are "
+                            f"left out ({type(error).__name__}: {str(error).strip().splitlines()[:1]})",
+                            RuntimeWarning,
+                            3,
+                        )
+                finally:
+                    with warnings.catch_warnings():  # that unfinished blocks are given up is meant
+                        warnings.simplefilter("ignore")
+                        outcomes.close()
+        if failed is not None:
+            raised: Exception = failed["error"]
+            if raised.__traceback__ is None:  # it came from another process
+                raised.add_note(failed["traceback"])
+            raise raised
+        return found
+
+
+def _length(outcome: Outcome) -> int:
+    return min(value.shape[1] for value in outcome["sample_stats"].values())
+
+
+def _run(index: int, task: Task) -> tuple[int, Outcome]:
+    """One block, in the worker. Errors are returned: one that is raised then means that the worker was lost."""
+    method, model, args, seed, site = task
+    with _ONE_AT_A_TIME:
+        try:
+            posterior = method.run(model, *args, seed=seed, site=site)
+        except Exception as error:  # noqa: BLE001 - raised again by the caller, as it is
+            return index, {"error": error, "traceback": traceback.format_exc()}
+    return index, {
+        "draws": dict(posterior.draws),
+        "sample_stats": dict(posterior.sample_stats),
+        "attrs": dict(posterior.attrs),
+    }
+
+
+def _send(tasks: dict[int, Task], jobs: int) -> Generator[tuple[int, Outcome], None, None]:
+    """Run the tasks on the caller's backend; outcomes as they come in, and whatever a lost worker makes it raise."""
+    backend, _ = joblib.parallel.get_active_backend()
+    if type(backend).__name__ == "DaskDistributedBackend":
+        yield from _send_to_dask(backend, tasks)
+        return
+    # Also for one task that is sent again: with a single job it would run, and might end, this very process.
+    parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
+    yield from parallel(joblib.delayed(_run)(index, task) for index, task in tasks.items())
+
+
+def _send_to_dask(backend: Any, tasks: dict[int, Task]) -> Generator[tuple[int, Outcome], None, None]:
+    """By Dask's own client: joblib's backend (1.6) waits forever for a task that died with its worker."""
+    from distributed import as_completed  # type: ignore[import-untyped,unused-ignore]
+
+    # Dask itself moves a task to another worker some times ("distributed.scheduler.allowed-failures").
+    futures = [
+        backend.client.submit(_run, index, task, pure=False, **backend.submit_kwargs) for index, task in tasks.items()
+    ]
+    lost: Exception | None = None
+    try:
+        for future in as_completed(futures):
+            try:
+                outcome = future.result()
+            except Exception as error:  # noqa: BLE001 - raised once the others are in
+                lost = error
+                continue
+            yield outcome
+    finally:
+        backend.client.cancel(futures)
+    if lost is not None:
+        raise lost

@@ -1,0 +1,138 @@
+"""Warm-up: dual averaging, the metric, trajectory lengths, and chains that sit in different modes."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from posterity.inference import HMC, NUTS, infer
+from posterity.inference.mcmc.adaptation import Moments, StepSize, TrajectoryLength, halton, windows
+
+
+def test_halton_is_the_sequence():
+    assert [halton(i) for i in range(5)] == [0.5, 0.25, 0.75, 0.125, 0.625]
+    assert [halton(i, 3) for i in range(4)] == pytest.approx([1 / 3, 2 / 3, 1 / 9, 4 / 9])
+
+
+@pytest.mark.parametrize("warmup", [20, 57, 100, 300, 1000])
+def test_windows_grow_and_leave_a_part_for_the_step_size(warmup):
+    first, ends = windows(warmup)
+    sizes = [b - a for a, b in zip([first, *ends], ends, strict=False)]
+    assert 0 < first <= warmup / 8
+    assert ends == sorted(ends)
+    assert ends[-1] < warmup
+    assert sizes[:-1] == sorted(sizes[:-1])
+
+
+def test_dual_averaging_finds_the_step_of_the_target():
+    """Acceptance exp(-step) and target 0.8: the step is -log 0.8. No noise, so the tolerance is that of convergence."""
+    step = StepSize(0.8, math.log(0.4))  # a first step is known to a factor of two
+    for _ in range(400):
+        step.update(math.exp(-step.value))
+    step.finish()
+    assert step.value == pytest.approx(-math.log(0.8), rel=0.03)
+
+
+def test_the_metric_of_independent_normals_is_their_variance():
+    """Positions and gradients of N(m, s²): s² for both, so the metric is s². 20,000 draws a coordinate: 4 sd of 1%."""
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.tensor([0.01, 1.0, 30.0])
+    moments = Moments(torch.zeros(200, 3))
+    for _ in range(100):
+        z = torch.randn(200, 3, generator=generator)
+        moments.update(5 + scale * z, -z / scale)
+    torch.testing.assert_close(moments.inverse_mass("within"), scale**2, rtol=0.05, atol=0.0)
+
+
+def test_the_metric_of_correlated_normals_is_between_marginal_and_conditional():
+    """The closed form sqrt(marginal variance * conditional variance) of a bivariate normal of correlation 0.95."""
+    generator = torch.Generator().manual_seed(0)
+    covariance = torch.tensor([[1.0, 0.95], [0.95, 1.0]])
+    factor, precision = torch.linalg.cholesky(covariance), torch.linalg.inv(covariance)
+    moments = Moments(torch.zeros(200, 2))
+    for _ in range(100):
+        q = torch.randn(200, 2, generator=generator) @ factor.T
+        moments.update(q, -q @ precision)
+    expected = torch.full((2,), math.sqrt(1 - 0.95**2))
+    torch.testing.assert_close(moments.inverse_mass("within"), expected, rtol=0.05, atol=0.0)
+
+
+def test_moments_within_chains_do_not_see_how_far_the_modes_are_apart():
+    generator = torch.Generator().manual_seed(0)
+    modes = torch.tensor([-50.0, 50.0]).repeat(50)[:, None]
+    moments = Moments(torch.zeros(100, 1))
+    for _ in range(60):
+        z = torch.randn(100, 1, generator=generator)
+        moments.update(modes + z, -z)
+    assert float(moments.variance("within")) == pytest.approx(1.0, rel=0.1)
+    assert float(moments.variance("across")) == pytest.approx(2501.0, rel=0.1)
+
+
+def two_modes(x, y=None):
+    """Two narrow modes, 40 standard deviations apart: no chain crosses, as between permutations of a network."""
+    with pyro.plate("coordinates", 10):
+        side = dist.Categorical(logits=x.new_zeros(10, 2))
+        parts = dist.Normal(x.new_tensor([-20.0, 20.0]).expand(10, 2), 1.0)
+        w = pyro.sample("w", dist.MixtureSameFamily(side, parts))
+    pyro.sample("y", dist.Normal(w.sum(), 1e3), obs=y)
+
+
+@pytest.mark.parametrize("method", [HMC, NUTS])
+def test_adaptation_within_chains_survives_separate_modes(method):
+    """The difference that pooling makes: across chains, the metric measures the separation, 20², instead of 1.
+
+    Every coordinate of every chain is stuck in one of two modes, so deviations from a chain's own mean have variance
+    1 (metric 1), those from the mean of all 401, and the metric is sqrt(401 * 1). Within 15 %: 16 x 37 draws or more.
+    """
+    data = torch.zeros(()), torch.zeros(())
+    start = {
+        "w": 20.0 * torch.randint(0, 2, (16, 10), generator=torch.Generator().manual_seed(1)).mul(2).sub(1).float()
+    }
+    steps = {}
+    for pooling, metric in (("within", 1.0), ("across", math.sqrt(401.0))):
+        settings = {"chains": 16, "warmup": 100, "draws": 40, "init": start, "pooling": pooling, "engine": "replay"}
+        posterior = infer(two_modes, *data, method=method(**settings, progress=False), seed=0)
+        step = float(posterior.sample_stats["step_size"][0, -1])
+        # The same stable step in both: the step size is in units of the metric.
+        steps[pooling] = step * math.sqrt(metric)
+        own = posterior.draws["w"] - posterior.draws["w"].sign() * 20
+        assert float(own.std()) == pytest.approx(1.0, rel=0.1)
+    assert steps["within"] == pytest.approx(steps["across"], rel=0.35)
+
+
+def test_chees_takes_longer_trajectories_where_a_direction_is_longer():
+    """A normal with one long coordinate, in a metric that does not know: the length adapts to its scale.
+
+    From 1 the length has to come to the scale's order: between a quarter and two of pi / 2 * 10, where a quarter turn
+    of the long direction decorrelates it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.tensor([10.0, 1.0, 1.0])
+    length, mass = TrajectoryLength(1.0), torch.ones(3)
+    for i in range(300):
+        q, p = scale * torch.randn(64, 3, generator=generator), torch.randn(64, 3, generator=generator)
+        fraction = 2 * halton(i)
+        t = fraction * length.value
+        c, s = torch.cos(t / scale), torch.sin(t / scale)
+        after, momentum = q * c + p * scale * s, p * c - q / scale * s  # the exact flow
+        length.update(q, after, momentum, torch.zeros(3), mass, torch.ones(64), fraction)
+    assert 0.25 < length.value / (math.pi / 2 * 10) < 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("method", [HMC, NUTS])
+def test_the_same_call_runs_on_a_gpu(method):
+    """y ~ N(m, 1), m ~ N(0, 1), one observation of 2: the posterior is N(1, 1/2). 5 standard errors, seed 0."""
+
+    def model(x, y=None):
+        m = pyro.sample("m", dist.Normal(x.new_zeros(()), 1.0))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(m + x, 1.0), obs=y)
+
+    x, y = torch.zeros(1, device="cuda"), torch.full((1,), 2.0, device="cuda")
+    draws = infer(model, x, y, method=method(chains=32, warmup=100, draws=100, progress=False), seed=0).draws["m"]
+    assert draws.device.type == "cpu"
+    assert abs(float(draws.mean()) - 1) < 5 * math.sqrt(0.5 / 1000)
