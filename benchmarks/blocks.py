@@ -30,12 +30,12 @@ from posterity.inference.diagnostics import function_convergence
 from posterity.inference.engine.lanes.build import cores
 
 WORKERS = 2
-SETTINGS = {"warmup": 200, "draws": 400}
-QUICK = {"warmup": 20, "draws": 20}
+SETTINGS = {"warmup": 200, "draws": 400, "engine": "compiled"}
+QUICK = {"warmup": 20, "draws": 20, "engine": "compiled"}
 COLUMNS = ("seconds", "ess_min", "ess_per_s", "gradients_per_s", "rhat_max")
 
 
-def ways(chains: int, settings: dict[str, int]) -> dict[str, Any]:
+def ways(chains: int, settings: dict[str, Any]) -> dict[str, Any]:
     def method(threads: int) -> HMC:
         return HMC(chains=chains, threads=threads, progress=False, **settings)
 
@@ -97,6 +97,9 @@ def main() -> None:
         for chains in args.chains
         for name, method in ways(chains, settings).items()
     ]
+    for method in ways(2 * WORKERS, {"warmup": 0, "draws": 1, "step_size": 0.01, "engine": "compiled"}).values():
+        model, x, y = model_of(wavy())
+        infer(model, x, y, method=method, seed=0)  # what a process does once, here and in the workers
     for name, method, seed in tqdm(jobs):
         runs.setdefault(name, []).append(one(method, seed))
     metrics = {

@@ -61,35 +61,33 @@ def of(chains: int, warmup: int, draws: int, **more: Any) -> dict[str, Any]:
 # All tuning is here. R-hat below 1.01 asks for about 100 effective draws of every chain, the more chains the more.
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "wavy": {
-        "posterity_hmc": of(32, 200, 400, threads=2),
-        "posterity_nuts": of(32, 200, 400, threads=2),
-        "pyro_nuts": of(2, 60, 60),
-        "pyro_nuts_jit": of(2, 60, 60, **JIT),
+        "posterity_hmc": of(32, 80, 200, trajectory_length=4.5),
+        "posterity_nuts": of(32, 80, 160, max_tree_depth=8),
+        "pyro_nuts": of(2, 15, 20),
         "numpyro_nuts": of(2, 500, 1000),
         "numpyro_nuts_vectorized": of(4, 500, 1000, chain_method="vectorized"),
         "blackjax_nuts": of(2, 500, 1000),
         "blackjax_chees": of(32, 300, 500, mass_matrix_estimation="diagonal", max_leapfrog_steps=256),
     },
     "energy": {
-        "posterity_hmc": of(16, 200, 500, threads=2),
-        "posterity_nuts": of(16, 200, 500, threads=2),
+        "posterity_hmc": of(16, 150, 300, trajectory_length=12.0),
+        "posterity_nuts": of(16, 150, 200),
         "numpyro_nuts": of(2, 500, 1000),
         "numpyro_nuts_vectorized": of(4, 500, 1000, chain_method="vectorized"),
         "blackjax_chees": of(16, 500, 1000, mass_matrix_estimation="diagonal", max_leapfrog_steps=512),
     },
     "schools": {
-        "posterity_hmc": of(32, 300, 500, threads=2),
-        "posterity_nuts": of(32, 300, 500, threads=2),
+        "posterity_hmc": of(32, 150, 500),
+        "posterity_nuts": of(32, 150, 300),
         "pyro_nuts": of(2, 300, 1000),
-        "pyro_nuts_jit": of(2, 300, 1000, **JIT),
         "numpyro_nuts": of(4, 500, 2000),
         "numpyro_nuts_vectorized": of(8, 500, 1000, chain_method="vectorized"),
         "blackjax_nuts": of(4, 500, 2000),
         "blackjax_chees": of(16, 500, 1000, target_acceptance_rate=0.8, mass_matrix_estimation="diagonal"),
     },
     "moons": {
-        "posterity_hmc": of(16, 200, 500, threads=2),
-        "posterity_nuts": of(16, 200, 500, threads=2),
+        "posterity_hmc": of(16, 60, 300, trajectory_length=1.5, target_accept=0.8),
+        "posterity_nuts": of(16, 60, 300),
         "numpyro_nuts": of(2, 500, 1000),
         "numpyro_nuts_vectorized": of(4, 500, 1000, chain_method="vectorized"),
         "blackjax_chees": of(16, 500, 500, max_leapfrog_steps=256),  # the diagonal metric keeps a 10,602² covariance
@@ -97,12 +95,12 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 }
 QUICK: dict[str, dict[str, dict[str, Any]]] = {
     "wavy": {
-        "posterity_hmc": of(8, 50, 50, threads=2),
+        "posterity_hmc": of(8, 50, 50),
         "pyro_nuts": of(2, 4, 4, max_tree_depth=4),
     },
     "schools": {
-        "posterity_hmc": of(8, 50, 50, threads=2),
-        "posterity_nuts": of(8, 50, 50, threads=2),
+        "posterity_hmc": of(8, 50, 50),
+        "posterity_nuts": of(8, 50, 50),
         "numpyro_nuts": of(2, 50, 50, max_tree_depth=6),
         "blackjax_chees": of(8, 50, 50, max_leapfrog_steps=50),
     },

@@ -75,6 +75,7 @@ from posterity.models import (
 FOLDS = 5
 TEST_POINTS = 10_000  # fresh points for a simulated problem
 ROWS = 1_000  # test rows at a time
+MANY_ROWS = 1_000  # from which a gradient is dear
 PREDICTIVE_DRAWS = 400  # of the posterior, for the diagnostics
 GAUSSIANS = ("map", "bnn_homo", "bnn_hetero")
 PARTS = {"mean": "for the mean", "scale": "for the scale", "lp": "for the density"}
@@ -91,7 +92,7 @@ class Problem:
     components: int = 3
     hidden: tuple[int, ...] = (10,)
     decay: float = 1.0  # precision of the normal prior of the MDN's weights: the unit normal
-    output_scale: float = 1.0  # of the Bayesian models' prior, in standardised units
+    output_scale: float = 1.0  # of the Bayesian mixture's prior, in standardised units
     warmup: int = 500  # of each chain of the Bayesian networks
     draws: int = 1000  # kept of it, one of every `thin`
     thin: int = 4
@@ -110,7 +111,8 @@ def load(name: str, args: argparse.Namespace) -> Problem:
         data = inverse_sine(1000 if args.quick else 3000, seed=args.seed)
         # Chosen on other draws of the simulator: seven branches want more units and steeper ones than a table does.
         more: dict[str, Any] = {"components": 10, "hidden": (64,), "decay": 0.1, "output_scale": 3.0}
-        return Problem(data, 0.01, "x", "y", svi_rate=0.01, svi_scale=0.001, **more)
+        chains = {"warmup": 300, "draws": 300, "thin": 1}
+        return Problem(data, 0.01, "x", "y", svi_rate=0.01, svi_scale=0.001, **more, **chains)
     if not args.x or not args.y:
         raise SystemExit(f"expected mcycle, geyser, inverse, or a CSV file with --x and --y, got {name!r}")
     data = read_csv(name, x=args.x, y=args.y)
@@ -119,35 +121,38 @@ def load(name: str, args: argparse.Namespace) -> Problem:
 
 
 def sampler(problem: Problem, quick: bool) -> HMC:
-    """How the Bayesian networks are sampled.
+    """How the Bayesian networks are sampled; chosen for convergence on training rows.
 
     Chains start spread as the prior, so that those that agree have found the same posterior, each on its own way. One
     thread each: fits run side by side.
     """
-    draws, thin = (200, 1) if quick else (problem.draws, problem.thin)
-    return HMC(
-        chains=16,
-        warmup=200 if quick else problem.warmup,
-        draws=draws,
-        thin=thin,
-        target_accept=0.95,
-        threads=1,
-        progress=False,
-    )
+    settings: dict[str, Any] = {"threads": 1, "progress": False}
+    if len(problem.data) >= MANY_ROWS:
+        # Stiff and dear: a trajectory takes a thousand gradients of all rows, so fewer chains, which fill the vector
+        # unit, and a length that is not left to adaptation.
+        settings |= {"chains": 8, "target_accept": 0.9, "trajectory_length": 1.5}
+        quickly = {"warmup": 40, "draws": 20}
+    else:
+        settings |= {"chains": 16, "target_accept": 0.95}
+        quickly = {"warmup": 200, "draws": 200}
+    length = quickly if quick else {"warmup": problem.warmup, "draws": problem.draws, "thin": problem.thin}
+    return HMC(**settings, **length)
 
 
 def recipe(model: str, problem: Problem, scale: Standardization, quick: bool) -> tuple[Pair, Any]:
     """The ready pair and the method of inference."""
     common: dict[str, Any] = {"hidden": problem.hidden, "resolution": problem.resolution}
+    # One mean and one scale want fewer units than several branches do, and tables' prior.
+    gaussian: dict[str, Any] = common | {"hidden": tuple(min(16, width) for width in problem.hidden)}
     bayesian: dict[str, Any] = {"prior": table_prior() | {"": priors.Normal(scale=problem.output_scale)}}
     steps = 1500 if quick else 4000
     match model:
         case "map":
-            return bayesian_regression(scale, **common, **bayesian), SVI(guide="map", steps=steps, progress=False)
+            return bayesian_regression(scale, **gaussian), SVI(guide="map", steps=steps, progress=False)
         case "bnn_homo":
-            return bayesian_regression(scale, noise="constant", **common, **bayesian), sampler(problem, quick)
+            return bayesian_regression(scale, noise="constant", **gaussian), sampler(problem, quick)
         case "bnn_hetero":
-            return bayesian_regression(scale, **common, **bayesian), sampler(problem, quick)
+            return bayesian_regression(scale, **gaussian), sampler(problem, quick)
         case "mdn":
             pair = mixture_density(scale, components=problem.components, decay=problem.decay, **common)
             return pair, SVI(steps=steps, learning_rate=0.005, progress=False)

@@ -17,6 +17,8 @@ and 5 standard errors. Samplers with one fault each have to fail them.
 """
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import arviz
 import numpy as np
@@ -28,6 +30,9 @@ from scipy import stats
 from torch import Tensor
 
 from posterity.inference import HMC, NUTS, infer
+from posterity.inference.engine import Engine
+from posterity.inference.mcmc.run import State
+from posterity.inference.mcmc.streams import Streams
 
 FALSE_ALARM = 1e-4  # of a test of ranks, all statistics together
 ERRORS = 5.0
@@ -114,11 +119,34 @@ def plain_hmc(
     return sample
 
 
+SETTINGS: dict[type, dict[str, Any]] = {HMC: {"trajectory_length": LENGTH}, NUTS: {"max_tree_depth": 6}}
+
+
 def library(method: type) -> Sample:
     """The transition of `HMC` or `NUTS` without adaptation."""
 
     def sample(log_density: LogDensity, start: Tensor, data: Tensor, draws: int, seed: int) -> Tensor:
-        pytest.skip(f"{method.__name__} does not take a log density with data of each chain yet")
+        batched = torch.func.vmap(torch.func.grad_and_value(log_density))
+
+        def gradient(q: Tensor) -> tuple[Tensor, Tensor]:
+            slope, value = batched(q, data)
+            return value, slope
+
+        chains, size = start.shape
+        shape = SimpleNamespace(dim=size, dtype=start.dtype, device=start.device)
+        engine = Engine(shape, chains, "eager", gradient)
+        settings = method(chains=chains, draws=draws, warmup=0, step_size=STEP, **SETTINGS[method])
+        kernel = settings.kernel(engine)
+        streams = Streams(seed, chains, size, kernel.uniforms, start.dtype)
+        value, slope = gradient(start)
+        state, made = State(start, slope, value), []
+        # HMC's lengths go along a sequence: from its beginning at each call, but for a call of one transition.
+        first = seed % 1000 if draws == 1 else 0
+        for iteration in range(draws):
+            normals, uniforms = streams.next()
+            state, _ = kernel.transition(state, normals, uniforms, first + iteration)
+            made.append(state.q)
+        return torch.stack(made, 1)
 
     return sample
 

@@ -23,7 +23,7 @@ Point = tuple[Tensor, Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class HMC(Settings):
-    """Many-chain HMC; fields that it does not have in common with `NUTS`:
+    """Many-chain HMC; fields beyond those of `Settings`:
 
     - ``trajectory_length``: in units of the mass (posterior standard deviations); None adapts it by ChEES.
     - ``jitter`` j: lengths are spread evenly over 1 - j to 1 + j times that, along the Halton sequence; 0 for none.
@@ -33,6 +33,7 @@ class HMC(Settings):
     - ``integrator``: "leapfrog" or "minimal_norm".
     """
 
+    target_accept: float = 0.9
     trajectory_length: float | None = None
     jitter: float = 0.5
     window: int = 4
@@ -65,7 +66,7 @@ class HMCKernel(Kernel):
     window), a state of it in proportion to exp(-energy): balanced in detail (Neal 1994, section 4).
     """
 
-    uniforms = 2
+    uniforms = 3  # whether to move, which state of the window, and (of the first chain) where the start is in it
 
     settings: HMC
 
@@ -86,8 +87,8 @@ class HMCKernel(Kernel):
         if self.phase == "approach":
             steps = min(steps, APPROACH)
         window = min(self.window, (steps + 1) // 2)
-        # Base 3 against the lengths' base 2: together they fill the square. Neither depends on the state.
-        offset = min(window - 1, int(window * halton(iteration, 3)))
+        # At random, and not along a sequence: with the place fixed, the transition would not keep the posterior.
+        offset = min(window - 1, int(window * float(uniforms[0, 2])))
         p = normals * self.inverse_mass.rsqrt()
         begin = energy(state.value, p, self.inverse_mass)
         states = self._windows((state.q, p, state.grad, state.value), step, steps, window, offset)

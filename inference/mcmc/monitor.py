@@ -25,7 +25,7 @@ class Monitor:
         self.density, self.program, self.chains = density, program, settings.chains
         self.pending: list[tuple[Tensor, Tensor]] = []
         self.values: list[np.ndarray] = []
-        self.watched = settings.progress or settings.target_ess is not None
+        self.watched = settings.chains > 1 and (settings.progress or settings.target_ess is not None)
         self.next_look, self.count = 0.0, 0
         self._rhat, self._ess = math.inf, 0.0
 
@@ -44,7 +44,7 @@ class Monitor:
         return self._ess
 
     def _look(self) -> None:
-        if self.chains < 2 or not self.pending or time.perf_counter() < self.next_look:
+        if not self.pending or time.perf_counter() < self.next_look:
             return
         if len(self.values) + len(self.pending) < 8:
             return

@@ -105,6 +105,13 @@ class Settings:
     def kernel(self, engine: Engine) -> "Kernel":
         raise NotImplementedError
 
+    def describe(self) -> str:
+        """The settings in one line; a start that was handed in by its type alone."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        if not isinstance(self.init, str):
+            values["init"] = type(self.init).__name__
+        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
     def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
         """Sample; see `posterity.inference.infer`. An interrupt returns the draws made so far."""
         return Run(self, model, args, seed, site).go()
@@ -347,7 +354,7 @@ class Run:
             sample_stats=statistics,
             attrs={
                 "method": self.settings.name,
-                "settings": repr(self.settings),
+                "settings": self.settings.describe(),
                 "seed": self.seed,
                 "seconds": self.seconds,
                 "warmup_seconds": self.warm_seconds,

@@ -47,7 +47,7 @@ class Streams:
 
     def restore(self, state: dict[str, Any]) -> None:
         for generator, saved in zip(self.generators, state["generators"], strict=True):
-            generator.set_state(saved)
+            generator.set_state(saved.clone())  # torch reads past the end of a row of a larger tensor, and crashes
         if state["position"] < self.block:
             self._fill()
         self.position = state["position"]
