@@ -45,13 +45,11 @@ SAMPLERS = {
     "posterity_hmc": ("_mcmc_ours", "hmc"),
     "posterity_nuts": ("_mcmc_ours", "nuts"),
     "pyro_nuts": ("_mcmc_ours", "pyro_nuts"),
-    "pyro_nuts_jit": ("_mcmc_ours", "pyro_nuts"),
     "numpyro_nuts": ("_mcmc_peers", "numpyro_nuts"),
     "numpyro_nuts_vectorized": ("_mcmc_peers", "numpyro_nuts"),
     "blackjax_nuts": ("_mcmc_peers", "blackjax_nuts"),
     "blackjax_chees": ("_mcmc_peers", "blackjax_chees"),
 }
-JIT = {"jit_compile": True, "ignore_jit_warnings": True}
 
 
 def of(chains: int, warmup: int, draws: int, **more: Any) -> dict[str, Any]:
@@ -63,18 +61,17 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "wavy": {
         "posterity_hmc": of(32, 80, 200, trajectory_length=4.5),
         "posterity_nuts": of(32, 80, 160, max_tree_depth=8),
-        "pyro_nuts": of(2, 15, 20),
+        "pyro_nuts": of(2, 10, 12),
         "numpyro_nuts": of(2, 500, 1000),
         "numpyro_nuts_vectorized": of(4, 500, 1000, chain_method="vectorized"),
         "blackjax_nuts": of(2, 500, 1000),
         "blackjax_chees": of(32, 300, 500, mass_matrix_estimation="diagonal", max_leapfrog_steps=256),
     },
     "energy": {
-        "posterity_hmc": of(16, 150, 300, trajectory_length=12.0),
-        "posterity_nuts": of(16, 150, 200),
-        "numpyro_nuts": of(2, 500, 1000),
-        "numpyro_nuts_vectorized": of(4, 500, 1000, chain_method="vectorized"),
-        "blackjax_chees": of(16, 500, 1000, mass_matrix_estimation="diagonal", max_leapfrog_steps=512),
+        "posterity_hmc": of(16, 100, 150, trajectory_length=8.0),
+        "posterity_nuts": of(16, 100, 100, max_tree_depth=9),
+        "numpyro_nuts": of(2, 300, 400),
+        "blackjax_chees": of(16, 300, 200, mass_matrix_estimation="diagonal", max_leapfrog_steps=256),
     },
     "schools": {
         "posterity_hmc": of(32, 150, 500),
@@ -105,6 +102,11 @@ QUICK: dict[str, dict[str, dict[str, Any]]] = {
         "blackjax_chees": of(8, 50, 50, max_leapfrog_steps=50),
     },
 }
+
+# Slower than another way of the same library, in every run so far: measured, but once.
+ONCE = {(problem, "numpyro_nuts_vectorized") for problem in SETTINGS} | {
+    ("wavy", "blackjax_nuts"), ("schools", "blackjax_nuts"), ("energy", "blackjax_chees"), ("moons", "blackjax_chees"),
+}  # fmt: skip
 
 OURS, PYRO, NUMPYRO, PEERS = ("posterity",), ("pyro",), ("numpyro",), ("numpyro", "blackjax")
 # Problem, rate, whose best it is held against, the ratio that has to be reached, the ratio aimed for.
@@ -362,7 +364,7 @@ def main() -> None:
         if problem in settings
         for seed in range(repeats)
         for sampler in args.samplers
-        if sampler in settings[problem]
+        if sampler in settings[problem] and (seed == 0 or (problem, sampler) not in ONCE)
     ]
     results, failures = measure(jobs, args.out, args.limit)
     metrics = summary(results) | scaling()
