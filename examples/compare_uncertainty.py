@@ -111,7 +111,7 @@ def load(name: str, args: argparse.Namespace) -> Problem:
         data = inverse_sine(1000 if args.quick else 3000, seed=args.seed)
         # Chosen on other draws of the simulator: seven branches want more units and steeper ones than a table does.
         more: dict[str, Any] = {"components": 10, "hidden": (64,), "decay": 0.1, "output_scale": 3.0}
-        chains = {"warmup": 300, "draws": 300, "thin": 1}
+        chains = {"warmup": 400, "draws": 300, "thin": 10}
         return Problem(data, 0.01, "x", "y", svi_rate=0.01, svi_scale=0.001, **more, **chains)
     if not args.x or not args.y:
         raise SystemExit(f"expected mcycle, geyser, inverse, or a CSV file with --x and --y, got {name!r}")
@@ -128,9 +128,9 @@ def sampler(problem: Problem, quick: bool) -> HMC:
     """
     settings: dict[str, Any] = {"threads": 1, "progress": False}
     if len(problem.data) >= MANY_ROWS:
-        # Stiff and dear: a trajectory takes a thousand gradients of all rows, so fewer chains, which fill the vector
+        # Stiff and dear: a gradient takes as long as fifty of a small table. Fewer chains, which fill the vector
         # unit, and a length that is not left to adaptation.
-        settings |= {"chains": 8, "target_accept": 0.9, "trajectory_length": 1.5}
+        settings |= {"chains": 8, "target_accept": 0.9, "trajectory_length": 3.0}
         quickly = {"warmup": 40, "draws": 20}
     else:
         settings |= {"chains": 16, "target_accept": 0.95}

@@ -38,7 +38,11 @@ NET1, NET2, NET3 = mlp(1, 4, 1, seed=0), mlp(1, 4, 2, seed=0), mlp(1, 6, 6, 3, s
 NET6, DOUBLE = mlp(1, 4, 6, seed=0), mlp(1, 4, 1, seed=0).double()
 RELU = torch.nn.Sequential(torch.nn.Linear(1, 6), torch.nn.ReLU(), torch.nn.Linear(6, 6), torch.nn.SiLU())
 CONV = torch.nn.Sequential(
-    torch.nn.Conv2d(1, 3, 3, padding=1), torch.nn.Tanh(), torch.nn.AvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 2)
+    torch.nn.Conv2d(1, 3, 3, padding=1),
+    torch.nn.Tanh(),
+    torch.nn.AvgPool2d(2),
+    torch.nn.Flatten(),
+    torch.nn.Linear(12, 2),
 )
 NORMED = torch.nn.Sequential(torch.nn.Linear(1, 6), torch.nn.LayerNorm(6), torch.nn.GELU(), torch.nn.Linear(6, 1))
 HEAD = mixture_head(components=2, floor=0.01)
@@ -445,7 +449,10 @@ def subsampled(x, y=None):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (branching, r"expected a model without control flow on sampled values .* branches at line \d+ of .*test_engine"),
+        (
+            branching,
+            r"expected a model without control flow on sampled values .* branches at line \d+ of .*test_engine",
+        ),
         (reads_a_number, "expected a model without control flow on sampled values"),
         (drops_out, "expected all randomness in pyro.sample statements .*, got a model that draws random numbers"),
         (adds_noise, "expected all randomness in pyro.sample statements .*, got a model that draws random numbers"),
@@ -466,7 +473,7 @@ def in_place(x, y=None):
 
 
 def test_what_vmap_cannot_do_is_said_with_its_line():
-    with pytest.raises(ValueError, match=r"expected a model that torch.func.vmap can run .* at line \d+ of .*test_engine"):
+    with pytest.raises(ValueError, match=r"expected a model that .* can run .* at line \d+ of .*test_engine"):
         start_of(in_place, X, Y)
 
 
@@ -487,7 +494,7 @@ def test_a_start_of_no_density_is_refused():
         w = pyro.sample("w", dist.Normal(0.0, 1.0))
         return pyro.sample("y", dist.Uniform(w, w + 1.0).expand(x.shape[:1]).to_event(1), obs=y)
 
-    with pytest.raises(ValueError, match="expected starts inside the support, .*, got -inf in 3 of 3 chains"):
+    with pytest.raises(ValueError, match=r"expected starts inside the support, .*, got -inf in 3 of 3 chains"):
         start_of(model, X, 10 + Y.abs())
 
 
@@ -524,7 +531,7 @@ def test_without_a_compiler_a_slower_tier_and_one_warning(monkeypatch, tier):
 
     monkeypatch.setattr(build, "compiler", none)
     build.library.cache_clear()
-    with pytest.warns(RuntimeWarning, match="runs on the tier 'replay': .*no C.. compiler") as caught:
+    with pytest.warns(RuntimeWarning, match=r"runs on the tier .replay.: .*no C.. compiler") as caught:
         engine = start_of(linear, X, Y, tier=tier)
     assert len(caught) == 1
     assert engine.tier == "replay"

@@ -19,6 +19,10 @@ PER_MODEL = (
     *("elpd", "elpd_se", "crps", "crps_se", "pull_mean", "pull_mean_se", "pull_width", "pull_width_se"),
     *("coverage50", "coverage90", "pit_p", "noise", "ambiguity", "epistemic", "seconds"),
 )
+SAMPLED = (
+    *("rhat_mean", "rhat_scale", "rhat_lp", "rhat_max", "ess_mean", "ess_scale", "ess_lp", "ess_min"),
+    *("divergences", "transitions", "gradients"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +88,11 @@ def test_compare_uncertainty_quick_on_a_table_of_ones_own_and_again(tmp_path: Pa
     for model in MODELS:
         shares = [metrics[f"mine.{model}.{key}"] for key in ("noise", "ambiguity", "epistemic")]
         assert sum(shares) == pytest.approx(1, abs=1e-4)
+    for model in ("bnn_homo", "bnn_hetero"):
+        assert {f"mine.{model}.{key}" for key in SAMPLED} <= set(metrics)
+        assert metrics[f"mine.{model}.rhat_max"] < 1.05  # 16 chains, started as spread as the prior
+        assert metrics[f"mine.{model}.ess_min"] > 400
+        assert metrics[f"mine.{model}.divergences"] < 0.02 * metrics[f"mine.{model}.transitions"]
     assert metrics["mine.hetero_minus_homo.elpd"] > 0
     assert metrics["mine.bnn_hetero.ambiguity"] == pytest.approx(0, abs=1e-9)
     assert metrics["mine.map.epistemic"] == pytest.approx(0, abs=1e-9)
@@ -100,7 +109,7 @@ def test_the_model_in_the_readme_runs() -> None:
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert code is not None
     assert len(code.group(1).strip().splitlines()) <= 28
-    short = code.group(1).replace("draws=200, warmup=200, chains=2", "draws=20, warmup=30, chains=2")
+    short = code.group(1).replace("warmup=200, draws=200", "warmup=30, draws=20")
     assert short != code.group(1)
     preamble = "import warnings\nwarnings.simplefilter('ignore')\n"
     result = subprocess.run(

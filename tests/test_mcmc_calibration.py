@@ -31,6 +31,7 @@ from torch import Tensor
 
 from posterity.inference import HMC, NUTS, infer
 from posterity.inference.engine import Engine
+from posterity.inference.mcmc.nuts import NUTSKernel
 from posterity.inference.mcmc.run import State
 from posterity.inference.mcmc.streams import Streams
 
@@ -128,8 +129,10 @@ def library(method: type) -> Sample:
     def sample(log_density: LogDensity, start: Tensor, data: Tensor, draws: int, seed: int) -> Tensor:
         batched = torch.func.vmap(torch.func.grad_and_value(log_density))
 
+        rows = torch.arange(len(start))
+
         def gradient(q: Tensor) -> tuple[Tensor, Tensor]:
-            slope, value = batched(q, data)
+            slope, value = batched(q, data[rows])
             return value, slope
 
         chains, size = start.shape
@@ -137,6 +140,16 @@ def library(method: type) -> Sample:
         engine = Engine(shape, chains, "eager", gradient)
         settings = method(chains=chains, draws=draws, warmup=0, step_size=STEP, **SETTINGS[method])
         kernel = settings.kernel(engine)
+        if isinstance(kernel, NUTSKernel):
+            # Trees that are complete leave the computation: the data have to go with them.
+            grow = kernel._subtree
+
+            def with_data(tree: Any, *others: Any) -> Any:
+                nonlocal rows
+                rows = tree.chains
+                return grow(tree, *others)
+
+            kernel._subtree = with_data
         streams = Streams(seed, chains, size, kernel.uniforms, start.dtype)
         value, slope = gradient(start)
         state, made = State(start, slope, value), []

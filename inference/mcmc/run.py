@@ -4,6 +4,7 @@ A sampler is a `Settings` subclass with its fields, and a `Kernel` with one tran
 """
 
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -290,7 +291,7 @@ class Run:
 
     def _iterate(self, monitor: Monitor) -> None:
         settings, kernel = self.settings, self.kernel
-        normals, uniforms = self.streams.next()
+        normals, uniforms = self.streams.current()
         state, statistics = kernel.transition(self.state, self._normals(normals), uniforms, self.iteration)
         position = None
         if self.iteration >= settings.warmup and (self.iteration - settings.warmup + 1) % settings.thin == 0:
@@ -305,6 +306,7 @@ class Run:
         if self.iteration < settings.warmup:
             kernel.learn(state, statistics)
         self.iteration += 1
+        self.streams.advance()
         if self.iteration == settings.warmup:
             self.warm_seconds = self.seconds
             self.warm_gradients = self.engine.gradients
@@ -418,7 +420,10 @@ def resume(
     path: str | Path, model: Any, *args: Any, methods: dict[str, Callable[..., Settings]], **changes: Any
 ) -> Posterior:
     """See `posterity.inference.mcmc.resume`."""
-    content = torch.load(path, weights_only=True)
+    try:
+        content = torch.load(path, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"expected a checkpoint in {path}, got a file that cannot be read as one") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or "kernel" not in content:
         raise ValueError(f"expected a checkpoint of format {FORMAT} in {path}, got something else")
     settings = methods[content["method"]](**{**content["settings"], "threads": content["threads"], **changes})

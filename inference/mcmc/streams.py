@@ -24,11 +24,19 @@ class Streams:
 
     def next(self) -> tuple[Tensor, Tensor]:
         """Normals (chain, normals), and uniforms (chain, uniforms) in double precision."""
+        numbers = self.current()
+        self.advance()
+        return numbers
+
+    def current(self) -> tuple[Tensor, Tensor]:
+        """The numbers of `next`, again and again until `advance`: of a transition that may be interrupted."""
         if self.position == self.block:
             self._fill()
             self.position = 0
+        return self._normals[:, self.position], self._uniforms[:, self.position]
+
+    def advance(self) -> None:
         self.position += 1
-        return self._normals[:, self.position - 1], self._uniforms[:, self.position - 1]
 
     def _fill(self) -> None:
         self._states = [g.get_state() for g in self.generators]

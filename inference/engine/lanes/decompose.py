@@ -40,7 +40,8 @@ def linalg_solve_triangular(
     if not left:
         x = linalg_solve_triangular(a.mT, b.mT, upper=not upper, unitriangular=unitriangular)
         return x.mT
-    size, rows = a.shape[-1], []
+    size = a.shape[-1]
+    rows: list[Tensor] = []
     for row in reversed(range(size)) if upper else range(size):
         known = slice(row + 1, size) if upper else slice(0, row)
         x = b[..., row, :].expand(*torch.broadcast_shapes(a.shape[:-2], b.shape[:-2]), b.shape[-1])
@@ -135,7 +136,8 @@ def _places(
     image: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
 ) -> tuple[Tensor, tuple[int, ...]]:
     """Flat positions (kernel element, output element) in the padded image, and the size of the output."""
-    sizes, total = [], torch.zeros((), dtype=torch.long)
+    sizes: list[int] = []
+    total = torch.zeros((), dtype=torch.long)
     for side, k, s, p, d in zip(image, kernel, stride, padding, dilation, strict=True):
         out = (side + 2 * p - d * (k - 1) - 1) // s + 1
         along = d * torch.arange(k)[:, None] + s * torch.arange(out)
@@ -156,7 +158,7 @@ def _patches(x: Tensor, places: Tensor) -> Tensor:
 
 
 def _unpatched(columns: Tensor, shape: Sequence[int], places: Tensor, padding: Sequence[int]) -> Tensor:
-    """The transpose of `_patches` and padding: every element of (image, channel, kernel * output) added to its place."""
+    """The transpose of padding and `_patches`: each of (image, channel, kernel * output) added to its place."""
     around = [side + 2 * p for side, p in zip(shape[2:], padding, strict=True)]
     image = columns.new_zeros(*shape[:2], math.prod(around))
     image = aten.index_put(image, [None, None, places.flatten()], columns, True).reshape(*shape[:2], *around)
