@@ -111,7 +111,7 @@ def load(name: str, args: argparse.Namespace) -> Problem:
         data = inverse_sine(1000 if args.quick else 3000, seed=args.seed)
         # Chosen on other draws of the simulator: seven branches want more units and steeper ones than a table does.
         more: dict[str, Any] = {"components": 10, "hidden": (64,), "decay": 0.1, "output_scale": 3.0}
-        chains = {"warmup": 400, "draws": 300, "thin": 10}
+        chains = {"warmup": 300, "draws": 300, "thin": 3}
         return Problem(data, 0.01, "x", "y", svi_rate=0.01, svi_scale=0.001, **more, **chains)
     if not args.x or not args.y:
         raise SystemExit(f"expected mcycle, geyser, inverse, or a CSV file with --x and --y, got {name!r}")
@@ -130,8 +130,8 @@ def sampler(problem: Problem, quick: bool) -> HMC:
     if len(problem.data) >= MANY_ROWS:
         # Stiff and dear: a gradient takes as long as fifty of a small table. Fewer chains, which fill the vector
         # unit, and a length that is not left to adaptation.
-        settings |= {"chains": 8, "target_accept": 0.9, "trajectory_length": 3.0}
-        quickly = {"warmup": 40, "draws": 20}
+        settings |= {"chains": 8, "target_accept": 0.95, "trajectory_length": 12.0}
+        quickly = {"warmup": 100, "draws": 50}
     else:
         settings |= {"chains": 16, "target_accept": 0.95}
         quickly = {"warmup": 200, "draws": 200}

@@ -25,8 +25,7 @@ LENGTHS = {"eight_schools": {"chains": 64, "warmup": 400, "draws": 600, "target_
 
 def sampler(family, name):
     settings = {**LENGTH, **LENGTHS.get(name, {}), "progress": False}
-    # A quarter of the period of a normal in the units of the adapted metric: draws that hardly remember each other.
-    return METHODS[family](**settings, **({"trajectory_length": 1.5} if family == "HMC" else {}))
+    return METHODS[family](**settings)
 
 
 @pytest.mark.slow

@@ -79,10 +79,9 @@ def test_a_chain_does_not_depend_on_how_many_run_beside_it(name, engine):
 
 @both
 def test_the_callers_state_is_left_alone(name):
-    torch.set_num_threads(1)
-    state = torch.get_rng_state()
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
     infer(line, X, Y, method=short(name, draws=3, threads=None))
-    assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
     assert not list(pyro.get_param_store())
 

@@ -2,7 +2,8 @@
 
 Chains of a network sit in different permutation modes: the weights of one chain, permuted, are those of another.
 Means and variances *across* chains then measure how far the modes are apart, not how wide one is, so everything here
-uses moments within chains: each chain's own mean, squared deviations from it, pooled.
+uses moments within chains, of squared deviations from each chain's own mean, and their median over the chains: a
+chain that has not arrived yet does not count.
 """
 
 import math
@@ -78,7 +79,8 @@ class Moments:
         2026, arXiv:2603.18845). The gradient's mean is zero, so that chains in other modes agree about it.
         """
         weight = self.count * len(self.mean)
-        energy = (self.gradients.sum(0) / max(1, weight)).clamp_min(1e-30)
+        # The typical chain: one that is still far away has gradients that would drown all others.
+        energy = (self.gradients / max(1, self.count)).median(0).values.clamp_min(1e-30)
         logarithm = (self.variance(pooling) / energy).log() / 2
         # Towards their common size, as if by five draws more: a few draws do not know a variance.
         return ((weight * logarithm + 5 * logarithm.mean()) / (weight + 5)).exp()
@@ -94,7 +96,7 @@ class Moments:
             total = self.squares.sum(0) + self.count * ((self.mean - centre) ** 2).sum(0)
             degrees = max(1, self.count * chains - 1)
         else:
-            total, degrees = self.squares.sum(0), max(1, (self.count - 1) * chains)
+            return (self.squares / max(1, self.count - 1)).median(0).values.clamp_min(1e-30)
         return (total / degrees).clamp_min(1e-30)
 
 
@@ -109,7 +111,7 @@ class TrajectoryLength:
     def __init__(self, length: float, rate: float = 0.05) -> None:
         self.log_length, self.rate = math.log(length), rate
         self.first = self.second = 0.0
-        self.count = 0
+        self.count, self.longest = 0, math.inf
 
     def update(
         self,
@@ -140,6 +142,7 @@ class TrajectoryLength:
         self.second = 0.95 * self.second + 0.05 * gradient**2
         first, second = self.first / (1 - 0.9**self.count), self.second / (1 - 0.95**self.count)
         self.log_length += self.rate * first / (math.sqrt(second) + 1e-8)
+        self.log_length = min(self.log_length, math.log(self.longest))
 
     @property
     def value(self) -> float:

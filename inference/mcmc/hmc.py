@@ -33,7 +33,7 @@ class HMC(Settings):
     - ``integrator``: "leapfrog" or "minimal_norm".
     """
 
-    target_accept: float = 0.9
+    target_accept: float = 0.95
     trajectory_length: float | None = None
     jitter: float = 0.5
     window: int = 4
@@ -82,6 +82,7 @@ class HMCKernel(Kernel):
         self, state: State, normals: Tensor, uniforms: Tensor, iteration: int
     ) -> tuple[State, dict[str, Tensor]]:
         step, chains, device = self.step.value, len(state.q), state.q.device
+        sizes = self.step_sizes()
         factor = 1 - self.jitter + 2 * self.jitter * halton(iteration)
         steps = max(1, min(self.settings.max_steps, round(factor * self.length.value / step)))
         if self.phase == "approach":
@@ -91,7 +92,7 @@ class HMCKernel(Kernel):
         offset = min(window - 1, int(window * float(uniforms[0, 2])))
         p = normals * self.inverse_mass.rsqrt()
         begin = energy(state.value, p, self.inverse_mass)
-        states = self._windows((state.q, p, state.grad, state.value), step, steps, window, offset)
+        states = self._windows((state.q, p, state.grad, state.value), sizes.to(p.dtype), steps, window, offset)
         end = energy(states[3], states[1], self.inverse_mass)  # (2 * window, chain)
         log_weight = torch.where(torch.isfinite(end), begin - end, -torch.inf)
         reject, accept = torch.logsumexp(log_weight[:window], 0), torch.logsumexp(log_weight[window:], 0)
@@ -108,20 +109,20 @@ class HMCKernel(Kernel):
             own = state.q if self.centre is None else self.centre
             centre = state.q.mean(0) if self.settings.pooling == "across" else own
             last = (states[0][-1], states[1][-1])
+            self.length.longest = self.settings.max_steps * step / (1 + self.jitter)
             self.length.update(state.q, *last, centre, self.inverse_mass, acceptance, steps * step / self.length.value)
         return new, {
             "lp": new.value.double(),
             "energy": end[place, column],
             "n_steps": torch.full((chains,), steps),
             "acceptance_rate": acceptance,
-            "step_size": torch.full((chains,), step, dtype=torch.double),
+            "step_size": sizes,
             "diverging": log_weight_of(end[window:], begin) < -self.settings.max_energy_error,
         }
 
-    def _windows(self, start: Point, step: float, steps: int, window: int, offset: int) -> Point:
+    def _windows(self, start: Point, forward: Tensor, steps: int, window: int, offset: int) -> Point:
         """The states of the reject window and of the accept window, each part of shape (2 * window, chain, ...)."""
         chains = len(start[0])
-        forward = start[0].new_full((chains,), step)
         engine, mass, integrator = self.engine, self.inverse_mass, self.integrator
         ahead = engine.path(start, forward, window - 1 - offset, mass, integrator)
         between = steps - 2 * (window - 1)

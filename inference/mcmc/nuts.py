@@ -17,6 +17,7 @@ from posterity.inference.engine.tiers import Engine
 from posterity.inference.mcmc.run import Kernel, Settings, State, energy
 
 DEEPEST = 20
+APPROACH = 4  # doublings at most, on the way to the typical set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ class NUTSKernel(Kernel):
         self, state: State, normals: Tensor, uniforms: Tensor, iteration: int
     ) -> tuple[State, dict[str, Tensor]]:
         chains, device = len(state.q), state.q.device
-        step = self.step.value
+        sizes = self.step_sizes()
         p = normals * self.inverse_mass.rsqrt()
         start = energy(state.value, p, self.inverse_mass)
         uniforms = uniforms.to(device)
@@ -81,11 +82,12 @@ class NUTSKernel(Kernel):
         end = (state.q, p, state.grad)
         zeros = torch.zeros(chains, dtype=torch.double, device=device)
         tree = Tree(torch.arange(chains, device=device), end, end, zeros, p)
-        for depth in range(self.max_depth):
+        deepest = min(self.max_depth, APPROACH) if self.phase == "approach" else self.max_depth
+        for depth in range(deepest):
             rows = tree.chains
             depth_reached[rows] += 1
             forward = uniforms[rows, 1 + depth] < 0.5
-            subtree = self._subtree(tree, state, forward, depth, step, start, leaves)
+            subtree = self._subtree(tree, state, forward, depth, sizes, start, leaves)
             accepted[rows] += subtree.accepted
             n_steps[rows] += subtree.n_steps
             diverging[rows] |= subtree.diverging
@@ -113,19 +115,27 @@ class NUTSKernel(Kernel):
             "n_steps": n_steps,
             "tree_depth": depth_reached,
             "acceptance_rate": accepted / n_steps.clamp_min(1),
-            "step_size": torch.full((chains,), step, dtype=torch.double),
+            "step_size": sizes,
             "diverging": diverging,
         }
 
     def _subtree(
-        self, tree: Tree, state: State, forward: Tensor, depth: int, step: float, start: Tensor, leaves: "LeafUniforms"
+        self,
+        tree: Tree,
+        state: State,
+        forward: Tensor,
+        depth: int,
+        sizes: Tensor,
+        start: Tensor,
+        leaves: "LeafUniforms",
     ) -> "Subtree":
         """2^depth more leaves at one end; a chain stops where its subtree turns or diverges."""
         side = forward[:, None]
         q, p, grad = (torch.where(side, r, x) for r, x in zip(tree.right, tree.left, strict=True))
         value = state.value[tree.chains]
         rows, start = tree.chains, start[tree.chains]
-        signed = torch.where(forward, step, -step).to(q.dtype)
+        sizes = sizes[tree.chains]
+        signed = torch.where(forward, sizes, -sizes).to(q.dtype)
         new = Subtree.empty(q, p, grad, value)
         ones = torch.ones(len(rows), dtype=torch.long, device=q.device)
         memory_p: list[Tensor] = [p] * max(1, depth)

@@ -26,6 +26,7 @@ from posterity.inference.program import Model, Program, inspect
 
 FORMAT = 1
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
+STUCK = 0.1  # mean acceptance of the last iterations
 POOLINGS = ("within", "across")
 
 
@@ -128,6 +129,8 @@ class Kernel:
         density = engine.density
         self.inverse_mass = torch.ones(density.dim, dtype=density.dtype, device=density.device)
         self.step = StepSize(settings.target_accept, math.log(settings.step_size or 0.1))
+        self.own = torch.full((engine.chains,), self.step.log_step, dtype=torch.double, device=density.device)
+        self.recent = torch.ones_like(self.own)  # running mean of each chain's acceptance
         self.first_window, self.ends = windows(settings.warmup)
         self.moments: Moments | None = None
         self.seen = 0
@@ -148,27 +151,51 @@ class Kernel:
         raise NotImplementedError
 
     def begin(self, state: State, normals: Tensor) -> None:
-        """A first step size: one step of it is accepted with about the target probability, doubling or halving."""
+        """A first step size of every chain: one step of it is accepted with about the target probability."""
         if self.settings.step_size is not None or self.settings.warmup == 0:
             return
-        chains, direction, step = len(state.q), 0, 0.1
         p = normals * self.inverse_mass.rsqrt()
-        begin, ones = energy(state.value, p, self.inverse_mass), torch.ones(chains, dtype=torch.long, device=p.device)
-        for _ in range(30):
-            moved = self.engine.integrate(
-                (state.q, p, state.grad, state.value), p.new_full((chains,), step), ones, self.inverse_mass
-            )
+        begin = energy(state.value, p, self.inverse_mass)
+        ones = torch.ones(len(state.q), dtype=torch.long, device=p.device)
+        log_step, first = self.own.clone(), torch.zeros_like(self.own)
+        for _ in range(40):
+            start = (state.q, p, state.grad, state.value)
+            moved = self.engine.integrate(start, log_step.exp().to(p.dtype), ones, self.inverse_mass)
             change = begin - energy(moved[3], moved[1], self.inverse_mass)
-            accepted = float(torch.nan_to_num(change, nan=-torch.inf).clamp(max=0).exp().mean())
-            now = 1 if accepted > self.settings.target_accept else -1
-            if direction and now != direction:
+            accepted = torch.nan_to_num(change, nan=-torch.inf).clamp(max=0).exp()
+            now = torch.where(accepted > self.settings.target_accept, 1.0, -1.0).double()
+            first = torch.where(first == 0, now, first)
+            moving = now == first  # doubled or halved until it crosses the target
+            if not bool(moving.any()):
                 break
-            direction, step = now, step * 2.0**now
-        self.step = StepSize(self.settings.target_accept, math.log(step))
+            log_step = log_step + torch.where(moving, first * math.log(2), 0.0)
+        self.own = log_step
+        self.step = StepSize(self.settings.target_accept, float(self.own.median()))
+
+    def step_sizes(self) -> Tensor:
+        """The step size of each chain (chain,): one for all, but for chains that warm-up finds in trouble.
+
+        On the way to the typical set each chain has one of its own; later a chain that hardly ever moves goes on with
+        its own, until it does. Draws are made with one step size.
+        """
+        shared = self.own.new_full(self.own.shape, self.step.value)
+        if self.phase == "draws":
+            return shared
+        own = self.own.exp()
+        return own if self.phase == "approach" else torch.where(self.recent < STUCK, own.minimum(shared), shared)
 
     def learn(self, state: State, statistics: dict[str, Tensor]) -> None:
         """Take what one warm-up iteration shows."""
-        self.step.update(float(statistics["acceptance_rate"].mean()))
+        acceptance = statistics["acceptance_rate"].double()
+        approach = self.phase == "approach"
+        well = self.recent >= STUCK
+        self.own = self.own + (acceptance - self.settings.target_accept)
+        self.recent = 0.8 * self.recent + 0.2 * acceptance
+        if approach:
+            self.step.log_step = float(self.own.median())
+            self.step.restart()
+        elif bool(well.any()):
+            self.step.update(float(acceptance[well].mean()))
         if self.phase == "windows":
             self.moments = self.moments or Moments(state.q)
             self.moments.update(state.q, state.grad)
@@ -184,6 +211,7 @@ class Kernel:
     def rescale(self, log_ratio: float) -> None:
         """The same steps in the units of a new mass, which are longer by exp(-log_ratio)."""
         self.step.log_step += log_ratio
+        self.own = self.own + log_ratio
         self.step.restart()
 
     def describe(self) -> str:
@@ -194,12 +222,15 @@ class Kernel:
         return {
             "seen": self.seen,
             "inverse_mass": self.inverse_mass,
+            "own": self.own,
+            "recent": self.recent,
             "step": {f.name: getattr(self.step, f.name) for f in fields(StepSize)},
             "moments": None if moments is None else dict(vars(moments)),
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
         self.seen, self.inverse_mass = saved["seen"], saved["inverse_mass"]
+        self.own, self.recent = saved["own"], saved["recent"]
         for name, value in saved["step"].items():
             setattr(self.step, name, value)
         self.moments = None
