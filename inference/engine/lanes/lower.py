@@ -613,7 +613,9 @@ def _slice_scatter(
     dim = dim % len(x.shape)
     span = range(x.shape[dim])[slice(start, end, step)]
     if step != 1:
-        raise Unsupported("a slice with steps as target")
+        flat = torch.arange(math.prod(x.shape)).reshape(x.shape)
+        where = flat[(slice(None),) * dim + (slice(start, end, step),)].contiguous()
+        return Buffer(Scatter(x, _expanded(source, tuple(where.shape)), where, False), x.shape)
     around = [(x, 0, span.start), (source, 0, len(span)), (x, span.start + len(span), x.shape[dim])]
     return _cat([_slice(v, dim, s, e) for v, s, e in around if e > s], dim)
 
