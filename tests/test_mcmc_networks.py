@@ -19,7 +19,7 @@ from tests.network_oracles import AT, LastLayer, OneUnit, linear_posterior
 ERRORS = 5.0
 EFFECTIVE, RHAT = 1000, 1.02
 LENGTH = {"chains": 64, "warmup": 300, "draws": 200, "target_accept": 0.95, "progress": False}
-SAMPLERS = {"HMC": HMC(**LENGTH, trajectory_length=1.5), "NUTS": NUTS(**LENGTH)}
+SAMPLERS = {"HMC": HMC(**LENGTH), "NUTS": NUTS(**LENGTH)}
 ORACLES = {"one unit": OneUnit.example(), "last layer": LastLayer.example()}
 
 
