@@ -67,12 +67,6 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "blackjax_nuts": of(2, 500, 1000),
         "blackjax_chees": of(32, 300, 500, mass_matrix_estimation="diagonal", max_leapfrog_steps=256),
     },
-    "energy": {
-        "posterity_hmc": of(16, 100, 150, trajectory_length=8.0),
-        "posterity_nuts": of(16, 100, 100, max_tree_depth=9),
-        "numpyro_nuts": of(2, 300, 400),
-        "blackjax_chees": of(16, 300, 200, mass_matrix_estimation="diagonal", max_leapfrog_steps=256),
-    },
     "schools": {
         "posterity_hmc": of(32, 150, 500),
         "posterity_nuts": of(32, 150, 300),
@@ -88,6 +82,12 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "numpyro_nuts": of(2, 500, 1000),
         "numpyro_nuts_vectorized": of(4, 500, 1000, chain_method="vectorized"),
         "blackjax_chees": of(16, 500, 500, max_leapfrog_steps=256),  # the diagonal metric keeps a 10,602² covariance
+    },
+    "energy": {
+        "posterity_hmc": of(16, 100, 150, trajectory_length=8.0),
+        "posterity_nuts": of(16, 100, 100, max_tree_depth=9),
+        "numpyro_nuts": of(2, 300, 400),
+        "blackjax_chees": of(16, 300, 200, mass_matrix_estimation="diagonal", max_leapfrog_steps=256),
     },
 }
 QUICK: dict[str, dict[str, dict[str, Any]]] = {
