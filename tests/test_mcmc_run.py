@@ -14,6 +14,7 @@ import torch
 from posterity.inference import HMC, NUTS, SVI, Posterior, infer, resume
 from posterity.inference.mcmc.hmc import HMCKernel
 from posterity.inference.mcmc.nuts import NUTSKernel
+from posterity.inference.mcmc.streams import Streams
 from posterity.models import bayesian, gaussian, mlp
 
 X = torch.linspace(-2, 2, 10)[:, None]
@@ -123,6 +124,25 @@ def test_a_resumed_run_is_the_uninterrupted_one(name, iteration, tmp_path):
     assert again.attrs["interrupted"] == 0
     assert again.attrs["gradients"] == whole.attrs["gradients"]
     assert not list(tmp_path.glob("*.part"))
+
+
+@both
+@pytest.mark.parametrize("line", ["learn", "advance"])
+def test_an_interrupt_between_two_lines_of_an_iteration_is_undone(name, line, tmp_path, monkeypatch):
+    # After warm-up has learnt from an iteration, or after its random numbers are used up, but before it is over.
+    whole = infer(network, X, Y, method=short(name), seed=2)
+    owner, method = (KERNELS[name], "learn") if line == "learn" else (Streams, "advance")
+    original, count = getattr(owner, method), iter(range(10_000))
+
+    def stop(self, *args):
+        original(self, *args)
+        if next(count) == 17:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="before the first draw"):
+        patch.setattr(owner, method, stop)
+        infer(network, X, Y, method=short(name, checkpoint=tmp_path / "run"), seed=2)
+    assert same(whole, resume(tmp_path / "run", network, X, Y))
 
 
 @both

@@ -217,11 +217,21 @@ def fastest_threads(engine: Engine, positions: Tensor, budget: float = 0.1, step
 
 
 def _model_gradient(density: Density) -> Gradient:
-    batched = torch.func.vmap(torch.func.grad_and_value(density), randomness="error")
+    one = torch.func.grad_and_value(density)
+    batched = torch.func.vmap(one, randomness="error")
 
     def gradient(q: Tensor) -> tuple[Tensor, Tensor]:
-        grad, value = batched(q)
+        try:
+            grad, value = batched(q)
+        except torch.linalg.LinAlgError:  # a factorisation failed in one chain: the others go on
+            grad, value = (torch.stack(parts) for parts in zip(*map(alone, q), strict=True))
         return value, grad
+
+    def alone(q: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            return one(q)
+        except torch.linalg.LinAlgError:
+            return torch.full_like(q, torch.nan), q.new_tensor(torch.nan)
 
     return gradient
 

@@ -303,6 +303,7 @@ class Run:
         ):
             try:
                 while self.iteration < total:
+                    mark = self._mark()
                     self._iterate(monitor)
                     bar.update()
                     if bar.disable is False and (self.iteration % 10 == 0 or self.iteration == total):
@@ -314,11 +315,27 @@ class Run:
                         break
             except KeyboardInterrupt:
                 self.interrupted = True
+                self._go_back(mark)
         if settings.checkpoint:
             self.save(settings.checkpoint)
         if not self.statistics:
             raise KeyboardInterrupt("interrupted before the first draw")
         return self.posterior()
+
+    def _mark(self) -> tuple[Any, ...]:
+        """Where an iteration began. An interrupt may come between any two lines of it; what is half done is undone."""
+        return self.iteration, self.state, self.kernel.state(), self.streams.position, len(self.positions)
+
+    def _go_back(self, mark: tuple[Any, ...]) -> None:
+        iteration, state, kernel, position, kept = mark
+        if self.iteration != iteration:  # the iteration was complete
+            return
+        self.state = state
+        self.kernel.restore(kernel)
+        # A block that was filled in the meantime is the next one, of which nothing is used.
+        block = self.streams.block
+        self.streams.position = 0 if position == block != self.streams.position else position
+        del self.positions[kept:], self.statistics[kept:]
 
     def _iterate(self, monitor: Monitor) -> None:
         settings, kernel = self.settings, self.kernel
@@ -336,8 +353,8 @@ class Run:
             monitor.add(state.q, state.value)
         if self.iteration < settings.warmup:
             kernel.learn(state, statistics)
-        self.iteration += 1
         self.streams.advance()
+        self.iteration += 1
         if self.iteration == settings.warmup:
             self.warm_seconds = self.seconds
             self.warm_gradients = self.engine.gradients

@@ -1,0 +1,96 @@
+"""The iterative trees of many chains against trees built by recursion, one chain at a time."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from posterity.inference import NUTS
+from posterity.inference.engine import Engine
+from posterity.inference.mcmc.nuts import LeafUniforms, NUTSKernel
+from posterity.inference.mcmc.run import State
+
+PRECISION = torch.tensor([1.0, 4.0, 0.09, 30.0], dtype=torch.double)
+STEP, CHAINS, DEEPEST = 0.11, 40, 7
+
+
+def kernel():
+    density = SimpleNamespace(dim=len(PRECISION), dtype=torch.double, device=torch.device("cpu"))
+    engine = Engine(density, CHAINS, "eager", lambda q: (-0.5 * (PRECISION * q**2).sum(-1), -PRECISION * q))
+    settings = NUTS(chains=CHAINS, warmup=0, step_size=STEP, max_tree_depth=DEEPEST, engine="eager")
+    return NUTSKernel(settings, engine)
+
+
+def leapfrog(q, p, step):
+    p = p - 0.5 * step * PRECISION * q
+    q = q + step * p
+    return q, p - 0.5 * step * PRECISION * q
+
+
+def turns(momenta):
+    """The U-turn of a complete tree, from the momenta of all its leaves in the order of time."""
+    total = sum(momenta) - (momenta[0] + momenta[-1]) / 2
+    return bool(momenta[0] @ total <= 0) or bool(momenta[-1] @ total <= 0)
+
+
+def grown(q, p, step, depth):
+    """Leaves of a tree of 2^depth, by recursion: momenta in the order they were made, the end, whether it turned."""
+    if depth == 0:
+        q, p = leapfrog(q, p, step)
+        return [p], (q, p), False
+    first, end, turned = grown(q, p, step, depth - 1)
+    if turned:
+        return first, end, True
+    second, end, turned = grown(*end, step, depth - 1)
+    leaves = first + second
+    if turned:
+        return leaves, end, True
+    return leaves, end, turns(leaves if step > 0 else leaves[::-1])
+
+
+def recursive(q, p, forward):
+    """Steps and depth of one transition, with the directions given."""
+    left = right = (q, p)
+    momenta, steps = [p], 0
+    for depth in range(DEEPEST):
+        start, step = (right, STEP) if forward[depth] else (left, -STEP)
+        leaves, end, turned = grown(*start, step, depth)
+        steps += len(leaves)
+        if turned:
+            return steps, depth + 1
+        momenta = momenta + leaves if forward[depth] else leaves[::-1] + momenta
+        left, right = (left, end) if forward[depth] else (end, right)
+        if turns(momenta):
+            return steps, depth + 1
+    return steps, DEEPEST
+
+
+def test_trees_end_where_recursive_ones_do():
+    """Every chain of five transitions: the same number of leaves and doublings, up to the deepest tree."""
+    generator, nuts = torch.Generator().manual_seed(0), kernel()
+    seen = set()
+    for _ in range(5):
+        q = torch.randn(CHAINS, 4, dtype=torch.double, generator=generator) / PRECISION.sqrt()
+        p = torch.randn(CHAINS, 4, dtype=torch.double, generator=generator)
+        uniforms = torch.rand(CHAINS, nuts.uniforms, dtype=torch.double, generator=generator)
+        value, grad = nuts.engine.gradient(q)
+        _, statistics = nuts.transition(State(q, grad, value), p, uniforms, 0)
+        expected = [recursive(q[c], p[c], (uniforms[c, 1 : 1 + DEEPEST] < 0.5).tolist()) for c in range(CHAINS)]
+        assert statistics["n_steps"].tolist() == [steps for steps, _ in expected]
+        assert statistics["tree_depth"].tolist() == [depth for _, depth in expected]
+        seen |= {depth for _, depth in expected}
+    assert len(seen) >= 4  # trees of many sizes were compared
+
+
+def test_the_uniforms_of_leaves_are_uniform_and_their_own():
+    """100 chains x 400 leaves: mean and variance within 4 standard errors; no two chains alike."""
+    seeds = torch.rand(100, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    leaves, rows = LeafUniforms(seeds), torch.arange(100)
+    found = torch.stack([leaves(rows, leaf) for leaf in range(400)])
+    assert float(found.min()) >= 0
+    assert float(found.max()) < 1
+    assert float(found.mean()) == pytest.approx(0.5, abs=4 * (1 / 12 / found.numel()) ** 0.5)
+    assert float(found.var()) == pytest.approx(1 / 12, abs=4 * (1 / 180 / found.numel()) ** 0.5)
+    neighbours = torch.corrcoef(found.T).fill_diagonal_(0).abs().max()
+    assert float(neighbours) < 5.5 / 400**0.5
+    assert torch.equal(leaves(rows[7:9], 31), found[31, 7:9])  # random access
