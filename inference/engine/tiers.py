@@ -168,7 +168,7 @@ def prepare(
     if tier not in (*TIERS, "auto"):
         raise ValueError(f"expected a tier from {[*TIERS, 'auto']}, got {tier!r}")
     start = time.perf_counter()
-    exact, values = _model_gradient(density), None
+    exact = _model_gradient(density)
     with torch.no_grad(), pyro.validation_enabled(False):
         values = _run(exact, positions)
     _check_start(density, *values)

@@ -25,7 +25,7 @@ Point = tuple[Tensor, Tensor, Tensor, Tensor]
 class HMC(Settings):
     """Many-chain HMC; fields beyond those of `Settings`:
 
-    - ``trajectory_length``: in units of the mass (posterior standard deviations); None adapts it by ChEES.
+    - ``trajectory_length``: in units of the adapted metric (not standard deviations); None adapts it by ChEES.
     - ``jitter`` j: lengths are spread evenly over 1 - j to 1 + j times that, along the Halton sequence; 0 for none.
     - ``window``: how many states at either end of a trajectory the draw is made from; 1 is plain HMC. A trajectory
       shorter than two windows has smaller ones.
@@ -99,6 +99,7 @@ class HMCKernel(Kernel):
         acceptance = (accept - reject).clamp(max=0).exp()
         uniforms = uniforms.to(device)
         accepted = uniforms[:, 0] < acceptance
+        best = log_weight[window:].amax(0)
         # One state of the window that was taken, by inversion.
         log_weight = torch.where(accepted, log_weight[window:], log_weight[:window])
         cumulative = torch.softmax(log_weight, 0).cumsum(0)
@@ -117,7 +118,7 @@ class HMCKernel(Kernel):
             "n_steps": torch.full((chains,), steps),
             "acceptance_rate": acceptance,
             "step_size": sizes,
-            "diverging": log_weight_of(end[window:], begin) < -self.settings.max_energy_error,
+            "diverging": best < -self.settings.max_energy_error,
         }
 
     def _windows(self, start: Point, forward: Tensor, steps: int, window: int, offset: int) -> Point:
@@ -161,9 +162,3 @@ class HMCKernel(Kernel):
         self.length.log_length, self.length.count = saved["log_length"], saved["length_count"]
         self.length.first, self.length.second = saved["length_moments"]
         self.centre = saved["centre"]
-
-
-def log_weight_of(end: Tensor, begin: Tensor) -> Tensor:
-    """The best log weight in a window (window, chain); minus infinity where none is finite."""
-    weight = begin - end
-    return torch.where(torch.isfinite(weight), weight, -torch.inf).amax(0)

@@ -19,14 +19,14 @@ SHARE = 10.0
 
 
 class Monitor:
-    """Means of the likelihood at up to 16 rows (log-likelihoods where it has no mean), and the log density."""
+    """Means of the likelihood at up to 16 rows, where it has finite ones, and the log density."""
 
     def __init__(self, density: Density, program: Program, settings: Any) -> None:
         self.density, self.program, self.chains = density, program, settings.chains
         self.pending: list[tuple[Tensor, Tensor]] = []
         self.values: list[np.ndarray] = []
         self.watched = settings.chains > 1 and (settings.progress or settings.target_ess is not None)
-        self.next_look, self.count = 0.0, 0
+        self.next_look = 0.0
         self._rhat, self._ess = math.inf, 0.0
 
     def add(self, q: Tensor, value: Tensor) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import pyro
 import torch
 from torch import Tensor
 
@@ -60,8 +61,6 @@ def _drawn(density: Density, name: str, seed: int) -> Tensor:
 
 
 def density_at(density: Density, position: Tensor) -> Tensor:
-    import pyro
-
     with torch.no_grad(), pyro.validation_enabled(False):
         return density(position)
 

@@ -28,6 +28,7 @@ from posterity.inference.engine.lanes.expressions import (
     Unsupported,
     Value,
     View,
+    broadcast_index,
     integers_at,
     literal,
     reshaped,
@@ -153,12 +154,7 @@ def _convert(x: Value, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> 
 
 def _expanded(value: Value, shape: Shape) -> Value:
     shape = tuple(torch.broadcast_shapes(value.shape, shape))
-    return value if shape == value.shape else View(value, shape, lambda i: _tail(value.shape, i))
-
-
-def _tail(shape: Shape, index: Index) -> Index:
-    tail = index[len(index) - len(shape) :]
-    return tuple("0" if s == 1 else i for s, i in zip(shape, tail, strict=True))
+    return value if shape == value.shape else View(value, shape, lambda i: broadcast_index(value.shape, i))
 
 
 @rule("add")
