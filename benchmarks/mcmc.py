@@ -59,7 +59,7 @@ def of(chains: int, warmup: int, draws: int, **more: Any) -> dict[str, Any]:
 # All tuning is here. R-hat below 1.01 asks for about 100 effective draws of every chain, the more chains the more.
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "wavy": {
-        "posterity_hmc": of(32, 80, 200, trajectory_length=3.7, target_accept=0.9),
+        "posterity_hmc": of(32, 60, 200, trajectory_length=3.7, target_accept=0.9),
         "posterity_nuts": of(32, 80, 160, max_tree_depth=8),
         "pyro_nuts": of(2, 10, 12),
         "numpyro_nuts": of(2, 500, 1000),

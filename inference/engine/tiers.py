@@ -13,6 +13,7 @@ frozen by a recording, and random numbers of the model's own would be.
 """
 
 import contextlib
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -193,27 +194,30 @@ def prepare(
     return engine
 
 
-def fastest_threads(engine: Engine, positions: Tensor, budget: float = 0.1, steps: int = 10) -> int:
-    """One thread or all cores, whichever does more steps in a moment; one where it does not matter."""
+def fastest_threads(engine: Engine, positions: Tensor, budget: float = 0.12, steps: int = 30) -> int:
+    """One thread or all cores, whichever does more steps in a moment; one where it does not matter.
+
+    They take turns, so that a moment in which the machine is busy does not fall on one of them alone.
+    """
     if cores() == 1 or positions.device.type != "cpu":
         return 1
     value, grad = engine.gradient(positions)
     state = (positions, torch.zeros_like(positions), grad, value)
     # Steps of size zero: the work of a trajectory, and no movement.
     still, many = positions.new_zeros(len(positions)), torch.full((len(positions),), steps)
-    mass, found = positions.new_ones(positions.shape[1]), {}
-    for count in (1, cores()):
-        engine.use_threads(count)
-        with torch_threads(engine.torch_threads):
-            engine.integrate(state, still, many, mass)
-            times: list[float] = []
-            begun = time.perf_counter()
-            while len(times) < 3 or time.perf_counter() - begun < budget / 2:
+    mass = positions.new_ones(positions.shape[1])
+    times: dict[int, list[float]] = {1: [], cores(): []}
+    begun = time.perf_counter()
+    while len(times[1]) < 3 or time.perf_counter() - begun < budget:
+        for count, found in times.items():
+            engine.use_threads(count)
+            with torch_threads(engine.torch_threads):
+                engine.gradient(positions)  # new threads start here
                 tick = time.perf_counter()
                 engine.integrate(state, still, many, mass)
-                times.append(time.perf_counter() - tick)
-        found[count] = sorted(times)[len(times) // 2]
-    return cores() if found[cores()] < 0.9 * found[1] else 1
+                found.append(time.perf_counter() - tick)
+    one, all_ = (statistics.median(found) for found in times.values())
+    return cores() if all_ < 0.9 * one else 1
 
 
 def _model_gradient(density: Density) -> Gradient:

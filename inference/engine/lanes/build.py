@@ -14,9 +14,12 @@ import torch
 from torch import Tensor
 
 from posterity.inference.engine.lanes.emit import Code
+from posterity.inference.engine.lanes.machine import machine
 
+# -O3 takes half as long again to compile, and its vectorisation has nothing left to do.
 FLAGS = (
-    "-O3",
+    "-O2",
+    "-fpeel-loops",
     "-march=native",
     "-std=c++17",
     "-shared",
@@ -44,12 +47,6 @@ def compiler() -> str:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def lanes(chains: int, dtype: torch.dtype) -> int:
-    """Chains in one vector: 64 bytes of them, or 32 where that leaves a core without work."""
-    full = 16 if dtype == torch.float32 else 8
-    return full if -(-chains // full) >= cores() else full // 2
 
 
 def source(code: Code, dim: int, dtype: torch.dtype, width: int) -> str:
@@ -88,7 +85,7 @@ class Compiled:
     """A compiled model for a number of chains: ``gradient`` and ``integrate`` on arrays of shape (chain, dim)."""
 
     def __init__(self, code: Code, dim: int, dtype: torch.dtype, chains: int) -> None:
-        self.width = lanes(chains, dtype)
+        self.width = machine().lanes(chains, dtype, cores())
         self.library = library(source(code, dim, dtype, self.width))
         self.dim, self.dtype, self.chains = dim, dtype, chains
         self.blocks = -(-chains // self.width)

@@ -30,6 +30,7 @@ from posterity.inference.engine.lanes.expressions import (
     integers_at,
     linear,
 )
+from posterity.inference.engine.lanes.machine import machine
 
 INLINE = 2  # operations that are cheaper to repeat than to store
 BLOCK = 16  # partial sums, for the accuracy of long ones
@@ -303,16 +304,17 @@ def _product(product: Buffer, buffer: Buffer, names: Names) -> list[str]:
     batch, rows, columns = product.shape
     depth = source.left.shape[2]
     # Tiles of accumulators that stay in registers, as square as the product allows.
-    high, wide = (4, 4) if columns >= 4 else (8, columns)
+    high, wide = machine().tile
+    room = high * wide
+    if columns < wide:
+        high, wide = min(8, room // columns), columns
     if rows < high:
-        high, wide = rows, min(columns, 8)
+        high, wide = rows, min(columns, room // rows, 8)
     heads, (b, *_) = _loops((batch,), names)
     m, n, k, i, j = (names.fresh(stem) for stem in "mnkij")
     lines = list(heads)
-    for first_row, last_row, tall in ((0, rows // high * high, high), (rows // high * high, rows, 1)):
-        for first, last, broad in ((0, columns // wide * wide, wide), (columns // wide * wide, columns, 1)):
-            if first_row == last_row or first == last:
-                continue
+    for first_row, last_row, tall in _tiles(rows, high):
+        for first, last, broad in _tiles(columns, wide):
             scope = Scope(names)
             k_index = "0" if depth == 1 else k
             row = ["0" if rows == 1 else f"({m}+{x})" for x in range(tall)]
@@ -331,6 +333,7 @@ def _product(product: Buffer, buffer: Buffer, names: Names) -> list[str]:
                 f"for (int {m} = {first_row}; {m} < {last_row}; {m} += {tall})",
                 f"for (int {n} = {first}; {n} < {last}; {n} += {broad}) {{",
                 *(f"V c{x}_{y} = V{{}};" for x, y in pairs),
+                "#pragma GCC unroll 2",
                 f"for (int {k} = 0; {k} < {depth}; {k}++) {{",
                 *scope.lines,
                 *(f"V l{x} = {value};" for x, value in enumerate(left)),
@@ -345,6 +348,12 @@ def _product(product: Buffer, buffer: Buffer, names: Names) -> list[str]:
                 "}",
             ]
     return [*lines, *("}" for _ in heads)]
+
+
+def _tiles(size: int, tile: int) -> list[tuple[int, int, int]]:
+    """First, last and length of the tiles of one dimension: the whole ones, and one for what is left."""
+    whole = size // tile * tile
+    return [part for part in ((0, whole, tile), (whole, size, size - whole)) if part[0] < part[1]]
 
 
 def _cumulative(source: Cumulative, buffer: Buffer, names: Names) -> list[str]:
