@@ -225,6 +225,25 @@ def test_thin_keeps_one_draw_in_three(name):
     assert torch.equal(third.sample_stats["lp"], every.sample_stats["lp"][:, 2::3])
 
 
+@both
+def test_divergences_between_kept_draws_are_not_lost(name, tmp_path, monkeypatch):
+    """Also across a checkpoint: the first of three transitions diverges, an interrupt comes at the third."""
+    kernel, original = KERNELS[name], KERNELS[name].transition
+    method = short(name, draws=4, thin=3, checkpoint=str(tmp_path / "run"))
+
+    def transition(self, state, normals, uniforms, iteration):
+        state, statistics = original(self, state, normals, uniforms, iteration)
+        first = torch.zeros(method.chains, dtype=torch.bool)
+        first[1] = iteration == method.warmup + 3
+        return state, {**statistics, "diverging": first}
+
+    monkeypatch.setattr(kernel, "transition", transition)
+    with interrupted_at(name, method.warmup + 5):
+        infer(line, X, Y, method=method, seed=1)
+    posterior = resume(tmp_path / "run", line, X, Y)
+    assert posterior.sample_stats["diverging"].nonzero().tolist() == [[1, 1]]
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_draws_are_kept_in_the_wanted_precision(dtype):
     plain = infer(line, X, Y, method=short("HMC"), seed=1)

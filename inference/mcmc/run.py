@@ -43,7 +43,8 @@ class State:
 class Settings:
     """What `HMC` and `NUTS` have in common.
 
-    - ``chains``, ``warmup`` iterations of adaptation, ``draws`` kept from each chain, one in ``thin``.
+    - ``chains``, ``warmup`` iterations of adaptation, ``draws`` kept from each chain, one in ``thin``;
+      "diverging" of a draw is that of any transition since the draw before it.
     - ``init``: "prior" (default), "map" (modes found by a batched ascent), "uniform" or "median"; values of the sites,
       (chain, ...); or a `Posterior`, as of an ensemble or SVI, whose draws are taken.
     - ``superchains``: in so many groups of consecutive chains, each chain of a group starts from the same point (for
@@ -263,6 +264,7 @@ class Run:
         self.iteration, self.warm_seconds, self.warm_gradients = 0, 0.0, 0
         self.positions: list[Tensor] = []
         self.statistics: list[dict[str, Tensor]] = []
+        self.diverged: Tensor | None = None  # of the transitions since the last draw that was kept
         self.interrupted, self.earlier = False, 0.0
         calls = (settings.warmup + settings.draws * settings.thin) * 10
         with torch_threads(1):
@@ -324,13 +326,13 @@ class Run:
 
     def _mark(self) -> tuple[Any, ...]:
         """Where an iteration began. An interrupt may come between any two lines of it; what is half done is undone."""
-        return self.iteration, self.state, self.kernel.state(), self.streams.position, len(self.positions)
+        return self.iteration, self.state, self.kernel.state(), self.streams.position, len(self.positions), self.diverged
 
     def _go_back(self, mark: tuple[Any, ...]) -> None:
-        iteration, state, kernel, position, kept = mark
+        iteration, state, kernel, position, kept, diverged = mark
         if self.iteration != iteration:  # the iteration was complete
             return
-        self.state = state
+        self.state, self.diverged = state, diverged
         self.kernel.restore(kernel)
         # A block that was filled in the meantime is the next one, of which nothing is used.
         block = self.streams.block
@@ -341,12 +343,16 @@ class Run:
         settings, kernel = self.settings, self.kernel
         normals, uniforms = self.streams.current()
         state, statistics = kernel.transition(self.state, self._normals(normals), uniforms, self.iteration)
-        position = None
+        position, diverged = None, self.diverged
+        if self.iteration >= settings.warmup:
+            # A draw of a thinned chain answers for the transitions before it that were not kept.
+            diverged = statistics["diverging"] if diverged is None else diverged | statistics["diverging"]
+            statistics = {**statistics, "diverging": diverged}
         if self.iteration >= settings.warmup and (self.iteration - settings.warmup + 1) % settings.thin == 0:
             position = state.q.to("cpu", DTYPES[settings.dtype] if settings.dtype else None, copy=True)
-            statistics = {name: value.cpu() for name, value in statistics.items()}
+            statistics, diverged = {name: value.cpu() for name, value in statistics.items()}, None
         # An interrupt between these lines must not leave a position without its statistics.
-        self.state = state
+        self.state, self.diverged = state, diverged
         if position is not None:
             self.positions.append(position)
             self.statistics.append(statistics)
@@ -440,6 +446,7 @@ class Run:
             "streams": self.streams.state(),
             "positions": self.positions,
             "statistics": self.statistics,
+            "diverged": self.diverged,
             "seconds": self.seconds, "warm_seconds": self.warm_seconds,
             "gradients": self.engine.gradients, "warm_gradients": self.warm_gradients,
         }  # fmt: skip
@@ -460,6 +467,7 @@ class Run:
         self.kernel.restore(saved["kernel"])
         self.streams.restore(saved["streams"])
         self.iteration, self.positions, self.statistics = saved["iteration"], saved["positions"], saved["statistics"]
+        self.diverged = saved.get("diverged")
         self.earlier, self.warm_seconds = saved["seconds"], saved["warm_seconds"]
         self.engine.gradients, self.warm_gradients = saved["gradients"], saved["warm_gradients"]
 

@@ -1,0 +1,238 @@
+"""Rules of operations that take one element of each argument."""
+
+import math
+from typing import Any
+
+import torch
+
+from posterity.inference.engine.lanes.expressions import Constant, Pointwise, Unsupported, Value, literal
+from posterity.inference.engine.lanes.rules.registry import RULES, as_mask, as_value, expanded, floats, is_number, rule
+
+EXPENSIVE = 8
+
+BY_LANE = (
+    "sin", "cos", "tan", "atan", "asin", "acos", "sinh", "cosh", "erf", "erfc", "lgamma", "digamma", "log1p", "expm1",
+    "floor", "ceil",
+)  # fmt: skip
+UNARY = {
+    "neg": ("-{0}", 1), "abs": ("v_abs({0})", 1), "relu": ("v_max({0}, fill(0))", 1), "sign": ("v_sign({0})", 1),
+    "reciprocal": ("(1 / {0})", EXPENSIVE), "rsqrt": ("(1 / v_sqrt({0}))", EXPENSIVE), "sgn": ("v_sign({0})", 1),
+    "log2": ("v_log({0}) * (S)" + repr(1 / math.log(2)), EXPENSIVE),
+    "log10": ("v_log({0}) * (S)" + repr(1 / math.log(10)), EXPENSIVE), "square": ("{0} * {0}", 1),
+    "silu": ("v_silu({0})", EXPENSIVE),
+    **{n: (f"v_{n}({{0}})", EXPENSIVE) for n in ("exp", "log", "tanh", "sigmoid", "sqrt")},
+    **{n: (f"v_{n}({{0}})", 3 * EXPENSIVE) for n in BY_LANE},
+}  # fmt: skip
+TESTS = {"isnan": "{0} != {0}", "isinf": "v_abs({0}) == INF"}
+COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+SAME = ("clone", "detach", "alias", "lift_fresh_copy", "lift_fresh", "contiguous", "positive", "lift")
+
+for _name, (_form, _weight) in UNARY.items():
+    RULES[_name] = lambda x, form=_form, weight=_weight, **_: Pointwise(form, floats(x), weight=weight)
+for _name, _form in TESTS.items():
+    RULES[_name] = lambda x, form=_form: Pointwise(form, x, mask=True)
+for _name, _sign in COMPARE.items():
+    RULES[_name] = lambda a, b, sign=_sign: Pointwise(
+        f"({{0}} {sign} {{1}})", floats(as_value(a)), floats(as_value(b)), mask=True
+    )
+for _name in SAME:
+    RULES[_name] = lambda x, **_: x
+
+
+@rule("_to_copy", "to")
+def _convert(x: Value, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Value:
+    if dtype is None or (dtype.is_floating_point and not x.mask) or (dtype == torch.bool and x.mask):
+        return x
+    if dtype.is_floating_point:
+        return floats(x)
+    raise Unsupported(f"conversion to {dtype}")
+
+
+@rule("add")
+def add(a: Any, b: Any, alpha: float = 1) -> Value:
+    a, b = floats(as_value(a)), floats(as_value(b))
+    if alpha != 1:
+        b = mul(b, alpha)
+    if is_number(a, 0):
+        return expanded(b, a.shape)
+    if is_number(b, 0):
+        return expanded(a, b.shape)
+    return Pointwise("({0} + {1})", a, b)
+
+
+@rule("sub")
+def sub(a: Any, b: Any, alpha: float = 1) -> Value:
+    a, b = floats(as_value(a)), floats(as_value(b))
+    if alpha != 1:
+        b = mul(b, alpha)
+    if is_number(b, 0):
+        return expanded(a, b.shape)
+    if is_number(a, 0):
+        return expanded(Pointwise("-{0}", b), a.shape)
+    return Pointwise("({0} - {1})", a, b)
+
+
+@rule("rsub")
+def _rsub(a: Any, b: Any, alpha: float = 1) -> Value:
+    return sub(b, a, alpha)
+
+
+@rule("mul")
+def mul(a: Any, b: Any) -> Value:
+    a, b = floats(as_value(a)), floats(as_value(b))
+    for one, other in ((a, b), (b, a)):
+        if is_number(one, 1):
+            return expanded(other, one.shape)
+        if is_number(one, 0):
+            return Constant(torch.zeros(()).expand(torch.broadcast_shapes(a.shape, b.shape)))
+        if is_number(one, -1):
+            return expanded(Pointwise("-{0}", other), one.shape)
+    return Pointwise("({0} * {1})", a, b)
+
+
+@rule("div", "true_divide")
+def div(a: Any, b: Any, rounding_mode: str | None = None) -> Value:
+    if rounding_mode is not None:
+        raise Unsupported("integer division")
+    a, b = floats(as_value(a)), floats(as_value(b))
+    if is_number(b, 1):
+        return expanded(a, b.shape)
+    if isinstance(b, Constant):
+        return Pointwise("({0} * {1})", a, Constant(1 / b.tensor.double().expand(b.shape)))
+    return Pointwise("({0} / {1})", a, b, weight=4)
+
+
+@rule("pow")
+def _pow(a: Any, b: Any) -> Value:
+    a, b = as_value(a), as_value(b)
+    power = b.uniform if isinstance(b, Constant) else None
+    forms = {
+        2.0: "({0} * {0})",
+        3.0: "({0} * {0} * {0})",
+        -1.0: "(1 / {0})",
+        0.5: "v_sqrt({0})",
+        -0.5: "(1 / v_sqrt({0}))",
+        -2.0: "(1 / ({0} * {0}))",
+    }
+    if power == 1:
+        return expanded(a, b.shape)
+    if power == 0:
+        return Constant(torch.ones(()).expand(torch.broadcast_shapes(a.shape, b.shape)))
+    if power in forms:
+        return expanded(Pointwise(forms[power], a, weight=1 if power > 1 else 4), b.shape)
+    return Pointwise("v_pow({0}, {1})", a, b, weight=3 * EXPENSIVE)
+
+
+@rule("maximum")
+def _maximum(a: Value, b: Value) -> Value:
+    return Pointwise("v_max({0}, {1})", a, b)
+
+
+@rule("minimum")
+def _minimum(a: Value, b: Value) -> Value:
+    return Pointwise("v_min({0}, {1})", a, b)
+
+
+@rule("clamp", "clamp_min")
+def _clamp(x: Value, min: Any = None, max: Any = None) -> Value:
+    x = x if min is None else _maximum(x, as_value(min))
+    return x if max is None else _minimum(x, as_value(max))
+
+
+RULES["clamp_max"] = lambda x, max: _minimum(x, as_value(max))
+RULES["hardtanh"] = lambda x, min_val=-1.0, max_val=1.0: _clamp(x, min_val, max_val)
+
+
+@rule("where")
+def where(condition: Value, a: Any, b: Any) -> Value:
+    a, b = as_value(a), as_value(b)
+    shape = tuple(torch.broadcast_shapes(condition.shape, a.shape, b.shape))
+    if isinstance(condition, Constant) and condition.uniform is not None:
+        return expanded(a if condition.uniform else b, shape)
+    if a.mask != b.mask:
+        a, b = floats(a), floats(b)
+    return Pointwise("({0} ? {1} : {2})", condition, a, b, mask=a.mask)
+
+
+@rule("logical_and", "bitwise_and", "__and__")
+def _and(a: Value, b: Value) -> Value:
+    return Pointwise("({0} & {1})", as_mask(a), as_mask(b), mask=True)
+
+
+@rule("logical_or", "bitwise_or", "__or__")
+def _or(a: Value, b: Value) -> Value:
+    return Pointwise("({0} | {1})", as_mask(a), as_mask(b), mask=True)
+
+
+@rule("logical_not", "bitwise_not")
+def _not(a: Value) -> Value:
+    return Pointwise("~{0}", as_mask(a), mask=True)
+
+
+@rule("logical_xor", "bitwise_xor")
+def _xor(a: Value, b: Value) -> Value:
+    return Pointwise("({0} ^ {1})", as_mask(a), as_mask(b), mask=True)
+
+
+@rule("addcmul")
+def _addcmul(a: Value, b: Value, c: Value, value: float = 1) -> Value:
+    return add(a, mul(mul(b, c), value))
+
+
+@rule("full_like", "new_full")
+def _full_like(x: Value, *args: Any, **_: Any) -> Value:
+    shape, number = (x.shape, args[0]) if len(args) == 1 else (tuple(args[0]), args[1])
+    return Constant(torch.tensor(number).expand(shape))
+
+
+@rule("zeros_like", "new_zeros")
+def _zeros(x: Value, *args: Any, **_: Any) -> Value:
+    return Constant(torch.zeros(()).expand(tuple(args[0]) if args else x.shape))
+
+
+@rule("ones_like", "new_ones")
+def _ones(x: Value, *args: Any, **_: Any) -> Value:
+    return Constant(torch.ones(()).expand(tuple(args[0]) if args else x.shape))
+
+
+@rule("tanh_backward")
+def _tanh_backward(gradient: Value, y: Value) -> Value:
+    return Pointwise("({0} * (1 - {1} * {1}))", gradient, y, weight=3)
+
+
+@rule("sigmoid_backward")
+def _sigmoid_backward(gradient: Value, y: Value) -> Value:
+    return Pointwise("({0} * (1 - {1}) * {1})", gradient, y, weight=3)
+
+
+@rule("threshold_backward")
+def _threshold_backward(gradient: Value, x: Value, threshold: float) -> Value:
+    return Pointwise(f"({{1}} <= {literal(threshold)} ? fill(0) : {{0}})", gradient, x)
+
+
+@rule("softplus")
+def _softplus(x: Value, beta: float = 1, threshold: float = 20) -> Value:
+    b = literal(beta)
+    form = f"({{0}} * {b} > {literal(threshold)} ? {{0}} : v_log1p(v_exp({{0}} * {b})) / {b})"
+    return Pointwise(form, x, weight=4 * EXPENSIVE)
+
+
+@rule("softplus_backward")
+def _softplus_backward(gradient: Value, x: Value, beta: float, threshold: float) -> Value:
+    form = f"({{1}} * {literal(beta)} > {literal(threshold)} ? {{0}} : {{0}} * v_sigmoid({{1}} * {literal(beta)}))"
+    return Pointwise(form, gradient, x, weight=EXPENSIVE)
+
+
+@rule("log_sigmoid_forward")
+def _log_sigmoid(x: Value) -> list[Any]:
+    return [Pointwise("(v_min({0}, fill(0)) - v_log1p(v_exp(-v_abs({0}))))", x, weight=4 * EXPENSIVE), x]
+
+
+@rule("tril")
+def _tril(x: Value, diagonal: int = 0) -> Value:
+    return where(Constant(torch.ones(x.shape[-2:], dtype=torch.bool).tril(diagonal)), x, 0.0)
+
+
+@rule("triu")
+def _triu(x: Value, diagonal: int = 0) -> Value:
+    return where(Constant(torch.ones(x.shape[-2:], dtype=torch.bool).triu(diagonal)), x, 0.0)

@@ -1,0 +1,47 @@
+"""The table of rules, and what every rule needs: values from numbers and tensors, masks, broadcasting."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posterity.inference.engine.lanes.expressions import Constant, Pointwise, Shape, Value, View, broadcast_index
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Registers a function as the rule of these aten operations."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def as_value(x: Any, dtype: torch.dtype | None = None) -> Value:
+    if isinstance(x, Value):
+        return x
+    if isinstance(x, Tensor):
+        return Constant(x.to(dtype) if x.is_floating_point() and dtype is not None else x)
+    return Constant(torch.tensor(x, dtype=torch.bool if isinstance(x, bool) else torch.double))
+
+
+def is_number(value: Value, number: float) -> bool:
+    return isinstance(value, Constant) and value.uniform == number and not value.mask
+
+
+def floats(value: Value) -> Value:
+    return Pointwise("({0} ? fill(1) : fill(0))", value, mask=False) if value.mask else value
+
+
+def expanded(value: Value, shape: Shape) -> Value:
+    shape = tuple(torch.broadcast_shapes(value.shape, shape))
+    return value if shape == value.shape else View(value, shape, lambda i: broadcast_index(value.shape, i))
+
+
+def as_mask(a: Value) -> Value:
+    return a if a.mask else Pointwise("({0} != 0)", a, mask=True)

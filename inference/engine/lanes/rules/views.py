@@ -1,0 +1,124 @@
+"""Rules of operations that only rename elements: nothing is computed or stored."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from posterity.inference.engine.lanes.expressions import Index, Value, View, reshaped
+from posterity.inference.engine.lanes.rules.registry import expanded, rule
+
+
+@rule("view", "reshape", "_reshape_alias", "view_copy")
+def _view(x: Value, shape: Sequence[int], *_: Any) -> Value:
+    total, sizes = math.prod(x.shape), list(shape)
+    if -1 in sizes:
+        sizes[sizes.index(-1)] = total // max(1, -math.prod(sizes))
+    return reshaped(x, tuple(sizes))
+
+
+@rule("expand")
+def _expand(x: Value, sizes: Sequence[int], implicit: bool = False) -> Value:
+    lead = len(sizes) - len(x.shape)
+    shape = tuple(x.shape[d - lead] if s == -1 else s for d, s in enumerate(sizes))
+    return expanded(x, shape)
+
+
+@rule("permute")
+def _permute(x: Value, dims: Sequence[int]) -> Value:
+    order = [d % len(x.shape) for d in dims]
+
+    def index(i: Index) -> Index:
+        result = [""] * len(order)
+        for position, d in enumerate(order):
+            result[d] = i[position]
+        return tuple(result)
+
+    return View(x, tuple(x.shape[d] for d in order), index)
+
+
+@rule("transpose")
+def _transpose(x: Value, a: int, b: int) -> Value:
+    order = list(range(len(x.shape)))
+    order[a], order[b] = order[b], order[a]
+    return _permute(x, order)
+
+
+@rule("t")
+def _t(x: Value) -> Value:
+    return _transpose(x, 0, 1) if len(x.shape) == 2 else x
+
+
+@rule("unsqueeze")
+def unsqueeze(x: Value, dim: int) -> Value:
+    dim = dim % (len(x.shape) + 1)
+    return View(x, (*x.shape[:dim], 1, *x.shape[dim:]), lambda i: (*i[:dim], *i[dim + 1 :]))
+
+
+@rule("squeeze")
+def _squeeze(x: Value, dims: Any = None) -> Value:
+    chosen = range(len(x.shape)) if dims is None else ([dims] if isinstance(dims, int) else dims)
+    gone = {d % len(x.shape) for d in chosen if x.shape[d] == 1} if x.shape else set()
+    return reshaped(x, tuple(s for d, s in enumerate(x.shape) if d not in gone))
+
+
+@rule("select")
+def select(x: Value, dim: int, position: int) -> Value:
+    dim = dim % len(x.shape)
+    at = str(position % x.shape[dim])
+    return View(x, (*x.shape[:dim], *x.shape[dim + 1 :]), lambda i: (*i[:dim], at, *i[dim:]))
+
+
+@rule("slice")
+def sliced(x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Value:
+    dim = dim % len(x.shape)
+    span = range(x.shape[dim])[slice(start, end, step)]
+    if len(span) == x.shape[dim]:
+        return x
+
+    def index(i: Index) -> Index:
+        moved = i[dim] if step == 1 else f"{step}*{i[dim]}"
+        return (*i[:dim], f"({moved}+{span.start})" if span.start else moved, *i[dim + 1 :])
+
+    return View(x, (*x.shape[:dim], len(span), *x.shape[dim + 1 :]), index)
+
+
+@rule("split_with_sizes", "split_with_sizes_copy")
+def _split_sizes(x: Value, sizes: Sequence[int], dim: int = 0) -> list[Value]:
+    ends = torch.tensor(sizes).cumsum(0).tolist()
+    return [sliced(x, dim, end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+
+@rule("split")
+def _split(x: Value, size: int, dim: int = 0) -> list[Value]:
+    return [sliced(x, dim, s, s + size) for s in range(0, x.shape[dim], size)]
+
+
+@rule("unbind")
+def _unbind(x: Value, dim: int = 0) -> list[Value]:
+    return [select(x, dim, i) for i in range(x.shape[dim])]
+
+
+@rule("flip")
+def _flip(x: Value, dims: Sequence[int]) -> Value:
+    turned = {d % len(x.shape) for d in dims}
+    return View(x, x.shape, lambda i: tuple(f"({x.shape[d] - 1}-{v})" if d in turned else v for d, v in enumerate(i)))
+
+
+@rule("diagonal")
+def _diagonal(x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
+    n = len(x.shape)
+    a, b = dim1 % n, dim2 % n
+    rest = [d for d in range(n) if d not in (a, b)]
+    size = min(x.shape[a] + min(offset, 0), x.shape[b] - max(offset, 0))
+
+    def index(i: Index) -> Index:
+        result = [""] * n
+        for position, d in enumerate(rest):
+            result[d] = i[position]
+        result[a] = f"({i[-1]}+{max(-offset, 0)})" if offset < 0 else i[-1]
+        result[b] = f"({i[-1]}+{offset})" if offset > 0 else i[-1]
+        return tuple(result)
+
+    return View(x, (*(x.shape[d] for d in rest), size), index)
