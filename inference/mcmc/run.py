@@ -326,7 +326,8 @@ class Run:
 
     def _mark(self) -> tuple[Any, ...]:
         """Where an iteration began. An interrupt may come between any two lines of it; what is half done is undone."""
-        return self.iteration, self.state, self.kernel.state(), self.streams.position, len(self.positions), self.diverged
+        kept = len(self.positions)
+        return self.iteration, self.state, self.kernel.state(), self.streams.position, kept, self.diverged
 
     def _go_back(self, mark: tuple[Any, ...]) -> None:
         iteration, state, kernel, position, kept, diverged = mark
