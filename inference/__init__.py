@@ -1,6 +1,6 @@
 """What we learn, and how we judge it.
 
-- `infer` conditions a model on data by a method: `NUTS`, `HMC` (`mcmc`) or `SVI`; it returns a `Posterior`.
+- `infer` conditions a model on data by a method: `NUTS`, `HMC` (`mcmc`), `SVI` or `Ensemble`; it returns a `Posterior`.
 - `Blocks` runs a sampler's chains in several processes, or on a cluster.
 - `resume` goes on with a sampler's run from its checkpoint.
 - `engine` is what samplers run on: any Pyro model for all chains at once, traced and compiled.
@@ -9,10 +9,11 @@
 - `program` reads Pyro models: the likelihood of all draws at once.
 """
 
+from posterity.inference.ensemble import Ensemble
 from posterity.inference.infer import Method, infer
 from posterity.inference.mcmc import HMC, NUTS, Blocks, resume
 from posterity.inference.posterior import Posterior
 from posterity.inference.predictive import PredictiveMixture
 from posterity.inference.svi import SVI
 
-__all__ = ["HMC", "NUTS", "SVI", "Blocks", "Method", "Posterior", "PredictiveMixture", "infer", "resume"]
+__all__ = ["HMC", "NUTS", "SVI", "Blocks", "Ensemble", "Method", "Posterior", "PredictiveMixture", "infer", "resume"]

@@ -21,13 +21,13 @@ from typing import Any
 import pyro
 import torch
 from pyro.infer import Trace_ELBO, autoguide
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from posterity.inference.posterior import Posterior
 from posterity.inference.predictive import PredictiveMixture
 from posterity.inference.program import Model, Program, child_seeds, inspect, observed_value, over_draws, seeded
+from posterity.inference.rows import ScaleObservations, count_rows, row_plates, take
 from posterity.models.guides import GUIDES, empty_guide, initial, make_guide
 
 Guide = Callable[..., Any]
@@ -150,18 +150,18 @@ class _Fit:
         self.guide: Guide = empty_guide
         self.history: dict[str, list[float]] = {"loss": []}
         self.interrupted = False
-        self.rows = _rows(args)
+        self.rows = count_rows(args)
         self.args, self.held_out = args, None
         if settings.holdout:
             count = max(1, round(settings.holdout * self.rows))
             if count >= self.rows:
                 raise ValueError(f"expected rows left to train on, got {self.rows} rows and {count} held out")
             order = torch.randperm(self.rows)
-            self.args, self.held_out = _take(args, order[count:]), _take(args, order[:count])
+            self.args, self.held_out = take(args, order[count:]), take(args, order[:count])
             self.rows -= count
         if settings.batch_size is not None and settings.batch_size > self.rows:
             raise ValueError(f"expected a batch_size of at most {self.rows} rows, got {settings.batch_size}")
-        self.row_plates = _row_plates(model, self.args, program)
+        self.row_plates = row_plates(model, self.args, program)
 
     def train(self) -> None:
         settings, best, stale = self.settings, -math.inf, 0
@@ -263,8 +263,8 @@ class _Fit:
         if batch is None or batch == self.rows:
             return elbo(self.model, self.guide, *self.args)
         rows = torch.randperm(self.rows)[:batch]
-        with _ScaleObservations(self.program, self.row_plates, batch, self.rows):
-            return elbo(self.model, self.guide, *_take(self.args, rows))
+        with ScaleObservations(self.program, self.row_plates, batch, self.rows):
+            return elbo(self.model, self.guide, *take(self.args, rows))
 
     def _clip(self, parameters: list[Tensor], norms: list[float]) -> None:
         largest = math.inf if len(norms) < 20 else self.settings.clip * sorted(norms[-100:])[len(norms[-100:]) // 2]
@@ -276,38 +276,7 @@ class _Fit:
         return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(step / self.settings.steps, 1.0)))
 
 
-class _ScaleObservations(Messenger):
-    """Multiplies the log density of every site in the plates of the rows by N / batch."""
-
-    def __init__(self, program: Program, row_plates: tuple[str, ...], batch: int, rows: int) -> None:
-        super().__init__()
-        self.program, self.row_plates, self.factor = program, row_plates, rows / batch
-
-    def _pyro_sample(self, msg: Any) -> None:
-        frames = {frame.name: frame for frame in msg["cond_indep_stack"]}
-        data_plates = [name for name in self.program.plates if name in frames]
-        if any(frames[name].full_size not in (None, frames[name].size) for name in data_plates):
-            raise ValueError("expected batches from the model's plate or from batch_size, got both")
-        if any(name in frames for name in self.row_plates) or msg["name"] == self.program.site:
-            msg["scale"] = msg["scale"] * self.factor
-
-
-def _row_plates(model: Model, args: tuple[Any, ...], program: Program) -> tuple[str, ...]:
-    """The plates of the observed site that are as long as the data; another plate does not shrink with a batch."""
-    with seeded(0), torch.no_grad():
-        site = pyro.poutine.trace(model).get_trace(*args).nodes[program.site]
-    return tuple(f.name for f in site["cond_indep_stack"] if f.vectorized and f.size == _rows(args))
-
-
 def _plate_nesting(model: Model, args: tuple[Any, ...]) -> int:
     nodes = pyro.poutine.trace(model).get_trace(*args).nodes.values()
     dims = [-f.dim for node in nodes if node["type"] == "sample" for f in node["cond_indep_stack"] if f.vectorized]
     return max(dims, default=0)
-
-
-def _rows(args: tuple[Any, ...]) -> int:
-    return len(args[-1]) if args[-1].ndim else 1
-
-
-def _take(args: tuple[Any, ...], rows: Tensor) -> tuple[Any, ...]:
-    return tuple(value[rows.to(value.device)] if isinstance(value, Tensor) and value.ndim else value for value in args)

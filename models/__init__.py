@@ -2,15 +2,24 @@
 
 - `networks`: `mlp`; `bayesian` and `point`, by which any module enters a Pyro model.
 - `priors`: one small object for each prior over weights.
-- `likelihoods`: from features to the distribution of y with one answer; `mixtures`: with several.
+- `likelihoods`: from features to the distribution of y with one answer; `mixtures`: with several;
+  `mixture_priors`: what is believed of those.
 - `pairs`: models of a table, in its own units, with their guides; `guides`: guides by name.
 - `parameters`, `tails`: distributions taken apart and put together, and their functions far out.
 """
 
-from posterity.models import priors
+from posterity.models import mixture_priors, priors
 from posterity.models.guides import empty_guide, make_guide
 from posterity.models.likelihoods import gaussian, heteroscedastic_gaussian, student_t
-from posterity.models.mixtures import Mixture, MixtureHead, mixture_head
+from posterity.models.mixtures import (
+    Mixture,
+    MixtureHead,
+    Modes,
+    MultivariateMixtureHead,
+    Regions,
+    mixture_head,
+    multivariate_mixture_head,
+)
 from posterity.models.networks import bayesian, mlp, point
 from posterity.models.pairs import (
     Pair,
@@ -23,7 +32,10 @@ from posterity.models.pairs import (
 __all__ = [
     "Mixture",
     "MixtureHead",
+    "Modes",
+    "MultivariateMixtureHead",
     "Pair",
+    "Regions",
     "bayesian",
     "bayesian_mixture_density",
     "bayesian_regression",
@@ -33,7 +45,9 @@ __all__ = [
     "make_guide",
     "mixture_density",
     "mixture_head",
+    "mixture_priors",
     "mlp",
+    "multivariate_mixture_head",
     "point",
     "priors",
     "student_t",

@@ -24,11 +24,13 @@ from torch import Tensor
 from posterity.data import Standardization
 from posterity.models.guides import check_guide, empty_guide, make_guide
 from posterity.models.likelihoods import gaussian, heteroscedastic_gaussian
-from posterity.models.mixtures import mixture_head
+from posterity.models.mixture_priors import MixturePrior
+from posterity.models.mixtures import MixtureHead, MultivariateMixtureHead, mixture_head
 from posterity.models.networks import bayesian, mlp, point
 from posterity.models.priors import Normal, Prior
 
 Model = Callable[..., Any]
+Head = MixtureHead | MultivariateMixtureHead
 NOISES = ("constant", "input")
 
 # A tanh unit of a standardised input then turns within about a third of the input's spread, and its centre lies
@@ -103,18 +105,22 @@ def mixture_density(
     decay: float = 0.0,
     activation: str = "tanh",
     seed: int = 0,
+    head: Head | None = None,
+    mixture_priors: tuple[MixturePrior, ...] = (),
 ) -> Pair:
     """A mixture density network (Bishop 1994) whose weights are parameters; its guide is empty.
 
     ``decay`` d adds ``-d/2 |w|²`` to the log likelihood: the log density of a normal prior of precision d, so that the
-    fit is MAP. Zero is maximum likelihood. ``seed`` is that of the initial weights.
+    fit is MAP. Zero is maximum likelihood. ``seed`` is that of the initial weights. ``head`` (in units of the
+    standardised y) takes the place of ``components`` and ``resolution``: another family, several targets, components
+    that start where the data are. ``mixture_priors``: see `posterity.models.mixture_priors`.
     Raises ``ValueError`` for a resolution that is not positive or a negative decay.
     """
     if not decay >= 0:
         raise ValueError(f"expected a decay of 0 or more, got {decay}")
-    head = mixture_head(components, floor=_floor(scale, resolution))
+    head = head or mixture_head(components, floor=_floor(scale, resolution))
     net = mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=seed).to(scale.x_loc)
-    return Pair(_mixture_model(scale, head, lambda: point("net", net, decay=decay)), None)
+    return Pair(_mixture_model(scale, head, lambda: point("net", net, decay=decay), mixture_priors), None)
 
 
 def bayesian_mixture_density(
@@ -126,24 +132,33 @@ def bayesian_mixture_density(
     prior: Prior | Mapping[str, Prior] | None = None,
     activation: str = "tanh",
     guide: str = "low_rank",
+    head: Head | None = None,
+    mixture_priors: tuple[MixturePrior, ...] = (),
 ) -> Pair:
     """A mixture density network with a posterior of the weights; sites ``net...`` and ``y``.
 
-    Raises ``ValueError`` for a resolution that is not positive or an unknown guide.
+    ``head`` and ``mixture_priors``: see `mixture_density`. Raises ``ValueError`` for a resolution that is not positive or an unknown guide.
     """
     check_guide(guide)
-    head = mixture_head(components, floor=_floor(scale, resolution))
+    head = head or mixture_head(components, floor=_floor(scale, resolution))
     net = mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=0).to(scale.x_loc)
     weights_prior = table_prior() if prior is None else prior
-    model = _mixture_model(scale, head, lambda: bayesian("net", net, weights_prior))
+    model = _mixture_model(scale, head, lambda: bayesian("net", net, weights_prior), mixture_priors)
     return Pair(model, guide)
 
 
-def _mixture_model(scale: Standardization, head: Any, network: Callable[[], Callable[..., Tensor]]) -> Model:
+def _mixture_model(
+    scale: Standardization,
+    head: Head,
+    network: Callable[[], Callable[..., Tensor]],
+    mixture_priors: tuple[MixturePrior, ...],
+) -> Model:
     def model(x: Tensor, y: Tensor | None = None) -> Tensor:
-        features = network()(scale.x(x))
+        mixture = head(network()(scale.x(x)))
+        for number, prior in enumerate(mixture_priors):
+            prior(f"mixture_prior.{number}", mixture)
         with pyro.plate("obs", len(x)):
-            return pyro.sample("y", scale.undo(head(features)), obs=y)
+            return pyro.sample("y", scale.undo(mixture), obs=y)
 
     return model
 

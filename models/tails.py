@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy import special
+from scipy import special, stats
 from torch import Tensor
-from torch.distributions import Distribution, Gamma, Laplace, LogNormal, Normal, StudentT
+from torch.distributions import Distribution, Gamma, Laplace, LogNormal, Normal, Poisson, StudentT, VonMises
 
 
 def cdf(distribution: Distribution, value: Tensor) -> Tensor:
@@ -25,6 +25,12 @@ def cdf(distribution: Distribution, value: Tensor) -> Tensor:
         return _laplace_cdf((value - distribution.loc) / distribution.scale)
     if isinstance(distribution, LogNormal):
         return cdf(distribution.base_dist, value.clamp_min(0).log())
+    if isinstance(distribution, Poisson):
+        # P(Y <= k) = Q(k + 1, rate), the regularised upper incomplete gamma function.
+        count, rate = torch.broadcast_tensors(value.floor().clamp_min(0), distribution.rate)
+        return torch.where(value < 0, 0.0, torch.special.gammaincc(count + 1, rate))
+    if isinstance(distribution, VonMises):
+        return _von_mises_cdf(distribution, value)
     return distribution.cdf(value)
 
 
@@ -37,9 +43,12 @@ def sf(distribution: Distribution, value: Tensor) -> Tensor:
         return cdf(distribution, 2 * distribution.loc - value)
     if isinstance(distribution, LogNormal):
         return sf(distribution.base_dist, value.clamp_min(0).log())
+    if isinstance(distribution, Poisson):
+        count, rate = torch.broadcast_tensors(value.floor().clamp_min(0), distribution.rate)
+        return torch.where(value < 0, 1.0, torch.special.gammainc(count + 1, rate))
     if isinstance(distribution, Gamma):
         return torch.special.gammaincc(distribution.concentration, distribution.rate * value.clamp_min(0))
-    below = distribution.cdf(value)
+    below = cdf(distribution, value)
     # Cancellation leaves nothing beneath half a unit in the last place: a bound keeps the pull finite and honest.
     return torch.where(below < 1, 1 - below, 0.5 * torch.finfo(below.dtype).eps)
 
@@ -57,6 +66,8 @@ def icdf(distribution: Distribution, probability: Tensor) -> Tensor:
         return distribution.loc + distribution.scale * torch.where(probability < 0.5, lower, -lower)
     if isinstance(distribution, LogNormal):
         return icdf(distribution.base_dist, probability).exp()
+    if isinstance(distribution, Poisson):
+        return _poisson_icdf(distribution, probability)
     try:
         return distribution.icdf(probability)
     except NotImplementedError:
@@ -75,6 +86,25 @@ def _student_t_cdf(distribution: StudentT, value: Tensor) -> Tensor:
 def _laplace_cdf(standard: Tensor) -> Tensor:
     tail = 0.5 * torch.exp(-standard.abs())
     return torch.where(standard < 0, tail, 1 - tail)
+
+
+def _von_mises_cdf(distribution: VonMises, value: Tensor) -> Tensor:
+    """From -pi on, for angles in (-pi, pi]; below it 0 and above it 1."""
+
+    def up_to(angle: Tensor) -> Tensor:
+        return _scipy(lambda k, x: stats.vonmises.cdf(x, k), distribution.concentration, angle - distribution.loc)
+
+    return (up_to(value.clamp(-math.pi, math.pi)) - up_to(torch.full_like(value, -math.pi))).clamp(0, 1)
+
+
+def _poisson_icdf(distribution: Poisson, probability: Tensor) -> Tensor:
+    """The smallest count whose distribution function reaches the probability."""
+    probability, rate = torch.broadcast_tensors(probability, distribution.rate)
+    count = _scipy(special.pdtrik, probability, rate).ceil().nan_to_num(0.0).clamp_min(0)  # nan below P(Y = 0)
+    for step in (1, -1):  # a rounding error either way
+        reached = cdf(distribution, count if step == 1 else count - 1) >= probability
+        count = torch.where(reached if step == -1 else ~reached, count + step, count).clamp_min(0)
+    return torch.where(probability >= 1, math.inf, count)
 
 
 def _scipy(function: Callable[..., np.ndarray], *arguments: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ a second function of each kind sums it up.
   `nested_rhat` asks it of many short ones.
 """
 
+from posterity.inference.diagnostics.components import component_usage, label_order, relabel
 from posterity.inference.diagnostics.convergence import function_convergence
 from posterity.inference.diagnostics.crps import crps_from_draws, crps_normal_mixture
 from posterity.inference.diagnostics.ecdf import ecdf_band, pit_ecdf
@@ -25,6 +26,9 @@ from posterity.inference.diagnostics.transform import pit, pit_uniformity
 from posterity.inference.diagnostics.variance import split_shares, uncertainty_split
 
 __all__ = [
+    "component_usage",
+    "label_order",
+    "relabel",
     "coverage",
     "crps_from_draws",
     "crps_normal_mixture",

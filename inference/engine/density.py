@@ -43,25 +43,28 @@ class Density:
         self.model, self.args = model, args
         nodes = trace(model, args, seed=0)
         latents = {n: node for n, node in nodes.items() if is_latent(node)}
-        if not latents:
-            raise ValueError("expected a model with latent sites to sample, got none: fit it by SVI")
+        wanted = self._wanted(nodes, latents)
         sites, start = [], 0
-        for name, node in latents.items():
-            support = node["fn"].support
+        for name, (value, support) in wanted.items():
             if support.is_discrete:
                 raise ValueError(f"expected continuous latent sites (marginalise the discrete ones), got {name!r}")
             real = getattr(support, "base_constraint", support) is constraints.real
             transform = identity_transform if real else biject_to(support)
-            value = node["value"].detach()
             free = transform.inv(value) if transform is not identity_transform else value
             size = free.numel()
             sites.append(Site(name, start, size, tuple(free.shape), tuple(value.shape), transform))
             start += size
-        values = [node["value"] for node in latents.values()]
+        values = [value for value, _ in wanted.values()]
         self.sites, self.dim = tuple(sites), start
         self.dtype = max((v.dtype for v in values), key=lambda d: torch.finfo(d).bits)
         self.device = values[0].device
         self.event_dims = {n: node["fn"].event_dim for n, node in latents.items()}
+
+    def _wanted(self, nodes: Mapping[str, Any], latents: Mapping[str, Any]) -> dict[str, tuple[Tensor, Any]]:
+        """Value and support of what the vector holds."""
+        if not latents:
+            raise ValueError("expected a model with latent sites to sample, got none: fit it by SVI or Ensemble")
+        return {name: (node["value"].detach(), node["fn"].support) for name, node in latents.items()}
 
     def __call__(self, position: Tensor) -> Tensor:
         """The log joint density at one ``position`` of shape (dim,), a scalar."""
@@ -104,6 +107,43 @@ class Density:
                 raise ValueError(f"expected a start inside the support of {site.name!r}, got {value.tolist()}"[:300])
             parts.append(free.reshape(*lead, site.size))
         return torch.cat(parts, -1)
+
+
+class PointDensity(Density):
+    """The log joint as an objective: of the latent sites, in their own space, and of the model's parameters.
+
+    Its maximum is maximum likelihood for parameters and maximum a posteriori for latent sites, as with Pyro's
+    ``AutoDelta``: no log determinant is added, so it does not depend on how a site is moved to its support.
+    """
+
+    def _wanted(self, nodes: Mapping[str, Any], latents: Mapping[str, Any]) -> dict[str, tuple[Tensor, Any]]:
+        parameters = {n: node for n, node in nodes.items() if node["type"] == "param"}
+        if not latents and not parameters:
+            raise ValueError("expected a model with latent sites or parameters to fit, got none")
+        own = {
+            n: (node["value"].detach(), (node["kwargs"] or {}).get("constraint") or constraints.real)
+            for n, node in parameters.items()
+        }
+        self.parameters = tuple(parameters)
+        return own | {name: (node["value"].detach(), node["fn"].support) for name, node in latents.items()}
+
+    def __call__(self, position: Tensor) -> Tensor:
+        values = self.constrain(position)
+        with _Parameters({name: values[name] for name in self.parameters}):
+            latent = {name: value for name, value in values.items() if name not in self.parameters}
+            return pyro.poutine.trace(_Given(self.model, latent)).get_trace(*self.args).log_prob_sum()
+
+
+class _Parameters(Messenger):
+    """Puts values in place of the model's parameters."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.values = values
+
+    def _pyro_param(self, msg: Any) -> None:
+        if msg["name"] in self.values:
+            msg["value"] = self.values[msg["name"]]
 
 
 class _Given:

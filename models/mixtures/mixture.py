@@ -1,11 +1,9 @@
 """Mixtures of one family: the distribution that every predictor of this package ends in.
 
 `Mixture` is Pyro's ``MixtureSameFamily`` (use it in a model like any other distribution) with what an analysis
-asks of it afterwards: quantiles, both tails, responsibilities, a temperature, and the variance split in its part
-within components and its part between them.
-
-`mixture_head` turns the last features of a network into a `Mixture` of normals; together they are a mixture
-density network (Bishop 1994, "Mixture density networks", Aston University NCRG/94/004).
+asks of it afterwards: quantiles, both tails, modes, highest-density regions, responsibilities, a temperature, marginal
+and conditional mixtures of several targets, gradients of samples, and the variance split in its part within
+components and its part between them.
 """
 
 import math
@@ -18,19 +16,24 @@ from torch.distributions import Distribution
 
 from posterity.data.affine import affine
 from posterity.models import tails
-from posterity.models.likelihoods import floored_scale
+from posterity.models.mixtures import moments, pathwise, quantiles, subspace
+from posterity.models.mixtures.modes import Modes, find_modes
+from posterity.models.mixtures.regions import Regions, highest_density
 from posterity.models.parameters import map_parameters, split
-
-MAX_QUANTILE_STEPS = 200
 
 
 class Mixture(dist.MixtureSameFamily):
-    """A mixture of K components of one family, for one target dimension.
+    """A mixture of K components of one family, for one target or several.
 
     Takes ``(mixture_distribution, component_distribution)`` as ``torch.distributions.MixtureSameFamily`` does:
-    a ``Categorical`` of batch shape ``(...)`` and K categories, and components of batch shape ``(..., K)``.
-    Moments and `log_prob` also hold for components with event dimensions; distribution functions need a scalar
-    event and raise ``ValueError`` otherwise.
+    a ``Categorical`` of batch shape ``(...)`` and K categories, and components of batch shape ``(..., K)``. Components:
+
+    - one target: Normal, StudentT, Laplace, LogNormal; Poisson for counts; VonMises for angles in (-pi, pi], whose
+      mean and variance are circular (see `moments`);
+    - several: MultivariateNormal, LowRankMultivariateNormal, or Normal with ``to_event(1)``.
+
+    Moments, `log_prob` and samples hold for other families too. Distribution functions, quantiles and regions need a
+    scalar event and raise ``ValueError`` otherwise; `marginal` gives one.
 
     >>> mixture = Mixture.normal(logits=torch.zeros(2), loc=torch.tensor([-1.0, 1.0]), scale=torch.tensor(0.5))
     >>> mixture.within_component, mixture.between_component
@@ -54,6 +57,27 @@ class Mixture(dist.MixtureSameFamily):
             ) from None
         return cls(dist.Categorical(logits=logits), dist.Normal(loc, scale))
 
+    @classmethod
+    def multivariate_normal(cls, logits: Tensor, loc: Tensor, scale: Tensor) -> "Mixture":
+        """A mixture of normals of D targets: ``logits`` (..., K), ``loc`` (..., K, D), and ``scale``.
+
+        ``scale`` of shape (..., K, D) is the standard deviation of every target (independent within a component);
+        of shape (..., K, D, D) the lower Cholesky factor of a full covariance. Raises ``ValueError`` for others.
+        """
+        targets = loc.shape[-1] if loc.ndim else 0
+        if loc.ndim >= 2 and scale.shape[-2:] == (targets, targets) and scale.ndim == loc.ndim + 1:
+            components = dist.MultivariateNormal(loc, scale_tril=scale)
+        elif loc.ndim >= 2 and scale.shape == loc.shape:
+            components = dist.Normal(loc, scale).to_event(1)
+        else:
+            raise ValueError(
+                f"expected loc of shape (..., K, D) and scale of the same shape or with another D, got "
+                f"{tuple(loc.shape)} and {tuple(scale.shape)}"
+            )
+        if logits.shape[-1:] != loc.shape[-2:-1]:
+            raise ValueError(f"expected logits of shape (..., {loc.shape[-2]}), got {tuple(logits.shape)}")
+        return cls(dist.Categorical(logits=logits.expand(components.batch_shape)), components)
+
     @property
     def num_components(self) -> int:
         """K, the number of components."""
@@ -67,19 +91,24 @@ class Mixture(dist.MixtureSameFamily):
 
     @property
     def mean(self) -> Tensor:
-        return _average(self.log_weights.exp(), self.component_distribution.mean, self._event_ndim)
+        return moments.mean(self.log_weights.exp(), self.component_distribution)
 
     @property
     def within_component(self) -> Tensor:
         """E_k[Var(Y|k)], shape (...) + event: the spread left once the component is known."""
-        return _average(self.log_weights.exp(), self.component_distribution.variance, self._event_ndim)
+        return moments.within(self.log_weights.exp(), self.component_distribution)
 
     @property
     def between_component(self) -> Tensor:
         """Var_k(E[Y|k]), shape (...) + event: the spread of the answers."""
-        means = self.component_distribution.mean
-        centred = means - self.mean.unsqueeze(-1 - self._event_ndim)
-        return _average(self.log_weights.exp(), centred**2, self._event_ndim)
+        return moments.between(self.log_weights.exp(), self.component_distribution)
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        """Cov(Y), shape (..., D, D); ``ValueError`` for a mixture of one target."""
+        if self._event_ndim != 1:
+            raise ValueError(f"expected several targets for a covariance, got event shape {tuple(self.event_shape)}")
+        return moments.covariance(self.log_weights.exp(), self.component_distribution)
 
     @property
     def variance(self) -> Tensor:
@@ -105,8 +134,8 @@ class Mixture(dist.MixtureSameFamily):
 
         ``probability`` broadcasts against the batch shape: for quantiles of a batch (N,), pass (Q, 1) to get
         (Q, N). A mixture's quantile lies between the smallest and the largest of its components' quantiles, so
-        the bracket is exact. Accurate to the dtype. No gradient passes.
-        Raises ``ValueError`` for a probability outside [0, 1].
+        the bracket is exact. Accurate to the dtype; of counts the smallest whose distribution function reaches the
+        probability. No gradient passes. Raises ``ValueError`` for a probability outside [0, 1].
         """
         self._require_scalar_event("icdf")
         like = self.component_distribution.mean
@@ -118,40 +147,84 @@ class Mixture(dist.MixtureSameFamily):
         unchecked = self.with_parts(self.mixture_distribution, map_parameters(self.component_distribution, torch.clone))
         unchecked._validate_args = False
         with torch.no_grad():
-            return unchecked._solve_quantile(probability.expand(shape))
+            return quantiles.solve(unchecked, probability.expand(shape))
 
-    def _solve_quantile(self, probability: Tensor) -> Tensor:
-        # Solved for the smaller tail, so that quantiles next to 1 are as accurate as those next to 0.
-        upper = probability > 0.5
-        target = torch.where(upper, 1 - probability, probability)
-        ends = tails.icdf(self.component_distribution, probability.unsqueeze(-1))
-        ends = ends.expand(*probability.shape, self.num_components)
-        present = (self.log_weights > -math.inf).expand(ends.shape)
-        low = ends.masked_fill(~present, math.inf).amin(-1)
-        high = ends.masked_fill(~present, -math.inf).amax(-1)
-        unbounded = torch.isinf(low) | torch.isinf(high)
-        answer = torch.where(unbounded, torch.where(upper, high, low), low)
-        # Where the answer is infinite the loop needs any point of the support: the first component's median.
-        middle = tails.icdf(self.component_distribution, torch.full_like(ends, 0.5))[..., 0]
-        guess = torch.where(unbounded, middle, 0.5 * (low + high))
-        tolerance = 4 * torch.finfo(guess.dtype).eps
-        width = high - low
-        for step in range(MAX_QUANTILE_STEPS):
-            below, above = self.cdf(guess), self.sf(guess)
-            excess = torch.where(upper, target - above, below - target)
-            low, high = torch.where(excess < 0, guess, low), torch.where(excess < 0, high, guess)
-            newton = guess - excess / self.log_prob(guess).exp().clamp_min(torch.finfo(guess.dtype).tiny)
-            inside = (newton > low) & (newton < high)
-            # Newton closes in from one side, so the bracket stays wide: the probability says when it has arrived.
-            done = (excess.abs() <= 16 * tolerance * target) | (high - low <= tolerance * guess.abs()) | unbounded
-            if bool(done.all()):
-                break
-            # Every fourth step must halve the bracket, or Newton may creep where the density is nearly flat.
-            slow = (high - low > 0.5 * width) & (step % 4 == 3)
-            width = high - low if step % 4 == 3 else width
-            proposal = torch.where(inside & ~slow, newton, 0.5 * (low + high))
-            guess = torch.where(done, guess, proposal)
-        return torch.where(unbounded, answer, guess)
+    def modes(self, least: float = 0.0) -> Modes:
+        """All local maxima of the density, the highest first: see `Modes`.
+
+        ``least`` leaves out modes that hold less probability than that: every component far from the others makes
+        one, however small its weight. Of one target or several (normal components). Found in double precision; no
+        gradient passes. Raises ``ValueError`` for ``least`` outside [0, 1), or components of several targets that
+        are not normal.
+
+        >>> two = Mixture.normal(torch.zeros(2), torch.tensor([-1.0, 1.0]), torch.tensor(0.5))
+        >>> two.modes().location, two.modes().probability
+        (tensor([-0.9973,  0.9973]), tensor([0.5000, 0.5000]))
+        """
+        return find_modes(self, least)
+
+    def hdr(self, level: float) -> Regions:
+        """The smallest region that holds the probability ``level``, as a union of intervals: see `Regions`.
+
+        Hyndman 1996, "Computing and graphing highest density regions". Of one target; in double precision, no gradient
+        passes. Raises ``ValueError`` for a level outside (0, 1) or several targets.
+
+        >>> two = Mixture.normal(torch.zeros(2), torch.tensor([-1.0, 1.0]), torch.tensor(0.5))
+        >>> region = two.hdr(0.5)
+        >>> region.lower, region.upper
+        (tensor([-1.3323,  0.6646]), tensor([-0.6646,  1.3323]))
+        """
+        self._require_scalar_event("hdr")
+        return highest_density(self, level)
+
+    def marginal(self, targets: int | list[int]) -> "Mixture":
+        """The mixture of some of several targets, in the order given; of an ``int`` a mixture of scalars.
+
+        For normal components. Raises ``ValueError`` for targets that are not there, or given twice.
+        """
+        return self.with_parts(self.mixture_distribution, subspace.marginal(self.component_distribution, targets))
+
+    def conditional(self, targets: int | list[int], value: Tensor) -> "Mixture":
+        """The mixture of the other targets, given that ``targets`` have this ``value``.
+
+        ``value`` (...) for an ``int``, (..., number of targets) for a list; further dimensions on the left are added
+        to the batch. The others keep their order; where one is left, it is a mixture of scalars. For normal
+        components. Raises ``ValueError`` for targets that are not there, given twice, or all of them.
+        """
+        evidence, components = subspace.condition(self.component_distribution, targets, value)
+        return self.with_parts(dist.Categorical(logits=self.log_weights + evidence), components)
+
+    def entropy(self, draws: int = 1000) -> Tensor:
+        """-E[log p(Y)] in nats, shape (...): the mean over ``draws`` samples, see `sampled_entropy`."""
+        return self.sampled_entropy(draws)[0]
+
+    def sampled_entropy(self, draws: int = 1000) -> tuple[Tensor, Tensor]:
+        """-E[log p(Y)] in nats from samples, and its standard error; both of shape (...).
+
+        A mixture's entropy has no closed form. Uses torch's global generator, as ``sample`` does. Raises
+        ``ValueError`` for fewer than two draws.
+        """
+        if draws < 2:
+            raise ValueError(f"expected at least 2 draws, got {draws}")
+        surprise = -self.log_prob(self.sample(Size((draws,))))
+        return surprise.mean(0), surprise.std(0) / math.sqrt(draws)
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether samples carry gradients: for Normal, Laplace and LogNormal components, and normals of several."""
+        return pathwise.has_gradients(self.component_distribution)
+
+    def rsample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008 - torch's own default
+        """As `sample`, with gradients to weights and components: implicit reparameterisation, see `pathwise`.
+
+        Raises ``ValueError`` for components whose distribution function has no gradient.
+        """
+        if not self.has_rsample:
+            raise ValueError(
+                "expected Normal, Laplace or LogNormal components, or normals of several targets, for rsample, got "
+                f"{type(self.component_distribution).__name__}"
+            )
+        return pathwise.attach(self.log_weights, self.component_distribution, self.sample(sample_shape))
 
     def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008 - torch's own default
         """Samples of shape sample_shape + batch + event: a component first, then a draw from it alone."""
@@ -215,64 +288,3 @@ class Mixture(dist.MixtureSameFamily):
     def _require_scalar_event(self, what: str) -> None:
         if self._event_ndim:
             raise ValueError(f"expected one target dimension for {what}, got event shape {tuple(self.event_shape)}")
-
-
-def mixture_head(components: int, *, floor: float = 1e-3, spread: float = 1.0) -> "MixtureHead":
-    """A function from a network's last features (..., 3 K) to a `Mixture` of K normals; see `MixtureHead`."""
-    return MixtureHead(components, floor, spread)
-
-
-class MixtureHead:
-    """Features (..., 3 K) -> `Mixture` with batch shape (...), K normal components.
-
-    The features are K logits, K locations and K log-scales. Two things keep training from collapsing:
-
-    - ``scale = sqrt(floor² + exp(2 s))``, computed in log space: the scale of a component is never below
-      ``floor``, which is the resolution at which y is known (in units of the head's y: divide a resolution
-      in the units of the data by the standardisation's scale). A rounding step of d has sd d/sqrt(12).
-    - component k starts at the normal quantile of (k + 1/2)/K times ``spread``, so that the components begin
-      apart, in the order of their index, and cover a standardised y.
-
-    Raises ``ValueError`` for fewer than one component, a floor that is not positive, or features whose last
-    dimension is not 3 K.
-
-    >>> mixture_head(components=2)(torch.zeros(5, 6)).batch_shape
-    torch.Size([5])
-    """
-
-    def __init__(self, components: int, floor: float, spread: float) -> None:
-        if components < 1:
-            raise ValueError(f"expected at least 1 component, got {components}")
-        if not 0 < floor < math.inf:
-            raise ValueError(f"expected a finite floor above 0 (the resolution of y), got {floor}")
-        if not 0 < spread < math.inf:
-            raise ValueError(f"expected a finite spread above 0, got {spread}")
-        self.components, self.floor, self.spread = components, float(floor), float(spread)
-        positions = (torch.arange(components, dtype=torch.double) + 0.5) / components
-        self._anchors = spread * torch.special.ndtri(positions)
-        # K components of this width, side by side at the anchors, make up about one of width ``spread``.
-        self._log_width = math.log(spread) - 0.5 * math.log(components)
-
-    @property
-    def features(self) -> int:
-        """How many features the head expects: 3 K."""
-        return 3 * self.components
-
-    def __call__(self, features: Tensor) -> Mixture:
-        if features.ndim == 0 or features.shape[-1] != self.features:
-            raise ValueError(
-                f"expected features of shape (..., {self.features}) for {self.components} components, "
-                f"got {tuple(features.shape)}"
-            )
-        logits, loc, log_scale = features.unflatten(-1, (3, self.components)).unbind(-2)
-        anchors = self._anchors.to(features)
-        scale = floored_scale(log_scale + self._log_width, self.floor)
-        return Mixture(dist.Categorical(logits=logits), dist.Normal(anchors + loc, scale))
-
-    def __repr__(self) -> str:
-        return f"mixture_head(components={self.components}, floor={self.floor}, spread={self.spread})"
-
-
-def _average(weights: Tensor, values: Tensor, event_ndim: int) -> Tensor:
-    """Weighted sum over the component dimension, which stands just before the event dimensions."""
-    return (weights[(...,) + (None,) * event_ndim] * values).sum(-1 - event_ndim)

@@ -1,0 +1,215 @@
+"""The local maxima of the density of a mixture: which answers it gives, and how sure it is of each.
+
+A mixture can have fewer modes than components (they merge) and, with several targets, more (Carreira-Perpiñán 2000,
+"Mode-finding for mixtures of Gaussian distributions"). Of one target all are found, from points on every component's
+own scale. Of several, from the mean of every component by the fixed-point iteration of that paper's section 4.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from posterity.models.mixtures import nodes
+from posterity.models.mixtures.moments import is_circular
+from posterity.models.mixtures.subspace import scale_tril
+
+if TYPE_CHECKING:
+    from posterity.models.mixtures.mixture import Mixture
+
+ITERATIONS = 2000
+MERGED = 1e-3  # standard deviations of the narrowest component
+
+
+@dataclass(frozen=True)
+class Modes:
+    """The modes of each mixture of a batch, the highest first; rows with fewer than others end in nan.
+
+    - ``location`` (..., M) + event: where the density has a local maximum;
+    - ``log_density`` (..., M): how high it is there;
+    - ``probability`` (..., M): of one target, what lies between the minima to either side of it; of several, the
+      weights of the components whose means lead to it.
+    """
+
+    location: Tensor
+    log_density: Tensor
+    probability: Tensor
+
+    @property
+    def count(self) -> Tensor:
+        """How many there are, shape (...)."""
+        return self.log_density.isfinite().sum(-1)
+
+
+def find_modes(mixture: "Mixture", least: float) -> Modes:
+    """See `Mixture.modes`."""
+    if not 0 <= least < 1:
+        raise ValueError(f"expected a least probability in [0, 1), got {least}")
+    several = len(mixture.event_shape) > 0
+    if len(mixture.event_shape) > 1:
+        raise ValueError(f"expected events of at most one dimension, got event shape {tuple(mixture.event_shape)}")
+    with torch.no_grad():
+        found = [_of_several(part) if several else _of_one(part) for part in nodes.rows(mixture)]
+    location, height, probability = (_joined(parts) for parts in zip(*found, strict=True))
+    low = ~(probability >= least)
+    height, probability = height.masked_fill(low, math.nan), probability.masked_fill(low, math.nan)
+    order = torch.argsort(torch.where(low, -math.inf, height), dim=-1, descending=True, stable=True)
+    height, probability = height.gather(-1, order), probability.gather(-1, order)
+    index = order.reshape(*order.shape, *(1,) * len(mixture.event_shape))
+    location = location.gather(1, index.expand(*order.shape, *mixture.event_shape))
+    location = torch.where(height.isnan().reshape(index.shape), math.nan, location)
+    most = max(1, int(height.isfinite().sum(-1).max()))
+    like, batch = mixture.log_weights, mixture.batch_shape
+
+    def shaped(values: Tensor) -> Tensor:
+        return values[:, :most].reshape(*batch, most, *values.shape[2:]).to(like)
+
+    return Modes(shaped(location), shaped(height), shaped(probability))
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    most = max(part.shape[1] for part in parts)
+    padded = [
+        torch.cat([part, part.new_full((len(part), most - part.shape[1], *part.shape[2:]), math.nan)], 1)
+        for part in parts
+    ]
+    return torch.cat(padded)
+
+
+def _of_one(mixture: "Mixture") -> tuple[Tensor, Tensor, Tensor]:
+    location, there, minima = extrema(mixture)
+    height = nodes.log_density(mixture, location)
+    edges = torch.cat([torch.full_like(location[:1], -math.inf), minima, torch.full_like(location[:1], math.inf)])
+    probability = between(mixture, edges[:-1], edges[1:])
+    if is_circular(mixture.component_distribution):
+        probability = _around(mixture, location, there, probability)
+    return tuple(torch.where(there, v, math.nan).mT for v in (location, height, probability))  # type: ignore[return-value]
+
+
+def extrema(mixture: "Mixture") -> tuple[Tensor, Tensor, Tensor]:
+    """Modes (M, N) in ascending order, which are there, and the minima (M - 1, N) between neighbours.
+
+    Minima after a row's last mode are infinite.
+    """
+    x = nodes.points(mixture)
+    height = nodes.log_density(mixture, x)
+    low = torch.full_like(height[:1], -math.inf)
+    circular = is_circular(mixture.component_distribution)
+    # A circle has no end: the first point (-pi) is the last (pi) again.
+    before = torch.cat([height[-2:-1] if circular else low, height[:-1]])
+    after = torch.cat([height[1:], height[1:2] if circular else low])
+    peak = (height >= before) & (height > after) & height.isfinite()
+    if circular:
+        peak[0] = False
+    index, there = nodes.positions(peak)
+    last = len(x) - 1
+    if nodes.is_discrete(mixture):
+        location = x.gather(0, index)
+    else:
+        left, right = x.gather(0, (index - 1).clamp_min(0)), x.gather(0, (index + 1).clamp(max=last))
+        here = x.gather(0, index)
+        if circular:
+            right = torch.where(index == last, here + (x[1:2] - x[:1]), right)
+        else:
+            left, right = (torch.where(end.isfinite(), end, here) for end in (left, right))
+        location = nodes.refine(lambda v: nodes.log_density(mixture, v), left, right)
+    minima = _minima(mixture, x, height, index, there)
+    return location, there, minima
+
+
+def _minima(mixture: "Mixture", x: Tensor, height: Tensor, index: Tensor, there: Tensor) -> Tensor:
+    """The lowest point between neighbouring modes."""
+    found = []
+    number = torch.arange(len(x), device=x.device)[:, None]
+    for first, second, both in zip(index[:-1], index[1:], there[1:], strict=True):
+        between_them = (number >= first) & (number <= second)
+        lowest = torch.where(between_them, height, math.inf).argmin(0, keepdim=True)
+        left, right = (
+            x.gather(0, torch.minimum(torch.maximum(lowest + step, first), second)) for step in (-1, 1)
+        )
+        if nodes.is_discrete(mixture):
+            point = x.gather(0, lowest)
+        else:
+            point = nodes.refine(lambda v: -nodes.log_density(mixture, v), left, right)
+        found.append(torch.where(both, point[0], math.inf))
+    return torch.stack(found) if found else x[:0]
+
+
+def between(mixture: "Mixture", low: Tensor, high: Tensor) -> Tensor:
+    """P(low < Y <= high) for bounds (..., N) that may be infinite, from the smaller tails."""
+    middle = mixture.component_distribution.mean[..., 0].expand(low.shape)
+    finite = torch.where(low.isfinite(), low, middle), torch.where(high.isfinite(), high, middle)
+    below = [mixture.cdf(v) for v in finite]
+    above = [mixture.sf(v) for v in finite]
+    for i, bound in enumerate((low, high)):
+        below[i] = torch.where(bound == math.inf, 1.0, torch.where(bound == -math.inf, 0.0, below[i]))
+        above[i] = torch.where(bound == math.inf, 0.0, torch.where(bound == -math.inf, 1.0, above[i]))
+    return torch.where(above[0] < below[1], above[0] - above[1], below[1] - below[0]).clamp_min(0)
+
+
+def _around(mixture: "Mixture", location: Tensor, there: Tensor, probability: Tensor) -> Tensor:
+    """Corrected for the circle, which goes on at its end: the minimum beyond the last mode is before the first one's."""
+    x = nodes.points(mixture)
+    last = there.sum(0, keepdim=True) - 1
+    after, before = x > location.gather(0, last), x < location[:1]
+    height = torch.where(after | before, nodes.log_density(mixture, x), math.inf)
+    lowest = x.gather(0, height.argmin(0, keepdim=True))
+    # The density goes on beyond pi as it does after -pi, so the search may cross it.
+    step = 2 * math.pi / 128
+    lowest = nodes.refine(lambda v: -nodes.log_density(mixture, v), lowest - step, lowest + step)
+    lowest = math.pi - torch.remainder(math.pi - lowest, 2 * math.pi)
+    endless = torch.full_like(lowest, math.inf)
+    beyond = torch.where(lowest > location[:1], between(mixture, lowest, endless), 0.0)  # the last has, the first gets
+    ahead = torch.where(lowest < location[:1], between(mixture, -endless, lowest), 0.0)
+    probability = probability.index_add(0, torch.zeros(1, dtype=torch.long, device=x.device), beyond - ahead)
+    return probability.scatter_add(0, last, ahead - beyond)
+
+
+def _of_several(mixture: "Mixture") -> tuple[Tensor, Tensor, Tensor]:
+    """Climbing from the mean of every component; a fixed-point step never lowers the density."""
+    components, log_weights = mixture.component_distribution, mixture.log_weights
+    factor, loc = scale_tril(components), components.mean
+    identity = torch.eye(loc.shape[-1], dtype=loc.dtype, device=loc.device)
+    inverse = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+    precision = inverse.mT @ inverse  # (N, K, D, D)
+    pull = (precision @ loc.unsqueeze(-1)).squeeze(-1)
+    narrowest = factor.diagonal(dim1=-2, dim2=-1).amin((-1, -2))
+    x = loc.clone()  # (N, start, D)
+    for _ in range(ITERATIONS):
+        share = _responsibilities(log_weights, loc, inverse, x)  # (N, start, K)
+        total = torch.einsum("nsk,nkij->nsij", share, precision)
+        new = torch.linalg.solve(total, torch.einsum("nsk,nki->nsi", share, pull))
+        moved = (new - x).abs().amax((-1, -2))
+        x = new
+        if bool((moved <= 1e-9 * narrowest).all()):
+            break
+    height = mixture.log_prob(x.movedim(1, 0)).movedim(0, 1)
+    # The first of those that meet stands for all of them.
+    apart = (x.unsqueeze(2) - x.unsqueeze(1)).norm(dim=-1)
+    together = apart <= MERGED * narrowest[:, None, None] * len(identity) ** 0.5
+    first = together.to(torch.uint8).argmax(-1)
+    probability = torch.zeros_like(height).scatter_add(1, first, log_weights.exp())
+    there = first == torch.arange(x.shape[1], device=x.device)
+    there &= _is_maximum(log_weights, loc, inverse, precision, x)
+    location = torch.where(there.unsqueeze(-1), x, math.nan)
+    return location, torch.where(there, height, math.nan), torch.where(there, probability, math.nan)
+
+
+def _responsibilities(log_weights: Tensor, loc: Tensor, inverse: Tensor, x: Tensor) -> Tensor:
+    away = x.unsqueeze(2) - loc.unsqueeze(1)  # (N, start, K, D)
+    standard = torch.einsum("nkij,nskj->nski", inverse, away)
+    log_size = inverse.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return torch.softmax((log_weights + log_size).unsqueeze(1) - 0.5 * (standard**2).sum(-1), -1)
+
+
+def _is_maximum(log_weights: Tensor, loc: Tensor, inverse: Tensor, precision: Tensor, x: Tensor) -> Tensor:
+    """Whether the Hessian of the log density is negative: a mean on a ridge between two others stays on a saddle."""
+    share = _responsibilities(log_weights, loc, inverse, x)
+    gradient = torch.einsum("nkij,nskj->nski", precision, loc.unsqueeze(1) - x.unsqueeze(2))
+    outer = torch.einsum("nsk,nski,nskj->nsij", share, gradient, gradient)
+    hessian = outer - torch.einsum("nsk,nkij->nsij", share, precision)
+    # At a stationary point; in units of the average precision, so that rounding is told from a saddle.
+    scale = torch.einsum("nsk,nkii->ns", share, precision)
+    return torch.linalg.eigvalsh(hessian).amax(-1) <= 1e-6 * scale

@@ -1,0 +1,78 @@
+"""Quantiles of a mixture of one target: the inverse of its distribution function."""
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from posterity.models import tails
+from posterity.models.mixtures import nodes
+from posterity.models.mixtures.moments import is_circular
+
+if TYPE_CHECKING:
+    from posterity.models.mixtures.mixture import Mixture
+
+MAX_QUANTILE_STEPS = 200
+
+
+def solve(mixture: "Mixture", probability: Tensor) -> Tensor:
+    """The quantiles at ``probability``, which has at least the batch shape; see `Mixture.icdf`."""
+    if nodes.is_discrete(mixture):
+        return _smallest_count(mixture, probability)
+    # Solved for the smaller tail, so that quantiles next to 1 are as accurate as those next to 0.
+    upper = probability > 0.5
+    target = torch.where(upper, 1 - probability, probability)
+    low, high, middle = _bracket(mixture, probability)
+    unbounded = torch.isinf(low) | torch.isinf(high)
+    answer = torch.where(unbounded, torch.where(upper, high, low), low)
+    guess = torch.where(unbounded, middle, 0.5 * (low + high))
+    tolerance = 4 * torch.finfo(guess.dtype).eps
+    width = high - low
+    for step in range(MAX_QUANTILE_STEPS):
+        below, above = mixture.cdf(guess), mixture.sf(guess)
+        excess = torch.where(upper, target - above, below - target)
+        low, high = torch.where(excess < 0, guess, low), torch.where(excess < 0, high, guess)
+        newton = guess - excess / mixture.log_prob(guess).exp().clamp_min(torch.finfo(guess.dtype).tiny)
+        inside = (newton > low) & (newton < high)
+        # Newton closes in from one side, so the bracket stays wide: the probability says when it has arrived.
+        done = (excess.abs() <= 16 * tolerance * target) | (high - low <= tolerance * guess.abs()) | unbounded
+        if bool(done.all()):
+            break
+        # Every fourth step must halve the bracket, or Newton may creep where the density is nearly flat.
+        slow = (high - low > 0.5 * width) & (step % 4 == 3)
+        width = high - low if step % 4 == 3 else width
+        proposal = torch.where(inside & ~slow, newton, 0.5 * (low + high))
+        guess = torch.where(done, guess, proposal)
+    return torch.where(unbounded, answer, guess)
+
+
+def _bracket(mixture: "Mixture", probability: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Bounds of the quantile, and a point of the support for where they are infinite."""
+    if is_circular(mixture.component_distribution):
+        half = torch.full_like(probability, math.pi)
+        return -half, half, torch.zeros_like(half)
+    low, high = _component_quantiles(mixture, probability)
+    return low, high, tails.icdf(mixture.component_distribution, torch.full_like(low, 0.5).unsqueeze(-1))[..., 0]
+
+
+def _component_quantiles(mixture: "Mixture", probability: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest of the components that are there."""
+    ends = tails.icdf(mixture.component_distribution, probability.unsqueeze(-1))
+    ends = ends.expand(*probability.shape, mixture.num_components)
+    present = (mixture.log_weights > -math.inf).expand(ends.shape)
+    return ends.masked_fill(~present, math.inf).amin(-1), ends.masked_fill(~present, -math.inf).amax(-1)
+
+
+def _smallest_count(mixture: "Mixture", probability: Tensor) -> Tensor:
+    """By halving the counts between the smallest and the largest quantile of a component."""
+    low, high = _component_quantiles(mixture, probability)
+    endless = torch.isinf(high)
+    low, high = (torch.where(endless, 0.0, end) for end in (low, high))
+    while bool((low < high).any()):
+        middle = torch.floor(0.5 * (low + high))
+        enough = torch.where(
+            probability > 0.5, mixture.sf(middle) <= 1 - probability, mixture.cdf(middle) >= probability
+        )
+        low, high = torch.where(enough, low, middle + 1), torch.where(enough, middle, high)
+    return torch.where(endless, math.inf, high)

@@ -1,0 +1,159 @@
+"""Highest-density regions: the smallest set that holds a given probability (Hyndman 1996).
+
+Of a mixture it is a union of intervals, one for each answer that is likely enough, where an interval between two
+quantiles would hold what lies between them as well.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from posterity.models.mixtures import nodes
+from posterity.models.mixtures.modes import between, extrema
+
+if TYPE_CHECKING:
+    from posterity.models.mixtures.mixture import Mixture
+
+BISECTIONS = 50
+CORRECTIONS = 40
+TOLERANCE = 1e-9  # of the probability inside
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Unions of intervals, from low to high; rows with fewer than others end in nan.
+
+    - ``lower``, ``upper`` (..., M): the ends of each interval. Of counts both belong to it. An angle's region is cut
+      at pi.
+    - ``level`` (...): the probability inside, from the distribution function. Of counts it is at least what was asked.
+    - ``log_density`` (...): every point inside has at least this, and every point outside less.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    level: Tensor
+    log_density: Tensor
+
+    def contains(self, value: Tensor) -> Tensor:
+        """Whether ``value``, broadcast to (...), is inside."""
+        point = value.unsqueeze(-1)
+        return ((point >= self.lower) & (point <= self.upper)).any(-1)
+
+    @property
+    def count(self) -> Tensor:
+        """How many intervals there are, shape (...)."""
+        return self.lower.isfinite().sum(-1)
+
+    @property
+    def length(self) -> Tensor:
+        """Of all intervals together, in the units of y, shape (...)."""
+        return (self.upper - self.lower).nansum(-1)
+
+
+def highest_density(mixture: "Mixture", level: float) -> Regions:
+    """See `Mixture.hdr`."""
+    if not 0 < level < 1:
+        raise ValueError(f"expected a level in (0, 1), got {level}")
+    one = _of_counts if nodes.is_discrete(mixture) else _of_density
+    with torch.no_grad():
+        found = [one(part, level) for part in nodes.rows(mixture)]
+    most = max(part[0].shape[1] for part in found)
+    like, batch = mixture.log_weights, mixture.batch_shape
+
+    def ends(number: int) -> Tensor:
+        parts = [torch.nn.functional.pad(p[number], (0, most - p[number].shape[1]), value=math.nan) for p in found]
+        return torch.cat(parts).reshape(*batch, most).to(like)
+
+    def single(number: int) -> Tensor:
+        return torch.cat([part[number] for part in found]).reshape(batch).to(like)
+
+    return Regions(ends(0), ends(1), single(2), single(3))
+
+
+def _of_density(mixture: "Mixture", level: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x = nodes.points(mixture)
+    modes, there, minima = extrema(mixture)
+    # With the modes and minima among them the density rises or falls all the way from one node to the next.
+    extra = torch.cat([modes.masked_fill(~there, math.inf), minima])
+    x = torch.cat([x, extra]).sort(0).values
+    x = x[: int(x.isfinite().sum(0).max())]
+    height = nodes.log_density(mixture, x)
+    share = between(mixture, x[:-1], torch.where(x[1:].isfinite(), x[1:], x[:-1]))
+    low, high = height.masked_fill(~height.isfinite(), math.inf).amin(0), height.amax(0)
+    cut = _by_nodes(height, share, level, low, high)
+    # The exact probability inside, until the cut is right: the nodes have only interpolated it. Regula falsi, with a
+    # bisection now and then for where it creeps.
+    step = (high - low).clamp_min(1e-3) / len(x)
+    below, above = torch.full_like(cut, -math.inf), torch.full_like(cut, math.inf)
+    much, little = torch.ones_like(cut), torch.zeros_like(cut)  # the probability inside at these
+    for number in range(CORRECTIONS):
+        lower, upper, mass = _intervals(mixture, x, height, cut)
+        if bool(((mass - level).abs() <= TOLERANCE).all()):
+            break
+        small = mass < level  # the cut is too high
+        below, much = torch.where(small, below, cut), torch.where(small, much, mass)
+        above, little = torch.where(small, cut, above), torch.where(small, mass, little)
+        part = ((much - level) / (much - little)).clamp(0.02, 0.98) if number % 3 else torch.full_like(cut, 0.5)
+        inside = below + part * (above - below)
+        # A row that is done stays where it is.
+        new = torch.where(inside.isfinite(), inside, torch.where(small, cut - step, cut + step))
+        cut = torch.where((mass - level).abs() <= TOLERANCE, cut, new)
+        step = torch.where(inside.isfinite(), step, 2 * step)
+    return lower.mT, upper.mT, mass, cut
+
+
+def _by_nodes(height: Tensor, share: Tensor, level: float, low: Tensor, high: Tensor) -> Tensor:
+    """The cut at which the cells above it hold the level, a cell that it divides in proportion."""
+    top, bottom = torch.maximum(height[:-1], height[1:]), torch.minimum(height[:-1], height[1:])
+    for _ in range(BISECTIONS):
+        cut = 0.5 * (low + high)
+        part = ((top - cut) / (top - bottom).clamp_min(1e-300)).clamp(0, 1)
+        part = torch.where(bottom >= cut, 1.0, torch.where(top > cut, part, 0.0)).nan_to_num(0.0)
+        much = (part * share).sum(0) > level
+        low, high = torch.where(much, cut, low), torch.where(much, high, cut)
+    return 0.5 * (low + high)
+
+
+def _intervals(mixture: "Mixture", x: Tensor, height: Tensor, cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the density is above the cut: ends (M, N), and the probability inside (N,)."""
+    inside = height >= cut
+    out = torch.zeros_like(inside[:1])
+    before, after = torch.cat([out, inside[:-1]]), torch.cat([inside[1:], out])
+    starts, there = nodes.positions(inside & ~before)
+    stops, _ = nodes.positions(inside & ~after)
+    first, last = x.gather(0, starts), x.gather(0, stops)
+    outer_left, outer_right = x.gather(0, (starts - 1).clamp_min(0)), x.gather(0, (stops + 1).clamp(max=len(x) - 1))
+    outer_right = torch.where(outer_right.isfinite(), outer_right, last)
+    lower, upper = _crossing(mixture, outer_left, first, cut), _crossing(mixture, outer_right, last, cut)
+    mass = torch.where(there, between(mixture, lower, upper), 0.0).sum(0)
+    return torch.where(there, lower, math.nan), torch.where(there, upper, math.nan), mass
+
+
+def _crossing(mixture: "Mixture", outside: Tensor, inside: Tensor, cut: Tensor) -> Tensor:
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (outside + inside)
+        above = nodes.log_density(mixture, middle) >= cut
+        outside, inside = torch.where(above, outside, middle), torch.where(above, middle, inside)
+    return inside
+
+
+def _of_counts(mixture: "Mixture", level: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The most probable counts, until they hold the level."""
+    x = nodes.points(mixture)
+    height = nodes.log_density(mixture, x)
+    ordered = height.sort(0, descending=True)
+    total = ordered.values.exp().cumsum(0)
+    last = (total < level).sum(0, keepdim=True).clamp(max=len(x) - 1)
+    cut, reached = ordered.values.gather(0, last)[0], total.gather(0, last)[0]
+    rank = torch.empty_like(ordered.indices).scatter_(
+        0, ordered.indices, torch.arange(len(x), device=x.device)[:, None].expand_as(x)
+    )
+    inside = rank <= last
+    out = torch.zeros_like(inside[:1])
+    starts, there = nodes.positions(inside & ~torch.cat([out, inside[:-1]]))
+    stops, _ = nodes.positions(inside & ~torch.cat([inside[1:], out]))
+    ends = (torch.where(there, x.gather(0, index), math.nan).mT for index in (starts, stops))
+    return (*ends, reached, cut)  # type: ignore[return-value]
