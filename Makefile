@@ -24,7 +24,7 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-# The numbers kept in examples/results: about an hour on two cores; interrupt and repeat, it goes on where it was.
+# The numbers kept in examples/results: about 20 minutes on two cores; interrupt and repeat, it goes on where it was.
 results: $(INSTALLED)
 	$(BIN)/python examples/compare_uncertainty.py --out out/compare_uncertainty --jobs 2
 	cp out/compare_uncertainty/report.json examples/results/compare_uncertainty.json

@@ -131,12 +131,12 @@ def sampler(problem: Problem, quick: bool) -> HMC:
         # Stiff and dear: a gradient takes as long as fifty of a small table. Fewer chains, which fill the vector
         # unit, and a length that is not left to adaptation.
         settings |= {"chains": 8, "target_accept": 0.95, "trajectory_length": 12.0}
-        quickly = {"warmup": 100, "draws": 50}
+        quickly = {"warmup": 60, "draws": 30, "trajectory_length": 2.0}
     else:
         settings |= {"chains": 16, "target_accept": 0.95}
         quickly = {"warmup": 200, "draws": 200}
     length = quickly if quick else {"warmup": problem.warmup, "draws": problem.draws, "thin": problem.thin}
-    return HMC(**settings, **length)
+    return HMC(**(settings | length))
 
 
 def recipe(model: str, problem: Problem, scale: Standardization, quick: bool) -> tuple[Pair, Any]:

@@ -13,11 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from posterity.inference.engine.lanes import build
+from posterity.inference.engine.lanes import emit as emission
 from posterity.inference.engine.lanes.build import Compiled
 from posterity.inference.engine.lanes.decompose import decompositions
 from posterity.inference.engine.lanes.emit import emit
 from posterity.inference.engine.lanes.expressions import Unsupported
 from posterity.inference.engine.lanes.lower import lower
+from posterity.inference.engine.lanes.machine import Machine
 
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
 SIZE = 12
@@ -202,3 +205,23 @@ def test_long_sums_keep_their_accuracy():
 def test_an_unknown_operation_is_named():
     with pytest.raises(Unsupported, match="operation sort"):
         compiled(lambda q: q.sort().values, SIZE, torch.float32, 2)
+
+
+@pytest.mark.parametrize("kind", [Machine(64, (4, 4)), Machine(32, (2, 4)), Machine(16, (4, 4))], ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("chains", [1, 9, 40])
+def test_vectors_and_tiles_of_other_processors_give_the_same(kind, dtype, chains, monkeypatch):
+    """A product of 7 x 5 and 5 x 6, which no tile divides, with what is left of each."""
+    for module in (build, emission):
+        monkeypatch.setattr(module, "machine", lambda: kind)
+    size = 7 * 5 + 5 * 6
+
+    def product(x):
+        found = torch.tanh(x[:35].reshape(7, 5) @ x[35:].reshape(5, 6))
+        return torch.nn.functional.pad(found.reshape(-1), (0, size - 42))
+
+    q = torch.randn(chains, size, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    call = compiled(product, size, dtype, chains)
+    assert 2 <= call.width <= kind.bytes // dtype.itemsize
+    expected = torch.stack([product(row) for row in q])
+    torch.testing.assert_close(call.gradient(q)[1], expected, rtol=0, atol=TOLERANCE[dtype])

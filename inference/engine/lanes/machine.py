@@ -15,11 +15,14 @@ class Machine:
     def lanes(self, chains: int, dtype: torch.dtype, cores: int) -> int:
         """Chains in one vector, or half as many where that leaves a core without work."""
         full = max(2, self.bytes // dtype.itemsize)
-        return full if -(-chains // full) >= cores else full // 2
+        return full if -(-chains // full) >= cores else max(2, full // 2)
 
 
 def machine() -> Machine:
-    """This one. A tile leaves registers for the factors: of 32, or of AVX2's 16. Larger ones were no faster."""
+    """This one. A tile leaves registers for the factors: of 32, or of AVX2's 16.
+
+    Larger tiles were no faster with AVX-512, nor with its processor restricted to AVX2; others were not measured.
+    """
     capability = torch.backends.cpu.get_cpu_capability()
     if capability == "AVX512":
         return Machine(64, (4, 4))
