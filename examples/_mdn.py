@@ -30,8 +30,6 @@ def standard_error(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-def fit(
-    pair: Callable[[Standardization], Any], data: Observations, method: Any, seed: int
-) -> Posterior:
+def fit(pair: Callable[[Standardization], Any], data: Observations, method: Any, seed: int) -> Posterior:
     """A model of a standardised table, fitted to it."""
     return infer(pair(Standardization.fit(data)), data.x, data.y, method=method, seed=seed)

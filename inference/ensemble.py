@@ -2,8 +2,8 @@
 
 Each member is maximum likelihood for the model's parameters (`posterity.models.point`) and maximum a posteriori for its
 latent sites (`posterity.models.bayesian`), from a start of its own. Together they predict with the mixture of their
-predictions, equally weighted: a deep ensemble (Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474), which is no
-posterior, but often as honest far from the data.
+predictions, equally weighted: a deep ensemble (Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474), which is
+no posterior, but often as honest far from the data.
 
 All members take their steps at once: with all rows at a time through the engine that samples posteriors too
 (`posterity.inference.engine`), with batches of rows under ``vmap``, each member with batches of its own.
@@ -38,8 +38,8 @@ class Ensemble:
     - ``members``: how many fits. Member 0 starts from the parameters that the model brings, the others from ones drawn
       anew with the same mean and standard deviation in each tensor; latent sites start as ``init`` says ("prior",
       "uniform" or "median").
-    - ``steps`` of Adam at ``learning_rate``, falling to ``final_rate`` times it along a cosine; the gradient of a member
-      is clipped at ``clip`` times its running median.
+    - ``steps`` of Adam at ``learning_rate``, falling to ``final_rate`` times it along a cosine; the gradient of a
+      member is clipped at ``clip`` times its running median.
     - ``batch_size``: rows per step, the terms of the observations scaled by N / batch_size; None: all rows.
     - ``holdout``: share of the rows kept out of training, the same for all members; the log score on them is taken
       every ``check_every`` steps, each member keeps its best, and training stops when none has had a better one for

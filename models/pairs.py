@@ -137,7 +137,8 @@ def bayesian_mixture_density(
 ) -> Pair:
     """A mixture density network with a posterior of the weights; sites ``net...`` and ``y``.
 
-    ``head`` and ``mixture_priors``: see `mixture_density`. Raises ``ValueError`` for a resolution that is not positive or an unknown guide.
+    ``head`` and ``mixture_priors``: see `mixture_density`. Raises ``ValueError`` for a resolution that is not positive
+    or an unknown guide.
     """
     check_guide(guide)
     head = head or mixture_head(components, floor=_floor(scale, resolution))

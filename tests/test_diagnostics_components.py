@@ -58,11 +58,12 @@ def test_usage_is_the_share_that_a_component_explains():
     assert usage.attrs["unused"] == 0
     logits = torch.tensor([0.0, 0.0, -9.0]).expand(5, 3)
     lazy = component_usage(Mixture.normal(logits, torch.zeros(3), torch.ones(3)))
-    assert lazy.used.values.tolist() == [True, True, False] and lazy.attrs["unused"] == 1
+    assert lazy.used.values.tolist() == [True, True, False]
+    assert lazy.attrs["unused"] == 1
 
 
 @pytest.mark.parametrize(
-    "call, message",
+    ("call", "message"),
     [
         (lambda p, y: component_usage(p, y[:3]), r"expected y with 60 rows, got \(3,\)"),
         (lambda p, y: component_usage(p, least=1.0), r"expected least in \[0, 1\), got 1.0"),

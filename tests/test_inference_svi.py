@@ -12,6 +12,7 @@ from torch.distributions import constraints
 from posterity.inference import SVI, infer
 from posterity.inference import svi as module
 from posterity.inference.program import inspect
+from posterity.inference.rows import ScaleObservations, row_plates
 from posterity.models import mixture_head, mlp, point
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -120,7 +121,7 @@ def test_the_bound_of_a_batch_is_that_of_all_rows_on_average():
     batches = torch.arange(ROWS).reshape(5, 8)
     scaled = []
     for rows in batches:
-        with module._ScaleObservations(program, ("obs",), 8, ROWS):
+        with ScaleObservations(program, ("obs",), 8, ROWS):
             scaled.append(pyro.poutine.trace(fixed).get_trace(X[rows], Y[rows]).log_prob_sum())
     torch.testing.assert_close(torch.stack(scaled).mean(), full)
 
@@ -140,8 +141,8 @@ def test_a_group_of_the_size_of_a_batch_is_not_taken_for_it():
     x, y = torch.zeros(20), torch.zeros(20, 5)
     rows = torch.arange(5)
     program = inspect(model, (x, y))
-    assert module._row_plates(model, (x, y), program) == ("rows",)
-    with module._ScaleObservations(program, ("rows",), 5, 20):
+    assert row_plates(model, (x, y), program) == ("rows",)
+    with ScaleObservations(program, ("rows",), 5, 20):
         nodes = pyro.poutine.trace(model).get_trace(x[rows], y[rows]).nodes
     assert {n: nodes[n]["scale"] for n in ("group", "own", "y")} == {"group": 1.0, "own": 4.0, "y": 4.0}
 

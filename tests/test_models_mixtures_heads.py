@@ -64,7 +64,9 @@ def test_components_start_where_the_data_are(method):
     if method == "k_means":
         torch.testing.assert_close(mixture.component_distribution.loc, torch.tensor([-3.0, 0.0, 4.0]), atol=0.2, rtol=0)
         torch.testing.assert_close(mixture.log_weights.exp(), torch.tensor([0.3, 0.5, 0.2]), atol=0.03, rtol=0)
-        torch.testing.assert_close(mixture.component_distribution.scale, torch.tensor([0.1, 0.5, 1.0]), atol=0.2, rtol=0)
+        torch.testing.assert_close(
+            mixture.component_distribution.scale, torch.tensor([0.1, 0.5, 1.0]), atol=0.2, rtol=0
+        )
     else:
         torch.testing.assert_close(mixture.log_weights.exp(), torch.full((3,), 1 / 3), atol=0.01, rtol=0)
     plain = mixture_head(3, floor=1e-3)(torch.zeros(9))
@@ -77,7 +79,9 @@ def test_other_families_start_where_the_data_are_too():
     counts = torch.poisson(torch.tensor([2.0, 40.0]).repeat(500), generator=generator)
     rates = mixture_head(2, family="poisson").started_at(counts, method="k_means")(torch.zeros(4))
     torch.testing.assert_close(rates.component_distribution.rate, torch.tensor([2.0, 40.0]), rtol=0.15, atol=0)
-    positive = torch.exp(torch.cat([torch.randn(400, generator=generator) * 0.1, 5 + torch.randn(400, generator=generator)]))
+    positive = torch.exp(
+        torch.cat([torch.randn(400, generator=generator) * 0.1, 5 + torch.randn(400, generator=generator)])
+    )
     logs = mixture_head(2, family="log_normal").started_at(positive, method="k_means")(torch.zeros(6))
     torch.testing.assert_close(logs.component_distribution.loc, torch.tensor([0.0, 5.0]), atol=0.3, rtol=0)
     angles = torch.cat([torch.full((50,), -2.0), torch.full((50,), 1.0)]) + 0.1 * torch.randn(100, generator=generator)
@@ -90,11 +94,12 @@ def test_heads_of_several_targets(covariance):
     head = multivariate_mixture_head(2, 3, covariance=covariance, rank=2, floor=0.05)
     features = torch.randn(4, 6, head.features, generator=torch.Generator().manual_seed(0), requires_grad=True)
     mixture = head(features)
-    assert mixture.batch_shape == (4, 6) and mixture.event_shape == (3,)
+    assert mixture.batch_shape == (4, 6)
+    assert mixture.event_shape == (3,)
     covariances = mixture.covariance_matrix
     assert bool((torch.linalg.eigvalsh(covariances) > 0).all())
     assert bool((mixture.component_distribution.variance >= 0.05**2 * 0.999).all())
-    correlated = bool((mixture.component_distribution.mean.shape[-1] == 3))
+    correlated = bool(mixture.component_distribution.mean.shape[-1] == 3)
     assert correlated
     (gradient,) = torch.autograd.grad(mixture.log_prob(torch.zeros(3)).sum(), features)
     assert bool(gradient.isfinite().all())
@@ -119,7 +124,7 @@ def test_components_stay_apart_when_there_are_several_targets_and_components():
 def test_several_targets_start_at_k_means():
     generator = torch.Generator().manual_seed(2)
     centres = torch.tensor([[-4.0, 1.0], [0.0, 5.0], [3.0, -2.0]])
-    y = (centres.repeat(200, 1) + 0.3 * torch.randn(600, 2, generator=generator))
+    y = centres.repeat(200, 1) + 0.3 * torch.randn(600, 2, generator=generator)
     for covariance in ("diagonal", "full", "low_rank"):
         mixture = multivariate_mixture_head(3, 2, covariance=covariance).started_at(y)
         found = mixture(torch.zeros(mixture.features)).component_distribution.mean
@@ -127,7 +132,7 @@ def test_several_targets_start_at_k_means():
 
 
 @pytest.mark.parametrize(
-    "make, message",
+    ("make", "message"),
     [
         (lambda: mixture_head(2, family="cauchy"), "expected a family from .*'normal'.*, got 'cauchy'"),
         (lambda: mixture_head(2, family="student_t", df=0.0), "expected df above 0, got 0.0"),
@@ -135,8 +140,14 @@ def test_several_targets_start_at_k_means():
         (lambda: mixture_head(6).started_at(torch.zeros(5)), "expected at least 6 rows of y for 6 components, got 5"),
         (lambda: mixture_head(2).started_at(torch.tensor([0.0, math.nan, 1.0])), "expected finite values of y"),
         (lambda: mixture_head(2).started_at(GROUPED, method="random"), "expected method from .*, got 'random'"),
-        (lambda: mixture_head(2, family="log_normal").started_at(GROUPED), "expected y inside the support of log_normal"),
-        (lambda: mixture_head(2, family="von_mises").started_at(GROUPED, method="k_means"), "expected method='quantiles'"),
+        (
+            lambda: mixture_head(2, family="log_normal").started_at(GROUPED),
+            "expected y inside the support of log_normal",
+        ),
+        (
+            lambda: mixture_head(2, family="von_mises").started_at(GROUPED, method="k_means"),
+            "expected method='quantiles'",
+        ),
         (lambda: multivariate_mixture_head(2, 0), "expected at least 1 target, got 0"),
         (lambda: multivariate_mixture_head(2, 2, covariance="tied"), "expected covariance from .*, got 'tied'"),
         (lambda: multivariate_mixture_head(2, 2, rank=3), "expected a rank from 1 to 2, got 3"),
@@ -189,7 +200,7 @@ def test_sparse_weights_prefers_few_components():
 
 
 @pytest.mark.parametrize(
-    "make, message",
+    ("make", "message"),
     [
         (lambda: mixture_priors.WideScales(scale=0.0), "expected a finite scale above 0 in WideScales, got 0.0"),
         (lambda: mixture_priors.EvenWeights(strength=math.inf), "expected a finite strength above 0 in EvenWeights"),

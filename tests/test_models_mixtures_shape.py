@@ -1,5 +1,6 @@
 """Modes and highest-density regions, against dense grids and closed forms. All in double precision, no sampling."""
 
+import itertools
 import math
 
 import numpy as np
@@ -56,13 +57,13 @@ def test_a_modes_probability_is_what_lies_between_the_minima():
     cuts = [
         optimize.minimize_scalar(lambda v: float(mixture.log_prob(torch.tensor(v))), bounds=(float(a), float(b)),
                                  method="bounded", options={"xatol": 1e-10}).x
-        for a, b in zip(location[:-1], location[1:], strict=True)
+        for a, b in itertools.pairwise(location)
     ]  # fmt: skip
     edges = [0.0, *(float(mixture.cdf(torch.tensor(c, dtype=torch.double))) for c in cuts), 1.0]
     np.testing.assert_allclose(probability, np.diff(edges), atol=1e-6)
 
 
-@pytest.mark.parametrize("apart, count", [(1.0, 1), (1.99, 1), (2.05, 2), (8.0, 2)])
+@pytest.mark.parametrize(("apart", "count"), [(1.0, 1), (1.99, 1), (2.05, 2), (8.0, 2)])
 def test_two_equal_normals_merge_within_two_standard_deviations(apart, count):
     """de Helguero 1904: bimodal if and only if the means are more than two standard deviations apart."""
     loc = torch.tensor([-apart / 2, apart / 2], dtype=torch.double)
@@ -131,7 +132,8 @@ def test_modes_of_two_targets_are_those_of_a_dense_grid(seed):
     modes = mixture.modes()
     apart = torch.cdist(modes.location[: int(modes.count)], expected)
     # A slanting ridge has neighbours on the grid that are both maxima of it: each has to be near a mode, and back.
-    assert float(apart.amin(1).max()) < 0.06 and float(apart.amin(0).max()) < 0.06
+    assert float(apart.amin(1).max()) < 0.06
+    assert float(apart.amin(0).max()) < 0.06
     assert float(modes.probability.nansum()) == pytest.approx(1)
 
 
@@ -265,7 +267,7 @@ def test_angles_have_modes_around_the_circle_and_quantiles_on_it():
 
 
 @pytest.mark.parametrize(
-    "call, message",
+    ("call", "message"),
     [
         (lambda m: m.modes(least=1.0), r"expected a least probability in \[0, 1\), got 1.0"),
         (lambda m: m.hdr(1.0), r"expected a level in \(0, 1\), got 1.0"),

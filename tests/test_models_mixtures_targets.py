@@ -1,4 +1,4 @@
-"""Several targets: moments, marginals, conditionals; and the gradients of samples. Statistical tests at 5 SE, seed 0."""
+"""Several targets: moments, marginals, conditionals; and the gradients of samples. Statistical tests: 5 SE, seed 0."""
 
 import math
 
@@ -107,7 +107,7 @@ def test_tempered_and_affine_hold_for_several_targets(kind):
 
 
 @pytest.mark.parametrize(
-    "call, message",
+    ("call", "message"),
     [
         (lambda m: m.marginal(4), r"expected targets from -4 to 3, got 4"),
         (lambda m: m.marginal([]), r"expected targets from -4 to 3, got \[\]"),
@@ -131,7 +131,7 @@ def test_one_target_has_no_covariance_and_no_marginal():
 
 
 @pytest.mark.parametrize(
-    "logits, loc, scale, message",
+    ("logits", "loc", "scale", "message"),
     [
         ((3,), (3, 2), (3,), r"got \(3, 2\) and \(3,\)"),
         ((2,), (3, 2), (3, 2), r"expected logits of shape \(..., 3\), got \(2,\)"),
@@ -193,7 +193,7 @@ def test_gradients_of_samples_of_several_targets(kind):
         for _ in range(50):
             y = _rebuilt(base, parameters).rsample(torch.Size([2000]))
             value = torch.einsum("ni,ij,nj->n", y, a, y).mean()
-            blocks.append([g for g in torch.autograd.grad(value, parameters)])
+            blocks.append(list(torch.autograd.grad(value, parameters)))
     for number, wanted in enumerate(exact):
         found = torch.stack([block[number] for block in blocks])
         error = found.std(0) / math.sqrt(len(blocks)) + 1e-12
@@ -229,7 +229,8 @@ def test_rsample_is_sample_with_a_gradient():
         torch.manual_seed(0)
         moving = mixture.rsample(torch.Size([5]))
     torch.testing.assert_close(moving.detach(), plain)
-    assert moving.requires_grad and not plain.requires_grad
+    assert moving.requires_grad
+    assert not plain.requires_grad
 
 
 def test_components_without_a_gradient_are_refused():
@@ -259,7 +260,8 @@ def test_entropy_is_that_of_a_normal_within_its_own_error():
 def test_expanding_keeps_the_kind_and_the_numbers(kind):
     mixture = several(kind, 2)
     wide = mixture.expand(torch.Size([5, 3, 2]))
-    assert isinstance(wide, Mixture) and wide.batch_shape == (5, 3, 2)
+    assert isinstance(wide, Mixture)
+    assert wide.batch_shape == (5, 3, 2)
     torch.testing.assert_close(wide.mean, mixture.mean.expand(5, 3, 2, 4))
     y = mixture.mean
     torch.testing.assert_close(wide.log_prob(y), mixture.log_prob(y).expand(5, 3, 2))

@@ -27,14 +27,13 @@ from posterity.inference.diagnostics.variance import split_shares, uncertainty_s
 
 __all__ = [
     "component_usage",
-    "label_order",
-    "relabel",
     "coverage",
     "crps_from_draws",
     "crps_normal_mixture",
     "ecdf_band",
     "elpd_heldout",
     "function_convergence",
+    "label_order",
     "nested_rhat",
     "paired_difference",
     "pit",
@@ -43,6 +42,7 @@ __all__ = [
     "pull_summary",
     "pulls",
     "region_level",
+    "relabel",
     "score_summary",
     "scores",
     "split_shares",

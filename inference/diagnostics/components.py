@@ -23,9 +23,10 @@ SMALL = 1e-12
 def component_usage(mixture: Mixture, y: Tensor | None = None, *, least: float = 0.01) -> xr.Dataset:
     """How much each component is used, over the rows of a batch (N,).
 
-    Returns over "component": ``weight``, the mean weight; with ``y`` (N,) or (N, D), ``responsibility``, the mean share of
-    the observations that it explains; and ``used``, whether that (else the weight) is at least ``least``. In ``attrs``:
-    ``effective``, exp of the entropy of these shares, a number of components between 1 and K, and ``unused``, how many.
+    Returns over "component": ``weight``, the mean weight; with ``y`` (N,) or (N, D), ``responsibility``, the mean
+    share of the observations that it explains; and ``used``, whether that (else the weight) is at least ``least``.
+    In ``attrs``: ``effective``, exp of the entropy of these shares, a number of components between 1 and K, and
+    ``unused``, how many are not.
     A `PredictiveMixture` is taken draw by draw and averaged: `relabel` it first.
     Raises ``ValueError`` for another batch shape, y that does not fit, or ``least`` outside [0, 1).
 

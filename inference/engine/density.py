@@ -83,7 +83,7 @@ class Density:
         lead = positions.shape[:-1]
         values = {}
         for site in self.sites:
-            free = positions[..., site.start : site.start + site.size].reshape(*lead, *site.unconstrained)
+            free = positions[..., site.start : site.start + site.size].reshape((*lead, *site.unconstrained))
             values[site.name] = site.transform(free) if site.transform is not identity_transform else free
         return values
 
@@ -105,7 +105,7 @@ class Density:
             free = site.transform.inv(value) if site.transform is not identity_transform else value
             if not bool(torch.isfinite(free).all()):
                 raise ValueError(f"expected a start inside the support of {site.name!r}, got {value.tolist()}"[:300])
-            parts.append(free.reshape(*lead, site.size))
+            parts.append(free.reshape((*lead, site.size)))
         return torch.cat(parts, -1)
 
 

@@ -6,7 +6,7 @@
 - `quantiles`: the inverse of the distribution function; `nodes`: where to look at a density.
 - `modes`: its local maxima; `regions`: highest-density regions, as unions of intervals.
 - `subspace`: marginal and conditional mixtures of several targets.
-- `pathwise`: gradients of samples.
+- `pathwise`: gradients of samples; `protocol`: what these ask of a mixture.
 """
 
 from posterity.models.mixtures.heads import (

@@ -66,7 +66,8 @@ FAMILIES = {
     "log_normal": Family(
         2, lambda p, floor, df: dist.LogNormal(p[0], floored_scale(p[1], floor)), _located, to_line=torch.log
     ),
-    "poisson": Family(1, lambda p, floor, df: dist.Poisson(p[0].exp()), lambda c, w: [c], to_line=lambda y: (y + 0.5).log()),
+    "poisson": Family(1, lambda p, floor, df: dist.Poisson(p[0].exp()), lambda c, w: [c],
+        to_line=lambda y: (y + 0.5).log()),
     "von_mises": Family(
         3, lambda p, floor, df: _von_mises(p, floor), lambda c, w: [c.sin(), c.cos(), -2 * w.log()]
     ),

@@ -6,18 +6,16 @@ own scale. Of several, from the mean of every component by the fixed-point itera
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from posterity.models.mixtures import nodes
 from posterity.models.mixtures.moments import is_circular
+from posterity.models.mixtures.protocol import MixtureLike
 from posterity.models.mixtures.subspace import scale_tril
-
-if TYPE_CHECKING:
-    from posterity.models.mixtures.mixture import Mixture
 
 ITERATIONS = 2000
 MERGED = 1e-3  # standard deviations of the narrowest component
@@ -43,7 +41,7 @@ class Modes:
         return self.log_density.isfinite().sum(-1)
 
 
-def find_modes(mixture: "Mixture", least: float) -> Modes:
+def find_modes(mixture: MixtureLike, least: float) -> Modes:
     """See `Mixture.modes`."""
     if not 0 <= least < 1:
         raise ValueError(f"expected a least probability in [0, 1), got {least}")
@@ -69,7 +67,7 @@ def find_modes(mixture: "Mixture", least: float) -> Modes:
     return Modes(shaped(location), shaped(height), shaped(probability))
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
+def _joined(parts: Sequence[Tensor]) -> Tensor:
     most = max(part.shape[1] for part in parts)
     padded = [
         torch.cat([part, part.new_full((len(part), most - part.shape[1], *part.shape[2:]), math.nan)], 1)
@@ -78,7 +76,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return torch.cat(padded)
 
 
-def _of_one(mixture: "Mixture") -> tuple[Tensor, Tensor, Tensor]:
+def _of_one(mixture: MixtureLike) -> tuple[Tensor, Tensor, Tensor]:
     location, there, minima = extrema(mixture)
     height = nodes.log_density(mixture, location)
     edges = torch.cat([torch.full_like(location[:1], -math.inf), minima, torch.full_like(location[:1], math.inf)])
@@ -88,7 +86,7 @@ def _of_one(mixture: "Mixture") -> tuple[Tensor, Tensor, Tensor]:
     return tuple(torch.where(there, v, math.nan).mT for v in (location, height, probability))  # type: ignore[return-value]
 
 
-def extrema(mixture: "Mixture") -> tuple[Tensor, Tensor, Tensor]:
+def extrema(mixture: MixtureLike) -> tuple[Tensor, Tensor, Tensor]:
     """Modes (M, N) in ascending order, which are there, and the minima (M - 1, N) between neighbours.
 
     Minima after a row's last mode are infinite.
@@ -119,16 +117,14 @@ def extrema(mixture: "Mixture") -> tuple[Tensor, Tensor, Tensor]:
     return location, there, minima
 
 
-def _minima(mixture: "Mixture", x: Tensor, height: Tensor, index: Tensor, there: Tensor) -> Tensor:
+def _minima(mixture: MixtureLike, x: Tensor, height: Tensor, index: Tensor, there: Tensor) -> Tensor:
     """The lowest point between neighbouring modes."""
     found = []
     number = torch.arange(len(x), device=x.device)[:, None]
     for first, second, both in zip(index[:-1], index[1:], there[1:], strict=True):
         between_them = (number >= first) & (number <= second)
         lowest = torch.where(between_them, height, math.inf).argmin(0, keepdim=True)
-        left, right = (
-            x.gather(0, torch.minimum(torch.maximum(lowest + step, first), second)) for step in (-1, 1)
-        )
+        left, right = (x.gather(0, torch.minimum(torch.maximum(lowest + step, first), second)) for step in (-1, 1))
         if nodes.is_discrete(mixture):
             point = x.gather(0, lowest)
         else:
@@ -137,7 +133,7 @@ def _minima(mixture: "Mixture", x: Tensor, height: Tensor, index: Tensor, there:
     return torch.stack(found) if found else x[:0]
 
 
-def between(mixture: "Mixture", low: Tensor, high: Tensor) -> Tensor:
+def between(mixture: MixtureLike, low: Tensor, high: Tensor) -> Tensor:
     """P(low < Y <= high) for bounds (..., N) that may be infinite, from the smaller tails."""
     middle = mixture.component_distribution.mean[..., 0].expand(low.shape)
     finite = torch.where(low.isfinite(), low, middle), torch.where(high.isfinite(), high, middle)
@@ -149,8 +145,8 @@ def between(mixture: "Mixture", low: Tensor, high: Tensor) -> Tensor:
     return torch.where(above[0] < below[1], above[0] - above[1], below[1] - below[0]).clamp_min(0)
 
 
-def _around(mixture: "Mixture", location: Tensor, there: Tensor, probability: Tensor) -> Tensor:
-    """Corrected for the circle, which goes on at its end: the minimum beyond the last mode is before the first one's."""
+def _around(mixture: MixtureLike, location: Tensor, there: Tensor, probability: Tensor) -> Tensor:
+    """Corrected for the circle, which goes on at its end: the minimum beyond the last mode is before the first."""
     x = nodes.points(mixture)
     last = there.sum(0, keepdim=True) - 1
     after, before = x > location.gather(0, last), x < location[:1]
@@ -167,7 +163,7 @@ def _around(mixture: "Mixture", location: Tensor, there: Tensor, probability: Te
     return probability.scatter_add(0, last, ahead - beyond)
 
 
-def _of_several(mixture: "Mixture") -> tuple[Tensor, Tensor, Tensor]:
+def _of_several(mixture: MixtureLike) -> tuple[Tensor, Tensor, Tensor]:
     """Climbing from the mean of every component; a fixed-point step never lowers the density."""
     components, log_weights = mixture.component_distribution, mixture.log_weights
     factor, loc = scale_tril(components), components.mean

@@ -7,18 +7,16 @@ anything needs: they get the quantiles of the mixture itself.
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import cast
 
 import torch
 from torch import Tensor
-from torch.distributions import Laplace
+from torch.distributions import Distribution, Laplace
 
 from posterity.models import tails
 from posterity.models.mixtures.moments import is_circular
+from posterity.models.mixtures.protocol import MixtureLike
 from posterity.models.parameters import map_parameters
-
-if TYPE_CHECKING:
-    from posterity.models.mixtures.mixture import Mixture
 
 REACH = 6.0  # standard deviations of a normal: all but 2e-9 of it
 FEWEST, MOST, MANY = 9, 41, 4096  # nodes of one component, and of all together
@@ -28,16 +26,17 @@ BLOCK = 2_000_000  # nodes times components times rows that are held at a time
 LARGEST_COUNT = 100_000
 
 
-def is_discrete(mixture: "Mixture") -> bool:
+def is_discrete(mixture: MixtureLike) -> bool:
     """Whether the target is a count."""
     return bool(getattr(mixture.component_distribution.support, "is_discrete", False))
 
 
-def rows(mixture: "Mixture") -> Iterator["Mixture"]:
+def rows(mixture: MixtureLike) -> Iterator[MixtureLike]:
     """The mixture with a batch of one dimension, in double precision, a block of rows at a time."""
     ndim = len(mixture.batch_shape)
     flat = map_parameters(
-        mixture, lambda t: t.detach().double().reshape(math.prod(mixture.batch_shape), *t.shape[ndim:])
+        cast(Distribution, mixture),
+        lambda t: t.detach().double().reshape(math.prod(mixture.batch_shape), *t.shape[ndim:]),
     )
     flat._validate_args = flat.component_distribution._validate_args = False
     size = max(1, BLOCK // max(1, mixture.num_components * _count(mixture)))
@@ -47,7 +46,7 @@ def rows(mixture: "Mixture") -> Iterator["Mixture"]:
         yield part
 
 
-def points(mixture: "Mixture") -> Tensor:
+def points(mixture: MixtureLike) -> Tensor:
     """Sorted points (G, N) of a mixture of batch shape (N,); what is missing in a row is infinite, at its end."""
     if is_discrete(mixture):
         return _counts(mixture)
@@ -72,7 +71,7 @@ def points(mixture: "Mixture") -> Tensor:
     return _distinct(found)
 
 
-def _count(mixture: "Mixture") -> int:
+def _count(mixture: MixtureLike) -> int:
     """Nodes of a component; odd, so that one is its median."""
     count = MANY // mixture.num_components
     return MANY // 2 if count < FEWEST else 2 * (min(count, MOST) // 2) + 1
@@ -88,7 +87,7 @@ def _distinct(found: Tensor) -> Tensor:
     return found[: max(2, int(found.isfinite().sum(0).max()))]
 
 
-def _circle(mixture: "Mixture") -> Tensor:
+def _circle(mixture: MixtureLike) -> Tensor:
     """Even steps around the circle, and finer ones around each direction, where a component is narrow."""
     components = mixture.component_distribution
     even = torch.linspace(-math.pi, math.pi, 257, dtype=torch.double).to(mixture.mean)[:, None]
@@ -98,7 +97,7 @@ def _circle(mixture: "Mixture") -> Tensor:
     return _distinct(torch.cat([even.expand(-1, near.shape[1]), near.movedim(-1, 1).flatten(0, 1)]))
 
 
-def _counts(mixture: "Mixture") -> Tensor:
+def _counts(mixture: MixtureLike) -> Tensor:
     """All counts that matter, the same for all rows."""
     tail = tails.cdf(torch.distributions.Normal(0.0, 1.0), torch.tensor(-REACH)).double()
     ends = tails.icdf(mixture.component_distribution, torch.stack([tail, 1 - tail])[:, None, None].to(mixture.mean))
@@ -110,7 +109,7 @@ def _counts(mixture: "Mixture") -> Tensor:
     return span[:, None].expand(-1, len(mixture.mean))
 
 
-def log_density(mixture: "Mixture", value: Tensor) -> Tensor:
+def log_density(mixture: MixtureLike, value: Tensor) -> Tensor:
     """`log_prob` at points (..., N) that may be infinite, or outside the support: minus infinity there."""
     there = value.isfinite()
     if is_discrete(mixture):

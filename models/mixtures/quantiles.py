@@ -1,7 +1,6 @@
 """Quantiles of a mixture of one target: the inverse of its distribution function."""
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -9,14 +8,12 @@ from torch import Tensor
 from posterity.models import tails
 from posterity.models.mixtures import nodes
 from posterity.models.mixtures.moments import is_circular
-
-if TYPE_CHECKING:
-    from posterity.models.mixtures.mixture import Mixture
+from posterity.models.mixtures.protocol import MixtureLike
 
 MAX_QUANTILE_STEPS = 200
 
 
-def solve(mixture: "Mixture", probability: Tensor) -> Tensor:
+def solve(mixture: MixtureLike, probability: Tensor) -> Tensor:
     """The quantiles at ``probability``, which has at least the batch shape; see `Mixture.icdf`."""
     if nodes.is_discrete(mixture):
         return _smallest_count(mixture, probability)
@@ -47,7 +44,7 @@ def solve(mixture: "Mixture", probability: Tensor) -> Tensor:
     return torch.where(unbounded, answer, guess)
 
 
-def _bracket(mixture: "Mixture", probability: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _bracket(mixture: MixtureLike, probability: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Bounds of the quantile, and a point of the support for where they are infinite."""
     if is_circular(mixture.component_distribution):
         half = torch.full_like(probability, math.pi)
@@ -56,7 +53,7 @@ def _bracket(mixture: "Mixture", probability: Tensor) -> tuple[Tensor, Tensor, T
     return low, high, tails.icdf(mixture.component_distribution, torch.full_like(low, 0.5).unsqueeze(-1))[..., 0]
 
 
-def _component_quantiles(mixture: "Mixture", probability: Tensor) -> tuple[Tensor, Tensor]:
+def _component_quantiles(mixture: MixtureLike, probability: Tensor) -> tuple[Tensor, Tensor]:
     """The smallest and the largest of the components that are there."""
     ends = tails.icdf(mixture.component_distribution, probability.unsqueeze(-1))
     ends = ends.expand(*probability.shape, mixture.num_components)
@@ -64,7 +61,7 @@ def _component_quantiles(mixture: "Mixture", probability: Tensor) -> tuple[Tenso
     return ends.masked_fill(~present, math.inf).amin(-1), ends.masked_fill(~present, -math.inf).amax(-1)
 
 
-def _smallest_count(mixture: "Mixture", probability: Tensor) -> Tensor:
+def _smallest_count(mixture: MixtureLike, probability: Tensor) -> Tensor:
     """By halving the counts between the smallest and the largest quantile of a component."""
     low, high = _component_quantiles(mixture, probability)
     endless = torch.isinf(high)

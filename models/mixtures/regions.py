@@ -6,16 +6,13 @@ quantiles would hold what lies between them as well.
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from posterity.models.mixtures import nodes
 from posterity.models.mixtures.modes import between, extrema
-
-if TYPE_CHECKING:
-    from posterity.models.mixtures.mixture import Mixture
+from posterity.models.mixtures.protocol import MixtureLike
 
 BISECTIONS = 50
 CORRECTIONS = 40
@@ -53,7 +50,7 @@ class Regions:
         return (self.upper - self.lower).nansum(-1)
 
 
-def highest_density(mixture: "Mixture", level: float) -> Regions:
+def highest_density(mixture: MixtureLike, level: float) -> Regions:
     """See `Mixture.hdr`."""
     if not 0 < level < 1:
         raise ValueError(f"expected a level in (0, 1), got {level}")
@@ -73,7 +70,7 @@ def highest_density(mixture: "Mixture", level: float) -> Regions:
     return Regions(ends(0), ends(1), single(2), single(3))
 
 
-def _of_density(mixture: "Mixture", level: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _of_density(mixture: MixtureLike, level: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x = nodes.points(mixture)
     modes, there, minima = extrema(mixture)
     # With the modes and minima among them the density rises or falls all the way from one node to the next.
@@ -117,7 +114,7 @@ def _by_nodes(height: Tensor, share: Tensor, level: float, low: Tensor, high: Te
     return 0.5 * (low + high)
 
 
-def _intervals(mixture: "Mixture", x: Tensor, height: Tensor, cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _intervals(mixture: MixtureLike, x: Tensor, height: Tensor, cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Where the density is above the cut: ends (M, N), and the probability inside (N,)."""
     inside = height >= cut
     out = torch.zeros_like(inside[:1])
@@ -132,7 +129,7 @@ def _intervals(mixture: "Mixture", x: Tensor, height: Tensor, cut: Tensor) -> tu
     return torch.where(there, lower, math.nan), torch.where(there, upper, math.nan), mass
 
 
-def _crossing(mixture: "Mixture", outside: Tensor, inside: Tensor, cut: Tensor) -> Tensor:
+def _crossing(mixture: MixtureLike, outside: Tensor, inside: Tensor, cut: Tensor) -> Tensor:
     for _ in range(BISECTIONS):
         middle = 0.5 * (outside + inside)
         above = nodes.log_density(mixture, middle) >= cut
@@ -140,7 +137,7 @@ def _crossing(mixture: "Mixture", outside: Tensor, inside: Tensor, cut: Tensor) 
     return inside
 
 
-def _of_counts(mixture: "Mixture", level: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _of_counts(mixture: MixtureLike, level: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The most probable counts, until they hold the level."""
     x = nodes.points(mixture)
     height = nodes.log_density(mixture, x)

@@ -5,6 +5,7 @@ from its covariance matrix, whose condition is the square of the factor's.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -14,7 +15,7 @@ from torch.distributions import Distribution, Independent, LowRankMultivariateNo
 Targets = int | Sequence[int]
 
 
-def is_diagonal(components: Distribution) -> bool:
+def is_diagonal(components: Any) -> bool:
     """Independent normals, one for each target."""
     return (
         isinstance(components, Independent)
@@ -23,7 +24,7 @@ def is_diagonal(components: Distribution) -> bool:
     )
 
 
-def scale_tril(components: Distribution) -> Tensor:
+def scale_tril(components: Any) -> Tensor:
     """The Cholesky factor of every component's covariance, shape (..., K, D, D).
 
     Raises ``ValueError`` for components that are not normals of several targets.
@@ -38,7 +39,7 @@ def scale_tril(components: Distribution) -> Tensor:
     )
 
 
-def marginal(components: Distribution, targets: Targets) -> Distribution:
+def marginal(components: Any, targets: Targets) -> Distribution:
     """The components of some targets, in the order given; of an ``int`` the event is a scalar."""
     chosen = _indices(targets, components.event_shape)
     loc = components.mean[..., chosen]
@@ -50,7 +51,7 @@ def marginal(components: Distribution, targets: Targets) -> Distribution:
     return dist.MultivariateNormal(loc, scale_tril=factor)
 
 
-def condition(components: Distribution, targets: Targets, value: Tensor) -> tuple[Tensor, Distribution]:
+def condition(components: Any, targets: Targets, value: Tensor) -> tuple[Tensor, Distribution]:
     """log p_k(Y_targets = value), shape (..., K), and the components of the other targets given it.
 
     ``value`` (...) for an ``int``, (..., number of targets) for several. The others keep their order; where one is
