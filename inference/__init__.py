@@ -1,6 +1,7 @@
 """What we learn, and how we judge it.
 
 - `infer` conditions a model on data by a method: `NUTS`, `HMC` (`mcmc`), `SVI` or `Ensemble`; it returns a `Posterior`.
+- `sweep` compares the values of a setting, such as the number of components, on held-out rows.
 - `Blocks` runs a sampler's chains in several processes, or on a cluster.
 - `resume` goes on with a sampler's run from its checkpoint.
 - `engine` is what samplers run on: any Pyro model for all chains at once, traced and compiled.
@@ -15,5 +16,18 @@ from posterity.inference.mcmc import HMC, NUTS, Blocks, resume
 from posterity.inference.posterior import Posterior
 from posterity.inference.predictive import PredictiveMixture
 from posterity.inference.svi import SVI
+from posterity.inference.sweep import sweep
 
-__all__ = ["HMC", "NUTS", "SVI", "Blocks", "Ensemble", "Method", "Posterior", "PredictiveMixture", "infer", "resume"]
+__all__ = [
+    "HMC",
+    "NUTS",
+    "SVI",
+    "Blocks",
+    "Ensemble",
+    "Method",
+    "Posterior",
+    "PredictiveMixture",
+    "infer",
+    "resume",
+    "sweep",
+]

@@ -11,7 +11,7 @@ All members take their steps at once: with all rows at a time through the engine
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,10 @@ class Ensemble:
       every ``check_every`` steps, each member keeps its best, and training stops when none has had a better one for
       ``patience`` checks. ``keep``: only so many members, those with the best held-out score; None: all. Kept with all
       rows in training: those with the highest log joint.
+    - ``restarts``: how often the learning rate starts again from the top, each period twice as long as the one before
+      (Loshchilov & Hutter 2017, "SGDR", arXiv:1608.03983); all periods together make up ``steps``.
+    - ``vary``: values (member, ...) at which parameters of these names are held, one for each member: settings that the
+      model reads by ``pyro.param``, compared side by side (see `sweep`).
     - ``engine``: the tier, "auto" by default; ``threads``: None measures.
     """
 
@@ -58,6 +62,8 @@ class Ensemble:
     check_every: int = 50
     patience: int = 20
     keep: int | None = None
+    restarts: int = 0
+    vary: Mapping[str, Tensor] | None = None
     init: str = "prior"
     engine: str = "auto"
     threads: int | None = None
@@ -77,6 +83,14 @@ class Ensemble:
             raise ValueError(f"expected holdout in [0, 1), got {self.holdout}")
         if self.keep is not None and not 1 <= self.keep <= self.members:
             raise ValueError(f"expected keep from 1 to {self.members}, got {self.keep}")
+        if self.restarts < 0 or 2 ** (self.restarts + 1) - 1 > self.steps:
+            raise ValueError(f"expected restarts from 0 to about log2 of the steps, got {self.restarts}")
+        for name, value in (self.vary or {}).items():
+            if not isinstance(value, Tensor) or value.shape[:1] != (self.members,):
+                raise ValueError(
+                    f"expected a value of {name!r} for each of {self.members} members, got "
+                    f"{tuple(value.shape) if isinstance(value, Tensor) else value!r}"
+                )
         if self.engine not in (*TIERS, "auto"):
             raise ValueError(f"expected engine from {[*TIERS, 'auto']}, got {self.engine!r}")
 
@@ -130,11 +144,22 @@ class _Fit:
         if settings.batch_size is not None and settings.batch_size > rows:
             raise ValueError(f"expected a batch_size of at most {rows} rows, got {settings.batch_size}")
         self.density = PointDensity(model, self.args)
+        self.free = self._free()
         self.q = self._start(seeds[1])
         self.best = self.q.clone()
         self.score = torch.full((settings.members,), -math.inf, dtype=torch.double)
         self.tier, self.threads = "eager", 1
         self.gradient = self._prepare()
+
+    def _free(self) -> Tensor:
+        """Which numbers are trained: 0 where `Ensemble.vary` holds them."""
+        free = torch.ones(self.density.dim, dtype=self.density.dtype, device=self.density.device)
+        for name in self.settings.vary or {}:
+            if name not in self.density.parameters:
+                raise ValueError(f"expected names of parameters to vary, of {self.density.parameters}, got {name!r}")
+            site = next(s for s in self.density.sites if s.name == name)
+            free[site.start : site.start + site.size] = 0
+        return free
 
     def _start(self, seed: int) -> Tensor:
         """Positions (member, dim)."""
@@ -154,6 +179,8 @@ class _Fit:
             for name in self.density.parameters:
                 first = nodes[name]["value"].detach()
                 values[name] = first if number == 0 else _anew(first, generator)
+            for name, value in (self.settings.vary or {}).items():
+                values[name] = value[number].to(values[name])
             positions.append(self.density.unconstrain(values))
         return torch.stack(positions)
 
@@ -218,7 +245,7 @@ class _Fit:
                             f"{step + 1}: try a learning_rate below {settings.learning_rate:g}"
                         )
                     self.history["loss"].append(-value)
-                    grad = self._clipped(torch.nan_to_num(grad), norms)
+                    grad = self._clipped(torch.nan_to_num(grad) * self.free, norms)
                     first, second = 0.9 * first + 0.1 * grad, 0.999 * second + 0.001 * grad**2
                     size = first / (1 - 0.9 ** (step + 1)) / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
                     q = q + self._rate(step) * size
@@ -268,8 +295,11 @@ class _Fit:
         return grad * (largest / norm.clamp_min(1e-30)).clamp(max=1)
 
     def _rate(self, step: int) -> float:
-        low = self.settings.final_rate
-        cosine = 0.5 * (1 + math.cos(math.pi * min(step / self.settings.steps, 1.0)))
+        low, periods = self.settings.final_rate, self.settings.restarts + 1
+        first = self.settings.steps / (2**periods - 1)  # 1, 2, 4, ... times this are the periods
+        period = int(math.log2(step / first + 1))
+        along = (step - first * (2**period - 1)) / (first * 2**period)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(along, 1.0)))
         return self.settings.learning_rate * (low + (1 - low) * cosine)
 
 

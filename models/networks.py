@@ -85,20 +85,20 @@ def bayesian(name: str, module: nn.Module, prior: Prior | Mapping[str, Prior] | 
     return _with_weights(module, weights)
 
 
-def point(name: str, module: nn.Module, *, decay: float = 0.0) -> Callable[..., Any]:
+def point(name: str, module: nn.Module, *, decay: float | Tensor = 0.0) -> Callable[..., Any]:
     """Turn the weights of any module into Pyro parameters ``{name}.{p}``; call it inside a Pyro model.
 
     ``decay`` d adds ``-d/2 |w|²`` to the log joint, the log density of a normal prior of precision d: maximum a
-    posteriori instead of maximum likelihood.
+    posteriori instead of maximum likelihood. A tensor () is taken as it is, without a look at its value.
 
     Training starts from the module's own weights and leaves them as they are; the trained ones are in the
     `Posterior` that `SVI` returns, as one draw. Raises ``ValueError`` for a module without trainable
     parameters or a negative decay.
     """
-    if not decay >= 0:
+    if not isinstance(decay, Tensor) and not decay >= 0:
         raise ValueError(f"expected a decay of 0 or more, got {decay}")
     weights = {parameter: pyro.param(f"{name}.{parameter}", value.clone()) for parameter, value in _trainable(module)}
-    if decay:
+    if isinstance(decay, Tensor) or decay:
         pyro.factor(f"{name}.decay", -0.5 * decay * sum((value**2).sum() for value in weights.values()))
     return _with_weights(module, weights)
 

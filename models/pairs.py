@@ -19,6 +19,7 @@ from typing import Any
 
 import pyro
 import pyro.distributions as dist
+import torch
 from torch import Tensor
 
 from posterity.data import Standardization
@@ -32,6 +33,7 @@ from posterity.models.priors import Normal, Prior
 Model = Callable[..., Any]
 Head = MixtureHead | MultivariateMixtureHead
 NOISES = ("constant", "input")
+SWEPT = ("components", "decay")
 
 # A tanh unit of a standardised input then turns within about a third of the input's spread, and its centre lies
 # anywhere in the data: wiggles of the size that tables show, where unit weights give little more than a slope.
@@ -107,20 +109,33 @@ def mixture_density(
     seed: int = 0,
     head: Head | None = None,
     mixture_priors: tuple[MixturePrior, ...] = (),
+    swept: tuple[str, ...] = (),
 ) -> Pair:
     """A mixture density network (Bishop 1994) whose weights are parameters; its guide is empty.
 
     ``decay`` d adds ``-d/2 |w|²`` to the log likelihood: the log density of a normal prior of precision d, so that the
     fit is MAP. Zero is maximum likelihood. ``seed`` is that of the initial weights. ``head`` (in units of the
     standardised y) takes the place of ``components`` and ``resolution``: another family, several targets, components
-    that start where the data are. ``mixture_priors``: see `posterity.models.mixture_priors`.
+    that start where the data are. ``mixture_priors``: see `posterity.models.mixture_priors`. ``swept`` makes settings,
+    of "components" and "decay", into parameters that the model reads, for `posterity.inference.sweep`: with
+    ``components`` for the largest number.
     Raises ``ValueError`` for a resolution that is not positive or a negative decay.
     """
     if not decay >= 0:
         raise ValueError(f"expected a decay of 0 or more, got {decay}")
+    if not set(swept) <= set(SWEPT):
+        raise ValueError(f"expected swept from {list(SWEPT)}, got {list(swept)}")
     head = head or mixture_head(components, floor=_floor(scale, resolution))
     net = mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=seed).to(scale.x_loc)
-    return Pair(_mixture_model(scale, head, lambda: point("net", net, decay=decay), mixture_priors), None)
+    if "components" in swept:
+        if not isinstance(head, MixtureHead):
+            raise ValueError("expected a head of one target to sweep its components, got one of several")
+        head = head.spread_first()
+
+    def network() -> Callable[..., Tensor]:
+        return point("net", net, decay=_swept("decay", decay) if "decay" in swept else decay)
+
+    return Pair(_mixture_model(scale, head, network, mixture_priors, "components" in swept), None)
 
 
 def bayesian_mixture_density(
@@ -153,15 +168,21 @@ def _mixture_model(
     head: Head,
     network: Callable[[], Callable[..., Tensor]],
     mixture_priors: tuple[MixturePrior, ...],
+    components_swept: bool = False,
 ) -> Model:
     def model(x: Tensor, y: Tensor | None = None) -> Tensor:
-        mixture = head(network()(scale.x(x)))
+        features = network()(scale.x(x))
+        mixture = head(features, _swept("components", head.components)) if components_swept else head(features)
         for number, prior in enumerate(mixture_priors):
             prior(f"mixture_prior.{number}", mixture)
         with pyro.plate("obs", len(x)):
             return pyro.sample("y", scale.undo(mixture), obs=y)
 
     return model
+
+
+def _swept(name: str, value: float) -> Tensor:
+    return pyro.param(name, torch.tensor(float(value))).detach()
 
 
 def _floor(scale: Standardization, resolution: float) -> float:

@@ -31,6 +31,7 @@ from posterity.models.mixtures.mixture import Mixture
 
 METHODS = ("quantiles", "k_means")
 COVARIANCES = ("diagonal", "full", "low_rank")
+WEIGHTLESS = -1e4  # a logit: exp of it is 0 in any dtype
 FEWEST_SHARE = 0.5  # rows that a group without any counts as, for its weight
 
 
@@ -142,10 +143,25 @@ class MixtureHead:
         head._offsets = torch.stack([share.log(), *FAMILIES[self.family].start(centre[:, 0], width[:, 0])])
         return head
 
-    def __call__(self, features: Tensor) -> Mixture:
+    def spread_first(self) -> "MixtureHead":
+        """The same head, its components in an order of which the first few, however many, start spread over y.
+
+        For heads of which only the first are used; the order is that of van der Corput's sequence.
+        """
+        sequence = torch.tensor([_van_der_corput(k + 1) for k in range(self.components)])  # 1/2, 1/4, 3/4, 1/8, ...
+        head = copy.copy(self)
+        head._offsets = self._offsets[:, sequence.argsort().argsort()]
+        return head
+
+    def __call__(self, features: Tensor, used: Tensor | None = None) -> Mixture:
+        """``used``, a whole number as a tensor (), leaves components from that index on without weight."""
         _check_features(features, self.features, self.components)
         values = features.unflatten(-1, self._offsets.shape) + self._offsets.to(features)
         logits, *parts = values.unbind(-2)
+        if used is not None:
+            unused = torch.arange(self.components, device=features.device) >= used
+            # Not minus infinity, whose gradient through 0 times infinity would not be a number.
+            logits = torch.where(unused, WEIGHTLESS, logits)
         return Mixture(dist.Categorical(logits=logits), FAMILIES[self.family].build(parts, self.floor, self.df))
 
     def __repr__(self) -> str:
@@ -246,6 +262,12 @@ class MultivariateMixtureHead:
             f"multivariate_mixture_head(components={self.components}, targets={self.targets}, "
             f"covariance={self.covariance!r}, floor={self.floor})"
         )
+
+
+def _van_der_corput(number: int) -> float:
+    """The binary digits of ``number`` mirrored at the point."""
+    digits = f"{number:b}"[::-1]
+    return int(digits, 2) / 2 ** len(digits)
 
 
 def _check(components: int, floor: float) -> None:

@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 
 from posterity.data.affine import affine
 from posterity.models import tails
-from posterity.models.mixtures import moments, pathwise, quantiles, subspace
+from posterity.models.mixtures import fused, moments, pathwise, quantiles, subspace
 from posterity.models.mixtures.modes import Modes, find_modes
 from posterity.models.mixtures.regions import Regions, highest_density
 from posterity.models.parameters import map_parameters, split
@@ -118,6 +118,15 @@ class Mixture(dist.MixtureSameFamily):
         """P(component k | Y = value), shape (..., K); rows sum to one."""
         component = self.component_distribution.log_prob(value.unsqueeze(-1 - self._event_ndim))
         return torch.softmax(self.log_weights + component, -1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log p(value) in nats, shape (...). Of very many normals in blocks that fit into the cache: see `fused`."""
+        logits, components = self.mixture_distribution.logits, self.component_distribution
+        if not fused.applies(logits, components, value):
+            return super().log_prob(value)
+        if self._validate_args:
+            self._validate_sample(value)
+        return fused.log_prob(logits, components.loc, components.scale, value)
 
     def cdf(self, value: Tensor) -> Tensor:
         """P(Y <= value), shape as ``log_prob``."""
@@ -229,7 +238,9 @@ class Mixture(dist.MixtureSameFamily):
     def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008 - torch's own default
         """Samples of shape sample_shape + batch + event: a component first, then a draw from it alone."""
         with torch.no_grad():
-            chosen = self.mixture_distribution.expand(self.batch_shape).sample(sample_shape)
+            weights = self.log_weights
+            uniform = torch.rand(sample_shape + self.batch_shape, dtype=weights.dtype, device=weights.device)
+            chosen = fused.pick(weights.expand(*uniform.shape, weights.shape[-1]), uniform)
             tensors, rebuild = split(self.component_distribution)
             ndim = len(self.batch_shape)
 

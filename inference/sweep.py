@@ -1,0 +1,88 @@
+"""Which setting is best: fits for several values of it side by side, and their scores on rows none of them has seen."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from posterity.inference.ensemble import Ensemble
+from posterity.inference.infer import infer
+from posterity.inference.program import bare_model, check_arguments, child_seeds, inspect, observed_value, over_draws
+from posterity.inference.rows import count_rows, take
+
+
+def sweep(
+    model: Any,
+    *args: Any,
+    name: str,
+    values: Sequence[float],
+    method: Ensemble | None = None,
+    repeats: int = 3,
+    holdout: float = 0.2,
+    seed: int = 0,
+    site: str | None = None,
+) -> xr.Dataset:
+    """Held-out log scores for several ``values`` of one setting, all fits in one batched computation.
+
+    ``name`` is a parameter that the model reads by ``pyro.param`` and does not train, such as "components" or "decay"
+    of ``mixture_density(..., swept=("components",))``. Every value is fitted from ``repeats`` starts to the same rows, by
+    ``method`` (its ``members`` are set here), and scored on the share ``holdout`` of rows kept from all of them.
+
+    Returns over ("value", "repeat"): ``log_score``, mean nats per held-out row. Over "value", of the start that did
+    best in training: ``best_score``, its standard error ``best_score_se``, the paired difference ``behind`` to
+    the best value and its error ``behind_se``. ``attrs["best"]`` is the value of the best score, ``attrs["simplest"]``
+    the first in the order given that is behind it by no more than one paired standard error: the one-standard-error
+    rule (Breiman, Friedman, Olshen & Stone 1984, section 3.4.3), for values given from simple to complex.
+    Raises ``ValueError`` for an unknown name, no values, repeats below one, or fewer than two rows held out or left.
+    """
+    check_arguments(args)
+    if not values:
+        raise ValueError("expected values of the setting to compare, got none")
+    if repeats < 1:
+        raise ValueError(f"expected repeats of 1 or more, got {repeats}")
+    rows = count_rows(args)
+    count = round(holdout * rows)
+    if not 2 <= count <= rows - 2:
+        raise ValueError(f"expected at least two of {rows} rows held out and two left, got holdout={holdout}")
+    split_seed, fit_seed = child_seeds(seed, 2)
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(split_seed))
+    held_out = take(args, order[:count])
+    each = torch.tensor([float(value) for value in values]).repeat_interleave(repeats)
+    settings = dataclasses.replace(
+        method or Ensemble(), members=len(each), keep=None, vary={**((method and method.vary) or {}), name: each}
+    )
+    posterior = infer(model, *take(args, order[count:]), method=settings, seed=fit_seed, site=site)
+    observed = inspect(bare_model(model), held_out, site).site
+    draws = {site_name: value.flatten(0, 1) for site_name, value in posterior.draws.items()}
+    likelihood, _ = over_draws(bare_model(model), held_out, draws, observed)
+    with torch.no_grad():
+        score = likelihood.log_prob(observed_value(bare_model(model), held_out, observed)).flatten(1).double()
+    score = score.reshape(len(values), repeats, -1).numpy()
+    history = posterior.history
+    # Of rows held out of training for early stopping, where there are any: never of those that decide here.
+    training = history["held_out"].amax(0) if "held_out" in history else -history["loss"][-1]
+    return _judged(list(values), score, training.reshape(len(values), repeats).numpy())
+
+
+def _judged(values: list[float], score: np.ndarray, training: np.ndarray) -> xr.Dataset:
+    """``score`` (value, repeat, row), and how well each did in ``training`` (value, repeat), by which starts are chosen."""
+    chosen = score[np.arange(len(values)), training.argmax(1)]
+    error = np.sqrt(score.shape[-1])
+    best = int(chosen.mean(-1).argmax())
+    behind = chosen[best] - chosen
+    se = behind.std(-1, ddof=1) / error
+    near = behind.mean(-1) <= se
+    return xr.Dataset(
+        {
+            "log_score": (("value", "repeat"), score.mean(-1)),
+            "best_score": ("value", chosen.mean(-1)),
+            "best_score_se": ("value", chosen.std(-1, ddof=1) / error),
+            "behind": ("value", behind.mean(-1)),
+            "behind_se": ("value", se),
+        },
+        coords={"value": values},
+        attrs={"best": values[best], "simplest": values[int(near.argmax())], "rows_held_out": score.shape[-1]},
+    )

@@ -1,0 +1,111 @@
+"""The log density of very many mixtures of normals, and draws of their components, a block of rows at a time.
+
+What torch does for 10^6 rows of 20 components is bound by memory: each of some 25 operations goes through arrays far
+larger than any cache. Here a block that fits into the cache goes through all of them, and the gradient is written down
+instead of recorded, so that nothing is kept but the parameters themselves.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+FEWEST = 2**18  # numbers (rows times components) from which it is worth the calls
+BLOCK = 2**17  # numbers in a block
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+def applies(logits: Tensor, components: Distribution, value: Tensor) -> bool:
+    """Whether `log_prob` is for these: many normals, each with its own parameters, that nothing records or batches."""
+    if not isinstance(components, Normal) or logits.numel() < FEWEST:
+        return False
+    tensors = (logits, components.loc, components.scale)
+    return (
+        value.shape == logits.shape[:-1]
+        and all(t.shape == logits.shape and t.is_contiguous() and t.dtype == value.dtype for t in tensors)
+        and not torch._C._are_functorch_transforms_active()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._get_tracing_state() is None
+        and not torch.compiler.is_compiling()
+    )
+
+
+def log_prob(logits: Tensor, loc: Tensor, scale: Tensor, value: Tensor) -> Tensor:
+    """log sum_k w_k N(value | loc_k, scale_k) of logits, loc, scale (..., K), logits not normalised; shape (...)."""
+    return _LogProb.apply(logits, loc, scale, value)
+
+
+def pick(log_weights: Tensor, uniform: Tensor) -> Tensor:
+    """The component in whose share of (0, 1) ``uniform`` (...) falls, from log weights (..., K); shape (...)."""
+    rows, count = log_weights.reshape(-1, log_weights.shape[-1]), log_weights.shape[-1]
+    flat, chosen = uniform.reshape(-1), torch.empty(len(rows), dtype=torch.long, device=rows.device)
+    for part in _blocks(len(rows), count):
+        below = rows[part].exp().cumsum(-1)
+        # Rounding may leave the sum short of 1, never the index beyond the last component that has a weight.
+        below = below / below[:, -1:]
+        chosen[part] = (flat[part, None] >= below[:, :-1]).sum(-1)
+    return chosen.reshape(uniform.shape)
+
+
+def _blocks(rows: int, count: int) -> list[slice]:
+    size = max(1, BLOCK // count)
+    return [slice(start, start + size) for start in range(0, rows, size)]
+
+
+def _terms(logits: Tensor, loc: Tensor, scale: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Standardised residuals, and log weight plus log density of each component but for a constant."""
+    standard = (value.unsqueeze(-1) - loc).div_(scale)
+    return standard, torch.addcmul(logits, standard, standard, value=-0.5).sub_(scale.log())
+
+
+class _LogProb(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, loc: Tensor, scale: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, loc, scale, value)
+        count = logits.shape[-1]
+        flat = [t.detach().reshape(-1, count) for t in (logits, loc, scale)]
+        y = value.detach().reshape(-1)
+        result = torch.empty_like(y)
+        for part in _blocks(len(y), count):
+            _, terms = _terms(flat[0][part], flat[1][part], flat[2][part], y[part])
+            result[part] = torch.logsumexp(terms, -1) - torch.logsumexp(flat[0][part], -1)
+        return result.sub_(HALF_LOG_TWO_PI).reshape(value.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        inputs = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient of this gradient is wanted: recorded as torch would
+            return _recorded(inputs, ctx.needs_input_grad, grad)
+        count = inputs[0].shape[-1]
+        logits, loc, scale = (t.reshape(-1, count) for t in inputs[:3])
+        y, weight = inputs[3].reshape(-1), grad.reshape(-1)
+        wanted = ctx.needs_input_grad
+        found = [torch.empty_like(t) if need else None for t, need in zip((logits, loc, scale, y), wanted, strict=True)]
+        for part in _blocks(len(y), count):
+            standard, terms = _terms(logits[part], loc[part], scale[part], y[part])
+            share = torch.softmax(terms, -1).mul_(weight[part, None])
+            if found[0] is not None:
+                prior = torch.softmax(logits[part], -1).mul_(weight[part, None])
+                torch.sub(share, prior, out=found[0][part])
+            if not any(wanted[1:]):
+                continue
+            inverse = share / scale[part]
+            pull = inverse * standard
+            if found[1] is not None:
+                found[1][part] = pull
+            if found[2] is not None:
+                torch.sub(pull.mul(standard), inverse, out=found[2][part])
+            if found[3] is not None:
+                found[3][part] = -pull.sum(-1)
+        return tuple(None if g is None else g.reshape(t.shape) for g, t in zip(found, inputs, strict=True))
+
+
+def _recorded(inputs: tuple[Tensor, ...], wanted: tuple[bool, ...], grad: Tensor) -> tuple[Tensor | None, ...]:
+    logits, loc, scale, value = inputs
+    density = Normal(loc, scale, validate_args=False).log_prob(value.unsqueeze(-1))
+    result = torch.logsumexp(torch.log_softmax(logits, -1) + density, -1)
+    chosen = [t for t, need in zip(inputs, wanted, strict=True) if need]
+    grads = iter(torch.autograd.grad(result, chosen, grad, create_graph=True))
+    return tuple(next(grads) if need else None for need in wanted)
