@@ -11,6 +11,7 @@ Real tables
 Simulators, each with an oracle
     `gp_curve`, `sinc_curve`, `sine_parabola`, `wavy`, `simulate_curve`: regression, y = f(x) + noise.
     `inverse_sine`, `bishop`: several right answers for one x. `two_dimensional`: two correlated targets.
+    `quadrants`: no data, much noise or two answers in one quadrant of the plane.
     `BoundedConditional`, `NormalNoiseConditional`, `UniformNoiseConditional`: the oracles of the inverse problems.
 """
 
@@ -18,6 +19,7 @@ from posterity.data.conditional import BoundedConditional, NormalNoiseConditiona
 from posterity.data.curves import gp_curve, simulate_curve, sinc_curve, sine_parabola, wavy
 from posterity.data.inverse import bishop, inverse_sine, two_dimensional
 from posterity.data.observations import Observations
+from posterity.data.quadrants import quadrants
 from posterity.data.splits import cross_validation, holdout, kfold
 from posterity.data.standardization import Standardization
 from posterity.data.tables import geyser, mcycle, read_csv
@@ -36,6 +38,7 @@ __all__ = [
     "inverse_sine",
     "kfold",
     "mcycle",
+    "quadrants",
     "read_csv",
     "simulate_curve",
     "sinc_curve",
