@@ -1,6 +1,6 @@
 """Effective draws of a posterior's functions per second: our samplers, Pyro's, NumPyro's and BlackJAX's, side by side.
 
-    python benchmarks/mcmc.py [--quick] [--repeats 3] [--problems wavy ...] [--samplers posterior_hmc ...]
+    python benchmarks/mcmc.py [--quick] [--repeats 3] [--problems wavy ...] [--samplers posterity_hmc ...]
 
 Every run of a sampler on a problem has a process of its own, with cold compile caches, and the samplers take turns.
 Its clock starts when libraries are imported and data are loaded, and stops when the draws are on the host: tracing,
@@ -9,7 +9,7 @@ weights; a sampler counts where the largest R-hat is below 1.01. Because warm-up
 at the same work: the time each needs for 4,000 effective draws, from its measured warm-up and its measured rate.
 
 Runs are kept in the folder ``--out``; what is there for the same settings and code is not run again. Writes
-``benchmarks/results/mcmc.json`` and its figures. Needs ``pip install posterity[bench]`` and POSTERITY_DATA.
+``benchmarks/results/mcmc.json`` and its figures. Needs the extra ``bench`` (``pip install -e ".[bench]"``), and POSTERITY_DATA, the folder of uci/energy.
 """
 
 import argparse

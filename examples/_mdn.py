@@ -1,24 +1,25 @@
-"""What the mixture density examples share: fits of several seeds, and their scores against the oracle."""
+"""What the mixture density examples share: scores against the oracle, and means over data sets."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from posterity.data import Observations, Standardization
-from posterity.inference import Posterior, infer
+from posterity.data import Observations
+from posterity.inference import Posterior
 
-ROWS = 5_000  # test rows at a time
+ROWS = 2_000  # test rows at a time
 
 
-def log_scores(posterior: Posterior, test: Observations, draws: int | None = None) -> np.ndarray:
-    """log p(y|x) of the predictive at every test row."""
+def log_scores(posterior: Posterior, test: Observations, draws: int | None = None, *, each: bool = False) -> np.ndarray:
+    """log p(y|x) of the predictive at every test row (N,); with ``each``, of every draw by itself (S, N)."""
     parts = []
     for start in range(0, len(test), ROWS):
         some = test.subset(slice(start, start + ROWS))
-        parts.append(posterior.predictive(some.x, draws=draws).to("cpu", torch.double).log_prob(some.y.double()))
-    return torch.cat(parts).numpy()
+        predictive = posterior.predictive(some.x, draws=draws)
+        y = some.y.unsqueeze(1) if each else some.y
+        parts.append(predictive.per_draw.log_prob(y).mT if each else predictive.log_prob(y))
+    return torch.cat(parts, -1).double().numpy()
 
 
 def excess(own: np.ndarray, test: Observations) -> np.ndarray:
@@ -26,10 +27,13 @@ def excess(own: np.ndarray, test: Observations) -> np.ndarray:
     return test.oracle_log_prob().double().numpy() - own
 
 
+def mean_and_error(name: str, values: Sequence[float]) -> dict[str, float]:
+    """``name`` and ``name_se``: the mean over data sets and its standard error; nothing for fewer than two."""
+    if len(values) < 2:
+        return {}
+    return {name: float(np.mean(values)), f"{name}_se": float(np.std(values, ddof=1) / np.sqrt(len(values)))}
+
+
 def standard_error(values: Sequence[float]) -> float:
+    """Of the mean of independent values."""
     return float(np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
-def fit(pair: Callable[[Standardization], Any], data: Observations, method: Any, seed: int) -> Posterior:
-    """A model of a standardised table, fitted to it."""
-    return infer(pair(Standardization.fit(data)), data.x, data.y, method=method, seed=seed)

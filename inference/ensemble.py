@@ -101,6 +101,10 @@ class Ensemble:
         the data.
         """
         begun = time.perf_counter()
+        with pyro.get_param_store().scope():  # the caller's parameters are neither read nor changed
+            return self._fitted(model, args, seed, site, begun)
+
+    def _fitted(self, model: Model, args: tuple[Any, ...], seed: int, site: str | None, begun: float) -> Posterior:
         fit = _Fit(self, model, inspect(model, args, site), args, seed)
         fit.train()
         chosen, score = fit.chosen()

@@ -202,3 +202,26 @@ def test_the_log_score_of_an_ensemble_is_not_below_its_members_average():
     together = posterior.predictive(X).log_prob(Y)
     assert bool((together >= alone.mean(0) - 1e-5).all())
     torch.testing.assert_close(together, torch.logsumexp(alone, 0) - math.log(4))
+
+
+@pytest.mark.parametrize("batch_size", [None, 10])
+def test_a_second_model_with_the_same_names_is_another(batch_size):
+    """Nothing of one fit is left in Pyro's store: a network of other widths and the caller's own values are met."""
+
+    def of_width(width):
+        net = mlp(1, width, 1, seed=0)
+
+        def model(x, y=None):
+            with pyro.plate("obs", len(x)):
+                return pyro.sample("y", dist.Normal(point("net", net)(x)[:, 0], 1.0), obs=y)
+
+        return model
+
+    with pyro.get_param_store().scope():
+        pyro.param("net.output.bias", torch.tensor([7.0]))
+        method = Ensemble(members=2, steps=20, batch_size=batch_size, progress=False)
+        for width in (3, 5):
+            posterior = infer(of_width(width), X[:, :1], Y, method=method, seed=0)
+            assert posterior.draws["net.hidden1.weight"].shape == (1, 2, width, 1)
+        assert list(pyro.get_param_store()) == ["net.output.bias"]
+        assert float(pyro.param("net.output.bias").detach()) == 7.0

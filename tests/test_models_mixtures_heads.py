@@ -210,3 +210,26 @@ def test_sparse_weights_prefers_few_components():
 def test_bad_priors_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("family", ["normal", "laplace", "student_t", "log_normal"])
+def test_no_scale_is_above_the_ceiling_nor_below_the_floor(family):
+    head = mixture_head(1, floor=0.1, ceiling=2.0, family=family)
+    log_scales = torch.linspace(-60, 60, 241, dtype=torch.double).requires_grad_()
+    features = torch.stack([torch.zeros_like(log_scales), torch.zeros_like(log_scales), log_scales], -1)
+    component = head(features).component_distribution
+    scale = component.base_dist.scale if family == "log_normal" else component.scale
+    assert float(scale.detach().min()) == pytest.approx(0.1)
+    assert float(scale.detach().max()) == pytest.approx(math.hypot(0.1, 2.0))
+    assert bool((scale.diff(dim=0) >= 0).all())
+    (gradient,) = torch.autograd.grad(scale.sum(), log_scales)
+    assert bool(torch.isfinite(gradient).all())
+    wide = mixture_head(1, floor=0.1, ceiling=1e6, family=family)(features[100:125]).component_distribution
+    free = mixture_head(1, floor=0.1, family=family)(features[100:125]).component_distribution
+    torch.testing.assert_close(wide.mean, free.mean)
+    torch.testing.assert_close(wide.variance, free.variance, rtol=1e-3, atol=0)
+
+
+def test_a_ceiling_below_the_floor_raises():
+    with pytest.raises(ValueError, match=r"expected a finite ceiling above the floor of 0.1, got 0.05"):
+        mixture_head(2, floor=0.1, ceiling=0.05)

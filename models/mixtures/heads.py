@@ -37,14 +37,15 @@ FEWEST_SHARE = 0.5  # rows that a group without any counts as, for its weight
 
 @dataclass(frozen=True)
 class Family:
-    """How components are made: ``parts`` features each, ``build(parts, floor, df)``.
+    """How components are made: ``parts`` features each, ``build(parts, bounded, df)``, where ``bounded`` makes a
+    scale of a log-scale.
 
     ``start(centre, width)`` gives the offsets at which components have these centres and widths, in the units of
     ``to_line(y)``.
     """
 
     parts: int
-    build: Callable[[Sequence[Tensor], float, float], Distribution]
+    build: Callable[[Sequence[Tensor], Callable[[Tensor], Tensor], float], Distribution]
     start: Callable[[Tensor, Tensor], list[Tensor]]
     to_line: Callable[[Tensor], Tensor] = lambda y: y
 
@@ -53,33 +54,39 @@ def _located(centre: Tensor, width: Tensor) -> list[Tensor]:
     return [centre, width.log()]
 
 
-def _von_mises(parts: Sequence[Tensor], floor: float) -> Distribution:
+def _von_mises(parts: Sequence[Tensor], bounded: Callable[[Tensor], Tensor]) -> Distribution:
     sine, cosine, log_concentration = parts
     # 1/concentration is the squared scale of a narrow one: its root has the floor.
-    scale = floored_scale(-0.5 * log_concentration, floor)
+    scale = bounded(-0.5 * log_concentration)
     return dist.VonMises(torch.atan2(sine, cosine), scale**-2)
 
 
 FAMILIES = {
-    "normal": Family(2, lambda p, floor, df: dist.Normal(p[0], floored_scale(p[1], floor)), _located),
-    "laplace": Family(2, lambda p, floor, df: dist.Laplace(p[0], floored_scale(p[1], floor)), _located),
-    "student_t": Family(2, lambda p, floor, df: dist.StudentT(df, p[0], floored_scale(p[1], floor)), _located),
+    "normal": Family(2, lambda p, bounded, df: dist.Normal(p[0], bounded(p[1])), _located),
+    "laplace": Family(2, lambda p, bounded, df: dist.Laplace(p[0], bounded(p[1])), _located),
+    "student_t": Family(2, lambda p, bounded, df: dist.StudentT(df, p[0], bounded(p[1])), _located),
     "log_normal": Family(
-        2, lambda p, floor, df: dist.LogNormal(p[0], floored_scale(p[1], floor)), _located, to_line=torch.log
+        2, lambda p, bounded, df: dist.LogNormal(p[0], bounded(p[1])), _located, to_line=torch.log
     ),
-    "poisson": Family(1, lambda p, floor, df: dist.Poisson(p[0].exp()), lambda c, w: [c],
+    "poisson": Family(1, lambda p, bounded, df: dist.Poisson(p[0].exp()), lambda c, w: [c],
         to_line=lambda y: (y + 0.5).log()),
     "von_mises": Family(
-        3, lambda p, floor, df: _von_mises(p, floor), lambda c, w: [c.sin(), c.cos(), -2 * w.log()]
+        3, lambda p, bounded, df: _von_mises(p, bounded), lambda c, w: [c.sin(), c.cos(), -2 * w.log()]
     ),
 }  # fmt: skip
 
 
 def mixture_head(
-    components: int, *, floor: float = 1e-3, spread: float = 1.0, family: str = "normal", df: float = 4.0
+    components: int,
+    *,
+    floor: float = 1e-3,
+    spread: float = 1.0,
+    family: str = "normal",
+    df: float = 4.0,
+    ceiling: float | None = None,
 ) -> "MixtureHead":
     """A function from a network's last features to a `Mixture` of K components of one target; see `MixtureHead`."""
-    return MixtureHead(components, floor, spread, family=family, df=df)
+    return MixtureHead(components, floor, spread, family=family, df=df, ceiling=ceiling)
 
 
 class MixtureHead:
@@ -93,6 +100,9 @@ class MixtureHead:
     the order of their index, and cover a standardised y (angles: evenly around the circle; counts: rates from
     exp of that). `started_at` starts them where the data are.
 
+    ``ceiling`` bounds every scale from above (up to the floor): the posterior of a scale that may be anything has
+    draws so wide that the predictive variance is theirs alone. About the spread of y, 1 to 2 where it is standardised.
+
     Raises ``ValueError`` for fewer than one component, a floor or spread that is not positive, an unknown family, or
     features of another width.
 
@@ -101,9 +111,16 @@ class MixtureHead:
     """
 
     def __init__(
-        self, components: int, floor: float, spread: float, *, family: str = "normal", df: float = 4.0
+        self,
+        components: int,
+        floor: float,
+        spread: float,
+        *,
+        family: str = "normal",
+        df: float = 4.0,
+        ceiling: float | None = None,
     ) -> None:
-        _check(components, floor)
+        _check(components, floor, ceiling)
         if not 0 < spread < math.inf:
             raise ValueError(f"expected a finite spread above 0, got {spread}")
         if family not in FAMILIES:
@@ -111,7 +128,7 @@ class MixtureHead:
         if not df > 0:
             raise ValueError(f"expected df above 0, got {df}")
         self.components, self.floor, self.spread = components, float(floor), float(spread)
-        self.family, self.df = family, float(df)
+        self.family, self.df, self.ceiling = family, float(df), ceiling
         positions = (torch.arange(components, dtype=torch.double) + 0.5) / components
         if family == "von_mises":
             centre = math.pi * (2 * positions - 1)
@@ -162,7 +179,10 @@ class MixtureHead:
             unused = torch.arange(self.components, device=features.device) >= used
             # Not minus infinity, whose gradient through 0 times infinity would not be a number.
             logits = torch.where(unused, WEIGHTLESS, logits)
-        return Mixture(dist.Categorical(logits=logits), FAMILIES[self.family].build(parts, self.floor, self.df))
+        return Mixture(dist.Categorical(logits=logits), FAMILIES[self.family].build(parts, self._bounded, self.df))
+
+    def _bounded(self, log_scale: Tensor) -> Tensor:
+        return floored_scale(log_scale, self.floor, self.ceiling)
 
     def __repr__(self) -> str:
         family = "" if self.family == "normal" else f", family={self.family!r}"
@@ -270,11 +290,13 @@ def _van_der_corput(number: int) -> float:
     return int(digits, 2) / 2 ** len(digits)
 
 
-def _check(components: int, floor: float) -> None:
+def _check(components: int, floor: float, ceiling: float | None = None) -> None:
     if components < 1:
         raise ValueError(f"expected at least 1 component, got {components}")
     if not 0 < floor < math.inf:
         raise ValueError(f"expected a finite floor above 0 (the resolution of y), got {floor}")
+    if ceiling is not None and not floor < ceiling < math.inf:
+        raise ValueError(f"expected a finite ceiling above the floor of {floor}, got {ceiling}")
 
 
 def _check_features(features: Tensor, wanted: int, components: int) -> None:

@@ -1,0 +1,233 @@
+"""An inverse problem with up to five right answers, held against the best score that anything can have.
+
+    python examples/inverse_sine.py --quick
+    python examples/inverse_sine.py                      # the numbers kept
+    python examples/inverse_sine.py --only large         # some parts: another process may do the others
+
+y ~ U(-10.5, 10.5), x = 7 sin(0.75 y) + 0.5 y + N(0, 1); y is predicted from x. The exact p(y|x) is known, so a score
+can be held against it on the same points: what is missing is the Kullback-Leibler divergence, in nats a point.
+Compared:
+
+- mixture density networks at their modes: the one that did best in training, and an ensemble of all;
+- the Bayesian one: HMC over all weights, each chain from one of these modes;
+- one network from 100,000 rows;
+- from 100 rows, where one set of weights is not enough, the Bayesian one and maximum likelihood;
+- how the split of the variance changes with the number of rows.
+
+Means over ``--repeats`` data sets, each with as many fresh test points; the error is that of the mean over data sets.
+Writes figures and ``report.json``. A run that was interrupted goes on where it was when it is repeated; after a change
+of the code, give it another ``--out``.
+"""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _inverse_sine_figures import draw_figures
+from _mdn import excess, log_scores, mean_and_error
+from _parts import part, total_seconds
+from _report import parser, write_report
+from tqdm.auto import tqdm
+
+from posterity.data import Observations, Standardization, inverse_sine
+from posterity.inference import HMC, Ensemble, Posterior, infer
+from posterity.inference.diagnostics import function_convergence, pit, pit_uniformity, uncertainty_split
+from posterity.models import MixtureHead, Pair, bayesian_mixture_density, mixture_density, mixture_head, priors
+
+COMPONENTS = 10
+RESOLUTION = 0.01  # of y; far below the narrowest branch
+REGION_ROWS = 20_000  # rows whose highest-density regions are searched
+SCORES = {
+    "nll_excess": "one",  # the network that did best in training
+    "any_nll_excess": "any",  # the mean over all of them
+    "ensemble_nll_excess": "ensemble",
+    "bayes_nll_excess": "bayes",
+}
+GRID = torch.linspace(-12.0, 12.0, 241)[:, None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the numbers depend on."""
+
+    hidden: tuple[int, ...] = (24, 24)
+    decay: float = 0.7
+    chains: int = 16  # and networks in an ensemble
+    steps: int = 3000
+    warmup: int = 100
+    draws: int = 80
+    max_steps: int = 100
+    rows: tuple[int, ...] = (100, 300, 1000, 3000)
+    large: int = 100_000
+    large_hidden: tuple[int, ...] = (64, 64)
+    large_steps: int = 12_000
+    batch_size: int = 1000
+    test: int = 100_000
+    repeats: int = 5
+    seed: int = 0
+
+
+QUICK = Settings(
+    hidden=(12,), chains=4, steps=200, warmup=10, draws=10, max_steps=15, rows=(100, 300), large=3_000,
+    large_hidden=(16,), large_steps=200, test=1_000, repeats=2,
+)  # fmt: skip
+
+
+def head(data: Observations) -> MixtureHead:
+    """No component narrower than the resolution, none wider than y itself."""
+    scale = float(Standardization.fit(data).y_scale)
+    return mixture_head(COMPONENTS, floor=RESOLUTION / scale, ceiling=1.0)
+
+
+def point_pair(data: Observations, hidden: tuple[int, ...], decay: float) -> Pair:
+    return mixture_density(Standardization.fit(data), head=head(data), hidden=hidden, decay=decay)
+
+
+def bayesian_pair(data: Observations, settings: Settings) -> Pair:
+    """Normal weights of precision ``decay``, so that the mode is that of `point_pair`."""
+    prior = priors.Normal(scale=settings.decay**-0.5, fan_in=False)
+    return bayesian_mixture_density(Standardization.fit(data), head=head(data), hidden=settings.hidden, prior=prior)
+
+
+def problem(n: int, settings: Settings, repeat: int) -> tuple[Observations, Observations]:
+    """Training rows and fresh test rows of their own seeds."""
+    seed = 10 * settings.seed + repeat
+    return inverse_sine(n, seed=seed), inverse_sine(settings.test, seed=500_000 + seed)
+
+
+def large(settings: Settings, repeat: int) -> dict[str, float]:
+    """One network from many rows, in batches; and whether its regions and distribution function hold."""
+    data, test = problem(settings.large, settings, repeat)
+    method = Ensemble(members=1, steps=settings.large_steps, batch_size=settings.batch_size, learning_rate=0.005)
+    posterior = infer(
+        point_pair(data, settings.large_hidden, settings.decay), data.x, data.y, method=method, seed=repeat
+    )
+    found = excess(log_scores(posterior, test), test)
+    some = test.subset(slice(0, REGION_ROWS))
+    predictive = posterior.predictive(some.x)
+    inside = {f"coverage{level}": predictive.hdr(level / 100).contains(some.y).double().mean() for level in (50, 90)}
+    uniform = pit_uniformity(pit(predictive, some.y))
+    return {"one": found.mean(), **judged(found), **inside, "pit_p": float(uniform.p_value)}
+
+
+def bayesian(n: int, settings: Settings, repeat: int, keep: Path | None = None) -> dict[str, float]:
+    """Networks at their modes, and HMC of which each chain starts at one of them; all judged on the same points."""
+    data, test = problem(n, settings, repeat)
+    modes = starts(data, settings, repeat)
+    sampler = HMC(
+        chains=settings.chains, warmup=settings.warmup, draws=settings.draws, init=modes, target_accept=0.9,
+        max_steps=settings.max_steps, threads=1,
+    )  # fmt: skip
+    posterior = infer(bayesian_pair(data, settings), data.x, data.y, method=sampler, seed=repeat)
+    if keep is not None:
+        posterior.save(keep)
+    draws = min(400, settings.chains * settings.draws)
+    own, ensemble = log_scores(posterior, test, draws=draws), log_scores(modes, test)
+    single = log_scores(modes, test, each=True)
+    chosen = int(modes.history["loss"][-1].argmin())  # the start that did best in training
+    split = uncertainty_split(posterior.predictive(test.x[:REGION_ROWS], draws=draws))
+    converged = function_convergence(posterior.function_draws(GRID))
+    return {
+        "bayes": excess(own, test).mean(),
+        **judged(excess(own, test)),
+        "ensemble": excess(ensemble, test).mean(),
+        "one": excess(single[chosen], test).mean(),
+        "any": excess(single, test).mean(),
+        "minus_map": (own - single[chosen]).mean(),
+        **{name: float(split[name].mean()) for name in ("noise", "ambiguity", "epistemic")},
+        "rhat_mean": float(converged.rhat.max()),
+        "divergent": float(posterior.sample_stats["diverging"].double().mean()),
+        "steps_per_draw": float(posterior.sample_stats["n_steps"].double().mean()),
+        **(against_maximum_likelihood(own, data, test, settings, repeat) if n == min(settings.rows) else {}),
+    }
+
+
+def against_maximum_likelihood(
+    own: np.ndarray, data: Observations, test: Observations, settings: Settings, repeat: int
+) -> dict[str, float]:
+    """By how much ``own`` log scores are above those of the same network at maximum likelihood.
+
+    It is stopped early by a fifth of the rows, which also choose the best of its starts.
+    """
+    method = Ensemble(members=settings.chains, steps=settings.steps, holdout=0.2, keep=1, check_every=25)
+    plain = infer(point_pair(data, settings.hidden, 0.0), data.x, data.y, method=method, seed=repeat)
+    difference = own - log_scores(plain, test)
+    return {"minus_ml": difference.mean(), "points_se": difference.std(ddof=1) / np.sqrt(len(test))}
+
+
+def starts(data: Observations, settings: Settings, repeat: int) -> Posterior:
+    """Modes of the posterior, one for each chain: an ensemble."""
+    method = Ensemble(members=settings.chains, steps=settings.steps, learning_rate=0.007)
+    return infer(point_pair(data, settings.hidden, settings.decay), data.x, data.y, method=method, seed=repeat)
+
+
+def judged(scores: np.ndarray) -> dict[str, float]:
+    """Standard errors by which the mean is below the oracle's; beyond three there would be a leak."""
+    return {"below_oracle_z": -scores.mean() / (scores.std(ddof=1) / np.sqrt(scores.size))}
+
+
+def collect(found: dict[str, list[dict[str, float]]], settings: Settings) -> dict[str, float]:
+    """Means over the data sets, and their errors, under the keys of the report."""
+    few, many = min(settings.rows), max(settings.rows)
+    sources = {f"n{n}.{key}": (f"n{n}", short) for n in settings.rows for key, short in SCORES.items()}
+    sources |= {f"{term}.n{n}": (f"n{n}", term) for n in settings.rows for term in ("noise", "ambiguity", "epistemic")}
+    sources |= {
+        f"bayes_minus_ml_n{few}.elpd": (f"n{few}", "minus_ml"),
+        f"bayes_minus_map_n{few}.elpd": (f"n{few}", "minus_map"),
+        f"bayes_minus_map_n{many}.elpd": (f"n{many}", "minus_map"),
+        "n100000.nll_excess": ("large", "one"),
+        **{f"n100000.{key}": ("large", key) for key in ("coverage50", "coverage90", "pit_p")},
+    }
+    metrics: dict[str, float] = {}
+    for name, (task, key) in sources.items():
+        metrics |= mean_and_error(name, [numbers[key] for numbers in found.get(task, [])])
+    for task, runs in found.items():
+        for key in ("below_oracle_z", "rhat_mean", "divergent", "points_se"):
+            if runs and key in runs[0]:
+                metrics[f"{task}.{key}_max"] = max(numbers[key] for numbers in runs)
+    return metrics
+
+
+def main() -> None:
+    options = parser(__doc__, "inverse_sine")
+    options.add_argument("--only", nargs="+", help="tasks to do, by the beginning of their names")
+    options.add_argument("--repeats", type=int, help="data sets")
+    arguments = options.parse_args()
+    settings = replace(QUICK if arguments.quick else Settings(), seed=arguments.seed)
+    if arguments.repeats is not None:
+        if arguments.repeats < 2:
+            options.error(f"expected at least 2 repeats for a standard error, got {arguments.repeats}")
+        settings = replace(settings, repeats=arguments.repeats)
+    out = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    tasks: dict[str, Any] = {
+        **{
+            f"n{n}": lambda repeat, n=n: bayesian(n, settings, repeat, out / f"n{n}.post" if not repeat else None)
+            for n in settings.rows
+        },
+        "large": lambda repeat: large(settings, repeat),
+    }
+    if arguments.only:
+        tasks = {name: task for name, task in tasks.items() if name.startswith(tuple(arguments.only))}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in tasks}
+    steps = [(name, repeat) for repeat in range(settings.repeats) for name in tasks]
+    for name, repeat in tqdm(steps, desc="inverse sine"):
+        torch.manual_seed(repeat)
+        found[name].append(
+            part(out, f"{name}-{repeat}", (name, repeat, settings), lambda n=name, r=repeat: tasks[n](r))
+        )
+    metrics = collect(found, settings)
+    for name, value in sorted(metrics.items()):
+        print(f"{name:36s} {value:9.4f}")
+    if not arguments.only:
+        draw_figures(out, metrics, settings, bayesian_pair)
+        write_report(
+            out, "inverse_sine", metrics, seed=arguments.seed, quick=arguments.quick, wall_seconds=total_seconds(out)
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
