@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
+from posterity.inference.check import number
 from posterity.inference.posterior import Posterior
 from posterity.inference.program import bare_model, check_arguments
 
@@ -23,12 +24,13 @@ def infer(model: Any, *args: Any, method: Method, seed: int = 0, site: str | Non
     arguments, y last, each tensor with one row per observation. ``method`` is a settings object such as `NUTS`,
     `HMC` or `SVI`. The same ``seed`` gives the same result on the same device, and neither the global random
     state nor the caller's parameter store is touched. ``site`` names the observed site where there are several.
-    Raises ``ValueError`` for values that are not finite, lengths that differ, an object that is no method, or a
-    model without an observed site.
+    Raises ``ValueError`` for values that are not finite, lengths that differ, an object that is no method, a seed that
+    is no whole number of 0 or more, or a model without an observed site.
     """
     if isinstance(method, type) or not isinstance(method, Method):
         raise ValueError(f"expected a method such as NUTS(), HMC() or SVI(), got {method!r}")
+    number("seed", seed, low=0, integer=True)
     check_arguments(args)
     # A guide made by name takes the method's settings; one that the pair brings is used as it is.
     guide = getattr(model, "guide_name", None) or getattr(model, "guide", None)
-    return method.run(bare_model(model), *args, seed=seed, guide=guide, site=site)
+    return method.run(bare_model(model), *args, seed=int(seed), guide=guide, site=site)

@@ -12,16 +12,18 @@ from typing import Any
 
 import numpy as np
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro.distributions import Unit
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, biject_to
 
 from posterity.models.parameters import split
 
 Model = Callable[..., Any]
 VMAP_CHUNK = 512
+TRIES = 20  # draws of the prior, where the model cannot be run at some of them
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,7 @@ def inspect(model: Model, args: tuple[Any, ...], site: str | None = None) -> Pro
     several and none named, with a discrete latent site, or with y of another shape than the site's: y (N, 1) against
     N predictions would otherwise be scored as N x N pairs.
     """
-    with seeded(0), pyro.get_param_store().scope():
-        nodes = pyro.poutine.trace(model).get_trace(*args).nodes
+    nodes = trace(model, args, seed=0)
     samples = {name: node for name, node in nodes.items() if node["type"] == "sample"}
     deterministics = tuple(n for n, node in samples.items() if node["infer"].get("_deterministic"))
     observed = [
@@ -80,8 +81,48 @@ def inspect(model: Model, args: tuple[Any, ...], site: str | None = None) -> Pro
 
 def observed_value(model: Model, args: tuple[Any, ...], site: str) -> Tensor:
     """What the model says was observed at ``site``: y itself, or what it makes of it, as ``obs=y.log()``."""
-    with seeded(0), pyro.get_param_store().scope(), torch.no_grad():
-        return pyro.poutine.trace(model).get_trace(*args).nodes[site]["value"]
+    with torch.no_grad():
+        return trace(model, args, seed=0)[site]["value"]
+
+
+class StartMessenger(Messenger):
+    """Values for sites that cannot be drawn: a flat prior has no draws, so uniform(-2, 2) in unconstrained space."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        fn = msg["fn"]
+        flat = fn
+        while hasattr(flat, "base_dist"):
+            flat = flat.base_dist
+        if msg["value"] is None and isinstance(flat, dist.ImproperUniform):
+            shape = fn.shape()
+            transform = biject_to(fn.support)
+            free = torch.empty(transform.inverse_shape(shape)).uniform_(-2, 2)
+            msg["value"] = transform(free)
+
+
+def trace(model: Model, args: tuple[Any, ...], seed: int) -> dict[str, Any]:
+    """The nodes of one run of the model; the caller's random state and parameters stay as they are.
+
+    Where the model cannot be run at a draw of its prior (a scale that came out negative, a matrix that has no
+    Cholesky factor), other draws are tried, and at last one whose parameters nobody checks: the sites are the same,
+    and a start that the caller knows may still be good. Where that fails too, the first error is raised.
+    """
+
+    def run(seed: int) -> dict[str, Any]:
+        with seeded(seed), pyro.get_param_store().scope(), StartMessenger():
+            return dict(pyro.poutine.trace(model).get_trace(*args).nodes)
+
+    first: Exception | None = None
+    for attempt in range(TRIES):
+        try:
+            return run(seed + attempt)
+        except (ValueError, torch.linalg.LinAlgError) as error:
+            first = first or error
+    try:
+        with dist.validation_enabled(False):
+            return run(seed)
+    except (ValueError, RuntimeError):
+        raise first or ValueError("expected a model that runs") from None
 
 
 def check_arguments(args: tuple[Any, ...]) -> None:
@@ -206,7 +247,10 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def child_seeds(seed: int, count: int) -> list[int]:
-    """Seeds of ``count`` independent streams; the first ones do not depend on how many there are."""
-    children = np.random.SeedSequence(seed).spawn(count)
+def child_seeds(seed: int, count: int, *purpose: int) -> list[int]:
+    """Seeds of ``count`` independent streams; the first ones do not depend on how many there are.
+
+    With ``purpose``, numbers that say what they are for, they are others than those of another purpose.
+    """
+    children = np.random.SeedSequence(seed, spawn_key=purpose).spawn(count)
     return [int(child.generate_state(1, np.uint64)[0] >> 1) for child in children]

@@ -28,8 +28,8 @@ def sweep(
     """Held-out log scores for several ``values`` of one setting, all fits in one batched computation.
 
     ``name`` is a parameter that the model reads by ``pyro.param`` and does not train, such as "components" or "decay"
-    of ``mixture_density(..., swept=("components",))``. Every value is fitted from ``repeats`` starts to the same rows, by
-    ``method`` (its ``members`` are set here), and scored on the share ``holdout`` of rows kept from all of them.
+    of ``mixture_density(..., swept=("components",))``. Every value is fitted from ``repeats`` starts to the same rows,
+    by ``method`` (its ``members`` are set here), and scored on the share ``holdout`` of rows kept from all of them.
 
     Returns over ("value", "repeat"): ``log_score``, mean nats per held-out row. Over "value", of the start that did
     best in training: ``best_score``, its standard error ``best_score_se``, the paired difference ``behind`` to
@@ -68,7 +68,7 @@ def sweep(
 
 
 def _judged(values: list[float], score: np.ndarray, training: np.ndarray) -> xr.Dataset:
-    """``score`` (value, repeat, row), and how well each did in ``training`` (value, repeat), by which starts are chosen."""
+    """``score`` (value, repeat, row), and how well each did in ``training`` (value, repeat), which chooses the start."""
     chosen = score[np.arange(len(values)), training.argmax(1)]
     error = np.sqrt(score.shape[-1])
     best = int(chosen.mean(-1).argmax())

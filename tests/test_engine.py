@@ -15,9 +15,12 @@ import pytest
 import torch
 from pyro.infer.mcmc.util import initialize_model
 from pyro.infer.reparam import LocScaleReparam
+from pyro.nn import PyroModule, PyroSample
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 
-from posterity.inference.engine import TIERS, Density, Engine, prepare
+from posterity.inference.engine import TIERS, Density, Engine, prepare, tiers
+from posterity.inference.engine.density import PointDensity
 from posterity.inference.engine.lanes import build
 from posterity.inference.engine.tiers import LanesEngine
 from posterity.models import bayesian, gaussian, heteroscedastic_gaussian, mixture_head, mlp, priors
@@ -416,6 +419,25 @@ def test_models_without_a_continuous_site_are_refused(model, message):
         Density(model, (X, Y))
 
 
+def uniform_below(x, y=None):
+    a = pyro.sample("a", dist.Uniform(0.0, 1.0))
+    b = pyro.sample("b", dist.Uniform(torch.zeros(()), a))
+    return pyro.sample("y", dist.Normal(b * x[:, 0], 1.0).to_event(1), obs=y)
+
+
+def pareto_above(x, y=None):
+    a = pyro.sample("a", dist.Normal(0.0, 1.0))
+    b = pyro.sample("b", dist.Pareto(a.exp(), 3.0).expand([2]).to_event(1))
+    return pyro.sample("y", dist.Normal(b.sum() * x[:, 0], 1.0).to_event(1), obs=y)
+
+
+@pytest.mark.parametrize("model", [uniform_below, pareto_above])
+@pytest.mark.parametrize("kind", [Density, PointDensity])
+def test_a_support_that_depends_on_another_site_is_refused(kind, model):
+    with pytest.raises(ValueError, match=r"the support of 'b' depends on other sites: sample it on \(0, 1\) and scale"):
+        kind(model, (X, Y))
+
+
 def branching(x, y=None):
     w = pyro.sample("w", dist.Normal(0.0, 1.0))
     slope = w if w > 0 else -3 * w
@@ -425,6 +447,16 @@ def branching(x, y=None):
 def reads_a_number(x, y=None):
     w = pyro.sample("w", dist.Normal(0.0, 1.0))
     return pyro.sample("y", dist.Normal(w.item() * x[:, 0] + w, 1.0).to_event(1), obs=y)
+
+
+def reads_a_list(x, y=None):
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    return pyro.sample("y", dist.Normal(w.tolist() * x[:, 0] + w, 1.0).to_event(1), obs=y)
+
+
+def reads_an_array(x, y=None):
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    return pyro.sample("y", dist.Normal(float(w.detach().numpy()) * x[:, 0] + w, 1.0).to_event(1), obs=y)
 
 
 DROPOUT = torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 1))
@@ -454,6 +486,8 @@ def subsampled(x, y=None):
             r"expected a model without control flow on sampled values .* branches at line \d+ of .*test_engine",
         ),
         (reads_a_number, "expected a model without control flow on sampled values"),
+        (reads_a_list, "expected a model without control flow on sampled values"),
+        (reads_an_array, "expected a model without control flow on sampled values"),
         (drops_out, "expected all randomness in pyro.sample statements .*, got a model that draws random numbers"),
         (adds_noise, "expected all randomness in pyro.sample statements .*, got a model that draws random numbers"),
         (subsampled, "expected all randomness in pyro.sample statements .*, got a model that draws random numbers"),
@@ -517,6 +551,84 @@ def test_values_come_back_from_unconstrained_space():
     values = density.constrain(position)
     assert values["factor"].shape == (4, 3, 3, 3)
     torch.testing.assert_close(density.unconstrain(values), position, rtol=1e-4, atol=1e-4)
+
+
+# nan, failed factorisations, checks: every tier does as the model
+
+
+def zero_times(x, y=None):
+    """nan where w > 1: zero times nan is nan, also for a compiler that knows the zero."""
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    mean = x[:, 0] + torch.zeros(len(x)) * (1.0 - w).log()
+    return pyro.sample("y", dist.Normal(mean, 1.0).to_event(1), obs=y)
+
+
+def equally_correlated(x, y=None):
+    """Of 20 rows: no covariance where r < -1 / 19."""
+    r = pyro.sample("r", dist.Normal(0.0, 0.5))
+    covariance = torch.eye(20) + (1 - torch.eye(20)) * r
+    return pyro.sample("y", dist.MultivariateNormal(torch.zeros(20), covariance), obs=y)
+
+
+NOT_EVERYWHERE = [
+    pytest.param(model, bad, tier, marks=[pytest.mark.slow] if tier == "compiled" and bad < 0 else [])
+    for model, bad in ((zero_times, 2.0), (equally_correlated, -0.5))
+    for tier in TIERS
+]
+
+
+@pytest.mark.parametrize(("model", "bad", "tier"), NOT_EVERYWHERE)
+def test_one_chain_without_a_density_is_alone_on_every_tier(model, bad, tier):
+    y = torch.linspace(-2, 2, 20)
+    engine = start_of(model, y[:, None], y, tier=tier, threads=1)
+    assert engine.tier == tier
+    for q in (torch.tensor([[0.1], [bad], [0.3]]), torch.tensor([[0.1], [0.2], [0.3]])):
+        value, gradient = engine.gradient(q)
+        assert value.isfinite().tolist() == gradient.isfinite()[:, 0].tolist() == (q[:, 0] != bad).tolist()
+
+
+def test_where_a_compiled_model_fails_on_the_way_it_is_run_itself():
+    calls = []
+
+    def compiled(q):
+        calls.append(q)
+        raise TorchDynamoException("cannot be compiled anew")
+
+    gradient = tiers._guarded(compiled, lambda q: (q.sum(-1), q))
+    q = torch.ones(2, 3)
+    with pytest.warns(RuntimeWarning, match="the model is run by Pyro from here on .*cannot be compiled anew") as said:
+        found = [gradient(q), gradient(q)]
+    assert len(said) == len(calls) == 1
+    assert all(torch.equal(value, q.sum(-1)) and torch.equal(grad, q) for value, grad in found)
+
+
+class Module(PyroModule):
+    """Its priors are made while Pyro's checks are on, and go on checking."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = PyroModule[torch.nn.Linear](1, 1)
+        self.net.weight = PyroSample(dist.Normal(0.0, 1.0).expand([1, 1]).to_event(2))
+        self.net.bias = PyroSample(dist.Normal(0.0, 1.0).expand([1]).to_event(1))
+
+    def forward(self, x, y=None):
+        mean = self.net(x).squeeze(-1)
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(mean, 0.5), obs=y)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_module_with_priors_runs_on_every_tier(tier):
+    module = Module()
+    engine = start_of(module, X, Y, tier=tier, threads=1)
+    assert engine.tier == tier
+    position = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    value, gradient = engine.gradient(position)
+    for chain in range(3):
+        expected, slope = pyro_s_own(Case(module, (X, Y)), engine.density, position[chain])
+        assert abs(value[chain] - expected) <= 2e-5 * (1 + abs(expected))
+        assert (gradient[chain] - slope).abs().max() <= 2e-5 * (1 + slope.abs().max())
+    assert pyro.poutine.trace(module).get_trace(X, Y).nodes["net.bias"]["fn"].base_dist._validate_args  # its own copy
 
 
 def test_an_unknown_tier_is_refused():

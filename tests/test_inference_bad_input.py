@@ -190,3 +190,9 @@ def test_a_recording_that_is_slightly_wrong_is_noticed_in_a_large_potential() ->
 
     with pytest.warns(RuntimeWarning, match="cannot be recorded"):
         capture(potential, {"z": torch.ones(3)})
+
+
+@pytest.mark.parametrize("seed", [1.5, -1, "1", True, None])
+def test_a_seed_that_is_no_whole_number_is_refused(seed: object) -> None:
+    with pytest.raises(ValueError, match=f"expected seed of 0 or more.*, got {seed!r}"):
+        infer(linear, X, Y, method=FAST, seed=seed)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from posterity.inference.program import child_seeds, inspect, over_draws, seeded
+from posterity.inference.program import child_seeds, inspect, observed_value, over_draws, seeded
 from posterity.models import bayesian, gaussian, heteroscedastic_gaussian, mixture_head, mlp, point, priors, student_t
 
 N, S = 6, 5
@@ -303,3 +303,43 @@ def test_seeded_gives_the_state_back_even_after_an_error():
         first = torch.randn(3)
     with seeded(1):
         np.testing.assert_array_equal(first, torch.randn(3))
+
+
+def test_seeds_of_another_purpose_are_others():
+    assert not {*child_seeds(3, 50)} & {*child_seeds(3, 50, 1), *child_seeds(3, 50, 0), *child_seeds(3, 50, 2)}
+    assert child_seeds(3, 2, 1) == child_seeds(3, 5, 1)[:2]
+
+
+def test_a_flat_prior_can_be_read():
+    def model(x, y=None):
+        a = pyro.sample("a", dist.ImproperUniform(dist.constraints.real, (), ()))
+        s = pyro.sample("s", dist.ImproperUniform(dist.constraints.positive, (), (2,)))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(a * x[:, 0], s.sum()), obs=y)
+
+    assert inspect(model, (X, torch.zeros(N))).latents == ("a", "s")
+    assert torch.equal(observed_value(model, (X, torch.ones(N)), "y"), torch.ones(N))
+
+
+@pytest.mark.parametrize("kind", ["matrix", "scale", "scale at no draw"])
+def test_a_draw_of_the_prior_at_which_the_model_is_not_defined_is_not_the_end(kind):
+    """The first draw of r is 0.77: the matrix then has no Cholesky factor, and the scale is negative."""
+
+    def model(x, y=None):
+        r = pyro.sample("r", dist.Normal(0.0, 0.5))
+        if kind == "matrix":
+            torch.linalg.cholesky(torch.eye(20) - (1 - torch.eye(20)) * r)
+        scale = {"matrix": 1.0, "scale": 0.3 - r, "scale at no draw": r - 9.0}[kind]
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(x[:, 0], scale), obs=y)
+
+    assert inspect(model, (X, torch.zeros(N))).latents == ("r",)
+
+
+def test_an_error_of_the_model_s_own_is_raised_as_it_is():
+    def model(x, y=None):
+        pyro.sample("w", dist.Normal(0.0, 1.0))
+        raise ValueError("no such table")
+
+    with pytest.raises(ValueError, match=r"^no such table"):
+        inspect(model, (X, torch.zeros(N)))

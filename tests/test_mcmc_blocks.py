@@ -284,7 +284,7 @@ def test_blocks_of_different_length_are_cut_to_the_shortest(monkeypatch):
         ({"method": HMC(chains=8), "blocks": 3}, "expected chains that 3 blocks can share equally, got 8"),
         ({"method": HMC(chains=8, superchains=2), "blocks": 4}, "expected superchains that 4 blocks .* got 2"),
         ({"method": SHORT, "blocks": 0}, "expected blocks of 1 or more, got 0"),
-        ({"method": SHORT, "blocks": None}, "expected blocks of 1 or more, got None"),
+        ({"method": SHORT, "blocks": None}, r"expected blocks of 1 or more \(a whole number\), got None"),
         ({"method": SHORT, "retries": -1}, "expected retries of 0 or more, got -1"),
         ({"method": SHORT, "jobs": 0}, "expected jobs of 1 or more, got 0"),
     ],

@@ -1,6 +1,7 @@
 """Runs of many chains: the same numbers from the same seed, whatever interrupts them, and what is kept of them."""
 
 import contextlib
+from types import SimpleNamespace
 from typing import Any
 
 import arviz as az
@@ -12,8 +13,11 @@ import pytest
 import torch
 
 from posterity.inference import HMC, NUTS, SVI, Posterior, infer, resume
+from posterity.inference.engine import Density
+from posterity.inference.mcmc import checkpoints
 from posterity.inference.mcmc.hmc import HMCKernel
 from posterity.inference.mcmc.nuts import NUTSKernel
+from posterity.inference.mcmc.starts import start
 from posterity.inference.mcmc.streams import Streams
 from posterity.models import bayesian, gaussian, mlp
 
@@ -178,25 +182,147 @@ def test_a_checkpoint_of_another_model_is_refused(checkpoint):
         resume(checkpoint, network, X, Y)
 
 
-def test_a_checkpoint_of_other_data_is_refused(checkpoint):
-    with pytest.raises(ValueError, match="expected the model and data of the checkpoint, got a log density of"):
-        resume(checkpoint, line, X, Y + 1)
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((X, Y + torch.eye(10)[3] * 1e-6), r"expected the data of the checkpoint, got other values in .*\[1\]"),
+        ((X.double(), Y), r"expected the data of the checkpoint, got other values in .*\[0\]"),
+        ((X, Y, X), "expected the 2 arguments of the checkpoint, got 3"),
+        ((X, Y * torch.nan), "expected finite values, got 10 that are not in argument 1"),
+    ],
+)
+def test_a_checkpoint_of_other_data_is_refused(checkpoint, args, message):
+    with pytest.raises(ValueError, match=message):
+        resume(checkpoint, lambda x, y, *rest: line(x.float(), y), *args)
 
 
-@pytest.mark.parametrize("changes", [{"warmup": 5}, {"chains": 4}])
-def test_what_lies_behind_cannot_change(checkpoint, changes):
-    with pytest.raises(ValueError, match="expected the chains and warm-up of the checkpoint"):
-        resume(checkpoint, line, X, Y, **changes)
+def wide(scale, offset=0.0):
+    """Ten weights of a prior that is lost in the log density of 20,000 rows."""
+
+    def model(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(10), scale).to_event(1))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(w.sum() * x[:, 0] + offset, 1.0), obs=y)
+
+    return model
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path):
-    torch.save({"w": torch.ones(3)}, tmp_path / "tensors")
-    (tmp_path / "text").write_text("posterity")
-    for file in ("tensors", "text"):
-        with pytest.raises(ValueError, match="expected a checkpoint"):
-            resume(tmp_path / file, line, X, Y)
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (wide(3.0), "expected the model and data of the checkpoint, got a log density of"),
+        (wide(1.0, torch.nan), "expected the model of the checkpoint, got a log density of nan where it has -"),
+    ],
+)
+def test_a_checkpoint_of_another_prior_is_refused_however_much_data_there_is(model, message, tmp_path):
+    x = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0))
+    y = 0.5 * x[:, 0] + torch.randn(20_000, generator=torch.Generator().manual_seed(1))
+    method = short("HMC", engine="compiled", warmup=10, draws=2, checkpoint=tmp_path / "run")
+    infer(wide(1.0), x, y, method=method)
+    assert resume(tmp_path / "run", wide(1.0), x, y, draws=3).num_draws == 3
+    with pytest.raises(ValueError, match=message):
+        resume(tmp_path / "run", model, x, y, draws=4)
+
+
+@pytest.mark.parametrize(
+    ("value", "slope", "message"),
+    [
+        (-28_000.0, 1.0, None),
+        (-28_000.1, 1.001, None),  # rounding, and another order of sums
+        (-28_000.5, 1.0, "got a log density of -28000.5 where it has -28000"),
+        (-28_000.0, 1.1, "got a gradient of the log density that is 0.1 from the one it has"),
+        (torch.nan, 1.0, "got a log density of nan where it has -28000"),
+        (-28_000.0, torch.nan, "got a gradient of the log density that is nan from"),
+    ],
+)
+def test_a_log_density_and_its_gradient_may_differ_by_rounding(value, slope, message):
+    saved = {"value": torch.full((2,), -28_000.0), "grad": torch.eye(2)}
+    found = torch.tensor([-28_000.0, value]), torch.diag(torch.tensor([1.0, slope]))
+    with contextlib.nullcontext() if message is None else pytest.raises(ValueError, match=message):
+        checkpoints.check_density(*found, saved, 2e-3)
+
+
+LATE = {
+    "warmup": 5, "chains": 4, "thin": 3, "engine": "replay", "step_size": 0.1, "init": "map", "dtype": "float16",
+    "pooling": "across", "target_accept": 0.9, "drawz": 9,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", LATE)
+def test_what_lies_behind_cannot_change(checkpoint, change):
+    with pytest.raises(
+        ValueError, match=r"expected changes to \['draws', 'max_seconds', .*only what follows can change"
+    ):
+        resume(checkpoint, line, X, Y, **{change: LATE[change]})
+
+
+def test_draws_that_were_made_are_not_unmade(checkpoint):
+    with pytest.raises(ValueError, match="expected draws of 3 or more, as many as the checkpoint has, got 2"):
+        resume(checkpoint, line, X, Y, draws=2)
+
+
+def test_a_run_goes_on_where_its_file_was_moved_and_with_a_ready_pair(checkpoint, tmp_path):
+    moved = tmp_path / "elsewhere" / "moved"
+    moved.parent.mkdir()
+    checkpoint.rename(moved)
+    pair = SimpleNamespace(model=line, guide=None)
+    assert resume(moved, pair, X, Y, draws=5).num_draws == 5
+    assert resume(moved, line, X, Y).num_draws == 5
+    assert not checkpoint.exists()
+
+
+def test_a_target_counts_the_draws_before_an_interrupt(tmp_path):
+    """24 chains of 400 draws have far more than 300 effective ones: a resumed run has nothing left to do."""
+    method = short("HMC", chains=24, warmup=100, draws=400, engine="compiled", checkpoint=tmp_path / "run")
+    infer(line, X, Y, method=method)
+    assert resume(tmp_path / "run", line, X, Y, draws=20_000, target_ess=300.0).num_draws < 450
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"w": torch.ones(3)}, "expected a checkpoint of format 2 .*, got something else"),
+        (torch.ones(3), "expected a checkpoint of format 2 .*, got something else"),
+        (
+            {"format": 1, "kernel": 0},
+            "expected a checkpoint of format 2 .*, got format 1 of another version: run again",
+        ),
+        ({"format": 2, "kernel": 0}, r"expected a checkpoint of \['HMC', 'NUTS'\] .*, got one without \['arguments'"),
+        ("hello", "expected a checkpoint .*, got a file that cannot be read as one"),
+        ("", "expected a checkpoint .*, got a file that cannot be read as one"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(content, message, tmp_path):
+    if isinstance(content, str):
+        (tmp_path / "file").write_text(content)
+    else:
+        torch.save(content, tmp_path / "file")
+    with pytest.raises(ValueError, match=message):
+        resume(tmp_path / "file", line, X, Y)
+
+
+def test_half_a_checkpoint_is_refused(checkpoint):
+    checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"expected a checkpoint .*, got a file that cannot be read as one"):
+        resume(checkpoint, line, X, Y)
+
+
+def test_a_checkpoint_that_is_not_there_is_not_found(tmp_path):
     with pytest.raises(FileNotFoundError):
         resume(tmp_path / "nothing", line, X, Y)
+
+
+def test_a_checkpoint_that_could_not_be_written_is_refused_before_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(HMCKernel, "transition", lambda *_: pytest.fail("the run began"))
+    for path in (tmp_path / "missing" / "run", tmp_path):
+        with pytest.raises(ValueError, match="expected checkpoint as a file in a folder that exists, got"):
+            infer(line, X, Y, method=short("HMC", checkpoint=path))
+
+
+def test_numbers_of_numpy_are_settings_and_can_be_kept(tmp_path):
+    method = short("HMC", draws=np.int64(2), step_size=np.float64(0.1), checkpoint=tmp_path / "run")
+    infer(line, X, Y, method=method, seed=np.int64(2))
+    assert resume(tmp_path / "run", line, X, Y, draws=3).num_draws == 3
 
 
 # Stopping, thinning, what is kept
@@ -286,11 +412,90 @@ def test_starts_from_values_and_posteriors():
     [
         ({"w": torch.zeros(3)}, "expected a start for every latent site, got none for 'sigma'"),
         ({"w": torch.zeros(3), "sigma": -torch.ones(3)}, "expected a start inside the support of 'sigma'"),
+        (
+            {"w": torch.zeros(3), "sigma": torch.ones(2)},
+            "expected init with as many starts of every site, got {.*3.*2}",
+        ),
+        ({"w": torch.zeros(2, 3), "sigma": torch.ones(2, 3)}, r"expected init of 'w' of shape \(starts\), .*\(2, 3\)"),
+        ({"w": torch.zeros(0), "sigma": torch.ones(0)}, r"expected init of 'w' of shape \(starts\), one or more, got"),
+        ({"w": 0.0, "sigma": 1.0, "wt": 1.0}, r"expected init with values of the sites \['w', .*\['wt'\]"),
+        ({"w": "zero", "sigma": 1.0}, "expected init with numbers for 'w', got str"),
     ],
 )
 def test_starts_that_do_not_fit_are_refused(init, message):
     with pytest.raises(ValueError, match=message):
         infer(line, X, Y, method=short("HMC", init=init))
+
+
+def test_one_value_of_a_site_is_that_of_every_start():
+    frozen = {"warmup": 0, "draws": 1, "step_size": 1e-7, "trajectory_length": 1e-7}
+    found = infer(line, X, Y, method=short("HMC", init={"w": [0.1, 0.2, 0.3], "sigma": 2.0}, **frozen)).draws
+    torch.testing.assert_close(found["w"][:, 0], torch.tensor([0.1, 0.2, 0.3]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found["sigma"][:, 0], torch.full((3,), 2.0), rtol=1e-4, atol=1e-4)
+
+
+def bounded(x, y=None):
+    p = pyro.sample("p", dist.Beta(2.0, 2.0))
+    w = pyro.sample("w", dist.Dirichlet(torch.ones(3)))
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", dist.Normal(p * w[0] * x[:, 0], 1.0), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("site", "value"),
+    [("p", 1.5), ("p", -3.0), ("p", 1.001), ("w", [2.0, 3.0, 4.0]), ("w", [0.9, 0.9, -0.8]), ("w", [0.3, 0.3, 0.3])],
+)
+def test_a_start_outside_its_support_is_not_taken_to_the_edge(site, value):
+    init = {"p": 0.5, "w": [0.2, 0.3, 0.5], site: value}
+    with pytest.raises(ValueError, match=f"expected a start inside the support of '{site}', got"):
+        infer(bounded, X, Y, method=short("HMC", init=init))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_draws_of_low_precision_are_starts(dtype):
+    """Their simplices add up to one but for rounding."""
+    draws = infer(bounded, X, Y, method=short("HMC", dtype=dtype, draws=50))
+    assert infer(bounded, X, Y, method=short("HMC", draws=1, init=draws)).num_draws == 1
+
+
+def test_the_first_momentum_is_not_the_start():
+    def model(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(50), 1.0).to_event(1))
+        return pyro.sample("y", dist.Normal(w[0] * x[:, 0], 1.0).to_event(1), obs=y)
+
+    density = Density(model, (X, Y))
+    momentum, _ = Streams(3, 4, density.dim, 3, density.dtype).next()
+    assert not torch.isin(start(density, "prior", 4, seed=3), momentum).any()
+
+
+def sometimes(x, y=None):
+    """A scale that is negative in one draw of the prior out of eight."""
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", dist.Normal(x[:, 0], w + 1.2), obs=y)
+
+
+def test_a_start_at_which_the_model_is_not_defined_is_drawn_again():
+    posterior = infer(sometimes, X, Y, method=short("NUTS", chains=16, warmup=0, step_size=0.01, draws=1), seed=1)
+    assert (posterior.draws["w"] > -1.2).all()
+
+
+def hardly_ever(x, y=None):
+    """Defined at no draw of the prior that anyone will see."""
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", dist.Normal(x[:, 0], w - 9.0), obs=y)
+
+
+def test_a_prior_without_a_start_names_init_and_a_start_that_is_given_is_enough():
+    with pytest.raises(
+        ValueError, match=r"expected init with .*, got none in 20 draws of 'prior' .*Expected parameter"
+    ):
+        infer(hardly_ever, X, Y, method=short("HMC"))
+    with pytest.raises(ValueError, match=r"expected starts inside the support, .*choose another init .*Expected param"):
+        infer(hardly_ever, X, Y, method=short("HMC", init={"w": 8.0}))
+    posterior = infer(hardly_ever, X, Y, method=short("HMC", warmup=0, draws=1, step_size=1e-3, init={"w": 10.0}))
+    assert (posterior.draws["w"] > 9.0).all()
 
 
 # Statistics
@@ -415,7 +620,20 @@ def test_a_correlated_gaussian_has_its_moments(name):
     ("settings", "message"),
     [
         ({"draws": 0}, "expected draws of 1 or more, got 0"),
-        ({"draws": 2.5}, "expected draws of 1 or more, got 2.5"),
+        ({"draws": 2.5}, r"expected draws of 1 or more \(a whole number\), got 2.5"),
+        ({"chains": True}, r"expected chains of 1 or more \(a whole number\), got True"),
+        ({"warmup": None}, r"expected warmup of 0 or more \(a whole number\), got None"),
+        ({"superchains": 1.5}, r"expected superchains of 1 or more \(a whole number\), got 1.5"),
+        ({"threads": 1.5}, r"expected threads of 1 or more \(a whole number\), got 1.5"),
+        ({"step_size": torch.inf}, r"expected step_size above 0 \(a finite number\), got inf"),
+        ({"step_size": "0.1"}, r"expected step_size above 0 \(a finite number\), got '0.1'"),
+        ({"target_accept": "0.8"}, r"expected target_accept between 0 and 1 \(a finite number\), got '0.8'"),
+        ({"max_seconds": "3"}, r"expected max_seconds above 0 \(a finite number\), got '3'"),
+        ({"target_ess": torch.nan}, r"expected target_ess above 0 \(a finite number\), got nan"),
+        ({"max_energy_error": None}, r"expected max_energy_error above 0 \(a finite number\), got None"),
+        ({"checkpoint_seconds": -1}, "expected checkpoint_seconds of 0 or more, got -1"),
+        ({"checkpoint": 5}, "expected checkpoint as the path of a file, got 5"),
+        ({"checkpoint": ""}, "expected checkpoint as the path of a file, got ''"),
         ({"warmup": -1}, "expected warmup of 0 or more, got -1"),
         ({"chains": 0}, "expected chains of 1 or more, got 0"),
         ({"thin": 0}, "expected thin of 1 or more, got 0"),
@@ -440,7 +658,12 @@ def test_bad_settings_raise(name, settings, message):
         (NUTS, {"max_tree_depth": 0}, "expected max_tree_depth between 1 and 20, got 0"),
         (HMC, {"trajectory_length": 0.0}, "expected trajectory_length above 0, got 0.0"),
         (HMC, {"jitter": 1.5}, "expected jitter between 0 and 1, got 1.5"),
-        (HMC, {"window": 0}, "expected a window of 1 state or more, got 0"),
+        (HMC, {"window": 0}, "expected window of 1 or more, got 0"),
+        (HMC, {"max_steps": 2.5}, "expected max_steps of 1 or more .*, got 2.5"),
+        (HMC, {"jitter": "a"}, "expected jitter between 0 and 1 .*, got 'a'"),
+        (HMC, {"trajectory_length": torch.inf}, "expected trajectory_length above 0 .*, got inf"),
+        (NUTS, {"max_tree_depth": 2.5}, "expected max_tree_depth between 1 and 20 .*, got 2.5"),
+        (NUTS, {"max_tree_depth": "3"}, "expected max_tree_depth between 1 and 20 .*, got '3'"),
         (HMC, {"integrator": "euler"}, r"expected integrator from \['leapfrog', 'minimal_norm'\], got 'euler'"),
     ],
 )

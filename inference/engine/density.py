@@ -5,19 +5,22 @@ Pyro's own transform, ``biject_to(site.support)``, whose log determinant is part
 written for one chain: the tiers (`tiers`) add the chains.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import biject_to, constraints
+from torch.distributions import Distribution, biject_to, constraints
 from torch.distributions.transforms import Transform, identity_transform
 
-from posterity.inference.program import Model, seeded
+from posterity.inference.program import Model, trace
+
+# Of a value, in its own precision, outside of its support: what rounding does to it.
+SLACK = 16
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,12 @@ class Site:
     size: int
     unconstrained: tuple[int, ...]
     shape: tuple[int, ...]
+    support: constraints.Constraint
     transform: Transform
+
+    def free(self, value: Tensor) -> Tensor:
+        """``value`` (..., *shape) in unconstrained space."""
+        return value if self.transform is identity_transform else self.transform.inv(value)
 
 
 class Density:
@@ -41,24 +49,43 @@ class Density:
 
     def __init__(self, model: Model, args: tuple[Any, ...]) -> None:
         self.model, self.args = model, args
-        nodes = trace(model, args, seed=0)
+        with torch.no_grad():
+            nodes = trace(model, args, seed=0)
         latents = {n: node for n, node in nodes.items() if is_latent(node)}
         wanted = self._wanted(nodes, latents)
         sites, start = [], 0
         for name, (value, support) in wanted.items():
             if support.is_discrete:
                 raise ValueError(f"expected continuous latent sites (marginalise the discrete ones), got {name!r}")
-            real = getattr(support, "base_constraint", support) is constraints.real
-            transform = identity_transform if real else biject_to(support)
+            transform = _transform(support)
             free = transform.inv(value) if transform is not identity_transform else value
             size = free.numel()
-            sites.append(Site(name, start, size, tuple(free.shape), tuple(value.shape), transform))
+            sites.append(Site(name, start, size, tuple(free.shape), tuple(value.shape), support, transform))
             start += size
         values = [value for value, _ in wanted.values()]
         self.sites, self.dim = tuple(sites), start
         self.dtype = max((v.dtype for v in values), key=lambda d: torch.finfo(d).bits)
         self.device = values[0].device
         self.event_dims = {n: node["fn"].event_dim for n, node in latents.items()}
+        if any(site.transform is not identity_transform for site in sites):
+            self._check_supports()
+
+    def _check_supports(self) -> None:
+        """At another draw of the prior every site has the support it had: compared is where it puts one point."""
+        with torch.no_grad():
+            nodes = trace(self.model, self.args, seed=1)
+        other = self._wanted(nodes, {n: node for n, node in nodes.items() if is_latent(node)})
+        for site in self.sites:
+            if site.name not in other:
+                continue
+            point = torch.full(site.unconstrained, 0.3, dtype=self.dtype, device=self.device)
+            one, two = site.transform(point), _transform(other[site.name][1])(point)
+            rounding = 64 * torch.finfo(one.dtype).eps
+            if one.shape != two.shape or not torch.allclose(one, two, rtol=rounding, atol=rounding, equal_nan=True):
+                raise ValueError(
+                    f"expected sites of a fixed support, got a model where the support of {site.name!r} depends on "
+                    "other sites: sample it on (0, 1) and scale it"
+                )
 
     def _wanted(self, nodes: Mapping[str, Any], latents: Mapping[str, Any]) -> dict[str, tuple[Tensor, Any]]:
         """Value and support of what the vector holds."""
@@ -90,20 +117,22 @@ class Density:
     def unconstrain(self, values: Mapping[str, Tensor]) -> Tensor:
         """Values of all sites (..., *shape) as positions (..., dim).
 
-        Raises ``ValueError`` for a missing site, another shape, or a value outside its support.
+        Raises ``ValueError`` for a missing site, another shape, or a value outside its support by more than the
+        rounding of its own precision.
         """
         parts = []
         for site in self.sites:
             if site.name not in values:
                 raise ValueError(f"expected a start for every latent site, got none for {site.name!r}")
-            value = torch.as_tensor(values[site.name]).to(self.device, self.dtype)
+            given = torch.as_tensor(values[site.name])
+            value = given.to(self.device, self.dtype)
             if tuple(value.shape[value.ndim - len(site.shape) :]) != site.shape:
                 raise ValueError(
                     f"expected a start of {site.name!r} of shape (..., *{site.shape}), got {tuple(value.shape)}"
                 )
             lead = value.shape[: value.ndim - len(site.shape)]
-            free = site.transform.inv(value) if site.transform is not identity_transform else value
-            if not bool(torch.isfinite(free).all()):
+            free = site.free(value)
+            if not bool(torch.isfinite(free).all()) or not _inside(site, value, free, given.dtype):
                 raise ValueError(f"expected a start inside the support of {site.name!r}, got {value.tolist()}"[:300])
             parts.append(free.reshape((*lead, site.size)))
         return torch.cat(parts, -1)
@@ -134,6 +163,24 @@ class PointDensity(Density):
             return pyro.poutine.trace(_Given(self.model, latent)).get_trace(*self.args).log_prob_sum()
 
 
+def _transform(support: Any) -> Transform:
+    """From the real numbers to ``support``."""
+    real = getattr(support, "base_constraint", support) is constraints.real
+    return identity_transform if real else biject_to(support)
+
+
+def _inside(site: Site, value: Tensor, free: Tensor, given: torch.dtype) -> bool:
+    """Whether ``value`` is in the support, or was before it was rounded to the precision ``given``.
+
+    The way to unconstrained space takes what lies outside to the edge, so what comes back from there is another value.
+    """
+    if bool(site.support.check(value).all()):
+        return True
+    eps = max(torch.finfo(dtype).eps for dtype in (given, value.dtype) if dtype.is_floating_point)
+    back = free if site.transform is identity_transform else site.transform(free)
+    return bool(((back - value).abs() <= SLACK * eps * (1 + value.abs())).all())
+
+
 class _Parameters(Messenger):
     """Puts values in place of the model's parameters."""
 
@@ -146,6 +193,29 @@ class _Parameters(Messenger):
             msg["value"] = self.values[msg["name"]]
 
 
+class _Unchecked(Messenger):
+    """Distributions made before validation was turned off go on checking what they score; here their copies do not.
+
+    Those of a module's `PyroSample` are, and a check is control flow on values: the model could not be recorded.
+    """
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not Distribution._validate_args:
+            msg["fn"] = _unchecked(msg["fn"])
+
+
+def _unchecked(fn: Any) -> Any:
+    if not isinstance(fn, Distribution):
+        return fn
+    parts = {name: part for name, part in vars(fn).items() if isinstance(part, Distribution)}
+    changed = {name: other for name, part in parts.items() if (other := _unchecked(part)) is not part}
+    if not changed and not vars(fn).get("_validate_args"):
+        return fn
+    fn = copy.copy(fn)
+    vars(fn).update(changed, _validate_args=False)
+    return fn
+
+
 class _Given:
     """The model with its latent sites at given values."""
 
@@ -153,30 +223,9 @@ class _Given:
         self.model, self.values = model, values
 
     def __call__(self, *args: Any) -> Any:
-        with pyro.poutine.condition(data=dict(self.values)):
+        with _Unchecked(), pyro.poutine.condition(data=dict(self.values)):
             return self.model(*args)
 
 
 def is_latent(node: Any) -> bool:
     return node["type"] == "sample" and not node["is_observed"] and type(node["fn"]).__name__ != "_Subsample"
-
-
-class StartMessenger(Messenger):
-    """Values for sites that cannot be drawn: a flat prior has no draws, so uniform(-2, 2) in unconstrained space."""
-
-    def _pyro_sample(self, msg: Any) -> None:
-        fn = msg["fn"]
-        flat = fn
-        while hasattr(flat, "base_dist"):
-            flat = flat.base_dist
-        if msg["value"] is None and isinstance(flat, dist.ImproperUniform):
-            shape = fn.shape()
-            transform = biject_to(fn.support)
-            free = torch.empty(transform.inverse_shape(shape)).uniform_(-2, 2)
-            msg["value"] = transform(free)
-
-
-def trace(model: Model, args: tuple[Any, ...], seed: int) -> dict[str, Any]:
-    """The nodes of one run of the model; the caller's random state and parameters stay as they are."""
-    with seeded(seed), pyro.get_param_store().scope(), torch.no_grad(), StartMessenger():
-        return dict(pyro.poutine.trace(model).get_trace(*args).nodes)

@@ -23,6 +23,7 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from posterity.inference.engine.density import Density
@@ -172,7 +173,7 @@ def prepare(
     exact = _model_gradient(density)
     with torch.no_grad(), pyro.validation_enabled(False):
         values = _run(exact, positions)
-    _check_start(density, *values)
+    _check_start(density, positions, *values)
     wanted = tier
     if tier == "auto":
         wanted = "compiled" if calls >= COMPILE_FROM else "replay" if calls >= REPLAY_FROM else "eager"
@@ -251,7 +252,7 @@ def _run(exact: Gradient, positions: Tensor) -> tuple[Tensor, Tensor]:
                 "expected all randomness in pyro.sample statements over the whole data (no dropout: module.eval(); "
                 "no subsampled plate), got a model that draws random numbers of its own"
             ) from error
-        if "data-dependent control flow" in text or ".item()" in text:
+        if any(part in text for part in ("data-dependent control flow", ".item()", "Cannot access data pointer")):
             raise ValueError(
                 f"expected a model without control flow on sampled values (use torch.where, or the samplers of "
                 f"`posterity.inference.mcmc.reference`), got one that branches{_line(error)}"
@@ -275,12 +276,23 @@ def _line(error: BaseException) -> str:
     return places[-1] if places else ""
 
 
-def _check_start(density: Density, value: Tensor, grad: Tensor) -> None:
+def why_not_finite(density: Density, position: Tensor) -> str:
+    """What Pyro's own checks of distributions and values, which are off while sampling, say about a position."""
+    try:
+        with torch.no_grad(), pyro.validation_enabled(True), quiet():
+            density(position)
+    except (ValueError, torch.linalg.LinAlgError) as error:
+        return str(error).strip().partition("\n")[0][:200]
+    return ""
+
+
+def _check_start(density: Density, positions: Tensor, value: Tensor, grad: Tensor) -> None:
     bad = ~torch.isfinite(value)
     if bool(bad.any()):
+        reason = why_not_finite(density, positions[bad][0])
         raise ValueError(
             f"expected starts inside the support, with a finite log density, got {float(value[bad][0])} in "
-            f"{int(bad.sum())} of {len(value)} chains: choose another init"
+            f"{int(bad.sum())} of {len(value)} chains: choose another init{f' ({reason})' if reason else ''}"
         )
     broken = [s.name for s in density.sites if not bool(torch.isfinite(grad[:, s.start : s.start + s.size]).all())]
     if broken:
@@ -316,13 +328,13 @@ def _compiled(
                 return None, reasons
     if by_name or calls >= INDUCTOR_FROM:
         try:
-            graph = _record(exact, positions)
+            graph = _unchecked(_record(exact, positions))
             compiled_graph = torch.compile(graph, fullgraph=True, dynamic=False)
             with quiet(), torch.no_grad():
                 compiled_graph(positions)
             reason = _difference(density, compiled_graph, positions)
             if reason is None:
-                return Engine(density, chains, "compiled", _filled(compiled_graph, chains)), []
+                return Engine(density, chains, "compiled", _guarded(_filled(compiled_graph, chains), exact)), []
             reasons.append(reason)
         except Exception as error:  # noqa: BLE001 - a compiler may fail in any way, and a slower tier is there
             reasons.append(_short(error))
@@ -352,6 +364,39 @@ def _replayed(density: Density, positions: Tensor, exact: Gradient) -> tuple[Eng
     if reason is not None:
         return None, reason
     return Engine(density, len(positions), "replay", _filled(replay, len(positions))), None
+
+
+def _unchecked(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Without the check of a factorisation, which raises where one chain fails: unchecked, that chain has nan.
+
+    TorchScript drops it by itself, because nothing comes out of it.
+    """
+    for node in list(graph.graph.nodes):
+        if node.target is torch.ops.aten._linalg_check_errors.default:
+            graph.graph.erase_node(node)
+    graph.recompile()
+    return graph
+
+
+def _guarded(compiled: Gradient, exact: Gradient) -> Gradient:
+    """What torch.compile made, and the model itself from the first time that it fails.
+
+    It compiles anew where something about a call has changed, such as the number of threads, and that may fail when
+    the run is under way.
+    """
+    failed = False
+
+    def call(q: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal failed
+        if not failed:
+            try:
+                return compiled(q)
+            except (TorchDynamoException, torch.linalg.LinAlgError) as error:
+                failed = True
+                warnings.warn(f"the model is run by Pyro from here on ({_short(error)})", RuntimeWarning, 2)
+        return exact(q)
+
+    return call
 
 
 def _filled(gradient: Gradient, chains: int) -> Gradient:

@@ -23,8 +23,9 @@ __all__ = ["HMC", "NUTS", "Blocks", "reference", "resume"]
 def resume(path: str | Path, model: Any, *args: Any, **changes: Any) -> Posterior:
     """Go on with a run from its checkpoint, bit for bit as if it had never stopped (on the same device).
 
-    ``model`` and ``args`` are those of the run; ``changes`` may name settings of what follows, such as ``draws`` (in
-    all, those before included), ``max_seconds``, ``target_ess`` or ``progress``. Returns the `Posterior` of all draws.
-    Raises ``ValueError`` for a file that is no checkpoint, or one of another model or other data.
+    ``model`` and ``args`` are those of the run; ``changes`` may name settings of what follows: ``draws`` (in all,
+    those before included), ``max_seconds``, ``target_ess``, ``threads``, ``progress``, ``checkpoint`` (default: the
+    file itself) and ``checkpoint_seconds``. Returns the `Posterior` of all draws.
+    Raises ``ValueError`` for other changes, a file that is no checkpoint, or one of another model or other data.
     """
     return _resume(path, model, *args, methods={"HMC": HMC, "NUTS": NUTS}, **changes)

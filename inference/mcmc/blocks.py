@@ -17,6 +17,7 @@ import joblib  # type: ignore[import-untyped]
 import torch
 from tqdm.auto import tqdm
 
+from posterity.inference.check import number
 from posterity.inference.engine.density import Density
 from posterity.inference.engine.lanes.build import cores
 from posterity.inference.mcmc.run import Settings
@@ -73,9 +74,8 @@ class Blocks:
         if not isinstance(self.method, Settings):
             raise ValueError(f"expected a many-chain method such as HMC() or NUTS(), got {self.method!r}")
         for name, least in (("blocks", 1), ("retries", 0), ("jobs", 1)):
-            value = getattr(self, name)
-            if (value is not None or name != "jobs") and (not isinstance(value, int) or value < least):
-                raise ValueError(f"expected {name} of {least} or more, got {value!r}")
+            if name != "jobs" or self.jobs is not None:
+                number(name, getattr(self, name), low=least, integer=True)
         for name in ("chains", "superchains"):
             count = getattr(self.method, name)
             if count is not None and count % self.blocks:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from posterity.inference.check import number
 from posterity.inference.engine.tiers import INTEGRATORS, Engine
 from posterity.inference.mcmc.adaptation import TrajectoryLength, halton
 from posterity.inference.mcmc.run import Kernel, Settings, State, energy
@@ -43,14 +44,11 @@ class HMC(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trajectory_length is not None and not self.trajectory_length > 0:
-            raise ValueError(f"expected trajectory_length above 0, got {self.trajectory_length}")
-        if not 0 <= self.jitter <= 1:
-            raise ValueError(f"expected jitter between 0 and 1, got {self.jitter}")
-        if not isinstance(self.max_steps, int) or self.max_steps < 1:
-            raise ValueError(f"expected max_steps of 1 or more, got {self.max_steps!r}")
-        if not isinstance(self.window, int) or self.window < 1:
-            raise ValueError(f"expected a window of 1 state or more, got {self.window!r}")
+        if self.trajectory_length is not None:
+            number("trajectory_length", self.trajectory_length, low=0)
+        number("jitter", self.jitter, low=0, high=1, edges=True)
+        number("max_steps", self.max_steps, low=1, integer=True)
+        number("window", self.window, low=1, integer=True)
         if self.integrator not in INTEGRATORS:
             raise ValueError(f"expected integrator from {sorted(INTEGRATORS)}, got {self.integrator!r}")
 

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from posterity.inference.check import number
 from posterity.inference.engine.tiers import Engine
 from posterity.inference.mcmc.run import Kernel, Settings, State, energy
 
@@ -29,8 +30,7 @@ class NUTS(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.max_tree_depth <= DEEPEST:
-            raise ValueError(f"expected max_tree_depth between 1 and {DEEPEST}, got {self.max_tree_depth}")
+        number("max_tree_depth", self.max_tree_depth, low=1, high=DEEPEST, integer=True)
 
     def kernel(self, engine: Engine) -> Kernel:
         return NUTSKernel(self, engine)

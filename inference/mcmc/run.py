@@ -4,10 +4,11 @@ A sampler is a `Settings` subclass with its fields, and a `Kernel` with one tran
 """
 
 import math
-import pickle
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,19 +16,23 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from posterity.inference.check import number
 from posterity.inference.engine.density import Density
-from posterity.inference.engine.tiers import Engine, prepare, torch_threads
+from posterity.inference.engine.tiers import RELATIVE_TOLERANCE, Engine, prepare, torch_threads
+from posterity.inference.mcmc import checkpoints
 from posterity.inference.mcmc.adaptation import Moments, StepSize, windows
 from posterity.inference.mcmc.monitor import Monitor
-from posterity.inference.mcmc.starts import Init, ascend, check_init, start
+from posterity.inference.mcmc.starts import Init, ascend, check_init, density_at, start
 from posterity.inference.mcmc.streams import Streams
+from posterity.inference.mcmc.trouble import trouble
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import Model, Program, inspect
+from posterity.inference.program import Model, Program, bare_model, check_arguments, inspect
 
-FORMAT = 1
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
 STUCK = 0.1  # mean acceptance of the last iterations
 POOLINGS = ("within", "across")
+# What a run that goes on may have otherwise: all else would mix draws of two kinds, or come too late.
+CHANGES = ("draws", "max_seconds", "target_ess", "threads", "progress", "checkpoint", "checkpoint_seconds")
 
 
 @dataclass
@@ -83,17 +88,21 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, least in (("draws", 1), ("warmup", 0), ("chains", 1), ("thin", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"expected {name} of {least} or more, got {value!r}")
-        if not 0 < self.target_accept < 1:
-            raise ValueError(f"expected target_accept between 0 and 1, got {self.target_accept}")
-        for name in ("step_size", "max_seconds", "target_ess", "threads", "max_energy_error"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"expected {name} above 0, got {value}")
+            number(name, getattr(self, name), low=least, integer=True)
+        number("target_accept", self.target_accept, low=0, high=1)
+        number("max_energy_error", self.max_energy_error, low=0)
+        for name in ("step_size", "max_seconds", "target_ess"):
+            if getattr(self, name) is not None:
+                number(name, getattr(self, name), low=0)
+        number("checkpoint_seconds", self.checkpoint_seconds, low=0, edges=True)
+        if self.threads is not None:
+            number("threads", self.threads, low=1, integer=True)
+        if self.checkpoint is not None:
+            checkpoints.check_path(self.checkpoint)
         groups = self.superchains
-        if groups is not None and (not isinstance(groups, int) or groups < 1 or self.chains % groups):
+        if groups is not None:
+            number("superchains", groups, low=1, integer=True)
+        if groups is not None and self.chains % groups:
             raise ValueError(f"expected superchains that {self.chains} chains can fill equally, got {groups!r}")
         if self.pooling not in POOLINGS:
             raise ValueError(f"expected pooling from {list(POOLINGS)}, got {self.pooling!r}")
@@ -255,6 +264,9 @@ class Run:
     ) -> None:  # fmt: skip
         self.begun = time.perf_counter()
         self.settings, self.model, self.args, self.seed = settings, model, args, seed
+        if settings.checkpoint is not None:
+            checkpoints.check_folder(settings.checkpoint)
+            self.fingerprints = checkpoints.fingerprints(args)
         self.program: Program = inspect(model, args, site)
         if self.program.parameters:
             raise ValueError(
@@ -285,7 +297,15 @@ class Run:
 
     def _first(self, saved: dict[str, Any] | None) -> Tensor:
         if saved is not None:
-            return saved["q"].to(self.density.device)
+            q = saved["q"].to(self.density.device)
+            values = torch.stack([density_at(self.density, one) for one in q])
+            bad = ~torch.isfinite(values)
+            if bool(bad.any()):
+                raise ValueError(
+                    f"expected the model of the checkpoint, got a log density of {float(values[bad][0])} where it has "
+                    f"{float(saved['value'][bad.cpu()][0]):.9g}"
+                )
+            return q
         chains = self.settings.chains
         starts = start(self.density, self.settings.init, self.settings.superchains or chains, self.seed)
         return starts.repeat_interleave(chains // len(starts), 0)
@@ -296,6 +316,8 @@ class Run:
     def go(self) -> Posterior:
         settings, total = self.settings, self.settings.warmup + self.settings.draws * self.settings.thin
         monitor = Monitor(self.density, self.program, settings)
+        for position, kept in zip(self.positions, self.statistics, strict=True):  # of a run that goes on
+            monitor.add(position.to(self.density.device, self.density.dtype), kept["lp"].to(self.density.device))
         last_saved = time.perf_counter()
         with (
             torch_threads(self.engine.torch_threads),
@@ -322,7 +344,10 @@ class Run:
             self.save(settings.checkpoint)
         if not self.statistics:
             raise KeyboardInterrupt("interrupted before the first draw")
-        return self.posterior()
+        posterior = self.posterior(monitor.last())
+        if settings.progress and posterior.attrs["trouble"]:
+            warnings.warn(f"{settings.name}: {posterior.attrs['trouble']}", RuntimeWarning, stacklevel=4)
+        return posterior
 
     def _mark(self) -> tuple[Any, ...]:
         """Where an iteration began. An interrupt may come between any two lines of it; what is half done is undone."""
@@ -396,8 +421,8 @@ class Run:
     def draws_mb(self) -> float:
         return sum(p.numel() * p.element_size() for p in self.positions[:1]) * len(self.positions) / 2**20
 
-    def posterior(self) -> Posterior:
-        """The draws so far."""
+    def posterior(self, rhat: float = math.inf) -> Posterior:
+        """The draws so far; ``rhat`` is the largest of what the model predicts, where it is known."""
         count = min(len(self.positions), len(self.statistics))
         positions = torch.stack(self.positions[:count], 1)
         working = positions.to(self.density.dtype)
@@ -422,6 +447,7 @@ class Run:
                 "warmup_gradients": self.warm_gradients,
                 "draws_mb": self.draws_mb,
                 "interrupted": int(self.interrupted),
+                "trouble": "; ".join(trouble(statistics, rhat)),
             },
         )
 
@@ -429,16 +455,16 @@ class Run:
 
     def save(self, path: str | Path) -> Path:
         """The whole state, without pickle: first to a temporary name, then renamed."""
-        path = Path(path)
-        settings = {f.name: getattr(self.settings, f.name) for f in fields(self.settings)}
-        settings.update(init="prior", checkpoint=str(path))
+        settings = {f.name: _plain(getattr(self.settings, f.name)) for f in fields(self.settings)}
+        init = self.settings.init
+        settings.update(init=init if isinstance(init, str) else "prior", checkpoint=str(path))
         content = {
-            "format": FORMAT,
             "method": self.settings.name,
             "settings": settings,
             "seed": self.seed,
             "site": self.program.site,
             "sites": {s.name: list(s.shape) for s in self.density.sites},
+            "arguments": self.fingerprints,
             "iteration": self.iteration,
             "tier": self.engine.tier,
             "threads": self.engine.threads,
@@ -451,42 +477,46 @@ class Run:
             "seconds": self.seconds, "warm_seconds": self.warm_seconds,
             "gradients": self.engine.gradients, "warm_gradients": self.warm_gradients,
         }  # fmt: skip
-        temporary = path.with_name(path.name + ".part")
-        torch.save(content, temporary)
-        temporary.replace(path)
-        return path
+        return checkpoints.write(content, path)
 
     def _restore(self, saved: dict[str, Any], q: Tensor) -> None:
         device = self.density.device
         self.state = State(q, saved["grad"].to(device), saved["value"].to(device))
-        value, _ = self.engine.gradient(q)
-        if not torch.allclose(value, self.state.value, rtol=1e-3, atol=1e-2):
-            raise ValueError(
-                f"expected the model and data of the checkpoint, got a log density of {float(value[0]):.6g} where it "
-                f"has {float(self.state.value[0]):.6g}"
-            )
+        tolerance = RELATIVE_TOLERANCE.get(self.density.dtype, 1e-6)
+        checkpoints.check_density(*self.engine.gradient(q), saved, tolerance)
         self.kernel.restore(saved["kernel"])
         self.streams.restore(saved["streams"])
         self.iteration, self.positions, self.statistics = saved["iteration"], saved["positions"], saved["statistics"]
-        self.diverged = saved.get("diverged")
+        self.diverged = saved["diverged"]
         self.earlier, self.warm_seconds = saved["seconds"], saved["warm_seconds"]
         self.engine.gradients, self.warm_gradients = saved["gradients"], saved["warm_gradients"]
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of NumPy's as Python's: files without pickle hold no others."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
 
 
 def resume(
     path: str | Path, model: Any, *args: Any, methods: dict[str, Callable[..., Settings]], **changes: Any
 ) -> Posterior:
     """See `posterity.inference.mcmc.resume`."""
-    try:
-        content = torch.load(path, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"expected a checkpoint in {path}, got a file that cannot be read as one") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT or "kernel" not in content:
-        raise ValueError(f"expected a checkpoint of format {FORMAT} in {path}, got something else")
-    settings = methods[content["method"]](**{**content["settings"], "threads": content["threads"], **changes})
+    other = sorted(changes.keys() - set(CHANGES))
+    if other:
+        raise ValueError(f"expected changes to {list(CHANGES)}: only what follows can change, got {other}")
+    check_arguments(args)
+    model = bare_model(model)
+    content = checkpoints.read(path, methods)
+    settings = methods[content["method"]](
+        **{**content["settings"], "threads": content["threads"], "checkpoint": str(path), **changes}
+    )
+    made = len(content["positions"])
+    if settings.draws < made:
+        raise ValueError(f"expected draws of {made} or more, as many as the checkpoint has, got {settings.draws}")
     sites = {s.name: list(s.shape) for s in Density(model, args).sites}
     if sites != content["sites"]:
         raise ValueError(f"expected the model of the checkpoint, with sites {content['sites']}, got {sites}")
-    if settings.warmup != content["settings"]["warmup"] or settings.chains != content["settings"]["chains"]:
-        raise ValueError("expected the chains and warm-up of the checkpoint: only what follows can change")
+    checkpoints.check_arguments(args, content["arguments"])
     return Run(settings, model, args, content["seed"], content["site"], saved=content).go()

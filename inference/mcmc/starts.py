@@ -7,15 +7,16 @@ import pyro
 import torch
 from torch import Tensor
 
-from posterity.inference.engine.density import Density, StartMessenger
-from posterity.inference.engine.tiers import Engine
+from posterity.inference.engine.density import Density
+from posterity.inference.engine.tiers import Engine, why_not_finite
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import child_seeds, seeded
+from posterity.inference.program import TRIES, StartMessenger, child_seeds, seeded
 from posterity.models.guides import INITS
 
 Init = str | Mapping[str, Tensor] | Posterior
 NAMES = ("map", *INITS)
-TRIES = 20
+PRIOR_DRAWS = 5  # of which a chain starts at the most likely one
+STARTS = 1  # the purpose of seeds: a start must not be made of the numbers of the first momentum
 
 
 def check_init(init: Any) -> None:
@@ -28,41 +29,87 @@ def check_init(init: Any) -> None:
 def start(density: Density, init: Init, chains: int, seed: int) -> Tensor:
     """Positions (chain, dim) in unconstrained space; "map" starts from the prior, see `ascend`.
 
-    Draws of a `Posterior`, or values (draw, ...) of every site, are taken evenly spaced, repeated where there are
-    too few. Raises ``ValueError`` where they do not fit the model.
+    Draws of a `Posterior`, or values (start, ...) of every site, are taken evenly spaced, repeated where there are
+    too few; one value of a site, without that dimension, is that of every start. Raises ``ValueError`` where they do
+    not fit the model, or the prior has no start of finite density.
     """
     if isinstance(init, str):
         name = "prior" if init == "map" else init
         # Each chain from a seed of its own, so that it starts there whatever runs beside it.
-        return torch.stack([_drawn(density, name, s) for s in child_seeds(seed, chains)])
+        return torch.stack([_drawn(density, name, s) for s in child_seeds(seed, chains, STARTS)])
     if isinstance(init, Posterior):
-        values = {name: value.flatten(0, 1) for name, value in init.draws.items()}
+        values: Mapping[str, Any] = {name: value.flatten(0, 1) for name, value in init.draws.items()}
     else:
-        values = {s.name: torch.as_tensor(init[s.name]) for s in density.sites if s.name in init}
-        values = {
-            s.name: v if v.ndim > len(s.shape) else v[None]
-            for s in density.sites
-            if (v := values.get(s.name)) is not None
-        }
+        values = _values(density, init)
     positions = density.unconstrain(values).detach()
     return positions[torch.linspace(0, len(positions) - 1, chains).round().long()].clone()
 
 
+def _values(density: Density, init: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Values (start, ...) of the sites, as many of each."""
+    sites = {site.name: site for site in density.sites}
+    missing = [name for name in sites if name not in init]
+    if missing:
+        raise ValueError(f"expected a start for every latent site, got none for {missing[0]!r}")
+    unknown = [name for name in init if name not in sites]
+    if unknown:
+        raise ValueError(f"expected init with values of the sites {list(sites)}, got others: {unknown}")
+    values, counts = {}, {}
+    for name, given in init.items():
+        try:
+            value = torch.as_tensor(given)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"expected init with numbers for {name!r}, got {type(given).__name__}") from error
+        extra = value.ndim - len(sites[name].shape)
+        if extra > 1 or (extra == 1 and len(value) == 0):
+            shape = ", ".join(map(str, ("starts", *sites[name].shape)))
+            raise ValueError(f"expected init of {name!r} of shape ({shape}), one or more, got {tuple(value.shape)}")
+        values[name] = value if extra == 1 else value[None]
+        counts[name] = len(values[name])
+    several = {name: count for name, count in counts.items() if count > 1}
+    if len(set(several.values())) > 1:
+        raise ValueError(f"expected init with as many starts of every site, got {several}")
+    most = max(counts.values(), default=1)
+    return {name: value.expand(most, *value.shape[1:]) for name, value in values.items()}
+
+
 def _drawn(density: Density, name: str, seed: int) -> Tensor:
+    """A start of finite density. A draw at which the model cannot be run is as good as one of density zero.
+
+    Of several draws of the prior it is the most likely one: a prior with heavy tails, as of a half-Cauchy scale, now
+    and then has a draw from which no warm-up of usual length comes back.
+    """
+    reason = "no finite log density"
+    wanted = PRIOR_DRAWS if name == "prior" else 1
+    found: list[tuple[float, Tensor]] = []
     for attempt in range(TRIES):
-        with seeded(seed + attempt), torch.no_grad():
-            messenger = _Initialiser(density, name)
-            with messenger:
+        messenger = _Initialiser(density, name)
+        try:
+            # Unchecked, as the density is: where parameters are not valid it is nan.
+            with seeded(seed + attempt), torch.no_grad(), pyro.validation_enabled(False), messenger:
                 density.model(*density.args)
-        position = density.unconstrain(messenger.values)
-        if bool(torch.isfinite(density_at(density, position))):
-            break
-    return position
+            position = density.unconstrain(messenger.values)
+            value = density_at(density, position)
+            if bool(torch.isfinite(value)):
+                found.append((float(value), position))
+                if len(found) == wanted:
+                    break
+            else:
+                reason = why_not_finite(density, position) or reason
+        except (ValueError, torch.linalg.LinAlgError) as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    if found:
+        return max(found, key=lambda pair: pair[0])[1]
+    raise ValueError(f"expected init with a finite log density, got none in {TRIES} draws of {name!r} ({reason})")
 
 
 def density_at(density: Density, position: Tensor) -> Tensor:
-    with torch.no_grad(), pyro.validation_enabled(False):
-        return density(position)
+    """nan where a factorisation fails, as on every tier."""
+    try:
+        with torch.no_grad(), pyro.validation_enabled(False):
+            return density(position)
+    except torch.linalg.LinAlgError:
+        return position.new_tensor(torch.nan)
 
 
 class _Initialiser(StartMessenger):

@@ -6,7 +6,16 @@ from typing import Any
 import torch
 
 from posterity.inference.engine.lanes.expressions import Constant, Pointwise, Unsupported, Value, literal
-from posterity.inference.engine.lanes.rules.registry import RULES, as_mask, as_value, expanded, floats, is_number, rule
+from posterity.inference.engine.lanes.rules.registry import (
+    MASK_AS_FLOAT,
+    RULES,
+    as_mask,
+    as_value,
+    expanded,
+    floats,
+    is_number,
+    rule,
+)
 
 EXPENSIVE = 8
 
@@ -77,13 +86,20 @@ def _rsub(a: Any, b: Any, alpha: float = 1) -> Value:
     return sub(b, a, alpha)
 
 
+def _finite(value: Value) -> bool:
+    """Whether no chain can have nan or infinity in it: only of numbers that are known, or made from a mask."""
+    if isinstance(value, Constant):
+        return bool(torch.isfinite(value.tensor).all())
+    return isinstance(value, Pointwise) and value.form == MASK_AS_FLOAT
+
+
 @rule("mul")
 def mul(a: Any, b: Any) -> Value:
     a, b = floats(as_value(a)), floats(as_value(b))
     for one, other in ((a, b), (b, a)):
         if is_number(one, 1):
             return expanded(other, one.shape)
-        if is_number(one, 0):
+        if is_number(one, 0) and _finite(other):  # zero times nan is nan
             return Constant(torch.zeros(()).expand(torch.broadcast_shapes(a.shape, b.shape)))
         if is_number(one, -1):
             return expanded(Pointwise("-{0}", other), one.shape)

@@ -10,6 +10,7 @@ from posterity.inference.engine.lanes.expressions import Constant, Pointwise, Sh
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
+MASK_AS_FLOAT = "({0} ? fill(1) : fill(0))"
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -35,7 +36,7 @@ def is_number(value: Value, number: float) -> bool:
 
 
 def floats(value: Value) -> Value:
-    return Pointwise("({0} ? fill(1) : fill(0))", value, mask=False) if value.mask else value
+    return Pointwise(MASK_AS_FLOAT, value, mask=False) if value.mask else value
 
 
 def expanded(value: Value, shape: Shape) -> Value:
