@@ -8,7 +8,7 @@ three are the same curve with little noise.
 
 import math
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ def quadrants(n: int, case: Case, *, seed: int | torch.Generator, everywhere: bo
         x = torch.where(in_first_quadrant(x).unsqueeze(-1), x * sign, x)
     oracle = _oracle(x, case)
     second = uniform(n, 0.0, 1.0, generator) < 0.5
-    components = oracle.component_distribution
+    components: Any = oracle.component_distribution
     at = second.long().unsqueeze(-1)
     loc, scale = (t.gather(-1, at).squeeze(-1) for t in (components.loc, components.scale))
     y = loc + scale * normal(n, generator)

@@ -39,7 +39,7 @@ def densities(out: Path, settings: Any, pair: Callable[..., Any]) -> Figure:
         data = inverse_sine(n, seed=10 * settings.seed)
         posterior = Posterior.load(out / f"n{n}.post", pair(data, settings).model, data.x, data.y)
         some = slice(0, 400)
-        predictive = posterior.predictive(X, draws=min(300, settings.chains * settings.draws))
+        predictive = posterior.predictive(X, draws=settings.scored)
         plot_density(predictive, X[:, 0], y=data.y[some], x_data=data.x[some, 0], limits=Y, ax=ax, colorbar=False)
         ax.set_title(f"Bayesian MDN from {n:,} rows")
     y = torch.linspace(*Y, 400).double()

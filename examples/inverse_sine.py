@@ -40,6 +40,7 @@ from posterity.models import MixtureHead, Pair, bayesian_mixture_density, mixtur
 COMPONENTS = 10
 RESOLUTION = 0.01  # of y; far below the narrowest branch
 REGION_ROWS = 20_000  # rows whose highest-density regions are searched
+SPLIT_ROWS = 5_000
 SCORES = {
     "nll_excess": "one",  # the network that did best in training
     "any_nll_excess": "any",  # the mean over all of them
@@ -60,10 +61,11 @@ class Settings:
     warmup: int = 100
     draws: int = 80
     max_steps: int = 100
+    scored: int = 160  # draws that make up the predictive
     rows: tuple[int, ...] = (100, 300, 1000, 3000)
     large: int = 100_000
-    large_hidden: tuple[int, ...] = (64, 64)
-    large_steps: int = 12_000
+    large_hidden: tuple[int, ...] = (40, 40, 40)
+    large_steps: int = 20_000
     batch_size: int = 1000
     test: int = 100_000
     repeats: int = 5
@@ -71,7 +73,7 @@ class Settings:
 
 
 QUICK = Settings(
-    hidden=(12,), chains=4, steps=200, warmup=10, draws=10, max_steps=15, rows=(100, 300), large=3_000,
+    hidden=(12,), chains=4, steps=200, warmup=10, draws=10, max_steps=15, scored=40, rows=(100, 300), large=3_000,
     large_hidden=(16,), large_steps=200, test=1_000, repeats=2,
 )  # fmt: skip
 
@@ -101,7 +103,7 @@ def problem(n: int, settings: Settings, repeat: int) -> tuple[Observations, Obse
 def large(settings: Settings, repeat: int) -> dict[str, float]:
     """One network from many rows, in batches; and whether its regions and distribution function hold."""
     data, test = problem(settings.large, settings, repeat)
-    method = Ensemble(members=1, steps=settings.large_steps, batch_size=settings.batch_size, learning_rate=0.005)
+    method = Ensemble(members=1, steps=settings.large_steps, batch_size=settings.batch_size, learning_rate=0.01)
     posterior = infer(
         point_pair(data, settings.large_hidden, settings.decay), data.x, data.y, method=method, seed=repeat
     )
@@ -124,11 +126,11 @@ def bayesian(n: int, settings: Settings, repeat: int, keep: Path | None = None) 
     posterior = infer(bayesian_pair(data, settings), data.x, data.y, method=sampler, seed=repeat)
     if keep is not None:
         posterior.save(keep)
-    draws = min(400, settings.chains * settings.draws)
+    draws = settings.scored
     own, ensemble = log_scores(posterior, test, draws=draws), log_scores(modes, test)
     single = log_scores(modes, test, each=True)
     chosen = int(modes.history["loss"][-1].argmin())  # the start that did best in training
-    split = uncertainty_split(posterior.predictive(test.x[:REGION_ROWS], draws=draws))
+    split = uncertainty_split(posterior.predictive(test.x[:SPLIT_ROWS], draws=draws))
     converged = function_convergence(posterior.function_draws(GRID))
     return {
         "bayes": excess(own, test).mean(),

@@ -229,9 +229,13 @@ def print_table(metrics: dict[str, float]) -> None:
     print(f"{'':14}{'NLL of both':>18} {'above the oracle':>18}")
     for name in CASES:
         nll, excess = metrics[f"{name}.nll"], metrics[f"{name}.excess"]
-        print(f"{name:14}{nll:9.4f} ± {metrics[f'{name}.nll_se']:.4f} {excess:9.4f} ± {metrics[f'{name}.excess_se']:.4f}")
+        print(
+            f"{name:14}{nll:9.4f} ± {metrics[f'{name}.nll_se']:.4f} {excess:9.4f} ± {metrics[f'{name}.excess_se']:.4f}"
+        )
     print(f"{'oracle':14}{metrics['oracle.nll']:9.4f} ± {metrics['oracle.nll_se']:.4f}   (expected 2.0075)")
-    print(f"{'diagonal floor':14}{DIAGONAL_FLOOR:9.4f}            (one component)\n{'':14}{'p(y0|z)':>9} {'p(y1|z,y0)':>11}")
+    print(
+        f"{'diagonal floor':14}{DIAGONAL_FLOOR:9.4f}            (one component)\n{'':14}{'p(y0|z)':>9} {'p(y1|z,y0)':>11}"
+    )
     for name, key in (("full", "nll"), ("diagonal.k5", "diagonal_k5_nll"), ("diagonal", "diagonal_nll")):
         print(f"{name:14}{metrics[f'marginal.{key}']:9.4f} {metrics[f'conditional.{key}']:11.4f}")
     print(f"{'oracle':14}{metrics['marginal.oracle_nll']:9.4f} {metrics['conditional.oracle_nll']:11.4f}")

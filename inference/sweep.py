@@ -59,8 +59,8 @@ def sweep(
     draws = {site_name: value.flatten(0, 1) for site_name, value in posterior.draws.items()}
     likelihood, _ = over_draws(bare_model(model), held_out, draws, observed)
     with torch.no_grad():
-        score = likelihood.log_prob(observed_value(bare_model(model), held_out, observed)).flatten(1).double()
-    score = score.reshape(len(values), repeats, -1).numpy()
+        log_prob = likelihood.log_prob(observed_value(bare_model(model), held_out, observed)).flatten(1).double()
+    score = log_prob.reshape(len(values), repeats, -1).numpy()
     history = posterior.history
     # Of rows held out of training for early stopping, where there are any: never of those that decide here.
     training = history["held_out"].amax(0) if "held_out" in history else -history["loss"][-1]
@@ -68,7 +68,7 @@ def sweep(
 
 
 def _judged(values: list[float], score: np.ndarray, training: np.ndarray) -> xr.Dataset:
-    """``score`` (value, repeat, row), and how well each did in ``training`` (value, repeat), which chooses the start."""
+    """``score`` (value, repeat, row); how well each did in ``training`` (value, repeat), which chooses the start."""
     chosen = score[np.arange(len(values)), training.argmax(1)]
     error = np.sqrt(score.shape[-1])
     best = int(chosen.mean(-1).argmax())

@@ -54,7 +54,7 @@ def student_t(features: Tensor, scale: Tensor | float, df: Tensor | float = 4.0)
 def floored_scale(log_scale: Tensor, floor: float, ceiling: float | None = None) -> Tensor:
     """sqrt(floor² + exp(2 log_scale)), computed in log space; its gradient is finite for any ``log_scale``.
 
-    With a ``ceiling`` c, exp(2 log_scale) becomes 1/(exp(-2 log_scale) + 1/c²): never above c², and as before far below.
+    With a ``ceiling`` c, exp(2 log_scale) becomes 1/(exp(-2 log_scale) + 1/c²): never above c², the same far below.
     """
     if ceiling is not None:
         return (floor**2 + ceiling**2 * torch.sigmoid(2 * (log_scale - math.log(ceiling)))).sqrt()

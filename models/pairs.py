@@ -168,11 +168,14 @@ def _mixture_model(
     head: Head,
     network: Callable[[], Callable[..., Tensor]],
     mixture_priors: tuple[MixturePrior, ...],
-    components_swept: bool = False,
+    sweep_components: bool = False,
 ) -> Model:
     def model(x: Tensor, y: Tensor | None = None) -> Tensor:
         features = network()(scale.x(x))
-        mixture = head(features, _swept("components", head.components)) if components_swept else head(features)
+        if sweep_components and isinstance(head, MixtureHead):
+            mixture = head(features, _swept("components", head.components))
+        else:
+            mixture = head(features)
         for number, prior in enumerate(mixture_priors):
             prior(f"mixture_prior.{number}", mixture)
         with pyro.plate("obs", len(x)):
