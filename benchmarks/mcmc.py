@@ -9,7 +9,8 @@ weights; a sampler counts where the largest R-hat is below 1.01. Because warm-up
 at the same work: the time each needs for 4,000 effective draws, from its measured warm-up and its measured rate.
 
 Runs are kept in the folder ``--out``; what is there for the same settings and code is not run again. Writes
-``benchmarks/results/mcmc.json`` and its figures. Needs the extra ``bench`` (``pip install -e ".[bench]"``), and POSTERITY_DATA, the folder of uci/energy.
+``benchmarks/results/mcmc.json`` and its figures. Needs the extra ``bench`` (``pip install -e ".[bench]"``), and in
+POSTERITY_DATA the folder of ``uci/energy``.
 """
 
 import argparse

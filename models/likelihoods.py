@@ -52,14 +52,14 @@ def student_t(features: Tensor, scale: Tensor | float, df: Tensor | float = 4.0)
 
 
 def floored_scale(log_scale: Tensor, floor: float, ceiling: float | None = None) -> Tensor:
-    """sqrt(floor² + exp(2 log_scale)), computed in log space; its gradient is finite for any ``log_scale``.
+    """sqrt(floor² + exp(2 log_scale)); its gradient is finite for any ``log_scale``.
 
     With a ``ceiling`` c, exp(2 log_scale) becomes 1/(exp(-2 log_scale) + 1/c²): never above c², the same far below.
     """
     if ceiling is not None:
         return (floor**2 + ceiling**2 * torch.sigmoid(2 * (log_scale - math.log(ceiling)))).sqrt()
-    log_floor = torch.full_like(log_scale, math.log(floor))
-    return torch.exp(0.5 * torch.logaddexp(2 * log_floor, 2 * log_scale.clamp(max=MAX_LOG_SCALE)))
+    # hypot does not square: neither a floor of 1e-30 nor its gradient is lost.
+    return torch.hypot(log_scale.clamp(max=MAX_LOG_SCALE).exp(), log_scale.new_tensor(floor))
 
 
 def _like(value: Tensor | float, features: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ from posterity.inference.posterior import Posterior
 from posterity.inference.program import Model, Program, bare_model, check_arguments, inspect
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
-STUCK = 0.1  # mean acceptance of the last iterations
+APART = 3.0  # times the common step size is too long for a chain that goes on with its own
+OWN_GAIN = 0.3  # of the log of a chain's own step size, after the way to the typical set
 POOLINGS = ("within", "across")
 # What a run that goes on may have otherwise: all else would mix draws of two kinds, or come too late.
 CHANGES = ("draws", "max_seconds", "target_ess", "threads", "progress", "checkpoint", "checkpoint_seconds")
@@ -140,7 +141,6 @@ class Kernel:
         self.inverse_mass = torch.ones(density.dim, dtype=density.dtype, device=density.device)
         self.step = StepSize(settings.target_accept, math.log(settings.step_size or 0.1))
         self.own = torch.full((engine.chains,), self.step.log_step, dtype=torch.double, device=density.device)
-        self.recent = torch.ones_like(self.own)  # running mean of each chain's acceptance
         self.first_window, self.ends = windows(settings.warmup)
         self.moments: Moments | None = None
         self.seen = 0
@@ -183,29 +183,34 @@ class Kernel:
         self.step = StepSize(self.settings.target_accept, float(self.own.median()))
 
     def step_sizes(self) -> Tensor:
-        """The step size of each chain (chain,): one for all, but for chains that warm-up finds in trouble.
+        """The step size of each chain (chain,): one for all, but for chains for which that is far too long.
 
-        On the way to the typical set each chain has one of its own; later a chain that hardly ever moves goes on with
-        its own, until it does. Draws are made with one step size.
+        On the way to the typical set each chain has one of its own. Later that follows the acceptance of its chain
+        slowly, and where it is below a third of the common one the chain goes on with it: with the common one a chain
+        that is still in a narrow place would never move again. Draws are made with what warm-up ended with.
         """
-        shared = self.own.new_full(self.own.shape, self.step.value)
-        if self.phase == "draws":
-            return shared
         own = self.own.exp()
-        return own if self.phase == "approach" else torch.where(self.recent < STUCK, own.minimum(shared), shared)
+        if self.phase == "approach":
+            return own
+        return torch.where(own * APART < self.step.value, own, self.step.value)
 
     def learn(self, state: State, statistics: dict[str, Tensor]) -> None:
         """Take what one warm-up iteration shows."""
         acceptance = statistics["acceptance_rate"].double()
         approach = self.phase == "approach"
-        well = self.recent >= STUCK
-        self.own = self.own + (acceptance - self.settings.target_accept)
-        self.recent = 0.8 * self.recent + 0.2 * acceptance
+        well = self.own.exp() * APART >= self.step.value
+        target = self.settings.target_accept
+        error = acceptance - target
         if approach:
+            self.own = self.own + error
             self.step.log_step = float(self.own.median())
             self.step.restart()
-        elif bool(well.any()):
-            self.step.update(float(acceptance[well].mean()))
+        else:
+            if bool(well.any()):
+                self.step.update(float(acceptance[well].mean()))
+            # As fast up as down, also where the target leaves little room above it.
+            self.own = self.own + OWN_GAIN * torch.where(error > 0, error / (1 - target), error / target)
+            self.own = self.own.clamp(max=self.step.log_step)
         if self.phase == "windows":
             self.moments = self.moments or Moments(state.q)
             self.moments.update(state.q, state.grad)
@@ -217,6 +222,7 @@ class Kernel:
             self.rescale(float((before / self.inverse_mass).log().mean()) / 2)
         if self.seen == self.settings.warmup:
             self.step.finish()
+            self.own = torch.where(self.own.exp() * APART < self.step.value, self.own, self.step.log_step)
 
     def rescale(self, log_ratio: float) -> None:
         """The same steps in the units of a new mass, which are longer by exp(-log_ratio)."""
@@ -233,14 +239,13 @@ class Kernel:
             "seen": self.seen,
             "inverse_mass": self.inverse_mass,
             "own": self.own,
-            "recent": self.recent,
             "step": {f.name: getattr(self.step, f.name) for f in fields(StepSize)},
             "moments": None if moments is None else dict(vars(moments)),
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
         self.seen, self.inverse_mass = saved["seen"], saved["inverse_mass"]
-        self.own, self.recent = saved["own"], saved["recent"]
+        self.own = saved["own"]
         for name, value in saved["step"].items():
             setattr(self.step, name, value)
         self.moments = None

@@ -15,7 +15,6 @@ from posterity.models.guides import INITS
 
 Init = str | Mapping[str, Tensor] | Posterior
 NAMES = ("map", *INITS)
-PRIOR_DRAWS = 5  # of which a chain starts at the most likely one
 STARTS = 1  # the purpose of seeds: a start must not be made of the numbers of the first momentum
 
 
@@ -74,14 +73,8 @@ def _values(density: Density, init: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _drawn(density: Density, name: str, seed: int) -> Tensor:
-    """A start of finite density. A draw at which the model cannot be run is as good as one of density zero.
-
-    Of several draws of the prior it is the most likely one: a prior with heavy tails, as of a half-Cauchy scale, now
-    and then has a draw from which no warm-up of usual length comes back.
-    """
+    """A start of finite density. A draw at which the model cannot be run is as good as one of density zero."""
     reason = "no finite log density"
-    wanted = PRIOR_DRAWS if name == "prior" else 1
-    found: list[tuple[float, Tensor]] = []
     for attempt in range(TRIES):
         messenger = _Initialiser(density, name)
         try:
@@ -89,17 +82,11 @@ def _drawn(density: Density, name: str, seed: int) -> Tensor:
             with seeded(seed + attempt), torch.no_grad(), pyro.validation_enabled(False), messenger:
                 density.model(*density.args)
             position = density.unconstrain(messenger.values)
-            value = density_at(density, position)
-            if bool(torch.isfinite(value)):
-                found.append((float(value), position))
-                if len(found) == wanted:
-                    break
-            else:
-                reason = why_not_finite(density, position) or reason
+            if bool(torch.isfinite(density_at(density, position))):
+                return position
+            reason = why_not_finite(density, position) or reason
         except (ValueError, torch.linalg.LinAlgError) as error:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    if found:
-        return max(found, key=lambda pair: pair[0])[1]
     raise ValueError(f"expected init with a finite log density, got none in {TRIES} draws of {name!r} ({reason})")
 
 

@@ -24,7 +24,8 @@ def applies(logits: Tensor, components: Distribution, value: Tensor) -> bool:
     tensors = (logits, components.loc, components.scale)
     return (
         value.shape == logits.shape[:-1]
-        and all(t.shape == logits.shape and t.is_contiguous() and t.dtype == value.dtype for t in tensors)
+        and all(t.shape == logits.shape and 0 not in t.stride() and t.dtype == value.dtype for t in tensors)
+        and not any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in (*tensors, value))
         and not torch._C._are_functorch_transforms_active()
         and torch._C._len_torch_dispatch_stack() == 0
         and torch._C._get_tracing_state() is None
@@ -38,14 +39,17 @@ def log_prob(logits: Tensor, loc: Tensor, scale: Tensor, value: Tensor) -> Tenso
 
 
 def pick(log_weights: Tensor, uniform: Tensor) -> Tensor:
-    """The component in whose share of (0, 1) ``uniform`` (...) falls, from log weights (..., K); shape (...)."""
+    """The component in whose share of (0, 1] one minus ``uniform`` (...) falls, from log weights (..., K); shape (...).
+
+    ``uniform`` is in [0, 1), as ``torch.rand`` makes it: so neither end falls to a component of hardly any weight.
+    """
     rows, count = log_weights.reshape(-1, log_weights.shape[-1]), log_weights.shape[-1]
     flat, chosen = uniform.reshape(-1), torch.empty(len(rows), dtype=torch.long, device=rows.device)
     for part in _blocks(len(rows), count):
         below = rows[part].exp().cumsum(-1)
         # Rounding may leave the sum short of 1, never the index beyond the last component that has a weight.
         below = below / below[:, -1:]
-        chosen[part] = (flat[part, None] >= below[:, :-1]).sum(-1)
+        chosen[part] = (1 - flat[part, None] > below[:, :-1]).sum(-1)
     return chosen.reshape(uniform.shape)
 
 
@@ -76,8 +80,9 @@ class _LogProb(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         inputs = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a gradient of this gradient is wanted: recorded as torch would
-            return _recorded(inputs, ctx.needs_input_grad, grad)
+        # A gradient of this gradient is wanted, or many at a time: see `_gradient`.
+        if torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(grad):
+            return _gradient(inputs, ctx.needs_input_grad, grad)
         count = inputs[0].shape[-1]
         logits, loc, scale = (t.reshape(-1, count) for t in inputs[:3])
         y, weight = inputs[3].reshape(-1), grad.reshape(-1)
@@ -102,10 +107,12 @@ class _LogProb(torch.autograd.Function):
         return tuple(None if g is None else g.reshape(t.shape) for g, t in zip(found, inputs, strict=True))
 
 
-def _recorded(inputs: tuple[Tensor, ...], wanted: tuple[bool, ...], grad: Tensor) -> tuple[Tensor | None, ...]:
+def _gradient(inputs: tuple[Tensor, ...], wanted: tuple[bool, ...], grad: Tensor) -> tuple[Tensor | None, ...]:
+    """What `_LogProb.backward` computes, of all rows at once and nothing in place: it can be recorded and batched."""
     logits, loc, scale, value = inputs
-    density = Normal(loc, scale, validate_args=False).log_prob(value.unsqueeze(-1))
-    result = torch.logsumexp(torch.log_softmax(logits, -1) + density, -1)
-    chosen = [t for t, need in zip(inputs, wanted, strict=True) if need]
-    grads = iter(torch.autograd.grad(result, chosen, grad, create_graph=True))
-    return tuple(next(grads) if need else None for need in wanted)
+    standard = (value.unsqueeze(-1) - loc) / scale
+    weight = grad.unsqueeze(-1)
+    share = torch.softmax(logits - 0.5 * standard**2 - scale.log(), -1) * weight
+    pull = share * standard / scale
+    found = (share - torch.softmax(logits, -1) * weight, pull, pull * standard - share / scale, -pull.sum(-1))
+    return tuple(value if need else None for value, need in zip(found, wanted, strict=True))
