@@ -277,45 +277,72 @@ def draw_scaling(metrics: dict[str, float], path: Path) -> None:
         return
     chains = sorted(found)
     per_chain = [found[count] for count in chains]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    left.loglog(chains, per_chain, "o-", color="#0072B2")
-    left.set(ylabel="microseconds per chain and gradient", title="what one chain costs")
-    right.loglog(chains, [count * found[count] for count in chains], "o-", color="#D55E00")
-    right.set(ylabel="microseconds per gradient of all chains", title="what all chains cost")
-    for ax in (left, right):
+    several = [count for count in chains if metrics.get(f"scaling.{count}.threads", 1) > 1]
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.9), layout="constrained")
+    total = [count * found[count] for count in chains]
+    for ax, values, name, colour in zip(
+        axes, (per_chain, total), ("one chain", "all chains"), ("#0072B2", "#D55E00"), strict=True
+    ):
+        ax.plot(chains, values, "o-", color=colour)
         ax.set_xscale("log", base=2)
-        ax.set_xlabel("chains")
+        ax.set_yscale("log")
+        ax.set_xticks(chains[::2], [f"{count:,}" for count in chains[::2]])
+        ticks = [value for value in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if value < 1.3 * max(values)]
+        ax.set_yticks(ticks, [f"{value:,}" for value in ticks])
+        ax.minorticks_off()
+        ax.set(
+            xlabel="chains",
+            ylabel=f"microseconds per gradient of {name}",
+            title=f"what {name} cost{'s' * (ax is axes[0])}",
+        )
         ax.grid(alpha=0.3)
+        if several:
+            ax.axvspan(several[0] / 2**0.5, chains[-1] * 2**0.5, color="grey", alpha=0.12, lw=0, label="on two threads")
+            ax.legend(fontsize=9)
+    figure.suptitle("leapfrog steps of `wavy`, a 1-16-16-1 network on 82 points, compiled", fontsize=10)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
 def draw_rates(metrics: dict[str, float], path: Path) -> None:
-    """Effective draws per second, all included, of every sampler; hatched where it did not converge."""
+    """Effective draws per second, all included, of every sampler; hollow where its chains do not agree."""
     from matplotlib import pyplot as plt
-    from matplotlib.patches import Patch
+    from matplotlib.ticker import NullFormatter
 
     colours = {"posterity": "#0072B2", "numpyro": "#D55E00", "blackjax": "#009E73", "pyro": "#E69F00"}
     rate = f"ess_per_s_at_{ENOUGH}"
     keys = [name.split(".")[:2] for name in metrics if name.endswith(f".{rate}")]
     problems = list(dict.fromkeys(problem for problem, _ in keys))
+    samplers = list(dict.fromkeys(sampler for _, sampler in keys))
     figure, all_axes = plt.subplots(
-        1, len(problems), figsize=(1 + 3 * len(problems), 4), layout="constrained", sharey=True, squeeze=False
+        1, len(problems), figsize=(2.2 + 2.6 * len(problems), 3.6), layout="constrained", sharey=True, squeeze=False
     )
     for ax, problem in zip(all_axes[0], problems, strict=True):
-        samplers = [sampler for other, sampler in keys if other == problem]
         for at, sampler in enumerate(samplers):
-            hatch = None if converged(metrics, problem, sampler) else "///"
+            value = metrics.get(f"{problem}.{sampler}.{rate}")
+            if value is None:
+                continue
             colour = colours[sampler.split("_")[0]]
-            ax.bar(at, metrics[f"{problem}.{sampler}.{rate}"], color=colour, hatch=hatch, edgecolor="white")
-        ax.set_yscale("log")
-        ax.set_xticks(range(len(samplers)), [name.replace("_", "\n", 1) for name in samplers], rotation=90, fontsize=8)
+            face = colour if converged(metrics, problem, sampler) else "white"
+            ax.plot(value, at, "o", ms=9, mec=colour, mew=2, mfc=face)
+            ax.annotate(
+                f"{value:,.3g}", (value, at), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8
+            )
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.margins(x=0.25)
+        ax.grid(axis="x", alpha=0.3)
         ax.set_title(problem)
-    all_axes[0, 0].set_ylabel("effective draws per second, all included")
-    unfinished = Patch(facecolor="grey", hatch="///", edgecolor="white", label=f"R-hat above {CONVERGED}")
-    figure.legend(handles=[unfinished], fontsize=8, loc="outside upper right")
+    all_axes[0, 0].set_yticks(range(len(samplers)), [name.replace("_", " ") for name in samplers])
+    all_axes[0, 0].set_ylim(len(samplers) - 0.5, -0.7)
+    figure.supxlabel(f"effective draws per second, all included (hollow: R-hat above {CONVERGED})", fontsize=10)
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def draw(metrics: dict[str, float], folder: Path) -> None:
+    draw_rates(metrics, folder / "mcmc-rates.png")
+    draw_scaling(metrics, folder / "mcmc-scaling.png")
 
 
 def versions() -> dict[str, str]:
@@ -352,11 +379,15 @@ def main() -> None:
     options.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
     options.add_argument("--limit", type=float, default=3600, help="seconds for one run")
     options.add_argument("--out", type=Path, default=HERE.parent / "out" / "mcmc_benchmark")
+    options.add_argument("--draw", action="store_true", help="only the figures, from the numbers that are kept")
     options.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     args = options.parse_args()
     if args.one:
         problem, sampler, seed, settings, path = args.one
         write(Path(path), one(problem, sampler, int(seed), json.loads(settings)))
+        return
+    if args.draw:
+        draw(json.loads((HERE / "results" / "mcmc.json").read_text())["metrics"], HERE / "results")
         return
     start = time.perf_counter()
     settings, repeats = (QUICK, 1) if args.quick else (SETTINGS, args.repeats)
@@ -387,8 +418,7 @@ def main() -> None:
             "metrics": {name: float(f"{value:.6g}") for name, value in metrics.items()},
         },
     )
-    draw_rates(metrics, folder / "mcmc-rates.png")
-    draw_scaling(metrics, folder / "mcmc-scaling.png")
+    draw(metrics, folder)
     if failures:
         sys.exit(f"{failures} of {len(jobs)} runs failed")
 

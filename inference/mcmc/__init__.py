@@ -1,7 +1,8 @@
 """Markov chain Monte Carlo.
 
-- `HMC`: many chains, one trajectory length for all; the fastest on networks.
-- `NUTS`: many chains, a tree for each; nothing to tune.
+- `HMC`: many chains, one trajectory length for all; mostly the faster of the two.
+- `NUTS`: many chains, a tree for each.
+- `Settings`: what both have in common: chains, starts, stopping, checkpoints.
 - `Blocks` runs the chains of either in several processes, or on a cluster.
 - `resume` goes on from a checkpoint of either.
 - `reference`: Pyro's own kernels, one chain at a time, for comparison and for models that cannot be batched.
@@ -14,10 +15,11 @@ from posterity.inference.mcmc import reference
 from posterity.inference.mcmc.blocks import Blocks
 from posterity.inference.mcmc.hmc import HMC
 from posterity.inference.mcmc.nuts import NUTS
+from posterity.inference.mcmc.run import Settings
 from posterity.inference.mcmc.run import resume as _resume
 from posterity.inference.posterior import Posterior
 
-__all__ = ["HMC", "NUTS", "Blocks", "reference", "resume"]
+__all__ = ["HMC", "NUTS", "Blocks", "Settings", "reference", "resume"]
 
 
 def resume(path: str | Path, model: Any, *args: Any, **changes: Any) -> Posterior:

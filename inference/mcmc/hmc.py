@@ -24,7 +24,7 @@ Point = tuple[Tensor, Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class HMC(Settings):
-    """Many-chain HMC; fields beyond those of `Settings`:
+    """Many-chain HMC; beside the fields of `posterity.inference.mcmc.Settings` (``chains``, ``init``, ...):
 
     - ``trajectory_length``: in units of the adapted metric (not standard deviations); None adapts it by ChEES.
     - ``jitter`` j: lengths are spread evenly over 1 - j to 1 + j times that, along the Halton sequence; 0 for none.

@@ -23,7 +23,9 @@ APPROACH = 4  # doublings at most, on the way to the typical set
 
 @dataclass(frozen=True, kw_only=True)
 class NUTS(Settings):
-    """Many-chain NUTS; ``max_tree_depth`` d allows 2^d - 1 leapfrog steps. Nothing to tune by hand."""
+    """Many-chain NUTS; ``max_tree_depth`` d allows 2^d - 1 leapfrog steps. The other fields are those of
+    `posterity.inference.mcmc.Settings`.
+    """
 
     max_tree_depth: int = 10
     name: ClassVar[str] = "NUTS"
