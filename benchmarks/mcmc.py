@@ -326,7 +326,12 @@ def draw_rates(metrics: dict[str, float], path: Path) -> None:
             face = colour if converged(metrics, problem, sampler) else "white"
             ax.plot(value, at, "o", ms=9, mec=colour, mew=2, mfc=face)
             ax.annotate(
-                f"{value:,.3g}", (value, at), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8
+                f"{value:,.0f}" if value >= 100 else f"{value:.3g}",
+                (value, at),
+                xytext=(0, 8),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
             )
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(NullFormatter())
