@@ -26,7 +26,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyro
 import torch
 from _mdn import ROWS, standard_error
 from _parts import part, total_seconds
@@ -103,8 +102,7 @@ def fit(name: str, settings: Settings, repeat: int, keep: Path) -> dict[str, flo
         learning_rate=settings.learning_rate,
         progress=False,
     )
-    with pyro.get_param_store().scope():  # batches leave a trace in the store, which a head of another size trips over
-        posterior = infer(make_pair(name, train, settings, repeat), train.x, train.y, method=method, seed=repeat)
+    posterior = infer(make_pair(name, train, settings, repeat), train.x, train.y, method=method, seed=repeat)
     if posterior.attrs["interrupted"]:
         raise KeyboardInterrupt  # what there is of it is not the fit that was asked for
     keep.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +184,7 @@ def draw(settings: Settings, out: Path) -> Path:
         name: Posterior.load(kept(out, name, settings, 0), make_pair(name, data, settings, 0), data.x, data.y)
         for name in COLOURS
     }
-    figure = Figure(figsize=(13, 8.6), layout="constrained")
+    figure = Figure(figsize=(11.5, 7.8), layout="constrained")
     figure.suptitle("Two targets with correlated noise: y0 tells of y1, and only some models know", fontsize="x-large")
     above, below = figure.subplots(2, len(SHOWN), height_ratios=[3, 2])
     for z, top, bottom in zip(SHOWN, above, below, strict=True):
@@ -197,7 +195,7 @@ def draw(settings: Settings, out: Path) -> Path:
         top.axvline(float(given), color=INK, lw=1, ls=":")
         top.set(title=f"p(y0, y1 | z = {z:g})", xlabel="y0", ylabel="y1")
         _conditionals(bottom, both, mixtures, given)
-    handles = [Line2D([], [], color="0.75", lw=8, label="exact")]
+    handles = [Line2D([], [], color="0.75", lw=8, label="exact: half and nine tenths inside")]
     handles += [Line2D([], [], color=colour, lw=2, label=TITLES[name]) for name, colour in COLOURS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return save_figure(figure, out / "two-dimensional.png")

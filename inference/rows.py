@@ -28,7 +28,7 @@ class ScaleObservations(Messenger):
 
 def row_plates(model: Model, args: tuple[Any, ...], program: Program) -> tuple[str, ...]:
     """The plates of the observed site that are as long as the data; another plate does not shrink with a batch."""
-    with seeded(0), torch.no_grad():
+    with seeded(0), pyro.get_param_store().scope(), torch.no_grad():
         site = pyro.poutine.trace(model).get_trace(*args).nodes[program.site]
     return tuple(f.name for f in site["cond_indep_stack"] if f.vectorized and f.size == count_rows(args))
 

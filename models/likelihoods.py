@@ -58,8 +58,9 @@ def floored_scale(log_scale: Tensor, floor: float, ceiling: float | None = None)
     """
     if ceiling is not None:
         return (floor**2 + ceiling**2 * torch.sigmoid(2 * (log_scale - math.log(ceiling)))).sqrt()
-    # hypot does not square: neither a floor of 1e-30 nor its gradient is lost.
-    return torch.hypot(log_scale.clamp(max=MAX_LOG_SCALE).exp(), log_scale.new_tensor(floor))
+    # Of a floor whose square is nothing in this dtype, the root of nothing would have no gradient.
+    least = max(floor**2, torch.finfo(log_scale.dtype).tiny)
+    return (torch.exp(2 * log_scale.clamp(max=MAX_LOG_SCALE)) + least).sqrt()
 
 
 def _like(value: Tensor | float, features: Tensor) -> Tensor:

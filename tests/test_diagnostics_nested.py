@@ -172,7 +172,10 @@ def test_nested_rhat_falls_as_chains_forget_their_start():
     assert found.nested_rhat.max() < math.sqrt(1 + 1 / 8) + 0.1
 
 
-@pytest.mark.parametrize("superchains", [0, 4, 1.5])
-def test_superchains_that_chains_cannot_fill_are_refused(superchains):
-    with pytest.raises(ValueError, match=f"expected superchains that 6 chains can fill equally, got {superchains}"):
+@pytest.mark.parametrize(
+    ("superchains", "expected"),
+    [(0, "of 1 or more"), (4, "that 6 chains can fill equally"), (1.5, r"of 1 or more \(a whole number\)")],
+)
+def test_superchains_that_chains_cannot_fill_are_refused(superchains, expected):
+    with pytest.raises(ValueError, match=f"expected superchains {expected}, got {superchains}"):
         HMC(chains=6, superchains=superchains)
