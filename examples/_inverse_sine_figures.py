@@ -46,7 +46,9 @@ def densities(out: Path, settings: Any, pair: Callable[..., Any]) -> Figure:
     density = inverse_sine(2, seed=0).oracle(X.double()).log_prob(y[:, None]).exp()  # type: ignore[misc]
     image = (density / density.amax(0)).sqrt().numpy()
     axes[2].imshow(image, extent=(float(X[0]), float(X[-1]), *Y), origin="lower", aspect="auto", cmap="Blues", vmin=0)
-    axes[2].set(title="the truth", xlabel="x", xlim=axes[1].get_xlim())
+    axes[2].set(title="the truth", xlabel="x")
+    for ax in axes:
+        ax.set_xlim(float(X[0]), float(X[-1]))
     for ax in axes[1:]:
         ax.set_ylabel("")
     return figure

@@ -28,7 +28,7 @@ def maps(out: Path) -> Figure:
     """Standard deviations, so that one colour scale serves all; the quadrant in question is framed."""
     figure = Figure(figsize=(11.5, 8.4), layout="constrained")
     axes = figure.subplots(len(CASES), len(COLUMNS), sharex=True, sharey=True)
-    for row, (case, title) in zip(axes, CASES.items(), strict=True):
+    for number, (row, (case, title)) in enumerate(zip(axes, CASES.items(), strict=True)):
         with np.load(out / f"{case}.npz") as kept:
             content = dict(kept)
         for ax, (name, label) in zip(row, COLUMNS.items(), strict=True):
@@ -36,9 +36,9 @@ def maps(out: Path) -> Figure:
             image = np.sqrt(content[name]).reshape(side, side).T
             drawn = ax.imshow(image, extent=(-6, 6, -6, 6), origin="lower", vmin=0, vmax=3, cmap="magma")
             ax.plot([0, 0, 6], [6, 0, 0], color="white", lw=1.5, ls="--")
-            if row is axes[0]:
+            if number == 0:
                 ax.set_title(label)
-            if row is axes[-1]:
+            if number == len(CASES) - 1:
                 ax.set_xlabel("first input")
         row[0].set_ylabel(f"{title}\n\nsecond input")
     figure.colorbar(drawn, ax=axes, label="standard deviation, units of y", extend="max", shrink=0.7)

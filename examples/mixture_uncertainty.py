@@ -34,7 +34,7 @@ from posterity.data import Observations, Standardization, quadrants
 from posterity.data.quadrants import Case, in_first_quadrant
 from posterity.inference import HMC, Ensemble, Posterior, PredictiveMixture, infer
 from posterity.inference.diagnostics import uncertainty_split
-from posterity.models import bayesian_mixture_density, mixture_density, priors
+from posterity.models import bayesian_mixture_density, mixture_density, mixture_head, priors
 from posterity.models.parameters import map_parameters
 
 TERMS = ("noise", "ambiguity", "epistemic")
@@ -90,7 +90,8 @@ def fit(
 ) -> tuple[Posterior, Posterior]:
     """Modes of the posterior, and its draws by HMC that starts there."""
     scale = Standardization.fit(data)
-    common = {"components": components, "hidden": hidden, "resolution": 0.01}
+    head = mixture_head(components, floor=0.01 / float(scale.y_scale), ceiling=1.0)
+    common = {"head": head, "hidden": hidden}
     one = mixture_density(scale, decay=settings.decay, **common)
     every = bayesian_mixture_density(scale, prior=priors.Normal(scale=settings.decay**-0.5, fan_in=False), **common)
     modes = infer(one, data.x, data.y, method=Ensemble(members=settings.chains, steps=settings.steps), seed=seed)
