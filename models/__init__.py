@@ -1,6 +1,6 @@
 """What we believe: networks, priors, likelihoods, mixtures, and ready pairs of a model and its guide.
 
-- `networks`: `mlp`; `bayesian` and `point`, by which any module enters a Pyro model.
+- `networks`: `mlp`, `radial`; `bayesian` and `point`, by which any module enters a Pyro model.
 - `priors`: one small object for each prior over weights.
 - `likelihoods`: from features to the distribution of y with one answer; `mixtures`: with several;
   `mixture_priors`: what is believed of those.
@@ -20,7 +20,7 @@ from posterity.models.mixtures import (
     mixture_head,
     multivariate_mixture_head,
 )
-from posterity.models.networks import bayesian, mlp, point
+from posterity.models.networks import RadialBasis, bayesian, mlp, point, radial
 from posterity.models.pairs import (
     Pair,
     bayesian_mixture_density,
@@ -35,6 +35,7 @@ __all__ = [
     "Modes",
     "MultivariateMixtureHead",
     "Pair",
+    "RadialBasis",
     "Regions",
     "bayesian",
     "bayesian_mixture_density",
@@ -50,6 +51,7 @@ __all__ = [
     "multivariate_mixture_head",
     "point",
     "priors",
+    "radial",
     "student_t",
     "table_prior",
 ]

@@ -10,6 +10,7 @@ Both return a function with the signature of the module, evaluated by ``torch.fu
 itself is never changed, and a model stays a model for one draw; the engine adds draws and chains from outside.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -60,6 +61,55 @@ def _stack(widths: tuple[int, ...], activation: str) -> nn.Sequential:
         layers[f"{activation}{index}"] = ACTIVATIONS[activation]()
     layers["output"] = nn.Linear(widths[-2], widths[-1])
     return nn.Sequential(layers)
+
+
+class RadialBasis(nn.Module):
+    """Gaussian bumps at fixed centres along one input, normalised to sum to one (Moody & Darken 1989).
+
+    (..., 1) -> (..., centres). What a layer after it says at one place it learns from the data there, so that answers
+    which appear and vanish along the input do not disturb each other; beyond the centres it says what it says at the
+    last of them.
+    """
+
+    centres: Tensor
+
+    def __init__(self, low: float, high: float, count: int, width: float = 1.0) -> None:
+        super().__init__()
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(f"expected a finite range of the input, got {low} to {high}")
+        if count < 2:
+            raise ValueError(f"expected 2 centres or more, got {count}")
+        if not 0 < width < math.inf:
+            raise ValueError(f"expected a finite width above 0, got {width}")
+        self.register_buffer("centres", torch.linspace(low, high, count))
+        self.width = width * (high - low) / (count - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(-0.5 * ((x - self.centres) / self.width) ** 2, -1)
+
+
+def radial(x: Tensor, centres: int, outputs: int, *, width: float = 1.0, seed: int | None = None) -> nn.Sequential:
+    """A network of one input, (..., 1) -> (..., outputs): `RadialBasis` over the range of ``x`` (N, 1), then a layer.
+
+    With as many rows as here and there decide what is said there, as 10^5 of one input, it finds in seconds what a
+    multilayer perceptron takes long to. ``width`` of a bump is in units of the distance of centres. The weights start
+    small; with ``seed`` they depend on it alone, as in `mlp`. Raises ``ValueError`` for x of another shape or without
+    a range, fewer than two centres, or fewer than one output.
+
+    >>> radial(torch.linspace(-2, 2, 50)[:, None], 20, 9)(torch.zeros(5, 1)).shape
+    torch.Size([5, 9])
+    """
+    if x.ndim != 2 or x.shape[1] != 1:
+        raise ValueError(f"expected one input, x of shape (N, 1), got {tuple(x.shape)}")
+    if outputs < 1:
+        raise ValueError(f"expected 1 output or more, got {outputs}")
+    basis = RadialBasis(float(x.min()), float(x.max()), centres, width)
+    layer = nn.Linear(centres, outputs)
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        layer.weight.copy_(0.05 * torch.randn(layer.weight.shape, generator=generator))
+        layer.bias.zero_()
+    return nn.Sequential(OrderedDict(basis=basis, output=layer)).to(x)
 
 
 def bayesian(name: str, module: nn.Module, prior: Prior | Mapping[str, Prior] | None = None) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from posterity.data import Standardization
 from posterity.models.guides import check_guide, empty_guide, make_guide
@@ -108,6 +108,7 @@ def mixture_density(
     activation: str = "tanh",
     seed: int = 0,
     head: Head | None = None,
+    net: nn.Module | None = None,
     mixture_priors: tuple[MixturePrior, ...] = (),
     swept: tuple[str, ...] = (),
 ) -> Pair:
@@ -116,17 +117,18 @@ def mixture_density(
     ``decay`` d adds ``-d/2 |w|²`` to the log likelihood: the log density of a normal prior of precision d, so that the
     fit is MAP. Zero is maximum likelihood. ``seed`` is that of the initial weights. ``head`` (in units of the
     standardised y) takes the place of ``components`` and ``resolution``: another family, several targets, components
-    that start where the data are. ``mixture_priors``: see `posterity.models.mixture_priors`. ``swept`` makes settings,
-    of "components" and "decay", into parameters that the model reads, for `posterity.inference.sweep`: with
-    ``components`` for the largest number.
-    Raises ``ValueError`` for a resolution that is not positive or a negative decay.
+    that start where the data are. ``net``, from standardised x to
+    ``head.features``, takes the place of the multilayer perceptron: `radial`, or any of your own. ``mixture_priors``:
+    see `posterity.models.mixture_priors`. ``swept`` makes settings, of "components" and "decay", into parameters that
+    the model reads, for `posterity.inference.sweep`: with ``components`` for the largest number.
+    Raises ``ValueError`` for a resolution that is not positive, a negative decay, or a net of other outputs.
     """
     if not decay >= 0:
         raise ValueError(f"expected a decay of 0 or more, got {decay}")
     if not set(swept) <= set(SWEPT):
         raise ValueError(f"expected swept from {list(SWEPT)}, got {list(swept)}")
     head = head or mixture_head(components, floor=_floor(scale, resolution))
-    net = mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=seed).to(scale.x_loc)
+    net = _network(scale, head, net, hidden, activation, seed)
     if "components" in swept:
         if not isinstance(head, MixtureHead):
             raise ValueError("expected a head of one target to sweep its components, got one of several")
@@ -148,16 +150,17 @@ def bayesian_mixture_density(
     activation: str = "tanh",
     guide: str = "low_rank",
     head: Head | None = None,
+    net: nn.Module | None = None,
     mixture_priors: tuple[MixturePrior, ...] = (),
 ) -> Pair:
     """A mixture density network with a posterior of the weights; sites ``net...`` and ``y``.
 
-    ``head`` and ``mixture_priors``: see `mixture_density`. Raises ``ValueError`` for a resolution that is not positive
-    or an unknown guide.
+    ``head``, ``net`` and ``mixture_priors``: see `mixture_density`. Raises ``ValueError`` for a resolution that is not
+    positive, a net of other outputs, or an unknown guide.
     """
     check_guide(guide)
     head = head or mixture_head(components, floor=_floor(scale, resolution))
-    net = mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=0).to(scale.x_loc)
+    net = _network(scale, head, net, hidden, activation, 0)
     weights_prior = table_prior() if prior is None else prior
     model = _mixture_model(scale, head, lambda: bayesian("net", net, weights_prior), mixture_priors)
     return Pair(model, guide)
@@ -182,6 +185,17 @@ def _mixture_model(
             return pyro.sample("y", scale.undo(mixture), obs=y)
 
     return model
+
+
+def _network(
+    scale: Standardization, head: Head, net: nn.Module | None, hidden: tuple[int, ...], activation: str, seed: int
+) -> nn.Module:
+    net = net or mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=seed).to(scale.x_loc)
+    with torch.no_grad():
+        found = tuple(net(scale.x_loc.new_zeros(1, len(scale.x_loc))).shape)
+    if found != (1, head.features):
+        raise ValueError(f"expected a net from {len(scale.x_loc)} inputs to {head.features} features, got {found[-1]}")
+    return net
 
 
 def _swept(name: str, value: float) -> Tensor:

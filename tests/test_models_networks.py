@@ -8,7 +8,7 @@ from torch import nn
 
 from posterity.inference import SVI, infer
 from posterity.inference.program import over_draws
-from posterity.models import bayesian, gaussian, mlp, point, priors
+from posterity.models import RadialBasis, bayesian, gaussian, mlp, point, priors, radial
 
 
 class Gated(nn.Module):
@@ -197,3 +197,36 @@ def test_all_draws_at_once_are_each_draw_by_itself(name):
         ]
     )
     torch.testing.assert_close(likelihood.mean, expected.detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_radial_bumps_are_normalised_gaussians():
+    """By the formula; they sum to one, are in the order of their centres, and far out the last one is left."""
+    x = torch.linspace(-1, 3, 50, dtype=torch.double)[:, None]
+    basis = RadialBasis(0.0, 2.0, 5, width=1.5).double()
+    plain = torch.exp(-((x - torch.linspace(0, 2, 5).double()) ** 2) / (2 * 0.75**2))
+    torch.testing.assert_close(basis(x), plain / plain.sum(-1, keepdim=True))
+    torch.testing.assert_close(basis(torch.tensor([[1e4], [-1e4]]).double()), torch.eye(5).double()[[4, 0]])
+
+
+def test_places_of_a_radial_network_share_nothing():
+    """What a step of gradient descent at x > 0 changes at x = -1.5 is in proportion to this product."""
+    net = radial(torch.linspace(-2, 2, 100)[:, None], 20, 1, seed=0)
+    assert torch.equal(net.output.weight, radial(torch.tensor([[-2.0], [2.0]]), 20, 1, seed=0).output.weight)
+    left, right = net.basis(torch.tensor([[-1.5]])), net.basis(torch.linspace(0, 2, 40)[:, None])
+    assert float((left @ right.mT).max()) < 1e-6
+    assert float((right @ right.mT).diagonal().min()) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: radial(torch.zeros(5, 2), 4, 1), r"expected one input, x of shape \(N, 1\), got \(5, 2\)"),
+        (lambda: radial(torch.zeros(5, 1), 4, 1), "expected a finite range of the input, got 0.0 to 0.0"),
+        (lambda: radial(torch.rand(5, 1), 1, 1), "expected 2 centres or more, got 1"),
+        (lambda: radial(torch.rand(5, 1), 4, 0), "expected 1 output or more, got 0"),
+        (lambda: radial(torch.rand(5, 1), 4, 1, width=0.0), "expected a finite width above 0, got 0.0"),
+    ],
+)
+def test_bad_radial_networks_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -6,7 +6,7 @@ import torch
 
 from posterity.data import Observations, Standardization
 from posterity.inference import NUTS, SVI, infer
-from posterity.models import bayesian_mixture_density, bayesian_regression, mixture_density, priors, table_prior
+from posterity.models import bayesian_mixture_density, bayesian_regression, mixture_density, priors, radial, table_prior
 
 UNITS = 50.0
 
@@ -156,3 +156,15 @@ def test_an_unknown_guide_raises_at_once(build):
 def test_a_negative_decay_raises_at_once():
     with pytest.raises(ValueError, match="expected a decay of 0 or more, got -1"):
         mixture_density(SCALE, decay=-1.0)
+
+
+def test_a_net_of_ones_own_takes_the_place_of_the_perceptron():
+    net = radial(SCALE.x(DATA.x), 10, 6, seed=0)
+    for make in (mixture_density, bayesian_mixture_density):
+        pair = make(SCALE, components=2, net=net)
+        names = set(pyro.poutine.trace(pair.model).get_trace(DATA.x, DATA.y).nodes)
+        assert {"net.output.weight", "net.output.bias", "y"} <= names
+        assert not any("hidden" in name for name in names)
+        with pytest.raises(ValueError, match="expected a net from 1 inputs to 9 features, got 6"):
+            make(SCALE, components=3, net=net)
+    pyro.clear_param_store()
