@@ -35,7 +35,7 @@ from tqdm.auto import tqdm
 from posterity.data import Observations, Standardization, inverse_sine
 from posterity.inference import HMC, Ensemble, Posterior, infer
 from posterity.inference.diagnostics import function_convergence, pit, pit_uniformity, uncertainty_split
-from posterity.models import MixtureHead, Pair, bayesian_mixture_density, mixture_density, mixture_head, priors
+from posterity.models import MixtureHead, Pair, bayesian_mixture_density, mixture_density, mixture_head, priors, radial
 
 COMPONENTS = 10
 RESOLUTION = 0.01  # of y; far below the narrowest branch
@@ -64,9 +64,10 @@ class Settings:
     scored: int = 160  # draws that make up the predictive
     rows: tuple[int, ...] = (100, 300, 1000, 3000)
     large: int = 100_000
-    large_hidden: tuple[int, ...] = (40, 40, 40)
-    large_steps: int = 20_000
-    batch_size: int = 1000
+    centres: int = 26
+    large_decay: float = 0.1
+    large_steps: int = 10_000
+    batch_size: int = 2000
     test: int = 100_000
     repeats: int = 5
     seed: int = 0
@@ -74,7 +75,7 @@ class Settings:
 
 QUICK = Settings(
     hidden=(12,), chains=4, steps=200, warmup=10, draws=10, max_steps=15, scored=40, rows=(100, 300), large=3_000,
-    large_hidden=(16,), large_steps=200, test=1_000, repeats=2,
+    large_steps=200, test=1_000, repeats=2,
 )  # fmt: skip
 
 
@@ -101,12 +102,13 @@ def problem(n: int, settings: Settings, repeat: int) -> tuple[Observations, Obse
 
 
 def large(settings: Settings, repeat: int) -> dict[str, float]:
-    """One network from many rows, in batches; and whether its regions and distribution function hold."""
+    """One network of one layer over bumps along x; and whether its regions and distribution function hold."""
     data, test = problem(settings.large, settings, repeat)
-    method = Ensemble(members=1, steps=settings.large_steps, batch_size=settings.batch_size, learning_rate=0.01)
-    posterior = infer(
-        point_pair(data, settings.large_hidden, settings.decay), data.x, data.y, method=method, seed=repeat
-    )
+    method = Ensemble(members=1, steps=settings.large_steps, batch_size=settings.batch_size, learning_rate=0.03)
+    scale, outputs = Standardization.fit(data), head(data)
+    net = radial(scale.x(data.x), settings.centres, outputs.features, width=1.2, seed=repeat)
+    pair = mixture_density(scale, head=outputs, net=net, decay=settings.large_decay)
+    posterior = infer(pair, data.x, data.y, method=method, seed=repeat)
     found = excess(log_scores(posterior, test), test)
     some = test.subset(slice(0, REGION_ROWS))
     predictive = posterior.predictive(some.x)

@@ -1,3 +1,4 @@
+import contextlib
 import copy
 from typing import ClassVar
 
@@ -140,7 +141,8 @@ def test_parameters_read_before_do_not_confuse(name):
     y = distribution.sample()
     for part in (distribution, getattr(distribution, "mixture_distribution", None)):
         for parameter in LAZY:
-            getattr(part, parameter, None)
+            with contextlib.suppress(ValueError):  # of a mixture of one target there is no covariance
+                getattr(part, parameter, None)
     expected = distribution.log_prob(y)
     torch.testing.assert_close(map_parameters(distribution, torch.clone).log_prob(y), expected)
 

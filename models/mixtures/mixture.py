@@ -168,7 +168,7 @@ class Mixture(dist.MixtureSameFamily):
 
         >>> two = Mixture.normal(torch.zeros(2), torch.tensor([-1.0, 1.0]), torch.tensor(0.5))
         >>> two.modes().location, two.modes().probability
-        (tensor([-0.9973,  0.9973]), tensor([0.5000, 0.5000]))
+        (tensor([-0.9993,  0.9993]), tensor([0.5000, 0.5000]))
         """
         return find_modes(self, least)
 
@@ -181,7 +181,7 @@ class Mixture(dist.MixtureSameFamily):
         >>> two = Mixture.normal(torch.zeros(2), torch.tensor([-1.0, 1.0]), torch.tensor(0.5))
         >>> region = two.hdr(0.5)
         >>> region.lower, region.upper
-        (tensor([-1.3323,  0.6646]), tensor([-0.6646,  1.3323]))
+        (tensor([-1.3350,  0.6612]), tensor([-0.6612,  1.3350]))
         """
         self._require_scalar_event("hdr")
         return highest_density(self, level)
