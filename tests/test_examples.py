@@ -105,7 +105,7 @@ def test_compare_uncertainty_quick_on_a_table_of_ones_own_and_again(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_the_model_in_the_readme_runs() -> None:
+def test_the_model_in_the_readme_runs(tmp_path: Path) -> None:
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert code is not None
     assert len(code.group(1).strip().splitlines()) <= 28
@@ -113,8 +113,10 @@ def test_the_model_in_the_readme_runs() -> None:
     assert short != code.group(1)
     preamble = "import warnings\nwarnings.simplefilter('ignore')\n"
     result = subprocess.run(
-        [sys.executable, "-c", preamble + short], capture_output=True, text=True, timeout=300, check=False
-    )
+        [sys.executable, "-c", preamble + short],
+        capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path,
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     assert "epistemic" in result.stdout
     assert "elpd_loo" in result.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["geyser.post"]
