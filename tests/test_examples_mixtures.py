@@ -129,13 +129,19 @@ def test_two_dimensional_marginal_and_conditional_make_up_the_joint_score(run: C
 
 def test_inverse_sine_is_never_below_the_oracle(run: Callable[[str], Run]) -> None:
     _, metrics, _ = run("inverse_sine")
-    names = ("nll_excess", "any_nll_excess", "ensemble_nll_excess", "bayes_nll_excess")
+    names = ("mode_nll_excess", "any_nll_excess", "ensemble_nll_excess", "bayes_nll_excess")
     wanted = {f"n{n}.{name}{end}" for n in (100, 300) for name in names for end in ("", "_se")}
     wanted |= {f"{term}.n{n}" for n in (100, 300) for term in ("noise", "ambiguity", "epistemic")}
-    wanted |= {"n100000.nll_excess", "n100000.coverage50", "n100000.coverage90", "bayes_minus_ml_n100.elpd_se"}
+    wanted |= {
+        "n300.nll_excess",
+        "n100000.nll_excess",
+        "n100000.coverage50",
+        "n100000.coverage90",
+        "bayes_minus_ml_n100.elpd_se",
+    }
     assert wanted <= set(metrics)
     assert all(math.isfinite(value) for value in metrics.values())
-    for task in ("n100", "n300", "large"):
+    for task in ("n100", "n300", "single", "large"):
         assert metrics[f"{task}.below_oracle_z_max"] < 4
     # Jensen: the score of the mixture of all networks is at least their average.
     assert metrics["n300.ensemble_nll_excess"] < metrics["n300.any_nll_excess"]
