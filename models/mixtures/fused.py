@@ -6,6 +6,8 @@ instead of recorded, so that nothing is kept but the parameters themselves.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 FEWEST = 2**18  # numbers (rows times components) from which it is worth the calls
-BLOCK = 2**17  # numbers in a block
+BLOCK = 2**16  # numbers in a block
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -45,12 +47,24 @@ def pick(log_weights: Tensor, uniform: Tensor) -> Tensor:
     """
     rows, count = log_weights.reshape(-1, log_weights.shape[-1]), log_weights.shape[-1]
     flat, chosen = uniform.reshape(-1), torch.empty(len(rows), dtype=torch.long, device=rows.device)
-    for part in _blocks(len(rows), count):
-        below = rows[part].exp().cumsum(-1)
-        # Rounding may leave the sum short of 1, never the index beyond the last component that has a weight.
-        below = below / below[:, -1:]
-        chosen[part] = (1 - flat[part, None] > below[:, :-1]).sum(-1)
+    with _one_thread():
+        for part in _blocks(len(rows), count):
+            below = rows[part].exp().cumsum(-1)
+            # Rounding may leave the sum short of 1, never the index beyond the last component that has a weight.
+            below = below / below[:, -1:]
+            chosen[part] = (1 - flat[part, None] > below[:, :-1]).sum(-1)
     return chosen.reshape(uniform.shape)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sharing so little among threads costs more than it saves: on a busy machine 20 times as much."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _blocks(rows: int, count: int) -> list[slice]:
@@ -72,9 +86,10 @@ class _LogProb(torch.autograd.Function):
         flat = [t.detach().reshape(-1, count) for t in (logits, loc, scale)]
         y = value.detach().reshape(-1)
         result = torch.empty_like(y)
-        for part in _blocks(len(y), count):
-            _, terms = _terms(flat[0][part], flat[1][part], flat[2][part], y[part])
-            result[part] = torch.logsumexp(terms, -1) - torch.logsumexp(flat[0][part], -1)
+        with _one_thread():
+            for part in _blocks(len(y), count):
+                _, terms = _terms(flat[0][part], flat[1][part], flat[2][part], y[part])
+                result[part] = torch.logsumexp(terms, -1) - torch.logsumexp(flat[0][part], -1)
         return result.sub_(HALF_LOG_TWO_PI).reshape(value.shape)
 
     @staticmethod
@@ -88,22 +103,23 @@ class _LogProb(torch.autograd.Function):
         y, weight = inputs[3].reshape(-1), grad.reshape(-1)
         wanted = ctx.needs_input_grad
         found = [torch.empty_like(t) if need else None for t, need in zip((logits, loc, scale, y), wanted, strict=True)]
-        for part in _blocks(len(y), count):
-            standard, terms = _terms(logits[part], loc[part], scale[part], y[part])
-            share = torch.softmax(terms, -1).mul_(weight[part, None])
-            if found[0] is not None:
-                prior = torch.softmax(logits[part], -1).mul_(weight[part, None])
-                torch.sub(share, prior, out=found[0][part])
-            if not any(wanted[1:]):
-                continue
-            inverse = share / scale[part]
-            pull = inverse * standard
-            if found[1] is not None:
-                found[1][part] = pull
-            if found[2] is not None:
-                torch.sub(pull.mul(standard), inverse, out=found[2][part])
-            if found[3] is not None:
-                found[3][part] = -pull.sum(-1)
+        with _one_thread():
+            for part in _blocks(len(y), count):
+                standard, terms = _terms(logits[part], loc[part], scale[part], y[part])
+                share = torch.softmax(terms, -1).mul_(weight[part, None])
+                if found[0] is not None:
+                    prior = torch.softmax(logits[part], -1).mul_(weight[part, None])
+                    torch.sub(share, prior, out=found[0][part])
+                if not any(wanted[1:]):
+                    continue
+                inverse = share / scale[part]
+                pull = inverse * standard
+                if found[1] is not None:
+                    found[1][part] = pull
+                if found[2] is not None:
+                    torch.sub(pull.mul(standard), inverse, out=found[2][part])
+                if found[3] is not None:
+                    found[3][part] = -pull.sum(-1)
         return tuple(None if g is None else g.reshape(t.shape) for g, t in zip(found, inputs, strict=True))
 
 
