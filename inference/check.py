@@ -26,3 +26,13 @@ def number(
         wanted += " (a whole number)" if integer else " (a finite number)"
     if not kind or not (low <= value <= high if edges else low < value < high):
         raise ValueError(f"expected {name}{wanted}, got {value!r}")
+
+
+def numbers(settings: object, *, counts: tuple[str, ...] = (), positive: tuple[str, ...] = ()) -> None:
+    """`number` of some fields: ``counts`` are whole and at least 1, ``positive`` above 0, or None."""
+    for name in counts:
+        if getattr(settings, name) is not None:
+            number(name, getattr(settings, name), low=1, integer=True)
+    for name in positive:
+        if getattr(settings, name) is not None:
+            number(name, getattr(settings, name), low=0)

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from tqdm.auto import tqdm
 
+from posterity.inference.check import numbers
 from posterity.inference.engine.density import PointDensity, trace
 from posterity.inference.engine.tiers import TIERS, prepare, quiet, torch_threads
 from posterity.inference.posterior import Posterior
@@ -71,14 +72,11 @@ class Ensemble:
 
     def __post_init__(self) -> None:
         initial(self.init)
-        for name in ("members", "steps", "check_every", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} of 1 or more, got {getattr(self, name)}")
-        for name in ("learning_rate", "final_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"expected {name} above 0, got {getattr(self, name)}")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"expected a batch_size of 1 or more, got {self.batch_size}")
+        numbers(
+            self,
+            counts=("members", "steps", "check_every", "patience", "batch_size"),
+            positive=("learning_rate", "final_rate", "clip"),
+        )
         if not 0 <= self.holdout < 1:
             raise ValueError(f"expected holdout in [0, 1), got {self.holdout}")
         if self.keep is not None and not 1 <= self.keep <= self.members:

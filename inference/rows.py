@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import pyro
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from posterity.inference.program import Model, Program, seeded
+from posterity.inference.program import Model, Program, trace
 
 
 class ScaleObservations(Messenger):
@@ -28,8 +27,8 @@ class ScaleObservations(Messenger):
 
 def row_plates(model: Model, args: tuple[Any, ...], program: Program) -> tuple[str, ...]:
     """The plates of the observed site that are as long as the data; another plate does not shrink with a batch."""
-    with seeded(0), pyro.get_param_store().scope(), torch.no_grad():
-        site = pyro.poutine.trace(model).get_trace(*args).nodes[program.site]
+    with torch.no_grad():
+        site = trace(model, args, seed=0)[program.site]
     return tuple(f.name for f in site["cond_indep_stack"] if f.vectorized and f.size == count_rows(args))
 
 

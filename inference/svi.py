@@ -24,6 +24,7 @@ from pyro.infer import Trace_ELBO, autoguide
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from posterity.inference.check import numbers
 from posterity.inference.posterior import Posterior
 from posterity.inference.predictive import PredictiveMixture
 from posterity.inference.program import Model, Program, child_seeds, inspect, observed_value, over_draws, seeded
@@ -74,16 +75,11 @@ class SVI:
             raise ValueError(f"expected a guide from {list(GUIDES)} or a callable, got {self.guide!r}")
         if self.init != "map":
             initial(self.init)
-        for name in ("steps", "particles", "draws", "check_every", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} of 1 or more, got {getattr(self, name)}")
-        for name in ("learning_rate", "final_rate", "clip", "init_scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"expected {name} above 0, got {getattr(self, name)}")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"expected a batch_size of 1 or more, got {self.batch_size}")
-        if self.rank is not None and self.rank < 1:
-            raise ValueError(f"expected a rank of 1 or more, got {self.rank}")
+        numbers(
+            self,
+            counts=("steps", "particles", "draws", "check_every", "patience", "batch_size", "rank"),
+            positive=("learning_rate", "final_rate", "clip", "init_scale"),
+        )
         if not 0 <= self.holdout < 1:
             raise ValueError(f"expected holdout in [0, 1), got {self.holdout}")
 

@@ -162,7 +162,7 @@ def test_an_interrupt_keeps_what_is_fitted(monkeypatch):
         ({"learning_rate": 0.0}, "expected learning_rate above 0, got 0.0"),
         ({"holdout": 1.0}, r"expected holdout in \[0, 1\), got 1.0"),
         ({"members": 3, "keep": 4}, "expected keep from 1 to 3, got 4"),
-        ({"batch_size": 0}, "expected a batch_size of 1 or more, got 0"),
+        ({"batch_size": 0}, "expected batch_size of 1 or more, got 0"),
         ({"engine": "jax"}, "expected engine from .*, got 'jax'"),
     ],
 )

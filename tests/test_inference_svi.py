@@ -428,10 +428,10 @@ def test_an_interrupt_before_the_first_check_keeps_what_is_fitted(monkeypatch):
         ({"final_rate": -1.0}, "expected final_rate above 0"),
         ({"clip": 0.0}, "expected clip above 0"),
         ({"init_scale": 0.0}, "expected init_scale above 0"),
-        ({"batch_size": 0}, "expected a batch_size of 1 or more, got 0"),
+        ({"batch_size": 0}, "expected batch_size of 1 or more, got 0"),
         ({"holdout": 1.0}, r"expected holdout in \[0, 1\), got 1.0"),
         ({"holdout": -0.1}, r"expected holdout in \[0, 1\)"),
-        ({"rank": 0}, "expected a rank of 1 or more, got 0"),
+        ({"rank": 0}, "expected rank of 1 or more, got 0"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
