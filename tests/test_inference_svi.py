@@ -424,7 +424,7 @@ def test_an_interrupt_before_the_first_check_keeps_what_is_fitted(monkeypatch):
         ({"check_every": 0}, "expected check_every of 1 or more"),
         ({"patience": 0}, "expected patience of 1 or more"),
         ({"learning_rate": 0.0}, "expected learning_rate above 0, got 0.0"),
-        ({"learning_rate": math.nan}, "expected learning_rate above 0, got nan"),
+        ({"learning_rate": math.nan}, r"expected learning_rate above 0 \(a finite number\), got nan"),
         ({"final_rate": -1.0}, "expected final_rate above 0"),
         ({"clip": 0.0}, "expected clip above 0"),
         ({"init_scale": 0.0}, "expected init_scale above 0"),
