@@ -27,6 +27,7 @@ from posterity.inference.engine.tiers import TIERS, prepare, quiet, torch_thread
 from posterity.inference.posterior import Posterior
 from posterity.inference.program import Model, Program, child_seeds, inspect, observed_value, over_draws, seeded
 from posterity.inference.rows import ScaleObservations, count_rows, row_plates, take
+from posterity.inference.schedule import cosine
 from posterity.models.guides import INITS, initial
 
 NORMS = 100  # steps over which the usual size of a gradient is taken
@@ -297,12 +298,8 @@ class _Fit:
         return grad * (largest / norm.clamp_min(1e-30)).clamp(max=1)
 
     def _rate(self, step: int) -> float:
-        low, periods = self.settings.final_rate, self.settings.restarts + 1
-        first = self.settings.steps / (2**periods - 1)  # 1, 2, 4, ... times this are the periods
-        period = int(math.log2(step / first + 1))
-        along = (step - first * (2**period - 1)) / (first * 2**period)
-        cosine = 0.5 * (1 + math.cos(math.pi * min(along, 1.0)))
-        return self.settings.learning_rate * (low + (1 - low) * cosine)
+        settings = self.settings
+        return settings.learning_rate * cosine(step, settings.steps, settings.final_rate, settings.restarts)
 
 
 def _by_rows(argument: Any, rows: int) -> bool:

@@ -29,6 +29,7 @@ from posterity.inference.posterior import Posterior
 from posterity.inference.predictive import PredictiveMixture
 from posterity.inference.program import Model, Program, child_seeds, inspect, observed_value, over_draws, seeded
 from posterity.inference.rows import ScaleObservations, count_rows, row_plates, take
+from posterity.inference.schedule import cosine
 from posterity.models.guides import GUIDES, empty_guide, initial, make_guide
 
 Guide = Callable[..., Any]
@@ -268,8 +269,7 @@ class _Fit:
         norms.append(float(torch.nn.utils.clip_grad_norm_(gradients, largest)))
 
     def _rate(self, step: int) -> float:
-        low = self.settings.final_rate
-        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(step / self.settings.steps, 1.0)))
+        return cosine(step, self.settings.steps, self.settings.final_rate)
 
 
 def _plate_nesting(model: Model, args: tuple[Any, ...]) -> int:
