@@ -59,9 +59,9 @@ class Settings:
     chains: int = 16  # and networks in an ensemble
     steps: int = 3000
     warmup: int = 100
-    draws: int = 80
+    draws: int = 120
     max_steps: int = 100
-    scored: int = 160  # draws that make up the predictive
+    scored: int = 640  # draws that make up the predictive
     rows: tuple[int, ...] = (100, 300, 1000, 3000)
     single_hidden: tuple[int, ...] = (64,)
     single_decay: float = 0.3
