@@ -17,6 +17,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
 from posterity.models.mixtures import Mixture
+from posterity.models.mixtures.weights import Weights
 from posterity.models.parameters import map_parameters
 
 
@@ -69,7 +70,7 @@ class PredictiveMixture(Mixture):
         if log_draw_weights.shape != (num_draws,):
             raise ValueError(f"expected log_draw_weights of shape ({num_draws},), got {tuple(log_draw_weights.shape)}")
         logits = (within + log_draw_weights.log_softmax(-1).to(within)[:, None]).flatten(-2)
-        return cls(dist.Categorical(logits=logits), components, num_draws)
+        return cls(Weights(logits), components, num_draws)
 
     @property
     def components_per_draw(self) -> int:
@@ -84,7 +85,7 @@ class PredictiveMixture(Mixture):
         logits = self.log_weights.unflatten(-1, shape)
         # A draw of no weight has a predictive too, whichever it is: nan would spread from it into every average.
         logits = torch.where(logits.logsumexp(-1, keepdim=True) > -torch.inf, logits, 0.0)
-        return Mixture(dist.Categorical(logits=logits), components)
+        return Mixture(Weights(logits), components)
 
     @property
     def log_draw_weights(self) -> Tensor:

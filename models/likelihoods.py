@@ -7,10 +7,13 @@ depend on x; `posterity.models.mixture_head` allows several answers.
 """
 
 import math
+from functools import partial
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+
+from posterity.models import blocks
 
 # Beyond this the square of a scale would overflow float32, and the loss would be nan.
 MAX_LOG_SCALE = 30.0
@@ -57,10 +60,28 @@ def floored_scale(log_scale: Tensor, floor: float, ceiling: float | None = None)
     With a ``ceiling`` c, exp(2 log_scale) becomes 1/(exp(-2 log_scale) + 1/c²): never above c², the same far below.
     """
     if ceiling is not None:
-        return (floor**2 + ceiling**2 * torch.sigmoid(2 * (log_scale - math.log(ceiling)))).sqrt()
+        slope = partial(_slope_of_bounded, ceiling=ceiling)
+        return blocks.pointwise(log_scale, partial(_bounded, floor=floor, ceiling=ceiling), slope)
     # Of a floor whose square is nothing in this dtype, the root of nothing would have no gradient.
     least = max(floor**2, torch.finfo(log_scale.dtype).tiny)
+    return blocks.pointwise(log_scale, partial(_floored, least=least), _slope_of_floored)
+
+
+def _floored(log_scale: Tensor, least: float) -> Tensor:
     return (torch.exp(2 * log_scale.clamp(max=MAX_LOG_SCALE)) + least).sqrt()
+
+
+def _slope_of_floored(log_scale: Tensor, scale: Tensor) -> Tensor:
+    return torch.exp(2 * log_scale.clamp(max=MAX_LOG_SCALE)) / scale * (log_scale <= MAX_LOG_SCALE)
+
+
+def _bounded(log_scale: Tensor, floor: float, ceiling: float) -> Tensor:
+    return (floor**2 + ceiling**2 * torch.sigmoid(2 * (log_scale - math.log(ceiling)))).sqrt()
+
+
+def _slope_of_bounded(log_scale: Tensor, scale: Tensor, ceiling: float) -> Tensor:
+    above = 2 * (log_scale - math.log(ceiling))
+    return ceiling**2 * torch.sigmoid(above) * torch.sigmoid(-above) / scale
 
 
 def _like(value: Tensor | float, features: Tensor) -> Tensor:

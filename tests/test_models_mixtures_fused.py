@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from posterity.models import Mixture, mixture_head
+from posterity.models import Mixture, blocks, mixture_head
 from posterity.models.mixtures import fused
 
 NAMES = ("logits", "loc", "scale", "value")
 # torch's own, on the first use of forward derivatives.
 records = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
-MANY = 300  # rows of 1000 components: more numbers than `fused.FEWEST`
+MANY = 300  # rows of 1000 components: more numbers than `blocks.FEWEST`
 
 
 def tensors(*batch, components=5, dtype=torch.double, seed=0):
@@ -67,7 +67,7 @@ def calls(monkeypatch):
 @pytest.fixture
 def few(monkeypatch):
     """Everything is very many."""
-    monkeypatch.setattr(fused, "FEWEST", 0)
+    monkeypatch.setattr(blocks, "FEWEST", 0)
 
 
 # The numbers
@@ -78,7 +78,7 @@ def few(monkeypatch):
 @pytest.mark.parametrize("block", [1, 5, 12, 13, 10_000])
 def test_value_and_all_gradients_are_torchs(block, components, dtype, monkeypatch):
     """Blocks that hold less than a row, one row, some rows with a rest, or all; the output weighted at random."""
-    monkeypatch.setattr(fused, "BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     inputs = tensors(4, 3, components=components, dtype=dtype)
     weights = torch.randn(4, 3, dtype=dtype)
     found, found_gradients = gradients(fused.log_prob, inputs, weights)
@@ -95,7 +95,7 @@ def test_value_and_all_gradients_are_torchs(block, components, dtype, monkeypatc
 @pytest.mark.parametrize("rows", [1, 3, 4, 5, 8, 9])
 def test_no_row_is_missed_at_the_boundary_of_blocks(rows, monkeypatch):
     """4 rows of 3 components in a block: just below, at and above its multiples."""
-    monkeypatch.setattr(fused, "BLOCK", 14)
+    monkeypatch.setattr(blocks, "BLOCK", 14)
     inputs, weights = tensors(rows, components=3), torch.ones(rows, dtype=torch.double)
     found, exact = gradients(fused.log_prob, inputs, weights), gradients(plain, inputs, weights)
     torch.testing.assert_close(found[0], exact[0])
@@ -104,7 +104,7 @@ def test_no_row_is_missed_at_the_boundary_of_blocks(rows, monkeypatch):
 
 @pytest.mark.parametrize("wanted", [c for n in range(1, 5) for c in itertools.combinations(NAMES, n)], ids="-".join)
 def test_gradients_are_of_the_inputs_that_want_one(wanted, monkeypatch):
-    monkeypatch.setattr(fused, "BLOCK", 10)
+    monkeypatch.setattr(blocks, "BLOCK", 10)
     inputs, weights = tensors(5, components=3), torch.randn(5, dtype=torch.double)
     found, exact = (gradients(f, inputs, weights, wanted)[1] for f in (fused.log_prob, plain))
     assert len(found) == len(wanted)
@@ -120,7 +120,7 @@ def test_an_output_that_is_not_used_and_one_that_is_summed():
 
 
 def test_first_and_second_derivatives_are_those_of_differences(monkeypatch):
-    monkeypatch.setattr(fused, "BLOCK", 7)
+    monkeypatch.setattr(blocks, "BLOCK", 7)
     inputs = [t.requires_grad_() for t in tensors(2, 2, components=3)]
     assert torch.autograd.gradcheck(fused.log_prob, inputs)
     assert torch.autograd.gradgradcheck(fused.log_prob, inputs)
@@ -194,6 +194,37 @@ def test_values_far_out_and_scales_of_any_size(dtype):
     assert bool(found.isfinite().all())
     assert all(bool(g.isfinite().all()) for g in found_gradients)
     torch.testing.assert_close(found.double(), exact, rtol=1e-5 if dtype == torch.float32 else 1e-12, atol=1e-5)
+
+
+def test_a_component_far_away_counts_where_its_weight_and_narrowness_make_up_for_it():
+    """Its density of exp(-89) would vanish in single precision; times a weight over width of 10^12 it is the answer.
+
+    What is left of a formula that multiplies before it looks is the other component's.
+    """
+    logits = torch.tensor([[30.0, -60.0]], dtype=torch.double)
+    inputs = [logits, torch.tensor([[0.0, 0.0]]).double(), torch.tensor([[1e-6, 1.0]]).double(),
+              torch.tensor([13.35e-6]).double()]  # fmt: skip
+    found, slopes = gradients(fused.log_prob, [t.float() for t in inputs], torch.ones(1))
+    exact, exact_slopes = gradients(plain, inputs, torch.ones(1).double())
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=0)
+    for one, other in zip(slopes, exact_slopes, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_threads_change_nothing(number, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", 60)
+    before = torch.get_num_threads()
+    inputs, weights = tensors(500), torch.randn(500, dtype=torch.double)
+    alone = gradients(fused.log_prob, inputs, weights)
+    try:
+        torch.set_num_threads(number)
+        found = gradients(fused.log_prob, inputs, weights)
+        assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], alone[0])
+    assert all(torch.equal(a, b) for a, b in zip(found[1], alone[1], strict=True))
 
 
 # Where it is taken
@@ -400,7 +431,7 @@ def test_a_million_rows_need_little_beside_their_gradients():
 @pytest.mark.parametrize("block", [1, 9, 10, 50, 10_000])
 def test_components_are_drawn_as_often_as_their_weights_say(block, monkeypatch):
     """Rows of weights of their own, one of them zero, whatever the boundaries of blocks; and never that one."""
-    monkeypatch.setattr(fused, "BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     rows, draws = 7, 20_000 if block > 1000 else 500
     log_weights = torch.randn(rows, 5).log_softmax(-1)
     log_weights[:, 1] = -math.inf
@@ -417,7 +448,7 @@ def test_components_are_drawn_as_often_as_their_weights_say(block, monkeypatch):
 @pytest.mark.parametrize("components", [1, 2, 100, 3000])
 def test_the_component_drawn_has_the_uniform_number_in_its_share(components, dtype, monkeypatch):
     """By the running sum in double precision, up to the rounding of one in single; also of rows larger than a block."""
-    monkeypatch.setattr(fused, "BLOCK", 1000)
+    monkeypatch.setattr(blocks, "BLOCK", 1000)
     log_weights = torch.randn(50, components, dtype=dtype).log_softmax(-1)
     uniform = torch.rand(50, dtype=dtype)  # its complement falls into the share
     uniform[:2] = torch.tensor([0.0, 1 - torch.finfo(dtype).eps / 2])
@@ -447,7 +478,7 @@ def test_a_first_component_of_weight_1e_30_is_never_drawn():
 
 def test_the_parameters_of_a_head_are_taken():
     """They are columns of one tensor of features, so not contiguous."""
-    features = torch.randn(fused.FEWEST // 4, 12, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    features = torch.randn(blocks.FEWEST // 4, 12, generator=torch.Generator().manual_seed(0)).requires_grad_()
     mixture = mixture_head(4)(features)
     y = torch.randn(len(features), generator=torch.Generator().manual_seed(1))
     parts = mixture.component_distribution

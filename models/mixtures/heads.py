@@ -27,7 +27,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from posterity.models.likelihoods import floored_scale
+from posterity.models.mixtures.checked import normal
 from posterity.models.mixtures.mixture import Mixture
+from posterity.models.mixtures.weights import Weights
 
 METHODS = ("quantiles", "k_means")
 COVARIANCES = ("diagonal", "full", "low_rank")
@@ -62,7 +64,7 @@ def _von_mises(parts: Sequence[Tensor], bounded: Callable[[Tensor], Tensor]) -> 
 
 
 FAMILIES = {
-    "normal": Family(2, lambda p, bounded, df: dist.Normal(p[0], bounded(p[1])), _located),
+    "normal": Family(2, lambda p, bounded, df: normal(p[0], bounded(p[1])), _located),
     "laplace": Family(2, lambda p, bounded, df: dist.Laplace(p[0], bounded(p[1])), _located),
     "student_t": Family(2, lambda p, bounded, df: dist.StudentT(df, p[0], bounded(p[1])), _located),
     "log_normal": Family(
@@ -179,7 +181,7 @@ class MixtureHead:
             unused = torch.arange(self.components, device=features.device) >= used
             # Not minus infinity, whose gradient through 0 times infinity would not be a number.
             logits = torch.where(unused, WEIGHTLESS, logits)
-        return Mixture(dist.Categorical(logits=logits), FAMILIES[self.family].build(parts, self._bounded, self.df))
+        return Mixture(Weights(logits), FAMILIES[self.family].build(parts, self._bounded, self.df))
 
     def _bounded(self, log_scale: Tensor) -> Tensor:
         return floored_scale(log_scale, self.floor, self.ceiling)
@@ -263,7 +265,7 @@ class MultivariateMixtureHead:
         values = features.unflatten(-1, (self.components, -1)) + self._offsets.to(features)
         logits, loc, log_scale, couplings = values.split(self._sizes, -1)
         scale = floored_scale(log_scale, self.floor)
-        mixing = dist.Categorical(logits=logits.squeeze(-1))
+        mixing = Weights(logits.squeeze(-1))
         if self.covariance == "diagonal":
             return Mixture(mixing, dist.Normal(loc, scale).to_event(1))
         if self.covariance == "low_rank":

@@ -17,8 +17,10 @@ from torch.distributions import Distribution
 from posterity.data.affine import affine
 from posterity.models import tails
 from posterity.models.mixtures import fused, moments, pathwise, quantiles, subspace
+from posterity.models.mixtures.checked import normal
 from posterity.models.mixtures.modes import Modes, find_modes
 from posterity.models.mixtures.regions import Regions, highest_density
+from posterity.models.mixtures.weights import Weights
 from posterity.models.parameters import map_parameters, split
 
 
@@ -42,6 +44,21 @@ class Mixture(dist.MixtureSameFamily):
     tensor(True)
     """
 
+    def __init__(
+        self,
+        mixture_distribution: dist.Categorical,
+        component_distribution: Distribution,
+        validate_args: bool | None = None,
+    ) -> None:
+        lazy = isinstance(mixture_distribution, Weights)
+        mixing = mixture_distribution.unnormalized() if lazy else mixture_distribution
+        super().__init__(mixing, component_distribution, validate_args=validate_args)
+        self._mixture_distribution = mixture_distribution
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
+        new: Self = super().expand(batch_shape, self._get_checked_instance(Mixture, _instance))
+        return new
+
     @classmethod
     def normal(cls, logits: Tensor, loc: Tensor, scale: Tensor) -> "Mixture":
         """A mixture of normals from ``logits``, ``loc`` and ``scale``, each broadcastable to (..., K).
@@ -55,7 +72,7 @@ class Mixture(dist.MixtureSameFamily):
                 "expected logits, loc and scale that broadcast to (..., K), got "
                 f"{tuple(logits.shape)}, {tuple(loc.shape)} and {tuple(scale.shape)}"
             ) from None
-        return cls(dist.Categorical(logits=logits), dist.Normal(loc, scale))
+        return cls(Weights(logits), normal(loc, scale))
 
     @classmethod
     def multivariate_normal(cls, logits: Tensor, loc: Tensor, scale: Tensor) -> "Mixture":
@@ -76,7 +93,7 @@ class Mixture(dist.MixtureSameFamily):
             )
         if logits.shape[-1:] != loc.shape[-2:-1]:
             raise ValueError(f"expected logits of shape (..., {loc.shape[-2]}), got {tuple(logits.shape)}")
-        return cls(dist.Categorical(logits=logits.expand(components.batch_shape)), components)
+        return cls(Weights(logits.expand(components.batch_shape)), components)
 
     @property
     def num_components(self) -> int:
@@ -86,8 +103,13 @@ class Mixture(dist.MixtureSameFamily):
     @property
     def log_weights(self) -> Tensor:
         """Normalised log weights, shape (..., K)."""
-        logits = self.mixture_distribution.logits
-        return torch.log_softmax(logits, -1).expand(*self.batch_shape, self.num_components)
+        return torch.log_softmax(self._logits, -1).expand(*self.batch_shape, self.num_components)
+
+    @property
+    def _logits(self) -> Tensor:
+        """Not necessarily normalised."""
+        mixing = self.mixture_distribution
+        return mixing.raw if isinstance(mixing, Weights) else mixing.logits
 
     @property
     def mean(self) -> Tensor:
@@ -121,12 +143,16 @@ class Mixture(dist.MixtureSameFamily):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(value) in nats, shape (...). Of very many normals in blocks that fit into the cache: see `fused`."""
-        logits, components = self.mixture_distribution.logits, self.component_distribution
+        logits, components = self._logits, self.component_distribution
         if not fused.applies(logits, components, value):
             return super().log_prob(value)
         if self._validate_args:
             self._validate_sample(value)
         return fused.log_prob(logits, components.loc, components.scale, value)
+
+    def _validate_sample(self, value: Tensor) -> None:
+        if value.numel():  # torch's check cannot reshape what has no elements
+            super()._validate_sample(value)
 
     def cdf(self, value: Tensor) -> Tensor:
         """P(Y <= value), shape as ``log_prob``."""
@@ -201,7 +227,7 @@ class Mixture(dist.MixtureSameFamily):
         components. Raises ``ValueError`` for targets that are not there, given twice, or all of them.
         """
         evidence, components = subspace.condition(self.component_distribution, targets, value)
-        return self.with_parts(dist.Categorical(logits=self.log_weights + evidence), components)
+        return self.with_parts(Weights(self.log_weights + evidence), components)
 
     def entropy(self, draws: int = 1000) -> Tensor:
         """-E[log p(Y)] in nats, shape (...): the mean over ``draws`` samples, see `sampled_entropy`."""
@@ -238,9 +264,9 @@ class Mixture(dist.MixtureSameFamily):
     def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008 - torch's own default
         """Samples of shape sample_shape + batch + event: a component first, then a draw from it alone."""
         with torch.no_grad():
-            weights = self.log_weights
-            uniform = torch.rand(sample_shape + self.batch_shape, dtype=weights.dtype, device=weights.device)
-            chosen = fused.pick(weights.expand(*uniform.shape, weights.shape[-1]), uniform)
+            logits = self._logits
+            uniform = torch.rand(sample_shape + self.batch_shape, dtype=logits.dtype, device=logits.device)
+            chosen = fused.pick(logits.expand(*uniform.shape, logits.shape[-1]), uniform)
             tensors, rebuild = split(self.component_distribution)
             ndim = len(self.batch_shape)
 
@@ -286,7 +312,7 @@ class Mixture(dist.MixtureSameFamily):
         """
         if not temperature > 0:
             raise ValueError(f"expected a temperature above 0, got {temperature}")
-        weights = dist.Categorical(logits=self.log_weights / temperature)
+        weights = Weights(self.log_weights / temperature)
         components, factor = self.component_distribution, math.sqrt(temperature)
         centre = getattr(components, "loc", None)
         centre = components.mean if centre is None else centre  # Student's t has a centre where it has no mean
