@@ -21,7 +21,7 @@ class Standardization:
     """The map x -> (x - x_loc) / x_scale, y -> (y - y_loc) / y_scale, and its inverse.
 
     Args:
-        x_loc, x_scale: shape (D,), in the units of x.
+        x_loc, x_scale: shape (D,), in the units of x; or () for images and sequences, x of any shape.
         y_loc, y_scale: shape () for one target, (T,) for several, in the units of y.
 
     Results have the dtype and device of what is mapped; integers become the dtype of the map.
@@ -37,11 +37,11 @@ class Standardization:
 
     def __post_init__(self) -> None:
         for label, loc, scale, dims in (
-            ("x", self.x_loc, self.x_scale, (1,)),
+            ("x", self.x_loc, self.x_scale, (0, 1)),
             ("y", self.y_loc, self.y_scale, (0, 1)),
         ):
             if loc.ndim not in dims or loc.shape != scale.shape:
-                shape = "(features,)" if label == "x" else "() or (targets,)"
+                shape = "() or (features,)" if label == "x" else "() or (targets,)"
                 raise ValueError(
                     f"expected {label}_loc and {label}_scale of one shape {shape}, "
                     f"got {tuple(loc.shape)} and {tuple(scale.shape)}"
@@ -69,13 +69,29 @@ class Standardization:
         return cls(x_loc, x_scale, y_loc, y_scale)
 
     @classmethod
+    def whole(cls, x: Tensor, y: Tensor) -> "Standardization":
+        """One mean and standard deviation for all of ``x``, and one for all of ``y``, whatever their shapes.
+
+        For images (N, C, H, W), whose pixels are of one kind, and sequences (N, T, D) or (N, T).
+
+        Raises:
+            ValueError: one of them is constant, or not finite.
+
+        >>> Standardization.whole(torch.tensor([[[0.0, 2.0]]]), torch.tensor([1.0, 5.0])).y_scale
+        tensor(2.)
+        """
+        x_loc, x_scale = _moments(x.reshape(-1), ("x",))
+        y_loc, y_scale = _moments(y.reshape(-1), ("y",))
+        return cls(x_loc, x_scale, y_loc, y_scale)
+
+    @classmethod
     def identity(cls, features: int, targets: int = 1) -> "Standardization":
         """The map that changes nothing, for `features` inputs and `targets` targets."""
         y_shape = () if targets == 1 else (targets,)
         return cls(torch.zeros(features), torch.ones(features), torch.zeros(y_shape), torch.ones(y_shape))
 
     def x(self, x: Tensor) -> Tensor:
-        """Inputs of shape (..., D) in units of their spread, from their own units."""
+        """Inputs of shape (..., D), or any where it is for all of x, in units of their spread, from their own units."""
         self._check("x", x, self.x_loc)
         x = _floating(x, self.x_loc)
         return (x - self.x_loc.to(x)) / self.x_scale.to(x)

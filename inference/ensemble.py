@@ -11,6 +11,7 @@ All members take their steps at once: with all rows at a time through the engine
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,8 @@ from tqdm.auto import tqdm
 
 from posterity.inference.check import numbers
 from posterity.inference.engine.density import PointDensity, trace
-from posterity.inference.engine.tiers import TIERS, prepare, quiet, torch_threads
+from posterity.inference.engine.replay import replay
+from posterity.inference.engine.tiers import RECORDING_ERRORS, TIERS, prepare, quiet, torch_threads
 from posterity.inference.posterior import Posterior
 from posterity.inference.program import Model, Program, child_seeds, inspect, observed_value, over_draws, seeded
 from posterity.inference.rows import ScaleObservations, count_rows, row_plates, take
@@ -218,10 +220,14 @@ class _Fit:
 
         call: Callable[..., Any] = one
         if self.settings.engine != "eager":
-            with pyro.validation_enabled(False), torch.no_grad(), quiet():
-                example = (self.q, *rows_of_each())
-                call = torch.jit.freeze(torch.jit.trace(make_fx(one)(*example).eval(), example, check_trace=False))
-            self.tier = "replay"
+            try:
+                with pyro.validation_enabled(False), torch.no_grad(), quiet():
+                    example = (self.q, *rows_of_each())
+                    call = replay(make_fx(one)(*example), *example)
+                self.tier = "replay"
+            except RECORDING_ERRORS as error:
+                reason = str(error).splitlines()[0]
+                warnings.warn(f"the model runs on the tier 'eager': {reason}", RuntimeWarning, stacklevel=2)
 
         def gradient(q: Tensor) -> tuple[Tensor, Tensor]:
             with pyro.validation_enabled(False), torch.no_grad():

@@ -13,7 +13,8 @@ your own are as short; read the source.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +83,8 @@ def bayesian_regression(
     check_guide(guide)
     floor = _floor(scale, resolution)
     outputs = 1 if noise == "constant" else 2
+    if scale.x_loc.ndim == 0:
+        raise ValueError("expected a standardisation of the columns of a table, got one of inputs of any shape")
     net = mlp(len(scale.x_loc), *hidden, outputs, activation=activation, seed=0).to(scale.x_loc)
     weights_prior = table_prior() if prior is None else prior
 
@@ -118,7 +121,9 @@ def mixture_density(
     fit is MAP. Zero is maximum likelihood. ``seed`` is that of the initial weights. ``head`` (in units of the
     standardised y) takes the place of ``components`` and ``resolution``: another family, several targets, components
     that start where the data are. ``net``, from standardised x to
-    ``head.features``, takes the place of the multilayer perceptron: `radial`, or any of your own. ``mixture_priors``:
+    ``head.features``, takes the place of the multilayer perceptron: `radial`, or any of your own. With
+    `Standardization.whole` it may take images (N, C, H, W), or sequences (N, T, D) and say something about each step:
+    what it returns is (N, features) or (N, T, features), and y is (N,) or (N, T). ``mixture_priors``:
     see `posterity.models.mixture_priors`. ``swept`` makes settings, of "components" and "decay", into parameters that
     the model reads, for `posterity.inference.sweep`: with ``components`` for the largest number.
     Raises ``ValueError`` for a resolution that is not positive, a negative decay, or a net of other outputs.
@@ -181,15 +186,29 @@ def _mixture_model(
             mixture = head(features)
         for number, prior in enumerate(mixture_priors):
             prior(f"mixture_prior.{number}", mixture)
-        with pyro.plate("obs", len(x)):
+        with _plates(mixture.batch_shape):
             return pyro.sample("y", scale.undo(mixture), obs=y)
 
     return model
 
 
+@contextmanager
+def _plates(batch: torch.Size) -> Iterator[None]:
+    """The rows, and what each of them has several answers for, as the steps of a sequence or the pixels of an image."""
+    with ExitStack() as stack:
+        for place, size in enumerate(batch):
+            name = "obs" if place == 0 else f"obs.{place}"
+            stack.enter_context(pyro.plate(name, size, dim=place - len(batch)))
+        yield
+
+
 def _network(
     scale: Standardization, head: Head, net: nn.Module | None, hidden: tuple[int, ...], activation: str, seed: int
 ) -> nn.Module:
+    if scale.x_loc.ndim == 0:
+        if net is None:
+            raise ValueError("expected a net for a standardisation of inputs of any shape, got none")
+        return net
     net = net or mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=seed).to(scale.x_loc)
     with torch.no_grad():
         found = tuple(net(scale.x_loc.new_zeros(1, len(scale.x_loc))).shape)

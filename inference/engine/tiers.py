@@ -32,6 +32,7 @@ from posterity.inference.engine.lanes.decompose import decompositions
 from posterity.inference.engine.lanes.emit import Code, emit
 from posterity.inference.engine.lanes.expressions import Unsupported
 from posterity.inference.engine.lanes.lower import lower
+from posterity.inference.engine.replay import replay
 
 TIERS = ("eager", "replay", "compiled")
 # Calls of the gradient from which the preparation of a tier has paid for itself, on small networks.
@@ -202,7 +203,11 @@ def fastest_threads(engine: Engine, positions: Tensor, budget: float = 0.12, ste
     """
     if cores() == 1 or positions.device.type != "cpu":
         return 1
-    value, grad = engine.gradient(positions)
+    with torch_threads(1):
+        engine.gradient(positions)
+        tick = time.perf_counter()
+        value, grad = engine.gradient(positions)
+        steps = max(1, min(steps, round(budget / 4 / (time.perf_counter() - tick))))
     state = (positions, torch.zeros_like(positions), grad, value)
     # Steps of size zero: the work of a trajectory, and no movement.
     still, many = positions.new_zeros(len(positions)), torch.full((len(positions),), steps)
@@ -217,6 +222,8 @@ def fastest_threads(engine: Engine, positions: Tensor, budget: float = 0.12, ste
                 tick = time.perf_counter()
                 engine.integrate(state, still, many, mass)
                 found.append(time.perf_counter() - tick)
+        if times[cores()][-1] > 3 * times[1][-1]:
+            return 1  # on a busy machine threads wait for each other: not to be waited for here
     one, all_ = (statistics.median(found) for found in times.values())
     return cores() if all_ < 0.9 * one else 1
 
@@ -356,14 +363,14 @@ def compile_lanes(density: Density, position: Tensor) -> Code:
 def _replayed(density: Density, positions: Tensor, exact: Gradient) -> tuple[Engine | None, str | None]:
     try:
         graph = _record(exact, positions)
-        with quiet(), torch.no_grad():
-            replay = torch.jit.freeze(torch.jit.trace(graph.eval(), (positions,), check_trace=False))
-        reason = _difference(density, replay, positions)
+        with quiet():
+            replayed = replay(graph, positions)
+        reason = _difference(density, replayed, positions)
     except RECORDING_ERRORS as error:
         reason = _short(error)
     if reason is not None:
         return None, reason
-    return Engine(density, len(positions), "replay", _filled(replay, len(positions))), None
+    return Engine(density, len(positions), "replay", _filled(replayed, len(positions))), None
 
 
 def _unchecked(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:

@@ -5,6 +5,7 @@ quantiles would hold what lies between them as well.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from posterity.models.mixtures.protocol import MixtureLike
 BISECTIONS = 50
 CORRECTIONS = 40
 TOLERANCE = 1e-9  # of the probability inside
+CLOSE = 1e-13  # of the log density to the cut, or of an end's relative error
 
 
 @dataclass(frozen=True)
@@ -70,39 +72,83 @@ def highest_density(mixture: MixtureLike, level: float) -> Regions:
     return Regions(ends(0), ends(1), single(2), single(3))
 
 
+def level_at(mixture: MixtureLike, value: Tensor) -> Tensor:
+    """See `Mixture.hdr_level`."""
+    like, batch = mixture.log_weights, mixture.batch_shape
+    if value.shape != batch:
+        raise ValueError(f"expected a value for each mixture, of shape {tuple(batch)}, got {tuple(value.shape)}")
+    found, done, flat = [], 0, value.detach().reshape(-1).double()
+    with torch.no_grad():
+        for part in nodes.rows(mixture):
+            own = flat[done : done + part.batch_shape[0]]
+            done += len(own)
+            cut = nodes.log_density(part, own)
+            if nodes.is_discrete(part):
+                height = nodes.log_density(part, nodes.points(part))
+                found.append(torch.where(height >= cut, height.exp(), 0.0).sum(0))
+            else:
+                found.append(_intervals(part, *_nodes(part), cut)[2])
+    return torch.cat(found).reshape(batch).to(like) if found else like.new_empty(batch)
+
+
 def _of_density(mixture: MixtureLike, level: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    x = nodes.points(mixture)
-    modes, there, minima = extrema(mixture)
-    # With the modes and minima among them the density rises or falls all the way from one node to the next.
-    extra = torch.cat([modes.masked_fill(~there, math.inf), minima])
-    x = torch.cat([x, extra]).sort(0).values
-    x = x[: int(x.isfinite().sum(0).max())]
-    height = nodes.log_density(mixture, x)
+    x, height = _nodes(mixture)
     share = between(mixture, x[:-1], torch.where(x[1:].isfinite(), x[1:], x[:-1]))
     low, high = height.masked_fill(~height.isfinite(), math.inf).amin(0), height.amax(0)
     cut = _by_nodes(height, share, level, low, high)
-    # The exact probability inside, until the cut is right: the nodes have only interpolated it. Regula falsi, with a
-    # bisection now and then for where it creeps.
-    step = (high - low).clamp_min(1e-3) / len(x)
-    below, above = torch.full_like(cut, -math.inf), torch.full_like(cut, math.inf)
-    much, little = torch.ones_like(cut), torch.zeros_like(cut)  # the probability inside at these
-    for number in range(CORRECTIONS):
-        lower, upper, mass = _intervals(mixture, x, height, cut)
-        if bool(((mass - level).abs() <= TOLERANCE).all()):
-            break
-        small = mass < level  # the cut is too high
-        below, much = torch.where(small, below, cut), torch.where(small, much, mass)
-        above, little = torch.where(small, cut, above), torch.where(small, mass, little)
-        part = ((much - level) / (much - little)).clamp(0.02, 0.98) if number % 3 else torch.full_like(cut, 0.5)
-        inside = below + part * (above - below)
-        # A row that is done stays where it is.
-        new = torch.where(inside.isfinite(), inside, torch.where(small, cut - step, cut + step))
-        cut = torch.where((mass - level).abs() <= TOLERANCE, cut, new)
-        step = torch.where(inside.isfinite(), step, 2 * step)
+    cut = _exactly(mixture, x, height, level, cut, lambda aim, rows: _by_nodes(height[:, rows], share[:, rows], aim,
+                                                                            low[rows], high[rows]))  # fmt: skip
+    lower, upper, mass = _intervals(mixture, x, height, cut)
     return lower.mT, upper.mT, mass, cut
 
 
-def _by_nodes(height: Tensor, share: Tensor, level: float, low: Tensor, high: Tensor) -> Tensor:
+def _exactly(
+    mixture: MixtureLike,
+    x: Tensor,
+    height: Tensor,
+    level: float,
+    cut: Tensor,
+    guess: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """The cut at which the exact probability inside is the level: the nodes have only interpolated it.
+
+    Illinois again, of the rows that are not there yet. ``guess(level, rows)`` is what the nodes say: asked for more
+    than was missed, they mostly give the other side of it.
+    """
+    rows, result, part = torch.arange(len(cut), device=cut.device), cut.clone(), mixture
+    below, above = torch.full_like(cut, -math.inf), torch.full_like(cut, math.inf)
+    much, little = torch.full_like(cut, 1 - level), torch.full_like(cut, -level)  # inside at these, but for the level
+    side, aim = torch.zeros_like(cut), torch.full_like(cut, level)
+    for number in range(CORRECTIONS):
+        miss = _intervals(part, x[:, rows], height[:, rows], cut)[2] - level
+        result[rows] = cut
+        left = (miss.abs() > TOLERANCE).nonzero()[:, 0]
+        if not len(left):
+            break
+        small = miss < 0  # the cut is too high
+        much = torch.where(small, torch.where(side == 1, much / 2, much), miss)
+        little = torch.where(small, miss, torch.where(side == -1, little / 2, little))
+        below, above = torch.where(small, below, cut), torch.where(small, cut, above)
+        side, aim = torch.where(small, 1.0, -1.0), (aim - 1.5 * miss).clamp(0, 1)
+        state = (rows, cut, below, above, much, little, side, aim, small)
+        rows, cut, below, above, much, little, side, aim, small = (t[left] for t in state)
+        part = mixture[rows]
+        share = (much / (much - little)).clamp(0.01, 0.99) if number % 6 < 5 else torch.full_like(cut, 0.5)
+        inside = below + share * (above - below)
+        away = guess(aim, rows) if number < 3 else cut + torch.where(small, -1.0, 1.0) * 2.0 ** (number - 6)
+        cut = torch.where(inside.isfinite(), inside, away)
+    return result
+
+
+def _nodes(mixture: MixtureLike) -> tuple[Tensor, Tensor]:
+    """Points (G, N), the log density at them, which rises or falls all the way from one to the next."""
+    modes, there, minima = extrema(mixture)
+    x = torch.cat([nodes.points(mixture), modes.masked_fill(~there, math.inf), minima]).sort(0).values
+    x = x[: int(x.isfinite().sum(0).max())]
+    return x, nodes.log_density(mixture, x)
+
+
+def _by_nodes(height: Tensor, share: Tensor, level: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
     """The cut at which the cells above it hold the level, a cell that it divides in proportion."""
     top, bottom = torch.maximum(height[:-1], height[1:]), torch.minimum(height[:-1], height[1:])
     for _ in range(BISECTIONS):
@@ -130,10 +176,27 @@ def _intervals(mixture: MixtureLike, x: Tensor, height: Tensor, cut: Tensor) -> 
 
 
 def _crossing(mixture: MixtureLike, outside: Tensor, inside: Tensor, cut: Tensor) -> Tensor:
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (outside + inside)
-        above = nodes.log_density(mixture, middle) >= cut
+    """Where the density falls to the cut, between a point outside and one inside, on the inner side of it.
+
+    The Illinois method (Dowell & Jarratt 1971, BIT 11): secants, of which an end that stays counts half; a bisection
+    now and then, and where the density outside is zero.
+    """
+    without, within = (nodes.log_density(mixture, v) - cut for v in (outside, inside))
+    found = inside.new_zeros(inside.shape)  # which side the last point fell on: 1 inside, -1 outside
+    for number in range(BISECTIONS):
+        part = (without / (without - within)).clamp(1e-3, 1 - 1e-3)
+        middle = outside + torch.where(part.isfinite(), part, 0.5) * (inside - outside)
+        if number % 4 == 3:
+            middle = 0.5 * (outside + inside)
+        height = nodes.log_density(mixture, middle) - cut
+        above = height >= 0
+        without = torch.where(above, torch.where(found == 1, without / 2, without), height)
+        within = torch.where(above, height, torch.where(found == -1, within / 2, within))
         outside, inside = torch.where(above, outside, middle), torch.where(above, middle, inside)
+        found = torch.where(above, 1.0, -1.0)
+        narrow = (inside - outside).abs() <= CLOSE * inside.abs()
+        if bool((narrow | (height.abs() <= CLOSE) & above | ~inside.isfinite()).all()):
+            break
     return inside
 
 
