@@ -9,8 +9,9 @@ can be held against it on the same points: what is missing is the Kullback-Leibl
 Compared:
 
 - mixture density networks at their modes: the one that did best in training, and an ensemble of all;
+- an ensemble of networks of several kinds, wide and deep, of more and fewer components;
 - the Bayesian one: HMC over all weights, each chain from one of these modes;
-- one network from 100,000 rows;
+- from 100,000 rows one network, and an ensemble of four;
 - from 100 rows, where one set of weights is not enough, the Bayesian one and maximum likelihood;
 - how the split of the variance changes with the number of rows.
 
@@ -67,10 +68,18 @@ class Settings:
     single_decay: float = 0.3
     single_members: int = 5
     single_steps: int = 4000
+    varied: tuple[tuple[tuple[int, ...], int, float], ...] = (  # hidden, components, decay
+        ((24, 24), 10, 0.4),
+        ((64,), 10, 0.3),
+        ((24, 24), 15, 0.7),
+    )
+    varied_members: int = 12  # of each kind
+    varied_steps: int = 3000
     large: int = 100_000
     centres: int = 26
-    large_decay: float = 0.1
-    large_steps: int = 10_000
+    large_members: int = 4
+    large_decay: float = 0.03
+    large_steps: int = 6000
     batch_size: int = 2000
     test: int = 100_000
     repeats: int = 5
@@ -89,21 +98,25 @@ QUICK = Settings(
     single_hidden=(12,),
     single_members=2,
     single_steps=200,
+    varied=(((12,), 10, 0.4), ((12,), 15, 0.7)),
+    varied_members=2,
+    varied_steps=200,
     large=3_000,
+    large_members=2,
     large_steps=200,
     test=1_000,
     repeats=2,
 )
 
 
-def head(data: Observations) -> MixtureHead:
+def head(data: Observations, components: int = COMPONENTS) -> MixtureHead:
     """No component narrower than the resolution, none wider than y itself."""
     scale = float(Standardization.fit(data).y_scale)
-    return mixture_head(COMPONENTS, floor=RESOLUTION / scale, ceiling=1.0)
+    return mixture_head(components, floor=RESOLUTION / scale, ceiling=1.0)
 
 
-def point_pair(data: Observations, hidden: tuple[int, ...], decay: float) -> Pair:
-    return mixture_density(Standardization.fit(data), head=head(data), hidden=hidden, decay=decay)
+def point_pair(data: Observations, hidden: tuple[int, ...], decay: float, components: int = COMPONENTS) -> Pair:
+    return mixture_density(Standardization.fit(data), head=head(data, components), hidden=hidden, decay=decay)
 
 
 def bayesian_pair(data: Observations, settings: Settings) -> Pair:
@@ -128,20 +141,48 @@ def single(settings: Settings, repeat: int) -> dict[str, float]:
     return {"one": scores.mean(), **judged(scores.mean(0))}
 
 
+def varied(settings: Settings, repeat: int) -> dict[str, float]:
+    """An ensemble of networks of several kinds: what each alone gets wrong, it gets wrong in its own way."""
+    data, test = problem(max(settings.rows), settings, repeat)
+    method = Ensemble(members=settings.varied_members, steps=settings.varied_steps, learning_rate=0.007)
+    each = []
+    for hidden, components, decay in settings.varied:
+        pair = point_pair(data, hidden, decay, components)
+        each.append(log_scores(infer(pair, data.x, data.y, method=method, seed=repeat), test, each=True))
+    scores = np.concatenate(each)
+    found = excess(np.logaddexp.reduce(scores, 0) - np.log(len(scores)), test)
+    return {"ensemble": found.mean(), **judged(found)}
+
+
 def large(settings: Settings, repeat: int) -> dict[str, float]:
-    """One network of one layer over bumps along x; and whether its regions and distribution function hold."""
+    """Networks of one layer over bumps along x; and whether their regions and distribution function hold."""
     data, test = problem(settings.large, settings, repeat)
-    method = Ensemble(members=1, steps=settings.large_steps, batch_size=settings.batch_size, learning_rate=0.03)
+    method = Ensemble(
+        members=settings.large_members,
+        steps=settings.large_steps,
+        batch_size=settings.batch_size,
+        learning_rate=0.03,
+    )
     scale, outputs = Standardization.fit(data), head(data)
     net = radial(scale.x(data.x), settings.centres, outputs.features, width=1.2, seed=repeat)
     pair = mixture_density(scale, head=outputs, net=net, decay=settings.large_decay)
     posterior = infer(pair, data.x, data.y, method=method, seed=repeat)
     found = excess(log_scores(posterior, test), test)
     some = test.subset(slice(0, REGION_ROWS))
-    predictive = posterior.predictive(some.x)
-    inside = {f"coverage{level}": predictive.hdr(level / 100).contains(some.y).double().mean() for level in (50, 90)}
-    uniform = pit_uniformity(pit(predictive, some.y))
-    return {"one": found.mean(), **judged(found), **inside, "pit_p": float(uniform.p_value)}
+    predictive, one = posterior.predictive(some.x), posterior.likelihood(some.x)[0]
+    levels, of_one = predictive.hdr_level(some.y), one.hdr_level(some.y)
+    inside = {
+        f"{name}coverage{level}": float((found_levels <= level / 100).double().mean())
+        for name, found_levels in (("", levels), ("one_", of_one))
+        for level in (50, 90)
+    }
+    return {
+        "ensemble": found.mean(),
+        "one": excess(log_scores(posterior, test, each=True), test).mean(),
+        **judged(found),
+        **inside,
+        "pit_p": float(pit_uniformity(pit(predictive, some.y)).p_value),
+    }
 
 
 def bayesian(n: int, settings: Settings, repeat: int, keep: Path | None = None) -> dict[str, float]:
@@ -210,8 +251,13 @@ def collect(found: dict[str, list[dict[str, float]]], settings: Settings) -> dic
         f"bayes_minus_map_n{few}.elpd": (f"n{few}", "minus_map"),
         f"bayes_minus_map_n{many}.elpd": (f"n{many}", "minus_map"),
         f"n{many}.nll_excess": ("single", "one"),
-        "n100000.nll_excess": ("large", "one"),
-        **{f"n100000.{key}": ("large", key) for key in ("coverage50", "coverage90", "pit_p")},
+        f"n{many}.varied_ensemble_nll_excess": ("varied", "ensemble"),
+        "n100000.nll_excess": ("large", "ensemble"),
+        "n100000.one_nll_excess": ("large", "one"),
+        **{
+            f"n100000.{key}": ("large", key)
+            for key in ("coverage50", "coverage90", "one_coverage50", "one_coverage90", "pit_p")
+        },
     }
     metrics: dict[str, float] = {}
     for name, (task, key) in sources.items():
@@ -225,11 +271,15 @@ def collect(found: dict[str, list[dict[str, float]]], settings: Settings) -> dic
 
 def relevant(name: str, settings: Settings) -> dict[str, Any]:
     """The settings that the numbers of a task depend on."""
-    own = {"single": ("single", "rows"), "large": ("large", "batch_size", "centres")}
+    own = {
+        "single": ("single", "rows"),
+        "varied": ("varied", "rows"),
+        "large": ("large", "batch_size", "centres"),
+    }
     values = asdict(settings)
     if name in own:
         return {key: value for key, value in values.items() if key.startswith((*own[name], "test", "seed"))}
-    others = ("single", "large", "batch_size", "centres", "repeats")
+    others = ("single", "varied", "large", "batch_size", "centres", "repeats")
     return {key: value for key, value in values.items() if not key.startswith(others)}
 
 
@@ -251,6 +301,7 @@ def main() -> None:
             for n in settings.rows
         },
         "single": lambda repeat: single(settings, repeat),
+        "varied": lambda repeat: varied(settings, repeat),
         "large": lambda repeat: large(settings, repeat),
     }
     if arguments.only:

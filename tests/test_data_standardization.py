@@ -91,7 +91,7 @@ def test_wrong_shapes_are_refused(data, two_targets):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"x_loc": torch.tensor(0.0)}, r"x_loc and x_scale of one shape \(features,\), got \(\) and \(1,\)"),
+        ({"x_loc": torch.tensor(0.0)}, r"x_loc and x_scale of one shape \(\) or \(features,\), got \(\) and \(1,\)"),
         ({"y_loc": torch.zeros(2)}, r"y_loc and y_scale of one shape \(\) or \(targets,\), got \(2,\) and \(\)"),
         ({"y_scale": torch.tensor(0.0)}, "finite positive y_scale, got 0.0 and 0.0"),
         ({"x_scale": torch.tensor([torch.nan])}, r"finite positive x_scale, got \[0.0\] and \[nan\]"),
