@@ -24,11 +24,13 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-# The numbers kept in examples/results: about 20 minutes on two cores; interrupt and repeat, it goes on where it was.
+# The numbers kept in examples/results: hours on two cores; interrupt and repeat, it goes on where it was.
+EXAMPLES := compare_uncertainty inverse_bishop inverse_sine two_dimensional mixture_uncertainty
 results: $(INSTALLED)
 	$(BIN)/python examples/compare_uncertainty.py --out out/compare_uncertainty --jobs 2
-	cp out/compare_uncertainty/report.json examples/results/compare_uncertainty.json
-	cp out/compare_uncertainty/geyser-density.png examples/results/
+	@for name in $(filter-out compare_uncertainty,$(EXAMPLES)); do \
+		$(BIN)/python examples/$$name.py --out out/$$name || exit 1; done
+	@for name in $(EXAMPLES); do cp out/$$name/report.json examples/results/$$name.json || exit 1; done
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

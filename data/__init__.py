@@ -8,15 +8,22 @@ The container
 Real tables
     `mcycle`: noise that changes with x. `geyser`: two modes. `read_csv`: a table of your own.
 
+Images
+    `mnist`, `fashion_mnist`, `usps`, `digits`; `image_folder`, `read_idx` for your own; all give `Images`.
+
 Simulators, each with an oracle
     `gp_curve`, `sinc_curve`, `sine_parabola`, `wavy`, `simulate_curve`: regression, y = f(x) + noise.
     `inverse_sine`, `bishop`: several right answers for one x. `two_dimensional`: two correlated targets.
     `quadrants`: no data, much noise or two answers in one quadrant of the plane.
+    `ring`, `grid`: clusters in the plane, for generators that may drop some (`Clusters`).
     `BoundedConditional`, `NormalNoiseConditional`, `UniformNoiseConditional`: the oracles of the inverse problems.
 """
 
+from posterity.data.clusters import Clusters, grid, ring
 from posterity.data.conditional import BoundedConditional, NormalNoiseConditional, UniformNoiseConditional
 from posterity.data.curves import gp_curve, simulate_curve, sinc_curve, sine_parabola, wavy
+from posterity.data.idx import read_idx
+from posterity.data.images import Images, digits, fashion_mnist, image_folder, mnist, usps
 from posterity.data.inverse import bishop, inverse_sine, two_dimensional
 from posterity.data.observations import Observations
 from posterity.data.quadrants import quadrants
@@ -26,23 +33,33 @@ from posterity.data.tables import geyser, mcycle, read_csv
 
 __all__ = [
     "BoundedConditional",
+    "Clusters",
+    "Images",
     "NormalNoiseConditional",
     "Observations",
     "Standardization",
     "UniformNoiseConditional",
     "bishop",
     "cross_validation",
+    "digits",
+    "fashion_mnist",
     "geyser",
     "gp_curve",
+    "grid",
     "holdout",
+    "image_folder",
     "inverse_sine",
     "kfold",
     "mcycle",
+    "mnist",
     "quadrants",
     "read_csv",
+    "read_idx",
+    "ring",
     "simulate_curve",
     "sinc_curve",
     "sine_parabola",
     "two_dimensional",
+    "usps",
     "wavy",
 ]

@@ -34,8 +34,11 @@ def posterior_of(rows: int, guide: str):
 @pytest.mark.slow
 @pytest.mark.parametrize("guide", ["low_rank", "full_rank"])
 def test_a_correlated_guide_knows_both_answers_and_what_it_does_not_know(guide):
-    """Within 0.06 nats a fresh row of the exact density from 600 rows (about 25 numbers to learn: 0.02 by theory), never
-    better by 3 standard errors; the ambiguity within 10 %; the epistemic part from 60 rows more than three times that."""
+    """Within 0.06 nats a fresh row of the exact density from 600 rows (of some 25 numbers to learn: 0.02 by theory).
+
+    Never better by 3 standard errors; the ambiguity within 10 %; the epistemic part from 60 rows is more than three
+    times that from 600.
+    """
     fresh, truth = two_answers(2000, seed=1)
     many = posterior_of(600, guide).predictive(fresh.x)
     missing = truth.log_prob(fresh.y) - many.log_prob(fresh.y)

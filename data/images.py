@@ -1,0 +1,228 @@
+"""Sets of images: pixels with labels, checked once; digits and clothes to train on, and a folder of your own.
+
+- `mnist`, `fashion_mnist` (28 x 28), `usps` (16 x 16): from a folder that has them, or downloaded.
+- `digits` (8 x 8): ships with scikit-learn, always at hand.
+- `image_folder`: PNG and JPEG files, one folder a class or all in one.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from posterity.data.fetch import read_public
+from posterity.data.idx import parse_idx
+
+CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+TEN = tuple(str(digit) for digit in range(10))
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+USPS_URL = "https://hastie.su.domains/ElemStatLearn/datasets/"
+# Of what is inside the files, decompressed.
+SHA256 = {
+    "mnist/train-images-idx3-ubyte.gz": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "mnist/train-labels-idx1-ubyte.gz": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "mnist/t10k-images-idx3-ubyte.gz": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "mnist/t10k-labels-idx1-ubyte.gz": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    "fashion/train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "fashion/train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "fashion/t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "fashion/t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    "usps/zip.train.gz": "abc9f5c75b997cabe66b5d01727d5a681c69298e1641a8d37b55433a52129dc0",
+    "usps/zip.test.gz": "6bde17b4f1cd68e0630cd2751d6495b5795d9165ab2dc4a0be8b7002b732f4cc",
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Images:
+    """N images of C channels and H x W pixels, as bytes, and what is on them.
+
+    Args:
+        pixels: uint8, shape (N, C, H, W), C of 1 (grey) or 3 (red, green, blue); 0 is black.
+        labels: int64, shape (N,), indices into ``classes``; or None.
+        classes: the name of each class.
+        name, source: of the data set.
+
+    Raises:
+        ValueError: pixels of another shape or dtype, no images, labels of another number, or beyond the classes.
+
+    >>> Images(torch.zeros(2, 1, 4, 4, dtype=torch.uint8)).scaled().shape
+    torch.Size([2, 1, 4, 4])
+    """
+
+    pixels: Tensor
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    name: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        pixels, labels = self.pixels, self.labels
+        if pixels.dtype != torch.uint8:
+            raise ValueError(f"expected pixels of dtype uint8, from 0 to 255, got {pixels.dtype}")
+        if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
+            raise ValueError(f"expected pixels of shape (N, 1 or 3, H, W), none of them 0, got {tuple(pixels.shape)}")
+        if labels is None:
+            return
+        if labels.shape != pixels.shape[:1] or labels.dtype != torch.int64:
+            raise ValueError(
+                f"expected int64 labels of shape ({len(pixels)},), got {labels.dtype} of shape {tuple(labels.shape)}"
+            )
+        if not (int(labels.min()) >= 0 and int(labels.max()) < len(self.classes)):
+            raise ValueError(
+                f"expected labels from 0 to {len(self.classes) - 1}, one for each class, got {int(labels.min())} to "
+                f"{int(labels.max())}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
+    def scaled(self, low: float = -1.0, high: float = 1.0) -> Tensor:
+        """Pixels as float32 from ``low`` (black) to ``high``, shape (N, C, H, W): what a tanh generator makes."""
+        if not low < high:
+            raise ValueError(f"expected low below high, got {low} and {high}")
+        return self.pixels.float().mul_((high - low) / 255).add_(low)
+
+    def subset(self, index: Any) -> "Images":
+        """The images at some places: a slice, a list, an index or a mask (N,)."""
+        index = torch.as_tensor(index) if isinstance(index, list) else index
+        return replace(self, pixels=self.pixels[index], labels=None if self.labels is None else self.labels[index])
+
+    def only(self, *classes: int) -> "Images":
+        """Those of some classes alone; the classes keep their numbers."""
+        if self.labels is None:
+            raise ValueError("expected labels to choose classes by, got images without")
+        if not classes or not set(classes) <= set(range(len(self.classes))):
+            raise ValueError(f"expected classes from 0 to {len(self.classes) - 1}, got {classes}")
+        return self.subset(torch.isin(self.labels, torch.tensor(classes)))
+
+    def padded(self, height: int, width: int) -> "Images":
+        """Black borders, as even as can be, up to a size: 28 x 28 to 32 x 32 for networks that halve five times."""
+        _, own_height, own_width = self.shape
+        if height < own_height or width < own_width:
+            raise ValueError(f"expected a size of at least {own_height} x {own_width}, got {height} x {width}")
+        top, left = (height - own_height) // 2, (width - own_width) // 2
+        border = (left, width - own_width - left, top, height - own_height - top)
+        return replace(self, pixels=torch.nn.functional.pad(self.pixels, border))
+
+    def __repr__(self) -> str:
+        channels, height, width = self.shape
+        kinds = f", {len(self.classes)} classes" if self.labels is not None else ""
+        return f"Images({self.name or 'unnamed'}: {len(self)} of {channels} x {height} x {width}{kinds})"
+
+
+def mnist(part: str = "train", *, folder: str | Path | None = None) -> Images:
+    """Handwritten digits, 28 x 28: 60,000 ("train") or 10,000 ("test"). LeCun, Bottou, Bengio & Haffner 1998.
+
+    From ``folder``/mnist, the folder that POSTERITY_DATA names, or downloaded. Raises ``ValueError`` for another part,
+    ``FileNotFoundError`` where the folder given does not have it.
+    """
+    return _from_idx("mnist", MNIST_URL, part, folder, TEN, "LeCun, Bottou, Bengio & Haffner 1998, Proc. IEEE 86")
+
+
+def fashion_mnist(part: str = "train", *, folder: str | Path | None = None) -> Images:
+    """Clothes, 28 x 28: 60,000 or 10,000, as `mnist`, from ``folder``/fashion. Xiao, Rasul & Vollgraf 2017."""
+    return _from_idx("fashion", FASHION_URL, part, folder, CLOTHES, "Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747")
+
+
+def usps(part: str = "train", *, folder: str | Path | None = None) -> Images:
+    """Digits from envelopes, 16 x 16: 7,291 ("train") or 2,007 ("test"), as `mnist`, from ``folder``/usps.
+
+    Published as numbers from -1 to 1, which are rounded to bytes here. Hastie, Tibshirani & Friedman 2009.
+    """
+    _check_part(part)
+    name = f"usps/zip.{part}.gz"
+    contents = read_public(name, USPS_URL + Path(name).name, SHA256[name], folder)
+    table = np.loadtxt(io.BytesIO(contents), dtype=np.float64)
+    pixels = np.rint((table[:, 1:] + 1) * 127.5).astype(np.uint8).reshape(-1, 1, 16, 16)
+    source = "LeCun et al. 1990; Hastie, Tibshirani & Friedman 2009, The Elements of Statistical Learning"
+    return Images(torch.from_numpy(pixels), torch.from_numpy(table[:, 0].astype(np.int64)), TEN, "usps", source)
+
+
+def digits() -> Images:
+    """1,797 handwritten digits of 8 x 8 pixels, which ship with scikit-learn: at hand without a download.
+
+    >>> digits()
+    Images(digits: 1797 of 1 x 8 x 8, 10 classes)
+    """
+    from sklearn.datasets import load_digits  # seconds to import
+
+    found = load_digits()
+    pixels = np.rint(found.images * (255 / 16)).astype(np.uint8)[:, None]
+    labels = torch.from_numpy(found.target.astype(np.int64))
+    return Images(torch.from_numpy(pixels), labels, TEN, "digits", "Alpaydin & Kaynak 1998; scikit-learn")
+
+
+def image_folder(folder: str | Path, *, size: tuple[int, int] | None = None, grey: bool = False) -> Images:
+    """All PNG and JPEG files in a folder, in the order of their names.
+
+    Where it has folders instead of files, these are the classes and their files the images. ``size`` (height, width)
+    scales the images, bicubic, which otherwise must all have one size; ``grey`` leaves one channel.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: no images in it, one that cannot be read, or images of several sizes.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"expected a folder, got {folder}, which is none")
+    inner = sorted(path for path in folder.iterdir() if path.is_dir())
+    groups = [(path.name, _image_files(path)) for path in inner] if inner else [("", _image_files(folder))]
+    paths = [(number, path) for number, (_, found) in enumerate(groups) for path in found]
+    if not paths:
+        raise ValueError(f"expected images ({', '.join(SUFFIXES)}) in {folder}, got none")
+    arrays = [_read_image(path, size, grey) for _, path in paths]
+    for (_, path), array in zip(paths, arrays, strict=True):
+        if array.shape != arrays[0].shape:
+            raise ValueError(
+                f"expected images of one size, got {arrays[0].shape[1:]} and {array.shape[1:]} in {path}: give a size"
+            )
+    labels = torch.tensor([number for number, _ in paths]) if inner else None
+    classes = tuple(name for name, _ in groups) if inner else ()
+    return Images(torch.from_numpy(np.stack(arrays)), labels, classes, folder.name, str(folder))
+
+
+def _from_idx(name: str, url: str, part: str, folder: str | Path | None, classes: Sequence[str], source: str) -> Images:
+    _check_part(part)
+    prefix = "train" if part == "train" else "t10k"
+    arrays = []
+    for file in (f"{name}/{prefix}-images-idx3-ubyte.gz", f"{name}/{prefix}-labels-idx1-ubyte.gz"):
+        arrays.append(parse_idx(read_public(file, url + Path(file).name, SHA256[file], folder), file))
+    pixels, labels = torch.from_numpy(arrays[0])[:, None], torch.from_numpy(arrays[1].astype(np.int64))
+    return Images(pixels, labels, tuple(classes), name, source)
+
+
+def _check_part(part: str) -> None:
+    if part not in ("train", "test"):
+        raise ValueError(f"expected the part 'train' or 'test', got {part!r}")
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def _read_image(path: Path, size: tuple[int, int] | None, grey: bool) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("L" if grey else "RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"expected an image in {path}, got something that cannot be read ({error})") from None
+    if size is not None:
+        image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    array = np.asarray(image, dtype=np.uint8)
+    return array[None] if grey else np.moveaxis(array, -1, 0)

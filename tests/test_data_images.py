@@ -1,0 +1,258 @@
+"""Image sets: the published numbers of their files, what is refused, and what is done to pixels."""
+
+import gzip
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from posterity.data import Images, digits, fashion_mnist, image_folder, mnist, read_idx, usps
+from posterity.data.fetch import gunzip, read_public
+
+FOLDER = os.environ.get("POSTERITY_DATA")
+
+
+def needs(name):
+    there = FOLDER is not None and (Path(FOLDER) / name).is_dir()
+    return pytest.mark.skipif(not there, reason=f"POSTERITY_DATA names no folder with {name}")
+
+
+def idx(shape=(3, 2, 2), code=0x08, data=None):
+    header = struct.pack(f">HBB{len(shape)}I", 0, code, len(shape), *shape)
+    return header + (bytes(range(int(np.prod(shape)))) if data is None else data)
+
+
+# The format
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_idx_file_is_read_as_it_was_written(packed, tmp_path):
+    path = tmp_path / ("a.gz" if packed else "a")
+    path.write_bytes(gzip.compress(idx()) if packed else idx())
+    found = read_idx(path)
+    assert found.dtype == np.uint8
+    assert found.tolist() == np.arange(12).reshape(3, 2, 2).tolist()
+
+
+@pytest.mark.parametrize(("code", "dtype"), [(0x09, "i1"), (0x0B, "i2"), (0x0C, "i4"), (0x0D, "f4"), (0x0E, "f8")])
+def test_numbers_of_every_type_are_in_the_order_of_this_machine(code, dtype, tmp_path):
+    values = np.array([[-1, 2, 77]], dtype=dtype)
+    path = tmp_path / "a"
+    path.write_bytes(idx((1, 3), code, values.astype(f">{dtype}").tobytes()))
+    found = read_idx(path)
+    assert found.dtype == values.dtype
+    assert found.tolist() == values.tolist()
+    torch.from_numpy(found)  # only of native order
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (b"", "begin as an IDX file does"),
+        (b"\x01\x00\x08\x01\x00\x00\x00\x00", "begin as an IDX file does"),
+        (b"\0\0\x07\x01\0\0\0\0", "begin as an IDX file does"),
+        (b"\0\0\x08\x00", "size of 0 dimensions"),
+        (b"\0\0\x08\x03\0\0\0\x02", "size of 3 dimensions"),
+        (idx()[:-1], r"expected 12 bytes for shape \(3, 2, 2\) in .*, got 11: it is cut off"),
+        (idx() + b"\0", "expected 12 bytes .*, got 13"),
+        (gzip.compress(idx())[:-6], "whole gzip file"),
+        (gzip.compress(idx())[:12] + b"\xff" * 20, "whole gzip file"),
+    ],
+)
+def test_a_damaged_file_is_refused(contents, message, tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(contents)
+    with pytest.raises(ValueError, match=message):
+        read_idx(path)
+
+
+def test_something_else_called_gz_is_refused(tmp_path):
+    (tmp_path / "a.gz").write_bytes(b"<html>not found</html>")
+    with pytest.raises(ValueError, match="expected a gzip file"):
+        gunzip(tmp_path / "a.gz")
+    with pytest.raises(FileNotFoundError):
+        read_idx(tmp_path / "none")
+
+
+# The sets
+
+
+def test_a_file_with_other_contents_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "mnist").mkdir()
+    name = "mnist/train-images-idx3-ubyte.gz"
+    (tmp_path / name).write_bytes(gzip.compress(idx()))
+    with pytest.raises(ValueError, match=r"expected .* to hold data of SHA-256 ba891046.*, got "):
+        mnist(folder=tmp_path)
+    with pytest.raises(FileNotFoundError, match="t10k-images"):
+        mnist("test", folder=tmp_path)
+    monkeypatch.setenv("POSTERITY_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match="SHA-256"):
+        mnist()
+
+
+def test_what_is_not_at_hand_is_downloaded_and_looked_at(tmp_path, monkeypatch):
+    asked = []
+
+    def retrieve(url, known_hash, fname, path):
+        asked.append((url, fname))
+        Path(path).mkdir(parents=True, exist_ok=True)
+        (Path(path) / fname).write_bytes(gzip.compress(idx()))
+        return str(Path(path) / fname)
+
+    monkeypatch.setattr("pooch.retrieve", retrieve)
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / name)
+    monkeypatch.delenv("POSTERITY_DATA", raising=False)
+    with pytest.raises(ValueError, match="SHA-256"):
+        fashion_mnist("test")
+    assert asked == [
+        (
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-images-idx3-ubyte.gz",
+            "t10k-images-idx3-ubyte.gz",
+        )
+    ]
+    import hashlib
+
+    assert read_public("x/a.gz", "https://nowhere/a.gz", hashlib.sha256(idx()).hexdigest()) == idx()
+
+
+@pytest.mark.parametrize("load", [mnist, fashion_mnist, usps])
+def test_another_part_is_refused(load):
+    with pytest.raises(ValueError, match="expected the part 'train' or 'test', got 'valid'"):
+        load("valid")
+
+
+@needs("mnist")
+@pytest.mark.parametrize(("part", "count", "of_one"), [("train", 60_000, 6742), ("test", 10_000, 1135)])
+def test_mnist_is_what_is_published(part, count, of_one):
+    """Of ones there are 6,742 and 1,135; the training pixels have a mean of 0.1307 and an sd of 0.3081 of 255."""
+    found = mnist(part)
+    assert len(found) == count
+    assert found.shape == (1, 28, 28)
+    assert int((found.labels == 1).sum()) == of_one
+    if part == "train":
+        pixels = found.scaled(0, 1)
+        assert float(pixels.mean()) == pytest.approx(0.1307, abs=1e-4)
+        assert float(pixels.std()) == pytest.approx(0.3081, abs=1e-4)
+
+
+@needs("fashion")
+def test_fashion_has_as_many_of_each_class():
+    assert torch.bincount(fashion_mnist("test").labels).tolist() == [1000] * 10
+
+
+@needs("usps")
+def test_usps_is_what_is_published():
+    found = usps("test")
+    assert (len(found), found.shape) == (2007, (1, 16, 16))
+    assert torch.bincount(found.labels).tolist() == [359, 264, 198, 166, 200, 160, 170, 147, 166, 177]
+    assert int(found.pixels.min()) == 0
+    assert int(found.pixels.max()) == 255
+
+
+def test_digits_are_at_hand():
+    found = digits()
+    assert (len(found), found.shape) == (1797, (1, 8, 8))
+    assert int(found.pixels.max()) == 255
+    assert torch.bincount(found.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+# A folder
+
+
+def picture(path, size=(6, 4), colour=(255, 0, 10)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+def test_a_folder_of_classes(tmp_path):
+    picture(tmp_path / "dog" / "b.png")
+    picture(tmp_path / "cat" / "a.PNG", colour=(1, 2, 3))
+    picture(tmp_path / "cat" / "c.jpg")
+    (tmp_path / "cat" / "notes.txt").write_text("not a picture")
+    found = image_folder(tmp_path)
+    assert found.classes == ("cat", "dog")
+    assert found.labels.tolist() == [0, 0, 1]
+    assert found.shape == (3, 4, 6)
+    assert found.pixels[0, :, 0, 0].tolist() == [1, 2, 3]
+    assert found.pixels[2, :, 3, 5].tolist() == [255, 0, 10]
+
+
+def test_a_folder_without_classes_in_grey_and_in_a_size(tmp_path):
+    picture(tmp_path / "a.png", (6, 4), (100, 100, 100))
+    picture(tmp_path / "b.png", (3, 9), (50, 50, 50))
+    found = image_folder(tmp_path, size=(8, 5), grey=True)
+    assert found.labels is None
+    assert found.shape == (1, 8, 5)
+    assert found.pixels.flatten(1).double().mean(1).tolist() == [100, 50]
+    with pytest.raises(
+        ValueError, match=r"expected images of one size, got \(4, 6\) and \(9, 3\) in .*b.png: give a size"
+    ):
+        image_folder(tmp_path)
+
+
+def test_folders_without_images_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"expected images \(.png, .jpg, .jpeg\) in .*, got none"):
+        image_folder(tmp_path)
+    with pytest.raises(FileNotFoundError, match="expected a folder"):
+        image_folder(tmp_path / "none")
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"expected an image in .*a.png, got something that cannot be read"):
+        image_folder(tmp_path)
+
+
+# Pixels
+
+
+def few():
+    pixels = torch.arange(2 * 3 * 2 * 2, dtype=torch.uint8).reshape(2, 3, 2, 2)
+    return Images(pixels, torch.tensor([1, 0]), ("a", "b"), "few")
+
+
+def test_scaled_pixels_run_from_one_end_to_the_other():
+    found = Images(torch.tensor([0, 255, 51], dtype=torch.uint8).reshape(1, 1, 1, 3))
+    torch.testing.assert_close(found.scaled().flatten(), torch.tensor([-1.0, 1.0, -0.6]))
+    torch.testing.assert_close(found.scaled(0, 2).flatten(), torch.tensor([0.0, 2.0, 0.4]))
+    with pytest.raises(ValueError, match="expected low below high, got 1 and 1"):
+        found.scaled(1, 1)
+
+
+def test_some_of_them():
+    assert repr(few()) == "Images(few: 2 of 3 x 2 x 2, 2 classes)"
+    assert few().subset([1]).labels.tolist() == [0]
+    assert len(few().subset(slice(0, 1))) == 1
+    assert torch.equal(few().only(1).pixels, few().pixels[:1])
+    with pytest.raises(ValueError, match=r"expected classes from 0 to 1, got \(2,\)"):
+        few().only(2)
+    with pytest.raises(ValueError, match="expected labels to choose classes by"):
+        Images(few().pixels).only(0)
+
+
+def test_borders_are_black_and_even():
+    found = few().padded(5, 4).pixels
+    assert found.shape == (2, 3, 5, 4)
+    assert torch.equal(found[:, :, 1:3, 1:3], few().pixels)
+    assert int(found.sum()) == int(few().pixels.sum())
+    with pytest.raises(ValueError, match="expected a size of at least 2 x 2, got 1 x 4"):
+        few().padded(1, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pixels": torch.zeros(2, 1, 4, 4)}, "expected pixels of dtype uint8, from 0 to 255, got torch.float32"),
+        ({"pixels": torch.zeros(2, 4, 4, dtype=torch.uint8)}, r"expected pixels of shape .*, got \(2, 4, 4\)"),
+        ({"pixels": torch.zeros(2, 2, 4, 4, dtype=torch.uint8)}, r"got \(2, 2, 4, 4\)"),
+        ({"pixels": torch.zeros(0, 1, 4, 4, dtype=torch.uint8)}, r"got \(0, 1, 4, 4\)"),
+        ({"labels": torch.tensor([0])}, r"expected int64 labels of shape \(2,\), got torch.int64 of shape \(1,\)"),
+        ({"labels": torch.tensor([0.0, 1.0])}, "got torch.float32"),
+        ({"labels": torch.tensor([0, 2])}, "expected labels from 0 to 1, one for each class, got 0 to 2"),
+    ],
+)
+def test_what_is_no_set_of_images_is_refused(change, message):
+    good = {"pixels": torch.zeros(2, 1, 4, 4, dtype=torch.uint8), "labels": torch.tensor([0, 1]), "classes": ("a", "b")}
+    with pytest.raises(ValueError, match=message):
+        Images(**(good | change))
