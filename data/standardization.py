@@ -75,11 +75,14 @@ class Standardization:
         For images (N, C, H, W), whose pixels are of one kind, and sequences (N, T, D) or (N, T).
 
         Raises:
-            ValueError: one of them is constant, or not finite.
+            ValueError: one of them is constant, empty or not finite.
 
         >>> Standardization.whole(torch.tensor([[[0.0, 2.0]]]), torch.tensor([1.0, 5.0])).y_scale
         tensor(2.)
         """
+        for name, values in (("x", x), ("y", y)):
+            if not values.numel() or not bool(torch.isfinite(values).all()):
+                raise ValueError(f"expected finite values of {name}, at least one, got shape {tuple(values.shape)}")
         x_loc, x_scale = _moments(x.reshape(-1), ("x",))
         y_loc, y_scale = _moments(y.reshape(-1), ("y",))
         return cls(x_loc, x_scale, y_loc, y_scale)
@@ -148,6 +151,7 @@ def _floating(values: Tensor, like: Tensor) -> Tensor:
 
 
 def _moments(values: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    values = values if values.is_floating_point() else values.to(torch.get_default_dtype())
     exact = values.double()  # float32 would lose the spread of a narrow column far from zero
     loc, scale = exact.mean(0), exact.std(0, correction=0)
     constant = ((values.amax(0) == values.amin(0)) | ~(scale.to(values) > 0)).reshape(-1)

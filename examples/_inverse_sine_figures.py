@@ -20,8 +20,8 @@ SCORES = (
     ("n3000.ensemble_nll_excess", "ensemble, N = 3,000", 0.035),
     ("n3000.varied_ensemble_nll_excess", "ensemble of two kinds, N = 3,000", 0.035),
     ("n3000.bayes_nll_excess", "Bayesian (HMC), N = 3,000", 0.035),
-    ("n100000.one_nll_excess", "one network, N = 100,000", 0.01),
-    ("n100000.nll_excess", "ensemble, N = 100,000", 0.01),
+    ("n100000.nll_excess", "one network, N = 100,000", 0.01),
+    ("n100000.ensemble_nll_excess", "ensemble, N = 100,000", 0.01),
 )
 TERMS = (("noise", "#777777"), ("ambiguity", "#1f77b4"), ("epistemic", "#d62728"))
 

@@ -37,3 +37,8 @@ def mean_and_error(name: str, values: Sequence[float]) -> dict[str, float]:
 def standard_error(values: Sequence[float]) -> float:
     """Of the mean of independent values."""
     return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def least_p(values: Sequence[float]) -> float:
+    """Of several tests of the same: a p-value of all together, from the least one (Bonferroni)."""
+    return min(1.0, len(values) * min(values))

@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from _mdn import ROWS, excess, log_scores, standard_error
+from _mdn import ROWS, excess, least_p, log_scores, standard_error
 from _parts import part, total_seconds
 from _report import parser, save_figure, write_report
 from matplotlib.axes import Axes
@@ -198,7 +198,7 @@ def summarise(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
             f"{name}.excess": float(np.mean(gap)),
             f"{name}.excess_se": standard_error(gap),
             f"{name}.nll_below_oracle_z": max(over("below_z")),
-            f"{name}.pit_p": float(np.median(over("pit_p"))),
+            f"{name}.pit_p": least_p(over("pit_p")),
             f"{name}.pit_distance": float(np.mean(over("pit_distance"))),
             f"{name}.seconds": float(np.mean(over("seconds"))),
         }
@@ -318,7 +318,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_table(metrics)
     pictures = [draw_answers(settings, args.out)]
     pictures.append(draw_scores(metrics, args.out))
-    seconds = total_seconds(args.out)
+    seconds = total_seconds()
     report = write_report(args.out, "inverse_bishop", metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
     print(f"\nfigures: {', '.join(map(str, pictures))}\nnumbers: {report}")
     return 0

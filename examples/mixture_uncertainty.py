@@ -186,7 +186,7 @@ def main() -> None:
     for name, value in sorted(metrics.items()):
         print(f"{name:42s} {value:10.4f}")
     draw_figures(out, metrics, settings)
-    seconds = total_seconds(out)
+    seconds = total_seconds()
     write_report(out, "mixture_uncertainty", metrics, seed=arguments.seed, quick=arguments.quick, wall_seconds=seconds)
 
 

@@ -252,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     metrics = summarise(rows)
     print_table(metrics)
     picture = draw(settings, args.out)
-    seconds = total_seconds(args.out)
+    seconds = total_seconds()
     report = write_report(args.out, "two_dimensional", metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
     print(f"\nfigure: {picture}\nnumbers: {report}")
     return 0

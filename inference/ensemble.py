@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from tqdm.auto import tqdm
 
-from posterity.inference.check import numbers
+from posterity.inference.check import number, numbers
 from posterity.inference.engine.density import PointDensity, trace
 from posterity.inference.engine.replay import replay
 from posterity.inference.engine.tiers import RECORDING_ERRORS, TIERS, prepare, quiet, torch_threads
@@ -77,14 +77,15 @@ class Ensemble:
         initial(self.init)
         numbers(
             self,
-            counts=("members", "steps", "check_every", "patience", "batch_size"),
+            counts=("members", "steps", "check_every", "patience", "batch_size", "keep", "threads"),
             positive=("learning_rate", "final_rate", "clip"),
         )
         if not 0 <= self.holdout < 1:
             raise ValueError(f"expected holdout in [0, 1), got {self.holdout}")
-        if self.keep is not None and not 1 <= self.keep <= self.members:
+        if self.keep is not None and self.keep > self.members:
             raise ValueError(f"expected keep from 1 to {self.members}, got {self.keep}")
-        if self.restarts < 0 or 2 ** (self.restarts + 1) - 1 > self.steps:
+        number("restarts", self.restarts, low=0, integer=True)
+        if 2 ** (self.restarts + 1) - 1 > self.steps:
             raise ValueError(f"expected restarts from 0 to about log2 of the steps, got {self.restarts}")
         for name, value in (self.vary or {}).items():
             if not isinstance(value, Tensor) or value.shape[:1] != (self.members,):
@@ -163,6 +164,11 @@ class _Fit:
             if name not in self.density.parameters:
                 raise ValueError(f"expected names of parameters to vary, of {self.density.parameters}, got {name!r}")
             site = next(s for s in self.density.sites if s.name == name)
+            if self.settings.vary[name][0].numel() != site.size:  # type: ignore[index]
+                raise ValueError(
+                    f"expected {site.size} numbers of {name!r} for each member, got values of shape "
+                    f"{tuple(self.settings.vary[name].shape)}"  # type: ignore[index]
+                )
             free[site.start : site.start + site.size] = 0
         return free
 
@@ -171,7 +177,7 @@ class _Fit:
         generator = torch.Generator().manual_seed(seed)
         nodes = trace(self.model, self.args, seed=0)
         positions = []
-        for number, child in enumerate(child_seeds(seed, self.settings.members)):
+        for member, child in enumerate(child_seeds(seed, self.settings.members)):
             with seeded(child), pyro.get_param_store().scope(), torch.no_grad():
                 drawn = pyro.poutine.trace(
                     pyro.infer.autoguide.initialization.InitMessenger(INITS[self.settings.init])(self.model)
@@ -183,9 +189,9 @@ class _Fit:
             }
             for name in self.density.parameters:
                 first = nodes[name]["value"].detach()
-                values[name] = first if number == 0 else _anew(first, generator)
+                values[name] = first if member == 0 else _anew(first, generator)
             for name, value in (self.settings.vary or {}).items():
-                values[name] = value[number].to(values[name])
+                values[name] = value[member].to(values[name])
             positions.append(self.density.unconstrain(values))
         return torch.stack(positions)
 

@@ -1,6 +1,7 @@
 """Which setting is best: fits for several values of it side by side, and their scores on rows none of them has seen."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,9 +9,18 @@ import numpy as np
 import torch
 import xarray as xr
 
+from posterity.inference.check import number
 from posterity.inference.ensemble import Ensemble
 from posterity.inference.infer import infer
-from posterity.inference.program import bare_model, check_arguments, child_seeds, inspect, observed_value, over_draws
+from posterity.inference.program import (
+    bare_model,
+    check_arguments,
+    child_seeds,
+    inspect,
+    observed_value,
+    over_draws,
+    trace,
+)
 from posterity.inference.rows import count_rows, take
 
 
@@ -31,18 +41,20 @@ def sweep(
     of ``mixture_density(..., swept=("components",))``. Every value is fitted from ``repeats`` starts to the same rows,
     by ``method`` (its ``members`` are set here), and scored on the share ``holdout`` of rows kept from all of them.
 
-    Returns over ("value", "repeat"): ``log_score``, mean nats per held-out row. Over "value", of the start that did
-    best in training: ``best_score``, its standard error ``best_score_se``, the paired difference ``behind`` to
+    Returns over ("value", "repeat"): ``log_score``, mean nats an answer of held-out rows. Over "value", of the start
+    that did best in training: ``best_score``, its standard error ``best_score_se``, the paired difference ``behind`` to
     the best value and its error ``behind_se``. ``attrs["best"]`` is the value of the best score, ``attrs["simplest"]``
     the first in the order given that is behind it by no more than one paired standard error: the one-standard-error
     rule (Breiman, Friedman, Olshen & Stone 1984, section 3.4.3), for values given from simple to complex.
     Raises ``ValueError`` for an unknown name, no values, repeats below one, or fewer than two rows held out or left.
     """
     check_arguments(args)
+    values = [float(value) for value in values]
     if not values:
         raise ValueError("expected values of the setting to compare, got none")
-    if repeats < 1:
-        raise ValueError(f"expected repeats of 1 or more, got {repeats}")
+    number("repeats", repeats, low=1, integer=True)
+    number("holdout", holdout, low=0, high=1)
+    _check_values(model, args, name, values)
     rows = count_rows(args)
     count = round(holdout * rows)
     if not 2 <= count <= rows - 2:
@@ -59,12 +71,26 @@ def sweep(
     draws = {site_name: value.flatten(0, 1) for site_name, value in posterior.draws.items()}
     likelihood, _ = over_draws(bare_model(model), held_out, draws, observed)
     with torch.no_grad():
-        log_prob = likelihood.log_prob(observed_value(bare_model(model), held_out, observed)).flatten(1).double()
-    score = log_prob.reshape(len(values), repeats, -1).numpy()
+        log_prob = likelihood.log_prob(observed_value(bare_model(model), held_out, observed)).double()
+    # The steps of a sequence share a row: what is independent are the rows.
+    each_row = log_prob.flatten(2).mean(-1) if log_prob.ndim > 2 else log_prob
+    score = each_row.reshape(len(values), repeats, -1).numpy()
     history = posterior.history
     # Of rows held out of training for early stopping, where there are any: never of those that decide here.
     training = history["held_out"].amax(0) if "held_out" in history else -history["loss"][-1]
     return _judged(list(values), score, training.reshape(len(values), repeats).numpy())
+
+
+def _check_values(model: Any, args: tuple[Any, ...], name: str, values: Sequence[float]) -> None:
+    nodes = trace(bare_model(model), args, seed=0)
+    if name not in nodes or nodes[name]["type"] != "param":
+        return  # `Ensemble` says which there are
+    largest = float(nodes[name]["value"].detach().max())
+    for value in values:
+        if name == "components" and not (value == int(value) and 1 <= value <= largest):
+            raise ValueError(f"expected numbers of components from 1 to {largest:g}, got {value:g}")
+        if name == "decay" and not 0 <= value < math.inf:
+            raise ValueError(f"expected finite decays of 0 or more, got {value:g}")
 
 
 def _judged(values: list[float], score: np.ndarray, training: np.ndarray) -> xr.Dataset:

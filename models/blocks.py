@@ -8,6 +8,7 @@ among threads without a barrier after each operation.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
@@ -39,7 +40,8 @@ def over_blocks(work: Callable[[slice], None], like: Tensor) -> None:
     size = max(1, (BLOCK if on_cpu else DEVICE_BLOCK) // max(count, 1))
     parts = [slice(start, start + size) for start in range(0, rows, size)]
     workers = min(torch.get_num_threads(), len(parts)) if on_cpu else 1
-    silent = torch.no_grad()(work)  # what is recorded is a thread's own setting
+    # Whether anything is recorded is a setting of each thread.
+    silent = torch.inference_mode()(work) if torch.is_inference_mode_enabled() else torch.no_grad()(work)
     with one_thread():
         if workers <= 1:
             for part in parts:
@@ -50,15 +52,32 @@ def over_blocks(work: Callable[[slice], None], like: Tensor) -> None:
                 pass
 
 
+class _Inside:
+    """Who works with one thread now, and how many threads there were before the first of them."""
+
+    lock, count, usual = Lock(), 0, 1
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch on one thread, and as before afterwards."""
-    before = torch.get_num_threads()
+    """torch on one thread, and as before afterwards, also where several threads of Python are in here at once.
+
+    A thread that torch sees for the first time meanwhile starts with that one: it gets the others' number.
+    """
+    with _Inside.lock:
+        if not _Inside.count:
+            _Inside.usual = torch.get_num_threads()
+        _Inside.count += 1
+        before = _Inside.usual
+        if before > 1:
+            torch.set_num_threads(1)
     try:
-        torch.set_num_threads(1)
         yield
     finally:
-        torch.set_num_threads(before)
+        with _Inside.lock:
+            _Inside.count -= 1
+            if before > 1:
+                torch.set_num_threads(before)
 
 
 def pointwise(x: Tensor, value: Callable[[Tensor], Tensor], slope: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

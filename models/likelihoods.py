@@ -38,8 +38,6 @@ def heteroscedastic_gaussian(features: Tensor, *, floor: float = 1e-3) -> dist.N
     the standard deviation never falls below it (Nix & Weigend 1994 for the network, without a floor).
     Raises ``ValueError`` for features of another width or a floor that is not positive.
     """
-    if not floor > 0:
-        raise ValueError(f"expected a floor above 0 (the resolution of y), got {floor}")
     mean, log_scale = _columns(features, 2)
     return dist.Normal(mean, floored_scale(log_scale, floor))
 
@@ -59,12 +57,14 @@ def floored_scale(log_scale: Tensor, floor: float, ceiling: float | None = None)
 
     With a ``ceiling`` c, exp(2 log_scale) becomes 1/(exp(-2 log_scale) + 1/c²): never above c², the same far below.
     """
-    if ceiling is not None:
-        slope = partial(_slope_of_bounded, ceiling=ceiling)
-        return blocks.pointwise(log_scale, partial(_bounded, floor=floor, ceiling=ceiling), slope)
+    if not 0 < floor < math.inf:
+        raise ValueError(f"expected a finite floor above 0 (the resolution of y), got {floor}")
     # Of a floor whose square is nothing in this dtype, the root of nothing would have no gradient.
     least = max(floor**2, torch.finfo(log_scale.dtype).tiny)
-    return blocks.pointwise(log_scale, partial(_floored, least=least), _slope_of_floored)
+    if ceiling is None:
+        return blocks.pointwise(log_scale, partial(_floored, least=least), _slope_of_floored)
+    slope = partial(_slope_of_bounded, ceiling=ceiling)
+    return blocks.pointwise(log_scale, partial(_bounded, least=least, ceiling=ceiling), slope)
 
 
 def _floored(log_scale: Tensor, least: float) -> Tensor:
@@ -75,8 +75,8 @@ def _slope_of_floored(log_scale: Tensor, scale: Tensor) -> Tensor:
     return torch.exp(2 * log_scale.clamp(max=MAX_LOG_SCALE)) / scale * (log_scale <= MAX_LOG_SCALE)
 
 
-def _bounded(log_scale: Tensor, floor: float, ceiling: float) -> Tensor:
-    return (floor**2 + ceiling**2 * torch.sigmoid(2 * (log_scale - math.log(ceiling)))).sqrt()
+def _bounded(log_scale: Tensor, least: float, ceiling: float) -> Tensor:
+    return (least + ceiling**2 * torch.sigmoid(2 * (log_scale - math.log(ceiling)))).sqrt()
 
 
 def _slope_of_bounded(log_scale: Tensor, scale: Tensor, ceiling: float) -> Tensor:

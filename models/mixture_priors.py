@@ -82,7 +82,7 @@ class SparseWeights:
             raise ValueError(f"expected a concentration below 1 (above, weights become even), got {self.concentration}")
 
     def __call__(self, name: str, mixture: Mixture) -> None:
-        average = mixture.log_weights.exp().flatten(0, -2).mean(0)
+        average = mixture.log_weights.exp().reshape(-1, mixture.num_components).mean(0)
         log_weights = torch.log(average + SMALLEST_WEIGHT)
         pyro.factor(name, self.strength * (self.concentration - 1) * log_weights.sum())
 

@@ -91,8 +91,9 @@ def test_the_first_components_are_spread():
         ({"name": "w2"}, "expected names of parameters to vary, of .*'decay'.*, got 'w2'"),
         ({"values": []}, "expected values of the setting to compare, got none"),
         ({"repeats": 0}, "expected repeats of 1 or more, got 0"),
-        ({"holdout": 0.0}, "expected at least two of 400 rows held out"),
-        ({"holdout": 1.0}, "expected at least two of 400 rows held out"),
+        ({"holdout": 0.0}, "expected holdout between 0 and 1, got 0"),
+        ({"holdout": 1.0}, "expected holdout between 0 and 1, got 1"),
+        ({"holdout": 0.001}, "expected at least two of 400 rows held out"),
     ],
 )
 def test_bad_input(settings, message):
@@ -103,7 +104,7 @@ def test_bad_input(settings, message):
 def test_values_for_other_members_raise():
     with pytest.raises(ValueError, match=r"expected a value of 'decay' for each of 3 members, got \(2,\)"):
         Ensemble(members=3, vary={"decay": torch.ones(2)})
-    with pytest.raises(ValueError, match="expected restarts from 0"):
+    with pytest.raises(ValueError, match="expected restarts of 0 or more"):
         Ensemble(restarts=-1)
     with pytest.raises(ValueError, match="expected swept from"):
         mixture_density(SCALE, swept=("width",))

@@ -49,5 +49,5 @@ def test_features_of_another_width_raise(likelihood, width, shape):
 
 
 def test_a_floor_of_zero_raises():
-    with pytest.raises(ValueError, match="expected a floor above 0"):
+    with pytest.raises(ValueError, match="expected a finite floor above 0"):
         heteroscedastic_gaussian(torch.zeros(2, 2), floor=0.0)

@@ -444,7 +444,7 @@ def test_features_of_another_width_raise(shape):
 
 
 def test_bad_settings_of_the_head_raise():
-    with pytest.raises(ValueError, match="expected at least 1 component, got 0"):
+    with pytest.raises(ValueError, match="expected components to be an integer of at least 1, got 0"):
         mixture_head(0)
     for floor in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="expected a finite floor above 0"):

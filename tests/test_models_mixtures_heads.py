@@ -148,7 +148,7 @@ def test_several_targets_start_at_k_means():
             lambda: mixture_head(2, family="von_mises").started_at(GROUPED, method="k_means"),
             "expected method='quantiles'",
         ),
-        (lambda: multivariate_mixture_head(2, 0), "expected at least 1 target, got 0"),
+        (lambda: multivariate_mixture_head(2, 0), "expected targets to be an integer of at least 1, got 0"),
         (lambda: multivariate_mixture_head(2, 2, covariance="tied"), "expected covariance from .*, got 'tied'"),
         (lambda: multivariate_mixture_head(2, 2, rank=3), "expected a rank from 1 to 2, got 3"),
         (lambda: multivariate_mixture_head(2, 2)(torch.zeros(3)), r"expected features of shape \(..., 12\)"),

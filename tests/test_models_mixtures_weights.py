@@ -72,7 +72,7 @@ def test_logits_that_are_no_weights_are_refused(bad, many, monkeypatch):
     with pytest.raises(ValueError, match="expected logits that are numbers"):
         Weights(torch.tensor([[0.0, 1.0], bad]))
     assert Weights(torch.tensor([bad]), validate_args=False).batch_shape == (1,)
-    with pytest.raises(ValueError, match=r"expected logits of shape \(..., K\), got \(\)"):
+    with pytest.raises(ValueError, match=r"expected logits of shape \(..., K\), K of 1 or more, got \(\)"):
         Weights(torch.tensor(1.0))
 
 

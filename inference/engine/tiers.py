@@ -203,11 +203,19 @@ def fastest_threads(engine: Engine, positions: Tensor, budget: float = 0.12, ste
     """
     if cores() == 1 or positions.device.type != "cpu":
         return 1
-    with torch_threads(1):
-        engine.gradient(positions)
-        tick = time.perf_counter()
-        value, grad = engine.gradient(positions)
-        steps = max(1, min(steps, round(budget / 4 / (time.perf_counter() - tick))))
+
+    def seconds(count: int) -> float:
+        engine.use_threads(count)
+        with torch_threads(engine.torch_threads):
+            tick = time.perf_counter()
+            engine.gradient(positions)
+            return time.perf_counter() - tick
+
+    first = seconds(1)
+    if first > budget:  # nothing of it is a matter of starting
+        return cores() if seconds(cores()) < 0.7 * first else 1
+    steps = max(1, min(steps, round(budget / 4 / seconds(1))))
+    value, grad = engine.gradient(positions)
     state = (positions, torch.zeros_like(positions), grad, value)
     # Steps of size zero: the work of a trajectory, and no movement.
     still, many = positions.new_zeros(len(positions)), torch.full((len(positions),), steps)

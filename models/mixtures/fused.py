@@ -95,6 +95,7 @@ def _shares(logits: Tensor, loc: Tensor, scale: Tensor, value: Tensor) -> tuple[
         return standard, prior, joint, of_prior, of_joint, torch.zeros_like(value)
     terms = torch.addcmul(logits, standard, standard, value=-0.5).sub_(scale.log())
     largest = terms.amax(-1, keepdim=True)
+    largest = torch.where(largest == -math.inf, 0.0, largest)  # so far out that its square is no number: density 0
     joint = (terms - largest).exp_()
     short = largest if shift is None else largest - shift
     return standard, prior, joint, of_prior, _sum(joint), short.squeeze(-1)
@@ -131,7 +132,7 @@ class _LogProb(torch.autograd.Function):
         def work(part: slice) -> None:
             width, own = scale[part], weight[part]
             standard, prior, joint, of_prior, of_joint, _ = _shares(logits[part], loc[part], width, y[part])
-            share = joint.mul_((own / of_joint).unsqueeze(-1))
+            share = joint.mul_(torch.where(of_joint == 0, 0.0, own / of_joint).unsqueeze(-1))
             if found[0] is not None:
                 torch.sub(share, prior.mul_((own / of_prior).unsqueeze(-1)), out=found[0][part])
             if not any(wanted[1:]):

@@ -26,6 +26,7 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor
 from torch.distributions import Distribution
 
+from posterity.data._random import check_count
 from posterity.models.likelihoods import floored_scale
 from posterity.models.mixtures.checked import normal
 from posterity.models.mixtures.mixture import Mixture
@@ -220,8 +221,7 @@ class MultivariateMixtureHead:
 
     def __init__(self, components: int, targets: int, covariance: str, rank: int, floor: float) -> None:
         _check(components, floor)
-        if not isinstance(targets, int) or targets < 1:
-            raise ValueError(f"expected at least 1 target, got {targets}")
+        check_count("targets", targets)
         if covariance not in COVARIANCES:
             raise ValueError(f"expected covariance from {list(COVARIANCES)}, got {covariance!r}")
         if not isinstance(rank, int) or not 1 <= rank <= targets:
@@ -293,8 +293,7 @@ def _van_der_corput(number: int) -> float:
 
 
 def _check(components: int, floor: float, ceiling: float | None = None) -> None:
-    if components < 1:
-        raise ValueError(f"expected at least 1 component, got {components}")
+    check_count("components", components)
     if not 0 < floor < math.inf:
         raise ValueError(f"expected a finite floor above 0 (the resolution of y), got {floor}")
     if ceiling is not None and not floor < ceiling < math.inf:

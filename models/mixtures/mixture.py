@@ -93,7 +93,13 @@ class Mixture(dist.MixtureSameFamily):
             )
         if logits.shape[-1:] != loc.shape[-2:-1]:
             raise ValueError(f"expected logits of shape (..., {loc.shape[-2]}), got {tuple(logits.shape)}")
-        return cls(Weights(logits.expand(components.batch_shape)), components)
+        try:
+            logits = logits.expand(components.batch_shape)
+        except RuntimeError:
+            raise ValueError(
+                f"expected logits that broadcast to {tuple(components.batch_shape)}, got {tuple(logits.shape)}"
+            ) from None
+        return cls(Weights(logits), components)
 
     @property
     def num_components(self) -> int:
@@ -213,18 +219,21 @@ class Mixture(dist.MixtureSameFamily):
         return highest_density(self, level)
 
     def hdr_level(self, value: Tensor) -> Tensor:
-        """The probability of all points that are more likely than ``value`` (...): shape (...), from 0 to 1.
+        """The probability of all points at least as likely as ``value`` (...): shape (...), from 0 to 1.
 
         That of the highest-density region on whose border it lies, so that ``value`` is in ``hdr(q)`` where this is
-        below q. Of draws from the mixture it is uniform (of counts not quite), however many modes there are: what a
-        coverage of regions is counted with, at every level at once, and many times faster than by `hdr`. Raises
-        ``ValueError`` for a value of another shape or several targets.
+        below q. Of draws from the mixture it is uniform, however many modes there are: what a coverage of regions is
+        counted with, at every level at once, and many times faster than by `hdr`. (Of counts it is larger, by up to
+        the probability of the count itself.) Raises ``ValueError`` for a value of another shape or outside the
+        support, or several targets.
 
         >>> normal = Mixture.normal(torch.zeros(1), torch.zeros(1), torch.ones(1))
         >>> normal.hdr_level(torch.tensor(1.96)).round(decimals=3)
         tensor(0.9500)
         """
         self._require_scalar_event("hdr_level")
+        if self._validate_args and value.shape == self.batch_shape:
+            self._validate_sample(value)
         return level_at(self, value)
 
     def marginal(self, targets: int | list[int]) -> "Mixture":
@@ -267,6 +276,8 @@ class Mixture(dist.MixtureSameFamily):
     def rsample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008 - torch's own default
         """As `sample`, with gradients to weights and components: implicit reparameterisation, see `pathwise`.
 
+        Gradients of the first order.
+
         Raises ``ValueError`` for components whose distribution function has no gradient.
         """
         if not self.has_rsample:
@@ -301,7 +312,12 @@ class Mixture(dist.MixtureSameFamily):
         """The mixtures at some places of the batch, indexed as a tensor of shape (...) would be."""
         if not self.batch_shape:
             raise ValueError("expected a mixture with a batch to index, got a single one")
-        return map_parameters(self, lambda tensor: tensor[index])
+        ndim, device = len(self.batch_shape), self.component_distribution.mean.device
+        try:
+            places = torch.arange(self.batch_shape.numel(), device=device).reshape(self.batch_shape)[index]
+        except IndexError as error:
+            raise IndexError(f"expected an index into a batch of shape {tuple(self.batch_shape)}: {error}") from None
+        return map_parameters(self, lambda tensor: tensor.reshape(-1, *tensor.shape[ndim:])[places])
 
     def with_parts(self, mixing: dist.Categorical, components: Distribution) -> "Mixture":
         """The same kind of mixture around other weights and components."""
@@ -311,12 +327,18 @@ class Mixture(dist.MixtureSameFamily):
         """The mixture of ``loc + scale * Y``, scale > 0: how a standardised prediction gets its units back.
 
         ``loc`` and ``scale`` are the same for the whole batch: numbers, or tensors of the event shape. Raises
-        ``ValueError`` for other shapes, which would be taken for the components'.
+        ``ValueError`` for other shapes, which would be taken for the components', and numbers that are not finite,
+        or a scale that is not above 0.
         """
         for name, value in (("loc", loc), ("scale", scale)):
             shape = tuple(getattr(value, "shape", ()))
             if shape not in ((), tuple(self.event_shape)):
                 raise ValueError(f"expected {name} of shape () or {tuple(self.event_shape)}, got {shape}")
+            number = torch.as_tensor(value)
+            allowed = number.isfinite() if name == "loc" else number.isfinite() & (number > 0)
+            if self._validate_args and not torch._is_all_true(allowed):
+                wanted = "a finite loc" if name == "loc" else "a finite scale above 0"
+                raise ValueError(f"expected {wanted}, got {value}")
         return self.with_parts(self.mixture_distribution, affine(self.component_distribution, loc, scale))
 
     def tempered(self, temperature: float) -> "Mixture":

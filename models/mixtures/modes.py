@@ -48,6 +48,9 @@ def find_modes(mixture: MixtureLike, least: float) -> Modes:
     several = len(mixture.event_shape) > 0
     if len(mixture.event_shape) > 1:
         raise ValueError(f"expected events of at most one dimension, got event shape {tuple(mixture.event_shape)}")
+    if not mixture.batch_shape.numel():
+        none = mixture.log_weights.new_empty(*mixture.batch_shape, 1)
+        return Modes(none.reshape(*none.shape, *(1,) * several).expand(*none.shape, *mixture.event_shape), none, none)
     with torch.no_grad():
         found = [_of_several(part) if several else _of_one(part) for part in nodes.rows(mixture)]
     location, height, probability = (_joined(parts) for parts in zip(*found, strict=True))
@@ -151,10 +154,14 @@ def _around(mixture: MixtureLike, location: Tensor, there: Tensor, probability: 
     last = there.sum(0, keepdim=True) - 1
     after, before = x > location.gather(0, last), x < location[:1]
     height = torch.where(after | before, nodes.log_density(mixture, x), math.inf)
-    lowest = x.gather(0, height.argmin(0, keepdim=True))
-    # The density goes on beyond pi as it does after -pi, so the search may cross it.
-    step = 2 * math.pi / 128
-    lowest = nodes.refine(lambda v: -nodes.log_density(mixture, v), lowest - step, lowest + step)
+    index, end = height.argmin(0, keepdim=True), x.isfinite().sum(0, keepdim=True) - 1
+    # The first node (-pi) is the last (pi) again: the density goes on there, so the search may cross it.
+    left = torch.where(index > 0, (index - 1).clamp_min(0), end - 1)
+    right = torch.where(index < end, (index + 1).minimum(end), 1)
+    around = 2 * math.pi
+    low = x.gather(0, left) - torch.where(index > 0, 0.0, around)
+    high = x.gather(0, right) + torch.where(index < end, 0.0, around)
+    lowest = nodes.refine(lambda v: -nodes.log_density(mixture, v), low, high)
     lowest = math.pi - torch.remainder(math.pi - lowest, 2 * math.pi)
     endless = torch.full_like(lowest, math.inf)
     beyond = torch.where(lowest > location[:1], between(mixture, lowest, endless), 0.0)  # the last has, the first gets

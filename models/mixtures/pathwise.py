@@ -6,6 +6,7 @@ another, each from its distribution given those before it (their multivariate di
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +40,49 @@ def attach(log_weights: Tensor, components: Distribution, value: Tensor) -> Tens
 
 
 def _moved(value: Tensor, below: Tensor, log_density: Tensor) -> Tensor:
-    return value - (below - below.detach()) * torch.exp(-log_density.detach())
+    moved: Tensor = _Implicit.apply(value, below, log_density.detach())
+    return moved
+
+
+class _Implicit(torch.autograd.Function):
+    """The value itself, which moves against the distribution function below it, by one over the density.
+
+    Once: how this slope moves in its turn is not said here, and a second derivative would be wrong without a word.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, below: Tensor, log_density: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1], inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        below, log_density = ctx.saved_tensors
+        slope = -grad * torch.exp(-log_density)
+        return None, _Once.apply(slope, below) if torch.is_grad_enabled() else slope, None
+
+
+class _Once(torch.autograd.Function):
+    """A gradient that cannot be differentiated by what it depends on."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(slope: Tensor, below: Tensor) -> Tensor:
+        return slope.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        raise RuntimeError("expected one derivative of a sample of a mixture: that of its gradient is not known")
 
 
 def _attach_in_turn(log_weights: Tensor, components: Distribution, value: Tensor) -> Tensor:

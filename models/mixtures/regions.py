@@ -56,6 +56,9 @@ def highest_density(mixture: MixtureLike, level: float) -> Regions:
     """See `Mixture.hdr`."""
     if not 0 < level < 1:
         raise ValueError(f"expected a level in (0, 1), got {level}")
+    if not mixture.batch_shape.numel():
+        none = mixture.log_weights.new_empty(mixture.batch_shape)
+        return Regions(none.unsqueeze(-1), none.unsqueeze(-1), none, none)
     one = _of_counts if nodes.is_discrete(mixture) else _of_density
     with torch.no_grad():
         found = [one(part, level) for part in nodes.rows(mixture)]

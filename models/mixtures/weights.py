@@ -20,8 +20,8 @@ class Weights(dist.Categorical):
     """
 
     def __init__(self, logits: Tensor, validate_args: bool | None = None) -> None:
-        if logits.ndim < 1:
-            raise ValueError(f"expected logits of shape (..., K), got {tuple(logits.shape)}")
+        if logits.ndim < 1 or not logits.shape[-1]:
+            raise ValueError(f"expected logits of shape (..., K), K of 1 or more, got {tuple(logits.shape)}")
         self.raw = logits
         self._num_events = logits.shape[-1]
         torch.distributions.Distribution.__init__(self, logits.shape[:-1], validate_args=False)
