@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 FEWEST = 2**18  # numbers from which it is worth the calls
-BLOCK = 2**16  # numbers in a block on a CPU; elsewhere
-DEVICE_BLOCK = 2**24
+BLOCK = 2**18  # numbers in a block on a CPU: a megabyte in single precision
+DEVICE_BLOCK = 2**24  # elsewhere
 
 
 def plain(*tensors: Tensor) -> bool:
