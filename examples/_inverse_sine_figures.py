@@ -65,7 +65,7 @@ def scores(metrics: Mapping[str, float]) -> Figure:
         value, error = metrics[name], metrics[f"{name}_se"]
         ax.errorbar(value, row, xerr=2 * error, fmt="o", color="#1f77b4", capsize=4, ms=8)
         ax.plot([bar, bar], [row - 0.3, row + 0.3], color="#d62728", lw=2.5)
-        ax.annotate(f"{value:.4f}", (value, row), xytext=(0, 9), textcoords="offset points", ha="center")
+        ax.text(1.02, row, f"{value:.4f}", va="center", transform=ax.get_yaxis_transform())
     ax.plot([], [], color="#d62728", lw=2.5, label="to be reached")
     ax.errorbar([], [], xerr=[], fmt="o", color="#1f77b4", capsize=4, label="mean over data sets, ± 2 errors")
     ax.axvline(0, color="black", lw=1)
