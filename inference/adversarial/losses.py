@@ -1,0 +1,141 @@
+"""What the two networks minimise: a loss is a pair of functions of the discriminator's answers.
+
+The answers are logits, one for each sample, of any shape; every function returns their mean loss, a tensor (). For the
+best discriminator the game is a distance between the two distributions, which the table names.
+
+| loss | source | distance at the best discriminator |
+|---|---|---|
+| `minimax` | Goodfellow et al. 2014, eq. 1 | Jensen-Shannon; the generator's gradient dies where it loses |
+| `non_saturating` | Goodfellow et al. 2014, section 3 | the same fixed point, with a gradient where it loses |
+| `least_squares` | Mao et al. 2017, eq. 9 (a = 0, b = c = 1) | Pearson chi-squared |
+| `wasserstein` | Arjovsky et al. 2017 | earth mover's, if the discriminator is 1-Lipschitz (see `regularisers`) |
+| `hinge` | Lim & Ye 2017; Miyato et al. 2018, eq. 16, 17 | total variation |
+| `relativistic` | Jolicoeur-Martineau 2019, RpGAN | of pairs; no saturation, and no pull to a few samples |
+| `relativistic_average` | Jolicoeur-Martineau 2019, RaGAN | of each sample against the other kind's mean |
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn.functional import relu, softplus
+
+Answers = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """``discriminator(real, fake)`` and ``generator(real, fake)``, each a mean over samples.
+
+    ``generator`` looks at ``real`` only where ``needs_real`` is set; elsewhere the trainer need not compute it.
+    """
+
+    name: str
+    discriminator: Answers
+    generator: Answers
+    needs_real: bool = False
+
+
+def minimax(smoothing: float = 0.0) -> Loss:
+    """E log D(x) + E log(1 - D(G(z))), which one maximises and the other minimises.
+
+    ``smoothing`` s: real samples are answered right with 1 - s instead of 1 (Salimans et al. 2016, section 3.4,
+    one-sided). Raises ``ValueError`` for s outside [0, 1/2).
+
+    >>> import torch
+    >>> round(float(minimax().discriminator(torch.zeros(4), torch.zeros(4))), 4)  # log 4: no idea which is which
+    1.3863
+    """
+    return Loss("minimax", _cross_entropy(smoothing), lambda real, fake: -softplus(fake).mean())
+
+
+def non_saturating(smoothing: float = 0.0) -> Loss:
+    """As `minimax`, but the generator maximises E log D(G(z))."""
+    return Loss("non_saturating", _cross_entropy(smoothing), lambda real, fake: softplus(-fake).mean())
+
+
+def least_squares(smoothing: float = 0.0) -> Loss:
+    """Squares of the distance to 1 - ``smoothing`` for real samples and 0 for others, halved."""
+    target = 1 - _checked(smoothing)
+    return Loss(
+        "least_squares",
+        lambda real, fake: 0.5 * ((real - target) ** 2).mean() + 0.5 * (fake**2).mean(),
+        lambda real, fake: 0.5 * ((fake - 1) ** 2).mean(),
+    )
+
+
+def wasserstein() -> Loss:
+    """The difference of means: for a discriminator whose slope is bounded."""
+    return Loss("wasserstein", lambda real, fake: fake.mean() - real.mean(), lambda real, fake: -fake.mean())
+
+
+def hinge() -> Loss:
+    """What is on the right side by more than one is left alone."""
+    return Loss(
+        "hinge",
+        lambda real, fake: relu(1 - real).mean() + relu(1 + fake).mean(),
+        lambda real, fake: -fake.mean(),
+    )
+
+
+def relativistic() -> Loss:
+    """Whether a real sample is more real than the generated one beside it: as many of each."""
+
+    def discriminator(real: Tensor, fake: Tensor) -> Tensor:
+        return softplus(-(real - _beside(fake, real))).mean()
+
+    def generator(real: Tensor, fake: Tensor) -> Tensor:
+        return softplus(-(_beside(fake, real) - real)).mean()
+
+    return Loss("relativistic", discriminator, generator, needs_real=True)
+
+
+def relativistic_average() -> Loss:
+    """Whether a sample is more real than the mean of the other kind."""
+
+    def compared(higher: Tensor, lower: Tensor) -> Tensor:
+        return softplus(-(higher - lower.mean())).mean() + softplus(lower - higher.mean()).mean()
+
+    return Loss("relativistic_average", compared, lambda real, fake: compared(fake, real), needs_real=True)
+
+
+LOSSES: dict[str, Callable[[], Loss]] = {
+    "minimax": minimax,
+    "non_saturating": non_saturating,
+    "least_squares": least_squares,
+    "wasserstein": wasserstein,
+    "hinge": hinge,
+    "relativistic": relativistic,
+    "relativistic_average": relativistic_average,
+}
+
+
+def make_loss(loss: str | Loss) -> Loss:
+    """A loss by its name, or itself. Raises ``ValueError`` for another name."""
+    if isinstance(loss, Loss):
+        return loss
+    if loss not in LOSSES:
+        raise ValueError(f"expected a loss from {sorted(LOSSES)}, got {loss!r}")
+    return LOSSES[loss]()
+
+
+def _cross_entropy(smoothing: float) -> Answers:
+    wrong = _checked(smoothing)
+
+    def loss(real: Tensor, fake: Tensor) -> Tensor:
+        return ((1 - wrong) * softplus(-real) + wrong * softplus(real)).mean() + softplus(fake).mean()
+
+    return loss
+
+
+def _checked(smoothing: float) -> float:
+    if not 0 <= smoothing < 0.5:
+        raise ValueError(f"expected smoothing in [0, 0.5), got {smoothing}")
+    return smoothing
+
+
+def _beside(fake: Tensor, real: Tensor) -> Tensor:
+    if fake.shape != real.shape:
+        shapes = f"{tuple(real.shape)} and {tuple(fake.shape)}"
+        raise ValueError(f"expected as many real answers as generated ones, got {shapes}")
+    return fake

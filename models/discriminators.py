@@ -1,0 +1,138 @@
+"""Discriminators: samples (N, ...) -> one logit each (N,), above zero for what looks real.
+
+- `dense_discriminator`: fully connected, for points and small images.
+- `dcgan_discriminator`: strided convolutions (Radford, Metz & Chintala 2016), with batch normalisation, spectral norm
+  or neither.
+- `strong_discriminator`: two convolutions at full size and a wide layer: too strong for a small generator.
+- `packed`: several samples of one kind are judged together (Lin et al. 2018, PacGAN), so that a lack of variety shows.
+
+``spectral=True`` divides every weight by its largest singular value (Miyato et al. 2018): the discriminator is then
+1-Lipschitz up to its activations.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from posterity.data._random import check_count
+from posterity.models.generators import halvings, started_small
+
+NORMS = ("batch", "spectral", "none")
+
+
+class Logit(nn.Module):
+    """A network with one output per sample, without the last dimension: (N, ...) -> (N,)."""
+
+    def __init__(self, net: nn.Module, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.net, self.shape = net, tuple(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[1:]) != self.shape:
+            wanted = ", ".join(map(str, self.shape))
+            raise ValueError(f"expected samples of shape (N, {wanted}), got {tuple(x.shape)}")
+        logits: Tensor = self.net(x)
+        return logits.squeeze(-1)
+
+
+def dense_discriminator(
+    shape: tuple[int, ...], *, hidden: tuple[int, ...] = (392,), slope: float = 0.2, spectral: bool = False
+) -> Logit:
+    """(N, *shape) -> (N,) through leaky ReLUs. Raises ``ValueError`` for a width or a size below 1.
+
+    >>> dense_discriminator((1, 28, 28))(torch.zeros(5, 1, 28, 28)).shape
+    torch.Size([5])
+    """
+    _check(shape, hidden)
+    layers: list[nn.Module] = [nn.Flatten()]
+    width = torch.Size(shape).numel()
+    for size in hidden:
+        layers += [nn.Linear(width, size), nn.LeakyReLU(slope)]
+        width = size
+    return _finished([*layers, nn.Linear(width, 1)], shape, spectral)
+
+
+def dcgan_discriminator(
+    shape: tuple[int, int, int], *, width: int = 64, norm: str = "batch", slope: float = 0.2
+) -> Logit:
+    """Images (N, C, H, W) -> (N,): halved by strided convolutions as often as the generator doubles them.
+
+    ``width`` channels after the first, twice as many after each further one. ``norm`` is "batch" (of all but the first,
+    as Radford et al.), "spectral" or "none". Raises ``ValueError`` for another norm, or sizes that cannot be halved.
+
+    >>> dcgan_discriminator((1, 28, 28), width=8)(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2])
+    """
+    _check(shape, (width,))
+    if norm not in NORMS:
+        raise ValueError(f"expected norm from {list(NORMS)}, got {norm!r}")
+    channels, height, breadth = shape
+    steps = halvings(height, breadth)
+    layers: list[nn.Module] = []
+    for step in range(steps):
+        outputs = width * 2**step
+        plain = norm != "batch" or step == 0
+        layers.append(nn.Conv2d(channels, outputs, 4, stride=2, padding=1, bias=plain))
+        if not plain:
+            layers.append(nn.BatchNorm2d(outputs))
+        layers.append(nn.LeakyReLU(slope))
+        channels = outputs
+    features = channels * (height // 2**steps) * (breadth // 2**steps)
+    started_small(nn.Sequential(*layers))
+    return _finished([*layers, nn.Flatten(), nn.Linear(features, 1)], shape, norm == "spectral")
+
+
+def strong_discriminator(
+    shape: tuple[int, int, int], *, widths: tuple[int, int] = (64, 128), hidden: int = 784, spectral: bool = False
+) -> Logit:
+    """Images -> (N,) by two convolutions without stride and a dense layer: more than a dense generator can face."""
+    _check(shape, (*widths, hidden))
+    channels, height, breadth = shape
+    layers: list[nn.Module] = []
+    for outputs in widths:
+        layers += [nn.Conv2d(channels, outputs, 3, padding=1), nn.LeakyReLU(0.2)]
+        channels = outputs
+    layers += [nn.Flatten(), nn.Linear(channels * height * breadth, hidden), nn.LeakyReLU(0.2)]
+    return _finished([*layers, nn.Linear(hidden, 1)], shape, spectral)
+
+
+class Packed(nn.Module):
+    """See `packed`."""
+
+    def __init__(self, net: nn.Module, together: int) -> None:
+        super().__init__()
+        self.net, self.together = net, together
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) % self.together:
+            raise ValueError(f"expected a multiple of {self.together} samples to judge together, got {len(x)}")
+        # Of each pack the first dimensions after the batch, channels or coordinates, one after the other.
+        logits: Tensor = self.net(x.reshape(len(x) // self.together, self.together * x.shape[1], *x.shape[2:]))
+        return logits
+
+
+def packed(make: Callable[..., nn.Module], together: int, shape: tuple[int, ...], **settings: object) -> Packed:
+    """(N, *shape) -> (N / together,): samples are judged ``together`` at a time, one logit for all of them.
+
+    Raises ``ValueError`` for fewer than one together, or, when called, a number of samples that is no multiple of it.
+
+    >>> packed(dense_discriminator, 4, (2,))(torch.zeros(12, 2)).shape
+    torch.Size([3])
+    """
+    check_count("together", together)
+    return Packed(make((together * shape[0], *shape[1:]), **settings), together)
+
+
+def _finished(layers: list[nn.Module], shape: tuple[int, ...], spectral: bool) -> Logit:
+    if spectral:
+        layers = [spectral_norm(layer) if isinstance(layer, nn.Conv2d | nn.Linear) else layer for layer in layers]
+    return Logit(nn.Sequential(*layers), shape)
+
+
+def _check(shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
+    for size in shape:
+        check_count("every size of shape", size)
+    for width in widths:
+        check_count("every width", width)

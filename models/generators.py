@@ -1,0 +1,158 @@
+"""Generators: from a latent z (N, Z) to samples (N, ...), as modules and as a Pyro program.
+
+- `dense_generator`: fully connected; for points and small images.
+- `dcgan_generator`: fractionally strided convolutions (Radford, Metz & Chintala 2016, arXiv:1511.06434).
+- `conditional`: either, told what to make: the condition is appended to z.
+- `generator_model`: any of them as a Pyro model, so that ``Predictive`` and ArviZ see its draws.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from posterity.data._random import check_count
+
+
+def dense_generator(
+    latent: int,
+    shape: tuple[int, ...],
+    *,
+    hidden: tuple[int, ...] = (256, 512, 1024),
+    slope: float = 0.2,
+    squash: bool = True,
+) -> nn.Sequential:
+    """z (N, latent) -> (N, *shape) through leaky ReLUs; with ``squash`` a tanh at the end, for values from -1 to 1.
+
+    Raises ``ValueError`` for a latent, a width or a size below 1.
+
+    >>> dense_generator(100, (1, 28, 28))(torch.zeros(5, 100)).shape
+    torch.Size([5, 1, 28, 28])
+    """
+    _check_sizes(latent, shape, hidden)
+    layers: list[nn.Module] = []
+    width = latent
+    for size in hidden:
+        layers += [nn.Linear(width, size), nn.LeakyReLU(slope)]
+        width = size
+    layers.append(nn.Linear(width, torch.Size(shape).numel()))
+    if squash:
+        layers.append(nn.Tanh())
+    return nn.Sequential(*layers, nn.Unflatten(1, shape))
+
+
+def dcgan_generator(
+    latent: int, shape: tuple[int, int, int], *, width: int = 64, batch_norm: bool = True
+) -> nn.Sequential:
+    """z (N, latent) -> images (N, C, H, W) in (-1, 1): a small image of many channels, doubled until it has the size.
+
+    ``width`` is the number of channels before the last layer, doubled at each step back (Radford et al. have 128). The
+    size is halved as long as it is even and above 4: 28 x 28 begins as 7 x 7, 64 x 64 as 4 x 4. ``batch_norm`` is that
+    of all layers but the last, as theirs. Weights start with an sd of 0.02. Raises ``ValueError`` for sizes below 1, or
+    an image whose sides cannot be halved as often as each other.
+
+    >>> dcgan_generator(100, (1, 28, 28), width=8)(torch.zeros(2, 100)).shape
+    torch.Size([2, 1, 28, 28])
+    """
+    _check_sizes(latent, shape, (width,))
+    channels, height, breadth = shape
+    steps = halvings(height, breadth)
+    first = (width * 2 ** (steps - 1), height // 2**steps, breadth // 2**steps)
+    layers: list[nn.Module] = [nn.Linear(latent, torch.Size(first).numel(), bias=not batch_norm)]
+    layers.append(nn.Unflatten(1, first))
+    layers += _normalised(first[0], batch_norm)
+    for step in reversed(range(steps)):
+        inputs, outputs = width * 2**step, width * 2 ** (step - 1) if step else channels
+        last = step == 0
+        layers.append(nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=last or not batch_norm))
+        layers += [nn.Tanh()] if last else _normalised(outputs, batch_norm)
+    return started_small(nn.Sequential(*layers))
+
+
+def halvings(height: int, breadth: int) -> int:
+    """How often an image of this size is halved: while both sides are even and above 4."""
+    steps = 0
+    while height % 2 == breadth % 2 == 0 and min(height, breadth) > 4:
+        height, breadth, steps = height // 2, breadth // 2, steps + 1
+    if not steps:
+        raise ValueError(
+            f"expected an image whose sides are even and above 4, got {height} x {breadth}: see Images.padded"
+        )
+    return steps
+
+
+def started_small(net: nn.Sequential) -> nn.Sequential:
+    """Weights of sd 0.02, batch normalisation around 1, no biases (Radford et al. 2016, section 4)."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+            nn.init.zeros_(layer.bias)
+    return net
+
+
+class Conditional(nn.Module):
+    """See `conditional`."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, z: Tensor, condition: Tensor) -> Tensor:
+        if condition.ndim != 2 or len(condition) != len(z):
+            raise ValueError(f"expected a condition of shape ({len(z)}, D), got {tuple(condition.shape)}")
+        made: Tensor = self.net(torch.cat([z, condition.to(z)], 1))
+        return made
+
+
+def conditional(
+    make: Callable[..., nn.Module], latent: int, condition: int, *args: Any, **settings: Any
+) -> Conditional:
+    """A generator called with z (N, latent) and a condition (N, condition): Mirza & Osindero 2014, arXiv:1411.1784.
+
+    ``make`` is one of the generators above, called with ``args`` and ``settings``; a class is given one-hot.
+
+    >>> digits = conditional(dense_generator, 16, 10, (1, 8, 8))
+    >>> digits(torch.zeros(3, 16), torch.eye(10)[:3]).shape
+    torch.Size([3, 1, 8, 8])
+    """
+    check_count("latent", latent)
+    check_count("condition", condition)
+    return Conditional(make(latent + condition, *args, **settings))
+
+
+def generator_model(generator: Callable[[Tensor], Tensor], latent: int) -> Callable[[int], Tensor]:
+    """The generator as a Pyro model ``model(n)``: latent site ``z`` (n, latent) ~ N(0, 1), deterministic site ``x``.
+
+    >>> model = generator_model(dense_generator(2, (3,)), 2)
+    >>> pyro.infer.Predictive(model, num_samples=4)(7)["x"].shape
+    torch.Size([4, 7, 3])
+    """
+    check_count("latent", latent)
+
+    def model(n: int) -> Tensor:
+        with pyro.plate("samples", n):
+            z = pyro.sample("z", dist.Normal(torch.zeros(latent), 1.0).to_event(1))
+        made = generator(z)
+        x: Tensor = pyro.deterministic("x", made, event_dim=made.ndim - 1)
+        return x
+
+    return model
+
+
+def _normalised(channels: int, batch_norm: bool) -> list[nn.Module]:
+    return [nn.BatchNorm2d(channels), nn.ReLU()] if batch_norm else [nn.ReLU()]
+
+
+def _check_sizes(latent: int, shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
+    check_count("latent", latent)
+    for size in shape:
+        check_count("every size of shape", size)
+    for width in widths:
+        check_count("every width", width)

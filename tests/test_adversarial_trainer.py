@@ -1,0 +1,202 @@
+"""The game: who learns when, that it goes on where it was, and that nothing is lost."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from posterity.data import ring
+from posterity.inference.adversarial.losses import Loss, non_saturating
+from posterity.inference.adversarial.regularisers import r1
+from posterity.inference.adversarial.trainer import Adversarial, play
+from posterity.models.discriminators import dense_discriminator
+from posterity.models.generators import dense_generator
+
+DATA = ring().sample(500, seed=0)
+
+
+def networks(dropout=0.0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        generator = dense_generator(3, (2,), hidden=(16,), squash=False)
+        discriminator = dense_discriminator((2,), hidden=(16,))
+    if dropout:
+        discriminator.net.insert(2, nn.Dropout(dropout))
+    return generator, discriminator
+
+
+def settings(**changes):
+    return Adversarial(**({"steps": 30, "batch_size": 20, "progress": False, "monitor_every": 10} | changes))
+
+
+def weights(game):
+    return torch.cat([p.detach().flatten() for net in (game.generator, game.discriminator) for p in net.parameters()])
+
+
+def test_a_generator_learns_a_normal_distribution():
+    """Mean 2, sd 0.5, within 0.1: from z by a line, judged by a quadratic, which is the best there is for normals."""
+
+    class Quadratic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(2))
+
+        def forward(self, x):
+            return torch.cat([x, x**2], 1) @ self.weight
+
+    torch.manual_seed(0)
+    data = 2 + 0.5 * torch.randn(5000, 1)
+    chosen = settings(
+        steps=3000, batch_size=256, learning_rate=(0.01, 0.03), regularisers=(r1(0.1),), ema=0.99, monitor_every=3000
+    )
+    game = play(nn.Linear(1, 1), Quadratic(), data, latent=1, settings=chosen, seed=0)
+    made = game.samples(20_000, seed=1)
+    assert float(made.mean()) == pytest.approx(2, abs=0.1)
+    assert float(made.std()) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("stop", [1, 10, 17])
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(stop, tmp_path):
+    """With dropout, noise, averages, schedules and a regulariser: all that has a state. Monitors do not disturb it."""
+    changes = {"ema": 0.9, "noise": 0.1, "regularisers": (r1(),), "schedule": ("cosine", "linear"), "updates": (1, 2)}
+    whole = play(*networks(0.2), DATA, latent=3, settings=settings(**changes), seed=4)
+
+    class Stop(Exception):
+        pass
+
+    path, calls = tmp_path / "run.pt", []
+
+    def interrupt(game):
+        raise KeyboardInterrupt
+
+    stopped = play(
+        *networks(0.2), DATA, latent=3, settings=settings(**changes, monitor_every=stop, checkpoint=path), seed=4,
+        monitors=(interrupt,),
+    )  # fmt: skip
+    assert stopped.interrupted
+    assert stopped.step == stop
+    before = torch.get_rng_state()
+    other = [net.requires_grad_(True) for net in networks(0.2)]
+    with torch.no_grad():
+        for net in other:
+            for parameter in net.parameters():
+                parameter.add_(1.0)  # whatever they were
+    went_on = play(
+        *other, DATA, latent=3, settings=settings(**changes, checkpoint=path), seed=99, resume=path,
+        monitors=(lambda game: calls.append(game.step) or {"spread": float(game.samples(50, seed=1).std())},),
+    )  # fmt: skip
+    assert went_on.step == 30
+    assert torch.equal(weights(whole), weights(went_on))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.averaged.parameters(), went_on.averaged.parameters(), strict=True)
+    )
+    assert went_on.history["generator_loss"] == whole.history["generator_loss"]
+    assert torch.equal(before, torch.get_rng_state())
+    assert calls == [step for step in (10, 20, 30) if step > stop]
+    assert not (tmp_path / "run.pt.part").exists()
+
+
+def test_the_discriminator_stands_still_while_the_generator_learns():
+    """Its weights and gradients after a generator's step are those before: of the public code they were not."""
+    seen = []
+
+    class Watching(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            seen.append((self.training and all(p.requires_grad for p in self.parameters()), weights_of(self.net)))
+            return self.net(x)
+
+    def weights_of(net):
+        return torch.cat([p.detach().clone().flatten() for p in net.parameters()])
+
+    generator, discriminator = networks()
+    watched = Watching(discriminator)
+    game = play(generator, watched, DATA, latent=3, settings=settings(steps=2), seed=0)
+    # A look at the shapes; then a step: real, fake with weights that learn, and fake again with some that do not.
+    assert [learns for learns, _ in seen[1:]] == [True, True, False] * 2
+    torch.testing.assert_close(seen[3][1], seen[4][1])  # nothing between the generator's step and the next
+    assert not torch.equal(seen[2][1], seen[3][1])
+    assert all(p.requires_grad for p in game.discriminator.parameters())
+
+
+def test_updates_and_rates_are_those_of_each_network():
+    """One that does not learn: a rate of next to nothing; the other does."""
+    still = settings(learning_rate=(1e-30, 1e-2))
+    generator, discriminator = networks()
+    before = copy.deepcopy(generator.state_dict()), copy.deepcopy(discriminator.state_dict())
+    play(generator, discriminator, DATA, latent=3, settings=still, seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(before[0].values(), generator.state_dict().values(), strict=True))
+    assert not any(
+        torch.equal(a, b) for a, b in zip(before[1].values(), discriminator.state_dict().values(), strict=True)
+    )
+
+
+def test_averaged_weights_follow_with_their_memory():
+    """After one step from w0 to w1 with memory m: m w0 + (1 - m) w1."""
+    generator, discriminator = networks()
+    start = copy.deepcopy(generator)
+    game = play(generator, discriminator, DATA, latent=3, settings=settings(steps=1, ema=0.75), seed=0)
+    for own, first, last in zip(game.averaged.parameters(), start.parameters(), generator.parameters(), strict=True):
+        torch.testing.assert_close(own, 0.75 * first + 0.25 * last)
+    torch.testing.assert_close(game.samples(5, seed=2), game.samples(5, seed=2))
+
+
+@pytest.mark.parametrize("which", ["discriminator", "generator"])
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_state(which, tmp_path):
+    calls = [0]
+
+    def spoilt(real, fake):
+        calls[0] += 1
+        return non_saturating().generator(real, fake) * (math.nan if calls[0] > 15 else 1)
+
+    parts = {"discriminator": non_saturating().discriminator, "generator": non_saturating().generator} | {which: spoilt}
+    loss = Loss("spoilt", **parts)
+    path = tmp_path / "run.pt"
+    good = play(*networks(), DATA, latent=3, settings=settings(steps=10, loss=Loss("same", **{
+        "discriminator": non_saturating().generator if which == "discriminator" else non_saturating().discriminator,
+        "generator": non_saturating().generator})), seed=0)  # fmt: skip
+    generator, discriminator = networks()
+    with pytest.raises(ValueError, match=f"expected a finite {which}_loss, got nan in step 16: step 10 is kept"):
+        play(generator, discriminator, DATA, latent=3, settings=settings(loss=loss, checkpoint=path), seed=0)
+    assert torch.load(path, weights_only=True)["step"] == 10
+    for kept, expected in zip(generator.parameters(), good.generator.parameters(), strict=True):
+        assert torch.equal(kept, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "expected steps of 1 or more"),
+        ({"batch_size": 2.5}, "expected batch_size of 1 or more"),
+        ({"learning_rate": 1e-3}, "expected a pair of learning_rate"),
+        ({"learning_rate": (1e-3, -1)}, "expected every learning_rate above 0"),
+        ({"updates": (1, 0)}, "expected every number of updates of 1 or more"),
+        ({"betas": (0.5, 1.0)}, "expected betas in"),
+        ({"schedule": ("step", "linear")}, "expected schedules from"),
+        ({"ema": 1.0}, "expected ema between 0 and 1"),
+        ({"noise": -0.1}, "expected noise of 0 or more"),
+        ({"loss": "gan"}, "expected a loss from"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        settings(**change)
+
+
+def test_data_and_networks_that_do_not_fit_are_refused():
+    generator, discriminator = networks()
+    for data in (DATA[:10], DATA[:, 0], torch.full((50, 2), math.nan)):
+        with pytest.raises(ValueError, match="expected finite data of shape"):
+            play(generator, discriminator, data, latent=3, settings=settings())
+    with pytest.raises(ValueError, match=r"expected a generator of samples of shape \(N, 3\), got \(20, 2\)"):
+        play(generator, discriminator, torch.zeros(50, 3), latent=3, settings=settings())
+    with pytest.raises(ValueError, match=r"expected a discriminator with one logit a sample, got shape \(20, 4\)"):
+        play(generator, nn.Linear(2, 4), DATA, latent=3, settings=settings())
+    game = play(generator, discriminator, DATA, latent=3, settings=settings(steps=1))
+    with pytest.raises(ValueError, match="expected at least 1 sample, got 0"):
+        game.samples(0, seed=0)

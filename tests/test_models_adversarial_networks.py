@@ -1,0 +1,137 @@
+"""Generators and discriminators: what goes in and out, how many weights the published ones have, what a norm bounds."""
+
+import pyro
+import pytest
+import torch
+from torch import nn
+
+from posterity.models.discriminators import dcgan_discriminator, dense_discriminator, packed, strong_discriminator
+from posterity.models.generators import conditional, dcgan_generator, dense_generator, generator_model, halvings
+
+
+def weights(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize("size", [(1, 28, 28), (3, 32, 32), (1, 16, 12), (1, 64, 64)])
+@pytest.mark.parametrize("norm", ["batch", "spectral", "none"])
+def test_convolutional_networks_of_a_size_fit_each_other(size, norm):
+    generator = dcgan_generator(7, size, width=4, batch_norm=norm == "batch")
+    made = generator(torch.randn(5, 7))
+    assert made.shape == (5, *size)
+    assert bool((made.abs() < 1).all())
+    assert dcgan_discriminator(size, width=4, norm=norm)(made).shape == (5,)
+    # Every number of z and every weight matters.
+    z = torch.randn(5, 7, requires_grad=True)
+    generator(z).square().sum().backward()
+    assert bool((z.grad.abs().sum(0) > 0).all())
+
+
+def test_the_dense_networks_have_the_published_number_of_weights():
+    """100-256-512-1024-784 and 784-392-1, weights and biases."""
+    pairs = [(100, 256), (256, 512), (512, 1024), (1024, 784)]
+    assert weights(dense_generator(100, (1, 28, 28))) == sum(a * b + b for a, b in pairs)
+    assert weights(dense_discriminator((1, 28, 28))) == 784 * 392 + 392 + 392 + 1
+    strong = weights(strong_discriminator((1, 28, 28)))
+    assert strong == (9 * 64 + 64) + (9 * 64 * 128 + 128) + (128 * 784 * 784 + 784) + (784 + 1)
+
+
+def test_convolutional_weights_start_small_and_the_first_and_last_layers_are_not_normalised():
+    generator, discriminator = dcgan_generator(100, (1, 28, 28)), dcgan_discriminator((1, 28, 28))
+    kernel = next(m for m in generator if isinstance(m, nn.ConvTranspose2d)).weight
+    error = 0.02 / (2 * kernel.numel()) ** 0.5
+    assert float(kernel.std().detach()) == pytest.approx(0.02, abs=5 * error)
+    assert not isinstance(discriminator.net[1], nn.BatchNorm2d)
+    assert isinstance(generator[-1], nn.Tanh)
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in generator.modules()) == 2
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in dcgan_generator(8, (1, 28, 28), batch_norm=False).modules())
+
+
+@pytest.mark.parametrize("make", [dense_discriminator, strong_discriminator, dcgan_discriminator])
+def test_with_spectral_norm_no_slope_is_above_that_of_the_layers(make):
+    """Dense layers of norm one: no more than 1. A convolution's kernel is normalised as a matrix, which bounds its own
+    norm by the root of how many places of the kernel a pixel meets: 9, or 4 with a stride of two."""
+    torch.manual_seed(0)
+    settings = {"norm": "spectral"} if make is dcgan_discriminator else {"spectral": True}
+    if make is strong_discriminator:
+        settings |= {"widths": (4, 4), "hidden": 16}
+    net = make((1, 8, 8), **settings)
+    for _ in range(50):  # power iterations go on in training
+        net(torch.randn(4, 1, 8, 8))
+    net.eval()
+    bound = {dense_discriminator: 1.0, strong_discriminator: 9.0, dcgan_discriminator: 2.0}[make]
+    x = 3 * torch.randn(50, 1, 8, 8, requires_grad=True)
+    (slope,) = torch.autograd.grad(net(x).sum(), x)
+    assert float(slope.flatten(1).norm(dim=1).max()) <= bound * 1.01
+    if make is dense_discriminator:
+        plain = make((1, 8, 8))
+        with torch.no_grad():
+            for layer in plain.net:
+                if isinstance(layer, nn.Linear):
+                    layer.weight.mul_(10)
+        (slope,) = torch.autograd.grad(plain(x).sum(), x)
+        assert float(slope.flatten(1).norm(dim=1).max()) > 1
+
+
+def test_a_pack_is_judged_together_in_order():
+    net = packed(dense_discriminator, 3, (2,), hidden=(8,))
+    x = torch.randn(6, 2)
+    both = net(x)
+    assert both.shape == (2,)
+    torch.testing.assert_close(net(x[3:])[0], both[1])
+    torch.testing.assert_close(net.net(x.reshape(2, 6)), both)
+    images = packed(dcgan_discriminator, 2, (1, 8, 8), width=4)
+    assert images(torch.randn(4, 1, 8, 8)).shape == (2,)
+    with pytest.raises(ValueError, match="expected a multiple of 3 samples to judge together, got 4"):
+        net(x[:4])
+
+
+def test_a_generator_is_told_what_to_make():
+    net = conditional(dense_generator, 4, 3, (5,), hidden=(8,))
+    z, classes = torch.randn(1, 4).expand(3, 4), torch.eye(3)
+    made = net(z, classes)
+    assert made.shape == (3, 5)
+    assert not torch.allclose(made[0], made[1])
+    with pytest.raises(ValueError, match=r"expected a condition of shape \(3, D\), got \(2, 3\)"):
+        net(z, classes[:2])
+
+
+def test_a_generator_is_a_pyro_model():
+    """Its draws are those of the module at the z that were drawn; z is standard normal, within 5 standard errors."""
+    net = dense_generator(2, (3,), hidden=(8,))
+    model = generator_model(net, 2)
+    pyro.set_rng_seed(0)
+    found = pyro.infer.Predictive(model, num_samples=50, return_sites=["z", "x"])(40)
+    assert found["x"].shape == (50, 40, 3)
+    torch.testing.assert_close(found["x"][3], net(found["z"][3]))
+    z = found["z"].flatten()
+    assert abs(float(z.mean())) < 5 / len(z) ** 0.5
+    assert float(z.std()) == pytest.approx(1, abs=5 / (2 * len(z)) ** 0.5)
+    trace = pyro.poutine.trace(generator_model(dense_generator(2, (1, 4, 4)), 2)).get_trace(6)
+    trace.compute_log_prob()
+    assert trace.nodes["z"]["log_prob"].shape == (6,)
+
+
+def test_how_often_a_size_is_halved():
+    assert [halvings(s, s) for s in (6, 8, 16, 28, 32, 64)] == [1, 1, 2, 2, 3, 4]
+    for size in ((4, 4), (7, 7), (28, 27)):
+        with pytest.raises(ValueError, match="expected an image whose sides are even and above 4, got"):
+            halvings(*size)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: dense_generator(0, (2,)), "expected latent to be an integer of at least 1, got 0"),
+        (lambda: dense_generator(2, (0,)), "expected every size of shape to be an integer of at least 1, got 0"),
+        (lambda: dense_generator(2, (2,), hidden=(8, -1)), "expected every width to be an integer of at least 1"),
+        (lambda: dcgan_discriminator((1, 8, 8), norm="layer"), r"expected norm from \['batch', .*\], got 'layer'"),
+        (lambda: dense_discriminator((2,))(torch.zeros(5, 3)), r"expected samples of shape \(N, 2\), got \(5, 3\)"),
+        (lambda: dcgan_discriminator((1, 8, 8))(torch.zeros(5, 8, 8)), r"\(N, 1, 8, 8\), got \(5, 8, 8\)"),
+        (lambda: packed(dense_discriminator, 0, (2,)), "expected together to be an integer of at least 1, got 0"),
+        (lambda: generator_model(nn.Identity(), 0), "expected latent to be an integer"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
