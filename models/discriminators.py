@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from posterity.data._random import check_count
-from posterity.models.generators import halvings, started_small
+from posterity.models.generators import check_sizes, halvings, started_small
 
 NORMS = ("batch", "spectral", "none")
 
@@ -45,7 +45,7 @@ def dense_discriminator(
     >>> dense_discriminator((1, 28, 28))(torch.zeros(5, 1, 28, 28)).shape
     torch.Size([5])
     """
-    _check(shape, hidden)
+    check_sizes(shape, hidden)
     layers: list[nn.Module] = [nn.Flatten()]
     width = torch.Size(shape).numel()
     for size in hidden:
@@ -65,7 +65,7 @@ def dcgan_discriminator(
     >>> dcgan_discriminator((1, 28, 28), width=8)(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2])
     """
-    _check(shape, (width,))
+    check_sizes(shape, (width,))
     if norm not in NORMS:
         raise ValueError(f"expected norm from {list(NORMS)}, got {norm!r}")
     channels, height, breadth = shape
@@ -88,7 +88,7 @@ def strong_discriminator(
     shape: tuple[int, int, int], *, widths: tuple[int, int] = (64, 128), hidden: int = 784, spectral: bool = False
 ) -> Logit:
     """Images -> (N,) by two convolutions without stride and a dense layer: more than a dense generator can face."""
-    _check(shape, (*widths, hidden))
+    check_sizes(shape, (*widths, hidden))
     channels, height, breadth = shape
     layers: list[nn.Module] = []
     for outputs in widths:
@@ -129,10 +129,3 @@ def _finished(layers: list[nn.Module], shape: tuple[int, ...], spectral: bool) -
     if spectral:
         layers = [spectral_norm(layer) if isinstance(layer, nn.Conv2d | nn.Linear) else layer for layer in layers]
     return Logit(nn.Sequential(*layers), shape)
-
-
-def _check(shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
-    for size in shape:
-        check_count("every size of shape", size)
-    for width in widths:
-        check_count("every width", width)

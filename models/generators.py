@@ -32,7 +32,8 @@ def dense_generator(
     >>> dense_generator(100, (1, 28, 28))(torch.zeros(5, 100)).shape
     torch.Size([5, 1, 28, 28])
     """
-    _check_sizes(latent, shape, hidden)
+    check_count("latent", latent)
+    check_sizes(shape, hidden)
     layers: list[nn.Module] = []
     width = latent
     for size in hidden:
@@ -57,7 +58,8 @@ def dcgan_generator(
     >>> dcgan_generator(100, (1, 28, 28), width=8)(torch.zeros(2, 100)).shape
     torch.Size([2, 1, 28, 28])
     """
-    _check_sizes(latent, shape, (width,))
+    check_count("latent", latent)
+    check_sizes(shape, (width,))
     channels, height, breadth = shape
     steps = halvings(height, breadth)
     first = (width * 2 ** (steps - 1), height // 2**steps, breadth // 2**steps)
@@ -150,8 +152,8 @@ def _normalised(channels: int, batch_norm: bool) -> list[nn.Module]:
     return [nn.BatchNorm2d(channels), nn.ReLU()] if batch_norm else [nn.ReLU()]
 
 
-def _check_sizes(latent: int, shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
-    check_count("latent", latent)
+def check_sizes(shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
+    """``ValueError`` unless all sizes of a sample and all widths of layers are whole numbers of 1 or more."""
     for size in shape:
         check_count("every size of shape", size)
     for width in widths:

@@ -312,9 +312,9 @@ class Mixture(dist.MixtureSameFamily):
         """The mixtures at some places of the batch, indexed as a tensor of shape (...) would be."""
         if not self.batch_shape:
             raise ValueError("expected a mixture with a batch to index, got a single one")
-        ndim, device = len(self.batch_shape), self.component_distribution.mean.device
+        ndim = len(self.batch_shape)
         try:
-            places = torch.arange(self.batch_shape.numel(), device=device).reshape(self.batch_shape)[index]
+            places = torch.arange(self.batch_shape.numel(), device=self._logits.device).reshape(self.batch_shape)[index]
         except IndexError as error:
             raise IndexError(f"expected an index into a batch of shape {tuple(self.batch_shape)}: {error}") from None
         return map_parameters(self, lambda tensor: tensor.reshape(-1, *tensor.shape[ndim:])[places])
