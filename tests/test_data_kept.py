@@ -1,0 +1,39 @@
+"""Files of tensors: back as they were, and refused where they are damaged."""
+
+import pytest
+import torch
+
+from posterity.data.kept import read_tensors, write_tensors
+
+
+def test_tensors_come_back_bit_for_bit_and_nothing_else_is_left(tmp_path):
+    content = {"x": torch.tensor([0.1, float("nan")], dtype=torch.double), "settings": {"n": 3, "name": "a"}}
+    path = write_tensors(content, tmp_path / "kept.pt")
+    found = read_tensors(path, "a result")
+    assert torch.equal(found["x"].view(torch.long), content["x"].view(torch.long))
+    assert found["settings"] == content["settings"]
+    assert [file.name for file in tmp_path.iterdir()] == ["kept.pt"]
+
+
+def test_an_old_file_is_whole_where_a_new_one_cannot_be_written(tmp_path):
+    path = write_tensors({"x": torch.zeros(1)}, tmp_path / "kept.pt")
+    with pytest.raises((AttributeError, TypeError, RuntimeError)):  # torch's words for what cannot be pickled
+        write_tensors({"x": (value for value in range(3))}, path)
+    assert torch.equal(read_tensors(path, "a result")["x"], torch.zeros(1))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_damaged_files_are_refused(share, tmp_path):
+    path = write_tensors({"x": torch.randn(1000)}, tmp_path / "kept.pt")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match=r"expected a result in .*kept.pt, got a file that cannot be read as one"):
+        read_tensors(path, "a result")
+
+
+def test_other_content_and_no_file(tmp_path):
+    torch.save(torch.zeros(3), tmp_path / "tensor.pt")
+    with pytest.raises(ValueError, match=r"expected a result in .*tensor.pt, got something else"):
+        read_tensors(tmp_path / "tensor.pt", "a result")
+    with pytest.raises(FileNotFoundError):
+        read_tensors(tmp_path / "none.pt", "a result")
