@@ -11,6 +11,7 @@ import xarray as xr
 from torch import Tensor
 from torch.distributions import Distribution
 
+from posterity.data.kept import read_tensors, write_tensors
 from posterity.inference import arviz
 from posterity.inference.predictive import PredictiveMixture
 from posterity.inference.program import (
@@ -127,7 +128,6 @@ class Posterior:
 
     def save(self, path: str | Path) -> Path:
         """Write draws, statistics and history to one file, without pickle; the model is code and is not in it."""
-        path = Path(path)
         content = {
             "format": FORMAT,
             "site": self.program.site,
@@ -136,20 +136,18 @@ class Posterior:
             "history": {name: value.cpu().clone() for name, value in self.history.items()},
             "attrs": dict(self.attrs),
         }
-        temporary = path.with_name(path.name + ".part")
-        torch.save(content, temporary)
-        temporary.replace(path)
-        return path
+        return write_tensors(content, path)
 
     @classmethod
     def load(cls, path: str | Path, model: Any, *args: Any) -> "Posterior":
         """Read what `save` wrote, for the same ``model`` (or model and guide pair) and example ``args``.
 
-        Raises ``ValueError`` for a file of another format, or of a model with other sites, or sites of other shapes.
+        Raises ``ValueError`` for a file that is damaged or of another format, a model with other sites, or sites of
+        other shapes.
         """
         model = bare_model(model)
-        content = torch.load(path, weights_only=True)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        content = read_tensors(path, "a posterior")
+        if content.get("format") != FORMAT or "draws" not in content:
             raise ValueError(f"expected a posterior of format {FORMAT} in {path}, got something else")
         program = inspect(model, args, content["site"])
         sites = {*program.latents, *program.parameters}

@@ -117,13 +117,13 @@ def test_relativistic_losses_know_differences_alone(make):
     torch.testing.assert_close(loss.generator(real, fake), loss.discriminator(fake, real))
 
 
-def test_answers_of_any_shape_are_averaged():
-    real, fake = torch.randn(2, 6, 1)
+def test_answers_of_many_games_are_averaged_for_each():
+    real, fake = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(0))
     for name in LOSSES:
         loss = make_loss(name)
         for part in (loss.discriminator, loss.generator):
-            assert part(real, fake).shape == ()
-            torch.testing.assert_close(part(real, fake), part(real[:, 0], fake[:, 0]))
+            each = torch.stack([part(one, other) for one, other in zip(real, fake, strict=True)])
+            torch.testing.assert_close(part(real, fake), each)
 
 
 def test_bad_input():
@@ -144,37 +144,54 @@ def linear(weight):
     return lambda x: x.flatten(1) @ weight
 
 
+def numbers(n):
+    return lambda: torch.rand(n, generator=torch.Generator().manual_seed(1))
+
+
 def test_penalties_of_a_linear_discriminator_are_those_of_its_slope():
     """A slope of norm 3 everywhere: (3 - 1)² and 3² / 2, times the weight; images are flattened."""
     weight = torch.tensor([1.0, 2.0, 2.0, 0.0])
     real, fake = torch.randn(2, 5, 1, 2, 2)
-    generator = torch.Generator().manual_seed(0)
-    found = [p(linear(weight), real, fake, generator) for p in (gradient_penalty(10.0), r1(2.0), r2(4.0))]
+    found = [p(linear(weight), real, fake, numbers(5)) for p in (gradient_penalty(10.0), r1(2.0), r2(4.0))]
     assert [float(value) for value in found] == pytest.approx([40.0, 9.0, 18.0], rel=1e-5)
 
 
 def test_each_penalty_is_at_its_own_samples():
     """D(x) = x²/2 has the slope x: at 3 for real ones, at -1 for generated ones, in between for the penalty."""
-    real, fake, generator = torch.full((400, 1), 3.0), torch.full((400, 1), -1.0), torch.Generator().manual_seed(0)
+    real, fake = torch.full((400, 1), 3.0), torch.full((400, 1), -1.0)
 
     def square(x):
         return 0.5 * (x**2).sum(1)
 
-    found = [float(p(square, real, fake, generator).detach()) for p in (r1(2.0), r2(2.0), gradient_penalty(1.0))]
+    found = [float(p(square, real, fake, numbers(400)).detach()) for p in (r1(2.0), r2(2.0), gradient_penalty(1.0))]
     assert found[:2] == pytest.approx([9.0, 1.0])
     # E (|u| - 1)² of u ~ U(-1, 3) is (1/4)(2/3 + 8/3) = 5/6; within 5 standard errors of 400 draws (sd 1.06).
     assert found[2] == pytest.approx(5 / 6, abs=5 * 1.06 / 20)
 
 
+def test_penalties_of_many_games_are_those_of_each():
+    weight = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    real, fake = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(1))
+    share = torch.rand(3, 5, generator=torch.Generator().manual_seed(2))
+
+    def cubic(weight):
+        return lambda x: ((x * weight) ** 3).sum(-1)
+
+    for penalty in (gradient_penalty(10.0), r1(2.0), r2(4.0)):
+        together = penalty(cubic(weight[:, None]), real, fake, lambda: share)
+        each = [penalty(cubic(w), x, y, lambda s=s: s) for w, x, y, s in zip(weight, real, fake, share, strict=True)]
+        torch.testing.assert_close(together, torch.stack(each))
+
+
 def test_a_penalty_can_be_descended_and_is_the_same_for_the_same_seed():
     weight = torch.tensor([3.0], requires_grad=True)
     real, fake = torch.randn(2, 6, 1)
-    values = [gradient_penalty(1.0)(linear(weight), real, fake, torch.Generator().manual_seed(1)) for _ in range(2)]
+    values = [gradient_penalty(1.0)(linear(weight), real, fake, numbers(6)) for _ in range(2)]
     assert torch.equal(*values)
     values[0].backward()
     assert float(weight.grad) == pytest.approx(4.0, rel=1e-5)  # d (w - 1)² / dw
     flat = torch.zeros(1, requires_grad=True)
-    r1()(linear(flat), real, fake, torch.Generator()).backward()
+    r1()(linear(flat), real, fake, numbers(6)).backward()
     assert bool(flat.grad.isfinite().all())
 
 

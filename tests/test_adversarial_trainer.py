@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from posterity.data import ring
+from posterity.inference.adversarial import Adversarial, play, play_many
+from posterity.inference.adversarial.alarms import Alarm, TrainingAlarm
 from posterity.inference.adversarial.losses import Loss, non_saturating
-from posterity.inference.adversarial.regularisers import r1
-from posterity.inference.adversarial.trainer import Adversarial, play
+from posterity.inference.adversarial.regularisers import gradient_penalty, r1
 from posterity.models.discriminators import dense_discriminator
 from posterity.models.generators import dense_generator
 
@@ -68,12 +69,18 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(stop, tmp_path):
 
     path, calls = tmp_path / "run.pt", []
 
-    def interrupt(game):
-        raise KeyboardInterrupt
+    class Interrupt:
+        def read(self, game):
+            raise KeyboardInterrupt
+
+    class Look:
+        def read(self, game):
+            calls.append(game.step)
+            return {"spread": float(game.samples(50, seed=1).std())}
 
     stopped = play(
         *networks(0.2), DATA, latent=3, settings=settings(**changes, monitor_every=stop, checkpoint=path), seed=4,
-        monitors=(interrupt,),
+        monitors=(Interrupt(),),
     )  # fmt: skip
     assert stopped.interrupted
     assert stopped.step == stop
@@ -85,7 +92,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(stop, tmp_path):
                 parameter.add_(1.0)  # whatever they were
     went_on = play(
         *other, DATA, latent=3, settings=settings(**changes, checkpoint=path), seed=99, resume=path,
-        monitors=(lambda game: calls.append(game.step) or {"spread": float(game.samples(50, seed=1).std())},),
+        monitors=(Look(),),
     )  # fmt: skip
     assert went_on.step == 30
     assert torch.equal(weights(whole), weights(went_on))
@@ -200,3 +207,175 @@ def test_data_and_networks_that_do_not_fit_are_refused():
     game = play(generator, discriminator, DATA, latent=3, settings=settings(steps=1))
     with pytest.raises(ValueError, match="expected at least 1 sample, got 0"):
         game.samples(0, seed=0)
+
+
+# Many games side by side
+
+
+def pairs(seeds, dropout=0.0):
+    """Networks that start elsewhere for each seed."""
+    made = [networks(dropout) for _ in seeds]
+    for seed, nets in zip(seeds, made, strict=True):
+        random = torch.Generator().manual_seed(seed)
+        for net in nets:
+            for parameter in net.parameters():
+                parameter.data = 0.3 * torch.randn(parameter.shape, generator=random)
+    return [one for one, _ in made], [two for _, two in made]
+
+
+@pytest.mark.parametrize("loss", ["non_saturating", "least_squares"])
+def test_games_side_by_side_are_those_played_alone(loss):
+    """After 20 steps with penalties of both kinds, clipping, noise and averages: equal but for rounding."""
+    seeds = (5, 6, 11)
+    changes = {
+        "steps": 20, "loss": loss, "regularisers": (gradient_penalty(0.1), r1(0.1)), "clip": 0.05, "ema": 0.8,
+        "noise": 0.1, "updates": (1, 2), "schedule": ("linear", "cosine"), "learning_rate": (1e-2, 1e-2),
+    }  # fmt: skip
+    together = play_many(*pairs(seeds), DATA, latent=3, seeds=seeds, settings=settings(**changes))
+    for game, seed, generator, discriminator in zip(together, seeds, *pairs(seeds), strict=True):
+        start = copy.deepcopy(generator)
+        alone = play(generator, discriminator, DATA, latent=3, settings=settings(**changes), seed=seed)
+        torch.testing.assert_close(weights(game), weights(alone), atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(game.samples(50, seed=1), alone.samples(50, seed=1), atol=2e-5, rtol=1e-4)
+        assert game.history["generator_loss"] == pytest.approx(alone.history["generator_loss"], rel=1e-4, abs=1e-5)
+        assert game.history["generator_gradient"] == pytest.approx(alone.history["generator_gradient"], rel=1e-3)
+        assert float((weights_of(start) - weights_of(generator)).abs().max()) > 0.02  # it went somewhere
+
+
+def weights_of(net):
+    return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+
+def test_many_games_that_were_stopped_go_on_bit_for_bit(tmp_path):
+    seeds, path = (1, 2), tmp_path / "run.pt"
+    changes = {"ema": 0.9, "noise": 0.1, "monitor_every": 7}
+
+    class Interrupt:
+        def read(self, game):
+            raise KeyboardInterrupt
+
+    whole = play_many(*pairs(seeds, 0.2), DATA, latent=3, seeds=seeds, settings=settings(**changes))
+    chosen = settings(**changes, checkpoint=path)
+    stopped = play_many(
+        *pairs(seeds, 0.2), DATA, latent=3, seeds=seeds, settings=chosen, monitors=(Interrupt(),)
+    )  # fmt: skip
+    assert [game.step for game in stopped] == [7, 7]
+    again = play_many(*pairs((8, 9), 0.2), DATA, latent=3, seeds=seeds, settings=chosen, resume=path)
+    for one, two in zip(whole, again, strict=True):
+        assert torch.equal(weights(one), weights(two))
+        assert one.history["discriminator_loss"] == two.history["discriminator_loss"]
+    with pytest.raises(ValueError, match=r"expected a checkpoint of 1 game\(s\) with an average in .*, got 2 with"):
+        play(*networks(0.2), DATA, latent=3, settings=chosen, resume=path)
+
+
+def test_a_game_that_breaks_is_named():
+    calls = [0]
+
+    def spoilt(real, fake):
+        calls[0] += 1
+        values = non_saturating().generator(real, fake)
+        return values * torch.tensor([1.0, math.nan if calls[0] == 13 else 1.0, 1.0])
+
+    loss = Loss("spoilt", non_saturating().discriminator, spoilt)
+    with pytest.raises(
+        ValueError, match="expected a finite generator_loss of game 1, got nan in step 13: step 10 is kept"
+    ):
+        play_many(*pairs((1, 2, 3)), DATA, latent=3, seeds=(1, 2, 3), settings=settings(loss=loss))
+
+
+# Conditions, precision, what is best, alarms
+
+
+def test_a_conditional_game_learns_what_belongs_to_each_condition():
+    """x = 3 c + noise of 0.1, c = -1 or 1: made values have the mean of their own condition, within 0.3."""
+
+    class Line(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor([0.1, 0.0]))
+
+        def forward(self, z, c):
+            return z * self.weight[0] + c * self.weight[1]
+
+    class Judge(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(3))
+
+        def forward(self, x, c):
+            return torch.cat([x, x**2, x * c], 1) @ self.weight
+
+    random = torch.Generator().manual_seed(0)
+    condition = 2.0 * torch.randint(2, (1000, 1), generator=random) - 1
+    data = 3 * condition + 0.1 * torch.randn(1000, 1, generator=random)
+    chosen = settings(steps=1500, batch_size=128, learning_rate=(0.01, 0.02), regularisers=(r1(0.1),), ema=0.99)
+    game = play(Line(), Judge(), data, latent=1, condition=condition, settings=chosen, seed=0)
+    for side in (-1.0, 1.0):
+        made = game.samples(500, seed=1, condition=torch.full((500, 1), side))
+        assert float(made.mean()) == pytest.approx(3 * side, abs=0.3)
+    assert game.samples(7, seed=1).shape == (7, 1)
+    with pytest.raises(ValueError, match="expected a condition with the 5 rows"):
+        game.samples(5, seed=1, condition=torch.zeros(4, 1))
+
+
+def test_half_precision_keeps_weights_whole_and_learns_almost_the_same():
+    changes = {"steps": 30, "regularisers": (r1(0.1),)}
+    exact = play(*networks(), DATA, latent=3, settings=settings(**changes), seed=1)
+    half = play(*networks(), DATA, latent=3, settings=settings(**changes, precision="bfloat16"), seed=1)
+    assert weights(half).dtype == torch.float32
+    difference = float((weights(half) - weights(exact)).abs().mean())
+    assert 0 < difference < 2e-3  # 30 steps of 2e-4 go 6e-3 at most; bfloat16 has three digits
+
+
+class Falling:
+    """Reads a number that is least in the second reading."""
+
+    def read(self, game):
+        return {"kernel_distance": (game.step - 20) ** 2}
+
+
+def test_the_best_generator_is_that_of_the_smallest_reading(tmp_path):
+    path = tmp_path / "run.pt"
+    short = play(*networks(), DATA, latent=3, settings=settings(steps=20, ema=0.9), seed=0)
+    long = play(*networks(), DATA, latent=3, settings=settings(ema=0.9, checkpoint=path), seed=0, monitors=(Falling(),))
+    assert long.records[0].best_step == 20
+    for best, then in zip(long.best().parameters(), short.averaged.parameters(), strict=True):
+        assert torch.equal(best, then)
+    kept = play(*networks(), DATA, latent=3, settings=settings(ema=0.9), seed=0, resume=path)
+    for best, then in zip(kept.best().parameters(), short.averaged.parameters(), strict=True):
+        assert torch.equal(best, then)
+    with pytest.raises(ValueError, match="expected a monitor that reads 'kernel_distance'"):
+        short.best()
+
+
+def test_an_alarm_rings_once_is_warned_of_and_may_end_the_run():
+    alarm = Alarm("low", lambda history: len(history["read_at"]) >= 2, "something is low")
+    with pytest.warns(TrainingAlarm, match="low in step 20: something is low"):
+        game = play(*networks(), DATA, latent=3, settings=settings(stop_on=("low",)), seed=0, alarms=(alarm,))
+    assert (game.step, game.alarms) == (20, {"low": 20})
+
+
+def test_checkpoints_that_are_none_and_data_that_cannot_be_made_are_refused(tmp_path):
+    path = tmp_path / "run.pt"
+    play(*networks(), DATA, latent=3, settings=settings(steps=2, checkpoint=path))
+    whole = path.read_bytes()
+    for broken in (whole[: len(whole) // 2], b"", b"no checkpoint"):
+        path.write_bytes(broken)
+        with pytest.raises(ValueError, match=r"expected a checkpoint in .*, got a file that cannot be read as one"):
+            play(*networks(), DATA, latent=3, settings=settings(), resume=path)
+    torch.save({"step": 1}, path)
+    with pytest.raises(ValueError, match="expected a checkpoint of format 1"):
+        play(*networks(), DATA, latent=3, settings=settings(), resume=path)
+    path.write_bytes(whole)
+    generator, discriminator = networks()
+    with pytest.raises(ValueError, match="expected a checkpoint of these networks"):
+        play(generator, dense_discriminator((2,), hidden=(8,)), DATA, latent=3, settings=settings(), resume=path)
+    with pytest.raises(ValueError, match=r"expected floating data, got torch\.uint8"):
+        play(generator, discriminator, torch.zeros(50, 2, dtype=torch.uint8), latent=3, settings=settings())
+    squashed = dense_generator(3, (2,), hidden=(8,))
+    with pytest.raises(ValueError, match="expected data from -1 to 1, as the generator's tanh makes, got"):
+        play(squashed, discriminator, 2 * DATA, latent=3, settings=settings())
+    with pytest.raises(ValueError, match=r"expected a condition of shape \(500, C\), got \(3, 1\)"):
+        play(generator, discriminator, DATA, latent=3, condition=torch.zeros(3, 1), settings=settings())
+    with pytest.raises(ValueError, match="expected as many generators and discriminators as seeds, got 1, 1 and 2"):
+        play_many([generator], [discriminator], DATA, latent=3, seeds=(1, 2))

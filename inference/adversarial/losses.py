@@ -1,7 +1,8 @@
 """What the two networks minimise: a loss is a pair of functions of the discriminator's answers.
 
-The answers are logits, one for each sample, of any shape; every function returns their mean loss, a tensor (). For the
-best discriminator the game is a distance between the two distributions, which the table names.
+The answers are logits (..., B), one for each sample; every function returns the mean over the last dimension, so that
+many games are played side by side in the leading ones. For the best discriminator the game is a distance between the
+two distributions, which the table names.
 
 | loss | source | distance at the best discriminator |
 |---|---|---|
@@ -28,12 +29,14 @@ class Loss:
     """``discriminator(real, fake)`` and ``generator(real, fake)``, each a mean over samples.
 
     ``generator`` looks at ``real`` only where ``needs_real`` is set; elsewhere the trainer need not compute it.
+    ``relative``: answers are compared with each other, and zero means nothing.
     """
 
     name: str
     discriminator: Answers
     generator: Answers
     needs_real: bool = False
+    relative: bool = False
 
 
 def minimax(smoothing: float = 0.0) -> Loss:
@@ -46,12 +49,12 @@ def minimax(smoothing: float = 0.0) -> Loss:
     >>> round(float(minimax().discriminator(torch.zeros(4), torch.zeros(4))), 4)  # log 4: no idea which is which
     1.3863
     """
-    return Loss("minimax", _cross_entropy(smoothing), lambda real, fake: -softplus(fake).mean())
+    return Loss("minimax", _cross_entropy(smoothing), lambda real, fake: -softplus(fake).mean(-1))
 
 
 def non_saturating(smoothing: float = 0.0) -> Loss:
     """As `minimax`, but the generator maximises E log D(G(z))."""
-    return Loss("non_saturating", _cross_entropy(smoothing), lambda real, fake: softplus(-fake).mean())
+    return Loss("non_saturating", _cross_entropy(smoothing), lambda real, fake: softplus(-fake).mean(-1))
 
 
 def least_squares(smoothing: float = 0.0) -> Loss:
@@ -59,22 +62,27 @@ def least_squares(smoothing: float = 0.0) -> Loss:
     target = 1 - _checked(smoothing)
     return Loss(
         "least_squares",
-        lambda real, fake: 0.5 * ((real - target) ** 2).mean() + 0.5 * (fake**2).mean(),
-        lambda real, fake: 0.5 * ((fake - 1) ** 2).mean(),
+        lambda real, fake: 0.5 * ((real - target) ** 2).mean(-1) + 0.5 * (fake**2).mean(-1),
+        lambda real, fake: 0.5 * ((fake - 1) ** 2).mean(-1),
     )
 
 
 def wasserstein() -> Loss:
     """The difference of means: for a discriminator whose slope is bounded."""
-    return Loss("wasserstein", lambda real, fake: fake.mean() - real.mean(), lambda real, fake: -fake.mean())
+    return Loss(
+        "wasserstein",
+        lambda real, fake: fake.mean(-1) - real.mean(-1),
+        lambda real, fake: -fake.mean(-1),
+        relative=True,
+    )
 
 
 def hinge() -> Loss:
     """What is on the right side by more than one is left alone."""
     return Loss(
         "hinge",
-        lambda real, fake: relu(1 - real).mean() + relu(1 + fake).mean(),
-        lambda real, fake: -fake.mean(),
+        lambda real, fake: relu(1 - real).mean(-1) + relu(1 + fake).mean(-1),
+        lambda real, fake: -fake.mean(-1),
     )
 
 
@@ -82,21 +90,25 @@ def relativistic() -> Loss:
     """Whether a real sample is more real than the generated one beside it: as many of each."""
 
     def discriminator(real: Tensor, fake: Tensor) -> Tensor:
-        return softplus(-(real - _beside(fake, real))).mean()
+        return softplus(-(real - _beside(fake, real))).mean(-1)
 
     def generator(real: Tensor, fake: Tensor) -> Tensor:
-        return softplus(-(_beside(fake, real) - real)).mean()
+        return softplus(-(_beside(fake, real) - real)).mean(-1)
 
-    return Loss("relativistic", discriminator, generator, needs_real=True)
+    return Loss("relativistic", discriminator, generator, needs_real=True, relative=True)
 
 
 def relativistic_average() -> Loss:
     """Whether a sample is more real than the mean of the other kind."""
 
     def compared(higher: Tensor, lower: Tensor) -> Tensor:
-        return softplus(-(higher - lower.mean())).mean() + softplus(lower - higher.mean()).mean()
+        above = higher - lower.mean(-1, keepdim=True)
+        below = lower - higher.mean(-1, keepdim=True)
+        return softplus(-above).mean(-1) + softplus(below).mean(-1)
 
-    return Loss("relativistic_average", compared, lambda real, fake: compared(fake, real), needs_real=True)
+    return Loss(
+        "relativistic_average", compared, lambda real, fake: compared(fake, real), needs_real=True, relative=True
+    )
 
 
 LOSSES: dict[str, Callable[[], Loss]] = {
@@ -123,7 +135,7 @@ def _cross_entropy(smoothing: float) -> Answers:
     wrong = _checked(smoothing)
 
     def loss(real: Tensor, fake: Tensor) -> Tensor:
-        return ((1 - wrong) * softplus(-real) + wrong * softplus(real)).mean() + softplus(fake).mean()
+        return ((1 - wrong) * softplus(-real) + wrong * softplus(real)).mean(-1) + softplus(fake).mean(-1)
 
     return loss
 

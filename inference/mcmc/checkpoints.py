@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from posterity.data.kept import read_tensors, write_tensors
+
 FORMAT = 2  # 2: with the fingerprints of the arguments
 KEYS = {
     "method", "settings", "seed", "site", "sites", "arguments", "iteration", "tier", "threads", "q", "grad", "value",
@@ -29,22 +31,13 @@ def check_folder(path: str | Path) -> None:
 
 def write(content: dict[str, Any], path: str | Path) -> Path:
     """First to a temporary name, then renamed."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    torch.save({"format": FORMAT, **content}, temporary)
-    temporary.replace(path)
-    return path
+    return write_tensors({"format": FORMAT, **content}, path)
 
 
 def read(path: str | Path, methods: Collection[str]) -> dict[str, Any]:
     """What `write` wrote; ``ValueError`` for any other file that exists."""
-    try:
-        content = torch.load(path, weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # torch's reader fails in any way on what it did not write
-        raise ValueError(f"expected a checkpoint in {path}, got a file that cannot be read as one") from error
-    found = content.get("format") if isinstance(content, dict) else None
+    content = read_tensors(path, "a checkpoint")
+    found = content.get("format")
     if not isinstance(found, int) or "kernel" not in content:
         raise ValueError(f"expected a checkpoint of format {FORMAT} in {path}, got something else")
     if found != FORMAT:

@@ -1,0 +1,91 @@
+"""`Adversarial`: how two networks are trained against each other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from posterity.inference.adversarial.losses import Loss, make_loss
+from posterity.inference.adversarial.regularisers import Regulariser
+from posterity.inference.check import number
+from posterity.inference.schedule import cosine
+
+SCHEDULES: dict[str, Callable[[int, int], float]] = {
+    "constant": lambda step, steps: 1.0,
+    "linear": lambda step, steps: 1 - step / steps,
+    "cosine": lambda step, steps: cosine(step, steps, 0.0),
+}
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """How two networks are trained against each other. Pairs are (generator, discriminator).
+
+    - ``loss``: a name of `posterity.inference.adversarial.LOSSES`, or a `Loss`; ``regularisers`` add to the
+      discriminator's.
+    - ``learning_rate``, ``betas``: of Adam (Kingma & Ba 2015); two rates are two time scales (Heusel et al. 2017).
+      ``schedule``: "constant", "linear" or "cosine", to zero, of each.
+    - ``updates``: how often each learns in a step.
+    - ``noise``: sd of normal noise on what the discriminator sees, real or not, falling linearly to zero over the first
+      half (Sønderby et al. 2017).
+    - ``ema``: the generator's weights are averaged with this memory (Yazıcı et al. 2019), or None.
+    - ``clip``: gradients of each network are scaled down to this norm, or None.
+    - ``precision``: "float32" (of the data's dtype), or "bfloat16" for the operations that stand it, the weights as
+      they are (Micikevicius et al. 2018).
+    - ``monitor_every``: steps between two readings of the monitors, beside the last one.
+    - ``best_by``: the reading whose smallest value marks the generator that ``Game.best`` gives back.
+    - ``stop_on``: names of alarms that end the run (of many games: when one of them has rung in each).
+    - ``checkpoint``: a file that is written every ``checkpoint_seconds``, at an interrupt and at the end.
+
+    Raises ``ValueError`` for a setting that cannot be.
+    """
+
+    steps: int = 10_000
+    batch_size: int = 64
+    loss: str | Loss = "non_saturating"
+    regularisers: tuple[Regulariser, ...] = ()
+    learning_rate: tuple[float, float] = (2e-4, 2e-4)
+    betas: tuple[float, float] = (0.5, 0.999)
+    schedule: tuple[str, str] = ("constant", "constant")
+    updates: tuple[int, int] = (1, 1)
+    noise: float = 0.0
+    ema: float | None = None
+    clip: float | None = None
+    precision: str = "float32"
+    monitor_every: int = 500
+    best_by: str = "kernel_distance"
+    stop_on: tuple[str, ...] = ()
+    checkpoint: str | Path | None = None
+    checkpoint_seconds: float = 60.0
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        make_loss(self.loss)
+        for name in ("steps", "batch_size", "monitor_every"):
+            number(name, getattr(self, name), low=1, integer=True)
+        number("noise", self.noise, low=0, edges=True)
+        number("checkpoint_seconds", self.checkpoint_seconds, low=0, edges=True)
+        if self.ema is not None:
+            number("ema", self.ema, low=0, high=1)
+        if self.clip is not None:
+            number("clip", self.clip, low=0)
+        for name in ("learning_rate", "betas", "schedule", "updates"):
+            pair = getattr(self, name)
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise ValueError(f"expected a pair of {name}, of the generator and the discriminator, got {pair!r}")
+        for rate, count, beta in zip(self.learning_rate, self.updates, self.betas, strict=True):
+            number("every learning_rate", rate, low=0)
+            number("every number of updates", count, low=1, integer=True)
+            if not 0 <= beta < 1:
+                raise ValueError(f"expected betas in [0, 1), got {self.betas}")
+        for schedule in self.schedule:
+            if schedule not in SCHEDULES:
+                raise ValueError(f"expected schedules from {sorted(SCHEDULES)}, got {schedule!r}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"expected precision from {list(PRECISIONS)}, got {self.precision!r}")
+
+    def rates(self, step: int) -> tuple[float, float]:
+        """Both learning rates in a step."""
+        factors = (SCHEDULES[name](step, self.steps) for name in self.schedule)
+        generator, discriminator = (rate * factor for rate, factor in zip(self.learning_rate, factors, strict=True))
+        return generator, discriminator

@@ -1,0 +1,128 @@
+"""One step of a game: how the discriminator learns, and how the generator does while the other stands still."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from posterity.inference.adversarial.game import Game
+from posterity.inference.adversarial.losses import Loss
+
+Batch = tuple[Tensor, Tensor | None]  # samples and their conditions
+
+
+def step(game: Game, loss: Loss, *, norms: bool) -> dict[str, Tensor]:
+    """Both networks learn; the last loss of each, () or (M,)."""
+    losses, gradients = {}, {}
+    for update in reversed(range(game.settings.updates[1])):
+        real = game.real()
+        with torch.set_grad_enabled(update == 0):  # the last ones serve the generator too
+            fake = _made(game, real[1])
+        losses["discriminator_loss"] = _discriminator_update(game, loss, real, fake)
+        gradients[1] = _norm(game.discriminator, game.many) if norms else None
+    for update in range(game.settings.updates[0]):
+        if update:
+            real = game.real()
+            fake = _made(game, real[1])
+        losses["generator_loss"] = _generator_update(game, loss, real, fake)
+        gradients[0] = _norm(game.generator, game.many) if norms else None
+    game.gradient_norms = [norm for _, norm in sorted(gradients.items()) if norm is not None]
+    return losses
+
+
+def _discriminator_update(game: Game, loss: Loss, real: Batch, fake: Batch) -> Tensor:
+    samples, others = _noisy(game, real[0]), _noisy(game, fake[0].detach())
+    with _precision(game):
+        value = loss.discriminator(_judge(game, samples, real[1]), _judge(game, others, fake[1]))
+        for regulariser in game.settings.regularisers:
+            value = value + regulariser(
+                lambda points: _judge(game, points, real[1]), samples, others, lambda: _uniform(game)
+            )
+    _descend(game, 1, game.discriminator, value)
+    return value.detach()
+
+
+def _generator_update(game: Game, loss: Loss, real: Batch, fake: Batch) -> Tensor:
+    # The discriminator stands still: its weights get no gradient, so that nothing of this step reaches them.
+    with _frozen(game.discriminator):
+        with _precision(game):
+            answers = _judge(game, _noisy(game, fake[0]), fake[1])
+            wanted = _judge(game, _noisy(game, real[0]), real[1]) if loss.needs_real else answers
+            value = loss.generator(wanted, answers)
+        _descend(game, 0, game.generator, value)
+    if game.averaged is not None and game.settings.ema is not None:
+        _follow(game.averaged, game.generator, game.settings.ema)
+    return value.detach()
+
+
+def _made(game: Game, condition: Tensor | None) -> Batch:
+    z = game.noise(game.settings.batch_size)
+    with _precision(game):
+        samples = game.generator(z) if condition is None else game.generator(z, condition)
+    return samples.to(game.data.dtype), condition
+
+
+def _judge(game: Game, samples: Tensor, condition: Tensor | None) -> Tensor:
+    """Logits (B,), or (M, B)."""
+    logits = game.discriminator(samples) if condition is None else game.discriminator(samples, condition)
+    flat: Tensor = logits.to(samples.dtype).flatten(1 if game.many else 0)
+    return flat
+
+
+def _descend(game: Game, which: int, net: nn.Module, value: Tensor) -> None:
+    optimiser = game.optimisers[which]
+    optimiser.zero_grad(set_to_none=True)
+    value.sum().backward()  # of M games: the gradient of each is its own
+    if game.settings.clip is not None:
+        factor = (game.settings.clip / (_norm(net, game.many) + 1e-6)).clamp(max=1.0)
+        for parameter in net.parameters():
+            if parameter.grad is not None:
+                parameter.grad *= factor.reshape(*factor.shape, *(1,) * (parameter.ndim - factor.ndim))
+    optimiser.step()
+
+
+def _norm(net: nn.Module, many: bool) -> Tensor:
+    """Of the gradient of all weights: () or (M,)."""
+    squares = [
+        (parameter.grad.detach() ** 2).flatten(1 if many else 0).sum(-1)
+        for parameter in net.parameters()
+        if parameter.grad is not None
+    ]
+    return torch.stack(squares).sum(0).sqrt()
+
+
+def _uniform(game: Game) -> Tensor:
+    return game.each(lambda random: torch.rand(game.settings.batch_size, generator=random))
+
+
+def _noisy(game: Game, samples: Tensor) -> Tensor:
+    sd = game.settings.noise * max(0.0, 1 - 2 * game.step / game.settings.steps)
+    if not sd:
+        return samples
+    shape = samples.shape[1:] if game.many else samples.shape
+    return samples + sd * game.each(lambda random: torch.randn(shape, generator=random)).to(samples)
+
+
+@torch.no_grad()
+def _follow(averaged: nn.Module, net: nn.Module, memory: float) -> None:
+    torch._foreach_lerp_(list(averaged.parameters()), list(net.parameters()), 1 - memory)
+    for kept, last in zip(averaged.buffers(), net.buffers(), strict=True):
+        kept.copy_(last)
+
+
+@contextmanager
+def _frozen(net: nn.Module) -> Iterator[None]:
+    wanted = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+
+
+def _precision(game: Game) -> Any:
+    return torch.autocast(game.data.device.type, torch.bfloat16, enabled=game.settings.precision == "bfloat16")
