@@ -146,7 +146,7 @@ class Posterior:
         other shapes.
         """
         model = bare_model(model)
-        content = read_tensors(path, "a posterior")
+        content = read_tensors(path, f"a posterior of format {FORMAT}")
         if content.get("format") != FORMAT or "draws" not in content:
             raise ValueError(f"expected a posterior of format {FORMAT} in {path}, got something else")
         program = inspect(model, args, content["site"])

@@ -31,6 +31,23 @@ def test_damaged_files_are_refused(share, tmp_path):
         read_tensors(path, "a result")
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_wrong_bit_is_seen_or_changes_nothing(seed, tmp_path):
+    content = {"x": torch.randn(300, generator=torch.Generator().manual_seed(0)), "settings": {"width": 16}}
+    path = write_tensors(content, tmp_path / "kept.pt")
+    whole = bytearray(path.read_bytes())
+    where = int(torch.randint(8 * len(whole), (), generator=torch.Generator().manual_seed(seed)))
+    whole[where // 8] ^= 1 << where % 8
+    path.write_bytes(whole)
+    try:
+        found = read_tensors(path, "a result")
+    except ValueError as error:
+        assert "cannot be read as one" in str(error)  # noqa: PT017
+    else:
+        assert torch.equal(found["x"], content["x"])
+        assert found["settings"] == content["settings"]
+
+
 def test_other_content_and_no_file(tmp_path):
     torch.save(torch.zeros(3), tmp_path / "tensor.pt")
     with pytest.raises(ValueError, match=r"expected a result in .*tensor.pt, got something else"):

@@ -1,0 +1,72 @@
+"""Images to look at: many as one PNG, many PNG files as one moving picture."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+def tiled(images: Tensor, *, columns: int = 8, border: int = 1) -> Tensor:
+    """Images (N, C, H, W) with values from -1 to 1 as one of bytes (H', W', C): rows of ``columns``, white between.
+
+    Values beyond are cut off. Raises ``ValueError`` for another shape, no images, or values that are not finite.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+        raise ValueError(f"expected images of shape (N, 1 or 3, H, W), at least one, got {tuple(images.shape)}")
+    if not bool(torch.isfinite(images).all()):
+        raise ValueError("expected finite images, got values that are not")
+    count, channels, height, width = images.shape
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    sheet = torch.full(
+        (channels, rows * (height + border) - border, columns * (width + border) - border), 255, dtype=torch.uint8
+    )
+    pixels = ((images.detach().cpu().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    for index, image in enumerate(pixels):
+        top, left = index // columns * (height + border), index % columns * (width + border)
+        sheet[:, top : top + height, left : left + width] = image
+    return sheet.permute(1, 2, 0)
+
+
+def save_grid(images: Tensor, path: str | Path, *, columns: int = 8, scale: int = 2) -> Path:
+    """The `tiled` images as a PNG, each pixel ``scale`` wide; written to a temporary name first."""
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(_png(_picture(tiled(images, columns=columns), scale)))
+    part.replace(path)
+    return path
+
+
+def animate(pictures: str | Path | Sequence[str | Path], path: str | Path, *, seconds: float = 0.15) -> Path:
+    """PNG files, or all in a folder in the order of their names, as one GIF; the last one stays for two seconds.
+
+    Raises ``ValueError`` for no pictures.
+    """
+    found = sorted(Path(pictures).glob("*.png")) if isinstance(pictures, str | Path) else [Path(p) for p in pictures]
+    if not found:
+        raise ValueError(f"expected pictures to animate, got none in {pictures}")
+    frames = []
+    for file in found:
+        with Image.open(file) as picture:
+            frames.append(picture.convert("P", palette=Image.Palette.ADAPTIVE))
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    times = [round(1000 * seconds)] * (len(frames) - 1) + [2000]
+    frames[0].save(part, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
+    part.replace(path)
+    return path
+
+
+def _picture(sheet: Tensor, scale: int) -> Image.Image:
+    array = sheet.numpy()
+    picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,73 @@
+"""What the discriminator says of samples it learns from, of unseen real ones, and of fresh generated ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from posterity.inference.adversarial.game import Game, draw_samples, evaluating
+from posterity.inference.adversarial.losses import make_loss
+from posterity.inference.check import number
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """How well the discriminator knows real from generated, in evaluation, with an answer above 0 for "real".
+
+    - ``accuracy_train``, ``accuracy_held_out``, ``accuracy_fake``: shares of right answers to ``n`` samples of the
+      training data, of ``held_out`` (N, ...) and of the generator as it is trained now (not of its average).
+    - ``sign_real``: E sign(D(x)) of training samples: from 0, where it has no idea, to 1 (Karras et al. 2020, r_t).
+    - ``overfitting``: (E D(train) - E D(held out)) / (E D(train) - E D(fake)): near 0 while held-out samples are as
+      real to it as training ones, 1 where they look generated (ibid., r_v).
+
+    For losses of differences (relativistic, Wasserstein) the zero of the answers means nothing: all are compared with
+    the middle of the mean answers to training and generated samples.
+    A conditional game needs ``held_out_condition`` (N, C).
+
+    Raises ``ValueError`` for fewer than 2 held-out samples, n below 2, or conditions that are missing.
+    """
+
+    held_out: Tensor
+    n: int = 500
+    held_out_condition: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        number("n", self.n, low=2, integer=True)
+        if self.held_out.ndim < 2 or len(self.held_out) < 2:
+            raise ValueError(f"expected held-out samples (N, ...), at least 2, got shape {tuple(self.held_out.shape)}")
+
+    @torch.no_grad()
+    def read(self, game: Game) -> Mapping[str, float]:
+        random = torch.Generator().manual_seed(game.step)
+        rows = torch.randint(len(game.data), (self.n,), generator=random)
+        own = game.condition[rows] if game.condition is not None else None
+        made = draw_samples(game.generator, self.n, game.latent, seed=game.step, like=game.data, condition=own)
+        unseen = self.held_out[: self.n].to(game.data)
+        theirs = None if own is None or self.held_out_condition is None else self.held_out_condition[: self.n].to(own)
+        if own is not None and theirs is None:
+            raise ValueError("expected held_out_condition for a conditional game, got None")
+        with evaluating(game.discriminator):
+            train = _answers(game, game.data[rows], own)
+            held_out = _answers(game, unseen, theirs)
+            fake = _answers(game, made, own)
+        middle = float(train.mean() + fake.mean()) / 2 if make_loss(game.settings.loss).relative else 0.0
+        span = float(train.mean() - fake.mean())
+        return {
+            "accuracy_train": float((train > middle).double().mean()),
+            "accuracy_held_out": float((held_out > middle).double().mean()),
+            "accuracy_fake": float((fake <= middle).double().mean()),
+            "sign_real": float((train - middle).sign().mean()),
+            "overfitting": float(train.mean() - held_out.mean()) / span if span else 0.0,
+        }
+
+
+def _answers(game: Game, samples: Tensor, condition: Tensor | None) -> Tensor:
+    """In batches as in training: a packed discriminator has one answer for several samples."""
+    batch, parts = game.settings.batch_size, []
+    rows = len(samples) - len(samples) % batch if len(samples) > batch else len(samples)
+    for start in range(0, rows, batch):
+        part = slice(start, start + batch)
+        inputs = (samples[part],) if condition is None else (samples[part], condition[part])
+        parts.append(game.discriminator(*inputs).flatten())
+    return torch.cat(parts)
