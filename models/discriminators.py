@@ -37,17 +37,42 @@ class Logit(nn.Module):
         return logits.squeeze(-1)
 
 
+class Waves(nn.Module):
+    """x (N, D) -> (N, D + 2 D octaves): itself, and sin and cos of pi 2^k x for k = 0, 1, ...
+
+    Fine detail of few coordinates, to which networks are nearly blind (Tancik et al. 2020, arXiv:2006.10739).
+    """
+
+    def __init__(self, octaves: int) -> None:
+        super().__init__()
+        self.octaves = octaves
+
+    def forward(self, x: Tensor) -> Tensor:
+        angle = torch.cat([torch.pi * 2**octave * x for octave in range(self.octaves)], -1)
+        return torch.cat([x, angle.sin(), angle.cos()], -1)
+
+
 def dense_discriminator(
-    shape: tuple[int, ...], *, hidden: tuple[int, ...] = (392,), slope: float = 0.2, spectral: bool = False
+    shape: tuple[int, ...],
+    *,
+    hidden: tuple[int, ...] = (392,),
+    slope: float = 0.2,
+    spectral: bool = False,
+    octaves: int = 0,
 ) -> Logit:
-    """(N, *shape) -> (N,) through leaky ReLUs. Raises ``ValueError`` for a width or a size below 1.
+    """(N, *shape) -> (N,) through leaky ReLUs.
+
+    ``octaves`` adds waves of every value, of lengths 2, 1, 1/2, ..., to see clusters much narrower than their distance;
+    for points, not images. Raises ``ValueError`` for a width or a size below 1, or a negative number of octaves.
 
     >>> dense_discriminator((1, 28, 28))(torch.zeros(5, 1, 28, 28)).shape
     torch.Size([5])
     """
     check_sizes(shape, hidden)
-    layers: list[nn.Module] = [nn.Flatten()]
-    width = torch.Size(shape).numel()
+    if octaves < 0:
+        raise ValueError(f"expected octaves of 0 or more, got {octaves}")
+    layers: list[nn.Module] = [nn.Flatten(), *([Waves(octaves)] if octaves else [])]
+    width = torch.Size(shape).numel() * (1 + 2 * octaves)
     for size in hidden:
         layers += [nn.Linear(width, size), nn.LeakyReLU(slope)]
         width = size

@@ -2,6 +2,7 @@
 
 - `dense_generator`: fully connected; for points and small images.
 - `dcgan_generator`: fractionally strided convolutions (Radford, Metz & Chintala 2016, arXiv:1511.06434).
+- `coded`: either, with the signs of some latent numbers for the numbers: made of pieces, for clusters without bridges.
 - `conditional`: either, told what to make: the condition is appended to z.
 - `generator_model`: any of them as a Pyro model, so that ``Predictive`` and ArviZ see its draws.
 """
@@ -97,6 +98,35 @@ def started_small(net: nn.Sequential) -> nn.Sequential:
             nn.init.normal_(layer.weight, 1.0, 0.02)
             nn.init.zeros_(layer.bias)
     return net
+
+
+class Coded(nn.Module):
+    """See `coded`."""
+
+    def __init__(self, net: nn.Module, bits: int) -> None:
+        super().__init__()
+        self.net, self.bits = net, bits
+
+    def forward(self, z: Tensor) -> Tensor:
+        made: Tensor = self.net(torch.cat([z[..., : self.bits].sign(), z[..., self.bits :]], -1))
+        return made
+
+
+def coded(net: nn.Module, bits: int) -> Coded:
+    """A generator whose first ``bits`` latent numbers count by their signs alone: z (N, latent) -> samples (N, ...).
+
+    z is then a code of 2^bits equally likely values beside normal numbers, a mixture as in Gurumurthy et al. 2017
+    (DeLiGAN, arXiv:1706.02071). A continuous generator must bridge the gaps between clusters with samples that are of
+    none (Khayatkhoei, Singh & Elgammal 2018, arXiv:1806.00880); this one need not, whatever the number of clusters.
+    Raises ``ValueError`` for fewer than one bit; at least one more latent number is needed.
+
+    >>> points = coded(dense_generator(3, (2,), squash=False), bits=2)
+    >>> z = torch.tensor([[0.1, -3.0, 1.0], [2.0, -0.2, 1.0]])
+    >>> bool((points(z)[0] == points(z)[1]).all())
+    True
+    """
+    check_count("bits", bits)
+    return Coded(net, bits)
 
 
 class Conditional(nn.Module):

@@ -63,15 +63,29 @@ def test_uneven_values_count_as_many_even_ones_and_the_interval_knows():
 
 
 def test_a_perfect_generator_is_as_large_as_the_real():
-    """Means over 60 sets of samples: 10 pairs are expected and come, of both, and of samples half as many."""
+    """Means over 60 sets of samples: 10 pairs are expected and come, of both, and of samples half as many.
+
+    Within 4 standard errors and the bias of 4 per cent that 1,500 sets have: pairs come together, and go over the mark.
+    """
     sets = [support_size(real(300), real(300), real(300)) for _ in range(60)]
     for name in ("pairs", "real_pairs"):
         values = torch.tensor([getattr(s, name) for s in sets]).double()
-        assert abs(float(values.mean()) - 10) < 4 * float(values.std()) / math.sqrt(60), name
+        assert abs(float(values.mean()) - 10) < 4 * float(values.std()) / math.sqrt(60) + 0.4, name
     fewer = [support_size(real(150), real(300), real(600), expected_pairs=5) for _ in range(60)]
     values = torch.tensor([s.pairs for s in fewer]).double()
-    assert abs(float(values.mean()) - 5) < 4 * float(values.std()) / math.sqrt(60)
+    assert abs(float(values.mean()) - 5) < 4 * float(values.std()) / math.sqrt(60) + 0.2
     assert sorted(s.pair_ratio for s in fewer)[30] == pytest.approx(1, abs=0.5)
+
+
+@pytest.mark.parametrize("expected_pairs", [1, 3, 7])
+def test_the_radius_is_at_the_expected_pair(expected_pairs):
+    """Of the calibration samples themselves exactly as many pairs are within it, whatever their number."""
+    for n in range(5, 60):
+        x = real(n)
+        found = support_size(x, x, x, expected_pairs=expected_pairs)
+        assert (found.pairs, found.real_pairs, found.pair_ratio) == (expected_pairs, expected_pairs, 1)
+        nearest = torch.nn.functional.pdist(x).sort().values[expected_pairs - 1]
+        assert found.radius == pytest.approx(float(nearest), rel=1e-9)
 
 
 def test_no_pair_is_an_infinite_size_with_a_lower_bound():

@@ -5,8 +5,22 @@ import pytest
 import torch
 from torch import nn
 
-from posterity.models.discriminators import dcgan_discriminator, dense_discriminator, packed, strong_discriminator
-from posterity.models.generators import conditional, dcgan_generator, dense_generator, generator_model, halvings
+from posterity.models.discriminators import (
+    Waves,
+    dcgan_discriminator,
+    dense_discriminator,
+    packed,
+    strong_discriminator,
+)
+from posterity.models.generators import (
+    coded,
+    conditional,
+    dcgan_generator,
+    dense_generator,
+    generator_model,
+    halvings,
+)
+from posterity.models.stacked import Stacked
 
 
 def weights(net):
@@ -135,3 +149,29 @@ def test_how_often_a_size_is_halved():
 def test_what_cannot_be_built_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_coded_generator_jumps_at_zero_and_nowhere_else():
+    """The first two numbers count by sign alone; so there are four values where nothing follows but a constant."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        points = coded(dense_generator(3, (2,), hidden=(8,), squash=False), bits=2)
+        z = torch.randn(500, 3)
+    z[:, 2] = 0.7
+    assert len(points(z).unique(dim=0)) == 4
+    both = torch.tensor([[-1e-6, 1.0, 0.2], [1e-6, 1.0, 0.2]])
+    assert float((points(both)[0] - points(both)[1]).norm().detach()) > 0.05
+    side = Stacked([points, points])(torch.stack([z, z]))
+    torch.testing.assert_close(side[1], points(z))
+    with pytest.raises(ValueError, match="expected bits of 1 or more"):
+        coded(points, 0)
+
+
+def test_waves_are_the_fourier_features_of_every_number():
+    x = torch.tensor([[0.25, -0.5]])
+    one, two = torch.pi * x, 2 * torch.pi * x
+    angle = torch.cat([one, two], 1)
+    torch.testing.assert_close(Waves(2)(x), torch.cat([x, angle.sin(), angle.cos()], 1))
+    assert weights(dense_discriminator((2,), hidden=(4,), octaves=3)) == (2 * 7 * 4 + 4) + (4 + 1)
+    with pytest.raises(ValueError, match="expected octaves of 0 or more, got -1"):
+        dense_discriminator((2,), octaves=-1)

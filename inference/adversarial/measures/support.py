@@ -72,7 +72,7 @@ def support_size(
     possible, of_real = math.comb(len(samples), 2), math.comb(len(held_out), 2)
     number("expected_pairs", expected_pairs, low=0, high=possible)
     number("level", level, low=0, high=1)
-    rank = int(expected_pairs / possible * math.comb(len(calibration), 2))
+    rank = int(expected_pairs * math.comb(len(calibration), 2) / possible)  # exact where the counts are equal
     if not rank:
         least = math.ceil(math.sqrt(2 * possible / expected_pairs)) + 1
         raise ValueError(f"expected about {least} calibration samples or more, got {len(calibration)}")
