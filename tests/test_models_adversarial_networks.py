@@ -163,7 +163,7 @@ def test_a_coded_generator_jumps_at_zero_and_nowhere_else():
     assert float((points(both)[0] - points(both)[1]).norm().detach()) > 0.05
     side = Stacked([points, points])(torch.stack([z, z]))
     torch.testing.assert_close(side[1], points(z))
-    with pytest.raises(ValueError, match="expected bits of 1 or more"):
+    with pytest.raises(ValueError, match="expected bits to be an integer of at least 1, got 0"):
         coded(points, 0)
 
 

@@ -316,7 +316,7 @@ def play_bayesian(
         "interrupted": int(run.interrupted),
     }
     draws = {f"{SITE}.{name}": value for name, value in generators.named(torch.stack(run.draws, 1)).items()}
-    history = {name: torch.stack(values) for name, values in run.history.items()}
+    history = {name: torch.stack(values) for name, values in run.history.items() if values}
     posterior = Posterior(model, program, draws, history=history, attrs=attrs)
     return BayesianGame(posterior, generator, judge, latent, settings, history, run.interrupted)
 
@@ -410,13 +410,14 @@ class _Run:
         return self.generators, self.discriminators
 
     def play(self) -> None:
-        settings, seen = self.settings, [0.0 * side.position[:, 0] for side in self.sides]
+        settings, seen, since = self.settings, [0.0 * side.position[:, 0] for side in self.sides], 0
         bar = tqdm(total=settings.steps, desc="Bayesian GAN", disable=not settings.progress, leave=False)
         try:
             with bar:
                 for step in range(1, settings.steps + 1):
                     for total, value in zip(seen, self.step(warm=step <= settings.warmup), strict=True):
-                        total += value / settings.monitor_every
+                        total += value
+                    since += 1
                     for side in self.sides:
                         if (wrong := side.wrong()) is not None:
                             rate = settings.learning_rate[side.which]
@@ -428,10 +429,11 @@ class _Run:
                     if after > 0 and after % settings.thin == 0 and len(self.draws) < settings.draws:
                         self.draws.append(self.generators.position.clone())
                     bar.update()
-                    if step % settings.monitor_every == 0:
+                    if step % settings.monitor_every == 0 or step == settings.steps:
                         for name, total in zip(self.history, seen, strict=True):
-                            self.history[name].append(total.clone())
+                            self.history[name].append(total / since)
                             total.zero_()
+                        since = 0
                         shown = {name: f"{float(values[-1].mean()):.3g}" for name, values in self.history.items()}
                         bar.set_postfix(shown, refresh=False)
         except KeyboardInterrupt:
