@@ -7,6 +7,7 @@
 - `engine` is what samplers run on: any Pyro model for all chains at once, traced and compiled.
 - `Posterior.predictive` is a `PredictiveMixture`; `Posterior.to_arviz` is what ArviZ reads (`arviz`).
 - `diagnostics` say whether to believe it, `plots` show it.
+- `adversarial`: two networks trained against each other, for samples without a density; `classifier` trains one.
 - `program` reads Pyro models: the likelihood of all draws at once.
 """
 

@@ -5,11 +5,13 @@
 - `likelihoods`: from features to the distribution of y with one answer; `mixtures`: with several;
   `mixture_priors`: what is believed of those.
 - `pairs`: models of a table, in its own units, with their guides; `guides`: guides by name.
+- `generators`, `discriminators`: what adversarial training trains; `stacked`: many networks as one; `lenet`: features.
 - `parameters`, `tails`: distributions taken apart and put together, and their functions far out.
 """
 
-from posterity.models import mixture_priors, priors
+from posterity.models import discriminators, generators, mixture_priors, priors
 from posterity.models.guides import empty_guide, make_guide
+from posterity.models.lenet import LeNet, load_lenet, save_lenet
 from posterity.models.likelihoods import gaussian, heteroscedastic_gaussian, student_t
 from posterity.models.mixtures import (
     Mixture,
@@ -28,8 +30,10 @@ from posterity.models.pairs import (
     mixture_density,
     table_prior,
 )
+from posterity.models.stacked import Stacked
 
 __all__ = [
+    "LeNet",
     "Mixture",
     "MixtureHead",
     "Modes",
@@ -37,12 +41,16 @@ __all__ = [
     "Pair",
     "RadialBasis",
     "Regions",
+    "Stacked",
     "bayesian",
     "bayesian_mixture_density",
     "bayesian_regression",
+    "discriminators",
     "empty_guide",
     "gaussian",
+    "generators",
     "heteroscedastic_gaussian",
+    "load_lenet",
     "make_guide",
     "mixture_density",
     "mixture_head",
@@ -52,6 +60,7 @@ __all__ = [
     "point",
     "priors",
     "radial",
+    "save_lenet",
     "student_t",
     "table_prior",
 ]

@@ -10,11 +10,14 @@ from torch.nn.functional import logsigmoid
 from posterity.inference.adversarial.bayesian import (
     BayesianAdversarial,
     _Chains,
+    _Run,
     discriminator_log_likelihood,
     generator_log_likelihood,
+    judged,
     play_bayesian,
     sghmc,
 )
+from posterity.inference.posterior import Posterior
 from posterity.models.discriminators import dense_discriminator
 from posterity.models.generators import dense_generator
 from posterity.models.stacked import Stacked
@@ -200,7 +203,7 @@ def test_less_data_leave_a_wider_posterior():
 # The chains
 
 
-def explored(order, judges_order, steps=20):
+def explored(order, judges_order):
     """The networks of a run whose chains sit in another order, each with its own seed."""
     chosen = settings(learning_rate=(1e-2, 1e-2))
     with torch.random.fork_rng(devices=[]):
@@ -210,8 +213,8 @@ def explored(order, judges_order, steps=20):
     generators = _Chains("generator", [nets[i] for i in order], [10 + i for i in order], 0)
     discriminators = _Chains("discriminator", [judges[i] for i in judges_order], [20 + i for i in judges_order], 1)
     run = _Run(chosen, generators, discriminators, DATA, 3)
-    for step in range(steps):
-        run.step(warm=step < steps // 2)
+    for step in range(1, 21):
+        run.step(step)
     return generators.position, discriminators.position
 
 
@@ -234,8 +237,8 @@ def test_generators_meet_only_in_what_the_discriminators_have_seen():
     def course(seats):
         generators = _Chains("generator", [nets[i] for i in seats], [10 + i for i in seats], 0)
         run = _Run(chosen, generators, _Chains("discriminator", judges, [20, 21], 1), DATA, 3)
-        for _ in range(20):
-            run.step(warm=True)
+        for step in range(1, 21):
+            run.step(step)
         return generators.position
 
     torch.testing.assert_close(course([1])[0], course([0, 1, 2])[1], atol=1e-4, rtol=1e-3)
@@ -296,7 +299,7 @@ def test_samples_are_of_all_draws_as_evenly_as_can_be(n):
 
 
 def test_the_density_is_that_of_the_kernels_and_its_spread_that_of_the_draws():
-    """Of lines a + b z: normals of sd sqrt(b² + bandwidth²); 20,000 samples know each to 2 %, so mean and sd to 0.01."""
+    """Of lines a + b z: normals of sd sqrt(b² + bandwidth²); each known to 2 % by 20,000 samples."""
     data = torch.randn(100, 1, generator=torch.Generator().manual_seed(0))
     game = play_bayesian(Line, Quadratic, data, latent=1, settings=settings(learning_rate=(0.05, 0.05)))
     points = torch.linspace(-1, 1, 5)[:, None]
@@ -338,17 +341,17 @@ def test_the_posterior_is_one_like_all_others(tmp_path):
 def test_an_interrupt_keeps_the_draws_so_far(monkeypatch):
     step, calls = _Run.step, []
 
-    def stopping(self, *, warm):
-        calls.append(warm)
-        if len(calls) == stop:
+    def stopping(self, at):
+        calls.append(at)
+        if at == stop:
             raise KeyboardInterrupt
-        return step(self, warm=warm)
+        return step(self, at)
 
     monkeypatch.setattr(_Run, "step", stopping)
     stop = 20  # draws after steps 14 and 18
     game = short()
     assert game.interrupted
-    assert calls == [True] * 10 + [False] * 10
+    assert calls == list(range(1, 21))
     assert game.posterior.num_draws == 2
     assert game.samples(5, seed=0).shape == (5, 2)
     calls.clear()

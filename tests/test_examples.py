@@ -120,3 +120,19 @@ def test_the_model_in_the_readme_runs(tmp_path: Path) -> None:
     assert "epistemic" in result.stdout
     assert "elpd_loo" in result.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["geyser.post"]
+
+
+@pytest.mark.slow
+def test_the_adversarial_game_in_the_readme_runs(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    code = re.search(r"## Adversarial training.*?```python\n(.*?)```", text, re.DOTALL)
+    assert code is not None
+    short = code.group(1).replace("steps=5000", "steps=500")
+    assert short != code.group(1)
+    result = subprocess.run(
+        [sys.executable, "-c", "import warnings\nwarnings.simplefilter('ignore')\n" + short],
+        capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert {path.name for path in tmp_path.iterdir()} == {"gan.pt", "pictures"}
+    assert (tmp_path / "pictures" / "00000500.png").exists()

@@ -1,14 +1,35 @@
-"""Two networks against each other: losses, what keeps them steady, and the game itself.
+"""Two networks against each other: losses, what keeps them steady, the game itself, and who watches it.
 
-- `play` with the settings `Adversarial` trains both and returns the `Game`: its samples, history and state.
-- `losses`: what each minimises, by name or as a `Loss`.
-- `regularisers`: `gradient_penalty`, `r1`, `r2`.
+- `play` with the settings `Adversarial` trains both and returns the `Game`: its samples, history, alarms, and the best
+  generator. `play_many` plays many seeds side by side.
+- `losses`: what each minimises, by name or as a `Loss`; `regularisers`: `gradient_penalty`, `r1`, `r2`.
+- `monitors` look at fresh and held-out samples; `saturation` and `mode_collapse` are alarms on what they read.
+- `measures`: numbers for what a generator gets wrong, for any samples.
 """
 
+from posterity.inference.adversarial import measures, monitors
+from posterity.inference.adversarial.alarms import Alarm, TrainingAlarm, mode_collapse, saturation
 from posterity.inference.adversarial.game import Game
 from posterity.inference.adversarial.losses import LOSSES, Loss, make_loss
 from posterity.inference.adversarial.regularisers import gradient_penalty, r1, r2
 from posterity.inference.adversarial.settings import Adversarial
 from posterity.inference.adversarial.trainer import play, play_many
 
-__all__ = ["LOSSES", "Adversarial", "Game", "Loss", "gradient_penalty", "make_loss", "play", "play_many", "r1", "r2"]
+__all__ = [
+    "LOSSES",
+    "Adversarial",
+    "Alarm",
+    "Game",
+    "Loss",
+    "TrainingAlarm",
+    "gradient_penalty",
+    "make_loss",
+    "measures",
+    "mode_collapse",
+    "monitors",
+    "play",
+    "play_many",
+    "r1",
+    "r2",
+    "saturation",
+]

@@ -415,16 +415,9 @@ class _Run:
         try:
             with bar:
                 for step in range(1, settings.steps + 1):
-                    for total, value in zip(seen, self.step(warm=step <= settings.warmup), strict=True):
+                    for total, value in zip(seen, self.step(step), strict=True):
                         total += value
                     since += 1
-                    for side in self.sides:
-                        if (wrong := side.wrong()) is not None:
-                            rate = settings.learning_rate[side.which]
-                            raise ValueError(
-                                f"expected finite weights, got others of {side.kind} {wrong} in step {step}: try a "
-                                f"learning_rate below {rate:g}"
-                            )
                     after = step - settings.warmup
                     if after > 0 and after % settings.thin == 0 and len(self.draws) < settings.draws:
                         self.draws.append(self.generators.position.clone())
@@ -439,18 +432,26 @@ class _Run:
         except KeyboardInterrupt:
             self.interrupted = True
 
-    def step(self, *, warm: bool) -> tuple[Tensor, Tensor]:
+    def step(self, at: int) -> tuple[Tensor, Tensor]:
         """All generators move, then all discriminators; the log likelihoods per sample, (J_g,) and (J_d,)."""
-        settings, (generators, discriminators) = self.settings, self.sides
+        settings, generators, discriminators = self.settings, self.generators, self.discriminators
         z = generators.normal(settings.batch_size, self.latent)
         first = generator_log_likelihood(generators.net, discriminators.net, z)
-        generators.move(first, len(self.data), settings, warm=warm)
+        self.move(generators, first, at)
         with torch.no_grad():
             fake = generators.net(generators.normal(settings.batch_size, self.latent))
         real = discriminators.rows(self.data, settings.batch_size)
         second = discriminator_log_likelihood(discriminators.net, real, fake)
-        discriminators.move(second, len(self.data), settings, warm=warm)
+        self.move(discriminators, second, at)
         return first.detach(), second.detach()
+
+    def move(self, side: _Chains, likelihood: Tensor, at: int) -> None:
+        side.move(likelihood, len(self.data), self.settings, warm=at <= self.settings.warmup)
+        if (wrong := side.wrong()) is not None:
+            raise ValueError(
+                f"expected finite weights, got others of {side.kind} {wrong} in step {at}: try a learning_rate below "
+                f"{self.settings.learning_rate[side.which]:g}"
+            )
 
 
 @torch.no_grad()

@@ -1,0 +1,199 @@
+"""Generators of points on a ring and a grid: are all clusters there, evenly, and as wide as they should be?
+
+Ten seeds side by side as one computation, for two recipes on each data set (Srivastava et al. 2017; Lin et al. 2018):
+
+- ``plain``: the GAN of 2014 with the non-saturating loss, continuous latent points;
+- ``best``: a coded generator, a discriminator that sees waves, the relativistic loss with both gradient penalties
+  (Huang et al. 2024, arXiv:2501.05441), first coarse, then fine: the penalties fall from stage to stage.
+
+    python examples/gan_clusters.py            # the numbers in examples/results; interrupt and repeat: it goes on
+    python examples/gan_clusters.py --quick
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from _parts import part, total_seconds
+from _report import parser, save_figure, write_report
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from posterity.data import Clusters, grid, ring
+from posterity.data.kept import read_tensors, write_tensors
+from posterity.inference.adversarial import Adversarial, Game, play_many, r1, r2
+from posterity.inference.adversarial.measures import cluster_quality
+from posterity.models.discriminators import dense_discriminator
+from posterity.models.generators import coded, dense_generator
+
+BLUE, VERMILION = "#0072B2", "#D55E00"
+LATENT, HIDDEN, ROWS, SAMPLES = 16, (128, 128), 50_000, 2500
+
+
+@dataclass(frozen=True)
+class Task:
+    """Clusters, the number that brings them to within about -0.7 to 0.7, and the waves the discriminator sees."""
+
+    clusters: Clusters
+    scale: float
+    octaves: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stages of training: (penalty, share of the steps); no penalty is the plain GAN."""
+
+    stages: tuple[tuple[float, float], ...] = ()
+    bits: int = 0
+    steps: int = 8000
+    batch_size: int = 256
+
+
+TASKS = {"ring": Task(ring(), 1.4, 5), "grid": Task(grid(), 5.66, 4)}
+TITLES = {"real": "real", "plain": "the GAN of 2014", "best": "coded, relativistic, both penalties"}
+KEYS = (
+    *("modes_mean", "modes_min", "high_quality_mean", "reverse_kl_mean", "reverse_kl_worst", "reverse_kl_floor"),
+    *("sd_ratio_mean", "seconds"),
+)
+RECIPES = {
+    "plain": Recipe(),
+    "best": Recipe(stages=((0.1, 0.5), (0.003, 0.5)), bits=10),
+}
+
+
+def networks(task: Task, recipe: Recipe, seeds: list[int]) -> tuple[list[nn.Module], list[nn.Module]]:
+    """One pair for each seed, without touching the global random numbers."""
+    generators: list[nn.Module] = []
+    discriminators: list[nn.Module] = []
+    for seed in seeds:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = dense_generator(LATENT, (2,), hidden=HIDDEN, squash=False)
+            generators.append(coded(net, recipe.bits) if recipe.bits else net)
+            discriminators.append(
+                dense_discriminator((2,), hidden=HIDDEN, octaves=task.octaves if recipe.stages else 0)
+            )
+    return generators, discriminators
+
+
+def train(task: Task, recipe: Recipe, seeds: list[int], data: Tensor, *, progress: bool = True) -> list[Game]:
+    """All seeds side by side: in stages for the best recipe, at once for the plain one."""
+    generators, discriminators = networks(task, recipe, seeds)
+    games: list[Game] = []
+    for stage, (penalty, share) in enumerate(recipe.stages or ((0.0, 1.0),)):
+        last = stage + 1 == max(len(recipe.stages), 1)
+        settings = Adversarial(
+            steps=round(share * recipe.steps),
+            batch_size=recipe.batch_size,
+            loss="relativistic" if penalty else "non_saturating",
+            regularisers=(r1(penalty), r2(penalty)) if penalty else (),
+            learning_rate=(1e-3, 1e-3) if penalty else (2e-4, 2e-4),
+            betas=(0.0, 0.99) if penalty else (0.5, 0.999),
+            schedule=("linear", "linear") if penalty and last else ("constant", "constant"),
+            ema=0.999 if penalty else None,
+            monitor_every=10**6,
+            progress=progress,
+        )
+        games = play_many(generators, discriminators, data, latent=LATENT, seeds=seeds, settings=settings)
+        generators, discriminators = [game.generator for game in games], [game.discriminator for game in games]
+    return games
+
+
+def measure(name: str, recipe: Recipe, seeds: list[int], out: Path) -> dict[str, float]:
+    """All seeds trained and measured; samples of the first are kept for the figure."""
+    task = TASKS[name]
+    data = task.clusters.sample(ROWS, seed=seeds[0] + 1000) / task.scale
+    begun = time.perf_counter()
+    games = train(task, recipe, seeds, data)
+    seconds = time.perf_counter() - begun
+    numbers: dict[str, float] = {"train_seconds": seconds}
+    kept = []
+    for seed, game in zip(seeds, games, strict=True):
+        samples = game.samples(SAMPLES, seed=seed + 2000) * task.scale
+        kept.append(samples)
+        for key, value in cluster_quality(samples, task.clusters).items():
+            if value == value:  # the width of clusters that no sample met is no number
+                numbers[f"{key}.{seed}"] = value
+    write_tensors({"samples": torch.stack(kept)}, samples_path(out, name, recipe, seeds))
+    return numbers
+
+
+def samples_path(out: Path, name: str, recipe: Recipe, seeds: list[int]) -> Path:
+    return out / f"{name}-{'best' if recipe.stages else 'plain'}-{recipe.steps}-{seeds[0]}.pt"
+
+
+def summarise(numbers: dict[str, float], seeds: list[int]) -> dict[str, float]:
+    """Means over the seeds with their standard errors, and the least number of modes."""
+    found = {"modes_min": min(numbers[f"modes.{seed}"] for seed in seeds), "seconds": numbers["train_seconds"]}
+    for key in ("modes", "high_quality", "reverse_kl", "sd_ratio"):
+        values = [numbers[f"{key}.{seed}"] for seed in seeds if f"{key}.{seed}" in numbers]
+        found[f"{key}_mean"] = sum(values) / len(values) if values else float("nan")
+        found[f"{key}_worst"] = (max if key == "reverse_kl" else min)(values, default=float("nan"))
+    found["reverse_kl_floor"] = numbers[f"reverse_kl_floor.{seeds[0]}"]
+    return found
+
+
+def draw(recipes: dict[str, Recipe], metrics: dict[str, float], seeds: list[int], out: Path) -> Path:
+    """Each data set: real points, those of the plain GAN, those of the best one, all of the first seed."""
+    figure = Figure(figsize=(11, 7.6), layout="constrained")
+    figure.suptitle(f"{SAMPLES:,} samples each, first seed: blue within 3 sd of a centre, red beyond")
+    for row, (name, task) in zip(figure.subplots(len(TASKS), 3), TASKS.items(), strict=True):
+        shown = {"real": task.clusters.sample(SAMPLES, seed=seeds[0] + 3000)}
+        for which, recipe in recipes.items():
+            kept = read_tensors(samples_path(out, name, recipe, seeds), "samples")["samples"]
+            shown[which] = kept[0]
+        for ax, (which, samples) in zip(row, shown.items(), strict=True):
+            near = task.clusters.nearest(samples)[1] <= 3
+            for mask, colour in ((near, BLUE), (~near, VERMILION)):
+                ax.scatter(*samples[mask].T, s=3, color=colour, linewidths=0, alpha=0.5)
+            reach = 1.25 * float(task.clusters.centres.abs().max())
+            ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="x0", ylabel="x1")
+            ax.set_title(f"{name}: {TITLES[which]}\n{caption(metrics, name, which)}", fontsize="medium")
+    return save_figure(figure, out / "gan-clusters.png")
+
+
+def caption(metrics: dict[str, float], name: str, which: str) -> str:
+    if which == "real":
+        return f"{len(TASKS[name].clusters.centres)} clusters, 98.9 % within 3 sd"
+    modes, near = metrics[f"{name}.{which}.modes_mean"], 100 * metrics[f"{name}.{which}.high_quality_mean"]
+    return f"{modes:.1f} clusters, {near:.1f} % within 3 sd, KL {metrics[f'{name}.{which}.reverse_kl_mean']:.3f}"
+
+
+def print_table(metrics: dict[str, float], recipes: dict[str, Recipe]) -> None:
+    print(f"{'':14}{'modes (least)':>16}{'near':>9}{'KL (worst)':>17}{'floor':>8}{'sd ratio':>10}{'seconds':>9}")
+    for name in TASKS:
+        for which in recipes:
+            got = {key: metrics[f"{name}.{which}.{key}"] for key in KEYS if f"{name}.{which}.{key}" in metrics}
+            print(
+                f"{name:5}{which:9}{got['modes_mean']:9.1f} ({got['modes_min']:3.0f}){got['high_quality_mean']:10.3f}"
+                f"{got['reverse_kl_mean']:9.3f} ({got['reverse_kl_worst']:.3f}){got['reverse_kl_floor']:8.3f}"
+                f"{got['sd_ratio_mean']:10.2f}{got['seconds']:9.0f}"
+            )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser(__doc__, "gan_clusters").parse_args(argv)
+    torch.set_num_threads(1)
+    seeds = list(range(args.seed, args.seed + (2 if args.quick else 10)))
+    recipes = {name: replace(recipe, steps=300) if args.quick else recipe for name, recipe in RECIPES.items()}
+    metrics: dict[str, float] = {}
+    for name in TASKS:
+        for which, recipe in recipes.items():
+            compute = partial(measure, name, recipe, seeds, args.out)
+            numbers = part(args.out, f"{name}-{which}", (TASKS[name].octaves, recipe, seeds), compute)
+            metrics |= {f"{name}.{which}.{key}": value for key, value in summarise(numbers, seeds).items()}
+    metrics["seconds"] = sum(metrics[f"{name}.{which}.seconds"] for name in TASKS for which in recipes)
+    print_table(metrics, recipes)
+    picture = draw(recipes, metrics, seeds, args.out)
+    seconds = total_seconds()
+    report = write_report(args.out, "gan_clusters", metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
+    print(f"\nfigure: {picture}\nnumbers: {report}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
