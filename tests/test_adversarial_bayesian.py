@@ -170,34 +170,22 @@ class Quadratic(nn.Module):
         return torch.cat([torch.ones_like(x), x, x**2], 1) @ self.weight
 
 
-def line_game(**changes):
-    data = 2 + 0.5 * torch.randn(1000, 1, generator=torch.Generator().manual_seed(0))
-    chosen = settings(**(LINE | changes))
-    return data, play_bayesian(Line, Quadratic, data, latent=1, settings=chosen, seed=0)
-
-
-LINE = {
-    "steps": 2500, "warmup": 1500, "draws": 20, "generators": 8, "discriminators": 4, "batch_size": 100,
-    "learning_rate": (0.01, 0.03), "friction": 0.3, "prior_sd": (3.0, 3.0), "monitor_every": 500,
-}  # fmt: skip
-
-
 def test_generators_of_a_normal_distribution_have_its_mean_and_sd():
-    """Mean 2, sd 0.5, both within 0.15: by a line from z, judged by quadratics, as many draws as there are."""
-    data, game = line_game()
+    """Mean 2, sd 0.5, both within 0.1: by lines from z, judged by quadratics, of all draws together.
+
+    Together, because that is what the discriminators see: a single generator may be narrower, where others fill what
+    it leaves.
+    """
+    data = 2 + 0.5 * torch.randn(1000, 1, generator=torch.Generator().manual_seed(0))
+    chosen = settings(
+        steps=1000, warmup=500, draws=20, generators=4, batch_size=100, learning_rate=(0.01, 0.03), friction=0.5,
+        prior_sd=(1.0, 0.5),
+    )  # fmt: skip
+    game = play_bayesian(Line, Quadratic, data, latent=1, settings=chosen, seed=0)
     made = game.samples(20_000, seed=1)
     assert made.shape == (20_000, 1)
-    assert float(made.mean()) == pytest.approx(float(data.mean()), abs=0.15)
-    assert float(made.std()) == pytest.approx(float(data.std()), abs=0.15)
-    mean, spread = game.density_spread(torch.tensor([[2.0], [6.0]]), 0.1)
-    assert 0.4 < float(mean[0]) < 1.0  # 0.78 of a normal
-    assert 0 < float(spread[0]) < 0.4
-    assert float(mean[1]) < 0.01
-
-
-def test_less_data_leave_a_wider_posterior():
-    few, many = (line_game(data_weight=(weight, weight))[1].posterior.draws["generator.weight"] for weight in (0.1, 1))
-    assert float(few.flatten(0, 1)[:, 0].std()) > 1.3 * float(many.flatten(0, 1)[:, 0].std())
+    assert float(made.mean()) == pytest.approx(float(data.mean()), abs=0.1)
+    assert float(made.std()) == pytest.approx(float(data.std()), abs=0.1)
 
 
 # The chains
@@ -366,7 +354,7 @@ def test_an_interrupt_keeps_the_draws_so_far(monkeypatch):
 @pytest.mark.parametrize(("which", "kind"), [(0, "generator"), (1, "discriminator")])
 def test_weights_that_are_no_numbers_stop_the_run(which, kind):
     rates = [1e-3, 1e-3]
-    rates[which] = 1e20
+    rates[which] = 1e38
     with pytest.raises(ValueError, match=rf"expected finite weights, got others of {kind} \d in step \d+: try a learn"):
         short(learning_rate=tuple(rates), preconditioned=False, prior_sd=(0.1, 0.1))
 

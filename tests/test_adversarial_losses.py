@@ -117,6 +117,15 @@ def test_relativistic_losses_know_differences_alone(make):
     torch.testing.assert_close(loss.generator(real, fake), loss.discriminator(fake, real))
 
 
+def test_halves_are_the_discriminators_loss():
+    real, fake = torch.randn(2, 9, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    for name in LOSSES:
+        loss = make_loss(name)
+        assert (loss.halves is None) == name.startswith("relativistic")
+        if loss.halves is not None:
+            torch.testing.assert_close(loss.halves[0](real) + loss.halves[1](fake), loss.discriminator(real, fake))
+
+
 def test_answers_of_many_games_are_averaged_for_each():
     real, fake = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(0))
     for name in LOSSES:

@@ -34,13 +34,24 @@ def step(game: Game, loss: Loss, *, norms: bool) -> dict[str, Tensor]:
 
 def _discriminator_update(game: Game, loss: Loss, real: Batch, fake: Batch) -> Tensor:
     samples, others = _noisy(game, real[0]), _noisy(game, fake[0].detach())
-    with _precision(game):
-        value = loss.discriminator(_judge(game, samples, real[1]), _judge(game, others, fake[1]))
-        for regulariser in game.settings.regularisers:
-            value = value + regulariser(
-                lambda points: _judge(game, points, real[1]), samples, others, lambda: _uniform(game)
-            )
-    _descend(game, 1, game.discriminator, value)
+    game.optimisers[1].zero_grad(set_to_none=True)
+    if loss.halves is not None and not game.settings.regularisers:
+        # One half at a time: only one graph is held.
+        value = torch.zeros((), dtype=samples.dtype, device=samples.device)
+        for half, seen, condition in zip(loss.halves, (samples, others), (real[1], fake[1]), strict=True):
+            with _precision(game):
+                part = half(_judge(game, seen, condition))
+            part.sum().backward()
+            value = value + part.detach()
+    else:
+        with _precision(game):
+            value = loss.discriminator(_judge(game, samples, real[1]), _judge(game, others, fake[1]))
+            for regulariser in game.settings.regularisers:
+                value = value + regulariser(
+                    lambda points: _judge(game, points, real[1]), samples, others, lambda: _uniform(game)
+                )
+        value.sum().backward()  # of M games: the gradient of each is its own
+    _descend(game, 1, game.discriminator)
     return value.detach()
 
 
@@ -51,7 +62,9 @@ def _generator_update(game: Game, loss: Loss, real: Batch, fake: Batch) -> Tenso
             answers = _judge(game, _noisy(game, fake[0]), fake[1])
             wanted = _judge(game, _noisy(game, real[0]), real[1]) if loss.needs_real else answers
             value = loss.generator(wanted, answers)
-        _descend(game, 0, game.generator, value)
+        game.optimisers[0].zero_grad(set_to_none=True)
+        value.sum().backward()
+        _descend(game, 0, game.generator)
     if game.averaged is not None and game.settings.ema is not None:
         _follow(game.averaged, game.generator, game.settings.ema)
     return value.detach()
@@ -71,16 +84,13 @@ def _judge(game: Game, samples: Tensor, condition: Tensor | None) -> Tensor:
     return flat
 
 
-def _descend(game: Game, which: int, net: nn.Module, value: Tensor) -> None:
-    optimiser = game.optimisers[which]
-    optimiser.zero_grad(set_to_none=True)
-    value.sum().backward()  # of M games: the gradient of each is its own
+def _descend(game: Game, which: int, net: nn.Module) -> None:
     if game.settings.clip is not None:
         factor = (game.settings.clip / (_norm(net, game.many) + 1e-6)).clamp(max=1.0)
         for parameter in net.parameters():
             if parameter.grad is not None:
                 parameter.grad *= factor.reshape(*factor.shape, *(1,) * (parameter.ndim - factor.ndim))
-    optimiser.step()
+    game.optimisers[which].step()
 
 
 def _norm(net: nn.Module, many: bool) -> Tensor:

@@ -102,7 +102,7 @@ def _start(
     number("latent", latent, low=1, integer=True)
     if not data.is_floating_point():
         raise ValueError(f"expected floating data, got {data.dtype}: images of bytes are scaled to [-1, 1] first")
-    if data.ndim < 2 or len(data) < settings.batch_size or not bool(torch.isfinite(data).all()):
+    if data.ndim < 2 or len(data) < settings.batch_size or not _finite(data):
         raise ValueError(
             f"expected finite data of shape (N, ...) with at least the {settings.batch_size} rows of a batch, got "
             f"{tuple(data.shape)}"
@@ -199,6 +199,11 @@ def _write(game: Game) -> None:
         game.save(game.settings.checkpoint)
 
 
+def _finite(data: Tensor) -> bool:
+    """Without a copy as large as the data."""
+    return bool(data.numel()) and all(bool(torch.isfinite(value)) for value in data.aminmax())
+
+
 def _check_fit(game: Game) -> None:
     """Both networks fit the data and each other, in evaluation, so that nothing of them changes."""
     size = game.settings.batch_size
@@ -218,9 +223,10 @@ def _check_fit(game: Game) -> None:
             raise ValueError(f"expected a discriminator with one logit a sample, got shape {tuple(answers.shape)}")
     layers = [layer for layer in game.generator.modules() if not list(layer.children())]
     ends = [layer for layer in layers if not isinstance(layer, nn.Unflatten | nn.Flatten | nn.Identity)]
-    if ends and isinstance(ends[-1], nn.Tanh) and float(game.data.abs().max()) > 1:
-        low, high = float(game.data.min()), float(game.data.max())
-        raise ValueError(f"expected data from -1 to 1, as the generator's tanh makes, got {low:g} to {high:g}")
+    if ends and isinstance(ends[-1], nn.Tanh):
+        low, high = (float(value) for value in game.data.aminmax())
+        if low < -1 or high > 1:
+            raise ValueError(f"expected data from -1 to 1, as the generator's tanh makes, got {low:g} to {high:g}")
 
 
 @contextmanager
