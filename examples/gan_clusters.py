@@ -44,24 +44,45 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Stages of training: (penalty, share of the steps); no penalty is the plain GAN."""
+class Stage:
+    """So many ``steps`` with a ``penalty`` on the discriminator's slopes, or none."""
 
-    stages: tuple[tuple[float, float], ...] = ()
-    bits: int = 0
-    steps: int = 8000
+    steps: int
+    penalty: float = 0.0
+    rate: float = 2e-4
+    schedule: str = "constant"
     batch_size: int = 256
 
 
-TASKS = {"ring": Task(ring(), 1.4, 5), "grid": Task(grid(), 5.66, 4)}
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, stage after stage; ``bits`` of the latent point count by their signs alone."""
+
+    stages: tuple[Stage, ...]
+    bits: int = 0
+    waves: bool = False
+    loss: str = "non_saturating"
+    betas: tuple[float, float] = (0.5, 0.999)
+    ema: float | None = None
+
+    def shortened(self, factor: int) -> "Recipe":
+        return replace(self, stages=tuple(replace(stage, steps=stage.steps // factor) for stage in self.stages))
+
+
+TASKS = {"ring": Task(ring(), 1.4, 6), "grid": Task(grid(), 5.66, 6)}
 TITLES = {"real": "real", "plain": "the GAN of 2014", "best": "coded, relativistic, both penalties"}
 KEYS = (
     *("modes_mean", "modes_min", "high_quality_mean", "reverse_kl_mean", "reverse_kl_worst", "reverse_kl_floor"),
     *("sd_ratio_mean", "seconds"),
 )
+BEST = (
+    Stage(2500, 0.1, 1e-3),
+    Stage(4000, 0.01, 1e-3, "linear"),
+    Stage(4000, 0.001, 5e-4, "linear", 512),
+)
 RECIPES = {
-    "plain": Recipe(),
-    "best": Recipe(stages=((0.1, 0.5), (0.003, 0.5)), bits=10),
+    "plain": Recipe((Stage(10_000),)),
+    "best": Recipe(BEST, bits=10, waves=True, loss="relativistic", betas=(0.0, 0.99), ema=0.999),
 }
 
 
@@ -74,28 +95,25 @@ def networks(task: Task, recipe: Recipe, seeds: list[int]) -> tuple[list[nn.Modu
             torch.manual_seed(seed)
             net = dense_generator(LATENT, (2,), hidden=HIDDEN, squash=False)
             generators.append(coded(net, recipe.bits) if recipe.bits else net)
-            discriminators.append(
-                dense_discriminator((2,), hidden=HIDDEN, octaves=task.octaves if recipe.stages else 0)
-            )
+            discriminators.append(dense_discriminator((2,), hidden=HIDDEN, octaves=task.octaves if recipe.waves else 0))
     return generators, discriminators
 
 
 def train(task: Task, recipe: Recipe, seeds: list[int], data: Tensor, *, progress: bool = True) -> list[Game]:
-    """All seeds side by side: in stages for the best recipe, at once for the plain one."""
+    """All seeds side by side, stage after stage."""
     generators, discriminators = networks(task, recipe, seeds)
     games: list[Game] = []
-    for stage, (penalty, share) in enumerate(recipe.stages or ((0.0, 1.0),)):
-        last = stage + 1 == max(len(recipe.stages), 1)
+    for stage in recipe.stages:
         settings = Adversarial(
-            steps=round(share * recipe.steps),
-            batch_size=recipe.batch_size,
-            loss="relativistic" if penalty else "non_saturating",
-            regularisers=(r1(penalty), r2(penalty)) if penalty else (),
-            learning_rate=(1e-3, 1e-3) if penalty else (2e-4, 2e-4),
-            betas=(0.0, 0.99) if penalty else (0.5, 0.999),
-            schedule=("linear", "linear") if penalty and last else ("constant", "constant"),
-            ema=0.999 if penalty else None,
-            monitor_every=10**6,
+            steps=stage.steps,
+            batch_size=stage.batch_size,
+            loss=recipe.loss,
+            regularisers=(r1(stage.penalty), r2(stage.penalty)) if stage.penalty else (),
+            learning_rate=(stage.rate, stage.rate),
+            betas=recipe.betas,
+            schedule=(stage.schedule, stage.schedule),
+            ema=recipe.ema,
+            monitor_every=stage.steps,
             progress=progress,
         )
         games = play_many(generators, discriminators, data, latent=LATENT, seeds=seeds, settings=settings)
@@ -123,7 +141,7 @@ def measure(name: str, recipe: Recipe, seeds: list[int], out: Path) -> dict[str,
 
 
 def samples_path(out: Path, name: str, recipe: Recipe, seeds: list[int]) -> Path:
-    return out / f"{name}-{'best' if recipe.stages else 'plain'}-{recipe.steps}-{seeds[0]}.pt"
+    return out / f"{name}-{'best' if recipe.waves else 'plain'}-{recipe.stages[-1].steps}-{seeds[0]}.pt"
 
 
 def summarise(numbers: dict[str, float], seeds: list[int]) -> dict[str, float]:
@@ -179,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser(__doc__, "gan_clusters").parse_args(argv)
     torch.set_num_threads(1)
     seeds = list(range(args.seed, args.seed + (2 if args.quick else 10)))
-    recipes = {name: replace(recipe, steps=300) if args.quick else recipe for name, recipe in RECIPES.items()}
+    recipes = {name: recipe.shortened(30) if args.quick else recipe for name, recipe in RECIPES.items()}
     metrics: dict[str, float] = {}
     for name in TASKS:
         for which, recipe in recipes.items():

@@ -171,15 +171,15 @@ class Quadratic(nn.Module):
 
 
 def test_generators_of_a_normal_distribution_have_its_mean_and_sd():
-    """Mean 2, sd 0.5, both within 0.1: by lines from z, judged by quadratics, of all draws together.
+    """Mean 2, sd 0.5, both within 0.1 (runs of 8 seeds are 0.02 apart): lines from z, quadratics, all draws together.
 
     Together, because that is what the discriminators see: a single generator may be narrower, where others fill what
     it leaves.
     """
     data = 2 + 0.5 * torch.randn(1000, 1, generator=torch.Generator().manual_seed(0))
     chosen = settings(
-        steps=1000, warmup=500, draws=20, generators=4, batch_size=100, learning_rate=(0.01, 0.03), friction=0.5,
-        prior_sd=(1.0, 0.5),
+        steps=1200, warmup=400, draws=40, generators=16, discriminators=4, batch_size=100, learning_rate=(0.01, 0.03),
+        friction=0.5, prior_sd=(1.0, 0.5),
     )  # fmt: skip
     game = play_bayesian(Line, Quadratic, data, latent=1, settings=chosen, seed=0)
     made = game.samples(20_000, seed=1)

@@ -209,6 +209,22 @@ def test_data_and_networks_that_do_not_fit_are_refused():
         game.samples(0, seed=0)
 
 
+def test_what_a_failing_monitor_interrupts_is_kept(tmp_path):
+    path = tmp_path / "run.pt"
+
+    class Fails:
+        def read(self, game):
+            if game.step == 20:
+                raise ZeroDivisionError("no luck")
+            return {}
+
+    whole = play(*networks(), DATA, latent=3, settings=settings(), seed=0)
+    with pytest.raises(ZeroDivisionError):
+        play(*networks(), DATA, latent=3, settings=settings(checkpoint=path), seed=0, monitors=(Fails(),))
+    went_on = play(*networks(), DATA, latent=3, settings=settings(), seed=0, resume=path)
+    assert torch.equal(weights(whole), weights(went_on))
+
+
 # Many games side by side
 
 

@@ -139,7 +139,6 @@ def _loop(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> N
                 if (wrong := _not_finite(losses, game.many)) is not None:
                     at = game.step + 1
                     game.load(good)
-                    _write(game)
                     raise ValueError(f"expected a finite {wrong} in step {at}: step {game.step} is kept")
                 _note(game, losses)
                 game.step += 1
@@ -156,7 +155,8 @@ def _loop(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> N
                     written = time.monotonic()
     except KeyboardInterrupt:
         game.interrupted = True
-    _write(game)
+    finally:  # also where a monitor fails
+        _write(game)
 
 
 def _not_finite(losses: dict[str, Tensor], many: bool) -> str | None:
