@@ -82,7 +82,7 @@ BEST = (
 )
 RECIPES = {
     "plain": Recipe((Stage(10_000),)),
-    "best": Recipe(BEST, bits=10, waves=True, loss="relativistic", betas=(0.0, 0.99), ema=0.999),
+    "best": Recipe(BEST, bits=10, waves=True, loss="relativistic", betas=(0.0, 0.99)),
 }
 
 
