@@ -75,10 +75,10 @@ KEYS = (
     *("modes_mean", "modes_min", "high_quality_mean", "reverse_kl_mean", "reverse_kl_worst", "reverse_kl_floor"),
     *("sd_ratio_mean", "seconds"),
 )
-BEST = (
-    Stage(2500, 0.1, 1e-3),
-    Stage(4000, 0.01, 1e-3, "linear"),
-    Stage(4000, 0.001, 5e-4, "linear", 512),
+BEST = (  # chosen on seeds 100 to 102
+    Stage(3000, 0.1, 1e-3),
+    Stage(4500, 0.01, 1e-3, "linear"),
+    Stage(2500, 0.001, 2e-4, "linear", 512),
 )
 RECIPES = {
     "plain": Recipe((Stage(10_000),)),
