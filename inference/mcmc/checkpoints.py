@@ -36,7 +36,7 @@ def write(content: dict[str, Any], path: str | Path) -> Path:
 
 def read(path: str | Path, methods: Collection[str]) -> dict[str, Any]:
     """What `write` wrote; ``ValueError`` for any other file that exists."""
-    content = read_tensors(path, "a checkpoint")
+    content = read_tensors(path, f"a checkpoint of format {FORMAT}")
     found = content.get("format")
     if not isinstance(found, int) or "kernel" not in content:
         raise ValueError(f"expected a checkpoint of format {FORMAT} in {path}, got something else")
