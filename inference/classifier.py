@@ -17,6 +17,7 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from posterity.inference.check import number
+from posterity.inference.modes import mode
 from posterity.inference.program import child_seeds
 from posterity.inference.schedule import cosine
 
@@ -79,7 +80,7 @@ def fit_classifier(
     steps = epochs * per_epoch
     bar = tqdm(total=steps, desc="classifier", disable=not progress, leave=False)
     try:
-        with bar, _mode(net, training=True), _own_random_numbers(seeds[1], net), torch.enable_grad():
+        with bar, mode(net, training=True), _own_random_numbers(seeds[1], net), torch.enable_grad():
             for epoch in range(epochs):
                 good, total = copy.deepcopy(net.state_dict()), 0.0
                 order = torch.randperm(len(images), generator=random)[: per_epoch * batch_size].to(images.device)
@@ -141,7 +142,7 @@ def features(net: nn.Module, images: Tensor, *, batch: int = 1000) -> Tensor:
 def _ask(net: nn.Module, function: Callable[[Tensor], Tensor], images: Tensor, batch: int) -> Tensor:
     number("batch", batch, low=1, integer=True)
     like = next(net.parameters(), images)
-    with _mode(net, training=False):
+    with mode(net, training=False):
         return torch.cat([function(part.to(like)) for part in images.split(batch)])
 
 
@@ -175,18 +176,6 @@ def _check_labels(net: nn.Module, images: Tensor, labels: Tensor) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= logits.shape[1]:
         raise ValueError(f"expected labels from 0 to {logits.shape[1] - 1}, one for each logit, got {low} to {high}")
-
-
-@contextmanager
-def _mode(net: nn.Module, *, training: bool) -> Iterator[None]:
-    """All of the network in training, or in evaluation; after, every part of it as it was."""
-    before = [(module, module.training) for module in net.modules()]
-    net.train(training)
-    try:
-        yield
-    finally:
-        for module, mode in before:
-            module.training = mode
 
 
 @contextmanager

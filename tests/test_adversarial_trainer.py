@@ -225,6 +225,24 @@ def test_what_a_failing_monitor_interrupts_is_kept(tmp_path):
     assert torch.equal(weights(whole), weights(went_on))
 
 
+def test_an_interrupt_within_a_step_leaves_no_half_step(tmp_path):
+    """The discriminator has learned and the generator not: back to the last reading, and on from there bit for bit."""
+    path, calls = tmp_path / "run.pt", [0]
+
+    def interrupted(real, fake):
+        calls[0] += 1
+        if calls[0] == 16:
+            raise KeyboardInterrupt
+        return non_saturating().generator(real, fake)
+
+    loss = Loss("interrupted", non_saturating().discriminator, interrupted)
+    whole = play(*networks(), DATA, latent=3, settings=settings(), seed=0)
+    stopped = play(*networks(), DATA, latent=3, settings=settings(loss=loss, checkpoint=path), seed=0)
+    assert (stopped.interrupted, stopped.step) == (True, 10)
+    went_on = play(*networks(), DATA, latent=3, settings=settings(), seed=0, resume=path)
+    torch.testing.assert_close(weights(whole), weights(went_on))
+
+
 # Many games side by side
 
 

@@ -38,8 +38,9 @@ from torch.func import functional_call
 from torch.nn.functional import logsigmoid
 from tqdm.auto import tqdm
 
-from posterity.inference.adversarial.game import evaluating
+from posterity.inference.adversarial.game import check_data
 from posterity.inference.check import number
+from posterity.inference.modes import evaluating
 from posterity.inference.posterior import Posterior
 from posterity.inference.program import child_seeds, inspect, seeded
 from posterity.models.networks import bayesian
@@ -290,13 +291,7 @@ def play_bayesian(
     """
     settings = settings or BayesianAdversarial()
     number("latent", latent, low=1, integer=True)
-    if not data.is_floating_point():
-        raise ValueError(f"expected floating data, got {data.dtype}: images of bytes are scaled to [-1, 1] first")
-    if data.ndim < 2 or len(data) < settings.batch_size or not bool(torch.isfinite(data).all()):
-        raise ValueError(
-            f"expected finite data of shape (N, ...) with at least the {settings.batch_size} rows of a batch, got "
-            f"{tuple(data.shape)}"
-        )
+    check_data(data, settings.batch_size)
     begun = time.perf_counter()
     with seeded(seed):  # what makes networks, and dropout, draw from torch's global state
         nets = [make_generator().to(data) for _ in range(settings.generators)]

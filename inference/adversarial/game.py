@@ -1,8 +1,7 @@
 """`Game`: two networks and all that their training is made of; what a checkpoint holds."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from posterity.data.kept import read_tensors, write_tensors
 from posterity.inference.adversarial.settings import Adversarial
+from posterity.inference.modes import evaluating
 from posterity.models.stacked import Stacked
 
 FORMAT = 1
@@ -234,16 +234,21 @@ def draw_samples(
         return torch.cat([generator(*part) for part in zip(*(value.split(batch) for value in inputs), strict=True)])
 
 
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """In evaluation inside, as it was after."""
-    before = net.training
-    net.eval()
-    try:
-        yield
-    finally:
-        net.train(before)
-
-
 def _parts(net: nn.Module) -> list[nn.Module]:
     return net.split() if isinstance(net, Stacked) else [net]
+
+
+def check_data(data: Tensor, batch_size: int) -> None:
+    """``ValueError`` unless data (N, ...) are finite, floating, and enough for a batch."""
+    if not data.is_floating_point():
+        raise ValueError(f"expected floating data, got {data.dtype}: images of bytes are scaled to [-1, 1] first")
+    if data.ndim < 2 or len(data) < batch_size or not _finite(data):
+        raise ValueError(
+            f"expected finite data of shape (N, ...) with at least the {batch_size} rows of a batch, got "
+            f"{tuple(data.shape)}"
+        )
+
+
+def _finite(data: Tensor) -> bool:
+    """Without a copy as large as the data."""
+    return bool(data.numel()) and all(bool(torch.isfinite(value)) for value in data.aminmax())

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from posterity.inference.adversarial.alarms import Alarm, TrainingAlarm
-from posterity.inference.adversarial.game import Game, evaluating
+from posterity.inference.adversarial.game import Game, check_data
 from posterity.inference.adversarial.losses import make_loss
 from posterity.inference.adversarial.monitors.protocol import Monitor
 from posterity.inference.adversarial.settings import Adversarial
 from posterity.inference.adversarial.steps import step
 from posterity.inference.check import number
+from posterity.inference.modes import evaluating
 from posterity.models.stacked import Stacked
 
 
@@ -45,7 +46,8 @@ def play(
     ``generator`` maps z (B, latent) to samples (B, ...), ``discriminator`` samples to logits. With ``condition``
     (N, C), the conditions of the data's rows, both are called with those (B, C) as a second argument. ``monitors`` look
     at the `Game` now and then; what they read is in its ``history`` beside the losses, and ``alarms`` look at that.
-    ``resume`` goes on from a checkpoint of a run with the same settings. An interrupt keeps what there is.
+    ``resume`` goes on from a checkpoint of a run with the same settings. An interrupt keeps what there is;
+    within a step, what there was at the last reading.
 
     Raises ``ValueError`` for data with values that are not finite, not floating, beyond what the generator can make, or
     fewer rows than a batch; networks that do not fit it; a checkpoint of other networks; or a loss that is not finite:
@@ -100,13 +102,7 @@ def _start(
     many: bool,
 ) -> Game:
     number("latent", latent, low=1, integer=True)
-    if not data.is_floating_point():
-        raise ValueError(f"expected floating data, got {data.dtype}: images of bytes are scaled to [-1, 1] first")
-    if data.ndim < 2 or len(data) < settings.batch_size or not _finite(data):
-        raise ValueError(
-            f"expected finite data of shape (N, ...) with at least the {settings.batch_size} rows of a batch, got "
-            f"{tuple(data.shape)}"
-        )
+    check_data(data, settings.batch_size)
     if condition is not None and (condition.ndim != 2 or len(condition) != len(data)):
         raise ValueError(f"expected a condition of shape ({len(data)}, C), got {tuple(condition.shape)}")
     randoms = tuple(torch.Generator().manual_seed(seed) for seed in seeds)
@@ -126,7 +122,7 @@ def _run(
 
 def _loop(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> None:
     settings, loss = game.settings, make_loss(game.settings.loss)
-    good, written = copy.deepcopy(game.state()), time.monotonic()
+    good, written, whole = copy.deepcopy(game.state()), time.monotonic(), True
     bar = tqdm(total=settings.steps, initial=game.step, desc="GAN", disable=not settings.progress, leave=False)
     try:
         with bar:
@@ -135,13 +131,14 @@ def _loop(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> N
                     for group in optimiser.param_groups:
                         group["lr"] = rate
                 reading = (game.step + 1) % settings.monitor_every == 0 or game.step + 1 == settings.steps
+                whole = False
                 losses = step(game, loss, norms=reading)
                 if (wrong := _not_finite(losses, game.many)) is not None:
-                    at = game.step + 1
-                    game.load(good)
-                    raise ValueError(f"expected a finite {wrong} in step {at}: step {game.step} is kept")
+                    kept = good["step"]
+                    raise ValueError(f"expected a finite {wrong} in step {game.step + 1}: step {kept} is kept")
                 _note(game, losses)
                 game.step += 1
+                whole = True
                 bar.update()
                 if reading:
                     _read(game, monitors, alarms)
@@ -156,6 +153,8 @@ def _loop(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> N
     except KeyboardInterrupt:
         game.interrupted = True
     finally:  # also where a monitor fails
+        if not whole:  # one network may have learned and the other not: nothing could go on from there bit for bit
+            game.load(good)
         _write(game)
 
 
@@ -197,11 +196,6 @@ def _read(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> N
 def _write(game: Game) -> None:
     if game.settings.checkpoint is not None:
         game.save(game.settings.checkpoint)
-
-
-def _finite(data: Tensor) -> bool:
-    """Without a copy as large as the data."""
-    return bool(data.numel()) and all(bool(torch.isfinite(value)) for value in data.aminmax())
 
 
 def _check_fit(game: Game) -> None:

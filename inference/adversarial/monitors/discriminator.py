@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from posterity.inference.adversarial.game import Game, draw_samples, evaluating
+from posterity.inference.adversarial.game import Game, draw_samples
 from posterity.inference.adversarial.losses import make_loss
 from posterity.inference.check import number
+from posterity.inference.modes import evaluating
 
 
 @dataclass(frozen=True, eq=False)
