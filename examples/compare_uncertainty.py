@@ -19,14 +19,11 @@ after a change of the code, give it another ``--out``.
 
 import argparse
 import hashlib
-import os
 import sys
-import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +33,7 @@ import xarray as xr
 from _compare_figures import draw_figures
 from _conjugate import conjugate_metrics
 from _report import earlier_seconds, parser, write_report
-from tqdm.auto import tqdm
+from _workers import side_by_side
 
 from posterity.data import (
     Observations,
@@ -317,35 +314,13 @@ def make_jobs(name: str, args: argparse.Namespace) -> list[Job]:
     ]
 
 
-def end_with_parent(parent: int) -> None:
-    """A worker whose parent was killed would go on for minutes, beside the run that takes its place."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def run_jobs(jobs: Sequence[Job], workers: int) -> None:
     """All fits that are not there yet; one interrupted or failed leaves the others' files."""
     (jobs[0].out / "fits").mkdir(parents=True, exist_ok=True)
     todo = [job for job in jobs if not job.path.exists()]
     # Samplers take longest: first in, so that no core waits for one at the end.
     todo.sort(key=lambda job: not job.model.startswith("bnn"))
-    bar = tqdm(total=len(todo), desc="fits", disable=not todo)
-    context = get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
-        futures = {pool.submit(run_job, job): job for job in todo}
-        try:
-            for future in as_completed(futures):
-                future.result()
-                bar.set_postfix_str(futures[future].path.stem)
-                bar.update()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    side_by_side({job.path.stem: partial(run_job, job) for job in todo}, workers, title="fits")
 
 
 def collect(jobs: Sequence[Job]) -> xr.Dataset:

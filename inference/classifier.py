@@ -7,8 +7,7 @@ in the mode in which it was.
 
 import copy
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -18,7 +17,7 @@ from tqdm.auto import tqdm
 
 from posterity.inference.check import number
 from posterity.inference.modes import mode
-from posterity.inference.program import child_seeds
+from posterity.inference.program import child_seeds, seeded
 from posterity.inference.schedule import cosine
 
 
@@ -80,7 +79,7 @@ def fit_classifier(
     steps = epochs * per_epoch
     bar = tqdm(total=steps, desc="classifier", disable=not progress, leave=False)
     try:
-        with bar, mode(net, training=True), _own_random_numbers(seeds[1], net), torch.enable_grad():
+        with bar, mode(net, training=True), seeded(seeds[1]), torch.enable_grad():
             for epoch in range(epochs):
                 good, total = copy.deepcopy(net.state_dict()), 0.0
                 order = torch.randperm(len(images), generator=random)[: per_epoch * batch_size].to(images.device)
@@ -176,14 +175,3 @@ def _check_labels(net: nn.Module, images: Tensor, labels: Tensor) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= logits.shape[1]:
         raise ValueError(f"expected labels from 0 to {logits.shape[1] - 1}, one for each logit, got {low} to {high}")
-
-
-@contextmanager
-def _own_random_numbers(seed: int, net: nn.Module) -> Iterator[None]:
-    """Dropout draws from torch's global state: from the run's seed inside, and the caller's as it was after."""
-    devices = sorted({parameter.device.index for parameter in net.parameters() if parameter.is_cuda})
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
-        for device in devices:
-            torch.cuda.default_generators[device].manual_seed(seed)
-        yield

@@ -7,16 +7,14 @@ import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
 
-from posterity.inference.adversarial.bayesian import (
-    BayesianAdversarial,
-    _Chains,
-    _Run,
+from posterity.inference.adversarial.bayesian import BayesianAdversarial, play_bayesian, sghmc
+from posterity.inference.adversarial.bayesian.chains import Chains
+from posterity.inference.adversarial.bayesian.likelihood import (
     discriminator_log_likelihood,
     generator_log_likelihood,
     judged,
-    play_bayesian,
-    sghmc,
 )
+from posterity.inference.adversarial.bayesian.run import Run
 from posterity.inference.posterior import Posterior
 from posterity.models.discriminators import dense_discriminator
 from posterity.models.generators import dense_generator
@@ -111,7 +109,7 @@ def test_the_gradient_is_the_likelihood_of_all_data_and_one_prior(opponents, tim
     )  # fmt: skip
     nets = [[make_generator() for _ in range(3)], [make_discriminator() for _ in range(2)]]
     kinds = ("generator", "discriminator")
-    chains = [_Chains(kind, nets[which], list(range(len(nets[which]))), which) for which, kind in enumerate(kinds)]
+    chains = [Chains(kind, nets[which], list(range(len(nets[which]))), which) for which, kind in enumerate(kinds)]
     z = torch.randn(3, 20, 3)
     value = generator_log_likelihood(chains[0].net, chains[1].net, z)
     before = [chains[0].position.clone(), chains[1].position.clone()]
@@ -198,9 +196,9 @@ def explored(order, judges_order):
         torch.manual_seed(0)
         nets = [make_generator() for _ in range(3)]
         judges = [make_discriminator() for _ in range(2)]
-    generators = _Chains("generator", [nets[i] for i in order], [10 + i for i in order], 0)
-    discriminators = _Chains("discriminator", [judges[i] for i in judges_order], [20 + i for i in judges_order], 1)
-    run = _Run(chosen, generators, discriminators, DATA, 3)
+    generators = Chains("generator", [nets[i] for i in order], [10 + i for i in order], 0)
+    discriminators = Chains("discriminator", [judges[i] for i in judges_order], [20 + i for i in judges_order], 1)
+    run = Run(chosen, generators, discriminators, DATA, 3)
     for step in range(1, 21):
         run.step(step)
     return generators.position, discriminators.position
@@ -223,8 +221,8 @@ def test_generators_meet_only_in_what_the_discriminators_have_seen():
     chosen = settings(learning_rate=(1e-2, 1e-30))
 
     def course(seats):
-        generators = _Chains("generator", [nets[i] for i in seats], [10 + i for i in seats], 0)
-        run = _Run(chosen, generators, _Chains("discriminator", judges, [20, 21], 1), DATA, 3)
+        generators = Chains("generator", [nets[i] for i in seats], [10 + i for i in seats], 0)
+        run = Run(chosen, generators, Chains("discriminator", judges, [20, 21], 1), DATA, 3)
         for step in range(1, 21):
             run.step(step)
         return generators.position
@@ -327,7 +325,7 @@ def test_the_posterior_is_one_like_all_others(tmp_path):
 
 
 def test_an_interrupt_keeps_the_draws_so_far(monkeypatch):
-    step, calls = _Run.step, []
+    step, calls = Run.step, []
 
     def stopping(self, at):
         calls.append(at)
@@ -335,7 +333,7 @@ def test_an_interrupt_keeps_the_draws_so_far(monkeypatch):
             raise KeyboardInterrupt
         return step(self, at)
 
-    monkeypatch.setattr(_Run, "step", stopping)
+    monkeypatch.setattr(Run, "step", stopping)
     stop = 20  # draws after steps 14 and 18
     game = short()
     assert game.interrupted

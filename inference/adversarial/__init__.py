@@ -2,6 +2,7 @@
 
 - `play` with the settings `Adversarial` trains both and returns the `Game`: its samples, history, alarms, and the best
   generator. `play_many` plays many seeds side by side.
+- `play_bayesian` with `BayesianAdversarial` draws many of both from a posterior: a `BayesianGame`.
 - `losses`: what each minimises, by name or as a `Loss`; `regularisers`: `gradient_penalty`, `r1`, `r2`.
 - `monitors` look at fresh and held-out samples; `saturation` and `mode_collapse` are alarms on what they read.
 - `measures`: numbers for what a generator gets wrong, for any samples.
@@ -9,6 +10,7 @@
 
 from posterity.inference.adversarial import measures, monitors
 from posterity.inference.adversarial.alarms import Alarm, TrainingAlarm, mode_collapse, saturation
+from posterity.inference.adversarial.bayesian import BayesianAdversarial, BayesianGame, play_bayesian
 from posterity.inference.adversarial.game import Game
 from posterity.inference.adversarial.losses import LOSSES, Loss, make_loss
 from posterity.inference.adversarial.regularisers import gradient_penalty, r1, r2
@@ -19,6 +21,8 @@ __all__ = [
     "LOSSES",
     "Adversarial",
     "Alarm",
+    "BayesianAdversarial",
+    "BayesianGame",
     "Game",
     "Loss",
     "TrainingAlarm",
@@ -28,6 +32,7 @@ __all__ = [
     "mode_collapse",
     "monitors",
     "play",
+    "play_bayesian",
     "play_many",
     "r1",
     "r2",

@@ -9,8 +9,7 @@ stopped at any step goes on bit for bit (on a CPU). M games with other seeds are
 import copy
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,6 +24,7 @@ from posterity.inference.adversarial.settings import Adversarial
 from posterity.inference.adversarial.steps import step
 from posterity.inference.check import number
 from posterity.inference.modes import evaluating
+from posterity.inference.program import seeded
 from posterity.models.stacked import Stacked
 
 
@@ -114,7 +114,7 @@ def _start(
 def _run(
     game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm], resume: str | Path | None, seed: int
 ) -> None:
-    with _own_random_numbers(seed, game.data):
+    with seeded(seed):  # dropout draws from the global state
         if resume is not None:
             game.resume(resume)
         _loop(game, monitors, alarms)
@@ -221,14 +221,3 @@ def _check_fit(game: Game) -> None:
         low, high = (float(value) for value in game.data.aminmax())
         if low < -1 or high > 1:
             raise ValueError(f"expected data from -1 to 1, as the generator's tanh makes, got {low:g} to {high:g}")
-
-
-@contextmanager
-def _own_random_numbers(seed: int, data: Tensor) -> Iterator[None]:
-    """Dropout draws from torch's global state: from the run's seed inside, and the caller's as it was after."""
-    devices = [data.device] if data.is_cuda else []
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
-        if data.is_cuda:
-            torch.cuda.manual_seed(seed)
-        yield

@@ -1,0 +1,88 @@
+"""What the examples of generated images share: data, a LeNet that looks at samples, and numbers of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from posterity.data import Images, digits, fashion_mnist, mnist
+from posterity.inference.adversarial import measures
+from posterity.inference.classifier import accuracy, features, fit_classifier, predict_probabilities
+from posterity.models import LeNet, load_lenet, save_lenet
+
+SETS = {"mnist": mnist, "fashion": fashion_mnist}
+JUDGED = 5000  # samples of each kind in the numbers that are reported
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Images to learn from, (N, 1, H, W) from -1 to 1, others that are held out, and a `LeNet` that knows the first."""
+
+    name: str
+    train: Tensor
+    held_out: Tensor
+    shares: Tensor
+    net: LeNet
+    accuracy: float
+
+    def features(self, samples: Tensor) -> Tensor:
+        return features(self.net, samples)
+
+    def probabilities(self, samples: Tensor) -> Tensor:
+        return predict_probabilities(self.net, samples)
+
+
+def pictures(name: str, out: Path, *, quick: bool, seed: int = 0) -> Pictures:
+    """The data set of that name and its LeNet, trained once and kept in ``out``.
+
+    With ``quick`` the 1,797 digits of scikit-learn, always at hand, every pixel doubled.
+    """
+    train, test = _small(digits()) if quick else (SETS[name]("train"), SETS[name]("test"))
+    path = out / f"lenet-{train.name}-{seed}.pt"
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = LeNet(shape=train.shape)
+        fit_classifier(net, train.scaled(), train.labels, seed=seed)
+        save_lenet(net, path)
+    net = load_lenet(path)
+    shares = torch.bincount(train.labels, minlength=10).double() / len(train)
+    right = accuracy(net, test.scaled(), test.labels)
+    return Pictures(train.name, train.scaled(), test.scaled(), shares, net, right)
+
+
+def judge(samples: Tensor, data: Pictures, *, seed: int = 0) -> dict[str, float]:
+    """Generated ``samples`` against held-out images on the LeNet's features, and training images in their place.
+
+    Keys with ``_real`` are what as many training images have: no generator is expected to be better.
+    """
+    count = min(JUDGED, len(samples), len(data.held_out))
+    random = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(data.train), generator=random)[:count]
+    held_out = data.features(data.held_out[torch.randperm(len(data.held_out), generator=random)[:count]])
+    widths = measures.median_widths(held_out)
+    found: dict[str, float] = {}
+    for suffix, images in (("", samples[:count]), ("_real", data.train[rows])):
+        seen = data.features(images)
+        found[f"kernel_distance{suffix}"] = measures.kernel_distance(seen, held_out, widths=widths)
+        found[f"frechet{suffix}"] = measures.frechet_distance(seen, held_out)
+        manifold: Mapping[str, float] = measures.precision_recall(held_out, seen)
+        found |= {f"{key}{suffix}": value for key, value in manifold.items()}
+        histogram = measures.class_histogram(data.probabilities(images), 10, reference=data.shares)
+        found[f"classes{suffix}"] = 10.0 - histogram.missing
+        found[f"class_kl{suffix}"] = histogram.kl_uniform
+        found[f"class_kl_to_data{suffix}"] = histogram.kl_reference or 0.0
+        found[f"largest_class{suffix}"] = histogram.largest
+    nearest = measures.nearest_training(
+        data.features(samples[:1000]), data.features(data.train[:20_000]), held_out[:1000]
+    )
+    return found | {"memorised": nearest.ratio, "lenet_accuracy": data.accuracy}
+
+
+def _small(images: Images) -> tuple[Images, Images]:
+    pixels = images.pixels.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    doubled = Images(pixels, images.labels, images.classes, images.name, images.source)
+    return doubled.subset(slice(0, 1297)), doubled.subset(slice(1297, None))

@@ -1,0 +1,126 @@
+"""DCGAN on digits and clothes, with and without batch normalisation, held against the dense GAN.
+
+Strided convolutions (Radford, Metz & Chintala 2016), Adam 2e-4, beta1 0.5; distances, precision and recall on the
+features of a LeNet, with what real images score against other real ones beside. Width reduced for two cores.
+
+    python examples/dcgan.py                   # MNIST and Fashion-MNIST
+    python examples/dcgan.py --width 64        # the published width: for a GPU
+    python examples/dcgan.py --quick           # scikit-learn's digits
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from _images import Pictures, judge, pictures
+from _parts import part, total_seconds
+from _report import parser, save_figure, write_report
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from posterity.data.kept import read_tensors, write_tensors
+from posterity.inference.adversarial import Adversarial, play, r1
+from posterity.inference.plots import plot_samples
+from posterity.models.discriminators import dcgan_discriminator, dense_discriminator
+from posterity.models.generators import dcgan_generator, dense_generator
+
+LATENT = 100
+VARIANTS = ("dense", "batch_norm", "no_norm")
+TITLES = {"dense": "dense", "batch_norm": "DCGAN, batch normalisation", "no_norm": "DCGAN, none, R1"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training: which networks on which data."""
+
+    variant: str
+    name: str
+    steps: int
+    width: int = 16
+    seed: int = 0
+
+
+def networks(task: Task, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(task.seed)
+        if task.variant == "dense":
+            return dense_generator(LATENT, shape), dense_discriminator(shape)
+        normal = task.variant == "batch_norm"
+        generator = dcgan_generator(LATENT, shape, width=task.width, batch_norm=normal)
+        return generator, dcgan_discriminator(shape, width=task.width, norm="batch" if normal else "none")
+
+
+def train(task: Task, data: Pictures, out: Path) -> dict[str, float]:
+    """Trained, judged; samples and a walk between latent points are kept for the figure."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    shape = data.train.shape[1:]
+    generator, discriminator = (net.to(device) for net in networks(task, (shape[0], shape[1], shape[2])))
+    name = f"{task.name}-{task.variant}"
+    path = out / f"{name}.checkpoint"
+    settings = Adversarial(
+        steps=task.steps, batch_size=64, regularisers=() if task.variant == "batch_norm" else (r1(1.0),),
+        schedule=("linear", "linear"), ema=0.999, monitor_every=max(1, task.steps // 20), checkpoint=path,
+    )  # fmt: skip
+    game = play(
+        generator, discriminator, data.train.to(device), latent=LATENT, settings=settings, seed=task.seed,
+        resume=path if path.exists() else None,
+    )  # fmt: skip
+    if game.interrupted:
+        raise KeyboardInterrupt
+    samples = game.samples(5000, seed=task.seed + 1).cpu()
+    with torch.no_grad():
+        walked = game.trained.eval()(walk(6, 8).to(device)).cpu()
+    write_tensors({"samples": samples[:64], "walk": walked}, out / f"{name}.pt")
+    return judge(samples, data, seed=task.seed)
+
+
+def walk(rows: int, columns: int) -> Tensor:
+    """Latent points on great circles, from one normal draw to another in each row: (rows * columns, latent)."""
+    random = torch.Generator().manual_seed(5)
+    start, end = torch.randn(2, rows, 1, LATENT, generator=random)
+    angle = torch.linspace(0, torch.pi / 2, columns)[:, None]
+    return (angle.cos() * start + angle.sin() * end).flatten(0, 1)
+
+
+def draw(names: Sequence[str], metrics: dict[str, float], out: Path) -> list[Path]:
+    figures = []
+    for kind, columns, count in (("samples", 8, 64), ("walk", 8, 48)):
+        figure = Figure(figsize=(11, 3.9 * len(names)), layout="constrained")
+        figure.suptitle("Samples" if kind == "samples" else "From one latent point to another, a row each")
+        for row, name in zip(figure.subplots(len(names), len(VARIANTS), squeeze=False), names, strict=True):
+            for ax, variant in zip(row, VARIANTS, strict=True):
+                images = read_tensors(out / f"{name}-{variant}.pt", "samples")[kind][:count]
+                distance = metrics[f"{name}.{variant}.kernel_distance"]
+                plot_samples(images, columns=columns, ax=ax, title=f"{name}: {TITLES[variant]}\nMMD² {distance:.4f}")
+        figures.append(save_figure(figure, out / f"dcgan-{kind}.png"))
+    return figures
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parser(__doc__, "dcgan")
+    options.add_argument("--width", type=int, default=16, help="channels next to the image")
+    options.add_argument("--steps", type=int, default=6000)
+    args = options.parse_args(argv)
+    torch.set_num_threads(1)
+    metrics: dict[str, float] = {}
+    names = ["mnist"] if args.quick else ["mnist", "fashion"]
+    for name in names:
+        data = pictures(name, args.out, quick=args.quick)
+        for variant in VARIANTS:
+            task = Task(variant, name, 60 if args.quick else args.steps, 4 if args.quick else args.width, args.seed)
+            found = part(args.out, f"{name}-{variant}", task, partial(train, task, data, args.out))
+            metrics |= {f"{name}.{variant}.{key}": value for key, value in found.items()}
+    for key in ("kernel_distance", "frechet", "precision", "recall", "class_kl", "seconds"):
+        print(f"{key:18}" + "".join(f"{metrics[f'{n}.{v}.{key}']:12.4f}" for n in names for v in VARIANTS))
+    figures = draw(names, metrics, args.out)
+    seconds = total_seconds()
+    report = write_report(args.out, "dcgan", metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
+    print("figures:", *figures, f"\nnumbers: {report}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""A posterior of generators on the grid: does it find more clusters than one generator, and where is it not sure?
+
+The Bayesian GAN of Saatchi & Wilson 2017, four generators against two discriminators by stochastic-gradient Hamiltonian
+Monte Carlo, beside the GAN of 2014 with the same networks, data and batches, which has as many steps as the four
+generators together. Five seeds of each.
+
+    python examples/gan_bayesian.py            # the numbers in examples/results; interrupt and repeat: it goes on
+    python examples/gan_bayesian.py --quick
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from _parts import part, total_seconds
+from _report import parser, save_figure, write_report
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import nn
+
+from posterity.data import grid
+from posterity.data.kept import read_tensors, write_tensors
+from posterity.inference.adversarial import Adversarial, BayesianAdversarial, play_bayesian, play_many
+from posterity.inference.adversarial.measures import cluster_quality
+from posterity.models.discriminators import dense_discriminator
+from posterity.models.generators import dense_generator
+
+LATENT, HIDDEN, ROWS, SAMPLES, SCALE = 8, (128, 128), 10_000, 2500, 2.83
+POINTS, REACH, BANDWIDTH = 150, 5.2, 0.15  # of the maps of the density, in units of the data
+KEYS = ("modes", "high_quality", "reverse_kl", "sd_ratio")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Both methods: so many ``steps`` of each of the Bayesian GAN's generators."""
+
+    steps: int
+    generators: int = 4
+    discriminators: int = 2
+    batch_size: int = 64
+
+    @property
+    def bayesian(self) -> BayesianAdversarial:
+        return BayesianAdversarial(
+            steps=self.steps,
+            warmup=2 * self.steps // 3,
+            draws=10,
+            generators=self.generators,
+            discriminators=self.discriminators,
+            batch_size=self.batch_size,
+            friction=0.5,
+            temperature=0.01,
+        )
+
+    @property
+    def single(self) -> Adversarial:
+        steps = self.generators * self.steps
+        return Adversarial(steps=steps, batch_size=self.batch_size, monitor_every=steps)
+
+
+def make_generator() -> nn.Module:
+    return dense_generator(LATENT, (2,), hidden=HIDDEN, squash=False)
+
+
+def make_discriminator() -> nn.Module:
+    return dense_discriminator((2,), hidden=HIDDEN)
+
+
+def bayesian(task: Task, seed: int, out: Path) -> dict[str, float]:
+    """One posterior, its samples measured; with the spread of its density if it is that of the figure."""
+    clusters = grid()
+    data = clusters.sample(ROWS, seed=seed + 1000) / SCALE
+    begun = time.perf_counter()
+    game = play_bayesian(make_generator, make_discriminator, data, latent=LATENT, settings=task.bayesian, seed=seed)
+    if game.interrupted:
+        raise KeyboardInterrupt
+    seconds = time.perf_counter() - begun
+    line = torch.linspace(-REACH, REACH, POINTS)
+    points = torch.cartesian_prod(line, line) / SCALE
+    mean, sd = game.density_spread(points, BANDWIDTH / SCALE, samples=1000, seed=seed)
+    shown = {
+        "samples": SCALE * game.samples(SAMPLES, seed=seed + 2000),
+        "each": SCALE * game.samples(600, seed=seed + 2001, each=True)[:: task.bayesian.draws],
+        "mean": mean.reshape(POINTS, POINTS) / SCALE**2,
+        "sd": sd.reshape(POINTS, POINTS) / SCALE**2,
+    }
+    write_tensors(shown, out / f"bayesian-{task.steps}-{seed}.pt")
+    inside = mean > mean.max() / 20  # where there is density to be unsure of
+    return measured(shown["samples"]) | {
+        "train_seconds": seconds,
+        "relative_spread": float((sd[inside] / mean[inside]).mean()),
+    }
+
+
+def single(task: Task, seeds: list[int], out: Path) -> dict[str, float]:
+    """The GAN of 2014, all seeds side by side."""
+    generators, discriminators = [], []
+    for seed in seeds:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            generators.append(make_generator())
+            discriminators.append(make_discriminator())
+    data = grid().sample(ROWS, seed=seeds[0] + 1000) / SCALE
+    begun = time.perf_counter()
+    games = play_many(generators, discriminators, data, latent=LATENT, seeds=seeds, settings=task.single)
+    if games[0].interrupted:
+        raise KeyboardInterrupt
+    found = {"train_seconds": (time.perf_counter() - begun) / len(seeds)}
+    for seed, game in zip(seeds, games, strict=True):
+        samples = SCALE * game.samples(SAMPLES, seed=seed + 2000)
+        write_tensors({"samples": samples}, out / f"single-{task.steps}-{seed}.pt")
+        found |= {f"{key}.{seed}": value for key, value in measured(samples).items()}
+    return found
+
+
+def measured(samples: torch.Tensor) -> dict[str, float]:
+    quality = cluster_quality(samples, grid())
+    return {key: quality[key] for key in KEYS if quality[key] == quality[key]}
+
+
+def summarise(numbers: dict[str, float], seeds: list[int]) -> dict[str, float]:
+    found = {key: value for key, value in numbers.items() if key.endswith("seconds")}
+    for key in (*KEYS, "relative_spread"):
+        values = [numbers[f"{key}.{seed}"] for seed in seeds if f"{key}.{seed}" in numbers]
+        if values:
+            found[f"{key}_mean"] = sum(values) / len(values)
+        if key == "modes":
+            found["modes_min"], found["modes_max"] = min(values), max(values)
+    return found
+
+
+def draw(task: Task, metrics: dict[str, float], seed: int, out: Path) -> Path:
+    """Samples of the single GAN and of the posterior's chains; the density of all draws, and how they differ."""
+    alone = read_tensors(out / f"single-{task.steps}-{seed}.pt", "samples")["samples"]
+    kept = read_tensors(out / f"bayesian-{task.steps}-{seed}.pt", "samples")
+    figure = Figure(figsize=(15, 4.3), layout="constrained")
+    figure.suptitle("25 clusters, first seed: four generators of a posterior know more of them than one")
+    left, second, third, right = figure.subplots(1, 4)
+    scatter(left, alone, "0.25")
+    left.set_title(f"one GAN, four times the steps\n{metrics['grid.single.modes_mean']:.1f} of 25 clusters (5 seeds)")
+    for colour, samples in zip(COLOURS, kept["each"], strict=False):
+        scatter(second, samples, colour)
+    second.set_title(f"Bayesian GAN, a colour each chain\n{metrics['grid.bayesian.modes_mean']:.1f} of 25 clusters")
+    for ax, key, title in ((third, "mean", "mean density of all draws"), (right, "sd", "its sd: what is not known")):
+        image = ax.imshow(kept[key].T, origin="lower", extent=(-REACH, REACH) * 2, cmap="magma")
+        figure.colorbar(image, ax=ax, shrink=0.75, label="per unit of area")
+        ax.set_title(f"{title}\n(kernels of sd {BANDWIDTH})")
+    for ax in (left, second, third, right):
+        ax.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", xlabel="x0", ylabel="x1")
+    return save_figure(figure, out / "gan-bayesian.png")
+
+
+def scatter(ax: Axes, samples: torch.Tensor, colour: str) -> None:
+    centres = grid().centres
+    ax.scatter(*centres.T, s=70, facecolors="none", edgecolors="0.75", linewidths=0.8, zorder=0)
+    ax.scatter(*samples.T, s=3, color=colour, linewidths=0, alpha=0.6)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser(__doc__, "gan_bayesian").parse_args(argv)
+    torch.set_num_threads(1)
+    seeds = list(range(args.seed, args.seed + (1 if args.quick else 5)))
+    task = Task(9000)
+    task = replace(task, steps=150) if args.quick else task
+    alone = part(args.out, "single", (task, seeds), partial(single, task, seeds, args.out))
+    numbers: dict[str, float] = {}
+    for seed in seeds:
+        found = part(args.out, f"bayesian-{seed}", (task, seed), partial(bayesian, task, seed, args.out))
+        numbers |= {f"{key}.{seed}": value for key, value in found.items()}
+    numbers["train_seconds"] = sum(numbers[f"train_seconds.{seed}"] for seed in seeds) / len(seeds)
+    numbers = {key: value for key, value in numbers.items() if not key.startswith(("train_seconds.", "seconds."))}
+    metrics = {f"grid.single.{key}": value for key, value in summarise(alone, seeds).items()}
+    metrics |= {f"grid.bayesian.{key}": value for key, value in summarise(numbers, seeds).items()}
+    for name, value in sorted(metrics.items()):
+        print(f"{name:36}{value:10.3f}")
+    picture = draw(task, metrics, seeds[0], args.out)
+    seconds = total_seconds()
+    report = write_report(args.out, "gan_bayesian", metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
+    print(f"\nfigure: {picture}\nnumbers: {report}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""A dense GAN learns to write digits, watched at six stages: are all ten there, as often as each other, as varied?
+
+100-256-512-1024-784 against 784-392-1, with the penalty of Mescheder et al. 2018 at the real digits and an average of
+the generator; judged by a LeNet that was trained on real digits, beside what real digits score against other real ones.
+
+    python examples/gan_digits.py              # MNIST; interrupt and repeat: it goes on from its checkpoint
+    python examples/gan_digits.py --quick      # scikit-learn's digits
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from _images import Pictures, judge, pictures
+from _report import parser, save_figure, write_report
+from matplotlib.figure import Figure
+
+from posterity.data.kept import read_tensors, write_tensors
+from posterity.data.pictures import animate
+from posterity.inference.adversarial import Adversarial, Game, mode_collapse, play, r1, saturation
+from posterity.inference.adversarial import monitors as watch
+from posterity.inference.plots import plot_samples
+from posterity.models.discriminators import dense_discriminator
+from posterity.models.generators import dense_generator
+
+LATENT, STAGES = 100, 6
+
+
+def settings(out: Path, *, quick: bool) -> Adversarial:
+    steps = 300 if quick else 30_000
+    return Adversarial(
+        steps=steps,
+        batch_size=64,
+        regularisers=(r1(1.0),),
+        learning_rate=(2e-4, 2e-4),
+        betas=(0.5, 0.999),
+        schedule=("linear", "linear"),
+        ema=0.99 if quick else 0.999,
+        monitor_every=steps // 32,
+        checkpoint=out / "gan.pt",
+    )
+
+
+class Stages:
+    """Keeps samples of the same latent points at every reading."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out / "stages"
+        self.out.mkdir(parents=True, exist_ok=True)
+
+    def read(self, game: Game) -> dict[str, float]:
+        write_tensors({"samples": game.samples(20, seed=0)}, self.out / f"{game.step:08d}.pt")
+        return {}
+
+
+def train(data: Pictures, chosen: Adversarial, out: Path, seed: int) -> Game:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        generator = dense_generator(LATENT, data.train.shape[1:])
+        discriminator = dense_discriminator(data.train.shape[1:])
+    held_out = data.held_out[: len(data.held_out) // 2]  # the other half is for the numbers
+    looking = (
+        watch.Answers(held_out, n=250),
+        watch.Quality(held_out, n=250, features=data.features),
+        watch.Classes(data.probabilities, reference=data.shares),
+        watch.Pictures(out / "pictures"),
+        Stages(out),
+    )
+    path = out / "gan.pt"
+    return play(
+        generator, discriminator, data.train, latent=LATENT, settings=chosen, seed=seed, monitors=looking,
+        alarms=(saturation(), mode_collapse()), resume=path if path.exists() else None,
+    )  # fmt: skip
+
+
+def draw(game: Game, out: Path) -> list[Path]:
+    """Six stages of training side by side, each twice to four times as long as the one before; and the curves."""
+    kept = sorted((out / "stages").glob("*.pt"))
+    places = sorted({min(len(kept), 2**power) - 1 for power in range(STAGES)})
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    figure.suptitle("A dense GAN learns to write: the same 20 latent points at six stages")
+    for ax, place in zip(figure.subplots(1, len(places), squeeze=False)[0], places, strict=True):
+        samples = read_tensors(kept[place], "samples")["samples"]
+        plot_samples(samples, columns=4, ax=ax, title=f"{int(kept[place].stem):,} steps")
+    stages = save_figure(figure, out / "gan-digits-stages.png")
+    animate(out / "pictures", out / "gan-digits.gif")
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    steps = game.history["read_at"]
+    for name in ("accuracy_train", "accuracy_held_out", "accuracy_fake"):
+        left.plot(steps, game.history[name], label=name.removeprefix("accuracy_").replace("_", " "))
+    left.set(title="the discriminator is right", xlabel="step", ylabel="share", ylim=(0, 1.02))
+    middle.semilogy(steps, game.history["kernel_distance"], color="0.2")
+    middle.set(title="distance from held-out digits", xlabel="step", ylabel="MMD² on LeNet features")
+    right.semilogy(steps, game.history["class_kl"], color="0.2")
+    right.set(title="classes are uneven", xlabel="step", ylabel="KL of their shares, nats")
+    left.legend(frameon=False)
+    return [stages, save_figure(figure, out / "gan-digits-curves.png")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser(__doc__, "gan_digits").parse_args(argv)
+    torch.set_num_threads(1)
+    begun = time.perf_counter()
+    data = pictures("mnist", args.out, quick=args.quick)
+    game = train(data, settings(args.out, quick=args.quick), args.out, args.seed)
+    half = len(data.held_out) // 2
+    judged = Pictures(data.name, data.train, data.held_out[half:], data.shares, data.net, data.accuracy)
+    metrics = judge(game.samples(5000, seed=args.seed + 1), judged, seed=args.seed)
+    metrics |= {f"alarm.{name}_step": float(step) for name, step in game.alarms.items()}
+    for name, value in sorted(metrics.items()):
+        print(f"{name:24}{value:10.4f}")
+    figures = draw(game, args.out)
+    seconds = time.perf_counter() - begun
+    report = write_report(args.out, "gan_digits", metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
+    print("figures:", *figures, f"\nnumbers: {report}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

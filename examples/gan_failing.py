@@ -1,0 +1,179 @@
+"""Two ways to fail, and two repairs: the dense generator of digits against a discriminator that is far too strong.
+
+Two convolutions without stride and a dense layer judge what a small dense generator makes:
+
+- ``saturated``: with the minimax loss the discriminator wins outright, the generator's gradient dies;
+- ``collapsed``: with the non-saturating loss the generator flees to a few images that pass for a while;
+- ``spectral``, ``r1``: the same discriminator under a spectral norm or a penalty on its slopes is healthy again.
+
+Five healthy runs of `gan_digits`, other seeds, are there for the alarms to be silent in.
+
+    python examples/gan_failing.py             # MNIST, reduced width of the convolutions (--widths 64 128: a GPU)
+    python examples/gan_failing.py --quick     # scikit-learn's digits
+"""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from _images import Pictures, pictures
+from _parts import part, total_seconds
+from _report import parser, save_figure, write_report
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from posterity.data.kept import read_tensors, write_tensors
+from posterity.inference.adversarial import Adversarial, Game, TrainingAlarm, mode_collapse, play, r1, saturation
+from posterity.inference.adversarial import monitors as watch
+from posterity.inference.plots import plot_samples
+from posterity.models.discriminators import dense_discriminator, strong_discriminator
+from posterity.models.generators import dense_generator
+
+LATENT, HEALTHY = 100, 5
+ALARMS = ("saturation", "mode_collapse")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One game: which discriminator, how it is kept, for how long."""
+
+    strong: bool
+    loss: str = "non_saturating"
+    kept: str = "nothing"
+    steps: int = 1500
+    seed: int = 0
+    widths: tuple[int, int] = (16, 32)
+    every: int = 50
+
+
+def train(run: Run, data: Pictures, out: Path, name: str) -> dict[str, float]:
+    shape = data.train.shape[1:]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        generator = dense_generator(LATENT, shape)
+        discriminator = (
+            strong_discriminator(shape, widths=run.widths, spectral=run.kept == "spectral")
+            if run.strong
+            else dense_discriminator(shape)
+        )
+    settings = Adversarial(
+        steps=run.steps, batch_size=64, loss=run.loss, regularisers=(r1(1.0),) if run.kept == "r1" else (),
+        monitor_every=run.every, checkpoint=out / f"{name}.checkpoint",
+    )  # fmt: skip
+    looking = (
+        watch.Answers(data.held_out, n=250),
+        watch.Quality(data.held_out, n=250, permutations=20),
+        watch.Classes(data.probabilities, n=250),
+    )
+    path = out / f"{name}.checkpoint"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrainingAlarm)  # they are in the report
+        game = play(
+            generator, discriminator, data.train, latent=LATENT, settings=settings, seed=run.seed, monitors=looking,
+            alarms=(saturation(), mode_collapse(warmup=run.steps // 10)), resume=path if path.exists() else None,
+        )  # fmt: skip
+    if game.interrupted:
+        raise KeyboardInterrupt
+    keep(game, out / f"{name}.pt")
+    rung = {f"{alarm}_step": float(game.alarms.get(alarm, -1)) for alarm in ALARMS}
+    last = ("accuracy_held_out", "accuracy_fake", "spread", "class_kl", "largest_class", "generator_gradient")
+    return rung | {key: game.history[key][-1] for key in last} | {"steps": float(game.step)}
+
+
+def keep(game: Game, path: Path) -> None:
+    """Curves and samples for the figure."""
+    curves = {name: torch.tensor(values) for name, values in game.history.items()}
+    write_tensors({"curves": curves, "alarms": dict(game.alarms), "samples": game.samples(36, seed=0)}, path)
+
+
+def runs(*, quick: bool, seed: int, widths: tuple[int, int]) -> dict[str, Run]:
+    steps, every = (80, 10) if quick else (1500, 50)
+    strong = Run(True, steps=steps, every=every, seed=seed, widths=(2, 4) if quick else widths)
+    found = {
+        "saturated": replace(strong, loss="minimax"),
+        "collapsed": strong,
+        "spectral": replace(strong, kept="spectral"),
+        "r1": replace(strong, kept="r1"),
+    }
+    healthy = Run(False, kept="r1", steps=200 if quick else 10_000, every=25 if quick else 250)
+    return found | {f"healthy-{k}": replace(healthy, seed=seed + k) for k in range(1 if quick else HEALTHY)}
+
+
+def summarise(numbers: dict[str, dict[str, float]]) -> dict[str, float]:
+    metrics = {f"{name}.{key}": value for name, row in numbers.items() for key, value in row.items()}
+    metrics["strong.saturation_step"] = numbers["saturated"]["saturation_step"]
+    metrics["strong.mode_collapse_step"] = numbers["collapsed"]["mode_collapse_step"]
+    metrics["strong.steps"] = numbers["collapsed"]["steps"]
+    for group, members in (
+        ("healthy", [row for name, row in numbers.items() if name.startswith("healthy")]),
+        ("repaired", [numbers["spectral"], numbers["r1"]]),
+    ):
+        metrics[f"{group}.false_alarms"] = float(sum(row[f"{alarm}_step"] >= 0 for row in members for alarm in ALARMS))
+    return metrics
+
+
+TITLES = {
+    "saturated": "strong, minimax loss",
+    "collapsed": "strong, non-saturating loss",
+    "spectral": "strong, spectral norm",
+    "r1": "strong, penalty on slopes (R1)",
+    "healthy-0": "ordinary, R1",
+}
+
+
+def draw(out: Path) -> Path:
+    """A column for each run: what it makes at the end, whether the discriminator is right, whether samples differ."""
+    figure = Figure(figsize=(14, 8), layout="constrained")
+    figure.suptitle("Two failures, two repairs: an alarm rings at each vertical line")
+    rows = figure.subplots(3, len(TITLES), height_ratios=[3, 2, 2])
+    for column, (name, title) in zip(rows.T, TITLES.items(), strict=True):
+        kept = read_tensors(out / f"{name}.pt", "a run")
+        curves = {key: values.tolist() for key, values in kept["curves"].items()}
+        plot_samples(kept["samples"], columns=6, ax=column[0], title=title)
+        steps = curves["read_at"]
+        column[1].plot(steps, curves["accuracy_held_out"], color="#0072B2", label="held-out")
+        column[1].plot(steps, curves["accuracy_fake"], color="#D55E00", label="generated")
+        column[1].set(ylim=(0, 1.04), ylabel="discriminator is right")
+        column[2].plot(steps, curves["spread"], color="#009E73", label="spread of samples")
+        column[2].plot(steps, curves["largest_class"], color="#CC79A7", label="largest class")
+        column[2].set(ylim=(0, 1.3), xlabel="step", ylabel="variety")
+        for ax in column[1:]:
+            mark(ax, kept["alarms"])
+    for ax in rows[1:, 0]:
+        ax.legend(frameon=False, fontsize="small")
+    return save_figure(figure, out / "gan-failing.png")
+
+
+def mark(ax: Axes, alarms: dict[str, int]) -> None:
+    for name, step in alarms.items():
+        ax.axvline(step, color="0.2", linestyle=":" if name == "saturation" else "--")
+        ax.annotate(name.replace("_", " "), (step, 0.5), rotation=90, va="center", ha="right", fontsize="small")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parser(__doc__, "gan_failing")
+    options.add_argument("--widths", type=int, nargs=2, default=(16, 32), help="channels of both convolutions")
+    args = options.parse_args(argv)
+    torch.set_num_threads(1)
+    data = pictures("mnist", args.out, quick=args.quick)
+    numbers = {
+        name: part(args.out, name, run, partial(train, run, data, args.out, name))
+        for name, run in runs(quick=args.quick, seed=args.seed, widths=tuple(args.widths)).items()
+    }
+    metrics = summarise(numbers)
+    for name, row in numbers.items():
+        rung = ", ".join(f"{alarm} in step {row[f'{alarm}_step']:.0f}" for alarm in ALARMS if row[f"{alarm}_step"] >= 0)
+        print(f"{name:12}{row['steps']:8.0f} steps: {rung or 'no alarm'}")
+    picture = draw(args.out)
+    seconds = total_seconds()
+    report = write_report(args.out, "gan_failing", metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
+    print(f"\nfigure: {picture}\nnumbers: {report}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

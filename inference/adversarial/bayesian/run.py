@@ -1,0 +1,147 @@
+"""`play_bayesian`: all chains of both kinds in turn, and what is kept of them."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from posterity.inference.adversarial.bayesian.chains import Chains
+from posterity.inference.adversarial.bayesian.game import BayesianGame
+from posterity.inference.adversarial.bayesian.likelihood import (
+    SITE,
+    discriminator_log_likelihood,
+    generator_log_likelihood,
+    judged,
+)
+from posterity.inference.adversarial.bayesian.settings import BayesianAdversarial
+from posterity.inference.adversarial.game import check_data
+from posterity.inference.check import number
+from posterity.inference.modes import evaluating
+from posterity.inference.posterior import Posterior
+from posterity.inference.program import child_seeds, inspect, seeded
+from posterity.models.stacked import Stacked
+
+
+def play_bayesian(
+    make_generator: Callable[[], nn.Module],
+    make_discriminator: Callable[[], nn.Module],
+    data: Tensor,
+    *,
+    latent: int,
+    settings: BayesianAdversarial | None = None,
+    seed: int = 0,
+) -> BayesianGame:
+    """Draw generators and discriminators of samples ``data`` (N, ...) from their posterior.
+
+    Both functions make a new network each time, with the weights that a chain starts from: z (B, latent) to samples
+    (B, ...), and samples to logits. All their numbers must be weights: batch normalisation has others. An interrupt
+    keeps the draws so far, if there are any.
+
+    Raises ``ValueError`` for data with values that are not finite, not floating, or of fewer rows than a batch;
+    networks that do not fit it, or with buffers or frozen weights; or weights that are no longer finite, with the name
+    of their network.
+    """
+    settings = settings or BayesianAdversarial()
+    number("latent", latent, low=1, integer=True)
+    check_data(data, settings.batch_size)
+    begun = time.perf_counter()
+    with seeded(seed):  # what makes networks, and dropout, draw from torch's global state
+        nets = [make_generator().to(data) for _ in range(settings.generators)]
+        judges = [make_discriminator().to(data) for _ in range(settings.discriminators)]
+        generators = Chains("generator", nets, child_seeds(seed, settings.generators, 0), 0)
+        discriminators = Chains("discriminator", judges, child_seeds(seed, settings.discriminators, 1), 1)
+        _check_fit(generators.net, discriminators.net, data, latent)
+        run = Run(settings, generators, discriminators, data, latent)
+        run.play()
+    if not run.draws:
+        raise KeyboardInterrupt("interrupted before the first draw")
+    judge, generator = discriminators.net.eval().requires_grad_(False), nets[0].eval()
+    model = judged(generator, judge, settings.prior_sd[0])
+    program = inspect(model, (data.new_zeros(1, latent), data.new_ones(1)))
+    attrs: dict[str, str | int | float] = {
+        "method": "BayesianAdversarial",
+        "settings": repr(settings),
+        "seed": seed,
+        "seconds": time.perf_counter() - begun,
+        "interrupted": int(run.interrupted),
+    }
+    draws = {f"{SITE}.{name}": value for name, value in generators.named(torch.stack(run.draws, 1)).items()}
+    history = {name: torch.stack(values) for name, values in run.history.items() if values}
+    posterior = Posterior(model, program, draws, history=history, attrs=attrs)
+    return BayesianGame(posterior, generator, judge, latent, settings, history, run.interrupted)
+
+
+class Run:
+    """The loop of one call, and what it has kept."""
+
+    def __init__(
+        self, settings: BayesianAdversarial, generators: Chains, discriminators: Chains, data: Tensor, latent: int
+    ) -> None:
+        self.settings, self.data, self.latent = settings, data, latent
+        self.generators, self.discriminators = generators, discriminators
+        self.draws: list[Tensor] = []  # of generators, each (J_g, P)
+        self.history: dict[str, list[Tensor]] = {f"{side.kind}_log_likelihood": [] for side in self.sides}
+        self.interrupted = False
+
+    @property
+    def sides(self) -> tuple[Chains, Chains]:
+        return self.generators, self.discriminators
+
+    def play(self) -> None:
+        settings, seen, since = self.settings, [0.0 * side.position[:, 0] for side in self.sides], 0
+        bar = tqdm(total=settings.steps, desc="Bayesian GAN", disable=not settings.progress, leave=False)
+        try:
+            with bar:
+                for step in range(1, settings.steps + 1):
+                    for total, value in zip(seen, self.step(step), strict=True):
+                        total += value
+                    since += 1
+                    after = step - settings.warmup
+                    if after > 0 and after % settings.thin == 0 and len(self.draws) < settings.draws:
+                        self.draws.append(self.generators.position.clone())
+                    bar.update()
+                    if step % settings.monitor_every == 0 or step == settings.steps:
+                        for name, total in zip(self.history, seen, strict=True):
+                            self.history[name].append(total / since)
+                            total.zero_()
+                        since = 0
+                        shown = {name: f"{float(values[-1].mean()):.3g}" for name, values in self.history.items()}
+                        bar.set_postfix(shown, refresh=False)
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def step(self, at: int) -> tuple[Tensor, Tensor]:
+        """All generators move, then all discriminators; the log likelihoods per sample, (J_g,) and (J_d,)."""
+        settings, generators, discriminators = self.settings, self.generators, self.discriminators
+        z = generators.normal(settings.batch_size, self.latent)
+        first = generator_log_likelihood(generators.net, discriminators.net, z)
+        self.move(generators, first, at)
+        with torch.no_grad():
+            fake = generators.net(generators.normal(settings.batch_size, self.latent))
+        real = discriminators.rows(self.data, settings.batch_size)
+        second = discriminator_log_likelihood(discriminators.net, real, fake)
+        self.move(discriminators, second, at)
+        return first.detach(), second.detach()
+
+    def move(self, side: Chains, likelihood: Tensor, at: int) -> None:
+        side.move(likelihood, len(self.data), self.settings, warm=at <= self.settings.warmup)
+        if (wrong := side.wrong()) is not None:
+            raise ValueError(
+                f"expected finite weights, got others of {side.kind} {wrong} in step {at}: try a learning_rate below "
+                f"{self.settings.learning_rate[side.which]:g}"
+            )
+
+
+@torch.no_grad()
+def _check_fit(generators: Stacked, discriminators: Stacked, data: Tensor, latent: int) -> None:
+    """Both kinds fit the data and each other, in evaluation, so that nothing of them changes."""
+    with evaluating(generators), evaluating(discriminators):
+        made = generators(data.new_zeros(generators.count, 2, latent))
+        if made.shape[1:] != (2, *data.shape[1:]):
+            shape = ", ".join(map(str, data.shape[1:]))
+            raise ValueError(f"expected a generator of samples of shape (N, {shape}), got {tuple(made.shape[1:])}")
+        answers = discriminators(made[0].expand(discriminators.count, *made.shape[1:]))[0]
+        if answers.shape not in ((2,), (2, 1)):
+            raise ValueError(f"expected a discriminator with one logit a sample, got shape {tuple(answers.shape)}")
