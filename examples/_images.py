@@ -27,6 +27,11 @@ class Pictures:
     net: LeNet
     accuracy: float
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.train.shape[1:]
+        return channels, height, width
+
     def features(self, samples: Tensor) -> Tensor:
         return features(self.net, samples)
 
@@ -40,6 +45,8 @@ def pictures(name: str, out: Path, *, quick: bool, seed: int = 0) -> Pictures:
     With ``quick`` the 1,797 digits of scikit-learn, always at hand, every pixel doubled.
     """
     train, test = _small(digits()) if quick else (SETS[name]("train"), SETS[name]("test"))
+    if train.labels is None or test.labels is None:
+        raise ValueError(f"expected labels of {train.name}, got none")
     path = out / f"lenet-{train.name}-{seed}.pt"
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _images import Pictures, judge, pictures
-from _parts import part, total_seconds
+from _images import judge, pictures
+from _parts import parts, total_seconds
 from _report import parser, save_figure, write_report
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -53,11 +53,13 @@ def networks(task: Task, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Mod
         return generator, dcgan_discriminator(shape, width=task.width, norm="batch" if normal else "none")
 
 
-def train(task: Task, data: Pictures, out: Path) -> dict[str, float]:
+def train(task: Task, out: Path, quick: bool) -> dict[str, float]:
     """Trained, judged; samples and a walk between latent points are kept for the figure."""
+    torch.set_num_threads(1)
+    data = pictures(task.name, out, quick=quick)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    shape = data.train.shape[1:]
-    generator, discriminator = (net.to(device) for net in networks(task, (shape[0], shape[1], shape[2])))
+    shape = data.shape
+    generator, discriminator = (net.to(device) for net in networks(task, shape))
     name = f"{task.name}-{task.variant}"
     path = out / f"{name}.checkpoint"
     settings = Adversarial(
@@ -103,16 +105,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__, "dcgan")
     options.add_argument("--width", type=int, default=16, help="channels next to the image")
     options.add_argument("--steps", type=int, default=6000)
+    options.add_argument("--jobs", type=int, default=2, help="trainings side by side, each in a process")
     args = options.parse_args(argv)
     torch.set_num_threads(1)
-    metrics: dict[str, float] = {}
     names = ["mnist"] if args.quick else ["mnist", "fashion"]
-    for name in names:
-        data = pictures(name, args.out, quick=args.quick)
-        for variant in VARIANTS:
+    wanted = {}
+    for variant in reversed(VARIANTS):  # the long ones first
+        for name in names:
             task = Task(variant, name, 60 if args.quick else args.steps, 4 if args.quick else args.width, args.seed)
-            found = part(args.out, f"{name}-{variant}", task, partial(train, task, data, args.out))
-            metrics |= {f"{name}.{variant}.{key}": value for key, value in found.items()}
+            wanted[f"{name}.{variant}"] = (task, partial(train, task, args.out, args.quick))
+    for name in names:
+        pictures(name, args.out, quick=args.quick)  # its LeNet, before all that ask it
+    numbers = parts(args.out, wanted, jobs=1 if args.quick else args.jobs)
+    metrics = {f"{name}.{key}": value for name, row in numbers.items() for key, value in row.items()}
     for key in ("kernel_distance", "frechet", "precision", "recall", "class_kl", "seconds"):
         print(f"{key:18}" + "".join(f"{metrics[f'{n}.{v}.{key}']:12.4f}" for n in names for v in VARIANTS))
     figures = draw(names, metrics, args.out)

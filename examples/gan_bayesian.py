@@ -10,13 +10,13 @@ generators together. Five seeds of each.
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from _parts import part, total_seconds
+from _parts import parts, total_seconds
 from _report import parser, save_figure, write_report
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -73,8 +73,8 @@ def make_discriminator() -> nn.Module:
 
 def bayesian(task: Task, seed: int, out: Path) -> dict[str, float]:
     """One posterior, its samples measured; with the spread of its density if it is that of the figure."""
-    clusters = grid()
-    data = clusters.sample(ROWS, seed=seed + 1000) / SCALE
+    torch.set_num_threads(1)
+    data = grid().sample(ROWS, seed=seed + 1000) / SCALE
     begun = time.perf_counter()
     game = play_bayesian(make_generator, make_discriminator, data, latent=LATENT, settings=task.bayesian, seed=seed)
     if game.interrupted:
@@ -99,6 +99,7 @@ def bayesian(task: Task, seed: int, out: Path) -> dict[str, float]:
 
 def single(task: Task, seeds: list[int], out: Path) -> dict[str, float]:
     """The GAN of 2014, all seeds side by side."""
+    torch.set_num_threads(1)
     generators, discriminators = [], []
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
@@ -157,21 +158,24 @@ def draw(task: Task, metrics: dict[str, float], seed: int, out: Path) -> Path:
 
 def scatter(ax: Axes, samples: torch.Tensor, colour: str) -> None:
     centres = grid().centres
-    ax.scatter(*centres.T, s=70, facecolors="none", edgecolors="0.75", linewidths=0.8, zorder=0)
-    ax.scatter(*samples.T, s=3, color=colour, linewidths=0, alpha=0.6)
+    ax.scatter(centres[:, 0], centres[:, 1], s=70, facecolors="none", edgecolors="0.75", linewidths=0.8, zorder=0)
+    ax.scatter(samples[:, 0], samples[:, 1], s=3, color=colour, linewidths=0, alpha=0.6)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parser(__doc__, "gan_bayesian").parse_args(argv)
+    options = parser(__doc__, "gan_bayesian")
+    options.add_argument("--jobs", type=int, default=2, help="trainings side by side, each in a process")
+    args = options.parse_args(argv)
     torch.set_num_threads(1)
     seeds = list(range(args.seed, args.seed + (1 if args.quick else 5)))
     task = Task(9000)
     task = replace(task, steps=150) if args.quick else task
-    alone = part(args.out, "single", (task, seeds), partial(single, task, seeds, args.out))
-    numbers: dict[str, float] = {}
-    for seed in seeds:
-        found = part(args.out, f"bayesian-{seed}", (task, seed), partial(bayesian, task, seed, args.out))
-        numbers |= {f"{key}.{seed}": value for key, value in found.items()}
+    wanted: dict[str, tuple[object, Callable[[], dict[str, float]]]] = {}
+    wanted["single"] = ((task, seeds), partial(single, task, seeds, args.out))
+    wanted |= {f"bayesian-{seed}": ((task, seed), partial(bayesian, task, seed, args.out)) for seed in seeds}
+    found = parts(args.out, wanted, jobs=1 if args.quick else args.jobs)
+    alone = found["single"]
+    numbers = {f"{key}.{seed}": value for seed in seeds for key, value in found[f"bayesian-{seed}"].items()}
     numbers["train_seconds"] = sum(numbers[f"train_seconds.{seed}"] for seed in seeds) / len(seeds)
     numbers = {key: value for key, value in numbers.items() if not key.startswith(("train_seconds.", "seconds."))}
     metrics = {f"grid.single.{key}": value for key, value in summarise(alone, seeds).items()}

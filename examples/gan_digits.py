@@ -58,8 +58,8 @@ class Stages:
 def train(data: Pictures, chosen: Adversarial, out: Path, seed: int) -> Game:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        generator = dense_generator(LATENT, data.train.shape[1:])
-        discriminator = dense_discriminator(data.train.shape[1:])
+        generator = dense_generator(LATENT, data.shape)
+        discriminator = dense_discriminator(data.shape)
     held_out = data.held_out[: len(data.held_out) // 2]  # the other half is for the numbers
     looking = (
         watch.Answers(held_out, n=250),

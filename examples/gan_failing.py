@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _images import Pictures, pictures
-from _parts import part, total_seconds
+from _images import pictures
+from _parts import parts, total_seconds
 from _report import parser, save_figure, write_report
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -50,8 +50,10 @@ class Run:
     every: int = 50
 
 
-def train(run: Run, data: Pictures, out: Path, name: str) -> dict[str, float]:
-    shape = data.train.shape[1:]
+def train(run: Run, name: str, out: Path, quick: bool) -> dict[str, float]:
+    torch.set_num_threads(1)
+    data = pictures("mnist", out, quick=quick)
+    shape = data.shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         generator = dense_generator(LATENT, shape)
@@ -157,13 +159,15 @@ def mark(ax: Axes, alarms: dict[str, int]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__, "gan_failing")
     options.add_argument("--widths", type=int, nargs=2, default=(16, 32), help="channels of both convolutions")
+    options.add_argument("--jobs", type=int, default=2, help="trainings side by side, each in a process")
     args = options.parse_args(argv)
     torch.set_num_threads(1)
-    data = pictures("mnist", args.out, quick=args.quick)
-    numbers = {
-        name: part(args.out, name, run, partial(train, run, data, args.out, name))
+    pictures("mnist", args.out, quick=args.quick)  # its LeNet, before all that ask it
+    wanted = {
+        name: (run, partial(train, run, name, args.out, args.quick))
         for name, run in runs(quick=args.quick, seed=args.seed, widths=tuple(args.widths)).items()
     }
+    numbers = parts(args.out, wanted, jobs=1 if args.quick else args.jobs)
     metrics = summarise(numbers)
     for name, row in numbers.items():
         rung = ", ".join(f"{alarm} in step {row[f'{alarm}_step']:.0f}" for alarm in ALARMS if row[f"{alarm}_step"] >= 0)

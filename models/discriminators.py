@@ -4,6 +4,7 @@
 - `dcgan_discriminator`: strided convolutions (Radford, Metz & Chintala 2016), with batch normalisation, spectral norm
   or neither.
 - `strong_discriminator`: two convolutions at full size and a wide layer: too strong for a small generator.
+- `conditional`: any of them, told what the sample should be.
 - `packed`: several samples of one kind are judged together (Lin et al. 2018, PacGAN), so that a lack of variety shows.
 
 ``spectral=True`` divides every weight by its largest singular value (Miyato et al. 2018): the discriminator is then
@@ -121,6 +122,42 @@ def strong_discriminator(
         channels = outputs
     layers += [nn.Flatten(), nn.Linear(channels * height * breadth, hidden), nn.LeakyReLU(0.2)]
     return _finished([*layers, nn.Linear(hidden, 1)], shape, spectral)
+
+
+class Conditional(nn.Module):
+    """See `conditional`."""
+
+    def __init__(self, net: nn.Module, condition: int) -> None:
+        super().__init__()
+        self.net, self.condition = net, condition
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        if tuple(condition.shape) != (len(x), self.condition):
+            raise ValueError(
+                f"expected a condition of shape ({len(x)}, {self.condition}), got {tuple(condition.shape)}"
+            )
+        # The same number everywhere: of points further coordinates, of images further channels.
+        planes = condition.to(x).reshape(*condition.shape, *(1,) * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])
+        logits: Tensor = self.net(torch.cat([x, planes], 1))
+        return logits
+
+
+def conditional(
+    make: Callable[..., nn.Module], shape: tuple[int, ...], condition: int, **settings: object
+) -> Conditional:
+    """A discriminator called with samples (N, *shape) and a condition (N, condition): Mirza & Osindero 2014.
+
+    ``make`` is one of those above, called with ``settings``; it sees the condition as further coordinates of a point
+    or channels of an image. A class is given one-hot. The other side is `posterity.models.generators.conditional`.
+    Raises ``ValueError`` for fewer than one number, or, when called, a condition of another shape.
+
+    >>> judge = conditional(dense_discriminator, (1, 8, 8), 10)
+    >>> judge(torch.zeros(3, 1, 8, 8), torch.eye(10)[:3]).shape
+    torch.Size([3])
+    """
+    check_count("condition", condition)
+    check_sizes(shape, ())
+    return Conditional(make((shape[0] + condition, *shape[1:]), **settings), condition)
 
 
 class Packed(nn.Module):

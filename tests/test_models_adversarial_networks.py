@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from posterity.models import discriminators
 from posterity.models.discriminators import (
     Waves,
     dcgan_discriminator,
@@ -108,6 +109,21 @@ def test_a_generator_is_told_what_to_make():
     assert not torch.allclose(made[0], made[1])
     with pytest.raises(ValueError, match=r"expected a condition of shape \(3, D\), got \(2, 3\)"):
         net(z, classes[:2])
+
+
+def test_a_discriminator_is_told_what_it_looks_at():
+    """What it says is what its network says of the samples with the condition as further coordinates or channels."""
+    judge = discriminators.conditional(dense_discriminator, (5,), 3, hidden=(8,))
+    x, classes = torch.randn(4, 5), torch.eye(3)[[0, 1, 2, 0]]
+    torch.testing.assert_close(judge(x, classes), judge.net(torch.cat([x, classes], 1)))
+    images = discriminators.conditional(dcgan_discriminator, (1, 8, 8), 3, width=4, norm="none")
+    picture = torch.randn(4, 1, 8, 8)
+    whole = torch.cat([picture, classes[:, :, None, None] * torch.ones(1, 1, 8, 8)], 1)
+    torch.testing.assert_close(images(picture, classes), images.net(whole))
+    with pytest.raises(ValueError, match=r"expected a condition of shape \(4, 3\), got \(4, 2\)"):
+        judge(x, classes[:, :2])
+    with pytest.raises(ValueError, match="condition"):
+        discriminators.conditional(dense_discriminator, (5,), 0)
 
 
 def test_a_generator_is_a_pyro_model():

@@ -1,0 +1,39 @@
+"""Parts of an example side by side: computed once, kept, and what is there is not computed again."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def parts() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(ROOT / "examples"))
+    try:
+        yield importlib.import_module("_parts")
+    finally:
+        sys.path.remove(str(ROOT / "examples"))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_parts_are_computed_once(parts: ModuleType, tmp_path: Path, jobs: int) -> None:
+    """Calls that other processes can import: `dict` makes the numbers, and `int` would fail if it were called."""
+    found = parts.parts(tmp_path, {name: (k, partial(dict, value=k)) for k, name in enumerate("abc")}, jobs=jobs)
+    assert {name: row["value"] for name, row in found.items()} == {"a": 0.0, "b": 1.0, "c": 2.0}
+    again = parts.parts(tmp_path, {name: (k, partial(int, "never")) for k, name in enumerate("abc")}, jobs=jobs)
+    assert again == found
+    assert parts.total_seconds() > 0
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_error_of_one_part_is_raised_and_the_others_are_kept(parts: ModuleType, tmp_path: Path, jobs: int) -> None:
+    with pytest.raises(ValueError, match="never"):
+        parts.parts(tmp_path, {"good": (1, partial(dict, value=4.0)), "bad": (2, partial(int, "never"))}, jobs=jobs)
+    assert len(list((tmp_path / "parts").glob("good-*.json"))) == 1
+    assert not list((tmp_path / "parts").glob("bad-*.json"))
