@@ -22,7 +22,7 @@ check: $(INSTALLED)
 	$(BIN)/python -m pytest -q --doctest-modules --durations=15 tests src/posterity
 
 bench: $(INSTALLED)
-	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 # The numbers kept in examples/results: hours on two cores; interrupt and repeat, it goes on where it was.
 EXAMPLES := compare_uncertainty inverse_bishop inverse_sine two_dimensional mixture_uncertainty

@@ -11,11 +11,9 @@ sizes and trajectories differ: what counts is effective draws of functions per s
 """
 
 import argparse
-import json
 import platform
 import statistics
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import joblib
 import torch
 from _mcmc_ours import model_of
 from _mcmc_problems import wavy
+from _results import versions, write
 from tqdm.auto import tqdm
 
 from posterity.inference import HMC, Blocks, infer
@@ -115,16 +114,13 @@ def main() -> None:
         "benchmark": "blocks",
         "command": "python benchmarks/blocks.py",
         "settings": settings | {"repeats": repeats, "chains": args.chains},
-        "versions": {name: version(name) for name in ("torch", "pyro-ppl", "joblib")}
-        | {"python": platform.python_version()},
+        "versions": versions("torch", "pyro-ppl", "joblib"),
         "device": f"cpu ({platform.machine()}, {cores()} cores, torch on {torch.get_num_threads()} thread(s))",
         "wall_seconds": round(time.perf_counter() - begun, 1),
         "metrics": {name: round(value, 4) for name, value in metrics.items()},
     }
     if not args.quick:
-        temporary = args.out.with_suffix(".part")
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
-        temporary.replace(args.out)
+        write(args.out, report)
     for name, value in metrics.items():
         print(f"{name:44} {value:12.3f}")
 

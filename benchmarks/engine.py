@@ -8,19 +8,18 @@ Writes ``benchmarks/results/engine.json``.
 """
 
 import argparse
-import json
 import platform
 import resource
 import statistics
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import torch
+from _results import versions, write
 from pyro.infer.mcmc.util import initialize_model
 from pyro.ops.integrator import potential_grad
 from torch import Tensor
@@ -93,14 +92,12 @@ def main() -> None:
     report = {
         "benchmark": "engine",
         "command": "python benchmarks/engine.py",
-        "versions": {name: version(name) for name in ("torch", "pyro-ppl")} | {"python": platform.python_version()},
+        "versions": versions("torch", "pyro-ppl"),
         "device": f"cpu ({platform.machine()}, {torch.get_num_threads()} thread(s))",
         "wall_seconds": round(time.perf_counter() - start, 1),
         "metrics": {name: round(value, 4) for name, value in metrics.items()},
     }
-    temporary = args.out.with_suffix(".part")
-    temporary.write_text(json.dumps(report, indent=2) + "\n")
-    temporary.replace(args.out)
+    write(args.out, report)
     for name, value in metrics.items():
         print(f"{name:32} {value:12.3f}")
 

@@ -26,17 +26,16 @@ Writes ``gan.json`` to ``benchmarks/results``; with ``--quick`` a short run, to 
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _results import device, versions, write
 from tqdm.auto import tqdm
 
 from posterity.data.images import mnist
@@ -151,7 +150,6 @@ def main() -> None:
             python = args.torchgan_python if library == TORCHGAN else sys.executable
             runs[case][library].append(one(python, library, case, args.steps, args.seed + turn, images))
     metrics = summary(runs)
-    versions = {name: version(name) for name in ("torch", "pyro-ppl", "numpy")}
     report: dict[str, Any] = {
         "benchmark": "gan",
         "command": "python benchmarks/gan.py --torchgan-python PATH",
@@ -167,19 +165,16 @@ def main() -> None:
             "seed": args.seed,
             "dtype": "float32",
         },
-        "versions": versions | (peer if isinstance(peer, dict) else {}) | {"python": platform.python_version()},
+        "versions": versions("torch", "pyro-ppl", "numpy") | (peer if isinstance(peer, dict) else {}),
         "skipped": {} if isinstance(peer, dict) else {TORCHGAN: peer},
-        "device": f"cpu ({platform.machine()}, {os.cpu_count()} cores)",
+        "device": device(),
         "load_before_and_after": [round(load[0], 1), round(os.getloadavg()[0], 1)],
         "wall_seconds": round(time.perf_counter() - begun, 1),
         "bar": {f"ratio.{OURS}_over_plain_torch": BAR},
         "metrics": {name: float(f"{value:.4g}") for name, value in metrics.items()},
     }
     if not args.quick:
-        args.out.mkdir(parents=True, exist_ok=True)
-        temporary = args.out / "gan.part"
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
-        temporary.replace(args.out / "gan.json")
+        write(args.out / "gan.json", report)
     for name, value in metrics.items():
         print(f"{name:60} {value:14.7g}")
     for library, reason in report["skipped"].items():

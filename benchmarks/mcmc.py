@@ -14,13 +14,11 @@ POSTERITY_DATA the folder of ``uci/energy``.
 """
 
 import argparse
-import contextlib
 import hashlib
 import importlib
 import json
 import math
 import os
-import platform
 import resource
 import signal
 import statistics
@@ -29,15 +27,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from _results import cores, device, versions, write
 from tqdm.auto import tqdm
 
 HERE = Path(__file__).parent
 ENOUGH = 4000  # effective draws
 CONVERGED = 1.01
+PACKAGES = ("torch", "pyro-ppl", "numpyro", "jax", "blackjax", "arviz", "numpy")
 
 Job = tuple[str, str, int, dict[str, Any]]  # problem, sampler, seed, settings
 
@@ -175,7 +174,7 @@ def stamp(sampler: str, settings: dict[str, Any]) -> str:
         files += sorted(
             file for part in ("engine", "mcmc") for file in (HERE.parent / "inference" / part).rglob("*.py")
         )
-    content = json.dumps([settings, versions()], sort_keys=True) + "".join(file.read_text() for file in files)
+    content = json.dumps([settings, versions(*PACKAGES)], sort_keys=True) + "".join(file.read_text() for file in files)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
@@ -350,32 +349,6 @@ def draw(metrics: dict[str, float], folder: Path) -> None:
     draw_scaling(metrics, folder / "mcmc-scaling.png")
 
 
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("posterity", "torch", "pyro-ppl", "numpyro", "jax", "blackjax", "arviz", "numpy"):
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def device() -> str:
-    model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
-    return f"cpu ({model}, {platform.machine()}, {cores()} cores)"
-
-
-def write(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(path)
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="two problems with tiny settings, one repeat")
@@ -417,7 +390,7 @@ def main() -> None:
             "command": "python benchmarks/mcmc.py" + (" --quick" if args.quick else ""),
             "seed": 0,
             "quick": args.quick,
-            "versions": versions(),
+            "versions": versions(*PACKAGES),
             "device": device(),
             "wall_seconds": round(time.perf_counter() - start, 1),
             "metrics": {name: float(f"{value:.6g}") for name, value in metrics.items()},

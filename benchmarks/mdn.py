@@ -24,15 +24,14 @@ Writes ``benchmarks/results/mdn.json``; with ``--quick`` a run of 10^4 points, t
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from _results import device, versions, write
 from tqdm.auto import tqdm
 
 HERE = Path(__file__).parent
@@ -116,7 +115,6 @@ def main() -> None:
         python = args.keras_python if library == KERAS else sys.executable
         runs.setdefault((library, number), []).append(one(python, library, number, points, args.seed))
     metrics = summary(runs, libraries)
-    versions = {name: version(name) for name in ("torch", "pyro-ppl", "numpy")}
     report: dict[str, Any] = {
         "benchmark": "mdn",
         "command": "python benchmarks/mdn.py --keras-python PATH",
@@ -128,17 +126,15 @@ def main() -> None:
             "seed": args.seed,
             "dtype": "float32",
         },
-        "versions": versions | (keras if isinstance(keras, dict) else {}) | {"python": platform.python_version()},
+        "versions": versions("torch", "pyro-ppl", "numpy") | (keras if isinstance(keras, dict) else {}),
         "skipped": {} if isinstance(keras, dict) else {KERAS: keras},
-        "device": f"cpu ({platform.machine()}, {os.cpu_count()} cores)",
+        "device": device(),
         "load_before_and_after": [round(load[0], 1), round(os.getloadavg()[0], 1)],
         "wall_seconds": round(time.perf_counter() - begun, 1),
         "metrics": {name: float(f"{value:.4g}") for name, value in metrics.items()},
     }
     if not args.quick:
-        temporary = args.out.with_suffix(".part")
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
-        temporary.replace(args.out)
+        write(args.out, report)
     for name, value in metrics.items():
         print(f"{name:60} {value:14.7g}")
     for library, reason in report["skipped"].items():

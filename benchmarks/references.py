@@ -9,14 +9,13 @@ Writes ``benchmarks/results/references.json``.
 """
 
 import argparse
-import json
 import platform
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from _results import versions, write
 from tqdm.auto import tqdm
 
 from posterity.inference import infer
@@ -48,14 +47,12 @@ def main() -> None:
         "command": f"python benchmarks/references.py --seed {args.seed}",
         "seed": args.seed,
         "quick": False,
-        "versions": {n: version(n) for n in ("torch", "pyro-ppl", "arviz")} | {"python": platform.python_version()},
+        "versions": versions("torch", "pyro-ppl", "arviz"),
         "device": f"cpu ({platform.machine()}, {torch.get_num_threads()} thread(s))",
         "wall_seconds": round(time.perf_counter() - start, 1),
         "metrics": metrics,
     }
-    temporary = args.out.with_suffix(".part")
-    temporary.write_text(json.dumps(report, indent=2) + "\n")
-    temporary.replace(args.out)
+    write(args.out, report)
     for name in NAMES:
         for family in METHODS:
             row = {k: metrics[f"{name}.{family.lower()}.{k}"] for k in ("max_z", "max_sd_ratio_error", "min_ess")}
