@@ -93,7 +93,7 @@ def networks(task: Task, recipe: Recipe, seeds: list[int]) -> tuple[list[nn.Modu
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = dense_generator(LATENT, (2,), hidden=HIDDEN, squash=False)
+            net = dense_generator(LATENT, (2,), hidden=HIDDEN, squash=False, start="torch")
             generators.append(coded(net, recipe.bits) if recipe.bits else net)
             discriminators.append(dense_discriminator((2,), hidden=HIDDEN, octaves=task.octaves if recipe.waves else 0))
     return generators, discriminators

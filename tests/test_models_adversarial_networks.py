@@ -101,6 +101,20 @@ def test_a_pack_is_judged_together_in_order():
         net(x[:4])
 
 
+@torch.no_grad()
+def test_a_dense_generator_starts_with_variety():
+    """He et al. 2015, eq. 15: the mean square before each leaky ReLU, and at the end, is 2 / (1 + slope²) times that of z.
+
+    Within 10 %: over seeds 0 to 3 it was 0.97 to 1.00 of it. The start of torch has a thousandth of it.
+    """
+    torch.manual_seed(0)
+    z = torch.randn(2000, 100)
+    assert float((dense_generator(100, (256,), squash=False)(z) ** 2).mean()) == pytest.approx(2 / 1.04, rel=0.1)
+    assert float((dense_generator(100, (256,), squash=False, start="torch")(z) ** 2).mean()) < 0.01
+    with pytest.raises(ValueError, match=r"expected start from \['he', 'torch'\], got 'hot'"):
+        dense_generator(2, (2,), start="hot")
+
+
 def test_a_generator_is_told_what_to_make():
     net = conditional(dense_generator, 4, 3, (5,), hidden=(8,))
     z, classes = torch.randn(1, 4).expand(3, 4), torch.eye(3)
