@@ -103,7 +103,7 @@ def test_a_pack_is_judged_together_in_order():
 
 @torch.no_grad()
 def test_a_dense_generator_starts_with_variety():
-    """He et al. 2015, eq. 15: the mean square before each leaky ReLU, and at the end, is 2 / (1 + slope²) times that of z.
+    """He et al. 2015, eq. 15: the mean square before each leaky ReLU, and at the end, is 2 / (1 + slope²).
 
     Within 10 %: over seeds 0 to 3 it was 0.97 to 1.00 of it. The start of torch has a thousandth of it.
     """
