@@ -62,6 +62,7 @@ class Game:
     records: tuple[Record, ...] = ()
     interrupted: bool = False
     gradient_norms: list[Tensor] = field(default_factory=list)  # of the last step before a reading
+    reading: Mapping[str, float] = field(default_factory=dict)  # what monitors have found so far in this reading
 
     def __post_init__(self) -> None:
         wanted = self.settings.ema is not None

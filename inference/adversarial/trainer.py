@@ -180,8 +180,9 @@ def _read(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> N
         record = single.records[0]
         generator, discriminator = (float(norm) for norm in single.gradient_norms)
         found = {"read_at": float(game.step), "generator_gradient": generator, "discriminator_gradient": discriminator}
+        single.reading = found
         for monitor in monitors:
-            found |= monitor.read(single)
+            found |= monitor.read(single)  # all are noted together: one that fails leaves no half reading
         record.note(found)
         if found.get(game.settings.best_by, float("inf")) < record.best_value:
             record.best_step, record.best_value = game.step, found[game.settings.best_by]

@@ -10,5 +10,6 @@ class Monitor(Protocol):
     """Looks at a game now and then, with its own random numbers: training is the same with it as without."""
 
     def read(self, game: Game) -> Mapping[str, float]:
-        """Named numbers, which become curves in the game's ``history``; those of its previous readings are there."""
+        """Named numbers, which become curves in the game's ``history``; those of previous readings are there,
+        and those of monitors before it in its ``reading``."""
         ...

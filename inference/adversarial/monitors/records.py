@@ -53,7 +53,8 @@ class TensorBoard:
             ) from error
 
     def read(self, game: Game) -> Mapping[str, float]:
-        for name, values in game.history.items():
-            self._writer.add_scalar(name, values[-1], game.step)
+        losses = {name: values[-1] for name, values in game.history.items() if name.endswith("_loss")}
+        for name, value in (losses | dict(game.reading)).items():
+            self._writer.add_scalar(name, value, game.step)
         self._writer.flush()
         return {}
