@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from posterity.data._random import check_count
-from posterity.models.generators import check_sizes, halvings, started_small
+from posterity.models.generators import check_sizes, halvings, started_he, started_small
 
 NORMS = ("batch", "spectral", "none")
 
@@ -86,7 +86,8 @@ def dcgan_discriminator(
     """Images (N, C, H, W) -> (N,): halved by strided convolutions as often as the generator doubles them.
 
     ``width`` channels after the first, twice as many after each further one. ``norm`` is "batch" (of all but the first,
-    as Radford et al.), "spectral" or "none". Raises ``ValueError`` for another norm, or sizes that cannot be halved.
+    as Radford et al., whose weights start small), "spectral" or "none" (then weights start as He et al. 2015). Raises
+    ``ValueError`` for another norm, or sizes that cannot be halved.
 
     >>> dcgan_discriminator((1, 28, 28), width=8)(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2])
@@ -106,7 +107,10 @@ def dcgan_discriminator(
         layers.append(nn.LeakyReLU(slope))
         channels = outputs
     features = channels * (height // 2**steps) * (breadth // 2**steps)
-    started_small(nn.Sequential(*layers))
+    if norm == "batch":
+        started_small(nn.Sequential(*layers))
+    else:
+        started_he(nn.Sequential(*layers), slope)
     return _finished([*layers, nn.Flatten(), nn.Linear(features, 1)], shape, norm == "spectral")
 
 

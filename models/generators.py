@@ -7,6 +7,7 @@
 - `generator_model`: any of them as a Pyro model, so that ``Predictive`` and ArviZ see its draws.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -49,14 +50,10 @@ def dense_generator(
         layers += [nn.Linear(width, size), nn.LeakyReLU(slope)]
         width = size
     layers.append(nn.Linear(width, torch.Size(shape).numel()))
-    if start == "he":
-        for layer in layers:
-            if isinstance(layer, nn.Linear):
-                nn.init.kaiming_normal_(layer.weight, a=slope)
-                nn.init.zeros_(layer.bias)
     if squash:
         layers.append(nn.Tanh())
-    return nn.Sequential(*layers, nn.Unflatten(1, shape))
+    net = nn.Sequential(*layers, nn.Unflatten(1, shape))
+    return started_he(net, slope) if start == "he" else net
 
 
 def dcgan_generator(
@@ -66,8 +63,9 @@ def dcgan_generator(
 
     ``width`` is the number of channels before the last layer, doubled at each step back (Radford et al. have 128). The
     size is halved as long as it is even and above 4: 28 x 28 begins as 7 x 7, 64 x 64 as 4 x 4. ``batch_norm`` is that
-    of all layers but the last, as theirs. Weights start with an sd of 0.02. Raises ``ValueError`` for sizes below 1, or
-    an image whose sides cannot be halved as often as each other.
+    of all layers but the last, as theirs, with weights that start with their sd of 0.02; without it weights start as
+    those of `dense_generator`, since nothing else would keep the variance of z. Raises ``ValueError`` for sizes below
+    1, or an image whose sides cannot be halved as often as each other.
 
     >>> dcgan_generator(100, (1, 28, 28), width=8)(torch.zeros(2, 100)).shape
     torch.Size([2, 1, 28, 28])
@@ -85,7 +83,8 @@ def dcgan_generator(
         last = step == 0
         layers.append(nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=last or not batch_norm))
         layers += [nn.Tanh()] if last else _normalised(outputs, batch_norm)
-    return started_small(nn.Sequential(*layers))
+    net = nn.Sequential(*layers)
+    return started_small(net) if batch_norm else started_he(net)
 
 
 def halvings(height: int, breadth: int) -> int:
@@ -98,6 +97,23 @@ def halvings(height: int, breadth: int) -> int:
             f"expected an image whose sides are even and above 4, got {height} x {breadth}: see Images.padded"
         )
     return steps
+
+
+def started_he(net: nn.Sequential, slope: float = 0.0) -> nn.Sequential:
+    """Weights of variance 2 / ((1 + slope²) n), n the inputs of an output, no biases (He et al. 2015, eq. 15)."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            inputs = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels * _taps(layer)
+            nn.init.normal_(layer.weight, 0.0, math.sqrt(2 / ((1 + slope**2) * inputs)))
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return net
+
+
+def _taps(layer: nn.Conv2d | nn.ConvTranspose2d) -> float:
+    """Pixels that reach one pixel: of a kernel that is spread out, each pixel of the result meets a part of it."""
+    taps = math.prod(layer.kernel_size)
+    return taps / math.prod(layer.stride) if isinstance(layer, nn.ConvTranspose2d) else taps
 
 
 def started_small(net: nn.Sequential) -> nn.Sequential:
