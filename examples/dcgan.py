@@ -119,7 +119,7 @@ def draw(names: Sequence[str], metrics: dict[str, float], out: Path) -> list[Pat
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__, "dcgan")
     options.add_argument("--width", type=int, default=16, help="channels next to the image")
-    options.add_argument("--steps", type=int, default=5000)
+    options.add_argument("--steps", type=int, default=4000)
     options.add_argument("--jobs", type=int, default=2, help="trainings side by side, each in a process")
     args = options.parse_args(argv)
     torch.set_num_threads(1)

@@ -2,7 +2,7 @@
 
 The Bayesian GAN of Saatchi & Wilson 2017, four generators against two discriminators by stochastic-gradient Hamiltonian
 Monte Carlo, beside the GAN of 2014 with the same networks, data and batches, which has as many steps as the four
-generators together. Five seeds of each.
+generators together. Three seeds of each.
 
     python examples/gan_bayesian.py            # the numbers in examples/results; interrupt and repeat: it goes on
     python examples/gan_bayesian.py --quick
@@ -143,7 +143,9 @@ def draw(task: Task, metrics: dict[str, float], seed: int, out: Path) -> Path:
     figure.suptitle("25 clusters, first seed: four generators of a posterior know more of them than one")
     left, second, third, right = figure.subplots(1, 4)
     scatter(left, alone, "0.25")
-    left.set_title(f"one GAN, four times the steps\n{metrics['grid.single.modes_mean']:.1f} of 25 clusters (5 seeds)")
+    left.set_title(
+        f"one GAN, four times the steps\n{metrics['grid.single.modes_mean']:.1f} of 25 clusters (mean of 3 seeds)"
+    )
     for colour, samples in zip(COLOURS, kept["each"], strict=False):
         scatter(second, samples, colour)
     second.set_title(f"Bayesian GAN, a colour each chain\n{metrics['grid.bayesian.modes_mean']:.1f} of 25 clusters")
@@ -167,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--jobs", type=int, default=2, help="trainings side by side, each in a process")
     args = options.parse_args(argv)
     torch.set_num_threads(1)
-    seeds = list(range(args.seed, args.seed + (1 if args.quick else 5)))
+    seeds = list(range(args.seed, args.seed + (1 if args.quick else 3)))
     task = Task(9000)
     task = replace(task, steps=150) if args.quick else task
     wanted: dict[str, tuple[object, Callable[[], dict[str, float]]]] = {}

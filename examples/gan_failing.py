@@ -44,10 +44,10 @@ class Run:
     strong: bool
     loss: str = "non_saturating"
     kept: str = "nothing"
-    steps: int = 1000
+    steps: int = 800
     seed: int = 0
     widths: tuple[int, int] = (8, 16)
-    every: int = 50
+    every: int = 25
 
     def settings(self, checkpoint: Path) -> Adversarial:
         """All strong runs learn at the same rates; an ordinary one is trained as in `gan_digits`."""
@@ -56,9 +56,8 @@ class Run:
         return Adversarial(
             steps=self.steps,
             loss=self.loss,
-            regularisers=(r1(1.0),) if self.kept == "r1" else (),
+            regularisers=(r1(10.0),) if self.kept == "r1" else (),
             learning_rate=(1e-3, 1e-3),
-            betas=(0.0, 0.99),
             monitor_every=self.every,
             checkpoint=checkpoint,
         )
@@ -104,7 +103,7 @@ def keep(game: Game, path: Path) -> None:
 
 
 def runs(*, quick: bool, seed: int, widths: tuple[int, int]) -> dict[str, Run]:
-    steps, every = (80, 10) if quick else (1000, 50)
+    steps, every = (80, 10) if quick else (800, 25)
     strong = Run(True, steps=steps, every=every, seed=seed, widths=(2, 4) if quick else widths)
     found = {
         "saturated": replace(strong, loss="minimax"),
@@ -112,7 +111,7 @@ def runs(*, quick: bool, seed: int, widths: tuple[int, int]) -> dict[str, Run]:
         "spectral": replace(strong, kept="spectral"),
         "r1": replace(strong, kept="r1"),
     }
-    healthy = Run(False, kept="penalties", steps=200 if quick else 5000, every=20 if quick else 250)
+    healthy = Run(False, kept="penalties", steps=200 if quick else 4000, every=20 if quick else 200)
     return found | {f"healthy-{k}": replace(healthy, seed=seed + k) for k in range(1 if quick else HEALTHY)}
 
 
