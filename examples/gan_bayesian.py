@@ -143,12 +143,10 @@ def draw(task: Task, metrics: dict[str, float], seed: int, out: Path) -> Path:
     figure.suptitle("25 clusters, first seed: four generators of a posterior know more of them than one")
     left, second, third, right = figure.subplots(1, 4)
     scatter(left, alone, "0.25")
-    left.set_title(
-        f"one GAN, four times the steps\n{metrics['grid.single.modes_mean']:.1f} of 25 clusters (mean of 3 seeds)"
-    )
+    left.set_title(f"one GAN, four times the steps\n{metrics['grid.single.modes_mean']:.1f} of 25 (mean of 3 seeds)")
     for colour, samples in zip(COLOURS, kept["each"], strict=False):
         scatter(second, samples, colour)
-    second.set_title(f"Bayesian GAN, a colour each chain\n{metrics['grid.bayesian.modes_mean']:.1f} of 25 clusters")
+    second.set_title(f"Bayesian GAN, a colour each chain\n{metrics['grid.bayesian.modes_mean']:.1f} of 25")
     for ax, key, title in ((third, "mean", "mean density of all draws"), (right, "sd", "its sd: what is not known")):
         image = ax.imshow(kept[key].T, origin="lower", extent=(-REACH, REACH) * 2, cmap="magma")
         figure.colorbar(image, ax=ax, shrink=0.75, label="per unit of area")
