@@ -25,7 +25,8 @@ bench: $(INSTALLED)
 	@for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 # The numbers kept in examples/results: hours on two cores; interrupt and repeat, it goes on where it was.
-EXAMPLES := compare_uncertainty inverse_bishop inverse_sine two_dimensional mixture_uncertainty
+EXAMPLES := compare_uncertainty inverse_bishop inverse_sine two_dimensional mixture_uncertainty \
+	gan_clusters gan_bayesian gan_digits gan_failing dcgan
 results: $(INSTALLED)
 	$(BIN)/python examples/compare_uncertainty.py --out out/compare_uncertainty --jobs 2
 	@for name in $(filter-out compare_uncertainty,$(EXAMPLES)); do \

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ PACKAGES = ("posterity", "torch", "pyro-ppl", "arviz", "numpy", "scipy", "xarray
 def parser(description: str | None, name: str) -> argparse.ArgumentParser:
     """The options every example has: ``--out``, ``--seed``, ``--quick``."""
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.set_defaults(example=name)
     options.add_argument("--out", type=Path, default=Path("out") / name, help="folder of figures and report")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--quick", action="store_true", help="small and short: to see it work, not to quote")
@@ -52,6 +54,13 @@ def write_report(
     if bad:
         report["not_finite"] = bad
     return write_json(out / "report.json", report)
+
+
+def finish(args: argparse.Namespace, metrics: dict[str, float], figures: Iterable[Path], *, seconds: float) -> int:
+    """Write the report of the example whose `parser` made ``args``, say where all is, and return the exit status."""
+    report = write_report(args.out, args.example, metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
+    print(f"\nfigures: {', '.join(map(str, figures))}\nnumbers: {report}")
+    return 0
 
 
 def earlier_seconds(out: Path) -> float:

@@ -32,7 +32,7 @@ import torch
 import xarray as xr
 from _compare_figures import draw_figures
 from _conjugate import conjugate_metrics
-from _report import earlier_seconds, parser, write_report
+from _report import earlier_seconds, finish, parser
 from _workers import side_by_side
 
 from posterity.data import (
@@ -461,16 +461,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "conjugate" in args.data:
         metrics |= conjugate_metrics(args.seed, args.quick)
     args.out.mkdir(parents=True, exist_ok=True)
-    report = write_report(
-        args.out,
-        "compare_uncertainty",
-        metrics,
-        seed=args.seed,
-        quick=args.quick,
-        wall_seconds=earlier + time.perf_counter() - start,
-    )
-    print(f"\nfigures: {', '.join(str(path) for path in sorted(args.out.glob('*.png')))}\nnumbers: {report}")
-    return 0
+    pictures = sorted(args.out.glob("*.png"))
+    return finish(args, metrics, pictures, seconds=earlier + time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from _images import judge, pictures, steady
 from _parts import parts, total_seconds
-from _report import parser, save_figure, write_report
+from _report import finish, parser, save_figure
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -136,10 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for key in ("kernel_distance", "frechet", "precision", "recall", "class_kl", "seconds"):
         print(f"{key:18}" + "".join(f"{metrics[f'{n}.{v}.{key}']:12.4f}" for n in names for v in VARIANTS))
     figures = draw(names, metrics, args.out)
-    seconds = total_seconds()
-    report = write_report(args.out, "dcgan", metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
-    print("figures:", *figures, f"\nnumbers: {report}")
-    return 0
+    return finish(args, metrics, figures, seconds=total_seconds())
 
 
 if __name__ == "__main__":

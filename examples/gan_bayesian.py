@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from _parts import parts, total_seconds
-from _report import parser, save_figure, write_report
+from _report import finish, parser, save_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
@@ -183,10 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, value in sorted(metrics.items()):
         print(f"{name:36}{value:10.3f}")
     picture = draw(task, metrics, seeds[0], args.out)
-    seconds = total_seconds()
-    report = write_report(args.out, "gan_bayesian", metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
-    print(f"\nfigure: {picture}\nnumbers: {report}")
-    return 0
+    return finish(args, metrics, [picture], seconds=total_seconds())
 
 
 if __name__ == "__main__":

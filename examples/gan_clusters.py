@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from _parts import parts, total_seconds
-from _report import parser, save_figure, write_report
+from _report import finish, parser, save_figure
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -212,10 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     metrics = {f"{name}.{key}": value for name, row in numbers.items() for key, value in summarise(row, seeds).items()}
     print_table(metrics, recipes)
     picture = draw(recipes, metrics, seeds, args.out)
-    seconds = total_seconds()
-    report = write_report(args.out, "gan_clusters", metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
-    print(f"\nfigure: {picture}\nnumbers: {report}")
-    return 0
+    return finish(args, metrics, [picture], seconds=total_seconds())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from _images import Pictures, judge, pictures, steady
-from _report import parser, save_figure, write_report
+from _report import finish, parser, save_figure
 from matplotlib.figure import Figure
 
 from posterity.data.kept import read_tensors, write_tensors
@@ -106,10 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, value in sorted(metrics.items()):
         print(f"{name:24}{value:10.4f}")
     figures = draw(game, args.out)
-    seconds = time.perf_counter() - begun
-    report = write_report(args.out, "gan_digits", metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
-    print("figures:", *figures, f"\nnumbers: {report}")
-    return 0
+    return finish(args, metrics, figures, seconds=time.perf_counter() - begun)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from _images import pictures, steady
 from _parts import parts, total_seconds
-from _report import parser, save_figure, write_report
+from _report import finish, parser, save_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -184,10 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rung = ", ".join(f"{alarm} in step {row[f'{alarm}_step']:.0f}" for alarm in ALARMS if row[f"{alarm}_step"] >= 0)
         print(f"{name:12}{row['steps']:8.0f} steps: {rung or 'no alarm'}")
     picture = draw(args.out)
-    seconds = total_seconds()
-    report = write_report(args.out, "gan_failing", metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
-    print(f"\nfigure: {picture}\nnumbers: {report}")
-    return 0
+    return finish(args, metrics, [picture], seconds=total_seconds())
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from _mdn import ROWS, excess, least_p, log_scores, standard_error
 from _parts import part, total_seconds
-from _report import parser, save_figure, write_report
+from _report import finish, parser, save_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch.distributions import Distribution
@@ -318,10 +318,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_table(metrics)
     pictures = [draw_answers(settings, args.out)]
     pictures.append(draw_scores(metrics, args.out))
-    seconds = total_seconds()
-    report = write_report(args.out, "inverse_bishop", metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
-    print(f"\nfigures: {', '.join(map(str, pictures))}\nnumbers: {report}")
-    return 0
+    return finish(args, metrics, pictures, seconds=total_seconds())
 
 
 if __name__ == "__main__":

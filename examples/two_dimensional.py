@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from _mdn import ROWS, standard_error
 from _parts import part, total_seconds
-from _report import parser, save_figure, write_report
+from _report import finish, parser, save_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -252,10 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     metrics = summarise(rows)
     print_table(metrics)
     picture = draw(settings, args.out)
-    seconds = total_seconds()
-    report = write_report(args.out, "two_dimensional", metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
-    print(f"\nfigure: {picture}\nnumbers: {report}")
-    return 0
+    return finish(args, metrics, [picture], seconds=total_seconds())
 
 
 if __name__ == "__main__":
