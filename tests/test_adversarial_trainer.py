@@ -273,6 +273,8 @@ def test_games_side_by_side_are_those_played_alone(loss):
         torch.testing.assert_close(game.samples(50, seed=1), alone.samples(50, seed=1), atol=2e-5, rtol=1e-4)
         assert game.history["generator_loss"] == pytest.approx(alone.history["generator_loss"], rel=1e-4, abs=1e-5)
         assert game.history["generator_gradient"] == pytest.approx(alone.history["generator_gradient"], rel=1e-3)
+        norms = zip(*(game.history[f"{name}_gradient"] for name in ("generator", "discriminator")), strict=True)
+        assert game.history["gradient_ratio"] == pytest.approx([mine / other for mine, other in norms])
         assert float((weights_of(start) - weights_of(generator)).abs().max()) > 0.02  # it went somewhere
 
 

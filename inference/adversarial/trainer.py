@@ -180,6 +180,7 @@ def _read(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> N
         record = single.records[0]
         generator, discriminator = (float(norm) for norm in single.gradient_norms)
         found = {"read_at": float(game.step), "generator_gradient": generator, "discriminator_gradient": discriminator}
+        found["gradient_ratio"] = generator / discriminator if discriminator else float("inf")
         single.reading = found
         for monitor in monitors:
             found |= monitor.read(single)  # all are noted together: one that fails leaves no half reading

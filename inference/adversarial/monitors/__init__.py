@@ -4,7 +4,8 @@
 - `Quality`, `Originality`, `Classes`, `ClusterQuality`: fresh samples against held-out ones.
 - `Pictures`, `TensorBoard`: what is kept to look at.
 
-`Monitor` is what yours must be; the trainer itself reads both losses and the norms of both gradients.
+`Monitor` is what yours must be; the trainer itself reads both losses, the norms of both gradients and their ratio
+(the generator's over the discriminator's: towards zero where the generator has nothing left to learn from).
 """
 
 from posterity.inference.adversarial.monitors.discriminator import Answers
