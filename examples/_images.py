@@ -48,6 +48,9 @@ def pictures(name: str, out: Path, *, quick: bool, seed: int = 0) -> Pictures:
     train, test = _small(digits()) if quick else (SETS[name]("train"), SETS[name]("test"))
     if train.labels is None or test.labels is None:
         raise ValueError(f"expected labels of {train.name}, got none")
+    # In any order: the first half of MNIST's test images was written by other people than the second.
+    order = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))
+    held_out = test.scaled()[order]
     path = out / f"lenet-{train.name}-{seed}.pt"
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
@@ -59,7 +62,7 @@ def pictures(name: str, out: Path, *, quick: bool, seed: int = 0) -> Pictures:
     net = load_lenet(path)
     shares = torch.bincount(train.labels, minlength=10).double() / len(train)
     right = accuracy(net, test.scaled(), test.labels)
-    return Pictures(train.name, train.scaled(), test.scaled(), shares, net, right)
+    return Pictures(train.name, train.scaled(), held_out, shares, net, right)
 
 
 def judge(samples: Tensor, data: Pictures, *, seed: int = 0) -> dict[str, float]:

@@ -39,8 +39,7 @@ def parts(
     """
     paths = {name: _path(out, name, settings) for name, (settings, _) in wanted.items()}
     todo = {name: partial(_compute, path, wanted[name][1]) for name, path in paths.items() if not path.exists()}
-    together = hashlib.sha256(repr(sorted(path.name for path in paths.values())).encode()).hexdigest()[:12]
-    clock = out / "parts" / f"clock-{together}.json"
+    clock = out / "parts" / f"clock-{tag(sorted(path.name for path in paths.values()))}.json"
     earlier = _read(clock)["seconds"] if clock.exists() else 0.0
     begun = time.perf_counter()
     try:
@@ -61,10 +60,15 @@ def total_seconds() -> float:
     return sum(_ASKED.values())
 
 
+def tag(settings: Any) -> str:
+    """A short name of settings, by their ``repr``: files that carry it are not taken for those of others."""
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
+
+
 def _path(out: Path, name: str, settings: Any) -> Path:
     folder = out / "parts"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:12]}.json"
+    return folder / f"{name}-{tag(settings)}.json"
 
 
 def _compute(path: Path, compute: Callable[[], Metrics]) -> None:

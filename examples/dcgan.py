@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from _images import judge, pictures, steady
-from _parts import parts, total_seconds
+from _parts import parts, tag, total_seconds
 from _report import finish, parser, save_figure
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -79,7 +79,7 @@ def train(task: Task, out: Path, quick: bool) -> dict[str, float]:
     shape = data.shape
     generator, discriminator = (net.to(device) for net in networks(task, shape))
     name = f"{task.name}-{task.variant}"
-    path = out / f"{name}.checkpoint"
+    path = out / f"{name}-{tag(task)}.checkpoint"
     game_settings = settings(task, path)
     game = play(
         generator, discriminator, data.train.to(device), latent=LATENT, settings=game_settings, seed=task.seed,

@@ -34,7 +34,7 @@ class Stages:
     """Keeps samples of the same latent points at every reading."""
 
     def __init__(self, out: Path) -> None:
-        self.out = out / "stages"
+        self.out = out
         self.out.mkdir(parents=True, exist_ok=True)
 
     def read(self, game: Game) -> dict[str, float]:
@@ -42,7 +42,7 @@ class Stages:
         return {}
 
 
-def train(data: Pictures, steps: int, out: Path, seed: int) -> Game:
+def train(data: Pictures, steps: int, folder: Path, seed: int) -> Game:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator = dense_generator(LATENT, data.shape)
@@ -53,10 +53,10 @@ def train(data: Pictures, steps: int, out: Path, seed: int) -> Game:
         watch.Answers(held_out, n=n),
         watch.Quality(held_out, n=n, features=data.features, permutations=50),
         watch.Classes(data.probabilities, reference=data.shares),
-        watch.Pictures(out / "pictures"),
-        Stages(out),
+        watch.Pictures(folder / "pictures"),
+        Stages(folder / "stages"),
     )
-    path = out / "gan.pt"
+    path = folder / "game.pt"
     chosen = steady(steps, monitor_every=steps // READINGS, checkpoint=path)
     return play(
         generator, discriminator, data.train, latent=LATENT, settings=chosen, seed=seed, monitors=looking,
@@ -64,9 +64,9 @@ def train(data: Pictures, steps: int, out: Path, seed: int) -> Game:
     )  # fmt: skip
 
 
-def draw(game: Game, out: Path) -> list[Path]:
+def draw(game: Game, folder: Path, out: Path) -> list[Path]:
     """Six stages of training side by side, each twice to four times as long as the one before; and the curves."""
-    kept = sorted((out / "stages").glob("*.pt"))
+    kept = sorted((folder / "stages").glob("*.pt"))
     places = sorted({min(len(kept), 2**power) - 1 for power in range(STAGES)})
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     figure.suptitle("A dense GAN learns to write: the same 20 latent points at six stages")
@@ -74,7 +74,7 @@ def draw(game: Game, out: Path) -> list[Path]:
         samples = read_tensors(kept[place], "samples")["samples"]
         plot_samples(samples, columns=4, ax=ax, title=f"{int(kept[place].stem):,} steps")
     stages = save_figure(figure, out / "gan-digits-stages.png")
-    animate(out / "pictures", out / "gan-digits.gif")
+    animate(folder / "pictures", out / "gan-digits.gif")
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     steps = game.history["read_at"]
@@ -86,6 +86,10 @@ def draw(game: Game, out: Path) -> list[Path]:
     right.semilogy(steps, game.history["class_kl"], color="0.2")
     right.set(title="classes are uneven", xlabel="step", ylabel="KL of their shares, nats")
     left.legend(frameon=False)
+    best = game.records[0].best_step
+    for ax in (middle, right):
+        ax.axvline(best, color="#D55E00", linestyle="--", label="kept")
+        ax.legend(frameon=False)
     return [stages, save_figure(figure, out / "gan-digits-curves.png")]
 
 
@@ -94,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     begun = time.perf_counter()
     data = pictures("mnist", args.out, quick=args.quick)
-    game = train(data, 320 if args.quick else 20_000, args.out, args.seed)
+    folder = args.out / f"{data.name}-{args.seed}"
+    game = train(data, 320 if args.quick else 12_000, folder, args.seed)
     if game.interrupted:
         raise KeyboardInterrupt
     half = len(data.held_out) // 2
@@ -105,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     metrics |= {f"alarm.{name}_step": float(step) for name, step in game.alarms.items()}
     for name, value in sorted(metrics.items()):
         print(f"{name:24}{value:10.4f}")
-    figures = draw(game, args.out)
+    figures = draw(game, folder, args.out)
     return finish(args, metrics, figures, seconds=time.perf_counter() - begun)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from _images import pictures, steady
-from _parts import parts, total_seconds
+from _parts import parts, tag, total_seconds
 from _report import finish, parser, save_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def train(run: Run, name: str, out: Path, quick: bool) -> dict[str, float]:
             if run.strong
             else dense_discriminator(shape)
         )
-    path = out / f"{name}.checkpoint"
+    path = out / f"{name}-{tag(run)}.checkpoint"
     looking = (
         watch.Answers(data.held_out, n=250),
         watch.Quality(data.held_out, n=250, permutations=20),
