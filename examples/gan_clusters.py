@@ -41,6 +41,7 @@ class Task:
     clusters: Clusters
     scale: float
     octaves: int
+    start: str  # of the generator's weights
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,14 @@ class Recipe:
         return replace(self, stages=tuple(replace(stage, steps=stage.steps // factor) for stage in self.stages))
 
 
-TASKS = {"ring": Task(ring(), 1.4, 6), "grid": Task(grid(), 5.66, 6)}
+# Chosen on seeds 100 to 102 and 200 to 209: samples that begin far apart meet all 8 clusters, but 25 less evenly.
+TASKS = {"ring": Task(ring(), 1.4, 6, "he"), "grid": Task(grid(), 5.66, 6, "torch")}
 TITLES = {"real": "real", "plain": "the GAN of 2014", "best": "coded, relativistic, both penalties"}
 KEYS = (
     *("modes_mean", "modes_min", "high_quality_mean", "reverse_kl_mean", "reverse_kl_worst", "reverse_kl_floor"),
     *("sd_ratio_mean", "seconds"),
 )
-BEST = (  # chosen on seeds 100 to 102, the start of the weights on 200 to 209
+BEST = (  # chosen on seeds 100 to 102
     Stage(3000, 0.1, 1e-3),
     Stage(4500, 0.01, 1e-3, "linear"),
     Stage(2500, 0.001, 2e-4, "linear", 512),
@@ -93,7 +95,7 @@ def networks(task: Task, recipe: Recipe, seeds: list[int]) -> tuple[list[nn.Modu
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = dense_generator(LATENT, (2,), hidden=HIDDEN, squash=False)
+            net = dense_generator(LATENT, (2,), hidden=HIDDEN, squash=False, start=task.start)
             generators.append(coded(net, recipe.bits) if recipe.bits else net)
             discriminators.append(dense_discriminator((2,), hidden=HIDDEN, octaves=task.octaves if recipe.waves else 0))
     return generators, discriminators
@@ -204,7 +206,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds = list(range(args.seed, args.seed + (2 if args.quick else 10)))
     recipes = {name: recipe.shortened(30) if args.quick else recipe for name, recipe in RECIPES.items()}
     wanted = {
-        f"{name}.{which}": ((TASKS[name].octaves, recipe, seeds), partial(measure, name, recipe, seeds, args.out))
+        f"{name}.{which}": (
+            (TASKS[name].octaves, TASKS[name].start, recipe, seeds),
+            partial(measure, name, recipe, seeds, args.out),
+        )
         for which, recipe in reversed(recipes.items())  # the long ones first
         for name in TASKS
     }

@@ -35,6 +35,8 @@ class Stacked(nn.Module):
         for found in shapes[1:]:
             if found != shapes[0]:
                 raise ValueError(f"expected networks with equal parameters {shapes[0]}, got {found}")
+        if other := next((repr(net) for net in nets if repr(net) != repr(nets[0])), None):
+            raise ValueError(f"expected networks of one kind, got {nets[0]!r} and {other}")
         self.net, self.count = copy.deepcopy(nets[0]), len(nets)
         for name, parameter in nets[0].named_parameters():
             values = torch.stack([net.get_parameter(name).detach() for net in nets])

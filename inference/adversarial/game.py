@@ -14,7 +14,7 @@ from posterity.inference.adversarial.settings import Adversarial
 from posterity.inference.modes import evaluating
 from posterity.models.stacked import Stacked
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -58,6 +58,8 @@ class Game:
     randoms: tuple[torch.Generator, ...]
     condition: Tensor | None = None
     many: bool = False
+    seeds: tuple[int, ...] = ()
+    seat: int | None = None  # which of many, once it is taken out of them
     step: int = 0
     records: tuple[Record, ...] = ()
     interrupted: bool = False
@@ -132,7 +134,7 @@ class Game:
             )
         net = copy.deepcopy(self.trained)
         net.load_state_dict(weights)
-        return net.eval()
+        return net.requires_grad_(True).eval()
 
     # What is kept
 
@@ -145,6 +147,8 @@ class Game:
             "discriminator": self.discriminator.state_dict(),
             "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "made_by": self.made_by,
+            "gradient_norms": list(self.gradient_norms),
             "randoms": [random.get_state() for random in self.randoms],
             "global_random": torch.get_rng_state(),  # of dropout
             "global_random_cuda": torch.cuda.get_rng_state_all() if self.data.is_cuda else [],
@@ -164,7 +168,13 @@ class Game:
         torch.set_rng_state(state["global_random"])
         if state["global_random_cuda"]:
             torch.cuda.set_rng_state_all(state["global_random_cuda"])
+        self.gradient_norms = [norm.clone() for norm in state["gradient_norms"]]
         self.step, self.records = state["step"], tuple(Record.of(record) for record in state["records"])
+
+    @property
+    def made_by(self) -> str:
+        """What the next step depends on beside the state: a run that goes on must have the same."""
+        return f"{self.settings.recipe}, latent {self.latent}, seeds {list(self.seeds)}"
 
     def save(self, path: str | Path) -> None:
         """Write the `state`: to a temporary name first, so that an old file is whole until the new one is."""
@@ -181,6 +191,10 @@ class Game:
             raise ValueError(
                 f"expected a checkpoint of {len(self.randoms)} game(s) {'with' if self.averaged else 'without'} an "
                 f"average in {path}, got {len(state['randoms'])} {'without' if state['averaged'] is None else 'with'}"
+            )
+        if state["made_by"] != self.made_by:
+            raise ValueError(
+                f"expected a checkpoint of these settings and seeds in {path}: {self.made_by}; got {state['made_by']}"
             )
         try:
             self.load(state)
@@ -200,7 +214,8 @@ class Game:
         ):
             game = Game(
                 self.settings, generator, discriminator, self.data, self.latent, (self.randoms[index],),
-                self.condition, step=self.step, records=(self.records[index],), interrupted=self.interrupted,
+                self.condition, seeds=self.seeds[index : index + 1], seat=index,
+                step=self.step, records=(self.records[index],), interrupted=self.interrupted,
             )  # fmt: skip
             game.averaged = averaged[index]
             game.gradient_norms = [norm[index] for norm in self.gradient_norms]
@@ -241,6 +256,8 @@ def _parts(net: nn.Module) -> list[nn.Module]:
 
 def check_data(data: Tensor, batch_size: int) -> None:
     """``ValueError`` unless data (N, ...) are finite, floating, and enough for a batch."""
+    if not isinstance(data, Tensor):
+        raise ValueError(f"expected data as a tensor, got {type(data).__name__}")
     if not data.is_floating_point():
         raise ValueError(f"expected floating data, got {data.dtype}: images of bytes are scaled to [-1, 1] first")
     if data.ndim < 2 or len(data) < batch_size or not _finite(data):

@@ -130,7 +130,7 @@ def make_loss(loss: str | Loss) -> Loss:
     """A loss by its name, or itself. Raises ``ValueError`` for another name."""
     if isinstance(loss, Loss):
         return loss
-    if loss not in LOSSES:
+    if not isinstance(loss, str) or loss not in LOSSES:
         raise ValueError(f"expected a loss from {sorted(LOSSES)}, got {loss!r}")
     return LOSSES[loss]()
 

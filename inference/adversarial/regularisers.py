@@ -8,6 +8,7 @@ random numbers of the run. A discriminator's spectral norm is a property of its 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,51 +18,51 @@ Uniform = Callable[[], Tensor]
 Regulariser = Callable[[Discriminate, Tensor, Tensor, Uniform], Tensor]
 
 
-def gradient_penalty(weight: float = 10.0) -> Regulariser:
+@dataclass(frozen=True)
+class Penalty:
+    """A `Regulariser` with a name: two of one name and weight are equal, in any process."""
+
+    name: str
+    weight: float
+    value: Regulariser = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < float("inf"):
+            raise ValueError(f"expected a finite weight above 0 for {self.name}, got {self.weight}")
+
+    def __call__(self, discriminate: Discriminate, real: Tensor, fake: Tensor, uniform: Uniform) -> Tensor:
+        return self.weight * self.value(discriminate, real, fake, uniform)
+
+
+def gradient_penalty(weight: float = 10.0) -> Penalty:
     """weight E (|grad D(x)| - 1)², x between a real and a generated sample (Gulrajani et al. 2017, eq. 3).
 
     Goes with the Wasserstein loss, whose discriminator should have a slope of one there.
     """
-    _positive("gradient_penalty", weight)
 
-    def penalty(discriminate: Discriminate, real: Tensor, fake: Tensor, uniform: Uniform) -> Tensor:
+    def value(discriminate: Discriminate, real: Tensor, fake: Tensor, uniform: Uniform) -> Tensor:
         share = uniform().to(real)
         point = torch.lerp(real, fake, share.reshape(*share.shape, *(1,) * (real.ndim - share.ndim)))
-        return weight * ((_slope(discriminate, point) - 1) ** 2).mean(-1)
+        return ((_slope(discriminate, point) - 1) ** 2).mean(-1)
 
-    return penalty
+    return Penalty("gradient_penalty", weight, value)
 
 
-def r1(weight: float = 1.0) -> Regulariser:
+def r1(weight: float = 1.0) -> Penalty:
     """weight/2 E |grad D(x)|² at real samples (Mescheder, Geiger & Nowozin 2018, eq. 9): training converges locally."""
-    _positive("r1", weight)
-
-    def penalty(discriminate: Discriminate, real: Tensor, fake: Tensor, uniform: Uniform) -> Tensor:
-        return 0.5 * weight * (_slope(discriminate, real) ** 2).mean(-1)
-
-    return penalty
+    return Penalty("r1", weight, lambda discriminate, real, *_: 0.5 * (_slope(discriminate, real) ** 2).mean(-1))
 
 
-def r2(weight: float = 1.0) -> Regulariser:
+def r2(weight: float = 1.0) -> Penalty:
     """As `r1`, at generated samples (eq. 10)."""
-    _positive("r2", weight)
-
-    def penalty(discriminate: Discriminate, real: Tensor, fake: Tensor, uniform: Uniform) -> Tensor:
-        return 0.5 * weight * (_slope(discriminate, fake) ** 2).mean(-1)
-
-    return penalty
+    return Penalty("r2", weight, lambda discriminate, _, fake, *__: 0.5 * (_slope(discriminate, fake) ** 2).mean(-1))
 
 
 def _slope(discriminate: Discriminate, point: Tensor) -> Tensor:
-    """Norms (..., B) of the gradient of every sample's own logit, themselves differentiable."""
+    """Norms (..., P) of the gradient of every logit by all it was made of, a sample or a pack; differentiable."""
     point = point.detach().requires_grad_()
     logits = discriminate(point)
     (gradient,) = torch.autograd.grad(logits.sum(), point, create_graph=True)
     gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))  # squares of halves overflow
-    squares = (gradient**2).flatten(logits.ndim).sum(-1)
+    squares = (gradient**2).reshape(*logits.shape, -1).sum(-1)  # samples of a pack stand one after the other
     return squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt()  # the root of zero has no gradient
-
-
-def _positive(name: str, weight: float) -> None:
-    if not 0 < weight < float("inf"):
-        raise ValueError(f"expected a finite weight above 0 for {name}, got {weight}")

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from posterity.inference.adversarial.losses import Loss, make_loss
-from posterity.inference.adversarial.regularisers import Regulariser
+from posterity.inference.adversarial.regularisers import Penalty, Regulariser
 from posterity.inference.check import number
 from posterity.inference.schedule import cosine
 
@@ -64,6 +65,8 @@ class Adversarial:
         for name in ("steps", "batch_size", "monitor_every"):
             number(name, getattr(self, name), low=1, integer=True)
         number("noise", self.noise, low=0, edges=True)
+        if self.checkpoint is not None and not Path(self.checkpoint).parent.is_dir():
+            raise ValueError(f"expected a checkpoint in a folder that is there, got {self.checkpoint}")
         number("checkpoint_seconds", self.checkpoint_seconds, low=0, edges=True)
         if self.ema is not None:
             number("ema", self.ema, low=0, high=1)
@@ -76,13 +79,34 @@ class Adversarial:
         for rate, count, beta in zip(self.learning_rate, self.updates, self.betas, strict=True):
             number("every learning_rate", rate, low=0)
             number("every number of updates", count, low=1, integer=True)
-            if not 0 <= beta < 1:
+            if not isinstance(beta, float | int) or not 0 <= beta < 1:
                 raise ValueError(f"expected betas in [0, 1), got {self.betas}")
+        if not isinstance(self.regularisers, tuple) or not all(callable(one) for one in self.regularisers):
+            raise ValueError(f"expected a tuple of regularisers, such as (r1(),), got {self.regularisers!r}")
+        if not isinstance(self.stop_on, tuple) or not all(isinstance(name, str) for name in self.stop_on):
+            raise ValueError(f"expected a tuple of alarms' names to stop on, got {self.stop_on!r}")
         for schedule in self.schedule:
-            if schedule not in SCHEDULES:
+            if not isinstance(schedule, str) or schedule not in SCHEDULES:
                 raise ValueError(f"expected schedules from {sorted(SCHEDULES)}, got {schedule!r}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"expected precision from {list(PRECISIONS)}, got {self.precision!r}")
+
+    @property
+    def recipe(self) -> str:
+        """All that a step depends on, as text: the same in every process, so that a checkpoint can carry it.
+
+        The number of steps is part of it only where something falls towards the end of them.
+        """
+        names = ["batch_size", "learning_rate", "betas", "schedule", "updates", "noise", "ema", "clip", "precision"]
+        if self.noise or set(self.schedule) != {"constant"}:
+            names.append("steps")
+        kept: dict[str, Any] = {name: getattr(self, name) for name in names}
+        kept["loss"] = make_loss(self.loss).name
+        kept["regularisers"] = [
+            repr(one) if isinstance(one, Penalty) else getattr(one, "__qualname__", type(one).__name__)
+            for one in self.regularisers
+        ]
+        return repr(kept)
 
     def rates(self, step: int) -> tuple[float, float]:
         """Both learning rates in a step."""

@@ -15,24 +15,25 @@ Batch = tuple[Tensor, Tensor | None]  # samples and their conditions
 
 def step(game: Game, loss: Loss, *, norms: bool) -> dict[str, Tensor]:
     """Both networks learn; the last loss of each, () or (M,)."""
-    losses, gradients = {}, {}
+    losses: dict[str, Tensor] = {}
+    gradients: dict[int, Tensor | None] = {}
     for update in reversed(range(game.settings.updates[1])):
         real = game.real()
         with torch.set_grad_enabled(update == 0):  # the last ones serve the generator too
             fake = _made(game, real[1])
-        losses["discriminator_loss"] = _discriminator_update(game, loss, real, fake)
-        gradients[1] = _norm(game.discriminator, game.many) if norms else None
+        losses["discriminator_loss"], gradients[1] = _discriminator_update(game, loss, real, fake, norms)
     for update in range(game.settings.updates[0]):
         if update:
             real = game.real()
             fake = _made(game, real[1])
-        losses["generator_loss"] = _generator_update(game, loss, real, fake)
-        gradients[0] = _norm(game.generator, game.many) if norms else None
+        losses["generator_loss"], gradients[0] = _generator_update(game, loss, real, fake, norms)
     game.gradient_norms = [norm for _, norm in sorted(gradients.items()) if norm is not None]
     return losses
 
 
-def _discriminator_update(game: Game, loss: Loss, real: Batch, fake: Batch) -> Tensor:
+def _discriminator_update(
+    game: Game, loss: Loss, real: Batch, fake: Batch, norms: bool
+) -> tuple[Tensor, Tensor | None]:
     samples, others = _noisy(game, real[0]), _noisy(game, fake[0].detach())
     game.optimisers[1].zero_grad(set_to_none=True)
     if loss.halves is not None and not game.settings.regularisers:
@@ -51,11 +52,10 @@ def _discriminator_update(game: Game, loss: Loss, real: Batch, fake: Batch) -> T
                     lambda points: _judge(game, points, real[1]), samples, others, lambda: _uniform(game)
                 )
         value.sum().backward()  # of M games: the gradient of each is its own
-    _descend(game, 1, game.discriminator)
-    return value.detach()
+    return value.detach(), _descend(game, 1, game.discriminator, norms)
 
 
-def _generator_update(game: Game, loss: Loss, real: Batch, fake: Batch) -> Tensor:
+def _generator_update(game: Game, loss: Loss, real: Batch, fake: Batch, norms: bool) -> tuple[Tensor, Tensor | None]:
     # The discriminator stands still: its weights get no gradient, so that nothing of this step reaches them.
     with _frozen(game.discriminator):
         with _precision(game):
@@ -64,10 +64,10 @@ def _generator_update(game: Game, loss: Loss, real: Batch, fake: Batch) -> Tenso
             value = loss.generator(wanted, answers)
         game.optimisers[0].zero_grad(set_to_none=True)
         value.sum().backward()
-        _descend(game, 0, game.generator)
+        norm = _descend(game, 0, game.generator, norms)
     if game.averaged is not None and game.settings.ema is not None:
         _follow(game.averaged, game.generator, game.settings.ema)
-    return value.detach()
+    return value.detach(), norm
 
 
 def _made(game: Game, condition: Tensor | None) -> Batch:
@@ -84,19 +84,22 @@ def _judge(game: Game, samples: Tensor, condition: Tensor | None) -> Tensor:
     return flat
 
 
-def _descend(game: Game, which: int, net: nn.Module) -> None:
-    if game.settings.clip is not None:
-        factor = (game.settings.clip / (_norm(net, game.many) + 1e-6)).clamp(max=1.0)
+def _descend(game: Game, which: int, net: nn.Module, norms: bool) -> Tensor | None:
+    """A step of one network; the norm of its gradient as it was before it was clipped, if wanted."""
+    norm = _norm(net, game.many) if norms or game.settings.clip is not None else None
+    if norm is not None and game.settings.clip is not None:
+        factor = (game.settings.clip / (norm + 1e-6)).clamp(max=1.0)
         for parameter in net.parameters():
             if parameter.grad is not None:
                 parameter.grad *= factor.reshape(*factor.shape, *(1,) * (parameter.ndim - factor.ndim))
     game.optimisers[which].step()
+    return norm
 
 
 def _norm(net: nn.Module, many: bool) -> Tensor:
     """Of the gradient of all weights: () or (M,)."""
     squares = [
-        (parameter.grad.detach() ** 2).flatten(1 if many else 0).sum(-1)
+        (parameter.grad.detach() ** 2).reshape(*parameter.shape[:many], -1).sum(-1)
         for parameter in net.parameters()
         if parameter.grad is not None
     ]

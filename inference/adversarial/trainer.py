@@ -10,6 +10,7 @@ import copy
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -17,13 +18,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from posterity.inference.adversarial.alarms import Alarm, TrainingAlarm
-from posterity.inference.adversarial.game import Game, check_data
+from posterity.inference.adversarial.game import Game, Record, check_data
 from posterity.inference.adversarial.losses import make_loss
 from posterity.inference.adversarial.monitors.protocol import Monitor
 from posterity.inference.adversarial.settings import Adversarial
 from posterity.inference.adversarial.steps import step
 from posterity.inference.check import number
-from posterity.inference.modes import evaluating
+from posterity.inference.modes import evaluating, mode
 from posterity.inference.program import seeded
 from posterity.models.stacked import Stacked
 
@@ -75,8 +76,9 @@ def play_many(
     """M games side by side as one batched computation: as `play` with each pair of networks and its seed.
 
     For small networks, where most of a step is the cost of calling operations. All games keep their own random numbers,
-    so that each is what it would be alone, up to rounding. Arguments and errors are those of `play`; the networks are
-    of one kind (see `posterity.models.stacked.Stacked`) and as many as the seeds.
+    so that each is what it would be alone, up to rounding; but for dropout, whose masks are others. Arguments and
+    errors are those of `play`; the networks are of one kind (see `posterity.models.stacked.Stacked`) and as many as the
+    seeds.
     """
     settings = settings or Adversarial()
     if not len(generators) == len(discriminators) == len(seeds):
@@ -102,11 +104,19 @@ def _start(
     many: bool,
 ) -> Game:
     number("latent", latent, low=1, integer=True)
+    for seed in seeds:
+        number("seed", seed, low=0, integer=True)
     check_data(data, settings.batch_size)
-    if condition is not None and (condition.ndim != 2 or len(condition) != len(data)):
-        raise ValueError(f"expected a condition of shape ({len(data)}, C), got {tuple(condition.shape)}")
-    randoms = tuple(torch.Generator().manual_seed(seed) for seed in seeds)
-    game = Game(settings, generator, discriminator, data, latent, randoms, condition, many)
+    if condition is not None:
+        if condition.ndim != 2 or len(condition) != len(data):
+            raise ValueError(f"expected a condition of shape ({len(data)}, C), got {tuple(condition.shape)}")
+        if not bool(torch.isfinite(condition).all()):
+            raise ValueError("expected a finite condition, got values that are not")
+    for name, net in (("generator", generator), ("discriminator", discriminator)):
+        if not any(parameter.requires_grad for parameter in net.parameters()):
+            raise ValueError(f"expected a {name} with weights to train, got none that requires a gradient")
+    randoms = tuple(torch.Generator().manual_seed(int(seed)) for seed in seeds)
+    game = Game(settings, generator, discriminator, data, latent, randoms, condition, many, tuple(seeds))
     _check_fit(game)
     return game
 
@@ -114,7 +124,13 @@ def _start(
 def _run(
     game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm], resume: str | Path | None, seed: int
 ) -> None:
-    with seeded(seed):  # dropout draws from the global state
+    if unknown := sorted(set(game.settings.stop_on) - {alarm.name for alarm in alarms}):
+        raise ValueError(f"expected alarms of the names in stop_on, got none of {unknown}")
+    with ExitStack() as stack:
+        stack.enter_context(seeded(seed))  # dropout draws from the global state
+        for net in (game.generator, game.discriminator):
+            if not net.training:  # such as the best one of another game
+                stack.enter_context(mode(net, training=True))
         if resume is not None:
             game.resume(resume)
         _loop(game, monitors, alarms)
@@ -126,6 +142,9 @@ def _loop(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> N
     bar = tqdm(total=settings.steps, initial=game.step, desc="GAN", disable=not settings.progress, leave=False)
     try:
         with bar:
+            if _due(game):  # a reading in which the run was stopped
+                _read(game, monitors, alarms)
+                good = copy.deepcopy(game.state())
             while game.step < settings.steps:
                 for optimiser, rate in zip(game.optimisers, settings.rates(game.step), strict=True):
                     for group in optimiser.param_groups:
@@ -136,6 +155,11 @@ def _loop(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> N
                 if (wrong := _not_finite(losses, game.many)) is not None:
                     kept = good["step"]
                     raise ValueError(f"expected a finite {wrong} in step {game.step + 1}: step {kept} is kept")
+                if reading and (wrong := _lost(game)) is not None:
+                    raise ValueError(
+                        f"expected finite weights of the {wrong} in step {game.step + 1}, got others: step "
+                        f"{good['step']} is kept"
+                    )
                 _note(game, losses)
                 game.step += 1
                 whole = True
@@ -168,6 +192,25 @@ def _not_finite(losses: dict[str, Tensor], many: bool) -> str | None:
     return None
 
 
+def _lost(game: Game) -> str | None:
+    """The network with weights that are no numbers: a gradient can be none where the loss still is one."""
+    for name, net in (("generator", game.generator), ("discriminator", game.discriminator)):
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in net.parameters()):
+            return name
+    return None
+
+
+def _due(game: Game) -> bool:
+    """Whether the step it stands at wants a reading that is not there."""
+    ends = game.step % game.settings.monitor_every == 0 or game.step >= game.settings.steps
+    started = bool(game.step and game.gradient_norms)
+    return started and ends and not all(_has_read(game.step, record) for record in game.records)
+
+
+def _has_read(step: int, record: Record) -> bool:
+    return record.history.get("read_at", [])[-1:] == [step]
+
+
 def _note(game: Game, losses: dict[str, Tensor]) -> None:
     for name, value in losses.items():
         values = value.tolist() if game.many else [value.item()]
@@ -178,6 +221,8 @@ def _note(game: Game, losses: dict[str, Tensor]) -> None:
 def _read(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> None:
     for seat, single in enumerate(game.split()):
         record = single.records[0]
+        if _has_read(game.step, record):
+            continue
         generator, discriminator = (float(norm) for norm in single.gradient_norms)
         found = {"read_at": float(game.step), "generator_gradient": generator, "discriminator_gradient": discriminator}
         found["gradient_ratio"] = generator / discriminator if discriminator else float("inf")
@@ -200,6 +245,16 @@ def _write(game: Game) -> None:
         game.save(game.settings.checkpoint)
 
 
+def _asked(name: str, net: nn.Module, values: Tensor, condition: Tensor | None) -> Tensor:
+    inputs = (values,) if condition is None else (values, condition)
+    try:
+        made: Tensor = net(*inputs)
+    except (RuntimeError, TypeError, IndexError) as error:
+        shapes = " and ".join(f"{tuple(value.shape)} of {value.dtype} on {value.device}" for value in inputs)
+        raise ValueError(f"expected a {name} that can be called with {shapes}, got: {error}") from error
+    return made
+
+
 def _check_fit(game: Game) -> None:
     """Both networks fit the data and each other, in evaluation, so that nothing of them changes."""
     size = game.settings.batch_size
@@ -207,13 +262,13 @@ def _check_fit(game: Game) -> None:
     condition = None if game.condition is None else game.condition[:size].expand(*lead, -1, -1)
     with torch.no_grad(), evaluating(game.generator), evaluating(game.discriminator):
         z = torch.zeros(*lead, size, game.latent).to(game.data)
-        some = game.generator(z) if condition is None else game.generator(z, condition)
+        some = _asked("generator", game.generator, z, condition)
         if some.shape != (*lead, size, *game.data.shape[1:]):
             shape = ", ".join(map(str, game.data.shape[1:]))
             raise ValueError(
                 f"expected a generator of samples of shape (N, {shape}), got {tuple(some.shape[len(lead) :])}"
             )
-        answers = game.discriminator(some) if condition is None else game.discriminator(some, condition)
+        answers = _asked("discriminator", game.discriminator, some, condition)
         answers = answers[0] if game.many else answers
         if answers.ndim > 2 or (answers.ndim == 2 and answers.shape[1] != 1):
             raise ValueError(f"expected a discriminator with one logit a sample, got shape {tuple(answers.shape)}")

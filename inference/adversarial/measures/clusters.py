@@ -46,7 +46,7 @@ def _sd_ratio(samples: Tensor, which: Tensor, clusters: Clusters) -> float:
     """nan where no cluster has two samples."""
     targets, count = samples.shape[1], len(clusters.centres)
     number = torch.bincount(which, minlength=count).double()
-    total = torch.zeros(count, targets, dtype=torch.double).index_add_(0, which, samples)
+    total = torch.zeros(count, targets, dtype=torch.double, device=samples.device).index_add_(0, which, samples)
     mean = total / number.clamp_min(1)[:, None]
     squares = ((samples - mean[which]) ** 2).sum()
     degrees = float((number - 1).clamp_min(0).sum()) * targets

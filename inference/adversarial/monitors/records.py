@@ -15,7 +15,8 @@ from posterity.inference.check import number
 class Pictures:
     """A PNG of ``n`` generated images in every reading, of the same latent points, as ``folder``/00001000.png.
 
-    `posterity.data.pictures.animate` makes one moving picture of them. Reads nothing.
+    `posterity.data.pictures.animate` makes one moving picture of them. Of many games each has a folder of its own,
+    ``folder``/game-0, .... Reads nothing.
     """
 
     folder: str | Path
@@ -30,7 +31,9 @@ class Pictures:
     def read(self, game: Game) -> Mapping[str, float]:
         condition = None if game.condition is None else game.condition[: self.n]
         images = game.samples(self.n, seed=0, condition=condition)
-        save_grid(images, Path(self.folder) / f"{game.step:08d}.png", columns=self.columns)
+        folder = Path(self.folder) if game.seat is None else Path(self.folder) / f"game-{game.seat}"
+        folder.mkdir(parents=True, exist_ok=True)
+        save_grid(images, folder / f"{game.step:08d}.png", columns=self.columns)
         return {}
 
 
@@ -55,6 +58,7 @@ class TensorBoard:
     def read(self, game: Game) -> Mapping[str, float]:
         losses = {name: values[-1] for name, values in game.history.items() if name.endswith("_loss")}
         for name, value in (losses | dict(game.reading)).items():
-            self._writer.add_scalar(name, value, game.step)
+            tag = name if game.seat is None else f"game-{game.seat}/{name}"
+            self._writer.add_scalar(tag, value, game.step)
         self._writer.flush()
         return {}
