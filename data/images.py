@@ -6,6 +6,7 @@
 """
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posterity.data._random import check_count
 from posterity.data.fetch import read_public
 from posterity.data.idx import parse_idx
 
@@ -65,6 +67,8 @@ class Images:
 
     def __post_init__(self) -> None:
         pixels, labels = self.pixels, self.labels
+        if not isinstance(pixels, Tensor):
+            raise ValueError(f"expected pixels as a tensor, got {type(pixels).__name__}")
         if pixels.dtype != torch.uint8:
             raise ValueError(f"expected pixels of dtype uint8, from 0 to 255, got {pixels.dtype}")
         if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
@@ -92,13 +96,14 @@ class Images:
 
     def scaled(self, low: float = -1.0, high: float = 1.0) -> Tensor:
         """Pixels as float32 from ``low`` (black) to ``high``, shape (N, C, H, W): what a tanh generator makes."""
-        if not low < high:
-            raise ValueError(f"expected low below high, got {low} and {high}")
+        if not -math.inf < low < high < math.inf:
+            raise ValueError(f"expected finite numbers, low below high, got {low} and {high}")
         return self.pixels.float().mul_((high - low) / 255).add_(low)
 
     def subset(self, index: Any) -> "Images":
         """The images at some places: a slice, a list, an index or a mask (N,)."""
-        index = torch.as_tensor(index) if isinstance(index, list) else index
+        if isinstance(index, list):
+            index = torch.as_tensor(index) if index else torch.empty(0, dtype=torch.int64)
         return replace(self, pixels=self.pixels[index], labels=None if self.labels is None else self.labels[index])
 
     def only(self, *classes: int) -> "Images":
@@ -169,18 +174,28 @@ def digits() -> Images:
 def image_folder(folder: str | Path, *, size: tuple[int, int] | None = None, grey: bool = False) -> Images:
     """All PNG and JPEG files in a folder, in the order of their names.
 
-    Where it has folders instead of files, these are the classes and their files the images. ``size`` (height, width)
-    scales the images, bicubic, which otherwise must all have one size; ``grey`` leaves one channel.
+    Where it has folders instead of files, these are the classes and their files the images; names that begin with a dot
+    or two underscores are left out. ``size`` (height, width) scales the images, bicubic, which otherwise must all have
+    one size; ``grey`` leaves one channel.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: no images in it, one that cannot be read, or images of several sizes.
+        ValueError: no images in it or in one of its classes, images beside classes, one that cannot be read or has more
+            than 8 bits a channel, images of several sizes, or a size that is none.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"expected a folder, got {folder}, which is none")
-    inner = sorted(path for path in folder.iterdir() if path.is_dir())
+    if size is not None and (not isinstance(size, tuple) or len(size) != 2):
+        raise ValueError(f"expected a size (height, width), got {size!r}")
+    for side in size or ():
+        check_count("every side of the size", side)
+    inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+    if inner and (beside := _image_files(folder)):
+        raise ValueError(f"expected images or folders of images in {folder}, got both: {beside[0].name} beside folders")
     groups = [(path.name, _image_files(path)) for path in inner] if inner else [("", _image_files(folder))]
+    if inner and (empty := [name for name, found in groups if not found]) and len(empty) < len(groups):
+        raise ValueError(f"expected images in every folder of {folder}, got none in {empty}")
     paths = [(number, path) for number, (_, found) in enumerate(groups) for path in found]
     if not paths:
         raise ValueError(f"expected images ({', '.join(SUFFIXES)}) in {folder}, got none")
@@ -211,7 +226,8 @@ def _check_part(part: str) -> None:
 
 
 def _image_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in found if not path.name.startswith((".", "__")))
 
 
 def _read_image(path: Path, size: tuple[int, int] | None, grey: bool) -> np.ndarray:
@@ -219,9 +235,12 @@ def _read_image(path: Path, size: tuple[int, int] | None, grey: bool) -> np.ndar
 
     try:
         with Image.open(path) as opened:
+            kind = opened.mode
             image = opened.convert("L" if grey else "RGB")
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
         raise ValueError(f"expected an image in {path}, got something that cannot be read ({error})") from None
+    if kind.startswith(("I", "F")):  # which would be cut off at 255, not scaled
+        raise ValueError(f"expected an image of 8 bits a channel in {path}, got Pillow's mode {kind}")
     if size is not None:
         image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
     array = np.asarray(image, dtype=np.uint8)

@@ -216,7 +216,7 @@ def test_scaled_pixels_run_from_one_end_to_the_other():
     found = Images(torch.tensor([0, 255, 51], dtype=torch.uint8).reshape(1, 1, 1, 3))
     torch.testing.assert_close(found.scaled().flatten(), torch.tensor([-1.0, 1.0, -0.6]))
     torch.testing.assert_close(found.scaled(0, 2).flatten(), torch.tensor([0.0, 2.0, 0.4]))
-    with pytest.raises(ValueError, match="expected low below high, got 1 and 1"):
+    with pytest.raises(ValueError, match="low below high, got 1 and 1"):
         found.scaled(1, 1)
 
 
@@ -256,3 +256,38 @@ def test_what_is_no_set_of_images_is_refused(change, message):
     good = {"pixels": torch.zeros(2, 1, 4, 4, dtype=torch.uint8), "labels": torch.tensor([0, 1]), "classes": ("a", "b")}
     with pytest.raises(ValueError, match=message):
         Images(**(good | change))
+
+
+def test_folders_that_would_be_read_wrongly_are_refused(tmp_path):
+    """Sixteen bits would be cut off at 255; a hidden folder is no class; images beside classes would be left out."""
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"expected an image of 8 bits a channel in .*deep.png"):
+        image_folder(tmp_path)
+    (tmp_path / "deep.png").unlink()
+    grey = Image.fromarray(np.full((4, 4), 7, dtype=np.uint8))
+    for name in ("cats", "dogs", ".thumbs", "__MACOSX"):
+        (tmp_path / name).mkdir()
+        grey.save(tmp_path / name / "a.png")
+    grey.save(tmp_path / "cats" / ".hidden.png")
+    found = image_folder(tmp_path, grey=True)
+    assert (found.classes, found.labels.tolist()) == (("cats", "dogs"), [0, 1])
+    grey.save(tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"got both: b.png beside folders"):
+        image_folder(tmp_path)
+    (tmp_path / "b.png").unlink()
+    (tmp_path / "dogs" / "a.png").unlink()
+    with pytest.raises(ValueError, match=r"expected images in every folder of .*, got none in \['dogs'\]"):
+        image_folder(tmp_path)
+    for size in (8, (8,), (0, 3)):
+        with pytest.raises(ValueError, match="size"):
+            image_folder(tmp_path / "cats", size=size)
+
+
+def test_what_are_no_pixels_is_refused():
+    with pytest.raises(ValueError, match="expected pixels as a tensor, got ndarray"):
+        Images(np.zeros((2, 1, 4, 4), dtype=np.uint8))
+    some = Images(torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="expected finite numbers, low below high"):
+        some.scaled(0.0, float("inf"))
+    with pytest.raises(ValueError, match="none of them 0"):
+        some.subset([])

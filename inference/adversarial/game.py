@@ -254,6 +254,17 @@ def _parts(net: nn.Module) -> list[nn.Module]:
     return net.split() if isinstance(net, Stacked) else [net]
 
 
+def asked(name: str, net: nn.Module, values: Tensor, condition: Tensor | None = None) -> Tensor:
+    """What a network makes of these; ``ValueError`` with its ``name`` and their shapes where it cannot."""
+    inputs = (values,) if condition is None else (values, condition)
+    try:
+        made: Tensor = net(*inputs)
+    except (RuntimeError, TypeError, IndexError) as error:
+        shapes = " and ".join(f"{tuple(value.shape)} of {value.dtype} on {value.device}" for value in inputs)
+        raise ValueError(f"expected a {name} that can be called with {shapes}, got: {error}") from error
+    return made
+
+
 def check_data(data: Tensor, batch_size: int) -> None:
     """``ValueError`` unless data (N, ...) are finite, floating, and enough for a batch."""
     if not isinstance(data, Tensor):

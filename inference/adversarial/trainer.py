@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from posterity.inference.adversarial.alarms import Alarm, TrainingAlarm
-from posterity.inference.adversarial.game import Game, Record, check_data
+from posterity.inference.adversarial.game import Game, Record, asked, check_data
 from posterity.inference.adversarial.losses import make_loss
 from posterity.inference.adversarial.monitors.protocol import Monitor
 from posterity.inference.adversarial.settings import Adversarial
@@ -245,16 +245,6 @@ def _write(game: Game) -> None:
         game.save(game.settings.checkpoint)
 
 
-def _asked(name: str, net: nn.Module, values: Tensor, condition: Tensor | None) -> Tensor:
-    inputs = (values,) if condition is None else (values, condition)
-    try:
-        made: Tensor = net(*inputs)
-    except (RuntimeError, TypeError, IndexError) as error:
-        shapes = " and ".join(f"{tuple(value.shape)} of {value.dtype} on {value.device}" for value in inputs)
-        raise ValueError(f"expected a {name} that can be called with {shapes}, got: {error}") from error
-    return made
-
-
 def _check_fit(game: Game) -> None:
     """Both networks fit the data and each other, in evaluation, so that nothing of them changes."""
     size = game.settings.batch_size
@@ -262,13 +252,13 @@ def _check_fit(game: Game) -> None:
     condition = None if game.condition is None else game.condition[:size].expand(*lead, -1, -1)
     with torch.no_grad(), evaluating(game.generator), evaluating(game.discriminator):
         z = torch.zeros(*lead, size, game.latent).to(game.data)
-        some = _asked("generator", game.generator, z, condition)
+        some = asked("generator", game.generator, z, condition)
         if some.shape != (*lead, size, *game.data.shape[1:]):
             shape = ", ".join(map(str, game.data.shape[1:]))
             raise ValueError(
                 f"expected a generator of samples of shape (N, {shape}), got {tuple(some.shape[len(lead) :])}"
             )
-        answers = _asked("discriminator", game.discriminator, some, condition)
+        answers = asked("discriminator", game.discriminator, some, condition)
         answers = answers[0] if game.many else answers
         if answers.ndim > 2 or (answers.ndim == 2 and answers.shape[1] != 1):
             raise ValueError(f"expected a discriminator with one logit a sample, got shape {tuple(answers.shape)}")

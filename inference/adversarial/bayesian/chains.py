@@ -24,7 +24,7 @@ class Chains:
         self.names = [name for name, _ in nets[0].named_parameters()]
         self.shapes = [parameter.shape for parameter in nets[0].parameters()]
         self.weights = [self.net.net.get_parameter(name) for name in self.names]
-        self.position = torch.cat([weight.detach().flatten(1) for weight in self.weights], 1)
+        self.position = torch.cat([weight.detach().reshape(len(weight), -1) for weight in self.weights], 1)
         for name, view in self.named(self.position).items():
             self.net.net.get_parameter(name).data = view  # what changes the matrix changes the networks
         self.velocity, self.square = torch.zeros_like(self.position), torch.zeros_like(self.position)
@@ -57,7 +57,7 @@ class Chains:
         weight *= settings.generators if self.which and settings.opponents == "sum" else 1
         weight *= settings.discriminators if not self.which and settings.opponents == "sum" else 1
         parts = torch.autograd.grad(likelihood.sum(), self.weights)
-        gradient = weight * torch.cat([part.flatten(1) for part in parts], 1)
+        gradient = weight * torch.cat([part.reshape(len(part), -1) for part in parts], 1)
         gradient -= self.position / settings.prior_sd[self.which] ** 2
         noise = self.normal(self.position.shape[1]) if settings.temperature else torch.zeros_like(self.position)
         moved, self.velocity = sghmc(

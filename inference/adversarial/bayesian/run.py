@@ -16,7 +16,7 @@ from posterity.inference.adversarial.bayesian.likelihood import (
     judged,
 )
 from posterity.inference.adversarial.bayesian.settings import BayesianAdversarial
-from posterity.inference.adversarial.game import check_data
+from posterity.inference.adversarial.game import asked, check_data
 from posterity.inference.check import number
 from posterity.inference.modes import evaluating
 from posterity.inference.posterior import Posterior
@@ -138,10 +138,10 @@ class Run:
 def _check_fit(generators: Stacked, discriminators: Stacked, data: Tensor, latent: int) -> None:
     """Both kinds fit the data and each other, in evaluation, so that nothing of them changes."""
     with evaluating(generators), evaluating(discriminators):
-        made = generators(data.new_zeros(generators.count, 2, latent))
+        made = asked("generator", generators, data.new_zeros(generators.count, 2, latent))
         if made.shape[1:] != (2, *data.shape[1:]):
             shape = ", ".join(map(str, data.shape[1:]))
             raise ValueError(f"expected a generator of samples of shape (N, {shape}), got {tuple(made.shape[1:])}")
-        answers = discriminators(made[0].expand(discriminators.count, *made.shape[1:]))[0]
+        answers = asked("discriminator", discriminators, made[0].expand(discriminators.count, *made.shape[1:]))[0]
         if answers.shape not in ((2,), (2, 1)):
             raise ValueError(f"expected a discriminator with one logit a sample, got shape {tuple(answers.shape)}")
