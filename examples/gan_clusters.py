@@ -41,7 +41,7 @@ class Task:
     clusters: Clusters
     scale: float
     octaves: int
-    start: str  # of the generator's weights
+    start: str  # of the weights of the best recipe's generator; that of torch is the plain one's
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,10 @@ RECIPES = {
 }
 
 
+def start(task: Task, recipe: Recipe) -> str:
+    return task.start if recipe.bits else "torch"
+
+
 def networks(task: Task, recipe: Recipe, seeds: list[int]) -> tuple[list[nn.Module], list[nn.Module]]:
     """One pair for each seed, without touching the global random numbers."""
     generators: list[nn.Module] = []
@@ -95,7 +99,7 @@ def networks(task: Task, recipe: Recipe, seeds: list[int]) -> tuple[list[nn.Modu
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = dense_generator(LATENT, (2,), hidden=HIDDEN, squash=False, start=task.start)
+            net = dense_generator(LATENT, (2,), hidden=HIDDEN, squash=False, start=start(task, recipe))
             generators.append(coded(net, recipe.bits) if recipe.bits else net)
             discriminators.append(dense_discriminator((2,), hidden=HIDDEN, octaves=task.octaves if recipe.waves else 0))
     return generators, discriminators
@@ -207,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipes = {name: recipe.shortened(30) if args.quick else recipe for name, recipe in RECIPES.items()}
     wanted = {
         f"{name}.{which}": (
-            (TASKS[name].octaves, TASKS[name].start, recipe, seeds),
+            (TASKS[name].octaves, start(TASKS[name], recipe), recipe, seeds),
             partial(measure, name, recipe, seeds, args.out),
         )
         for which, recipe in reversed(recipes.items())  # the long ones first
