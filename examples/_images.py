@@ -14,6 +14,7 @@ from posterity.inference.classifier import accuracy, features, fit_classifier, p
 from posterity.models import LeNet, load_lenet, save_lenet
 
 SETS = {"mnist": mnist, "fashion": fashion_mnist}
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 JUDGED = 5000  # samples of each kind in the numbers that are reported
 
 

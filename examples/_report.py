@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 PACKAGES = ("posterity", "torch", "pyro-ppl", "arviz", "numpy", "scipy", "xarray", "matplotlib")
 
@@ -40,6 +41,9 @@ def write_report(
 
     A metric that is not finite is left out and named under ``not_finite``: one of them costs no other.
     """
+    device = f"cpu ({platform.machine()}, {os.cpu_count()} cores, 1 thread a fit)"
+    if torch.cuda.is_available():
+        device = f"{torch.cuda.get_device_name()}, {device}"
     bad = sorted(name for name, value in metrics.items() if not np.isfinite(value))
     report = {
         "example": example,
@@ -47,7 +51,7 @@ def write_report(
         "seed": seed,
         "quick": quick,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "device": f"cpu ({platform.machine()}, {os.cpu_count()} cores, 1 thread a fit)",
+        "device": device,
         "wall_seconds": round(wall_seconds, 1),
         "metrics": {name: value for name, value in sorted(metrics.items()) if name not in bad},
     }

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _images import judge, pictures, steady
+from _images import DEVICE, judge, pictures, steady
 from _parts import parts, tag, total_seconds
 from _report import finish, parser, save_figure
 from matplotlib.figure import Figure
@@ -75,21 +75,20 @@ def train(task: Task, out: Path, quick: bool) -> dict[str, float]:
     """Trained, judged; samples and a walk between latent points are kept for the figure."""
     torch.set_num_threads(1)
     data = pictures(task.name, out, quick=quick)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     shape = data.shape
-    generator, discriminator = (net.to(device) for net in networks(task, shape))
+    generator, discriminator = (net.to(DEVICE) for net in networks(task, shape))
     name = f"{task.name}-{task.variant}"
     path = out / f"{name}-{tag(task)}.checkpoint"
     game_settings = settings(task, path)
     game = play(
-        generator, discriminator, data.train.to(device), latent=LATENT, settings=game_settings, seed=task.seed,
+        generator, discriminator, data.train.to(DEVICE), latent=LATENT, settings=game_settings, seed=task.seed,
         resume=path if path.exists() else None,
     )  # fmt: skip
     if game.interrupted:
         raise KeyboardInterrupt
     samples = game.samples(5000, seed=task.seed + 1).cpu()
     with torch.no_grad():
-        walked = game.trained.eval()(walk(6, 8).to(device)).cpu()
+        walked = game.trained.eval()(walk(6, 8).to(DEVICE)).cpu()
     write_tensors({"samples": samples[:64], "walk": walked}, out / f"{name}.pt")
     return judge(samples, data, seed=task.seed)
 
@@ -119,7 +118,7 @@ def draw(names: Sequence[str], metrics: dict[str, float], out: Path) -> list[Pat
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__, "dcgan")
     options.add_argument("--width", type=int, default=16, help="channels next to the image")
-    options.add_argument("--steps", type=int, default=4000)
+    options.add_argument("--steps", type=int, default=3000)
     options.add_argument("--jobs", type=int, default=2, help="trainings side by side, each in a process")
     args = options.parse_args(argv)
     torch.set_num_threads(1)

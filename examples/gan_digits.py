@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from _images import Pictures, judge, pictures, steady
+from _images import DEVICE, Pictures, judge, pictures, steady
 from _report import finish, parser, save_figure
 from matplotlib.figure import Figure
 
@@ -38,7 +38,7 @@ class Stages:
         self.out.mkdir(parents=True, exist_ok=True)
 
     def read(self, game: Game) -> dict[str, float]:
-        write_tensors({"samples": game.samples(20, seed=0)}, self.out / f"{game.step:08d}.pt")
+        write_tensors({"samples": game.samples(20, seed=0).cpu()}, self.out / f"{game.step:08d}.pt")
         return {}
 
 
@@ -59,8 +59,8 @@ def train(data: Pictures, steps: int, folder: Path, seed: int) -> Game:
     path = folder / "game.pt"
     chosen = steady(steps, monitor_every=steps // READINGS, checkpoint=path)
     return play(
-        generator, discriminator, data.train, latent=LATENT, settings=chosen, seed=seed, monitors=looking,
-        alarms=(saturation(), mode_collapse()), resume=path if path.exists() else None,
+        generator.to(DEVICE), discriminator.to(DEVICE), data.train.to(DEVICE), latent=LATENT, settings=chosen,
+        seed=seed, monitors=looking, alarms=(saturation(), mode_collapse()), resume=path if path.exists() else None,
     )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise KeyboardInterrupt
     half = len(data.held_out) // 2
     judged = Pictures(data.name, data.train, data.held_out[half:], data.shares, data.net, data.accuracy)
-    samples = draw_samples(game.best(), 5000, LATENT, seed=args.seed + 1)
+    samples = draw_samples(game.best(), 5000, LATENT, seed=args.seed + 1, like=game.data).cpu()
     metrics = judge(samples, judged, seed=args.seed)
     metrics["best_step"] = float(game.records[0].best_step or 0)
     metrics |= {f"alarm.{name}_step": float(step) for name, step in game.alarms.items()}

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _images import pictures, steady
+from _images import DEVICE, pictures, steady
 from _parts import parts, tag, total_seconds
 from _report import finish, parser, save_figure
 from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ class Run:
     strong: bool
     loss: str = "non_saturating"
     kept: str = "nothing"
-    steps: int = 800
+    steps: int = 500
     seed: int = 0
     widths: tuple[int, int] = (8, 16)
     every: int = 25
@@ -84,8 +84,8 @@ def train(run: Run, name: str, out: Path, quick: bool) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrainingAlarm)  # they are in the report
         game = play(
-            generator, discriminator, data.train, latent=LATENT, settings=run.settings(path), seed=run.seed,
-            monitors=looking, alarms=(saturation(), mode_collapse(warmup=run.steps // 5)),
+            generator.to(DEVICE), discriminator.to(DEVICE), data.train.to(DEVICE), latent=LATENT,
+            settings=run.settings(path), seed=run.seed, monitors=looking, alarms=(saturation(), mode_collapse(warmup=run.steps // 5)),
             resume=path if path.exists() else None,
         )  # fmt: skip
     if game.interrupted:
@@ -99,11 +99,11 @@ def train(run: Run, name: str, out: Path, quick: bool) -> dict[str, float]:
 def keep(game: Game, path: Path) -> None:
     """Curves and samples for the figure."""
     curves = {name: torch.tensor(values) for name, values in game.history.items()}
-    write_tensors({"curves": curves, "alarms": dict(game.alarms), "samples": game.samples(36, seed=0)}, path)
+    write_tensors({"curves": curves, "alarms": dict(game.alarms), "samples": game.samples(36, seed=0).cpu()}, path)
 
 
 def runs(*, quick: bool, seed: int, widths: tuple[int, int]) -> dict[str, Run]:
-    steps, every = (80, 10) if quick else (800, 25)
+    steps, every = (80, 10) if quick else (500, 25)
     strong = Run(True, steps=steps, every=every, seed=seed, widths=(2, 4) if quick else widths)
     found = {
         "saturated": replace(strong, loss="minimax"),
@@ -111,7 +111,7 @@ def runs(*, quick: bool, seed: int, widths: tuple[int, int]) -> dict[str, Run]:
         "spectral": replace(strong, kept="spectral"),
         "r1": replace(strong, kept="r1"),
     }
-    healthy = Run(False, kept="penalties", steps=200 if quick else 4000, every=20 if quick else 200)
+    healthy = Run(False, kept="penalties", steps=200 if quick else 3000, every=20 if quick else 150)
     return found | {f"healthy-{k}": replace(healthy, seed=seed + k) for k in range(1 if quick else HEALTHY)}
 
 
