@@ -85,8 +85,8 @@ def train(run: Run, name: str, out: Path, quick: bool) -> dict[str, float]:
         warnings.simplefilter("ignore", TrainingAlarm)  # they are in the report
         game = play(
             generator.to(DEVICE), discriminator.to(DEVICE), data.train.to(DEVICE), latent=LATENT,
-            settings=run.settings(path), seed=run.seed, monitors=looking, alarms=(saturation(), mode_collapse(warmup=run.steps // 5)),
-            resume=path if path.exists() else None,
+            settings=run.settings(path), seed=run.seed, monitors=looking,
+            alarms=(saturation(), mode_collapse(warmup=run.steps // 5)), resume=path if path.exists() else None,
         )  # fmt: skip
     if game.interrupted:
         raise KeyboardInterrupt
