@@ -1,10 +1,12 @@
-"""Two ways to fail, and two repairs: the dense generator of digits against a discriminator that is far too strong.
+"""Two ways to fail, and a repair: the dense generator of digits against a discriminator that is far too strong.
 
 Two convolutions without stride and a dense layer judge what a small dense generator makes:
 
 - ``saturated``: with the minimax loss the discriminator wins outright, the generator's gradient dies;
 - ``collapsed``: with the non-saturating loss the generator flees to a few images that pass for a while;
-- ``spectral``, ``r1``: the same discriminator under a spectral norm or a penalty on its slopes is healthy again.
+- ``r1``: the same discriminator under a penalty on its slopes at real digits is healthy again;
+- ``spectral``: under a spectral norm alone it is not: every layer has norm 1, but digits are far apart, and so are its
+  answers. The alarms are right there.
 
 Five healthy runs of `gan_digits`, other seeds, are there for the alarms to be silent in.
 
@@ -122,7 +124,7 @@ def summarise(numbers: dict[str, dict[str, float]]) -> dict[str, float]:
     metrics["strong.steps"] = numbers["collapsed"]["steps"]
     for group, members in (
         ("healthy", [row for name, row in numbers.items() if name.startswith("healthy")]),
-        ("repaired", [numbers["spectral"], numbers["r1"]]),
+        ("repaired", [numbers["r1"]]),
     ):
         metrics[f"{group}.false_alarms"] = float(sum(row[f"{alarm}_step"] >= 0 for row in members for alarm in ALARMS))
     return metrics
@@ -131,7 +133,7 @@ def summarise(numbers: dict[str, dict[str, float]]) -> dict[str, float]:
 TITLES = {
     "saturated": "strong, minimax loss",
     "collapsed": "strong, non-saturating loss",
-    "spectral": "strong, spectral norm",
+    "spectral": "strong, spectral norm: not enough",
     "r1": "strong, penalty on slopes (R1)",
     "healthy-0": "ordinary discriminator",
 }
@@ -140,7 +142,7 @@ TITLES = {
 def draw(out: Path) -> Path:
     """A column for each run: what it makes at the end, whether the discriminator is right, whether samples differ."""
     figure = Figure(figsize=(14, 8), layout="constrained")
-    figure.suptitle("Two failures, two repairs: an alarm rings at each vertical line")
+    figure.suptitle("Two failures, a repair, and one that is not enough: an alarm rings at each vertical line")
     rows = figure.subplots(3, len(TITLES), height_ratios=[3, 2, 2])
     for column, (name, title) in zip(rows.T, TITLES.items(), strict=True):
         kept = read_tensors(out / f"{name}.pt", "a run")
