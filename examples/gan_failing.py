@@ -131,11 +131,11 @@ def summarise(numbers: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 TITLES = {
-    "saturated": "strong, minimax loss",
-    "collapsed": "strong, non-saturating loss",
-    "spectral": "strong, spectral norm: not enough",
-    "r1": "strong, penalty on slopes (R1)",
-    "healthy-0": "ordinary discriminator",
+    "saturated": "strong discriminator,\nminimax loss",
+    "collapsed": "strong discriminator,\nnon-saturating loss",
+    "spectral": "strong discriminator,\nspectral norm: not enough",
+    "r1": "strong discriminator,\npenalty on its slopes (R1)",
+    "healthy-0": "ordinary discriminator,\nhealthy",
 }
 
 
@@ -166,7 +166,8 @@ def draw(out: Path) -> Path:
 def mark(ax: Axes, alarms: dict[str, int]) -> None:
     for name, step in alarms.items():
         ax.axvline(step, color="0.2", linestyle=":" if name == "saturation" else "--")
-        ax.annotate(name.replace("_", " "), (step, 0.5), rotation=90, va="center", ha="right", fontsize="small")
+        height, side = (0.3, "right") if name == "saturation" else (0.5, "left")
+        ax.annotate(name.replace("_", " "), (step, height), rotation=90, va="center", ha=side, fontsize="small")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

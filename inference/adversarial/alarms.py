@@ -5,6 +5,9 @@ discriminator wins outright and the generator has nothing to learn from, or the 
 whatever the latent point. Neither shows in the losses alone: a loss can be low in a healthy game, and steady in a dead
 one. Both therefore ask monitors that look at fresh and at held-out samples, and both ask for several readings in a row,
 since healthy games have bad moments.
+
+By these thresholds, on MNIST with a discriminator that is far too strong, both ring within 200 of 500 steps, and
+neither in five healthy games of 3,000 steps nor once the strong one is penalised by R1 (``examples/gan_failing.py``).
 """
 
 import statistics
