@@ -1,6 +1,6 @@
 """DCGAN on digits and clothes, with and without batch normalisation, held against the dense GAN.
 
-Strided convolutions (Radford, Metz & Chintala 2016): with batch normalisation and Adam with their beta1 of 0.5, at 1e-3
+Strided convolutions (Radford, Metz & Chintala 2016): with batch normalisation and Adam with their beta1 of 0.5, at 5e-4
 since the width is reduced for two cores; without, by the relativistic loss and both penalties, as the dense GAN. Kernel
 distance, precision and recall on the features of a LeNet, with what real images score against other real ones beside.
 
@@ -40,7 +40,7 @@ class Task:
     variant: str
     name: str
     steps: int
-    width: int = 16
+    width: int = 32
     seed: int = 0
 
 
@@ -60,7 +60,8 @@ def settings(task: Task, checkpoint: Path) -> Adversarial:
         return common
     if task.variant == "no_norm":
         return replace(common, batch_size=64)
-    rate = 1e-3 if task.width < 64 else 2e-4
+    # No average: its weights would meet the running statistics of others (215 against 161 by Fréchet after 3,000 steps).
+    rate = 5e-4 if task.width < 64 else 2e-4
     return replace(
         common,
         batch_size=64,
@@ -68,6 +69,7 @@ def settings(task: Task, checkpoint: Path) -> Adversarial:
         regularisers=(),
         learning_rate=(rate, rate),
         betas=(0.5, 0.999),
+        ema=None,
     )
 
 
@@ -117,7 +119,7 @@ def draw(names: Sequence[str], metrics: dict[str, float], out: Path) -> list[Pat
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__, "dcgan")
-    options.add_argument("--width", type=int, default=16, help="channels next to the image")
+    options.add_argument("--width", type=int, default=32, help="channels next to the image")
     options.add_argument("--steps", type=int, default=3000)
     options.add_argument("--jobs", type=int, default=2, help="trainings side by side, each in a process")
     args = options.parse_args(argv)
