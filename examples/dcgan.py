@@ -60,7 +60,7 @@ def settings(task: Task, checkpoint: Path) -> Adversarial:
         return common
     if task.variant == "no_norm":
         return replace(common, batch_size=64)
-    # No average: its weights would meet the running statistics of others (215 against 161 by Fréchet after 3,000 steps).
+    # No average: its weights would meet the running statistics of others (Fréchet 215 against 161 in 3,000 steps).
     rate = 5e-4 if task.width < 64 else 2e-4
     return replace(
         common,
