@@ -152,7 +152,9 @@ def main() -> None:
     metrics = summary(runs)
     report: dict[str, Any] = {
         "benchmark": "gan",
-        "command": "python benchmarks/gan.py --torchgan-python PATH",
+        "command": " ".join(
+            ["python benchmarks/gan.py", *("PATH" if word == args.torchgan_python else word for word in sys.argv[1:])]
+        ),
         "settings": {
             "data": "mnist",
             "widths": args.widths,

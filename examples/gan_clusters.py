@@ -167,7 +167,10 @@ def summarise(numbers: dict[str, float], seeds: list[int]) -> dict[str, float]:
 def draw(recipes: dict[str, Recipe], metrics: dict[str, float], seeds: list[int], out: Path) -> Path:
     """Each data set: real points, those of the plain GAN, those of the best one, all of the first seed."""
     figure = Figure(figsize=(11, 7.6), layout="constrained")
-    figure.suptitle(f"{SAMPLES:,} samples each, first seed: blue within 3 sd of a centre, red beyond")
+    figure.suptitle(
+        f"{SAMPLES:,} samples of the first seed, blue within 3 sd of a centre, red beyond; "
+        f"numbers: means of {len(seeds)} seeds"
+    )
     for row, (name, task) in zip(figure.subplots(len(TASKS), 3), TASKS.items(), strict=True):
         shown = {"real": task.clusters.sample(SAMPLES, seed=seeds[0] + 3000)}
         for which, recipe in recipes.items():

@@ -34,7 +34,8 @@ def dense_generator(
 
     ``start``: weights as He et al. 2015 (arXiv:1502.01852, eq. 15), which keep the variance of z through all layers, so
     that samples differ from the first step on; or those of "torch", with which the first samples are nearly all alike
-    (one twentieth as far from each other), and a GAN of digits takes about five times as many steps to all classes.
+    (one twentieth as far from each other), and a GAN of digits with R1 has uneven classes for longer (after 2,200 steps
+    by a KL of 1.1 instead of 0.17, one seed).
     Raises ``ValueError`` for a latent, a width or a size below 1, or another start.
 
     >>> dense_generator(100, (1, 28, 28))(torch.zeros(5, 100)).shape

@@ -64,9 +64,6 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(stop, tmp_path):
     changes = {"ema": 0.9, "noise": 0.1, "regularisers": (r1(),), "schedule": ("cosine", "linear"), "updates": (1, 2)}
     whole = play(*networks(0.2), DATA, latent=3, settings=settings(**changes), seed=4)
 
-    class Stop(Exception):
-        pass
-
     path, calls = tmp_path / "run.pt", []
 
     class Interrupt:

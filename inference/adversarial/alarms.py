@@ -6,8 +6,9 @@ whatever the latent point. Neither shows in the losses alone: a loss can be low 
 one. Both therefore ask monitors that look at fresh and at held-out samples, and both ask for several readings in a row,
 since healthy games have bad moments.
 
-By these thresholds, on MNIST with a discriminator that is far too strong, both ring within 200 of 500 steps, and
-neither in five healthy games of 3,000 steps nor once the strong one is penalised by R1 (``examples/gan_failing.py``).
+By these thresholds, with a warm-up of a fifth of the steps: on MNIST, with a discriminator that is far too strong, both
+ring within 200 of 500 steps, and neither in five healthy games of 3,000 steps nor once the strong one has the penalty
+R1 (``examples/gan_failing.py``).
 """
 
 import statistics
