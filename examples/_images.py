@@ -97,8 +97,8 @@ def judge(samples: Tensor, data: Pictures, *, seed: int = 0) -> dict[str, float]
 def steady(steps: int, **more: Any) -> Adversarial:
     """How the dense GAN is trained: relativistic, with both penalties, no momentum (Huang et al. 2024, section 3).
 
-    Chosen on seed 100 against Adam at 2e-4 with beta1 = 0.5 and R1, which after 3,000 steps is not as near as this after
-    600 (kernel distance 0.19 and 0.14).
+    Chosen on seed 100 against Adam at 2e-4 with beta1 = 0.5 and R1, which after 3,000 steps is not as near as
+    this after 600 (kernel distance 0.19 and 0.14).
     """
     return Adversarial(
         steps=steps,
