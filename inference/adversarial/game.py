@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from posterity.data.kept import read_tensors, write_tensors
 from posterity.inference.adversarial.settings import Adversarial
@@ -110,6 +111,35 @@ class Game:
     def trained(self) -> nn.Module:
         """The generator to use: the averaged one, if there is."""
         return self.averaged or self.generator
+
+    @torch.no_grad()
+    def settle(self, batches: int = 20) -> None:
+        """Give batch normalisation of the averaged generator the statistics of its own samples.
+
+        Those it has are of the last generator, whose weights are others ("standing statistics": Brock, Donahue &
+        Simonyan 2019, BigGAN, appendix B). The trainer does it before every reading, with random numbers of its own.
+        """
+        net = self.averaged
+        layers = [] if net is None else [one for one in net.modules() if isinstance(one, _BatchNorm)]
+        if net is None or not layers:
+            return
+        randoms = [torch.Generator().manual_seed(seat) for seat in range(len(self.randoms))]
+        momenta = [layer.momentum for layer in layers]
+        with evaluating(net):
+            for layer in layers:
+                layer.train()
+            for batch in range(batches):
+                for layer in layers:
+                    layer.momentum = 1 / (batch + 1)  # the mean of all batches
+                draws = [torch.randn(self.settings.batch_size, self.latent, generator=one) for one in randoms]
+                z = (torch.stack(draws) if self.many else draws[0]).to(self.data)
+                if self.condition is None:
+                    net(z)
+                else:
+                    condition = self.condition[: len(draws[0])]
+                    net(z, condition.expand(len(draws), -1, -1) if self.many else condition)
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
 
     def samples(self, n: int, *, seed: int, condition: Tensor | None = None, batch: int = 1000) -> Tensor:
         """n samples (n, ...) of the generator (the averaged one, if any) in evaluation; not with the run's numbers.

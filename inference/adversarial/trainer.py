@@ -219,6 +219,7 @@ def _note(game: Game, losses: dict[str, Tensor]) -> None:
 
 
 def _read(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> None:
+    game.settle()
     for seat, single in enumerate(game.split()):
         record = single.records[0]
         if _has_read(game.step, record):
