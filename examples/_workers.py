@@ -16,8 +16,9 @@ from tqdm.auto import tqdm
 def side_by_side(
     work: Mapping[str, Callable[[], Any]], workers: int, *, title: str = "parts", logs: Path | None = None
 ) -> None:
-    """Call each once, at most ``workers`` at a time, in their order; an interrupt or an error ends those that wait.
+    """Call each once, at most ``workers`` at a time, in their order.
 
+    An interrupt or an error ends those that wait; those under way are finished first, so that nothing of them is lost.
     All must be importable by another process: functions of a module, or ``partial`` of one. What each writes to stderr,
     such as its own progress, goes to ``logs``/<name>.log, or stays.
     """
@@ -33,7 +34,7 @@ def side_by_side(
                 bar.set_postfix_str(futures[future])
                 bar.update()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 

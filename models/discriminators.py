@@ -81,18 +81,24 @@ def dense_discriminator(
 
 
 def dcgan_discriminator(
-    shape: tuple[int, int, int], *, width: int = 64, norm: str = "batch", slope: float = 0.2
+    shape: tuple[int, int, int],
+    *,
+    width: int = 64,
+    hidden: tuple[int, ...] = (),
+    norm: str = "batch",
+    slope: float = 0.2,
 ) -> Logit:
     """Images (N, C, H, W) -> (N,): halved by strided convolutions as often as the generator doubles them.
 
-    ``width`` channels after the first, twice as many after each further one. ``norm`` is "batch" (of all but the first,
-    as Radford et al., whose weights start small), "spectral" or "none" (then weights start as He et al. 2015). Raises
-    ``ValueError`` for another norm, or sizes that cannot be halved.
+    ``width`` channels after the first, twice as many after each further one; then dense layers, if ``hidden`` has any.
+    ``norm`` is "batch" (of all convolutions but the first, as Radford et al., whose weights start small), "spectral" or
+    "none" (then weights start as He et al. 2015). Raises ``ValueError`` for another norm, sizes or widths below 1, or
+    sides that cannot be halved.
 
     >>> dcgan_discriminator((1, 28, 28), width=8)(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2])
     """
-    check_sizes(shape, (width,))
+    check_sizes(shape, (width, *hidden))
     if norm not in NORMS:
         raise ValueError(f"expected norm from {list(NORMS)}, got {norm!r}")
     channels, height, breadth = shape
@@ -106,12 +112,16 @@ def dcgan_discriminator(
             layers.append(nn.BatchNorm2d(outputs))
         layers.append(nn.LeakyReLU(slope))
         channels = outputs
+    layers.append(nn.Flatten())
     features = channels * (height // 2**steps) * (breadth // 2**steps)
+    for size in hidden:
+        layers += [nn.Linear(features, size), nn.LeakyReLU(slope)]
+        features = size
     if norm == "batch":
         started_small(nn.Sequential(*layers))
     else:
         started_he(nn.Sequential(*layers), slope)
-    return _finished([*layers, nn.Flatten(), nn.Linear(features, 1)], shape, norm == "spectral")
+    return _finished([*layers, nn.Linear(features, 1)], shape, norm == "spectral")
 
 
 def strong_discriminator(

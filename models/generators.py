@@ -58,34 +58,54 @@ def dense_generator(
 
 
 def dcgan_generator(
-    latent: int, shape: tuple[int, int, int], *, width: int = 64, batch_norm: bool = True
+    latent: int,
+    shape: tuple[int, int, int],
+    *,
+    width: int = 64,
+    hidden: tuple[int, ...] = (),
+    batch_norm: bool = True,
+    start: str | None = None,
 ) -> nn.Sequential:
     """z (N, latent) -> images (N, C, H, W) in (-1, 1): a small image of many channels, doubled until it has the size.
 
     ``width`` is the number of channels before the last layer, doubled at each step back (Radford et al. have 128). The
-    size is halved as long as it is even and above 4: 28 x 28 begins as 7 x 7, 64 x 64 as 4 x 4. ``batch_norm`` is that
-    of all layers but the last, as theirs, with weights that start with their sd of 0.02; without it weights start as
-    those of `dense_generator`, since nothing else would keep the variance of z. Raises ``ValueError`` for sizes below
-    1, or an image whose sides cannot be halved as often as each other.
+    size is halved as long as it is even and above 4: 28 x 28 begins as 7 x 7, 64 x 64 as 4 x 4. ``hidden`` are dense
+    layers before it (Chen et al. 2016, InfoGAN, appendix C.1, has 1,024 for digits): on a CPU they cost little.
+    ``batch_norm`` is that of all layers but the last, as theirs. ``start``: "small", their weights with a sd of 0.02,
+    or "he", see `dense_generator`; without one, "small" with normalisation and "he" without it, since nothing else
+    would keep the variance of z. Raises ``ValueError`` for sizes below 1, another start, or an image whose sides cannot
+    be halved as often as each other.
 
     >>> dcgan_generator(100, (1, 28, 28), width=8)(torch.zeros(2, 100)).shape
     torch.Size([2, 1, 28, 28])
     """
     check_count("latent", latent)
-    check_sizes(shape, (width,))
+    check_sizes(shape, (width, *hidden))
+    begin = _beginnings(start, batch_norm)
     channels, height, breadth = shape
     steps = halvings(height, breadth)
     first = (width * 2 ** (steps - 1), height // 2**steps, breadth // 2**steps)
-    layers: list[nn.Module] = [nn.Linear(latent, torch.Size(first).numel(), bias=not batch_norm)]
-    layers.append(nn.Unflatten(1, first))
-    layers += _normalised(first[0], batch_norm)
+    layers: list[nn.Module] = []
+    inputs = latent
+    for size in hidden:
+        layers += [nn.Linear(inputs, size, bias=not batch_norm), *_normalised(nn.BatchNorm1d, size, batch_norm)]
+        inputs = size
+    layers += [nn.Linear(inputs, torch.Size(first).numel(), bias=not batch_norm), nn.Unflatten(1, first)]
+    layers += _normalised(nn.BatchNorm2d, first[0], batch_norm)
     for step in reversed(range(steps)):
         inputs, outputs = width * 2**step, width * 2 ** (step - 1) if step else channels
         last = step == 0
         layers.append(nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=last or not batch_norm))
-        layers += [nn.Tanh()] if last else _normalised(outputs, batch_norm)
-    net = nn.Sequential(*layers)
-    return started_small(net) if batch_norm else started_he(net)
+        layers += [nn.Tanh()] if last else _normalised(nn.BatchNorm2d, outputs, batch_norm)
+    return begin(nn.Sequential(*layers))
+
+
+def _beginnings(start: str | None, batch_norm: bool) -> Callable[[nn.Sequential], nn.Sequential]:
+    ways: dict[str, Callable[[nn.Sequential], nn.Sequential]] = {"small": started_small, "he": started_he}
+    wanted = start or ("small" if batch_norm else "he")
+    if wanted not in ways:
+        raise ValueError(f"expected start from {list(ways)}, got {start!r}")
+    return ways[wanted]
 
 
 def halvings(height: int, breadth: int) -> int:
@@ -124,7 +144,7 @@ def started_small(net: nn.Sequential) -> nn.Sequential:
             nn.init.normal_(layer.weight, 0.0, 0.02)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.BatchNorm2d):
+        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.normal_(layer.weight, 1.0, 0.02)
             nn.init.zeros_(layer.bias)
     return net
@@ -208,8 +228,8 @@ def generator_model(generator: Callable[[Tensor], Tensor], latent: int) -> Calla
     return model
 
 
-def _normalised(channels: int, batch_norm: bool) -> list[nn.Module]:
-    return [nn.BatchNorm2d(channels), nn.ReLU()] if batch_norm else [nn.ReLU()]
+def _normalised(norm: Callable[[int], nn.Module], channels: int, batch_norm: bool) -> list[nn.Module]:
+    return [norm(channels), nn.ReLU()] if batch_norm else [nn.ReLU()]
 
 
 def check_sizes(shape: tuple[int, ...], widths: tuple[int, ...]) -> None:

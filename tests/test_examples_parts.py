@@ -33,7 +33,8 @@ def test_parts_are_computed_once(parts: ModuleType, tmp_path: Path, jobs: int) -
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_error_of_one_part_is_raised_and_the_others_are_kept(parts: ModuleType, tmp_path: Path, jobs: int) -> None:
+    late = partial(eval, "__import__('time').sleep(2) or {'value': 4.0}")  # still under way when the other fails
     with pytest.raises(ValueError, match="never"):
-        parts.parts(tmp_path, {"good": (1, partial(dict, value=4.0)), "bad": (2, partial(int, "never"))}, jobs=jobs)
+        parts.parts(tmp_path, {"good": (1, late), "bad": (2, partial(int, "never"))}, jobs=jobs)
     assert len(list((tmp_path / "parts").glob("good-*.json"))) == 1
     assert not list((tmp_path / "parts").glob("bad-*.json"))

@@ -62,6 +62,24 @@ def test_convolutional_weights_start_small_and_the_first_and_last_layers_are_not
     assert not any(isinstance(m, nn.BatchNorm2d) for m in dcgan_generator(8, (1, 28, 28), batch_norm=False).modules())
 
 
+def test_dense_layers_before_and_after_the_convolutions_have_the_published_number_of_weights():
+    """InfoGAN's for digits (Chen et al. 2016, appendix C.1), all but its last width: 1,024 to both sides."""
+    generator = dcgan_generator(74, (1, 28, 28), hidden=(1024,))
+    dense, small, middle, last = 74 * 1024, 1024 * 128 * 49, 128 * 64 * 16, 64 * 16 + 1
+    assert weights(generator) == dense + small + middle + last + 2 * (1024 + 128 + 64)
+    assert isinstance(generator[1], nn.BatchNorm1d)
+    judge = dcgan_discriminator((1, 28, 28), hidden=(1024,), norm="none")
+    assert weights(judge) == (16 * 64 + 64) + (64 * 128 * 16 + 128) + (128 * 49 * 1024 + 1024) + 1024 + 1
+    assert judge(generator(torch.randn(5, 74))).shape == (5,)
+
+
+def test_a_normalised_generator_can_start_as_he():
+    """The first layer's variance is 2 over its 100 inputs, within five standard errors."""
+    torch.manual_seed(0)
+    weight = dcgan_generator(100, (1, 28, 28), hidden=(64,), start="he")[0].weight.detach()
+    assert float(weight.var()) == pytest.approx(2 / 100, rel=5 * (2 / weight.numel()) ** 0.5)
+
+
 @pytest.mark.parametrize("make", [dense_discriminator, strong_discriminator, dcgan_discriminator])
 def test_with_spectral_norm_no_slope_is_above_that_of_the_layers(make):
     """Dense layers of norm one: no more than 1. A convolution's kernel is normalised as a matrix, which bounds its own
@@ -191,6 +209,8 @@ def test_how_often_a_size_is_halved():
         (lambda: dense_generator(0, (2,)), "expected latent to be an integer of at least 1, got 0"),
         (lambda: dense_generator(2, (0,)), "expected every size of shape to be an integer of at least 1, got 0"),
         (lambda: dense_generator(2, (2,), hidden=(8, -1)), "expected every width to be an integer of at least 1"),
+        (lambda: dcgan_generator(2, (1, 8, 8), start="hot"), r"expected start from \['small', 'he'\], got 'hot'"),
+        (lambda: dcgan_generator(2, (1, 8, 8), hidden=(0,)), "expected every width to be an integer of at least 1"),
         (lambda: dcgan_discriminator((1, 8, 8), norm="layer"), r"expected norm from \['batch', .*\], got 'layer'"),
         (lambda: dense_discriminator((2,))(torch.zeros(5, 3)), r"expected samples of shape \(N, 2\), got \(5, 3\)"),
         (lambda: dcgan_discriminator((1, 8, 8))(torch.zeros(5, 8, 8)), r"\(N, 1, 8, 8\), got \(5, 8, 8\)"),
