@@ -16,7 +16,7 @@ from posterity.inference.adversarial.losses import (
     relativistic_average,
     wasserstein,
 )
-from posterity.inference.adversarial.regularisers import gradient_penalty, r1, r2
+from posterity.inference.adversarial.regularisers import due, gradient_penalty, r1, r2
 
 # Two distributions over four points, as counts of samples: expectations are exact.
 P, Q = torch.tensor([4, 3, 2, 1]), torch.tensor([1, 1, 3, 5])
@@ -209,3 +209,17 @@ def test_weights_that_are_none_are_refused(make):
     for weight in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="expected a finite weight above 0"):
             make(weight)
+    with pytest.raises(ValueError, match="expected every to be an integer of at least 1, got 0"):
+        make(every=0)
+
+
+def test_lazy_penalties_are_due_in_turn_and_as_much_in_all():
+    """Over twelve steps each is taken twelve times, lazy ones in fewer steps, and no two of four in one."""
+    both = (r1(0.1, every=4), r2(0.1, every=4), gradient_penalty(every=3))
+    taken = [due(both, step) for step in range(12)]
+    assert [sum(times for row in taken for times, one in row if one is penalty) for penalty in both] == [12, 12, 12]
+    assert [sum(one is penalty for row in taken for _, one in row) for penalty in both] == [3, 3, 4]
+    assert not any(both[0] in (found := [one for _, one in row]) and both[1] in found for row in taken)
+    assert due((r1(), len), 7) == [(1, r1()), (1, len)]
+    assert due((), 3) == []
+    assert r1(0.1, every=4) != r1(0.1)

@@ -61,7 +61,13 @@ def test_a_generator_learns_a_normal_distribution():
 @pytest.mark.parametrize("stop", [1, 10, 17])
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(stop, tmp_path):
     """With dropout, noise, averages, schedules and a regulariser: all that has a state. Monitors do not disturb it."""
-    changes = {"ema": 0.9, "noise": 0.1, "regularisers": (r1(),), "schedule": ("cosine", "linear"), "updates": (1, 2)}
+    changes = {
+        "ema": 0.9,
+        "noise": 0.1,
+        "regularisers": (r1(every=3),),
+        "schedule": ("cosine", "linear"),
+        "updates": (1, 2),
+    }
     whole = play(*networks(0.2), DATA, latent=3, settings=settings(**changes), seed=4)
 
     path, calls = tmp_path / "run.pt", []

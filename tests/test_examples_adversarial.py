@@ -69,5 +69,7 @@ def test_failing(tmp_path: Path) -> None:
 
 def test_dcgan(tmp_path: Path) -> None:
     metrics = run("dcgan", tmp_path)
-    assert {f"mnist.{kind}.{key}" for kind in ("dense", "batch_norm", "no_norm") for key in IMAGES} <= metrics.keys()
+    assert {
+        f"mnist.{kind}.{key}" for kind in ("dense", "dense_long", "batch_norm", "no_norm") for key in IMAGES
+    } <= metrics.keys()
     assert {"dcgan-samples.png", "dcgan-walk.png"} <= {path.name for path in tmp_path.iterdir()}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from posterity.inference.adversarial.game import Game
 from posterity.inference.adversarial.losses import Loss
+from posterity.inference.adversarial.regularisers import due
 
 Batch = tuple[Tensor, Tensor | None]  # samples and their conditions
 
@@ -36,7 +37,8 @@ def _discriminator_update(
 ) -> tuple[Tensor, Tensor | None]:
     samples, others = _noisy(game, real[0]), _noisy(game, fake[0].detach())
     game.optimisers[1].zero_grad(set_to_none=True)
-    if loss.halves is not None and not game.settings.regularisers:
+    penalties = due(game.settings.regularisers, game.step)
+    if loss.halves is not None and not penalties:
         # One half at a time: only one graph is held.
         value = torch.zeros((), dtype=samples.dtype, device=samples.device)
         for half, seen, condition in zip(loss.halves, (samples, others), (real[1], fake[1]), strict=True):
@@ -47,8 +49,8 @@ def _discriminator_update(
     else:
         with _precision(game):
             value = loss.discriminator(_judge(game, samples, real[1]), _judge(game, others, fake[1]))
-            for regulariser in game.settings.regularisers:
-                value = value + regulariser(
+            for times, regulariser in penalties:
+                value = value + times * regulariser(
                     lambda points: _judge(game, points, real[1]), samples, others, lambda: _uniform(game)
                 )
         value.sum().backward()  # of M games: the gradient of each is its own

@@ -1,0 +1,194 @@
+"""Straight tracks through a detector of pixels that also fire by themselves.
+
+The exact density of an image given its tracks is known, so everything that looks for tracks can be held against what
+is possible: see `posterity.data.track_posterior`. Lengths are in pixels. Layer i of L is crossed at
+
+    y_i = b1 + (b2 - b1) u_i + 4 c u_i (1 - u_i),   u_i = i / (L - 1),
+
+by a track that enters the first layer at ``b1`` and leaves the last one at ``b2``; c, its sagitta, is 0 for a straight
+one. Pixel r of a layer is hit where r <= y_i < r + 1: its centre is at r + 1/2.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from posterity.data._random import as_generator, check_count
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Images and the tracks they were made of; T is the largest number of tracks in one event.
+
+    Attributes:
+        images: (N, 1, size, layers), 1 where a pixel fired and 0 where not, uint8; rows are y, columns are layers.
+        tracks: (N, T, 2), both intercepts in pixels; NaN beyond the tracks of an event.
+        sagittas: (N, T), in pixels, 0 for straight tracks; NaN likewise.
+        hits: (N, T, layers), whether the track's own hit was seen; False beyond the tracks of an event.
+    """
+
+    images: Tensor
+    tracks: Tensor
+    sagittas: Tensor
+    hits: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def present(self) -> Tensor:
+        """(N, T), True where there is a track."""
+        return ~self.tracks[..., 0].isnan()
+
+    @property
+    def count(self) -> Tensor:
+        """(N,), tracks of each event."""
+        return self.present.sum(-1)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """``layers`` layers of ``size`` pixels each.
+
+    Args:
+        size: pixels of a layer.
+        layers: how many layers there are, one column of the image each.
+        efficiency: probability that a layer sees a track that crosses it.
+        noise: probability that a pixel without such a hit fires nevertheless.
+
+    Raises:
+        ValueError: fewer than 2 pixels or layers, an efficiency outside (0, 1], or noise outside [0, 1).
+
+    >>> events = Detector(noise=0.1).simulate(5, tracks=3, seed=0)
+    >>> events.images.shape, events.tracks.shape
+    (torch.Size([5, 1, 28, 28]), torch.Size([5, 3, 2]))
+    """
+
+    size: int = 28
+    layers: int = 28
+    efficiency: float = 0.95
+    noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_count("size", self.size, least=2)
+        check_count("layers", self.layers, least=2)
+        if not 0 < self.efficiency <= 1:
+            raise ValueError(f"expected an efficiency above 0 and at most 1, got {self.efficiency}")
+        if not 0 <= self.noise < 1:
+            raise ValueError(f"expected noise of at least 0 and below 1, got {self.noise}")
+
+    def simulate(
+        self,
+        n: int,
+        *,
+        tracks: int | None = None,
+        mean_tracks: float | None = None,
+        sagitta: float = 0.0,
+        seed: int | torch.Generator,
+    ) -> Events:
+        """n events, intercepts uniform over [0, size), with ``tracks`` each or Poisson(``mean_tracks``) of them.
+
+        ``sagitta`` bends every track by as much up or down; what leaves the detector makes no hits.
+
+        Raises:
+            ValueError: both or neither of ``tracks`` and ``mean_tracks``, one of them below 0, or an infinite sagitta.
+        """
+        check_count("n", n)
+        if not math.isfinite(sagitta):
+            raise ValueError(f"expected a finite sagitta, got {sagitta}")
+        random = as_generator(seed)
+        count = self._counts(n, tracks, mean_tracks, random)
+        most = int(count.max())
+        device = random.device
+        intercepts = self.size * torch.rand(n, most, 2, generator=random, device=device)
+        intercepts = intercepts.clamp_max(self.size - 1e-3)  # float32 rounds up to size itself
+        bend = sagitta * (2.0 * torch.randint(2, (n, most), generator=random, device=device) - 1.0)
+        beyond = torch.arange(most, device=device) >= count[:, None]
+        rows = self.crossed(intercepts, bend)
+        inside = (rows >= 0) & (rows < self.size) & ~beyond[..., None]
+        hits = inside & (torch.rand(rows.shape, generator=random, device=device) < self.efficiency)
+        images = (torch.rand(n, self.size, self.layers, generator=random, device=device) < self.noise).to(torch.uint8)
+        for rows_of, hit in zip(rows.unbind(1), hits.unbind(1), strict=True):
+            seen = images.gather(1, rows_of.clamp(0, self.size - 1)[:, None])
+            images.scatter_(1, rows_of.clamp(0, self.size - 1)[:, None], seen | hit[:, None].to(torch.uint8))
+        missing = torch.where(beyond, torch.nan, 0.0)
+        return Events(images[:, None], intercepts + missing[..., None], bend + missing, hits)
+
+    def positions(self, tracks: Tensor, sagittas: Tensor | None = None) -> Tensor:
+        """Where tracks (..., 2) cross the layers: (..., layers), in pixels."""
+        u = torch.linspace(0, 1, self.layers, dtype=tracks.dtype, device=tracks.device)
+        y = torch.lerp(tracks[..., :1], tracks[..., 1:], u)
+        return y if sagittas is None else y + 4 * sagittas[..., None] * u * (1 - u)
+
+    def crossed(self, tracks: Tensor, sagittas: Tensor | None = None) -> Tensor:
+        """The pixels that tracks (..., 2) cross: (..., layers), whole numbers; outside [0, size) there is none."""
+        return self.positions(tracks, sagittas).floor().long()
+
+    def log_prob(self, images: Tensor, tracks: Tensor) -> Tensor:
+        """log p(image | tracks), (N,): of images (N, 1, size, layers), and all straight tracks (N, T, 2) of each event.
+
+        A pixel crossed by k tracks fires with probability 1 - (1 - efficiency)^k (1 - noise), independently of all
+        others. Rows of NaN are no tracks. Raises ``ValueError`` for other shapes, or pixels other than 0 and 1.
+        """
+        fired = self.check(images)
+        if tracks.ndim != 3 or tracks.shape[0] != len(fired) or tracks.shape[2] != 2:
+            raise ValueError(f"expected tracks of shape ({len(fired)}, T, 2), got {tuple(tracks.shape)}")
+        rows = self.crossed(tracks.nan_to_num(-1e4))
+        inside = (rows >= 0) & (rows < self.size)
+        crossings = torch.zeros(fired.shape, dtype=torch.float64, device=fired.device)
+        for rows_of, there in zip(rows.unbind(1), inside.unbind(1), strict=True):
+            crossings.scatter_add_(1, rows_of.clamp(0, self.size - 1)[:, None], there[:, None].to(crossings))
+        silent = (1 - self.efficiency) ** crossings * (1 - self.noise)
+        return torch.where(fired, (1 - silent).log(), silent.log()).sum((1, 2))
+
+    def check(self, images: Tensor) -> Tensor:
+        """Images (N, 1, size, layers) of this detector as booleans (N, size, layers); ``ValueError`` for others."""
+        if images.ndim != 4 or tuple(images.shape[1:]) != (1, self.size, self.layers):
+            raise ValueError(f"expected images of shape (N, 1, {self.size}, {self.layers}), got {tuple(images.shape)}")
+        fired = images[:, 0] == 1
+        if not bool((fired | (images[:, 0] == 0)).all()):
+            raise ValueError("expected pixels that are 0 or 1, got others")
+        return fired
+
+    def _counts(self, n: int, tracks: int | None, mean: float | None, random: torch.Generator) -> Tensor:
+        if (tracks is None) == (mean is None):
+            raise ValueError(f"expected either tracks or mean_tracks, got tracks={tracks} and mean_tracks={mean}")
+        if mean is not None:
+            if not 0 <= mean < float("inf"):
+                raise ValueError(f"expected mean_tracks of at least 0, got {mean}")
+            return torch.poisson(torch.full((n,), float(mean), device=random.device), generator=random).long()
+        check_count("tracks", tracks, least=0)
+        return torch.full((n,), int(tracks or 0), device=random.device)
+
+
+def intercept_covariance(layers: int, resolution: float) -> Tensor:
+    """Least covariance (2, 2) of both intercepts, hits of ``layers`` layers normal around the track (Cramér-Rao).
+
+    Of either the variance is resolution² (4 L - 2) / (L (L + 1)), with a correlation of -(L - 2) / (2 L - 1).
+    Raises ``ValueError`` for fewer than 2 layers or a resolution that is not positive.
+
+    >>> intercept_covariance(2, 0.5)
+    tensor([[0.2500, 0.0000],
+            [0.0000, 0.2500]], dtype=torch.float64)
+    """
+    check_count("layers", layers, least=2)
+    if not 0 < resolution < float("inf"):
+        raise ValueError(f"expected a resolution above 0, got {resolution}")
+    variance = resolution**2 * (4 * layers - 2) / (layers * (layers + 1))
+    correlation = -(layers - 2) / (2 * layers - 1)
+    return variance * torch.tensor([[1.0, correlation], [correlation, 1.0]], dtype=torch.float64)
+
+
+def normal_hits(tracks: Tensor, layers: int, resolution: float, *, seed: int | torch.Generator) -> Tensor:
+    """Where each of ``layers`` layers sees the tracks (..., 2): (..., layers), normal around them.
+
+    Raises ``ValueError`` for fewer than 2 layers, or a negative resolution.
+    """
+    check_count("layers", layers, least=2)
+    if not 0 <= resolution < float("inf"):
+        raise ValueError(f"expected a resolution of at least 0, got {resolution}")
+    y = Detector(layers=layers).positions(tracks)
+    random = as_generator(seed)
+    return y + resolution * torch.randn(y.shape, generator=random, dtype=y.dtype, device=random.device).to(y)
