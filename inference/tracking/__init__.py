@@ -1,0 +1,22 @@
+"""Finding tracks in a detector without learning, and how well anything finds them.
+
+- `hough_kalman`, `combinatorial_annealed`: the classical chains; `tuned` gives them their one setting.
+- `kalman_fit`, `annealed_fit`: what they end in.
+- `match`: efficiency, fakes and duplicates of any finder, such as `posterity.models.tracking.TrackFinder`.
+"""
+
+from posterity.inference.tracking.classical import combinatorial_annealed, hough_kalman, tuned
+from posterity.inference.tracking.kalman import Fitted, annealed_fit, kalman_fit
+from posterity.inference.tracking.matching import Matches, distances, match
+
+__all__ = [
+    "Fitted",
+    "Matches",
+    "annealed_fit",
+    "combinatorial_annealed",
+    "distances",
+    "hough_kalman",
+    "kalman_fit",
+    "match",
+    "tuned",
+]

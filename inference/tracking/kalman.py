@@ -1,0 +1,122 @@
+"""Straight lines through hits: the Kalman filter and the robust fit made of it.
+
+A track is its two intercepts (b1, b2), see `posterity.data.tracks`; y_i = (1 - u_i) b1 + u_i b2 in layer i. Without
+scattering the state does not change from layer to layer, and the filter, which takes one layer after the other, ends
+where weighted least squares does (Frühwirth 1987, "Application of Kalman filtering to track and vertex fitting",
+NIM A 262, section 2); the smoothed state of every layer is then the last one.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+DIFFUSE = 1e8  # variance of an intercept before the first hit, in units of that of a hit
+COOLING = (81.0, 9.0, 4.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Tracks (B, 2), in pixels; ``covariance`` (B, 2, 2); ``chi2`` (B,) and the ``hits`` (B,) it is of, maybe weighted.
+
+    Two of the hits are needed for the two intercepts: chi2 of n hits has n - 2 degrees of freedom.
+    """
+
+    tracks: Tensor
+    covariance: Tensor
+    chi2: Tensor
+    hits: Tensor
+
+
+def kalman_fit(positions: Tensor, variances: Tensor) -> Fitted:
+    """Tracks through one hit in each layer: ``positions`` and their ``variances`` (B, L), infinite where there is none.
+
+    Raises ``ValueError`` for shapes that differ, fewer than 2 layers, or variances that are not positive.
+
+    >>> y = torch.tensor([[1.0, 2.0, 3.0]])
+    >>> kalman_fit(y, torch.full_like(y, 0.1)).tracks.round(decimals=3)
+    tensor([[1., 3.]], dtype=torch.float64)
+    """
+    if positions.ndim != 2 or positions.shape != variances.shape or positions.shape[1] < 2:
+        raise ValueError(
+            f"expected positions and variances of one shape (B, L), L of 2 or more, got {tuple(positions.shape)} "
+            f"and {tuple(variances.shape)}"
+        )
+    if not bool((variances > 0).all()):
+        raise ValueError("expected variances above 0, got others")
+    y, variance = positions.double(), variances.double()
+    count, layers = y.shape
+    u = torch.linspace(0, 1, layers, dtype=torch.double, device=y.device)
+    seen = variance.isfinite()
+    least = torch.where(seen, variance, torch.inf).amin(1).nan_to_num(posinf=1.0)
+    state = y.new_zeros(count, 2)
+    spread = (DIFFUSE * least)[:, None, None] * torch.eye(2, dtype=torch.double, device=y.device)
+    for layer in range(layers):
+        design = torch.stack([1 - u[layer], u[layer]])
+        cross = spread @ design  # (B, 2)
+        expected = cross @ design + variance[:, layer]
+        gain = torch.where(seen[:, layer, None], cross / expected[:, None], 0.0)
+        away = torch.where(seen[:, layer], y[:, layer] - state @ design, 0.0)
+        state = state + gain * away[:, None]
+        keep = torch.eye(2, dtype=torch.double, device=y.device) - gain[:, :, None] * design
+        noise = torch.where(seen[:, layer], variance[:, layer], 0.0)
+        # Joseph's form: symmetric and positive in spite of rounding.
+        spread = keep @ spread @ keep.mT + noise[:, None, None] * gain[:, :, None] * gain[:, None, :]
+    residual = y - torch.lerp(state[:, :1], state[:, 1:], u)
+    chi2 = torch.where(seen, residual**2 / variance, 0.0).sum(1)
+    return Fitted(state, spread, chi2, seen.sum(1).double())
+
+
+def annealed_fit(
+    fired: Tensor,
+    start: Tensor,
+    *,
+    resolution: float = 12**-0.5,
+    cutoff: float = 3.0,
+    temperatures: tuple[float, ...] = COOLING,
+) -> Fitted:
+    """The deterministic annealing filter (Frühwirth & Strandlie 1999, Comp. Phys. Comm. 120, 197): all hits compete.
+
+    Every fired pixel of a layer is a hit at its centre. At temperature T a hit at distance d of the track has the
+    weight phi / (sum of phi + phi at the cutoff), phi = exp(-d² / (2 T resolution²)); so noise far off counts for
+    nothing, and a layer without a near hit is passed over. A weighted fit follows, and T falls.
+
+    Args:
+        fired: (B, size, layers), True where a pixel fired.
+        start: tracks (B, 2) to begin with, in pixels.
+        resolution: standard deviation of a hit, in pixels: of a uniform one in its pixel by default.
+        cutoff: distance at which a lone hit has a weight of one half when T is 1, in units of the resolution.
+        temperatures: T of each iteration.
+
+    Raises:
+        ValueError: other shapes, a resolution or cutoff that is not positive, or temperatures below 1 or none.
+    """
+    if fired.ndim != 3 or tuple(start.shape) != (len(fired), 2):
+        raise ValueError(
+            f"expected fired of shape (B, size, layers) and start of shape (B, 2), got {tuple(fired.shape)} and "
+            f"{tuple(start.shape)}"
+        )
+    if not 0 < resolution < float("inf") or not 0 < cutoff < float("inf"):
+        raise ValueError(f"expected a resolution and a cutoff above 0, got {resolution} and {cutoff}")
+    if not temperatures or not all(t >= 1 for t in temperatures):
+        raise ValueError(f"expected temperatures of 1 or more, got {temperatures}")
+    size, layers = fired.shape[1:]
+    centres = torch.arange(size, dtype=torch.double, device=fired.device)[:, None] + 0.5
+    u = torch.linspace(0, 1, layers, dtype=torch.double, device=fired.device)
+    tracks, fitted = start.double(), None
+    for temperature in temperatures:
+        line = torch.lerp(tracks[:, :1], tracks[:, 1:], u)[:, None]  # (B, 1, layers)
+        away = (centres - line) / resolution
+        phi = torch.where(fired, torch.exp(-(away**2) / (2 * temperature)), 0.0)
+        noise = torch.exp(torch.tensor(-(cutoff**2) / (2 * temperature), dtype=torch.double, device=fired.device))
+        weights = phi / (phi.sum(1, keepdim=True) + noise)
+        total = weights.sum(1)
+        there = total > 1e-6
+        mean = torch.where(there, (weights * centres).sum(1) / total.clamp_min(1e-6), 0.0)
+        variance = torch.where(there, resolution**2 / total.clamp_min(1e-6), torch.inf)
+        enough = there.sum(1) >= 2
+        fitted = kalman_fit(mean, torch.where(enough[:, None], variance, resolution**2))
+        tracks = torch.where(enough[:, None], fitted.tracks, tracks)
+        fitted = Fitted(tracks, fitted.covariance, fitted.chi2, total.sum(1))
+    assert fitted is not None
+    return fitted

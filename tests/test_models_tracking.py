@@ -1,0 +1,163 @@
+"""What finders say: intensities that integrate, sets in any order, and maps that count. Seed 0, 5 standard errors."""
+
+import itertools
+import math
+
+import pyro
+import pytest
+import torch
+
+from posterity.data.tracks import Detector
+from posterity.models.mixtures import Mixture
+from posterity.models.tracking import (
+    HoughMap,
+    RoadMap,
+    TrackFinder,
+    TrackIntensity,
+    TrackSet,
+    single_track_pair,
+    track_set_pair,
+)
+from posterity.models.tracking.roads import hough_matrix
+
+
+def intensity(events=2, candidates=2, components=3, seed=0):
+    """Candidates and cells well inside 20 x 20 pixels."""
+    random = torch.Generator().manual_seed(seed)
+    shape = events, candidates, components
+    loc = 6 + 8 * torch.rand(*shape, 2, dtype=torch.double, generator=random)
+    tril = torch.diag_embed(0.5 + torch.rand(*shape, 2, dtype=torch.double, generator=random))
+    tril[..., 1, 0] = torch.randn(shape, dtype=torch.double, generator=random) * 0.4
+    logits = torch.randn(shape, dtype=torch.double, generator=random)
+    cells = torch.tensor([[8.0, 8.0], [12.0, 9.0]], dtype=torch.double)
+    rest = torch.randn(events, 2, dtype=torch.double, generator=random) - 1
+    rest[0, 1] = -torch.inf
+    return TrackIntensity(
+        log_rates=torch.randn(events, candidates, dtype=torch.double, generator=random) * 0.3,
+        candidates=Mixture.multivariate_normal(logits, loc, tril),
+        log_rest=rest,
+        cells=cells,
+        width=0.5,
+    )
+
+
+def test_the_integral_of_an_intensity_is_the_expected_number():
+    found = intensity()
+    at = torch.arange(0.05, 20, 0.1, dtype=torch.double)
+    plane = torch.cartesian_prod(at, at).expand(2, -1, -1)
+    total = found.log_intensity(plane).exp().sum(1) * 0.01
+    torch.testing.assert_close(total, found.log_total.exp(), rtol=1e-6, atol=0)
+    density = found.single()
+    torch.testing.assert_close(
+        density.log_prob(plane[0, :500, None].expand(-1, 2, -1)),
+        (found.log_intensity(plane[:, :500]) - found.log_total[:, None]).T,
+    )
+
+
+def test_sets_have_the_density_of_a_poisson_process():
+    """One half of the plane at a time: the probability of no track in it is exp(-expected number there)."""
+    found = intensity()
+    sets = TrackSet(found)
+    empty = torch.full((2, 3, 2), torch.nan, dtype=torch.double)
+    torch.testing.assert_close(sets.log_prob(empty), -found.log_total.exp())
+    torch.testing.assert_close(sets.log_prob(empty[:, :0]), -found.log_total.exp())
+    some = empty.clone()
+    some[:, 1], some[:, 2] = torch.tensor([8.0, 9.0]), torch.tensor([10.0, 7.0])
+    expected = found.log_intensity(some[:, 1:]).sum(1) - found.log_total.exp()
+    for order in itertools.permutations(range(3)):
+        torch.testing.assert_close(sets.log_prob(some[:, list(order)]), expected)
+
+
+def test_draws_are_as_many_and_where_they_should_be():
+    torch.manual_seed(0)
+    found, draws = intensity(), 4000
+    sample = TrackSet(found).sample((draws,))
+    assert sample.shape[:2] == (draws, 2)
+    present = ~sample[..., 0].isnan()
+    count, total = present.sum(-1).double(), found.log_total.exp()
+    assert bool(((count.mean(0) - total).abs() < 5 * (total / draws).sqrt()).all())
+    assert bool(((count.var(0) - total).abs() < 5 * ((total + 2 * total**2) / draws).sqrt()).all())
+    mean = found.single().mean
+    sd = found.single().covariance_matrix.diagonal(dim1=-2, dim2=-1).sqrt()
+    for event in range(2):
+        there = sample[:, event][present[:, event]]
+        assert bool(((there.mean(0) - mean[event]).abs() < 5 * sd[event] / math.sqrt(len(there))).all())
+
+
+def test_a_set_can_be_observed_in_a_pyro_model():
+    finder = TrackFinder(16, 16, candidates=3, components=2, hidden=16)
+    events = Detector(size=16, layers=16).simulate(4, mean_tracks=2.0, seed=0)
+    pair = track_set_pair(finder)
+    trace = pyro.poutine.trace(pair.model).get_trace(events.images, events.tracks)
+    expected = TrackSet(finder(events.images)).log_prob(events.tracks).sum()
+    torch.testing.assert_close(trace.log_prob_sum(), expected)
+    one = Detector(size=16, layers=16).simulate(4, tracks=1, seed=0)
+    trace = pyro.poutine.trace(single_track_pair(finder).model).get_trace(one.images, one.tracks[:, 0])
+    found = finder(one.images)
+    expected = (found.log_intensity(one.tracks)[:, 0] - found.log_total).sum()
+    torch.testing.assert_close(trace.log_prob_sum(), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_the_maps_count_fired_pixels_on_tracks():
+    detector = Detector(size=9, layers=7, noise=0.3)
+    images = detector.simulate(3, tracks=2, seed=0).images.float()
+    votes = HoughMap(9, 7, per_pixel=2)(images)
+    assert votes.shape == (3, 1, 18, 18)
+    for first, last in ((0, 0), (5, 17), (11, 2)):
+        track = torch.tensor([[(first + 0.5) / 2, (last + 0.5) / 2]])
+        rows = detector.crossed(track)[0]
+        expected = images[:, 0, rows, torch.arange(7)].sum(1) / 7
+        torch.testing.assert_close(votes[:, 0, first, last], expected)
+    assert hough_matrix(9, 7).sum(0).unique().tolist() == [7.0]
+
+
+def test_the_fine_map_counts_around_a_track_and_nothing_outside_the_detector():
+    """Exactly where no track comes within 1/64 of a border of pixels in any layer."""
+    detector = Detector(size=9, layers=7, noise=0.4)
+    images = detector.simulate(2, tracks=1, seed=0).images.float()
+    centres = torch.tensor([[[4.03, 5.21], [0.4, 8.7]], [[2.5, 2.5], [7.0, 1.0]]])
+    roads = RoadMap(9, 7, points=8, step=1 / 8)
+    counted = roads(images, centres)
+    assert counted.shape == (2, 2, 64)
+    tracks = centres[:, :, None] + roads.offsets
+    y = detector.positions(tracks)
+    safe = ((y - y.round()).abs() > 1 / 15).all(-1)
+    rows = y.floor().long()
+    inside = (rows >= 0) & (rows < 9)
+    columns = images[:, 0].transpose(1, 2)
+    expected = torch.zeros(2, 2, 64)
+    for event, near, point in itertools.product(range(2), range(2), range(64)):
+        own = rows[event, near, point].clamp(0, 8)
+        expected[event, near, point] = (columns[event, torch.arange(7), own] * inside[event, near, point]).sum()
+    assert int(safe.sum()) > 20
+    assert torch.equal(counted[safe], expected[safe])
+
+
+def test_the_finder_looks_closely_at_as_many_cells_and_counts_none_twice():
+    finder = TrackFinder(12, 12, candidates=3, components=2, hidden=16)
+    found = finder(Detector(size=12, layers=12).simulate(5, tracks=2, seed=0).images)
+    assert found.candidates.batch_shape == (5, 3)
+    assert found.candidates.event_shape == (2,)
+    assert int((found.log_rest == -torch.inf).sum()) == 15
+    assert bool((found.log_rates <= 0).all())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrackFinder(16, 16, candidates=0), "expected candidates to be an integer of at least 1, got 0"),
+        (lambda: TrackFinder(16, 16, components=0), "expected components to be an integer of at least 1, got 0"),
+        (lambda: TrackFinder(16, 16)(torch.zeros(5, 16, 16)), r"expected images \(N, 1, 16, 16\), got \(5, 16, 16\)"),
+        (lambda: RoadMap(8, 8, points=0), "expected points to be an integer of at least 1, got 0"),
+        (lambda: HoughMap(8, 8, per_pixel=0), "expected per_pixel to be an integer of at least 1, got 0"),
+        (lambda: TrackSet(intensity()).log_prob(torch.zeros(3, 1, 2)), r"expected tracks of shape \(2, T, 2\)"),
+        (
+            lambda: TrackSet(intensity(), validate_args=True).log_prob(torch.tensor([[[1.0, torch.nan]]] * 2)),
+            "expected rows of two finite numbers, or of two NaN",
+        ),
+        (lambda: TrackSet(intensity(), most=0).sample((200,)), "expected at most 0 tracks, drew"),
+    ],
+)
+def test_what_cannot_be_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
