@@ -109,7 +109,7 @@ def fit_stream(
                 if not bool(norm.isfinite() and value.isfinite()):
                     net.load_state_dict(good)
                     raise ValueError(
-                        f"expected a finite loss and gradient, got {float(value)} and {float(norm)} in step "
+                        f"expected a finite loss and gradient, got {float(value.detach())} and {float(norm)} in step "
                         f"{found.steps + 1}: earlier weights are kept; try a lower learning_rate"
                     )
                 whole = False  # an interrupt in here leaves what no checkpoint should keep

@@ -72,4 +72,6 @@ def test_dcgan(tmp_path: Path) -> None:
     assert {
         f"mnist.{kind}.{key}" for kind in ("dense", "dense_long", "batch_norm", "no_norm") for key in IMAGES
     } <= metrics.keys()
-    assert {"dcgan-samples.png", "dcgan-walk.png"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"dcgan-samples.png", "dcgan-walk.png", "dcgan-precision-recall.png"} <= {
+        path.name for path in tmp_path.iterdir()
+    }

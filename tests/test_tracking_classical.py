@@ -1,0 +1,54 @@
+"""The classical chains: all of what is clear is found, nothing of what is not there, and nothing twice."""
+
+import pytest
+import torch
+
+from posterity.data.tracks import Detector
+from posterity.inference.tracking import combinatorial_annealed, hough_kalman, match, tuned
+
+CHAINS = [hough_kalman, combinatorial_annealed]
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_clear_tracks_are_found_where_they_are(chain):
+    """Two tracks with little noise, seed 0: nearly all, hardly a fake, as near as least squares is (0.105 pixels)."""
+    detector = Detector(efficiency=0.98, noise=0.02)
+    events = detector.simulate(150, tracks=2, seed=0)
+    found = chain(detector, events.images, 0.7)
+    matches = match(found, events.tracks)
+    rates = matches.rates()
+    assert rates["efficiency"] > 0.9
+    assert rates["fake_rate"] < 0.03
+    assert rates["duplicate_rate"] < 0.03
+    event, row = (matches.true_of >= 0).nonzero(as_tuple=True)
+    away = found[event, row] - events.tracks[event, matches.true_of[event, row]]
+    assert float(away.abs().median()) < 0.12
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_in_noise_alone_little_is_found(chain):
+    events = Detector(noise=0.1).simulate(100, tracks=0, seed=0)
+    assert int((~chain(Detector(noise=0.1), events.images, 0.8)[..., 0].isnan()).sum()) == 0
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_empty_images_have_no_tracks(chain):
+    found = chain(Detector(size=8, layers=8), torch.zeros(3, 1, 8, 8), 0.5)
+    assert found.shape == (3, 16, 2)
+    assert bool(found.isnan().all())
+
+
+def test_the_threshold_is_tuned_to_the_noise():
+    quiet, loud = Detector(noise=0.02), Detector(noise=0.3)
+    chosen = [tuned(hough_kalman, one, one.simulate(60, tracks=2, seed=1)) for one in (quiet, loud)]
+    assert chosen[0] <= chosen[1]
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_what_cannot_be_is_refused(chain):
+    detector = Detector(size=8, layers=8)
+    with pytest.raises(ValueError, match=r"expected images of shape \(N, 1, 8, 8\), got \(3, 8, 8\)"):
+        chain(detector, torch.zeros(3, 8, 8), 0.5)
+    for threshold in (0.0, 1.5):
+        with pytest.raises(ValueError, match="expected a threshold above 0 and at most 1"):
+            chain(detector, torch.zeros(3, 1, 8, 8), threshold)
