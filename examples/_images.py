@@ -72,12 +72,10 @@ def judge(samples: Tensor, data: Pictures, *, seed: int = 0) -> dict[str, float]
     Keys with ``_real`` are what as many training images have: no generator is expected to be better.
     """
     count = min(JUDGED, len(samples), len(data.held_out))
-    random = torch.Generator().manual_seed(seed)
-    rows = torch.randperm(len(data.train), generator=random)[:count]
-    held_out = data.features(data.held_out[torch.randperm(len(data.held_out), generator=random)[:count]])
+    train, held_out = judges(data, count, seed=seed)
     widths = measures.median_widths(held_out)
     found: dict[str, float] = {}
-    for suffix, images in (("", samples[:count]), ("_real", data.train[rows])):
+    for suffix, images in (("", samples[:count]), ("_real", train)):
         seen = data.features(images)
         found[f"kernel_distance{suffix}"] = measures.kernel_distance(seen, held_out, widths=widths)
         found[f"frechet{suffix}"] = measures.frechet_distance(seen, held_out)
@@ -92,6 +90,14 @@ def judge(samples: Tensor, data: Pictures, *, seed: int = 0) -> dict[str, float]
         data.features(samples[:1000]), data.features(data.train[:20_000]), held_out[:1000]
     )
     return found | {"memorised": nearest.ratio, "lenet_accuracy": data.accuracy}
+
+
+def judges(data: Pictures, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Training images, and features of held-out ones, ``count`` of each: what samples are compared with."""
+    random = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(data.train), generator=random)[:count]
+    held_out = torch.randperm(len(data.held_out), generator=random)[:count]
+    return data.train[rows], data.features(data.held_out[held_out])
 
 
 def steady(steps: int, **more: Any) -> Adversarial:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _images import DEVICE, JUDGED, Pictures, judge, pictures, steady
+from _images import DEVICE, JUDGED, Pictures, judge, judges, pictures, steady
 from _parts import parts, tag, total_seconds
 from _report import finish, parser, save_figure
 from matplotlib.figure import Figure
@@ -32,15 +32,15 @@ from posterity.models.discriminators import dcgan_discriminator, dense_discrimin
 from posterity.models.generators import dcgan_generator, dense_generator
 
 LATENT = 100
+LONGER = 4  # a step of the dense GAN takes a quarter of the time on two cores
 TITLES = {
     "dense": "dense",
-    "dense_long": "dense, as much time",
+    "dense_long": f"dense, {LONGER} times the steps",
     "batch_norm": "DCGAN, batch norm",
     "no_norm": "DCGAN, no norm",
 }
 SPREADS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3)
 AXES = ("recall", "precision")
-LONGER = 4  # a step of the dense GAN takes a quarter of the time on two cores
 PENALTIES = (r1(0.1, every=4), r2(0.1, every=4))  # lazily: of convolutions they are two thirds of a step otherwise
 
 
@@ -104,7 +104,7 @@ def curve(task: Task, out: Path, quick: bool) -> dict[str, float]:
     game = trained(task, out, data)
     random = torch.Generator().manual_seed(task.seed + 2)
     z = torch.randn(min(JUDGED, len(data.held_out)), LATENT, generator=random)
-    held_out = data.features(data.held_out[: len(z)])
+    _, held_out = judges(data, len(z), seed=task.seed)
     found: dict[str, float] = {}
     for spread in SPREADS:
         with torch.no_grad():
@@ -150,7 +150,7 @@ def draw(names: Sequence[str], metrics: dict[str, float], out: Path) -> list[Pat
         real = [metrics[f"{name}.dense.{key}_real"] for key in AXES]
         ax.plot(*real, "k*", ms=13, label="real images")
         ax.set(xlabel="recall: how much of the real is made", ylabel="precision: how much that is made is real")
-        ax.set_title(f"{name}\nalong a curve: latent points of sd {SPREADS[0]:g} to {SPREADS[-1]:g}, dot: 1")
+        ax.set_title(f"{name}: latent points of sd {SPREADS[0]:g} to {SPREADS[-1]:g}, large dots 1")
         ax.legend(loc="lower left")
     return [*figures, save_figure(figure, out / "dcgan-precision-recall.png")]
 

@@ -1,0 +1,71 @@
+"""Each intercept by itself: a convolutional network and one mixture density for b1, another for b2.
+
+What a mixture density network does with events of one track it does with several: K components for each number, of which
+surplus ones fade. Which b1 goes with which b2 is not said, by construction.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from posterity.data._random import check_count
+from posterity.models.mixtures import Mixture, mixture_head
+
+
+class IndependentFinder(nn.Module):
+    """Images (N, 1, size, layers) of zeros and ones -> `Mixture` of batch shape (N, 2): b1 and b2, in pixels.
+
+    With several tracks in an event each mixture is the density of the intercept of any one of them.
+
+    Args:
+        size, layers: of the detector, at least 8.
+        components: of each mixture.
+        channels: of the first convolution; twice as many in the second. hidden: width of the dense layer.
+
+    Raises ``ValueError`` for a size, width or number that cannot be, or images of another shape.
+
+    >>> IndependentFinder(16, 16, components=4)(torch.zeros(5, 1, 16, 16)).batch_shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(
+        self, size: int = 28, layers: int = 28, *, components: int = 8, channels: int = 16, hidden: int = 256
+    ) -> None:
+        super().__init__()
+        check_count("size", size, least=8)
+        check_count("layers", layers, least=8)
+        check_count("channels", channels)
+        check_count("hidden", hidden)
+        self.size, self.layers = size, layers
+        self.head = mixture_head(components, floor=0.5 / size)
+        left = (size // 4) * (layers // 4)
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, channels, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(channels, 2 * channels, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(2 * channels * left, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 2 * self.head.features),
+        )
+
+    def forward(self, images: Tensor) -> Mixture:
+        if images.ndim != 4 or tuple(images.shape[1:]) != (1, self.size, self.layers):
+            raise ValueError(f"expected images (N, 1, {self.size}, {self.layers}), got {tuple(images.shape)}")
+        weights = self.encoder[0].weight
+        features = self.encoder(images.to(weights)).unflatten(1, (2, -1))
+        unit = self.head(features)
+        normals = unit.component_distribution
+        half = self.size / 2
+        return Mixture.normal(unit.log_weights, half * (1 + normals.loc), half * normals.scale)
+
+    def log_prob(self, images: Tensor, tracks: Tensor) -> Tensor:
+        """(N,): sum over tracks (N, T, 2), rows of NaN left out, and over both intercepts, of the log density."""
+        mixture = self(images)
+        normals = mixture.component_distribution
+        each = Mixture.normal(
+            mixture.log_weights[:, None], normals.loc[:, None], normals.scale[:, None]
+        ).log_prob(tracks.nan_to_num())
+        return torch.where(tracks.isnan(), 0.0, each).sum((1, 2))
