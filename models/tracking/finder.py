@@ -1,13 +1,14 @@
 """A network that finds tracks: where to look in all of the plane, then what exactly is there.
 
-A convolutional encoder reads the Hough map of an image and gives each cell of the (b1, b2) plane its expected number of
-tracks. The best cells are looked at closely: from the hits on a fine grid of tracks around each, one network makes a
-mixture density with full covariances. What the time depends on is the number of these candidates, which is fixed: not
-the number of tracks or of noise hits.
+The Hough map of an image says which cells of the (b1, b2) plane have many hits; of those, a network that sees the map
+around each (a convolution that is computed where it matters) gives the expected number of tracks. The best cells are
+looked at closely, on a fine grid of tracks around each and on a finer one where most hits are: how many hits there are,
+and what a hit is worth, is the shape of the density. It is handed over in K pieces, each a normal component with the
+mean and the full covariance of its piece. What a hit is worth, how to cut, and how much to widen each piece is learnt.
+The time depends on the number of these candidates, which is fixed: not on that of tracks or of noise hits.
 """
 
-from collections.abc import Callable
-from typing import Any
+import math
 
 import pyro
 import torch
@@ -15,13 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from posterity.data._random import check_count
-from posterity.models.mixtures import Mixture, multivariate_mixture_head
+from posterity.models.mixtures import Mixture
 from posterity.models.pairs import Pair
 from posterity.models.tracking.intensity import TrackIntensity, TrackSet
-from posterity.models.tracking.roads import HoughMap, RoadMap
+from posterity.models.tracking.roads import HoughMap, RoadMap, hits_on
 
-SHARPNESS = (1.5, 4.5)  # of a hit more or less, in nats: about what it is worth among much noise, and among little
-SCALE = 0.25  # pixels: unit of the local mixtures
+BLUR = 2.5  # nats: a hit of the first grid counts for less, since the grid is coarse
+WORTH = 4.5  # nats, to begin with: what a hit more is
+LOOKED = 128  # cells with most votes: others have the same small rate
+WINDOW = 8  # votes on each side that a cell is judged by, half pixels
+KEPT = 128  # points of a fine grid with most hits
+REACH, SIDE = 2.8, 24  # of the finest grid: standard deviations, and points
 CELL_WIDTH = 0.5  # pixels
 
 
@@ -42,6 +47,7 @@ class TrackFinder(nn.Module):
     """
 
     cells: Tensor
+    grid: Tensor
 
     def __init__(
         self,
@@ -50,32 +56,39 @@ class TrackFinder(nn.Module):
         *,
         candidates: int = 4,
         components: int = 12,
-        channels: int = 16,
+        channels: int = 32,
         hidden: int = 256,
     ) -> None:
         super().__init__()
-        for name, count in (("candidates", candidates), ("channels", channels), ("hidden", hidden)):
+        for name, count in (
+            ("candidates", candidates),
+            ("components", components),
+            ("channels", channels),
+            ("hidden", hidden),
+        ):
             check_count(name, count)
         self.size, self.layers, self.candidates = size, layers, candidates
         self.hough, self.roads = HoughMap(size, layers), RoadMap(size, layers)
         self.encoder = nn.Sequential(
-            nn.Conv2d(2, channels, 4, stride=2, padding=1),
+            nn.Linear(WINDOW**2 + 1, channels),
             nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.Linear(channels, channels),
             nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(channels, 1, 1),
+            nn.Linear(channels, 1),
         )
-        self.head = multivariate_mixture_head(components, 2, covariance="full", floor=0.05)
-        points = len(self.roads.offsets)
-        self.local = nn.Sequential(
-            nn.Linear(len(SHARPNESS) * (points + 1) + 2, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, 1 + self.head.features),
-        )
+        self.elsewhere = nn.Parameter(torch.tensor(-12.0))
+        self.leftover = nn.Parameter(torch.tensor(-4.0))
+        self.worth = _small(2, hidden, 1)
+        self.rate = _small(4, hidden, 1)
+        self.shape = _small(4, hidden, components * 2)
+        self.piece = _small(7, hidden, 2)
+        angle = math.pi * (3 - math.sqrt(5)) * torch.arange(components)  # a sunflower: evenly over a disk
+        radius = 1.6 * ((torch.arange(components) + 0.5) / components).sqrt()
+        self.centres = nn.Parameter(torch.stack([radius * angle.cos(), radius * angle.sin()], 1))
+        self.sharpness = nn.Parameter(torch.tensor(1.0))
+        along = torch.linspace(-REACH, REACH, SIDE)
+        self.spacing = 2 * REACH / (SIDE - 1)
+        self.register_buffer("grid", torch.cartesian_prod(along, along), persistent=False)
         at = torch.arange(size) + 0.5
         self.register_buffer("cells", torch.cartesian_prod(at, at), persistent=False)
 
@@ -86,16 +99,11 @@ class TrackFinder(nn.Module):
         noise = images.mean((1, 2, 3))
         rates = self._rates(images, noise)
         which = self._peaks(rates)
-        centres = self.cells[which]
-        found = self.local(self._closely(images, noise, centres))
-        near: Mixture = self.head(found[..., 1:])
-        normals = near.component_distribution
+        log_rates, near = self._closely(images, noise, self.cells[which])
         return TrackIntensity(
-            log_rates=functional.logsigmoid(rates.gather(1, which) + found[..., 0]),
-            candidates=Mixture.multivariate_normal(
-                near.log_weights, centres[:, :, None] + SCALE * normals.loc, SCALE * normals.scale_tril
-            ),
-            log_rest=functional.logsigmoid(rates).scatter(1, which, -torch.inf),
+            log_rates=functional.logsigmoid(rates.gather(1, which) + log_rates),
+            candidates=near,
+            log_rest=functional.logsigmoid(rates.scatter_add(1, which, self.leftover.expand(which.shape))),
             cells=self.cells,
             width=CELL_WIDTH,
         )
@@ -103,26 +111,82 @@ class TrackFinder(nn.Module):
     def _rates(self, images: Tensor, noise: Tensor) -> Tensor:
         """(N, C), logits."""
         votes = self.hough(images)
-        level = noise[:, None, None, None].expand_as(votes)
-        rates: Tensor = self.encoder(5 * torch.cat([votes - level, level], 1))
-        return rates.flatten(1)
+        looked = functional.max_pool2d(votes, 2).flatten(1).topk(min(LOOKED, len(self.cells)), 1).indices
+        # A convolution at a few places only: at all of them, of so few channels, it would be most of the time.
+        windows = functional.pad(votes[:, 0], (WINDOW // 2 - 1,) * 4).unfold(1, WINDOW, 2).unfold(2, WINDOW, 2)
+        event = torch.arange(len(images), device=images.device)[:, None]
+        seen = windows[event, looked // self.size, looked % self.size].flatten(2)
+        level = noise[:, None, None].expand(*looked.shape, 1)
+        found = self.encoder(5 * torch.cat([seen - level, level], -1))[..., 0]
+        return self.elsewhere.expand(len(images), len(self.cells)).scatter(1, looked, found)
 
     @torch.no_grad()
     def _peaks(self, rates: Tensor) -> Tensor:
         """(N, M), the best cells that are best among their neighbours."""
         plane = rates.unflatten(1, (1, self.size, self.size))
-        peak = plane >= functional.max_pool2d(plane, 3, 1, 1)
+        peak = (plane >= functional.max_pool2d(plane, 3, 1, 1)) & (plane > self.elsewhere)
         return torch.where(peak, plane, -torch.inf).flatten(1).topk(self.candidates, 1).indices
 
-    @torch.no_grad()
-    def _closely(self, images: Tensor, noise: Tensor, centres: Tensor) -> Tensor:
-        """What is seen around ``centres`` (N, M, 2): about the posterior on the fine grid, and how much of it."""
-        hits = self.roads(images, centres)
-        most = hits.amax(-1, keepdim=True)
-        maps = [(sharpness * (hits - most)).exp() for sharpness in SHARPNESS]
-        sizes = [one.sum(-1, keepdim=True).log() - 2 for one in maps]
-        level = noise[:, None, None].expand(*centres.shape[:2], 1)
-        return torch.cat([*maps, *sizes, 5 * (most / self.layers - 0.8), 5 * level], -1)
+    def _closely(self, images: Tensor, noise: Tensor, cells: Tensor) -> tuple[Tensor, Mixture]:
+        """What is seen around ``cells`` (N, M, 2): logits to add (N, M), and where the track is if it is there."""
+        with torch.no_grad():
+            blurred = (BLUR * self.roads(images, cells)).softmax(-1)[..., None]
+            mean, factor = _moments(blurred, self.roads.offsets.expand(*cells.shape[:2], -1, -1), self.roads.step**2)
+            mean, factor = (cells + mean[..., 0, :])[..., None, :], factor[..., 0, :, :]
+            fine = mean + self.grid @ factor.mT  # (N, M, P, 2)
+            hits, which = hits_on(images, fine.flatten(1, 2)).unflatten(1, fine.shape[1:3]).topk(KEPT, -1)
+            points = self.grid[which]
+            most = hits[..., :1]
+            level = 5 * noise[:, None, None].expand_as(most)
+            share = 5 * (most / self.layers - 0.8)
+        worth = WORTH * functional.softplus(self.worth(torch.cat([level, share], -1)) + math.log(math.e - 1))
+        log_shape = worth * (hits - most)
+        size = log_shape.logsumexp(-1, keepdim=True) + factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True) + 2
+        shape = log_shape.softmax(-1)
+        centre, spread = _moments(shape[..., None], points, self.spacing**2)
+        white = torch.linalg.solve_triangular(spread[..., 0, :, :], (points - centre).mT, upper=False).mT
+        towards = white @ self.centres.T - 0.5 * (self.centres**2).sum(1)
+        pieces = shape[..., None] * (self.sharpness * towards).softmax(-1)  # (N, M, P, K)
+        weights = pieces.sum(-2)
+        seen = torch.cat([level, share, size, worth - WORTH], -1)
+        changes = self.shape(seen).unflatten(-1, (2, -1))
+        loc, tril = _moments(pieces / weights[..., None, :].clamp_min(1e-12), points, self.spacing**2)
+        log_weights = weights.clamp_min(1e-12).log()
+        own = torch.stack([0.3 * log_weights, *tril.diagonal(dim1=-2, dim2=-1).log().unbind(-1)], -1)
+        changes = changes + self.piece(torch.cat([own, seen[..., None, :].expand(*own.shape[:3], 4)], -1)).mT
+        mixture = Mixture.multivariate_normal(
+            log_weights + changes[..., 0, :],
+            mean + loc @ factor.mT,
+            factor[..., None, :, :] @ tril * changes[..., 1, :, None, None].exp(),
+        )
+        return self.rate(seen)[..., 0], mixture
+
+
+def _small(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """A network that says nothing to begin with."""
+    net = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+    nn.init.zeros_(net[2].weight)
+    nn.init.zeros_(net[2].bias)
+    return net
+
+
+def _moments(weights: Tensor, points: Tensor, area: float) -> tuple[Tensor, Tensor]:
+    """Of points (N, M, P, 2) with weights (N, M, P, K): means (N, M, K, 2), and Cholesky factors of the covariances.
+
+    Every point stands for a square of that area.
+    """
+    mean = weights.mT @ points
+    x, y = points.unbind(-1)
+    second = weights.mT @ torch.stack([x * x, x * y, y * y], -1)
+    least = area / 12
+    xx = (second[..., 0] - mean[..., 0] ** 2).clamp_min(0) + least
+    xy = second[..., 1] - mean[..., 0] * mean[..., 1]
+    yy = (second[..., 2] - mean[..., 1] ** 2).clamp_min(0) + least
+    first = xx.sqrt()
+    lower = xy / first
+    last = (yy - lower**2).clamp_min(0.5 * least).sqrt()
+    zero = torch.zeros_like(first)
+    return mean, torch.stack([first, zero, lower, last], -1).unflatten(-1, (2, 2))
 
 
 def track_set_pair(finder: nn.Module) -> Pair:
@@ -144,6 +208,3 @@ def single_track_pair(finder: nn.Module) -> Pair:
             return pyro.sample("track", net(images).single(), obs=track)
 
     return Pair(model, None)
-
-
-Objective = Callable[[Any, Tensor], Tensor]

@@ -1,7 +1,7 @@
 """Each intercept by itself: a convolutional network and one mixture density for b1, another for b2.
 
-What a mixture density network does with events of one track it does with several: K components for each number, of which
-surplus ones fade. Which b1 goes with which b2 is not said, by construction.
+What a mixture density network does with events of one track it does with several: K components for each number, of
+which surplus ones fade. Which b1 goes with which b2 is not said, by construction.
 """
 
 import torch
@@ -65,7 +65,7 @@ class IndependentFinder(nn.Module):
         """(N,): sum over tracks (N, T, 2), rows of NaN left out, and over both intercepts, of the log density."""
         mixture = self(images)
         normals = mixture.component_distribution
-        each = Mixture.normal(
-            mixture.log_weights[:, None], normals.loc[:, None], normals.scale[:, None]
-        ).log_prob(tracks.nan_to_num())
+        each = Mixture.normal(mixture.log_weights[:, None], normals.loc[:, None], normals.scale[:, None]).log_prob(
+            tracks.nan_to_num()
+        )
         return torch.where(tracks.isnan(), 0.0, each).sum((1, 2))

@@ -4,8 +4,8 @@ What a finder says is a mixture whose weights are expected numbers of tracks ins
 
     intensity(b) = sum_m r_m p_m(b) + sum_c r_c N(b; cell c),
 
-M candidates that were looked at closely, each a `Mixture` p_m with existence r_m, and the cells of the plane that were
-not. With one track it is a density once it is divided by its integral (`TrackIntensity.single`); with any number, a
+M candidates that were looked at closely, each a `Mixture` p_m with existence r_m, and what is left in all cells of the
+plane. With one track it is a density once it is divided by its integral (`TrackIntensity.single`); with any number, a
 `TrackSet`.
 """
 
@@ -27,7 +27,7 @@ class TrackIntensity:
     Attributes:
         log_rates: (N, M), log of the expected number of tracks of each candidate.
         candidates: where they are: batch shape (N, M), event shape (2,), normal components.
-        log_rest: (N, C), log of the expected number in each cell, -inf for those with a candidate.
+        log_rest: (N, C), log of the expected number in each cell beside that of the candidates.
         cells: (C, 2), centres of the cells.
         width: standard deviation of a track in a cell, along both directions.
     """

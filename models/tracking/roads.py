@@ -53,10 +53,10 @@ class RoadMap(nn.Module):
     offsets: Tensor
     matrix: Tensor
 
-    def __init__(self, size: int, layers: int, *, points: int = 32, step: float = 1 / 16) -> None:
+    def __init__(self, size: int, layers: int, *, points: int = 24, step: float = 1 / 16) -> None:
         super().__init__()
         check_count("points", points)
-        self.size, self.layers = size, layers
+        self.size, self.layers, self.step = size, layers, step
         reach = points * step / 2
         u = torch.linspace(0, 1, layers)
         at = (torch.arange(points) + 0.5) * step - reach
@@ -76,3 +76,14 @@ class RoadMap(nn.Module):
         columns = images[:, 0].transpose(1, 2)
         fired = columns.gather(2, rows.clamp(0, self.size - 1).flatten(2)).view(rows.shape) * inside
         return fired.transpose(1, 2).flatten(2) @ self.matrix
+
+
+def hits_on(images: Tensor, tracks: Tensor) -> Tensor:
+    """(N, Q): how many of the pixels that tracks (N, Q, 2) cross have fired in images (N, 1, size, layers)."""
+    size, layers = images.shape[2:]
+    u = torch.linspace(0, 1, layers, dtype=tracks.dtype, device=tracks.device)
+    y = torch.lerp(tracks[..., :1], tracks[..., 1:], u)
+    # What is outside meets a border that never fires.
+    framed = nn.functional.pad(images[:, 0], (0, 0, 1, 1)).flatten(1)
+    place = y.clamp_(-1, size).floor_().add_(1).mul_(layers).add_(torch.arange(layers, device=y.device))
+    return framed.gather(1, place.long().flatten(1)).unflatten(1, place.shape[1:]).sum(-1)
