@@ -87,6 +87,21 @@ def test_draws_are_as_many_and_where_they_should_be():
         assert bool(((there.mean(0) - mean[event]).abs() < 5 * sd[event] / math.sqrt(len(there))).all())
 
 
+def test_candidates_of_one_place_are_one_track():
+    """By hand: 0.6 and 0.3 within half a pixel of each other, 0.4 elsewhere, 0.8 again elsewhere."""
+    at = torch.tensor([[[5.0, 5.0], [5.5, 5.0], [2.0, 9.0], [9.0, 1.0]]])
+    rates = torch.tensor([[0.6, 0.3, 0.4, 0.8]])
+    normal = Mixture.multivariate_normal(torch.zeros(1, 4, 1), at[:, :, None], 0.1 * torch.eye(2).expand(1, 4, 1, 2, 2))
+    said = TrackIntensity(rates.log(), normal, torch.full((1, 1), -9.0), torch.zeros(1, 2), 0.5)
+    found = said.found()
+    torch.testing.assert_close(found.tracks[0, :2], torch.tensor([[9.0, 1.0], [5.0, 5.0]]))
+    assert bool(found.tracks[0, 2:].isnan().all())
+    torch.testing.assert_close(found.existence[0, :2], torch.tensor([0.8, 0.9]))
+    torch.testing.assert_close(found.covariance[0, :2], 0.01 * torch.eye(2).expand(2, 2, 2))
+    assert int((~said.found(least=0.35, same=0.1).existence.isnan()).sum()) == 3
+    torch.testing.assert_close(said.log_rates.exp(), rates)
+
+
 def test_a_set_can_be_observed_in_a_pyro_model():
     finder = TrackFinder(16, 16, candidates=3, components=2, hidden=16)
     events = Detector(size=16, layers=16).simulate(4, mean_tracks=2.0, seed=0)
@@ -151,8 +166,8 @@ def test_hits_on_tracks_are_those_of_the_pixels_they_cross():
 def test_an_untrained_finder_already_knows_the_shape_around_a_track():
     """Given the cell, mean and covariance of its density are those of the exact posterior, nearly.
 
-    Medians over 200 events. What is beyond the finest grid, 2.8 standard deviations, is missing in its variance, and what
-    a hit is worth is not yet that of this noise: 4.5 nats, not 4.6.
+    Medians over 200 events. What is beyond the finest grid, 2.8 standard deviations, is missing in its variance, and
+    what a hit is worth is not yet that of this noise: 4.5 nats, not 4.6.
     """
     torch.manual_seed(0)
     detector = Detector(noise=0.2)
@@ -216,6 +231,7 @@ def test_an_independent_finder_learns_where_one_track_is():
         (lambda: TrackFinder(16, 16)(torch.zeros(5, 16, 16)), r"expected images \(N, 1, 16, 16\), got \(5, 16, 16\)"),
         (lambda: IndependentFinder(4, 8), "expected size to be an integer of at least 8, got 4"),
         (lambda: IndependentFinder(16, 16)(torch.zeros(5, 16, 16)), r"expected images \(N, 1, 16, 16\), got \(5, 16"),
+        (lambda: intensity().found(least=1.0), r"expected a least in \[0, 1\) and a distance of 0 or more, got 1.0"),
         (lambda: RoadMap(8, 8, points=0), "expected points to be an integer of at least 1, got 0"),
         (lambda: HoughMap(8, 8, per_pixel=0), "expected per_pixel to be an integer of at least 1, got 0"),
         (lambda: TrackSet(intensity()).log_prob(torch.zeros(3, 1, 2)), r"expected tracks of shape \(2, T, 2\)"),

@@ -25,8 +25,8 @@ BLUR = 2.5  # nats: a hit of the first grid counts for less, since the grid is c
 WORTH = 4.5  # nats, to begin with: what a hit more is
 LOOKED = 128  # cells with most votes: others have the same small rate
 WINDOW = 8  # votes on each side that a cell is judged by, half pixels
-KEPT = 128  # points of a fine grid with most hits
-REACH, SIDE = 2.8, 24  # of the finest grid: standard deviations, and points
+KEPT = 400  # points of a fine grid with most hits
+REACH, SIDES = 2.8, (16, 24)  # of the finer grids: standard deviations, and points
 CELL_WIDTH = 0.5  # pixels
 
 
@@ -47,6 +47,7 @@ class TrackFinder(nn.Module):
     """
 
     cells: Tensor
+    rough: Tensor
     grid: Tensor
 
     def __init__(
@@ -86,9 +87,10 @@ class TrackFinder(nn.Module):
         radius = 1.6 * ((torch.arange(components) + 0.5) / components).sqrt()
         self.centres = nn.Parameter(torch.stack([radius * angle.cos(), radius * angle.sin()], 1))
         self.sharpness = nn.Parameter(torch.tensor(1.0))
-        along = torch.linspace(-REACH, REACH, SIDE)
-        self.spacing = 2 * REACH / (SIDE - 1)
-        self.register_buffer("grid", torch.cartesian_prod(along, along), persistent=False)
+        self.gaps = [2 * REACH / (side - 1) for side in SIDES]
+        for name, side in zip(("rough", "grid"), SIDES, strict=True):
+            along = torch.linspace(-REACH, REACH, side)
+            self.register_buffer(name, torch.cartesian_prod(along, along), persistent=False)
         at = torch.arange(size) + 0.5
         self.register_buffer("cells", torch.cartesian_prod(at, at), persistent=False)
 
@@ -130,11 +132,15 @@ class TrackFinder(nn.Module):
     def _closely(self, images: Tensor, noise: Tensor, cells: Tensor) -> tuple[Tensor, Mixture]:
         """What is seen around ``cells`` (N, M, 2): logits to add (N, M), and where the track is if it is there."""
         with torch.no_grad():
-            blurred = (BLUR * self.roads(images, cells)).softmax(-1)[..., None]
-            mean, factor = _moments(blurred, self.roads.offsets.expand(*cells.shape[:2], -1, -1), self.roads.step**2)
-            mean, factor = (cells + mean[..., 0, :])[..., None, :], factor[..., 0, :, :]
-            fine = mean + self.grid @ factor.mT  # (N, M, P, 2)
-            hits, which = hits_on(images, fine.flatten(1, 2)).unflatten(1, fine.shape[1:3]).topk(KEPT, -1)
+            shape = (BLUR * self.roads(images, cells)).softmax(-1)
+            mean, factor = _whole(shape, self.roads.offsets.expand(*cells.shape[:2], -1, -1), self.roads.step**2)
+            mean = cells[..., None, :] + mean
+            # Once more where it is narrower than the first grid can tell.
+            hits = hits_on(images, (mean + self.rough @ factor.mT).flatten(1, 2)).unflatten(1, (cells.shape[1], -1))
+            shift, narrower = _whole((WORTH * hits).softmax(-1), self.rough.expand(*hits.shape, 2), self.gaps[0] ** 2)
+            mean, factor = mean + shift @ factor.mT, factor @ narrower
+            hits = hits_on(images, (mean + self.grid @ factor.mT).flatten(1, 2)).unflatten(1, (cells.shape[1], -1))
+            hits, which = hits.topk(KEPT, -1)
             points = self.grid[which]
             most = hits[..., :1]
             level = 5 * noise[:, None, None].expand_as(most)
@@ -143,14 +149,14 @@ class TrackFinder(nn.Module):
         log_shape = worth * (hits - most)
         size = log_shape.logsumexp(-1, keepdim=True) + factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True) + 2
         shape = log_shape.softmax(-1)
-        centre, spread = _moments(shape[..., None], points, self.spacing**2)
+        centre, spread = _moments(shape[..., None], points, self.gaps[1] ** 2)
         white = torch.linalg.solve_triangular(spread[..., 0, :, :], (points - centre).mT, upper=False).mT
         towards = white @ self.centres.T - 0.5 * (self.centres**2).sum(1)
         pieces = shape[..., None] * (self.sharpness * towards).softmax(-1)  # (N, M, P, K)
         weights = pieces.sum(-2)
         seen = torch.cat([level, share, size, worth - WORTH], -1)
         changes = self.shape(seen).unflatten(-1, (2, -1))
-        loc, tril = _moments(pieces / weights[..., None, :].clamp_min(1e-12), points, self.spacing**2)
+        loc, tril = _moments(pieces / weights[..., None, :].clamp_min(1e-12), points, self.gaps[1] ** 2)
         log_weights = weights.clamp_min(1e-12).log()
         own = torch.stack([0.3 * log_weights, *tril.diagonal(dim1=-2, dim2=-1).log().unbind(-1)], -1)
         changes = changes + self.piece(torch.cat([own, seen[..., None, :].expand(*own.shape[:3], 4)], -1)).mT
@@ -168,6 +174,12 @@ def _small(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     nn.init.zeros_(net[2].weight)
     nn.init.zeros_(net[2].bias)
     return net
+
+
+def _whole(weights: Tensor, points: Tensor, area: float) -> tuple[Tensor, Tensor]:
+    """`_moments` of all points with weights (N, M, P): (N, M, 1, 2) and (N, M, 2, 2)."""
+    mean, factor = _moments(weights[..., None], points, area)
+    return mean, factor[..., 0, :, :]
 
 
 def _moments(weights: Tensor, points: Tensor, area: float) -> tuple[Tensor, Tensor]:

@@ -55,6 +55,34 @@ class TrackIntensity:
         far = self.log_rest[:, None] - 0.5 * away - math.log(2 * math.pi * self.width**2)
         return torch.cat([near, far], -1).logsumexp(-1)
 
+    def found(self, *, least: float = 0.5, same: float = 1.0) -> "FoundTracks":
+        """The candidates that are more likely there than ``least``, the surest first.
+
+        Two whose means are nearer than ``same`` pixels (root mean square along the track) are one: the surer one stays,
+        with the expected numbers of both. Raises ``ValueError`` for a least outside [0, 1), or a negative distance.
+        """
+        if not 0 <= least < 1 or not same >= 0:
+            raise ValueError(f"expected a least in [0, 1) and a distance of 0 or more, got {least} and {same}")
+        order = self.log_rates.argsort(1, descending=True, stable=True)
+        rates = self.log_rates.exp().gather(1, order)
+        event = torch.arange(len(self), device=rates.device)[:, None]
+        mean, covariance = self.candidates.mean[event, order], self.candidates.covariance_matrix[event, order]
+        first, last = (mean[:, :, None] - mean[:, None]).unbind(-1)
+        near = (first**2 + first * last + last**2) / 3 < same**2
+        left = torch.ones_like(rates, dtype=torch.bool)
+        for m in range(rates.shape[1]):
+            other = torch.arange(rates.shape[1], device=rates.device) > m
+            joined = near[:, m] & left & left[:, m, None] & other
+            rates[:, m] += torch.where(joined, rates, 0.0).sum(1)
+            left &= ~joined
+        existence = torch.where(left, rates, 0.0).clamp_max(1.0)
+        there = existence > least
+        return FoundTracks(
+            torch.where(there[..., None], mean, torch.nan),
+            torch.where(there[..., None, None], covariance, torch.nan),
+            torch.where(there, existence, torch.nan),
+        )
+
     def single(self) -> Mixture:
         """The density of the track of an event that has one: batch shape (N,), all components of all candidates."""
         normals = self.candidates.component_distribution
@@ -65,6 +93,15 @@ class TrackIntensity:
             torch.cat([normals.loc.flatten(1, 2), self.cells.expand(len(self), -1, -1)], 1),
             torch.cat([normals.scale_tril.flatten(1, 2), eye.expand(*self.log_rest.shape, 2, 2)], 1),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class FoundTracks:
+    """``tracks`` (N, M, 2) in pixels, ``covariance`` (N, M, 2, 2), ``existence`` (N, M); NaN where none was found."""
+
+    tracks: Tensor
+    covariance: Tensor
+    existence: Tensor
 
 
 class _Sets(constraints.Constraint):
