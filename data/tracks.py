@@ -159,8 +159,9 @@ class Detector:
             if not 0 <= mean < float("inf"):
                 raise ValueError(f"expected mean_tracks of at least 0, got {mean}")
             return torch.poisson(torch.full((n,), float(mean), device=random.device), generator=random).long()
-        check_count("tracks", tracks, least=0)
-        return torch.full((n,), int(tracks or 0), device=random.device)
+        each = -1 if tracks is None else tracks
+        check_count("tracks", each, least=0)
+        return torch.full((n,), int(each), device=random.device)
 
 
 def intercept_covariance(layers: int, resolution: float) -> Tensor:

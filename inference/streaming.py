@@ -63,8 +63,8 @@ def fit_stream(
     """
     for name, count in (("steps", steps), ("seed", seed), ("warmup", warmup)):
         number(name, count, low=1 if name == "steps" else 0, integer=True)
-    for name, value in (("learning_rate", learning_rate), ("clip", clip)):
-        number(name, value, low=0)
+    number("learning_rate", learning_rate, low=0)
+    number("clip", clip, low=0)
     number("checkpoint_seconds", checkpoint_seconds, low=0, edges=True)
     weights = [parameter for parameter in net.parameters() if parameter.requires_grad]
     if not weights:

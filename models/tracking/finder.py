@@ -170,10 +170,10 @@ class TrackFinder(nn.Module):
 
 def _small(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """A network that says nothing to begin with."""
-    net = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
-    nn.init.zeros_(net[2].weight)
-    nn.init.zeros_(net[2].bias)
-    return net
+    last = nn.Linear(hidden, outputs)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), last)
 
 
 def _whole(weights: Tensor, points: Tensor, area: float) -> tuple[Tensor, Tensor]:

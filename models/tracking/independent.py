@@ -54,8 +54,7 @@ class IndependentFinder(nn.Module):
     def forward(self, images: Tensor) -> Mixture:
         if images.ndim != 4 or tuple(images.shape[1:]) != (1, self.size, self.layers):
             raise ValueError(f"expected images (N, 1, {self.size}, {self.layers}), got {tuple(images.shape)}")
-        weights = self.encoder[0].weight
-        features = self.encoder(images.to(weights)).unflatten(1, (2, -1))
+        features = self.encoder(images.to(next(self.parameters()))).unflatten(1, (2, -1))
         unit = self.head(features)
         normals = unit.component_distribution
         half = self.size / 2

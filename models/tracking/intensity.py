@@ -63,7 +63,7 @@ class TrackIntensity:
         """
         if not 0 <= least < 1 or not same >= 0:
             raise ValueError(f"expected a least in [0, 1) and a distance of 0 or more, got {least} and {same}")
-        order = self.log_rates.argsort(1, descending=True, stable=True)
+        order = self.log_rates.argsort(dim=1, descending=True, stable=True)
         rates = self.log_rates.exp().gather(1, order)
         event = torch.arange(len(self), device=rates.device)[:, None]
         mean, covariance = self.candidates.mean[event, order], self.candidates.covariance_matrix[event, order]
