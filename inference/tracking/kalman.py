@@ -6,12 +6,14 @@ where weighted least squares does (Frühwirth 1987, "Application of Kalman filte
 NIM A 262, section 2); the smoothed state of every layer is then the last one.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 DIFFUSE = 1e8  # variance of an intercept before the first hit, in units of that of a hit
+LEAST_WEIGHT = 1e-6  # of all hits of a layer: below it there is none
 COOLING = (81.0, 9.0, 4.0, 1.0, 1.0)
 
 
@@ -79,7 +81,8 @@ def annealed_fit(
 
     Every fired pixel of a layer is a hit at its centre. At temperature T a hit at distance d of the track has the
     weight phi / (sum of phi + phi at the cutoff), phi = exp(-d² / (2 T resolution²)); so noise far off counts for
-    nothing, and a layer without a near hit is passed over. A weighted fit follows, and T falls.
+    nothing, and a layer without a near hit is passed over. A weighted fit follows, and T falls. A track with hits in
+    fewer than two layers stays where it was, with an infinite covariance.
 
     Args:
         fired: (B, size, layers), True where a pixel fired.
@@ -103,20 +106,23 @@ def annealed_fit(
     size, layers = fired.shape[1:]
     centres = torch.arange(size, dtype=torch.double, device=fired.device)[:, None] + 0.5
     u = torch.linspace(0, 1, layers, dtype=torch.double, device=fired.device)
-    tracks, fitted = start.double(), None
+    nothing = start.new_zeros(len(start), dtype=torch.double)
+    fitted = Fitted(start.double(), torch.full((len(start), 2, 2), torch.inf).to(nothing), nothing, nothing)
     for temperature in temperatures:
-        line = torch.lerp(tracks[:, :1], tracks[:, 1:], u)[:, None]  # (B, 1, layers)
+        line = torch.lerp(fitted.tracks[:, :1], fitted.tracks[:, 1:], u)[:, None]  # (B, 1, layers)
         away = (centres - line) / resolution
         phi = torch.where(fired, torch.exp(-(away**2) / (2 * temperature)), 0.0)
-        noise = torch.exp(torch.tensor(-(cutoff**2) / (2 * temperature), dtype=torch.double, device=fired.device))
-        weights = phi / (phi.sum(1, keepdim=True) + noise)
+        weights = phi / (phi.sum(1, keepdim=True) + math.exp(-(cutoff**2) / (2 * temperature)))
         total = weights.sum(1)
-        there = total > 1e-6
-        mean = torch.where(there, (weights * centres).sum(1) / total.clamp_min(1e-6), 0.0)
-        variance = torch.where(there, resolution**2 / total.clamp_min(1e-6), torch.inf)
+        there = total > LEAST_WEIGHT
+        mean = torch.where(there, (weights * centres).sum(1) / total.clamp_min(LEAST_WEIGHT), 0.0)
+        variance = torch.where(there, resolution**2 / total.clamp_min(LEAST_WEIGHT), torch.inf)
         enough = there.sum(1) >= 2
-        fitted = kalman_fit(mean, torch.where(enough[:, None], variance, resolution**2))
-        tracks = torch.where(enough[:, None], fitted.tracks, tracks)
-        fitted = Fitted(tracks, fitted.covariance, fitted.chi2, total.sum(1))
-    assert fitted is not None
+        found = kalman_fit(mean, torch.where(enough[:, None], variance, resolution**2))
+        fitted = Fitted(
+            torch.where(enough[:, None], found.tracks, fitted.tracks),
+            torch.where(enough[:, None, None], found.covariance, fitted.covariance),
+            torch.where(enough, found.chi2, 0.0),
+            total.sum(1),
+        )
     return fitted
