@@ -15,6 +15,7 @@ Simulators, each with an oracle
     `gp_curve`, `sinc_curve`, `sine_parabola`, `wavy`, `simulate_curve`: regression, y = f(x) + noise.
     `inverse_sine`, `bishop`: several right answers for one x. `two_dimensional`: two correlated targets.
     `quadrants`: no data, much noise or two answers in one quadrant of the plane.
+    `Detector`: tracks through layers of noisy pixels; `track_posterior`: where one can be, exactly.
     `ring`, `grid`: clusters in the plane, for generators that may drop some (`Clusters`).
     `BoundedConditional`, `NormalNoiseConditional`, `UniformNoiseConditional`: the oracles of the inverse problems.
 """
@@ -30,14 +31,19 @@ from posterity.data.quadrants import quadrants
 from posterity.data.splits import cross_validation, holdout, kfold
 from posterity.data.standardization import Standardization
 from posterity.data.tables import geyser, mcycle, read_csv
+from posterity.data.track_posterior import TrackPosterior, track_posterior
+from posterity.data.tracks import Detector, Events
 
 __all__ = [
     "BoundedConditional",
     "Clusters",
+    "Detector",
+    "Events",
     "Images",
     "NormalNoiseConditional",
     "Observations",
     "Standardization",
+    "TrackPosterior",
     "UniformNoiseConditional",
     "bishop",
     "cross_validation",
@@ -59,6 +65,7 @@ __all__ = [
     "simulate_curve",
     "sinc_curve",
     "sine_parabola",
+    "track_posterior",
     "two_dimensional",
     "usps",
     "wavy",

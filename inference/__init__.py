@@ -8,6 +8,7 @@
 - `Posterior.predictive` is a `PredictiveMixture`; `Posterior.to_arviz` is what ArviZ reads (`arviz`).
 - `diagnostics` say whether to believe it, `plots` show it.
 - `adversarial`: two networks trained against each other, for samples without a density; `classifier` trains one.
+- `streaming`: fits to a simulator; `tracking`: tracks without learning, and how many were found.
 - `program` reads Pyro models: the likelihood of all draws at once.
 """
 

@@ -6,6 +6,7 @@
   `mixture_priors`: what is believed of those.
 - `pairs`: models of a table, in its own units, with their guides; `guides`: guides by name.
 - `generators`, `discriminators`: what adversarial training trains; `stacked`: many networks as one; `lenet`: features.
+- `tracking`: networks that find tracks in a detector.
 - `parameters`, `tails`: distributions taken apart and put together, and their functions far out.
 """
 
