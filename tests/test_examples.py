@@ -1,8 +1,6 @@
 """Examples as a person runs them: in a process of their own, with ``--quick``."""
 
-import importlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,7 +11,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.examples_run import ROOT, script, start
+
 MODELS = ("map", "bnn_homo", "bnn_hetero", "mdn", "bayesian_mdn")
 PER_MODEL = (
     *("elpd", "elpd_se", "crps", "crps_se", "pull_mean", "pull_mean_se", "pull_width", "pull_width_se"),
@@ -28,17 +27,8 @@ SAMPLED = (
 @pytest.fixture(scope="module")
 def example() -> Iterator[ModuleType]:
     """The script as a module, for what it refuses before it fits anything."""
-    sys.path.insert(0, str(ROOT / "examples"))
-    try:
-        yield importlib.import_module("compare_uncertainty")
-    finally:
-        sys.path.remove(str(ROOT / "examples"))
-
-
-def run(*args: str, limit: int = 600) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-    command = [sys.executable, str(ROOT / "examples" / "compare_uncertainty.py"), *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=limit, env=environment, check=False)
+    with script("compare_uncertainty") as module:
+        yield module
 
 
 @pytest.mark.parametrize(
@@ -78,7 +68,7 @@ def test_compare_uncertainty_quick_on_a_table_of_ones_own_and_again(tmp_path: Pa
     table.write_text("x,y\n" + "\n".join(f"{a},{b}" for a, b in zip(x, y, strict=True)))
     out = tmp_path / "out"
     command = ["--data", str(table), "--x", "x", "--y", "y", "--quick", "--out", str(out)]
-    result = run(*command)
+    result = start("compare_uncertainty", *command)
     assert result.returncode == 0, result.stderr[-3000:]
     report = json.loads((out / "report.json").read_text())
     metrics = report["metrics"]
@@ -99,7 +89,7 @@ def test_compare_uncertainty_quick_on_a_table_of_ones_own_and_again(tmp_path: Pa
     pictures = {path.name for path in out.glob("*.png")}
     assert pictures == {f"mine-{page}.png" for page in ("density", "bands", "split", "pulls", "calibration")}
     assert not list(out.rglob("*.part*"))
-    again = run(*command, limit=120)  # nothing is fitted a second time
+    again = start("compare_uncertainty", *command, limit=120)  # nothing is fitted a second time
     assert again.returncode == 0, again.stderr[-3000:]
     assert json.loads((out / "report.json").read_text())["metrics"] == metrics
 

@@ -2,15 +2,13 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.examples_run import start
+
 CASES = ("gauss05.k3", "gauss05.k5", "uniform.k3")
 PER_CASE = (
     *("nll", "nll_se", "nll_oracle", "nll_below_oracle_z", "excess", "excess_se"),
@@ -30,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
     def example(name: str) -> Run:
         if name not in done:
             out = tmp_path_factory.mktemp(name)
-            result = start(name, out)
+            result = start(name, "--quick", "--out", str(out))
             assert result.returncode == 0, result.stderr[-3000:]
             report = json.loads((out / "report.json").read_text())
             assert report["example"] == name
@@ -40,12 +38,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
         return done[name]
 
     return example
-
-
-def start(name: str, out: Path, limit: int = 600) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), "--quick", "--out", str(out)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=limit, env=environment, check=False)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +58,7 @@ def test_figures_are_drawn_and_a_repeated_run_takes_up_its_fits(
     assert "nan" not in printed
     assert not list(out.rglob("*.part"))
     before = {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
-    again = start(name, out, limit=200)
+    again = start(name, "--quick", "--out", str(out), limit=200)
     assert again.returncode == 0, again.stderr[-3000:]
     assert {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()} == before  # nothing fitted twice
     assert json.loads((out / "report.json").read_text())["metrics"] == metrics

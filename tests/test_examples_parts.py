@@ -1,7 +1,5 @@
 """Parts of an example side by side: computed once, kept, and what is there is not computed again."""
 
-import importlib
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,16 +7,13 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.examples_run import script
 
 
 @pytest.fixture(scope="module")
 def parts() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(ROOT / "examples"))
-    try:
-        yield importlib.import_module("_parts")
-    finally:
-        sys.path.remove(str(ROOT / "examples"))
+    with script("_parts") as module:
+        yield module
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

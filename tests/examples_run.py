@@ -1,0 +1,45 @@
+"""How tests start examples: in a process of their own, or as a module for what they refuse before they begin."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).parents[1]
+
+
+def start(name: str, *args: str, limit: int = 600) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=limit, env=environment, check=False)
+
+
+def run_twice(name: str, out: Path) -> dict[str, float]:
+    """The metrics of a quick run; the same again from what it kept, without a training."""
+    found = []
+    for limit in (400, 100):
+        result = start(name, "--quick", "--out", str(out), limit=limit)
+        assert result.returncode == 0, result.stderr[-3000:]
+        report = json.loads((out / "report.json").read_text())
+        assert report["example"] == name
+        assert report["quick"]
+        assert "not_finite" not in report
+        found.append(report["metrics"])
+    assert found[0] == found[1]
+    for picture in out.glob("*.png"):
+        assert picture.stat().st_size > 20_000
+    return found[0]
+
+
+@contextmanager
+def script(name: str) -> Iterator[ModuleType]:
+    sys.path.insert(0, str(ROOT / "examples"))
+    try:
+        yield importlib.import_module(name)
+    finally:
+        sys.path.remove(str(ROOT / "examples"))
