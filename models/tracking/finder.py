@@ -2,9 +2,9 @@
 
 The Hough map of an image says which cells of the (b1, b2) plane have many hits; of those, a network that sees the map
 around each (a convolution that is computed where it matters) gives the expected number of tracks. The best cells are
-looked at closely, on a fine grid of tracks around each and on a finer one where most hits are: how many hits there are,
-and what a hit is worth, is the shape of the density. It is handed over in K pieces, each a normal component with the
-mean and the full covariance of its piece. What a hit is worth, how to cut, and how much to widen each piece is learnt.
+looked at closely, on ever finer grids of tracks where most hits are: how many hits there are, and what a hit is worth,
+is the shape of the density. It is handed over as the mixture of K normals with full covariances that is nearest to it.
+What a hit is worth, how many tracks that makes, and what to change in the weight and width of each component is learnt.
 The time depends on the number of these candidates, which is fixed: not on that of tracks or of noise hits.
 """
 
@@ -19,14 +19,17 @@ from posterity.data._random import check_count
 from posterity.models.mixtures import Mixture
 from posterity.models.pairs import Pair
 from posterity.models.tracking.intensity import TrackIntensity, TrackSet
+from posterity.models.tracking.normals import moment, moments, shares
 from posterity.models.tracking.roads import HoughMap, RoadMap, hits_on
 
 BLUR = 2.5  # nats: a hit of the first grid counts for less, since the grid is coarse
+WIDER = 3.0  # nats, likewise of the second grid: what is left out there is lost
 WORTH = 4.5  # nats, to begin with: what a hit more is
 LOOKED = 128  # cells with most votes: others have the same small rate
 WINDOW = 8  # votes on each side that a cell is judged by, half pixels
-KEPT = 400  # points of a fine grid with most hits
-REACH, SIDES = 2.8, (16, 24)  # of the finer grids: standard deviations, and points
+KEPT = 400  # points of the finest grid with most hits
+ROUNDS = 3  # of expectation-maximisation
+REACH, SIDES = 3.4, (18, 28)  # of the finer grids: standard deviations, and points
 CELL_WIDTH = 0.5  # pixels
 
 
@@ -49,6 +52,7 @@ class TrackFinder(nn.Module):
     cells: Tensor
     rough: Tensor
     grid: Tensor
+    starts: Tensor
 
     def __init__(
         self,
@@ -85,8 +89,8 @@ class TrackFinder(nn.Module):
         self.piece = _small(7, hidden, 2)
         angle = math.pi * (3 - math.sqrt(5)) * torch.arange(components)  # a sunflower: evenly over a disk
         radius = 1.6 * ((torch.arange(components) + 0.5) / components).sqrt()
-        self.centres = nn.Parameter(torch.stack([radius * angle.cos(), radius * angle.sin()], 1))
-        self.sharpness = nn.Parameter(torch.tensor(1.0))
+        starts = torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
+        self.register_buffer("starts", starts, persistent=False)
         self.gaps = [2 * REACH / (side - 1) for side in SIDES]
         for name, side in zip(("rough", "grid"), SIDES, strict=True):
             along = torch.linspace(-REACH, REACH, side)
@@ -133,31 +137,28 @@ class TrackFinder(nn.Module):
         """What is seen around ``cells`` (N, M, 2): logits to add (N, M), and where the track is if it is there."""
         with torch.no_grad():
             shape = (BLUR * self.roads(images, cells)).softmax(-1)
-            mean, factor = _whole(shape, self.roads.offsets.expand(*cells.shape[:2], -1, -1), self.roads.step**2)
+            mean, factor = moment(shape, self.roads.offsets.expand(*cells.shape[:2], -1, -1), self.roads.step**2)
             mean = cells[..., None, :] + mean
             # Once more where it is narrower than the first grid can tell.
             hits = hits_on(images, (mean + self.rough @ factor.mT).flatten(1, 2)).unflatten(1, (cells.shape[1], -1))
-            shift, narrower = _whole((WORTH * hits).softmax(-1), self.rough.expand(*hits.shape, 2), self.gaps[0] ** 2)
+            shift, narrower = moment((WIDER * hits).softmax(-1), self.rough.expand(*hits.shape, 2), self.gaps[0] ** 2)
             mean, factor = mean + shift @ factor.mT, factor @ narrower
             hits = hits_on(images, (mean + self.grid @ factor.mT).flatten(1, 2)).unflatten(1, (cells.shape[1], -1))
             hits, which = hits.topk(KEPT, -1)
-            points = self.grid[which]
+            points, area = self.grid[which], self.gaps[1] ** 2
             most = hits[..., :1]
             level = 5 * noise[:, None, None].expand_as(most)
             share = 5 * (most / self.layers - 0.8)
         worth = WORTH * functional.softplus(self.worth(torch.cat([level, share], -1)) + math.log(math.e - 1))
         log_shape = worth * (hits - most)
         size = log_shape.logsumexp(-1, keepdim=True) + factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True) + 2
-        shape = log_shape.softmax(-1)
-        centre, spread = _moments(shape[..., None], points, self.gaps[1] ** 2)
-        white = torch.linalg.solve_triangular(spread[..., 0, :, :], (points - centre).mT, upper=False).mT
-        towards = white @ self.centres.T - 0.5 * (self.centres**2).sum(1)
-        pieces = shape[..., None] * (self.sharpness * towards).softmax(-1)  # (N, M, P, K)
-        weights = pieces.sum(-2)
         seen = torch.cat([level, share, size, worth - WORTH], -1)
+        shape = log_shape.softmax(-1)
+        pieces = shape[..., None] * shares(shape, points, area, self.starts, ROUNDS)
+        weights = pieces.sum(-2).clamp_min(1e-12)
+        loc, tril = moments(pieces / weights[..., None, :], points, area)
+        log_weights = weights.log()
         changes = self.shape(seen).unflatten(-1, (2, -1))
-        loc, tril = _moments(pieces / weights[..., None, :].clamp_min(1e-12), points, self.gaps[1] ** 2)
-        log_weights = weights.clamp_min(1e-12).log()
         own = torch.stack([0.3 * log_weights, *tril.diagonal(dim1=-2, dim2=-1).log().unbind(-1)], -1)
         changes = changes + self.piece(torch.cat([own, seen[..., None, :].expand(*own.shape[:3], 4)], -1)).mT
         mixture = Mixture.multivariate_normal(
@@ -174,31 +175,6 @@ def _small(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), last)
-
-
-def _whole(weights: Tensor, points: Tensor, area: float) -> tuple[Tensor, Tensor]:
-    """`_moments` of all points with weights (N, M, P): (N, M, 1, 2) and (N, M, 2, 2)."""
-    mean, factor = _moments(weights[..., None], points, area)
-    return mean, factor[..., 0, :, :]
-
-
-def _moments(weights: Tensor, points: Tensor, area: float) -> tuple[Tensor, Tensor]:
-    """Of points (N, M, P, 2) with weights (N, M, P, K): means (N, M, K, 2), and Cholesky factors of the covariances.
-
-    Every point stands for a square of that area.
-    """
-    mean = weights.mT @ points
-    x, y = points.unbind(-1)
-    second = weights.mT @ torch.stack([x * x, x * y, y * y], -1)
-    least = area / 12
-    xx = (second[..., 0] - mean[..., 0] ** 2).clamp_min(0) + least
-    xy = second[..., 1] - mean[..., 0] * mean[..., 1]
-    yy = (second[..., 2] - mean[..., 1] ** 2).clamp_min(0) + least
-    first = xx.sqrt()
-    lower = xy / first
-    last = (yy - lower**2).clamp_min(0.5 * least).sqrt()
-    zero = torch.zeros_like(first)
-    return mean, torch.stack([first, zero, lower, last], -1).unflatten(-1, (2, 2))
 
 
 def track_set_pair(finder: nn.Module) -> Pair:
