@@ -23,13 +23,13 @@ from posterity.models.tracking.normals import moment, moments, shares
 from posterity.models.tracking.roads import HoughMap, RoadMap, hits_on
 
 BLUR = 2.5  # nats: a hit of the first grid counts for less, since the grid is coarse
-WIDER = 3.0  # nats, likewise of the second grid: what is left out there is lost
+NARROWER = (3.0, 4.5)  # nats, likewise of the grids that follow
 WORTH = 4.5  # nats, to begin with: what a hit more is
 LOOKED = 128  # cells with most votes: others have the same small rate
 WINDOW = 8  # votes on each side that a cell is judged by, half pixels
-KEPT = 400  # points of the finest grid with most hits
-ROUNDS = 3  # of expectation-maximisation
-REACH, SIDES = 3.4, (18, 28)  # of the finer grids: standard deviations, and points
+KEPT = 300  # points of the finest grid with most hits
+ROUNDS = 10  # of expectation-maximisation
+REACH, SIDES = 3.2, (16, 28)  # of the finer grids: standard deviations, and points
 CELL_WIDTH = 0.5  # pixels
 
 
@@ -139,20 +139,20 @@ class TrackFinder(nn.Module):
             shape = (BLUR * self.roads(images, cells)).softmax(-1)
             mean, factor = moment(shape, self.roads.offsets.expand(*cells.shape[:2], -1, -1), self.roads.step**2)
             mean = cells[..., None, :] + mean
-            # Once more where it is narrower than the first grid can tell.
-            hits = hits_on(images, (mean + self.rough @ factor.mT).flatten(1, 2)).unflatten(1, (cells.shape[1], -1))
-            shift, narrower = moment((WIDER * hits).softmax(-1), self.rough.expand(*hits.shape, 2), self.gaps[0] ** 2)
-            mean, factor = mean + shift @ factor.mT, factor @ narrower
+            for worth in NARROWER:  # where it is narrower than the grid before can tell
+                hits = hits_on(images, (mean + self.rough @ factor.mT).flatten(1, 2)).unflatten(1, (cells.shape[1], -1))
+                shift, own = moment((worth * hits).softmax(-1), self.rough.expand(*hits.shape, 2), self.gaps[0] ** 2)
+                mean, factor = mean + shift @ factor.mT, factor @ own
             hits = hits_on(images, (mean + self.grid @ factor.mT).flatten(1, 2)).unflatten(1, (cells.shape[1], -1))
             hits, which = hits.topk(KEPT, -1)
             points, area = self.grid[which], self.gaps[1] ** 2
             most = hits[..., :1]
             level = 5 * noise[:, None, None].expand_as(most)
             share = 5 * (most / self.layers - 0.8)
-        worth = WORTH * functional.softplus(self.worth(torch.cat([level, share], -1)) + math.log(math.e - 1))
-        log_shape = worth * (hits - most)
+        value = WORTH * functional.softplus(self.worth(torch.cat([level, share], -1)) + math.log(math.e - 1))
+        log_shape = value * (hits - most)
         size = log_shape.logsumexp(-1, keepdim=True) + factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True) + 2
-        seen = torch.cat([level, share, size, worth - WORTH], -1)
+        seen = torch.cat([level, share, size, value - WORTH], -1)
         shape = log_shape.softmax(-1)
         pieces = shape[..., None] * shares(shape, points, area, self.starts, ROUNDS)
         weights = pieces.sum(-2).clamp_min(1e-12)
