@@ -6,6 +6,7 @@ its tracks can cross bound its likelihood from above, and only squares that may 
 integrated by their centres. Nothing is drawn at random.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -56,7 +57,7 @@ class TrackPosterior:
             raise ValueError(f"expected tracks of shape ({len(self.images)}, 2), got {tuple(tracks.shape)}")
         found = _gathered(_log_ratio(self.detector, self.images), self.detector.crossed(tracks.double())[:, None])[:, 0]
         inside = ((tracks >= 0) & (tracks <= self.detector.size)).all(-1)
-        density = found - self.log_evidence - 2 * torch.log(torch.tensor(float(self.detector.size)))
+        density = found - self.log_evidence - 2 * math.log(self.detector.size)
         return torch.where(inside, density, -torch.inf)
 
     def cdf(self, values: Tensor) -> Tensor:
@@ -89,13 +90,10 @@ def track_posterior(
     check_count("batch", batch)
     if not 0 < loss < 1:
         raise ValueError(f"expected a loss between 0 and 1, got {loss}")
-    halvings = torch.tensor(1 / step).log2() if step > 0 else torch.tensor(torch.nan)
-    if not (0 < step <= 1 and float(halvings) == round(float(halvings))):
+    halvings = -math.log2(step) if 0 < step <= 1 else math.nan
+    if not halvings.is_integer():
         raise ValueError(f"expected a step that is 1, 1/2, 1/4, ..., got {step}")
-    found = [
-        _search(_log_ratio(detector, part[:, None]), detector, round(float(halvings)), loss)
-        for part in fired.split(batch)
-    ]
+    found = [_search(_log_ratio(detector, part[:, None]), detector, int(halvings), loss) for part in fired.split(batch)]
     starts = range(0, len(fired), batch)
     return TrackPosterior(
         event=torch.cat([event + start for start, (event, _, _, _) in zip(starts, found, strict=True)]),
@@ -126,7 +124,7 @@ def _search(ratio: Tensor, detector: Detector, halvings: int, loss: float) -> tu
     """Events, centres and weights of the squares that matter, and the evidence of each event."""
     events, size, layers = ratio.shape
     flat = ratio.transpose(1, 2).reshape(-1)  # one event's layer after the other: rows are neighbours
-    margin = torch.log(torch.tensor(loss, dtype=ratio.dtype)).item()
+    margin = math.log(loss)
     layer = torch.arange(layers, device=ratio.device) * size
     u = torch.linspace(0, 1, layers, dtype=ratio.dtype, device=ratio.device)
     corners = torch.cartesian_prod(*2 * [torch.arange(size, dtype=ratio.dtype, device=ratio.device)])
@@ -150,6 +148,6 @@ def _search(ratio: Tensor, detector: Detector, halvings: int, loss: float) -> tu
         event = event[kept].repeat_interleave(4)
         corners = (corners[kept][:, None] + side * quarters).reshape(-1, 2)
     total = centre.new_zeros(events).index_add_(0, event, (centre - best[event]).exp())
-    evidence = best + total.log() + 2 * torch.log(torch.tensor(side / size, dtype=ratio.dtype))
+    evidence = best + total.log() + 2 * math.log(side / size)
     weights = (centre - best[event]).exp() / total[event]
     return event, corners + side / 2, weights, evidence

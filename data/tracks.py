@@ -164,6 +164,15 @@ class Detector:
         return torch.full((n,), int(each), device=random.device)
 
 
+def track_distances(one: Tensor, other: Tensor) -> Tensor:
+    """Root mean squares along tracks (..., F, 2) and (..., T, 2) of how far they are apart: (..., F, T), in pixels.
+
+    Of a distance that goes from d1 to d2 along a line it is sqrt((d1² + d1 d2 + d2²) / 3). Straight tracks.
+    """
+    first, last = (one[..., :, None, :] - other[..., None, :, :]).unbind(-1)
+    return ((first**2 + first * last + last**2) / 3).sqrt()
+
+
 def intercept_covariance(layers: int, resolution: float) -> Tensor:
     """Least covariance (2, 2) of both intercepts, hits of ``layers`` layers normal around the track (Cramér-Rao).
 

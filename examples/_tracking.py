@@ -128,7 +128,8 @@ def one_track(settings: Settings, noise: float, out: Path, *, batch: int = 250) 
     events = detector.simulate(settings.events, tracks=1, seed=FRESH + 1000 * settings.seed + round(100 * noise))
     rows: dict[str, list[Tensor]] = {name: [] for name in ("nll", "exact", "mean", "exact_mean", "squared", "own")}
     kinds: dict[str, list[np.ndarray]] = {"gaussianised": [], "component": []}
-    for images, tracks in zip(events.images.split(batch), events.tracks[:, 0].split(batch), strict=True):
+    rows_of = zip(events.images.split(batch), events.tracks[:, 0].split(batch), strict=True)
+    for number, (images, tracks) in enumerate(rows_of):
         found, exact = predictive(nets, images), track_posterior(detector, images, step=1 / 64)
         rows["nll"].append(-found.log_prob(tracks))
         rows["own"].append(-found.per_draw.log_prob(tracks[:, None]).mean(1))
@@ -139,7 +140,7 @@ def one_track(settings: Settings, noise: float, out: Path, *, batch: int = 250) 
         rows["squared"].append((away.mT @ torch.linalg.solve(found.covariance_matrix, away))[:, 0, 0])
         for kind, values in kinds.items():
             both = [
-                pulls(found.marginal(which), tracks[:, which], kind=kind, seed=FRESH + which).pull.values
+                pulls(found.marginal(which), tracks[:, which], kind=kind, seed=FRESH + 2 * number + which).pull.values
                 for which in range(2)
             ]
             values.append(np.stack(both, 1))

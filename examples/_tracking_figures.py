@@ -50,7 +50,7 @@ def draw_events(settings: Settings, out: Path, *, tracks: int = 3) -> Path:
     return save_figure(figure, out / "tracking-events.png")
 
 
-def draw_pulls(metrics: dict[str, float], out: Path) -> Path:
+def draw_pulls(out: Path) -> Path:
     figure = Figure(figsize=(12.5, 7.2), layout="constrained")
     axes = figure.subplots(2, len(NOISES))
     for row, kind in zip(axes, ("gaussianised", "component"), strict=True):

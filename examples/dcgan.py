@@ -4,7 +4,7 @@ Fractionally strided convolutions (Radford, Metz & Chintala 2016) behind a dense
 (Chen et al. 2016, appendix C.1), of reduced width for two cores. All are trained alike, by the relativistic loss with
 both penalties, as many steps on as many images. The discriminator has no batch normalisation: penalties are of each
 sample by itself (Gulrajani et al. 2017, section 4). Kernel distance, precision and recall on the features of a LeNet,
-with what real images score against other real ones beside; and a dense GAN that was given as much time instead.
+with what real images score against other real ones beside; and a dense GAN of four times the steps, which takes longer.
 
     python examples/dcgan.py                   # MNIST and Fashion-MNIST
     python examples/dcgan.py --width 64        # the published width: for a GPU

@@ -11,6 +11,7 @@ and beside a network that predicts each intercept by itself and so cannot know w
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,8 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--jobs", type=int, default=2, help="parts side by side, each in a process")
     args = options.parse_args(argv)
     torch.set_num_threads(1)
-    base = QUICK if args.quick else Settings()
-    settings = Settings(**{**base.__dict__, "seed": args.seed})
+    settings = replace(QUICK if args.quick else Settings(), seed=args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     jobs = 1 if args.quick else args.jobs
     trained = [("set", 0), ("independent", 0), *(("single", member) for member in range(settings.members))]
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metrics |= {f"{name}.{key}": value for key, value in row.items()}
     figures: list[Path] = [
         draw_events(settings, args.out),
-        draw_pulls(metrics, args.out),
+        draw_pulls(args.out),
         draw_counts(settings, metrics, args.out),
     ]
     for noise in NOISES:

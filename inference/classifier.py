@@ -8,7 +8,6 @@ in the mode in which it was.
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +18,7 @@ from posterity.inference.check import number
 from posterity.inference.modes import mode
 from posterity.inference.program import child_seeds, seeded
 from posterity.inference.schedule import cosine
-
-
-@dataclass
-class Training:
-    """How a training went: the mean ``loss`` in each whole epoch, the ``steps`` taken, the ``seconds``."""
-
-    loss: list[float] = field(default_factory=list)
-    steps: int = 0
-    seconds: float = 0.0
-    interrupted: bool = False
+from posterity.inference.training import Training
 
 
 def fit_classifier(

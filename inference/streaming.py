@@ -7,7 +7,6 @@
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,10 @@ from posterity.data.kept import read_tensors, write_tensors
 from posterity.inference.check import number
 from posterity.inference.modes import mode
 from posterity.inference.schedule import cosine
+from posterity.inference.training import Training
 
 FORMAT = "posterity stream 1"
 READ = 50  # steps of which the mean loss is kept as one number
-
-
-@dataclass
-class Stream:
-    """How a training went: the mean ``loss`` of every 50 steps, the ``steps`` taken, the ``seconds`` in all runs."""
-
-    loss: list[float] = field(default_factory=list)
-    steps: int = 0
-    seconds: float = 0.0
-    interrupted: bool = False
 
 
 def fit_stream(
@@ -47,7 +37,7 @@ def fit_stream(
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 60.0,
     progress: bool = True,
-) -> Stream:
+) -> Training:
     """Train ``net`` in place: ``loss(draw(generator))``, a mean (), is made small.
 
     Adam (Kingma & Ba 2015), the rate rising over ``warmup`` steps to ``learning_rate`` and falling to zero along a
@@ -71,13 +61,13 @@ def fit_stream(
         raise ValueError("expected a network with weights to train, got none that requires a gradient")
     optimiser = torch.optim.Adam(weights, lr=learning_rate, betas=(0.9, 0.99))
     recent: list[float] = []
-    random, found = torch.Generator().manual_seed(seed), Stream()
+    random, found = torch.Generator().manual_seed(seed), Training()
     recipe = repr((steps, learning_rate, warmup, clip, seed))
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.exists():
         recent = _resume(path, recipe, net, optimiser, random, found)
     begun, written, earlier = time.perf_counter(), time.monotonic(), found.seconds
-    good, whole = copy.deepcopy(net.state_dict()), True
+    good, whole = (found.steps, copy.deepcopy(net.state_dict())), True
     own = {name for name, _ in net.named_parameters()}
     buffers = [value for name, value in net.state_dict(keep_vars=True).items() if name not in own]
 
@@ -107,7 +97,7 @@ def fit_stream(
                         buffer.copy_(kept)
                     raise
                 if not bool(norm.isfinite() and value.isfinite()):
-                    net.load_state_dict(good)
+                    net.load_state_dict(good[1])
                     raise ValueError(
                         f"expected a finite loss and gradient, got {float(value.detach())} and {float(norm)} in step "
                         f"{found.steps + 1}: earlier weights are kept; try a lower learning_rate"
@@ -119,7 +109,7 @@ def fit_stream(
                 whole = True
                 if found.steps % READ == 0:
                     found.loss.append(sum(recent) / len(recent))
-                    good, recent = copy.deepcopy(net.state_dict()), []
+                    good, recent = (found.steps, copy.deepcopy(net.state_dict())), []
                     bar.set_postfix(loss=f"{found.loss[-1]:.4g}", refresh=False)
                     if path is not None and time.monotonic() - written > checkpoint_seconds:
                         keep()
@@ -132,12 +122,13 @@ def fit_stream(
     if whole:
         keep()
     else:
-        net.load_state_dict(good)
+        found.steps = good[0]
+        net.load_state_dict(good[1])
     return found
 
 
 def _resume(
-    path: Path, recipe: str, net: nn.Module, optimiser: torch.optim.Optimizer, random: torch.Generator, found: Stream
+    path: Path, recipe: str, net: nn.Module, optimiser: torch.optim.Optimizer, random: torch.Generator, found: Training
 ) -> list[float]:
     content = read_tensors(path, "a checkpoint of a stream")
     if content.get("format") != FORMAT or content.get("recipe") != recipe:

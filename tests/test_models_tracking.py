@@ -227,6 +227,7 @@ def test_an_independent_finder_learns_where_one_track_is():
     ("make", "message"),
     [
         (lambda: TrackFinder(16, 16, candidates=0), "expected candidates to be an integer of at least 1, got 0"),
+        (lambda: TrackFinder(2, 4, candidates=5), "expected at most 4 candidates, one for each cell, got 5"),
         (lambda: TrackFinder(16, 16, components=0), "expected components to be an integer of at least 1, got 0"),
         (lambda: TrackFinder(16, 16)(torch.zeros(5, 16, 16)), r"expected images \(N, 1, 16, 16\), got \(5, 16, 16\)"),
         (lambda: IndependentFinder(4, 8), "expected size to be an integer of at least 8, got 4"),

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from posterity.inference.tracking import distances, match
+from posterity.data.tracks import track_distances
+from posterity.inference.tracking import match
 
 NONE = [math.nan, math.nan]
 
@@ -26,7 +27,7 @@ def test_the_distance_is_the_root_mean_square_along_the_track():
     found, true = torch.tensor([[[1.0, 4.0]]]), torch.tensor([[[0.0, 6.0], [1.0, 4.0]]])
     u = torch.linspace(0, 1, 100_001, dtype=torch.double)
     expected = torch.lerp(torch.tensor(1.0).double(), torch.tensor(-2.0).double(), u).square().mean().sqrt()
-    assert distances(found, true)[0, 0].tolist() == pytest.approx([float(expected), 0.0], abs=1e-4)
+    assert track_distances(found, true)[0, 0].tolist() == pytest.approx([float(expected), 0.0], abs=1e-4)
 
 
 def test_counts_add_up_and_do_not_depend_on_the_order():
@@ -43,7 +44,7 @@ def test_counts_add_up_and_do_not_depend_on_the_order():
     assert match(found[:, order], true[:, torch.randperm(5, generator=random)]).rates() == matches.rates()
     for event, row in (matches.true_of >= 0).nonzero().tolist():
         chosen = int(matches.true_of[event, row])
-        away = distances(found[event : event + 1], true[event : event + 1])[0]
+        away = track_distances(found[event : event + 1], true[event : event + 1])[0]
         assert float(away[row, chosen]) == float(away[row].nan_to_num(math.inf).min()) < 1
 
 

@@ -3,7 +3,7 @@
 A regulariser is a function ``(discriminator, real, fake, uniform) -> penalty`` whose result is added to the
 discriminator's loss: a tensor (), or (M,) for M games side by side. ``discriminator`` maps samples (..., B, D...) to
 logits (..., P), one for each sample or each pack of samples; ``uniform()`` draws numbers (..., B) in [0, 1] from the
-random numbers of the run. A random numbers of the run. A discriminator's spectral norm is a property of its layers: see
+random numbers of the run. A discriminator's spectral norm is a property of its layers: see
 `posterity.models.discriminators`.
 
 Gradients of gradients cost more than the rest of a step. A penalty with ``every`` of k is taken in each k-th step only,

@@ -7,14 +7,13 @@
 
 from posterity.inference.tracking.classical import combinatorial_annealed, hough_kalman, tuned
 from posterity.inference.tracking.kalman import Fitted, annealed_fit, kalman_fit
-from posterity.inference.tracking.matching import Matches, distances, match
+from posterity.inference.tracking.matching import Matches, match
 
 __all__ = [
     "Fitted",
     "Matches",
     "annealed_fit",
     "combinatorial_annealed",
-    "distances",
     "hough_kalman",
     "kalman_fit",
     "match",

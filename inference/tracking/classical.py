@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from posterity.data.tracks import Detector, Events
+from posterity.data.tracks import Detector, Events, track_distances
 from posterity.inference.tracking.kalman import annealed_fit, kalman_fit
-from posterity.inference.tracking.matching import distances, match
+from posterity.inference.tracking.matching import match
 from posterity.models.tracking.roads import hough_matrix
 
 ROAD = 1.0  # pixels: hits farther from a track are not its own
@@ -140,7 +140,7 @@ def _greedy(tracks: Tensor, hits: Tensor, most: int) -> Tensor:
     chosen: list[int] = []
     while len(left) and len(chosen) < most:
         chosen.append(int(left[0]))
-        away = distances(tracks[None, left], tracks[None, left[:1]])[0, :, 0]
+        away = track_distances(tracks[left], tracks[left[:1]])[:, 0]
         left = left[away >= SAME]
     return torch.tensor(chosen, dtype=torch.long)
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from posterity.data.tracks import track_distances
+
 LIMIT = 1.0
 
 
@@ -60,7 +62,7 @@ def match(found: Tensor, true: Tensor, *, limit: float = LIMIT) -> Matches:
     if not 0 < limit < float("inf"):
         raise ValueError(f"expected a limit above 0, got {limit}")
     there, present = ~found.isnan().any(-1), ~true.isnan().any(-1)
-    distance = distances(found, true)
+    distance = track_distances(found, true)
     distance = torch.where(there[:, :, None] & present[:, None, :], distance, torch.inf)
     if not found.shape[1] or not true.shape[1]:
         none = torch.full(found.shape[:2], -1), torch.full(true.shape[:2], -1)
@@ -80,12 +82,3 @@ def match(found: Tensor, true: Tensor, *, limit: float = LIMIT) -> Matches:
         found=there,
         present=present,
     )
-
-
-def distances(found: Tensor, true: Tensor) -> Tensor:
-    """Root mean squares over the detector of how far tracks (N, F, 2) and (N, T, 2) are apart: (N, F, T), in pixels.
-
-    Of a distance that goes from d1 to d2 along a line it is sqrt((d1² + d1 d2 + d2²) / 3).
-    """
-    first, last = (found[:, :, None] - true[:, None]).unbind(-1)
-    return ((first**2 + first * last + last**2) / 3).sqrt()

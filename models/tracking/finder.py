@@ -40,9 +40,9 @@ class TrackFinder(nn.Module):
         size, layers: of the detector.
         candidates: how many cells are looked at closely, at least as many as there may be tracks.
         components: of the mixture of each.
-        channels: of the convolutions. hidden: width of both dense layers.
+        channels: of the convolutions. hidden: width of the small networks that say how many and how wide.
 
-    Raises ``ValueError`` for a size, width or number below 1, or images of another shape.
+    Raises ``ValueError`` for a size, width or number below 1, more candidates than cells, or images of another shape.
 
     >>> finder = TrackFinder(16, 16, candidates=3, components=4)
     >>> finder(torch.zeros(5, 1, 16, 16)).log_rates.shape
@@ -62,7 +62,7 @@ class TrackFinder(nn.Module):
         candidates: int = 4,
         components: int = 12,
         channels: int = 32,
-        hidden: int = 256,
+        hidden: int = 32,
     ) -> None:
         super().__init__()
         for name, count in (
@@ -72,6 +72,8 @@ class TrackFinder(nn.Module):
             ("hidden", hidden),
         ):
             check_count(name, count)
+        if candidates > size**2:
+            raise ValueError(f"expected at most {size**2} candidates, one for each cell, got {candidates}")
         self.size, self.layers, self.candidates = size, layers, candidates
         self.hough, self.roads = HoughMap(size, layers), RoadMap(size, layers)
         self.encoder = nn.Sequential(

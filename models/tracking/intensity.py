@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from posterity.data.tracks import track_distances
 from posterity.models.mixtures import Mixture
 from posterity.models.tracking.normals import log_normal
 
@@ -56,6 +57,7 @@ class TrackIntensity:
         far = self.log_rest[:, None] - 0.5 * away - math.log(2 * math.pi * self.width**2)
         return torch.cat([near, far], -1).logsumexp(-1)
 
+    @torch.no_grad()
     def found(self, *, least: float = 0.5, same: float = 1.0) -> "FoundTracks":
         """The candidates that are more likely there than ``least``, the surest first.
 
@@ -68,8 +70,7 @@ class TrackIntensity:
         rates = self.log_rates.exp().gather(1, order)
         event = torch.arange(len(self), device=rates.device)[:, None]
         mean, covariance = self.candidates.mean[event, order], self.candidates.covariance_matrix[event, order]
-        first, last = (mean[:, :, None] - mean[:, None]).unbind(-1)
-        near = (first**2 + first * last + last**2) / 3 < same**2
+        near = track_distances(mean, mean) < same
         left = torch.ones_like(rates, dtype=torch.bool)
         for m in range(rates.shape[1]):
             other = torch.arange(rates.shape[1], device=rates.device) > m
