@@ -30,10 +30,10 @@ class Settings:
     """What the numbers depend on."""
 
     members: int = 3
-    single_steps: int = 4000
-    single_components: int = 32
-    set_steps: int = 1500
-    set_components: int = 8
+    single_steps: int = 1500
+    single_components: int = 800
+    set_steps: int = 1200
+    set_components: int = 200
     independent_steps: int = 8000
     batch_size: int = 128
     events: int = 10_000
@@ -43,7 +43,7 @@ class Settings:
 
 
 QUICK = Settings(
-    members=1, single_steps=60, single_components=6, set_steps=60, set_components=3, independent_steps=60,
+    members=1, single_steps=60, single_components=100, set_steps=60, set_components=60, independent_steps=60,
     batch_size=32, events=200, counted=60, counts=(2, 3),
 )  # fmt: skip
 

@@ -3,8 +3,9 @@
 The Hough map of an image says which cells of the (b1, b2) plane have many hits; of those, a network that sees the map
 around each (a convolution that is computed where it matters) gives the expected number of tracks. The best cells are
 looked at closely, on ever finer grids of tracks where most hits are: how many hits there are, and what a hit is worth,
-is the shape of the density. It is handed over as the mixture of K normals with full covariances that is nearest to it.
-What a hit is worth, how many tracks that makes, and what to change in the weight and width of each component is learnt.
+is the shape of the density. The finest grid is handed over as it is, one narrow normal for each of its points: what is
+uniform on polygons cannot be said with a few wide ones. Each coarser grid adds one wide normal, for tracks that the
+finer ones miss. What a hit is worth, how many tracks that makes, and the widths and weights of the grids are learnt.
 The time depends on the number of these candidates, which is fixed: not on that of tracks or of noise hits.
 """
 
@@ -19,7 +20,7 @@ from posterity.data._random import check_count
 from posterity.models.mixtures import Mixture
 from posterity.models.pairs import Pair
 from posterity.models.tracking.intensity import TrackIntensity, TrackSet
-from posterity.models.tracking.normals import moment, moments, shares
+from posterity.models.tracking.normals import moment
 from posterity.models.tracking.roads import HoughMap, RoadMap, hits_on
 
 BLUR = 2.5  # nats: a hit of the first grid counts for less, since the grid is coarse
@@ -27,9 +28,10 @@ NARROWER = (3.0, 4.5)  # nats, likewise of the grids that follow
 WORTH = 4.5  # nats, to begin with: what a hit more is
 LOOKED = 128  # cells with most votes: others have the same small rate
 WINDOW = 8  # votes on each side that a cell is judged by, half pixels
-KEPT = 300  # points of the finest grid with most hits
-ROUNDS = 10  # of expectation-maximisation
-REACH, SIDES = 3.2, (16, 28)  # of the finer grids: standard deviations, and points
+REACH, SIDE = 3.2, 16  # of the grids that follow the first: standard deviations, and points
+FINER = 3  # points of the finest grid for each one of them, along both directions
+SPARE = 1.5  # points of the finest grid that are looked at for one that is kept
+LEVELS = (0.0, -7.0, -6.0, -4.0)  # log weights to begin with: the finest grid, then from the first one on
 CELL_WIDTH = 0.5  # pixels
 
 
@@ -39,20 +41,20 @@ class TrackFinder(nn.Module):
     Args:
         size, layers: of the detector.
         candidates: how many cells are looked at closely, at least as many as there may be tracks.
-        components: of the mixture of each.
+        components: points of the finest grid around each: its mixture has as many normals, and three wide ones.
         channels: of the convolutions. hidden: width of the small networks that say how many and how wide.
 
-    Raises ``ValueError`` for a size, width or number below 1, more candidates than cells, or images of another shape.
+    Raises ``ValueError`` for a size, width or number below 1, more candidates than cells, more components than points,
+    or images of another shape.
 
-    >>> finder = TrackFinder(16, 16, candidates=3, components=4)
+    >>> finder = TrackFinder(16, 16, candidates=3, components=20)
     >>> finder(torch.zeros(5, 1, 16, 16)).log_rates.shape
     torch.Size([5, 3])
     """
 
     cells: Tensor
-    rough: Tensor
     grid: Tensor
-    starts: Tensor
+    inner: Tensor
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class TrackFinder(nn.Module):
         layers: int = 28,
         *,
         candidates: int = 4,
-        components: int = 12,
+        components: int = 400,
         channels: int = 32,
         hidden: int = 32,
     ) -> None:
@@ -74,7 +76,9 @@ class TrackFinder(nn.Module):
             check_count(name, count)
         if candidates > size**2:
             raise ValueError(f"expected at most {size**2} candidates, one for each cell, got {candidates}")
-        self.size, self.layers, self.candidates = size, layers, candidates
+        if components > (most := (SIDE * FINER) ** 2):
+            raise ValueError(f"expected at most {most} components, the points of the finest grid, got {components}")
+        self.size, self.layers, self.candidates, self.components = size, layers, candidates, components
         self.hough, self.roads = HoughMap(size, layers), RoadMap(size, layers)
         self.encoder = nn.Sequential(
             nn.Linear(WINDOW**2 + 1, channels),
@@ -87,16 +91,12 @@ class TrackFinder(nn.Module):
         self.leftover = nn.Parameter(torch.tensor(-4.0))
         self.worth = _small(2, hidden, 1)
         self.rate = _small(4, hidden, 1)
-        self.shape = _small(4, hidden, components * 2)
-        self.piece = _small(7, hidden, 2)
-        angle = math.pi * (3 - math.sqrt(5)) * torch.arange(components)  # a sunflower: evenly over a disk
-        radius = 1.6 * ((torch.arange(components) + 0.5) / components).sqrt()
-        starts = torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
-        self.register_buffer("starts", starts, persistent=False)
-        self.gaps = [2 * REACH / (side - 1) for side in SIDES]
-        for name, side in zip(("rough", "grid"), SIDES, strict=True):
-            along = torch.linspace(-REACH, REACH, side)
-            self.register_buffer(name, torch.cartesian_prod(along, along), persistent=False)
+        self.level = _small(4, hidden, 2 * len(LEVELS))
+        along = torch.linspace(-REACH, REACH, SIDE)
+        self.gap = 2 * REACH / (SIDE - 1)
+        within = ((torch.arange(FINER) + 0.5) / FINER - 0.5) * self.gap
+        self.register_buffer("grid", torch.cartesian_prod(along, along), persistent=False)
+        self.register_buffer("inner", torch.cartesian_prod(within, within), persistent=False)
         at = torch.arange(size) + 0.5
         self.register_buffer("cells", torch.cartesian_prod(at, at), persistent=False)
 
@@ -138,37 +138,53 @@ class TrackFinder(nn.Module):
     def _closely(self, images: Tensor, noise: Tensor, cells: Tensor) -> tuple[Tensor, Mixture]:
         """What is seen around ``cells`` (N, M, 2): logits to add (N, M), and where the track is if it is there."""
         with torch.no_grad():
-            shape = (BLUR * self.roads(images, cells)).softmax(-1)
-            mean, factor = moment(shape, self.roads.offsets.expand(*cells.shape[:2], -1, -1), self.roads.step**2)
-            mean = cells[..., None, :] + mean
-            for worth in NARROWER:  # where it is narrower than the grid before can tell
-                hits = hits_on(images, (mean + self.rough @ factor.mT).flatten(1, 2)).unflatten(1, (cells.shape[1], -1))
-                shift, own = moment((worth * hits).softmax(-1), self.rough.expand(*hits.shape, 2), self.gaps[0] ** 2)
-                mean, factor = mean + shift @ factor.mT, factor @ own
-            hits = hits_on(images, (mean + self.grid @ factor.mT).flatten(1, 2)).unflatten(1, (cells.shape[1], -1))
-            hits, which = hits.topk(KEPT, -1)
-            points, area = self.grid[which], self.gaps[1] ** 2
+            narrowed = self._narrowed(images, cells)
+            mean, factor = narrowed[-1]
+            hits, points = self._finest(images, mean, factor)
+            inside = ((points >= 0) & (points <= self.size)).all(-1)
             most = hits[..., :1]
             level = 5 * noise[:, None, None].expand_as(most)
             share = 5 * (most / self.layers - 0.8)
         value = WORTH * functional.softplus(self.worth(torch.cat([level, share], -1)) + math.log(math.e - 1))
-        log_shape = value * (hits - most)
+        log_shape = torch.where(inside, value * (hits - most), -60.0)
         size = log_shape.logsumexp(-1, keepdim=True) + factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True) + 2
         seen = torch.cat([level, share, size, value - WORTH], -1)
-        shape = log_shape.softmax(-1)
-        pieces = shape[..., None] * shares(shape, points, area, self.starts, ROUNDS)
-        weights = pieces.sum(-2).clamp_min(1e-12)
-        loc, tril = moments(pieces / weights[..., None, :], points, area)
-        log_weights = weights.log()
-        changes = self.shape(seen).unflatten(-1, (2, -1))
-        own = torch.stack([0.3 * log_weights, *tril.diagonal(dim1=-2, dim2=-1).log().unbind(-1)], -1)
-        changes = changes + self.piece(torch.cat([own, seen[..., None, :].expand(*own.shape[:3], 4)], -1)).mT
+        log_levels, log_widths = self.level(seen).unflatten(-1, (2, -1)).unbind(-2)
+        log_levels = (log_levels + log_levels.new_tensor(LEVELS)).log_softmax(-1)
+        widths = log_widths.exp()[..., None, None]
+        narrow = factor * (0.5 * self.gap / FINER) * widths[..., 0, :, :]
+        wide = torch.stack([tril for _, tril in narrowed], -3) * widths[..., 1:, :, :]
         mixture = Mixture.multivariate_normal(
-            log_weights + changes[..., 0, :],
-            mean + loc @ factor.mT,
-            factor[..., None, :, :] @ tril * changes[..., 1, :, None, None].exp(),
+            torch.cat([log_shape.log_softmax(-1) + log_levels[..., :1], log_levels[..., 1:]], -1),
+            torch.cat([points, *(loc for loc, _ in narrowed)], -2),
+            torch.cat([narrow[..., None, :, :].expand(*points.shape, 2), wide], -3),
         )
         return self.rate(seen)[..., 0], mixture
+
+    def _narrowed(self, images: Tensor, cells: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Where tracks near ``cells`` (N, M, 2) with most hits are, ever closer: means (N, M, 1, 2) and factors."""
+        shape = (BLUR * self.roads(images, cells)).softmax(-1)
+        mean, factor = moment(shape, self.roads.offsets, self.roads.step**2)
+        narrowed = [(cells[..., None, :] + mean, factor)]
+        for worth in NARROWER:  # where it is narrower than the grid before can tell
+            mean, factor = narrowed[-1]
+            hits = self._hits(images, mean + self.grid @ factor.mT)
+            shift, own = moment((worth * hits).softmax(-1), self.grid, self.gap**2)
+            narrowed.append((mean + shift @ factor.mT, factor @ own))
+        return narrowed
+
+    def _finest(self, images: Tensor, mean: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        """The points with most hits: hits (N, M, K), falling, and tracks (N, M, K, 2)."""
+        hits = self._hits(images, mean + self.grid @ factor.mT)
+        around = functional.max_pool2d(hits.unflatten(-1, (SIDE, SIDE)), 3, 1, 1).flatten(2)  # edges lie in between
+        squares = min(math.ceil(SPARE * self.components / FINER**2), SIDE**2)
+        chosen = (around + 0.5 * hits).topk(squares, -1).indices
+        points = mean + (self.grid[chosen][..., None, :] + self.inner).flatten(2, 3) @ factor.mT
+        hits, best = self._hits(images, points).topk(self.components, -1)
+        return hits, points.gather(2, best[..., None].expand(*best.shape, 2))
+
+    def _hits(self, images: Tensor, tracks: Tensor) -> Tensor:
+        return hits_on(images, tracks.flatten(1, 2)).unflatten(1, tracks.shape[1:3])
 
 
 def _small(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
