@@ -11,6 +11,7 @@ chooses it on events whose tracks are known.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ def hough_kalman(detector: Detector, images: Tensor, threshold: float = 0.8, *, 
     """
     fired = detector.check(images)
     _check(threshold)
-    votes = fired.flatten(1).float() @ hough_matrix(detector.size, detector.layers, PER_PIXEL).to(images.device)
+    votes = fired.flatten(1).float() @ _lines(detector.size, detector.layers).to(images.device)
     side = detector.size * PER_PIXEL
     # Of equal neighbours only one is a peak: the last.
     votes = votes.unflatten(1, (1, side, side)) + 1e-5 * torch.arange(side * side).reshape(side, side) / side**2
@@ -81,6 +82,12 @@ def tuned(
         return 2 * efficiency * purity / (efficiency + purity) if efficiency > 0 and purity > 0 else 0.0
 
     return max(thresholds, key=score)
+
+
+@lru_cache(maxsize=2)
+def _lines(size: int, layers: int) -> Tensor:
+    """To make it takes longer than to use it: that of the last two detectors is kept."""
+    return hough_matrix(size, layers, PER_PIXEL)
 
 
 def _followed(fired: Tensor, threshold: float) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ around each (a convolution that is computed where it matters) gives the expected
 looked at closely, on ever finer grids of tracks where most hits are: how many hits there are, and what a hit is worth,
 is the shape of the density. The finest grid is handed over as it is, one narrow normal for each of its points: what is
 uniform on polygons cannot be said with a few wide ones. Each coarser grid adds one wide normal, for tracks that the
-finer ones miss. What a hit is worth, how many tracks that makes, and the widths and weights of the grids are learnt.
+finer ones miss. What a hit is worth, the odds of a track, and the widths and weights of the grids are learnt.
 The time depends on the number of these candidates, which is fixed: not on that of tracks or of noise hits.
 """
 
@@ -26,10 +26,12 @@ from posterity.models.tracking.roads import HoughMap, RoadMap, hits_on
 BLUR = 2.5  # nats: a hit of the first grid counts for less, since the grid is coarse
 NARROWER = (3.0, 4.5)  # nats, likewise of the grids that follow
 WORTH = 4.5  # nats, to begin with: what a hit more is
+MISSED = 3.0  # nats: what a layer without a hit speaks against a track, of an efficiency of 0.95
+USUAL = 0.8  # share of hits on a track, about: more of them speak for one
+SELDOM = -5.0  # log odds to begin with: of all cells with so many hits, few have a track
 LOOKED = 128  # cells with most votes: others have the same small rate
 WINDOW = 8  # votes on each side that a cell is judged by, half pixels
 REACH, SIDE = 3.2, 16  # of the grids that follow the first: standard deviations, and points
-FINER = 3  # points of the finest grid for each one of them, along both directions
 SPARE = 1.5  # points of the finest grid that are looked at for one that is kept
 LEVELS = (0.0, -7.0, -6.0, -4.0)  # log weights to begin with: the finest grid, then from the first one on
 CELL_WIDTH = 0.5  # pixels
@@ -41,7 +43,9 @@ class TrackFinder(nn.Module):
     Args:
         size, layers: of the detector.
         candidates: how many cells are looked at closely, at least as many as there may be tracks.
-        components: points of the finest grid around each: its mixture has as many normals, and three wide ones.
+        components: points of the finest grid around each: its mixture has as many normals, and three wide ones. They
+            cover 0.18 components / finer² squared standard deviations, of which 12 are needed.
+        finer: points of the finest grid for each one of the grid before, along both directions.
         channels: of the convolutions. hidden: width of the small networks that say how many and how wide.
 
     Raises ``ValueError`` for a size, width or number below 1, more candidates than cells, more components than points,
@@ -63,6 +67,7 @@ class TrackFinder(nn.Module):
         *,
         candidates: int = 4,
         components: int = 400,
+        finer: int = 3,
         channels: int = 32,
         hidden: int = 32,
     ) -> None:
@@ -70,31 +75,34 @@ class TrackFinder(nn.Module):
         for name, count in (
             ("candidates", candidates),
             ("components", components),
+            ("finer", finer),
             ("channels", channels),
             ("hidden", hidden),
         ):
             check_count(name, count)
         if candidates > size**2:
             raise ValueError(f"expected at most {size**2} candidates, one for each cell, got {candidates}")
-        if components > (most := (SIDE * FINER) ** 2):
+        if components > (most := (SIDE * finer) ** 2):
             raise ValueError(f"expected at most {most} components, the points of the finest grid, got {components}")
         self.size, self.layers, self.candidates, self.components = size, layers, candidates, components
+        self.finer = finer
         self.hough, self.roads = HoughMap(size, layers), RoadMap(size, layers)
         self.encoder = nn.Sequential(
             nn.Linear(WINDOW**2 + 1, channels),
             nn.ReLU(),
             nn.Linear(channels, channels),
             nn.ReLU(),
-            nn.Linear(channels, 1),
+            last := nn.Linear(channels, 1),
         )
-        self.elsewhere = nn.Parameter(torch.tensor(-12.0))
+        nn.init.constant_(last.bias, SELDOM)
+        self.elsewhere = nn.Parameter(torch.tensor(-16.0))
         self.leftover = nn.Parameter(torch.tensor(-4.0))
         self.worth = _small(2, hidden, 1)
-        self.rate = _small(4, hidden, 1)
+        self.odds = _small(5, hidden, 1)
         self.level = _small(4, hidden, 2 * len(LEVELS))
         along = torch.linspace(-REACH, REACH, SIDE)
         self.gap = 2 * REACH / (SIDE - 1)
-        within = ((torch.arange(FINER) + 0.5) / FINER - 0.5) * self.gap
+        within = ((torch.arange(finer) + 0.5) / finer - 0.5) * self.gap
         self.register_buffer("grid", torch.cartesian_prod(along, along), persistent=False)
         self.register_buffer("inner", torch.cartesian_prod(within, within), persistent=False)
         at = torch.arange(size) + 0.5
@@ -105,38 +113,46 @@ class TrackFinder(nn.Module):
             raise ValueError(f"expected images (N, 1, {self.size}, {self.layers}), got {tuple(images.shape)}")
         images = images.to(self.cells.dtype)
         noise = images.mean((1, 2, 3))
-        rates = self._rates(images, noise)
-        which = self._peaks(rates)
-        log_rates, near = self._closely(images, noise, self.cells[which])
+        found, looked = self._coarsely(images, noise)
+        rates = self.elsewhere.expand(len(images), len(self.cells)).scatter(1, looked, found)
+        which = self._peaks(found, looked)
+        log_odds, near = self._closely(images, noise, self.cells[which], rates.gather(1, which))
+        # Nothing pushes the rates of chosen cells down for what is left in them, or true ones would not be chosen.
+        left = rates.gather(1, which).detach() + self.leftover
         return TrackIntensity(
-            log_rates=functional.logsigmoid(rates.gather(1, which) + log_rates),
+            log_odds=log_odds,
             candidates=near,
-            log_rest=functional.logsigmoid(rates.scatter_add(1, which, self.leftover.expand(which.shape))),
+            log_rest=functional.logsigmoid(rates.scatter(1, which, left)),
             cells=self.cells,
             width=CELL_WIDTH,
         )
 
-    def _rates(self, images: Tensor, noise: Tensor) -> Tensor:
-        """(N, C), logits."""
+    def _coarsely(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, L) of the cells with most votes, and which (N, L) these are."""
         votes = self.hough(images)
-        looked = functional.max_pool2d(votes, 2).flatten(1).topk(min(LOOKED, len(self.cells)), 1).indices
+        most, looked = functional.max_pool2d(votes, 2).flatten(1).topk(min(LOOKED, len(self.cells)), 1)
         # A convolution at a few places only: at all of them, of so few channels, it would be most of the time.
         windows = functional.pad(votes[:, 0], (WINDOW // 2 - 1,) * 4).unfold(1, WINDOW, 2).unfold(2, WINDOW, 2)
         event = torch.arange(len(images), device=images.device)[:, None]
         seen = windows[event, looked // self.size, looked % self.size].flatten(2)
         level = noise[:, None, None].expand(*looked.shape, 1)
         found = self.encoder(5 * torch.cat([seen - level, level], -1))[..., 0]
-        return self.elsewhere.expand(len(images), len(self.cells)).scatter(1, looked, found)
+        return found + BLUR * self.layers * (most - USUAL), looked
 
     @torch.no_grad()
-    def _peaks(self, rates: Tensor) -> Tensor:
+    def _peaks(self, found: Tensor, looked: Tensor) -> Tensor:
         """(N, M), the best cells that are best among their neighbours."""
-        plane = rates.unflatten(1, (1, self.size, self.size))
-        peak = (plane >= functional.max_pool2d(plane, 3, 1, 1)) & (plane > self.elsewhere)
+        plane = found.new_full((len(found), len(self.cells)), -torch.inf).scatter(1, looked, found)
+        plane = plane.unflatten(1, (1, self.size, self.size))
+        peak = plane >= functional.max_pool2d(plane, 3, 1, 1)
         return torch.where(peak, plane, -torch.inf).flatten(1).topk(self.candidates, 1).indices
 
-    def _closely(self, images: Tensor, noise: Tensor, cells: Tensor) -> tuple[Tensor, Mixture]:
-        """What is seen around ``cells`` (N, M, 2): logits to add (N, M), and where the track is if it is there."""
+    def _closely(self, images: Tensor, noise: Tensor, cells: Tensor, rates: Tensor) -> tuple[Tensor, Mixture]:
+        """What is seen around ``cells`` (N, M, 2) with logits (N, M): log odds, and where the track is if it is there.
+
+        The odds of a track rise with its hits and with the volume of all that have as many; see
+        `posterity.data.track_posterior`, whose evidence is this for one track.
+        """
         with torch.no_grad():
             narrowed = self._narrowed(images, cells)
             mean, factor = narrowed[-1]
@@ -144,22 +160,24 @@ class TrackFinder(nn.Module):
             inside = ((points >= 0) & (points <= self.size)).all(-1)
             most = hits[..., :1]
             level = 5 * noise[:, None, None].expand_as(most)
-            share = 5 * (most / self.layers - 0.8)
+            share = 5 * (most / self.layers - USUAL)
         value = WORTH * functional.softplus(self.worth(torch.cat([level, share], -1)) + math.log(math.e - 1))
         log_shape = torch.where(inside, value * (hits - most), -60.0)
         size = log_shape.logsumexp(-1, keepdim=True) + factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True) + 2
         seen = torch.cat([level, share, size, value - WORTH], -1)
         log_levels, log_widths = self.level(seen).unflatten(-1, (2, -1)).unbind(-2)
         log_levels = (log_levels + log_levels.new_tensor(LEVELS)).log_softmax(-1)
-        widths = log_widths.exp()[..., None, None]
-        narrow = factor * (0.5 * self.gap / FINER) * widths[..., 0, :, :]
+        widths = (2 * torch.tanh(log_widths / 2)).exp()[..., None, None]  # bounded: nothing holds those of no weight
+        narrow = factor * (0.5 * self.gap / self.finer) * widths[..., 0, :, :]
         wide = torch.stack([tril for _, tril in narrowed], -3) * widths[..., 1:, :, :]
         mixture = Mixture.multivariate_normal(
             torch.cat([log_shape.log_softmax(-1) + log_levels[..., :1], log_levels[..., 1:]], -1),
             torch.cat([points, *(loc for loc, _ in narrowed)], -2),
             torch.cat([narrow[..., None, :, :].expand(*points.shape, 2), wide], -3),
         )
-        return self.rate(seen)[..., 0], mixture
+        evidence = value * most - MISSED * self.layers + size - 2 * math.log(self.size) - 5
+        seen = torch.cat([seen, rates[..., None] / 5], -1)
+        return (evidence + self.odds(seen))[..., 0], mixture
 
     def _narrowed(self, images: Tensor, cells: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Where tracks near ``cells`` (N, M, 2) with most hits are, ever closer: means (N, M, 1, 2) and factors."""
@@ -177,7 +195,7 @@ class TrackFinder(nn.Module):
         """The points with most hits: hits (N, M, K), falling, and tracks (N, M, K, 2)."""
         hits = self._hits(images, mean + self.grid @ factor.mT)
         around = functional.max_pool2d(hits.unflatten(-1, (SIDE, SIDE)), 3, 1, 1).flatten(2)  # edges lie in between
-        squares = min(math.ceil(SPARE * self.components / FINER**2), SIDE**2)
+        squares = min(math.ceil(SPARE * self.components / self.finer**2), SIDE**2)
         chosen = (around + 0.5 * hits).topk(squares, -1).indices
         points = mean + (self.grid[chosen][..., None, :] + self.inner).flatten(2, 3) @ factor.mT
         hits, best = self._hits(images, points).topk(self.components, -1)

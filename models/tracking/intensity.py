@@ -4,9 +4,10 @@ What a finder says is a mixture whose weights are expected numbers of tracks ins
 
     intensity(b) = sum_m r_m p_m(b) + sum_c r_c N(b; cell c),
 
-M candidates that were looked at closely, each a `Mixture` p_m with existence r_m, and what is left in all cells of the
-plane. With one track it is a density once it is divided by its integral (`TrackIntensity.single`); with any number, a
-`TrackSet`.
+M candidates that were looked at closely, each a `Mixture` p_m that exists with probability r_m, and what is left in all
+cells of the plane. Any number of tracks is a `TrackSet`. Of one track, and no other, `TrackIntensity.single` is the
+density: of candidates that exist or not, each by itself, the one that does is m with a probability proportional to its
+odds r_m / (1 - r_m), and with R tracks expected elsewhere it is there with probability R / (1 + R).
 """
 
 import math
@@ -16,6 +17,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import constraints
+from torch.nn.functional import logsigmoid
 
 from posterity.data.tracks import track_distances
 from posterity.models.mixtures import Mixture
@@ -27,21 +29,26 @@ class TrackIntensity:
     """Of N images. Lengths in pixels.
 
     Attributes:
-        log_rates: (N, M), log of the expected number of tracks of each candidate.
+        log_odds: (N, M), of the existence of each candidate.
         candidates: where they are: batch shape (N, M), event shape (2,), normal components.
         log_rest: (N, C), log of the expected number in each cell beside that of the candidates.
         cells: (C, 2), centres of the cells.
         width: standard deviation of a track in a cell, along both directions.
     """
 
-    log_rates: Tensor
+    log_odds: Tensor
     candidates: Mixture
     log_rest: Tensor
     cells: Tensor
     width: float
 
     def __len__(self) -> int:
-        return len(self.log_rates)
+        return len(self.log_odds)
+
+    @property
+    def log_rates(self) -> Tensor:
+        """(N, M), log of the probability of each candidate, which is its expected number of tracks."""
+        return logsigmoid(self.log_odds)
 
     @property
     def log_total(self) -> Tensor:
@@ -50,12 +57,24 @@ class TrackIntensity:
 
     def log_intensity(self, tracks: Tensor) -> Tensor:
         """(N, T), log of the expected number of tracks per pixel² at tracks (N, T, 2)."""
+        return self._log_sum(self.log_rates, self.log_rest, tracks)
+
+    def single_log_prob(self, tracks: Tensor) -> Tensor:
+        """(N, T), log density in 1/pixel² of `single` at tracks (N, T, 2), without making it: faster."""
+        return self._log_sum(*self._single_log_weights(), tracks)
+
+    def _log_sum(self, near: Tensor, far: Tensor, tracks: Tensor) -> Tensor:
         normals = self.candidates.component_distribution
-        near = log_normal(tracks[:, :, None, None], normals.loc[:, None], normals.scale_tril[:, None])
-        near = (near + self.candidates.log_weights[:, None]).logsumexp(-1) + self.log_rates[:, None]
+        each = log_normal(tracks[:, :, None, None], normals.loc[:, None], normals.scale_tril[:, None])
+        each = (each + self.candidates.log_weights[:, None]).logsumexp(-1) + near[:, None]
         away = ((tracks[:, :, None] - self.cells) ** 2).sum(-1) / self.width**2
-        far = self.log_rest[:, None] - 0.5 * away - math.log(2 * math.pi * self.width**2)
-        return torch.cat([near, far], -1).logsumexp(-1)
+        rest = far[:, None] - 0.5 * away - math.log(2 * math.pi * self.width**2)
+        return torch.cat([each, rest], -1).logsumexp(-1)
+
+    def _single_log_weights(self) -> tuple[Tensor, Tensor]:
+        """Log probabilities of candidates (N, M) and cells (N, C), one in all."""
+        rest = self.log_rest.logsumexp(1, keepdim=True)
+        return self.log_odds.log_softmax(1) + logsigmoid(-rest), self.log_rest - rest + logsigmoid(rest)
 
     @torch.no_grad()
     def found(self, *, least: float = 0.5, same: float = 1.0) -> "FoundTracks":
@@ -87,11 +106,17 @@ class TrackIntensity:
 
     def single(self) -> Mixture:
         """The density of the track of an event that has one: batch shape (N,), all components of all candidates."""
+        return self._mixture(*self._single_log_weights())
+
+    def any_one(self) -> Mixture:
+        """The density of any one of the tracks of an event: the intensity over its integral."""
+        return self._mixture(self.log_rates, self.log_rest)
+
+    def _mixture(self, near: Tensor, far: Tensor) -> Mixture:
         normals = self.candidates.component_distribution
         eye = self.width * torch.eye(2, dtype=normals.loc.dtype, device=normals.loc.device)
-        logits = (self.log_rates[..., None] + self.candidates.log_weights).flatten(1)
         return Mixture.multivariate_normal(
-            torch.cat([logits, self.log_rest], 1),
+            torch.cat([(near[..., None] + self.candidates.log_weights).flatten(1), far], 1),
             torch.cat([normals.loc.flatten(1, 2), self.cells.expand(len(self), -1, -1)], 1),
             torch.cat([normals.scale_tril.flatten(1, 2), eye.expand(*self.log_rest.shape, 2, 2)], 1),
         )
@@ -144,11 +169,11 @@ class TrackSet(dist.TorchDistribution):
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         """(*sample_shape, N, T, 2), with torch's global random numbers, as in all distributions."""
         with torch.no_grad():
-            single = self.intensity.single()
+            each = self.intensity.any_one()
             count = torch.poisson(self.intensity.log_total.exp().expand(*sample_shape, len(self.intensity)))
             rows = int(count.max()) if count.numel() else 0
             if rows > self.event_shape[0]:
                 raise ValueError(f"expected at most {self.event_shape[0]} tracks, drew {rows}: give more as most")
-            tracks = single.sample(torch.Size([rows, *sample_shape])).movedim(0, -2)
+            tracks = each.sample(torch.Size([rows, *sample_shape])).movedim(0, -2)
             absent = torch.arange(rows, device=count.device) >= count[..., None]
             return torch.where(absent[..., None], torch.nan, tracks)

@@ -1,0 +1,204 @@
+"""Figures of `tracking.py`."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from _report import save_figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from _tracking.finders import load
+from _tracking.many import CHAINS, of_independent
+from _tracking.one import UNLIKE
+from _tracking.settings import Settings, fresh, percent
+from posterity.data import Detector
+from posterity.data.kept import read_tensors
+from posterity.inference.plots import plot_pulls
+
+TITLES = {
+    "set": "set of tracks",
+    "hough_kalman": "Hough + Kalman",
+    "combinatorial_daf": "combinatorial + annealing filter",
+    "independent": "each intercept by itself",
+}
+COLOURS = {name: f"C{number}" for number, name in enumerate(TITLES)}
+MARKERS = dict(zip(TITLES, "osDv", strict=True))
+
+
+@torch.no_grad()
+def draw_events(
+    settings: Settings, noises: tuple[float, ...], heads: tuple[str, ...], out: Path, *, tracks: int = 3
+) -> Path:
+    """An event at each noise, with the true tracks and those found: bands of two standard deviations, or lines."""
+    figure = Figure(figsize=(4.2 * len(noises), 4.3 * len(heads)), layout="constrained")
+    axes = figure.subplots(len(heads), len(noises), squeeze=False)
+    for row, head in zip(axes, heads, strict=True):
+        net = load(head, settings, 0, out)
+        for ax, noise in zip(row, noises, strict=True):
+            detector = Detector(noise=noise)
+            event = detector.simulate(1, tracks=tracks, seed=fresh(settings, 99_000 + round(100 * noise)))
+            image = event.images[0, 0]
+            ax.imshow(image, cmap="Greys", vmin=0, vmax=2.5, origin="lower", extent=(-0.5, 27.5, 0, 28), aspect="auto")
+            layer, u = np.arange(28), torch.linspace(0, 1, 28)
+            for number, line in enumerate(detector.positions(event.tracks[0])):
+                ax.plot(layer, line, "--", color="C3", lw=1.5, label="true" if not number else None, zorder=3)
+            design = torch.stack([1 - u, u], 1)
+            if head == "set":
+                found = net(event.images).found()
+                for m in range(found.tracks.shape[1]):
+                    if not found.existence[0, m].isnan():
+                        _band(ax, design, found.tracks[0, m], found.covariance[0, m], float(found.existence[0, m]))
+                ax.fill_between([], [], [], color="C0", alpha=0.5, lw=0, label="found, with 2 sd")
+            else:
+                for line in (design @ of_independent(net, event.images)[0].mT).T:
+                    ax.plot(layer, line, color="C1", lw=2.2, alpha=0.8)
+                ax.plot([], [], color="C1", lw=2.2, label="surest with surest")
+            ax.set(xlabel="layer", ylabel="y / pixels", xlim=(-0.5, 30.5), ylim=(0, 28))
+            ax.set_title(f"{TITLES[head]}, noise {noise:g}", fontsize=10)
+            ax.legend(loc="upper left", fontsize=8)
+    figure.suptitle("Three tracks among noise; beside each found one of a set, the probability that it is there")
+    return save_figure(figure, out / "tracking-events.png")
+
+
+def _band(ax: Axes, design: Tensor, mean: Tensor, covariance: Tensor, existence: float) -> None:
+    line, sd = design @ mean, ((design @ covariance) * design).sum(1).sqrt()
+    ax.fill_between(np.arange(28), line - 2 * sd, line + 2 * sd, color="C0", alpha=0.5, lw=0)
+    ax.plot(np.arange(28), line, color="C0", lw=0.8)
+    ax.text(28, float(line[-1]), f"{existence:.2f}", fontsize=8, va="center")
+
+
+def draw_pulls(noises: tuple[float, ...], out: Path) -> Path:
+    figure = Figure(figsize=(4.2 * len(noises), 7.4), layout="constrained")
+    axes = figure.subplots(2, len(noises), squeeze=False)
+    for row, kind in zip(axes, ("gaussianised", "component"), strict=True):
+        for ax, noise in zip(row, noises, strict=True):
+            values = read_tensors(out / f"pulls-{percent(noise)}.pt", "pulls")[kind]
+            plot_pulls(xr.Dataset({"pull": ("obs", values.flatten().numpy())}, attrs={"kind": kind}), ax=ax)
+            ax.set_title(f"noise {noise:g}")
+    figure.suptitle("Pulls of both intercepts of one track, fresh events")
+    return save_figure(figure, out / "tracking-pulls.png")
+
+
+def draw_counts(counts: tuple[int, ...], noises: tuple[float, ...], metrics: dict[str, float], out: Path) -> Path:
+    """Efficiency and what is wrong among the found, against the number of tracks: a column for each noise."""
+    figure = Figure(figsize=(4.2 * len(noises), 6.8), layout="constrained")
+    axes = figure.subplots(2, len(noises), sharey="row", sharex=True, squeeze=False)
+    for column, noise in enumerate(noises):
+        keys = [f"tracks{count}.{percent(noise)}" for count in counts]
+        _rates(axes[:, column], list(counts), keys, metrics)
+        axes[0, column].set_title(f"noise {noise:g}")
+        axes[1, column].set(xlabel="tracks in an event", xticks=counts)
+    _labels(axes[:, 0])
+    return save_figure(figure, out / "tracking-counts.png")
+
+
+def draw_noise(tracks: int, noises: tuple[float, ...], metrics: dict[str, float], out: Path) -> Path:
+    figure = Figure(figsize=(6.2, 7.2), layout="constrained")
+    axes = figure.subplots(2, 1, sharex=True)
+    _rates(axes, list(noises), [f"tracks{tracks}.{percent(noise)}" for noise in noises], metrics)
+    axes[0].set_title(f"{tracks} tracks in an event")
+    axes[1].set_xlabel("noise: probability that an empty pixel fires")
+    _labels(axes)
+    return save_figure(figure, out / "tracking-noise.png")
+
+
+def _rates(axes: np.ndarray, x: list, keys: list[str], metrics: dict[str, float]) -> None:
+    for name, title in TITLES.items():
+        if not any(f"{key}.{name}.efficiency" in metrics for key in keys):
+            continue
+        efficiency = [metrics.get(f"{key}.{name}.efficiency", np.nan) for key in keys]
+        wrong = [
+            metrics.get(f"{key}.{name}.fake_rate", np.nan) + metrics.get(f"{key}.{name}.duplicate_rate", np.nan)
+            for key in keys
+        ]
+        style = {"color": COLOURS[name], "marker": MARKERS[name], "ms": 5}
+        axes[0].plot(x, efficiency, label=title, **style)
+        axes[1].plot(x, np.maximum(wrong, 1e-4), **style)
+    axes[1].set_yscale("log")
+
+
+def _labels(axes: np.ndarray) -> None:
+    axes[0].set_ylabel("efficiency: true tracks that are found")
+    axes[1].set_ylabel("fakes and duplicates / all found")
+    axes[0].legend(fontsize=8, loc="lower left")
+
+
+def draw_existence(noises: tuple[float, ...], out: Path) -> Path:
+    """Is there a track as often as is said; and the width of pulls by what is predicted for them."""
+    figure = Figure(figsize=(11.5, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot([0, 1], [0, 1], color="0.6", lw=1)
+    right.axhspan(0.95, 1.05, color="0.9")
+    for number, noise in enumerate(noises):
+        data = read_tensors(out / f"said-{percent(noise)}.pt", "what a set says")
+        count = data["number"].clamp_min(1)
+        error = (data["right"] * (1 - data["right"]) / count).sqrt()
+        style = {"color": f"C{number}", "marker": "o", "ms": 4, "capsize": 2, "lw": 1.2}
+        left.errorbar(data["sure"], data["right"], error, label=f"noise {noise:g}", **style)
+        sd, pull = data["sd"].flatten().numpy(), data["pull"].flatten().numpy()
+        groups = np.array_split(np.argsort(sd), min(8, len(sd)))
+        half = [np.ptp(np.quantile(pull[group], [0.1587, 0.8413])) / 2 for group in groups]
+        middle = [np.median(sd[group]) for group in groups]
+        right.errorbar(
+            middle, half, [0.96 * w / np.sqrt(len(group)) for w, group in zip(half, groups, strict=True)],
+            label=f"noise {noise:g}", **style,
+        )  # fmt: skip
+    left.set(xlabel="said: probability that the track is there", ylabel="share that matches a true track")
+    left.legend(fontsize=8)
+    right.set(xlabel="predicted standard deviation / pixels", ylabel="width of the pull (68 %)", xscale="log")
+    right.set_ylim(0.6, 1.5)
+    right.legend(fontsize=8)
+    figure.suptitle("A set of tracks: existence, and pulls by what is predicted")
+    return save_figure(figure, out / "tracking-existence.png")
+
+
+def draw_cost(metrics: dict[str, float], loud: tuple[float, ...], more: tuple[int, ...], out: Path) -> Path:
+    figure = Figure(figsize=(11.5, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name in ("set", *CHAINS):
+        style = {"color": COLOURS[name], "marker": MARKERS[name], "ms": 5}
+        keys = [f"timing.{name}.noise{100 * noise:g}" for noise in loud]
+        power = metrics[f"timing.{name}.power"]
+        left.loglog(
+            [metrics[f"{key}.hits"] for key in keys],
+            [metrics[f"{key}.milliseconds"] for key in keys],
+            label=f"{TITLES[name]}: power {power:.2f}",
+            **style,
+        )
+        power = metrics[f"timing.{name}.power_of_tracks"]
+        right.loglog(
+            more,
+            [metrics[f"timing.{name}.tracks{tracks}.milliseconds"] for tracks in more],
+            label=f"{TITLES[name]}: power {power:.2f}",
+            **style,
+        )
+    left.set(xlabel="fired pixels in an event (powers: of the last four)", ylabel="ms / event, one thread")
+    right.set(xlabel="tracks in an event, noise 0.1", ylabel="ms / event, one thread", xticks=more, xticklabels=more)
+    right.minorticks_off()
+    for ax in (left, right):
+        ax.legend(fontsize=8)
+    return save_figure(figure, out / "tracking-cost.png")
+
+
+def draw_unlike(metrics: dict[str, float], out: Path) -> Path:
+    figure = Figure(figsize=(11.5, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    names = list(UNLIKE)
+    labels = [
+        f"{detector.noise:g}" if not sagitta else f"{sagitta:g} px\nbent" for detector, sagitta in UNLIKE.values()
+    ]
+    colours = ["C0" if name in names[:3] else "C3" for name in names]
+    left.bar(labels, [metrics[f"unlike.{name}.epistemic_nats"] for name in names], color=colours)
+    left.set(ylabel="information about the member / nats", title="What the members do not agree on")
+    right.axhline(1, color="0.6", lw=1)
+    right.plot(labels, [metrics[f"unlike.{name}.pull_width"] for name in names], "o", color="k", label="width")
+    right.plot(labels, [metrics[f"unlike.{name}.pull_robust_width"] for name in names], "s", color="C2", label="68 %")
+    right.set(ylabel="width of the pull", title="Whether the errors hold", yscale="log")
+    right.set_yticks([0.8, 1, 1.5, 2, 3, 5], ["0.8", "1", "1.5", "2", "3", "5"])
+    right.legend(fontsize=8)
+    for ax in (left, right):
+        ax.set_xlabel("noise (red: unlike training), or noise 0.1 and a bent track")
+    return save_figure(figure, out / "tracking-unlike.png")

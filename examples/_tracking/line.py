@@ -1,0 +1,89 @@
+"""Normal hits without noise: what is possible is known exactly, and both a network and a Kalman filter reach it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from _parts import tag
+from torch import Tensor, nn
+
+from _tracking.settings import Settings, fresh
+from posterity.data.tracks import intercept_covariance, normal_hits
+from posterity.inference.diagnostics import pull_summary, pulls
+from posterity.inference.streaming import fit_stream
+from posterity.inference.tracking import kalman_fit
+from posterity.models import Mixture, multivariate_mixture_head
+
+LAYERS, RESOLUTION, SIZE = 10, 0.3, 28.0
+COMPONENTS = 2
+
+
+class LineNet(nn.Module):
+    """Hits (N, layers) in pixels -> a mixture of both intercepts, in units of half the detector about its middle."""
+
+    def __init__(self, hidden: int = 32) -> None:
+        super().__init__()
+        self.head = multivariate_mixture_head(COMPONENTS, 2)
+        self.straight = nn.Linear(LAYERS, self.head.features)  # what is linear need not be learnt by the curved part
+        self.curved = nn.Sequential(nn.Linear(LAYERS, hidden), nn.Tanh(), nn.Linear(hidden, self.head.features))
+
+    def forward(self, hits: Tensor) -> Mixture:
+        unit = hits / (SIZE / 2) - 1
+        return self.head(self.straight(unit) + self.curved(unit))
+
+
+def draw(count: int, seed: int | torch.Generator) -> tuple[Tensor, Tensor]:
+    random = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+    tracks = SIZE * torch.rand(count, 2, generator=random)
+    return tracks, normal_hits(tracks, LAYERS, RESOLUTION, seed=random)
+
+
+def gaussian_hits(settings: Settings, out: Path) -> dict[str, float]:
+    """Errors of the intercepts over the Cramér-Rao bound, with the standard error of such a ratio."""
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        net = LineNet()
+
+    def loss(drawn: tuple[Tensor, Tensor]) -> Tensor:
+        tracks, hits = drawn
+        return -net(hits).log_prob(tracks / (SIZE / 2) - 1).mean()
+
+    fitted = fit_stream(
+        net, lambda random: draw(512, random), loss, steps=settings.line_steps, learning_rate=5e-3, seed=settings.seed,
+        checkpoint=out / f"line-{tag(settings)}.checkpoint",
+    )  # fmt: skip
+    if fitted.interrupted:
+        raise KeyboardInterrupt
+    net.eval()
+    tracks, hits = draw(settings.lines, fresh(settings, 95_000))
+    with torch.no_grad():
+        found = net(hits)
+        unit = tracks / (SIZE / 2) - 1
+        z = [pulls(found.marginal(which), unit[:, which]).pull.values for which in (0, 1)]
+        nll = -float(found.log_prob(unit).double().mean()) + 2 * np.log(SIZE / 2)
+    covariance = intercept_covariance(LAYERS, RESOLUTION)
+    bound = float(covariance[0, 0]) ** 0.5
+    straight = kalman_fit(hits, torch.full_like(hits, RESOLUTION**2))
+    away = {"mdn": (found.mean - unit).double() * SIZE / 2, "kalman": straight.tracks - tracks.double()}
+    metrics = {f"{name}_over_bound": float(a.square().mean().sqrt()) / bound for name, a in away.items()}
+    metrics |= {
+        f"{name}_over_bound.b{which + 1}": float(a[:, which].square().mean().sqrt()) / bound
+        for name, a in away.items()
+        for which in (0, 1)
+    }
+    correlations = {name: float(torch.corrcoef(a.T)[0, 1]) for name, a in away.items()}
+    rho = float(covariance[0, 1] / covariance[0, 0])
+    summary = pull_summary(xr.Dataset({"pull": ("obs", np.concatenate(z))}))
+    return metrics | {
+        "over_bound_se": ((1 + rho**2) / (4 * settings.lines)) ** 0.5,
+        "bound_px": bound,
+        "mdn_correlation": correlations["mdn"],
+        "kalman_correlation": correlations["kalman"],
+        "bound_correlation": rho,
+        "mdn_nll": nll,
+        "bound_entropy": float(0.5 * torch.logdet(covariance)) + float(np.log(2 * np.pi * np.e)),
+        "mdn_pull_width": float(summary["width"]),
+        "fit_seconds": fitted.seconds,
+    }
