@@ -30,7 +30,7 @@ class Settings:
 
 
 QUICK = Settings(
-    members=2, single_steps=60, single_components=100, set_steps=40, set_components=60, independent_steps=60,
+    members=2, single_steps=60, single_components=100, set_steps=60, set_components=60, independent_steps=60,
     line_steps=300, batch_size=32, events=200, counted=60, said=100, unlike=60, lines=2000, clock_size=28,
     clock_events=1,
 )  # fmt: skip
