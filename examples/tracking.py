@@ -33,7 +33,7 @@ from _tracking.figures import (
 )
 from _tracking.finders import train
 from _tracking.line import gaussian_hits
-from _tracking.many import HEADS, counted, said
+from _tracking.many import HEADS, counted, fading, said
 from _tracking.one import UNLIKE, one_track, unlike
 from _tracking.settings import NOISES, QUICK, Settings, percent
 
@@ -97,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         if beside:
             figures.append(lambda: draw_noise(3, tuple(sorted((*noises, *beside))), metrics, args.out))
+    if "independent" in heads:
+        every["independent_components"] = partial(fading, settings, args.out)
     if "set" in heads:
         every |= {f"said.{percent(noise)}": partial(said, settings, noise, args.out) for noise in noises}
         figures.append(lambda: draw_existence(noises, args.out))

@@ -26,6 +26,7 @@ HEADS = ("set", "independent")
 BATCH = 250
 CORE = 0.6827  # of a normal, within one standard deviation
 BINS = 10  # of existence
+USED = 0.05  # weight of a component that is in use
 LEAST = 0.02  # candidates that are less likely to exist are not looked at in its calibration
 
 
@@ -103,6 +104,19 @@ def said(settings: Settings, noise: float, out: Path) -> dict[str, float]:
         summary = pull_summary(xr.Dataset({"pull": ("obs", values)}))
         metrics |= {f"{name}.{key}": float(summary[key]) for key in ("mean", "width", "width_se", "robust_width")}
     return metrics
+
+
+@torch.no_grad()
+def fading(settings: Settings, out: Path) -> dict[str, float]:
+    """How many components of the independent mixtures are in use, by the number of tracks: surplus ones fade."""
+    torch.set_num_threads(1)
+    net = load("independent", settings, 0, out)
+    metrics = {}
+    for tracks in (1, 2, 3, 4, 5):
+        events = Detector(noise=0.1).simulate(settings.said, tracks=tracks, seed=fresh(settings, 85_000 + tracks))
+        weights = torch.cat([net(images).log_weights.exp() for images in events.images.split(BATCH)])
+        metrics[f"tracks{tracks}.used"] = float((weights > USED).sum(-1).double().mean())
+    return metrics | {"of": float(weights.shape[-1])}
 
 
 @torch.no_grad()
