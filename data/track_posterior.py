@@ -84,10 +84,14 @@ def track_posterior(
         batch: events at a time: memory.
 
     Raises:
-        ValueError: images of another detector, a step or loss outside (0, 1), or a step that does not halve 1 evenly.
+        ValueError: images of another detector or none, a step or loss outside (0, 1), a step that does not halve 1
+            evenly, or an image that no track makes at the centre of any square: where no hit can be missed, it takes
+            small steps to find one that does.
     """
     fired = detector.check(images)
     check_count("batch", batch)
+    if not len(images):
+        raise ValueError(f"expected images of at least one event, got {tuple(images.shape)}")
     if not 0 < loss < 1:
         raise ValueError(f"expected a loss between 0 and 1, got {loss}")
     halvings = -math.log2(step) if 0 < step <= 1 else math.nan
@@ -147,6 +151,11 @@ def _search(ratio: Tensor, detector: Detector, halvings: int, loss: float) -> tu
         side /= 2
         event = event[kept].repeat_interleave(4)
         corners = (corners[kept][:, None] + side * quarters).reshape(-1, 2)
+    if bool((impossible := best == -torch.inf).any()):
+        raise ValueError(
+            f"expected images that a track makes, got {int(impossible.sum())} of {events} that none makes at steps of "
+            f"{side:g}: try a smaller step, or an efficiency below 1"
+        )
     total = centre.new_zeros(events).index_add_(0, event, (centre - best[event]).exp())
     evidence = best + total.log() + 2 * math.log(side / size)
     weights = (centre - best[event]).exp() / total[event]

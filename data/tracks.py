@@ -130,11 +130,15 @@ class Detector:
         """log p(image | tracks), (N,): of images (N, 1, size, layers), and all straight tracks (N, T, 2) of each event.
 
         A pixel crossed by k tracks fires with probability 1 - (1 - efficiency)^k (1 - noise), independently of all
-        others. Rows of NaN are no tracks. Raises ``ValueError`` for other shapes, or pixels other than 0 and 1.
+        others. Rows of NaN are no tracks. Raises ``ValueError`` for other shapes, rows that are neither finite nor NaN,
+        or pixels other than 0 and 1.
         """
         fired = self.check(images)
         if tracks.ndim != 3 or tracks.shape[0] != len(fired) or tracks.shape[2] != 2:
             raise ValueError(f"expected tracks of shape ({len(fired)}, T, 2), got {tuple(tracks.shape)}")
+        missing = tracks.isnan()
+        if not tracks.is_floating_point() or not bool((tracks.isfinite().all(-1) | missing.all(-1)).all()):
+            raise ValueError("expected rows of two finite floating numbers, or of two NaN where there is no track")
         rows = self.crossed(tracks.nan_to_num(-1e4))
         inside = (rows >= 0) & (rows < self.size)
         crossings = torch.zeros(fired.shape, dtype=torch.float64, device=fired.device)
@@ -194,9 +198,11 @@ def intercept_covariance(layers: int, resolution: float) -> Tensor:
 def normal_hits(tracks: Tensor, layers: int, resolution: float, *, seed: int | torch.Generator) -> Tensor:
     """Where each of ``layers`` layers sees the tracks (..., 2): (..., layers), normal around them.
 
-    Raises ``ValueError`` for fewer than 2 layers, or a negative resolution.
+    Raises ``ValueError`` for fewer than 2 layers, a negative resolution, or tracks that are no pairs.
     """
     check_count("layers", layers, least=2)
+    if not tracks.ndim or tracks.shape[-1] != 2 or not tracks.is_floating_point():
+        raise ValueError(f"expected floating tracks of shape (..., 2), got {tracks.dtype} of {tuple(tracks.shape)}")
     if not 0 <= resolution < float("inf"):
         raise ValueError(f"expected a resolution of at least 0, got {resolution}")
     y = Detector(layers=layers).positions(tracks)

@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = options.parse_args(argv)
     counts = tuple(args.tracks or ((2, 3) if args.quick else COUNTS))
     noises = tuple(args.noise or NOISES)
-    if min(counts) < 0:
-        options.error(f"expected numbers of tracks of 0 or more, got {min(counts)}")
+    if min(counts) < 1:
+        options.error(f"expected numbers of tracks of 1 or more, got {min(counts)}")
     if not all(0 <= noise < 1 for noise in noises):
         options.error(f"expected noises of at least 0 and below 1, got {noises}")
     torch.set_num_threads(1)
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         alone["timing"] = partial(clock, settings, args.out)
         figures.append(lambda: draw_cost(metrics, LOUDER, MORE, args.out))
     add(alone, 1)  # beside others they would be timed wrong
-    for count in counts:
+    for count in counts:  # errors of matched tracks, over those of the exact posterior of events with one track
         for noise in noises:
             limit = {key: metrics.get(f"one_track.{percent(noise)}.{key}_exact") for key in ("core", "rms")}
             for name in list(metrics):

@@ -49,7 +49,7 @@ def fit_stream(
 
     Raises:
         ValueError: a setting that cannot be, a network without weights to train, a checkpoint of another run, or a loss
-            that is not finite: then the weights are those of the last mean loss that was.
+            that is no number with a gradient, or not finite: then the weights are those of the last mean loss that was.
     """
     for name, count in (("steps", steps), ("seed", seed), ("warmup", warmup)):
         number(name, count, low=1 if name == "steps" else 0, integer=True)
@@ -88,6 +88,9 @@ def fit_stream(
                 before = random.get_state(), [buffer.clone() for buffer in buffers]
                 try:
                     value = loss(draw(random))
+                    if not isinstance(value, Tensor) or value.shape != () or not value.requires_grad:
+                        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                        raise ValueError(f"expected a loss of shape () with a gradient, got {got}")
                     optimiser.zero_grad(set_to_none=True)
                     value.backward()
                     norm = nn.utils.clip_grad_norm_(weights, clip)

@@ -121,3 +121,9 @@ def test_images_of_another_detector_are_refused():
         exact.log_prob(torch.zeros(3, 1, 2))
     with pytest.raises(ValueError, match=r"expected values of shape \(3, 2\), got \(2,\)"):
         exact.cdf(torch.zeros(2))
+    with pytest.raises(ValueError, match=r"expected images of at least one event, got \(0, 1, 4, 4\)"):
+        track_posterior(Detector(size=4, layers=4), images[:0])
+    empty = torch.zeros(2, 1, 4, 4)
+    empty[1, 0, 0] = 1
+    with pytest.raises(ValueError, match=r"got 1 of 2 that none makes at steps of 0.0625: try a smaller step"):
+        track_posterior(Detector(size=4, layers=4, efficiency=1.0), empty)

@@ -164,6 +164,15 @@ def test_twenty_thousand_events_a_second():
             lambda: Detector().log_prob(torch.full((5, 1, 28, 28), 0.5), torch.zeros(5, 1, 2)),
             "expected pixels that are 0 or 1",
         ),
+        (
+            lambda: Detector().log_prob(torch.zeros(1, 1, 28, 28), torch.tensor([[[1.0, math.nan]]])),
+            "expected rows of two finite floating numbers, or of two NaN",
+        ),
+        (
+            lambda: Detector().log_prob(torch.zeros(1, 1, 28, 28), torch.ones(1, 1, 2, dtype=torch.long)),
+            "expected rows of two finite floating numbers",
+        ),
+        (lambda: normal_hits(torch.zeros(5, 3), 2, 1.0, seed=0), r"expected floating tracks of shape \(..., 2\)"),
         (lambda: intercept_covariance(1, 1.0), "expected layers to be an integer of at least 2"),
         (lambda: intercept_covariance(5, 0.0), "expected a resolution above 0, got 0.0"),
         (lambda: normal_hits(torch.zeros(3, 2), 5, -1.0, seed=0), "expected a resolution of at least 0, got -1.0"),

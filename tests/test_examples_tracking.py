@@ -55,7 +55,7 @@ def test_the_kept_networks_hold_what_is_said_of_them(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--noise", "1.5"], "expected noises of at least 0 and below 1"),
-        (["--tracks", "-1"], "expected numbers of tracks of 0 or more"),
+        (["--tracks", "-1"], "expected numbers of tracks of 1 or more"),
         (["--head", "none"], "invalid choice"),
     ],
 )

@@ -101,6 +101,17 @@ def test_what_cannot_be_is_refused(changes, message):
         fit_stream(net, draw, squares(net), **({"steps": 5, "seed": 0, "progress": False} | changes))
 
 
+def test_losses_that_are_no_number_with_a_gradient_are_refused():
+    net = line()
+    for loss, got in (
+        (lambda batch: 1.0, "float"),
+        (lambda batch: net(batch), r"\(\d+, 1\)"),
+        (lambda b: net.weight.detach().sum(), r"\(\)"),
+    ):
+        with pytest.raises(ValueError, match=rf"expected a loss of shape \(\) with a gradient, got {got}"):
+            fit_stream(net, lambda random: torch.randn(7, 1, generator=random), loss, steps=5, seed=0, progress=False)
+
+
 def test_checkpoints_of_other_runs_are_refused(tmp_path):
     net, path = line(), tmp_path / "run.pt"
     fit_stream(net, draw, squares(net), steps=5, seed=0, progress=False, checkpoint=path)

@@ -58,9 +58,9 @@ def test_the_integral_of_an_intensity_is_the_expected_number():
 
 
 def test_one_track_is_where_the_odds_say():
-    """Candidates that exist or not, drawn by themselves: of events with one in all, how often it is which.
+    """Candidates that exist or not, drawn by themselves: of events with one of them, how often it is which.
 
-    20,000 draws, 5 standard errors; the odds are 1 to 3 and 4 to 1, and 0.5 are expected elsewhere, of Poisson.
+    20,000 draws, 5 standard errors; the odds are 1 to 3 and 4 to 1, and those of neither 1 to 2.
     """
     random = torch.Generator().manual_seed(0)
     exists = torch.rand(20_000, 2, generator=random) < torch.tensor([0.25, 0.8])
@@ -96,6 +96,8 @@ def test_draws_are_as_many_and_where_they_should_be():
     found, draws = intensity(), 4000
     sample = TrackSet(found).sample((draws,))
     assert sample.shape[:2] == (draws, 2)
+    density = TrackSet(found).log_prob(sample[:3])
+    torch.testing.assert_close(density, torch.stack([TrackSet(found).log_prob(one) for one in sample[:3]]))
     present = ~sample[..., 0].isnan()
     count, total = present.sum(-1).double(), found.log_total.exp()
     assert bool(((count.mean(0) - total).abs() < 5 * (total / draws).sqrt()).all())
@@ -129,6 +131,8 @@ def test_a_set_can_be_observed_in_a_pyro_model():
     trace = pyro.poutine.trace(pair.model).get_trace(events.images, events.tracks)
     expected = TrackSet(finder(events.images)).log_prob(events.tracks).sum()
     torch.testing.assert_close(trace.log_prob_sum(), expected)
+    elbo = pyro.infer.Trace_ELBO().loss(pair.model, lambda images, tracks: None, events.images, events.tracks)
+    assert elbo == pytest.approx(-float(expected.detach()), rel=1e-5)
     one = Detector(size=16, layers=16).simulate(4, tracks=1, seed=0)
     trace = pyro.poutine.trace(single_track_pair(finder).model).get_trace(one.images, one.tracks[:, 0])
     expected = finder(one.images).single_log_prob(one.tracks).sum()
@@ -288,13 +292,28 @@ def test_an_independent_finder_learns_where_one_track_is():
             lambda: TrackFinder(components=2305),
             "expected at most 2304 components, the points of the finest grid, got 2305",
         ),
-        (lambda: TrackFinder(16, 16)(torch.zeros(5, 16, 16)), r"expected images \(N, 1, 16, 16\), got \(5, 16, 16\)"),
+        (lambda: TrackFinder(16, 16)(torch.zeros(5, 16, 16)), r"expected images \(N, 1, 16, 16\).*, got \(5, 16, 16\)"),
         (lambda: IndependentFinder(4, 8), "expected size to be an integer of at least 8, got 4"),
-        (lambda: IndependentFinder(16, 16)(torch.zeros(5, 16, 16)), r"expected images \(N, 1, 16, 16\), got \(5, 16"),
+        (lambda: IndependentFinder(16, 16)(torch.zeros(5, 16, 16)), r"expected images \(N, 1, 16, 16\).*, got \(5, 16"),
         (lambda: intensity().found(least=1.0), r"expected a least in \[0, 1\) and a distance of 0 or more, got 1.0"),
         (lambda: RoadMap(8, 8, points=0), "expected points to be an integer of at least 1, got 0"),
         (lambda: HoughMap(8, 8, per_pixel=0), "expected per_pixel to be an integer of at least 1, got 0"),
-        (lambda: TrackSet(intensity()).log_prob(torch.zeros(3, 1, 2)), r"expected tracks of shape \(2, T, 2\)"),
+        (lambda: TrackSet(intensity()).log_prob(torch.zeros(3, 1, 2)), r"expected tracks of shape \(..., 2, T, 2\)"),
+        (lambda: intensity().log_intensity(torch.zeros(1, 1, 2)), r"expected tracks of shape \(2, T, 2\), got \(1, 1"),
+        (lambda: intensity().single_log_prob(torch.zeros(2, 2)), r"expected tracks of shape \(2, T, 2\), got \(2, 2"),
+        (lambda: TrackFinder(8, 8)(torch.full((1, 1, 8, 8), 255)), "expected pixels that are 0 or 1, got others"),
+        (lambda: TrackFinder(8, 8)(torch.full((1, 1, 8, 8), torch.nan)), "expected pixels that are 0 or 1, got others"),
+        (lambda: TrackFinder(8, 8)(torch.zeros(0, 1, 8, 8)), r"N of 1 or more, got \(0, 1, 8, 8\)"),
+        (lambda: HoughMap(8, 8)(torch.zeros(1, 8, 8)), r"expected images \(N, 1, 8, 8\), N of 1 or more, got \(1, 8"),
+        (lambda: RoadMap(8, 8, step=0.0), "expected a step above 0, got 0.0"),
+        (
+            lambda: RoadMap(8, 8)(torch.zeros(2, 1, 8, 8), torch.zeros(2, 2)),
+            r"expected tracks of shape \(2, M, 2\), got \(2, 2\)",
+        ),
+        (
+            lambda: IndependentFinder(8, 8).log_prob(torch.zeros(2, 1, 8, 8), torch.zeros(1, 3, 2)),
+            r"expected tracks of shape \(2, T, 2\), got \(1, 3, 2\)",
+        ),
         (
             lambda: TrackSet(intensity(), validate_args=True).log_prob(torch.tensor([[[1.0, torch.nan]]] * 2)),
             "expected rows of two finite numbers, or of two NaN",

@@ -5,6 +5,7 @@ import torch
 
 from posterity.data.tracks import Detector
 from posterity.inference.tracking import combinatorial_annealed, hough_kalman, match, tuned
+from posterity.models.tracking.roads import hough_matrix
 
 CHAINS = [hough_kalman, combinatorial_annealed]
 
@@ -52,3 +53,17 @@ def test_what_cannot_be_is_refused(chain):
     for threshold in (0.0, 1.5):
         with pytest.raises(ValueError, match="expected a threshold above 0 and at most 1"):
             chain(detector, torch.zeros(3, 1, 8, 8), threshold)
+    with pytest.raises(ValueError, match="expected most to be an integer of at least 1, got 0"):
+        chain(detector, torch.zeros(3, 1, 8, 8), 0.5, most=0)
+    with pytest.raises(ValueError, match="expected events with tracks to tune on, got none"):
+        tuned(chain, detector, detector.simulate(3, tracks=0, seed=0))
+
+
+def test_of_equal_peaks_of_the_hough_map_one_is_a_candidate():
+    """Along a line every second cell has as many votes; 40 events of one track, no noise: one is found, not several."""
+    detector = Detector(noise=0.0, efficiency=1.0)
+    events = detector.simulate(40, tracks=1, seed=0)
+    fired = events.images[:, 0].flatten(1).double()
+    assert int((fired @ hough_matrix(28, 28, 2).double() == 28).sum(1).max()) > 1
+    found = hough_kalman(detector, events.images, 0.9)
+    assert (~found[..., 0].isnan()).sum(1).tolist() == [1] * 40

@@ -92,6 +92,15 @@ def test_nothing_to_fit_leaves_the_start():
         (lambda: kalman_fit(torch.zeros(3, 4), torch.ones(3, 5)), r"one shape \(B, L\).* got \(3, 4\) and \(3, 5\)"),
         (lambda: kalman_fit(torch.zeros(3, 1), torch.ones(3, 1)), "L of 2 or more"),
         (lambda: kalman_fit(torch.zeros(3, 4), torch.zeros(3, 4)), "expected variances above 0"),
+        (
+            lambda: kalman_fit(torch.tensor([[1.0, math.nan]]), torch.ones(1, 2)),
+            "expected finite positions wherever the variance is finite",
+        ),
+        (
+            lambda: annealed_fit(torch.zeros(3, 4, 4), torch.zeros(3, 2)),
+            "expected fired of True and False and a finite",
+        ),
+        (lambda: annealed_fit(torch.zeros(1, 4, 4) > 0, torch.tensor([[math.nan, 1.0]])), "a finite start"),
         (lambda: annealed_fit(torch.zeros(3, 4), torch.zeros(3, 2)), r"expected fired of shape \(B, size, layers\)"),
         (lambda: annealed_fit(torch.zeros(3, 4, 4) > 0, torch.zeros(2, 2)), r"got \(3, 4, 4\) and \(2, 2\)"),
         (

@@ -59,7 +59,7 @@ def draw_events(
             ax.set(xlabel="layer", ylabel="y / pixels", xlim=(-0.5, 30.5), ylim=(0, 28))
             ax.set_title(f"{TITLES[head]}, noise {noise:g}", fontsize=10)
             ax.legend(loc="upper left", fontsize=8)
-    figure.suptitle("Three tracks among noise; beside each found one of a set, the probability that it is there")
+    figure.suptitle(f"{tracks} tracks among noise; beside each found one of a set, the probability that it is there")
     return save_figure(figure, out / "tracking-events.png")
 
 
@@ -143,7 +143,7 @@ def draw_existence(noises: tuple[float, ...], out: Path) -> Path:
         half = [np.ptp(np.quantile(pull[group], [0.1587, 0.8413])) / 2 for group in groups]
         middle = [np.median(sd[group]) for group in groups]
         right.errorbar(
-            middle, half, [0.96 * w / np.sqrt(len(group)) for w, group in zip(half, groups, strict=True)],
+            middle, half, [0.96 * w / np.sqrt(len(group) / 2) for w, group in zip(half, groups, strict=True)],
             label=f"noise {noise:g}", **style,
         )  # fmt: skip
     left.set(xlabel="said: probability that the track is there", ylabel="share that matches a true track")

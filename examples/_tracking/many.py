@@ -36,7 +36,7 @@ def counted(settings: Settings, tracks: int, noise: float, heads: tuple[str, ...
     detector = Detector(noise=noise)
     purpose = 60_000 + 1000 * tracks + round(100 * noise)
     events = detector.simulate(settings.counted, tracks=tracks, seed=fresh(settings, purpose))
-    tuning = detector.simulate(min(500, settings.counted), tracks=tracks, seed=10_000 + purpose)
+    tuning = detector.simulate(min(500, settings.counted), tracks=tracks, seed=1000 * settings.seed + 200_000 + purpose)
     found: dict[str, Tensor] = {}
     for head in heads:
         net = load(head, settings, 0, out)
@@ -59,7 +59,7 @@ def counted(settings: Settings, tracks: int, noise: float, heads: tuple[str, ...
 
 @torch.no_grad()
 def said(settings: Settings, noise: float, out: Path) -> dict[str, float]:
-    """Of a Poisson number of tracks: whether existence is as likely as said, and pulls by the number of tracks."""
+    """Of a Poisson number of tracks: whether existence is as likely as said, and pulls by the number that is said."""
     torch.set_num_threads(1)
     net = load("set", settings, 0, out)
     events = Detector(noise=noise).simulate(
@@ -77,7 +77,10 @@ def said(settings: Settings, noise: float, out: Path) -> dict[str, float]:
         present = ~tracks.isnan().any(-1)
         pulls.append(drawn.pull[present])
         spreads.append(drawn.sd[present])
-        counts.append(present.sum(1, keepdim=True).expand_as(present)[present])
+        expected = intensity.log_total.exp().round()[
+            :, None
+        ]  # what the image says: calibrated is only what is given it
+        counts.append(expected.expand_as(present)[present])
     probability, true = torch.cat(existence).double(), torch.cat(matched).double()
     pull, sd, count = torch.cat(pulls), torch.cat(spreads), torch.cat(counts)
     which = (probability * BINS).long().clamp_max(BINS - 1)
@@ -95,14 +98,18 @@ def said(settings: Settings, noise: float, out: Path) -> dict[str, float]:
     }
     middle = float(sd.median())
     groups = {"pull": torch.ones_like(count, dtype=torch.bool)[:, None].expand_as(pull)}
-    groups |= {f"pull.tracks{tracks}": (count == tracks)[:, None].expand_as(pull) for tracks in (1, 2, 3, 4, 5)}
+    groups |= {f"pull.said{tracks}": (count == tracks)[:, None].expand_as(pull) for tracks in (1, 2, 3, 4, 5)}
     groups |= {"pull.narrow": sd < middle, "pull.wide": sd >= middle}
     for name, chosen in groups.items():
-        values = pull[chosen].numpy()
-        if len(values) < 20:
+        if int(chosen.sum(0).min()) < 20:
             continue
-        summary = pull_summary(xr.Dataset({"pull": ("obs", values)}))
-        metrics |= {f"{name}.{key}": float(summary[key]) for key in ("mean", "width", "width_se", "robust_width")}
+        # The two intercepts of a track are not independent: the error is that of one of them.
+        each = [
+            pull_summary(xr.Dataset({"pull": ("obs", values[rows].numpy())}))
+            for values, rows in zip(pull.unbind(1), chosen.unbind(1), strict=True)
+        ]
+        for key in ("mean", "width", "width_se", "robust_width"):
+            metrics[f"{name}.{key}"] = sum(float(summary[key]) for summary in each) / 2
     return metrics
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from posterity.data._random import check_count
 from posterity.data.tracks import Detector, Events, track_distances
 from posterity.inference.tracking.kalman import annealed_fit, kalman_fit
 from posterity.inference.tracking.matching import match
@@ -30,16 +31,17 @@ Chain = Callable[[Detector, Tensor, float], Tensor]
 
 
 def hough_kalman(detector: Detector, images: Tensor, threshold: float = 0.8, *, most: int = 16) -> Tensor:
-    """Tracks (N, ``most``, 2) of images (N, 1, size, layers), NaN beyond those found, most hits first.
+    """Tracks (N, ``most``, 2) of images (N, 1, size, layers), NaN beyond those found, most hits first; on the CPU.
 
-    Raises ``ValueError`` for images of another detector, or a threshold outside (0, 1].
+    Raises ``ValueError`` for images of another detector, a threshold outside (0, 1], or ``most`` below 1.
     """
-    fired = detector.check(images)
-    _check(threshold)
-    votes = fired.flatten(1).float() @ _lines(detector.size, detector.layers).to(images.device)
+    fired = detector.check(images).cpu()
+    _check(threshold, most)
+    votes = fired.flatten(1).float() @ _lines(detector.size, detector.layers)
     side = detector.size * PER_PIXEL
-    # Of equal neighbours only one is a peak: the last.
-    votes = votes.unflatten(1, (1, side, side)) + 1e-5 * torch.arange(side * side).reshape(side, side) / side**2
+    # Of equal neighbours only one is a peak: the last. Votes are whole numbers: less than one orders only equal ones.
+    order = 0.5 * torch.arange(side * side, dtype=torch.double).reshape(side, side) / side**2
+    votes = votes.double().round().unflatten(1, (1, side, side)) + order
     peak = votes == functional.max_pool2d(votes, 2 * PER_PIXEL + 1, 1, PER_PIXEL)
     # A line through the centre of a cell misses some hits of a track beside it: a quarter fewer votes will do.
     strength = torch.where(peak & (votes >= 0.75 * threshold * detector.layers), votes, -1.0).flatten(1)
@@ -55,8 +57,8 @@ def hough_kalman(detector: Detector, images: Tensor, threshold: float = 0.8, *, 
 
 def combinatorial_annealed(detector: Detector, images: Tensor, threshold: float = 0.8, *, most: int = 16) -> Tensor:
     """As `hough_kalman`; the number of seeds grows as the square of the hits, and each is looked for among all hits."""
-    fired = detector.check(images)
-    _check(threshold)
+    fired = detector.check(images).cpu()
+    _check(threshold, most)
     events, tracks, counts = [], [], []
     for number, event in enumerate(fired):
         candidates, hits = _followed(event, threshold)
@@ -64,9 +66,9 @@ def combinatorial_annealed(detector: Detector, images: Tensor, threshold: float 
         events.append(torch.full((len(chosen),), number))
         tracks.append(candidates[chosen])
         counts.append(hits[chosen])
+    if not sum(map(len, events)):
+        return torch.full((len(images), most, 2), torch.nan, dtype=torch.double)
     event, candidates = torch.cat(events), torch.cat(tracks)
-    if not len(event):
-        return images.new_full((len(images), most, 2), torch.nan, dtype=torch.double)
     fitted = annealed_fit(fired[event], candidates)
     return _distinct(event, fitted.tracks, torch.cat(counts), len(fired), most)
 
@@ -74,7 +76,12 @@ def combinatorial_annealed(detector: Detector, images: Tensor, threshold: float 
 def tuned(
     chain: Chain, detector: Detector, events: Events, thresholds: tuple[float, ...] = (0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 ) -> float:
-    """The threshold with the largest F1 of efficiency and purity (1 - fakes - duplicates) on these events."""
+    """The threshold with the largest F1 of efficiency and purity (1 - fakes - duplicates) on these events.
+
+    Raises ``ValueError`` where none of them has a track: then nothing could be found.
+    """
+    if not bool(events.present.any()):
+        raise ValueError("expected events with tracks to tune on, got none")
 
     def score(threshold: float) -> float:
         rates = match(chain(detector, events.images, threshold), events.tracks).rates()
@@ -152,6 +159,7 @@ def _greedy(tracks: Tensor, hits: Tensor, most: int) -> Tensor:
     return torch.tensor(chosen, dtype=torch.long)
 
 
-def _check(threshold: float) -> None:
+def _check(threshold: float, most: int) -> None:
+    check_count("most", most)
     if not 0 < threshold <= 1:
         raise ValueError(f"expected a threshold above 0 and at most 1, got {threshold}")

@@ -33,7 +33,8 @@ class Fitted:
 def kalman_fit(positions: Tensor, variances: Tensor) -> Fitted:
     """Tracks through one hit in each layer: ``positions`` and their ``variances`` (B, L), infinite where there is none.
 
-    Raises ``ValueError`` for shapes that differ, fewer than 2 layers, or variances that are not positive.
+    What fewer than two hits leave open has a variance of 1e8 in units of a hit's. Raises ``ValueError`` for shapes that
+    differ, fewer than 2 layers, variances that are not positive, or hits that are nowhere.
 
     >>> y = torch.tensor([[1.0, 2.0, 3.0]])
     >>> kalman_fit(y, torch.full_like(y, 0.1)).tracks.round(decimals=3)
@@ -46,6 +47,8 @@ def kalman_fit(positions: Tensor, variances: Tensor) -> Fitted:
         )
     if not bool((variances > 0).all()):
         raise ValueError("expected variances above 0, got others")
+    if not bool((positions.isfinite() | variances.isinf()).all()):
+        raise ValueError("expected finite positions wherever the variance is finite, got others")
     y, variance = positions.double(), variances.double()
     count, layers = y.shape
     u = torch.linspace(0, 1, layers, dtype=torch.double, device=y.device)
@@ -81,8 +84,8 @@ def annealed_fit(
 
     Every fired pixel of a layer is a hit at its centre. At temperature T a hit at distance d of the track has the
     weight phi / (sum of phi + phi at the cutoff), phi = exp(-d² / (2 T resolution²)); so noise far off counts for
-    nothing, and a layer without a near hit is passed over. A weighted fit follows, and T falls. A track with hits in
-    fewer than two layers stays where it was, with an infinite covariance.
+    nothing, and a layer without a near hit is passed over. A weighted fit follows, and T falls. A track left with
+    hits in fewer than two layers stays where it was, with an infinite covariance.
 
     Args:
         fired: (B, size, layers), True where a pixel fired.
@@ -99,6 +102,8 @@ def annealed_fit(
             f"expected fired of shape (B, size, layers) and start of shape (B, 2), got {tuple(fired.shape)} and "
             f"{tuple(start.shape)}"
         )
+    if fired.dtype != torch.bool or not bool(start.isfinite().all()):
+        raise ValueError(f"expected fired of True and False and a finite start, got {fired.dtype} and {start}")
     if not 0 < resolution < float("inf") or not 0 < cutoff < float("inf"):
         raise ValueError(f"expected a resolution and a cutoff above 0, got {resolution} and {cutoff}")
     if not temperatures or not all(t >= 1 for t in temperatures):
@@ -121,7 +126,7 @@ def annealed_fit(
         found = kalman_fit(mean, torch.where(enough[:, None], variance, resolution**2))
         fitted = Fitted(
             torch.where(enough[:, None], found.tracks, fitted.tracks),
-            torch.where(enough[:, None, None], found.covariance, fitted.covariance),
+            torch.where(enough[:, None, None], found.covariance, torch.inf),
             torch.where(enough, found.chi2, 0.0),
             total.sum(1),
         )

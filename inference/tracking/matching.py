@@ -65,14 +65,15 @@ def match(found: Tensor, true: Tensor, *, limit: float = LIMIT) -> Matches:
     distance = track_distances(found, true)
     distance = torch.where(there[:, :, None] & present[:, None, :], distance, torch.inf)
     if not found.shape[1] or not true.shape[1]:
-        none = torch.full(found.shape[:2], -1), torch.full(true.shape[:2], -1)
-        return Matches(*none, there, torch.zeros_like(there), there, present)
+        true_of, found_of = (torch.full(table.shape[:2], -1, device=found.device) for table in (found, true))
+        return Matches(true_of, found_of, there, torch.zeros_like(there), there, present)
     near, which = distance.min(2)
     assigned = near < limit
-    own = torch.where(assigned[:, :, None] & (which[:, :, None] == torch.arange(true.shape[1])), distance, torch.inf)
+    own = assigned[:, :, None] & (which[:, :, None] == torch.arange(true.shape[1], device=found.device))
+    own = torch.where(own, distance, torch.inf)
     best, first = own.min(1)  # (N, T)
     found_of = torch.where(best < torch.inf, first, -1)
-    winner = found_of.gather(1, which) == torch.arange(found.shape[1])
+    winner = found_of.gather(1, which) == torch.arange(found.shape[1], device=found.device)
     matched = assigned & winner
     return Matches(
         true_of=torch.where(matched, which, -1),

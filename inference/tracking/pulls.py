@@ -38,10 +38,16 @@ class SetPulls:
 def set_pulls(intensity: TrackIntensity, tracks: Tensor, *, seed: int | torch.Generator) -> SetPulls:
     """Pulls of the true ``tracks`` (N, T, 2), rows of NaN where there is none, under an intensity of N events.
 
-    Raises ``ValueError`` for tracks of another shape.
+    Given the image, that is: among events chosen by what is true in them, such as the number of tracks, pulls of a
+    right intensity need not be standard normal.
+
+    Raises ``ValueError`` for tracks of another shape, or rows other than two finite numbers or two NaN.
     """
     if tracks.ndim != 3 or tracks.shape[0] != len(intensity) or tracks.shape[2] != 2:
         raise ValueError(f"expected tracks of shape ({len(intensity)}, T, 2), got {tuple(tracks.shape)}")
+    missing = tracks.isnan()
+    if not bool((tracks.isfinite().all(-1) | missing.all(-1)).all()):
+        raise ValueError("expected rows of two finite numbers, or of two NaN where there is no track, got others")
     normals = intensity.candidates.component_distribution
     weights, width = intensity.candidates.log_weights, intensity.width
     at = tracks.nan_to_num().to(weights)
@@ -51,7 +57,8 @@ def set_pulls(intensity: TrackIntensity, tracks: Tensor, *, seed: int | torch.Ge
     far = log_normal(at[:, :, None], intensity.cells, eye) + intensity.log_rest[:, None]
     parts = torch.cat([near, far], -1)
     # Gumbel's maximum draws from all of them without a division.
-    uniform = torch.rand(parts.shape, generator=as_generator(seed), dtype=torch.double).to(parts.device)
+    random = as_generator(seed)
+    uniform = torch.rand(parts.shape, generator=random, dtype=torch.double, device=random.device).to(parts.device)
     drawn = (parts - (-uniform.log()).log()).argmax(-1)
     candidates = near.shape[-1]
     candidate = torch.where(drawn < candidates, drawn, -1)
@@ -67,7 +74,6 @@ def set_pulls(intensity: TrackIntensity, tracks: Tensor, *, seed: int | torch.Ge
     inside = (candidate >= 0)[..., None]
     pull = torch.where(inside, pull, (at - cell).double() / width)
     sd = torch.where(inside, sd, width)
-    missing = tracks.isnan()
     return SetPulls(
         pull.masked_fill(missing, torch.nan),
         sd.masked_fill(missing, torch.nan),

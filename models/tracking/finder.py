@@ -21,7 +21,7 @@ from posterity.models.mixtures import Mixture
 from posterity.models.pairs import Pair
 from posterity.models.tracking.intensity import TrackIntensity, TrackSet
 from posterity.models.tracking.normals import moment
-from posterity.models.tracking.roads import HoughMap, RoadMap, hits_on
+from posterity.models.tracking.roads import HoughMap, RoadMap, check_images, hits_on
 
 BLUR = 2.5  # nats: a hit of the first grid counts for less, since the grid is coarse
 NARROWER = (3.0, 4.5)  # nats, likewise of the grids that follow
@@ -49,7 +49,7 @@ class TrackFinder(nn.Module):
         channels: of the convolutions. hidden: width of the small networks that say how many and how wide.
 
     Raises ``ValueError`` for a size, width or number below 1, more candidates than cells, more components than points,
-    or images of another shape.
+    or images of another shape or with pixels other than 0 and 1.
 
     >>> finder = TrackFinder(16, 16, candidates=3, components=20)
     >>> finder(torch.zeros(5, 1, 16, 16)).log_rates.shape
@@ -109,9 +109,7 @@ class TrackFinder(nn.Module):
         self.register_buffer("cells", torch.cartesian_prod(at, at), persistent=False)
 
     def forward(self, images: Tensor) -> TrackIntensity:
-        if images.ndim != 4 or tuple(images.shape[1:]) != (1, self.size, self.layers):
-            raise ValueError(f"expected images (N, 1, {self.size}, {self.layers}), got {tuple(images.shape)}")
-        images = images.to(self.cells.dtype)
+        images = check_images(images, self.size, self.layers).to(self.cells.dtype)
         noise = images.mean((1, 2, 3))
         found, looked = self._coarsely(images, noise)
         rates = self.elsewhere.expand(len(images), len(self.cells)).scatter(1, looked, found)
@@ -218,7 +216,8 @@ def track_set_pair(finder: nn.Module) -> Pair:
 
     def model(images: Tensor, tracks: Tensor | None = None) -> Tensor:
         net = pyro.module("finder", finder)
-        return pyro.sample("tracks", TrackSet(net(images)), obs=tracks)
+        with pyro.plate("events", len(images)):
+            return pyro.sample("tracks", TrackSet(net(images)), obs=tracks)
 
     return Pair(model, None)
 

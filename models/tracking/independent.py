@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from posterity.data._random import check_count
 from posterity.models.mixtures import Mixture, mixture_head
+from posterity.models.tracking.roads import check_images
 
 
 class IndependentFinder(nn.Module):
@@ -21,7 +22,8 @@ class IndependentFinder(nn.Module):
         components: of each mixture.
         channels: of the first convolution; twice as many in the second. hidden: width of the dense layer.
 
-    Raises ``ValueError`` for a size, width or number that cannot be, or images of another shape.
+    Raises ``ValueError`` for a size, width or number that cannot be, or images of another shape or with pixels other
+    than 0 and 1.
 
     >>> IndependentFinder(16, 16, components=4)(torch.zeros(5, 1, 16, 16)).batch_shape
     torch.Size([5, 2])
@@ -52,8 +54,7 @@ class IndependentFinder(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Mixture:
-        if images.ndim != 4 or tuple(images.shape[1:]) != (1, self.size, self.layers):
-            raise ValueError(f"expected images (N, 1, {self.size}, {self.layers}), got {tuple(images.shape)}")
+        images = check_images(images, self.size, self.layers)
         features = self.encoder(images.to(next(self.parameters()))).unflatten(1, (2, -1))
         unit = self.head(features)
         normals = unit.component_distribution
@@ -62,6 +63,8 @@ class IndependentFinder(nn.Module):
 
     def log_prob(self, images: Tensor, tracks: Tensor) -> Tensor:
         """(N,): sum over tracks (N, T, 2), rows of NaN left out, and over both intercepts, of the log density."""
+        if tracks.ndim != 3 or tracks.shape[0] != len(images) or tracks.shape[2] != 2:
+            raise ValueError(f"expected tracks of shape ({len(images)}, T, 2), got {tuple(tracks.shape)}")
         mixture = self(images)
         normals = mixture.component_distribution
         each = Mixture.normal(mixture.log_weights[:, None], normals.loc[:, None], normals.scale[:, None]).log_prob(

@@ -5,9 +5,10 @@ What a finder says is a mixture whose weights are expected numbers of tracks ins
     intensity(b) = sum_m r_m p_m(b) + sum_c r_c N(b; cell c),
 
 M candidates that were looked at closely, each a `Mixture` p_m that exists with probability r_m, and what is left in all
-cells of the plane. Any number of tracks is a `TrackSet`. Of one track, and no other, `TrackIntensity.single` is the
-density: of candidates that exist or not, each by itself, the one that does is m with a probability proportional to its
-odds r_m / (1 - r_m), and with R tracks expected elsewhere it is there with probability R / (1 + R).
+cells of the plane. Any number of tracks is a `TrackSet`. Of a finder that was trained on events of one track,
+`TrackIntensity.single` is the density of that track: R, what is expected in the cells, are the odds that it is none of
+the candidates; otherwise it is m with a probability proportional to the odds r_m / (1 - r_m), as of candidates that
+exist or not, each by itself, of which just one does.
 """
 
 import math
@@ -56,7 +57,7 @@ class TrackIntensity:
         return torch.cat([self.log_rates, self.log_rest], 1).logsumexp(1)
 
     def log_intensity(self, tracks: Tensor) -> Tensor:
-        """(N, T), log of the expected number of tracks per pixel² at tracks (N, T, 2)."""
+        """(N, T), log of the expected number of tracks per pixel² at tracks (N, T, 2), all of them finite."""
         return self._log_sum(self.log_rates, self.log_rest, tracks)
 
     def single_log_prob(self, tracks: Tensor) -> Tensor:
@@ -64,6 +65,8 @@ class TrackIntensity:
         return self._log_sum(*self._single_log_weights(), tracks)
 
     def _log_sum(self, near: Tensor, far: Tensor, tracks: Tensor) -> Tensor:
+        if tracks.ndim != 3 or tracks.shape[0] != len(self) or tracks.shape[2] != 2:
+            raise ValueError(f"expected tracks of shape ({len(self)}, T, 2), got {tuple(tracks.shape)}")
         normals = self.candidates.component_distribution
         each = log_normal(tracks[:, :, None, None], normals.loc[:, None], normals.scale_tril[:, None])
         each = (each + self.candidates.log_weights[:, None]).logsumexp(-1) + near[:, None]
@@ -105,7 +108,10 @@ class TrackIntensity:
         )
 
     def single(self) -> Mixture:
-        """The density of the track of an event that has one: batch shape (N,), all components of all candidates."""
+        """The density of the track of an event that has one: batch shape (N,), all components of all candidates.
+
+        For finders trained on such events, see the module.
+        """
         return self._mixture(*self._single_log_weights())
 
     def any_one(self) -> Mixture:
@@ -146,7 +152,8 @@ class TrackSet(dist.TorchDistribution):
 
     A value is a table (N, T, 2) of intercepts in pixels, with rows of NaN where there is none; T is free. Its log
     density is sum_t log intensity(b_t) - the expected number, whatever the order of rows (Daley & Vere-Jones 2003,
-    "An introduction to the theory of point processes", section 7.1). `sample` makes as many rows as the event with most
+    "An introduction to the theory of point processes", section 7.1). Draws (*sample_shape, N, T, 2) have one each,
+    (*sample_shape, N). `sample` makes as many rows as the event with most
     tracks needs, ``most`` at the most.
     """
 
@@ -158,12 +165,13 @@ class TrackSet(dist.TorchDistribution):
         super().__init__(torch.Size([len(intensity)]), torch.Size([most, 2]), validate_args=validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if value.ndim != 3 or value.shape[0] != len(self.intensity) or value.shape[2] != 2:
-            raise ValueError(f"expected tracks of shape ({len(self.intensity)}, T, 2), got {tuple(value.shape)}")
+        if value.ndim < 3 or value.shape[-3] != len(self.intensity) or value.shape[-1] != 2:
+            raise ValueError(f"expected tracks of shape (..., {len(self.intensity)}, T, 2), got {tuple(value.shape)}")
         if self._validate_args and not bool(self.support.check(value).all()):
             raise ValueError("expected rows of two finite numbers, or of two NaN where there is no track, got others")
         present = ~value.isnan().any(-1)
-        found = self.intensity.log_intensity(value.nan_to_num())
+        draws = value.nan_to_num().movedim(-3, 0)  # (N, ..., T, 2)
+        found = self.intensity.log_intensity(draws.flatten(1, -2)).unflatten(1, draws.shape[1:-1]).movedim(0, -2)
         return torch.where(present, found, 0.0).sum(-1) - self.intensity.log_total.exp()
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008

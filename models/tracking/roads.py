@@ -7,6 +7,8 @@ of fired pixels on it. Both maps here are fixed, of the detector's geometry alon
 - `RoadMap` counts on a fine grid of tracks near given ones: what exactly is there.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -34,10 +36,11 @@ class HoughMap(nn.Module):
 
     def __init__(self, size: int, layers: int, *, per_pixel: int = 2) -> None:
         super().__init__()
-        self.side = size * per_pixel
+        self.side, self.shape = size * per_pixel, (size, layers)
         self.register_buffer("matrix", hough_matrix(size, layers, per_pixel) / layers, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        images = check_images(images, *self.shape).to(self.matrix)
         return (images.flatten(1) @ self.matrix).unflatten(1, (1, self.side, self.side))
 
 
@@ -56,6 +59,8 @@ class RoadMap(nn.Module):
     def __init__(self, size: int, layers: int, *, points: int = 24, step: float = 1 / 16) -> None:
         super().__init__()
         check_count("points", points)
+        if not 0 < step < math.inf:
+            raise ValueError(f"expected a step above 0, got {step}")
         self.size, self.layers, self.step = size, layers, step
         reach = points * step / 2
         u = torch.linspace(0, 1, layers)
@@ -70,12 +75,23 @@ class RoadMap(nn.Module):
         self.register_buffer("matrix", chosen.flatten(1).T.contiguous(), persistent=False)
 
     def forward(self, images: Tensor, tracks: Tensor) -> Tensor:
+        if tracks.ndim != 3 or tracks.shape[0] != len(images) or tracks.shape[2] != 2:
+            raise ValueError(f"expected tracks of shape ({len(images)}, M, 2), got {tuple(tracks.shape)}")
         y = torch.lerp(tracks[..., :1], tracks[..., 1:], self.u)
         rows = (y[..., None] + self.away).floor().long().transpose(1, 2)  # (N, layers, M, W)
         inside = (rows >= 0) & (rows < self.size)
         columns = images[:, 0].transpose(1, 2)
         fired = columns.gather(2, rows.clamp(0, self.size - 1).flatten(2)).view(rows.shape) * inside
         return fired.transpose(1, 2).flatten(2) @ self.matrix
+
+
+def check_images(images: Tensor, size: int, layers: int) -> Tensor:
+    """Images (N, 1, size, layers) of zeros and ones, of one event at least; ``ValueError`` for others."""
+    if images.ndim != 4 or tuple(images.shape[1:]) != (1, size, layers) or not len(images):
+        raise ValueError(f"expected images (N, 1, {size}, {layers}), N of 1 or more, got {tuple(images.shape)}")
+    if not bool(((images == 0) | (images == 1)).all()):
+        raise ValueError("expected pixels that are 0 or 1, got others")
+    return images
 
 
 def hits_on(images: Tensor, tracks: Tensor) -> Tensor:
