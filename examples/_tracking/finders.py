@@ -19,7 +19,7 @@ KINDS = ("single", "set", "independent")
 def new_finder(kind: str, settings: Settings, *, size: int = 28) -> nn.Module:
     """``"single"``: of one track; ``"set"``: of any number; ``"independent"``: of each intercept by itself."""
     makers: dict[str, Callable[[], nn.Module]] = {
-        "single": lambda: TrackFinder(size, candidates=3, components=settings.single_components),
+        "single": lambda: TrackFinder(size, candidates=3, components=settings.single_components, finer=3),
         "set": lambda: TrackFinder(size, candidates=10, components=settings.set_components, finer=2),
         "independent": lambda: IndependentFinder(size, components=10),
     }

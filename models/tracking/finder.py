@@ -66,8 +66,8 @@ class TrackFinder(nn.Module):
         layers: int = 28,
         *,
         candidates: int = 4,
-        components: int = 400,
-        finer: int = 3,
+        components: int = 300,
+        finer: int = 2,
         channels: int = 32,
         hidden: int = 32,
     ) -> None:
