@@ -197,7 +197,7 @@ def test_an_untrained_finder_already_knows_the_shape_around_a_track():
     detector = Detector(noise=0.2)
     events = detector.simulate(200, tracks=1, seed=0)
     exact = track_posterior(detector, events.images, step=1 / 64)
-    finder = TrackFinder(components=800, hidden=8)
+    finder = TrackFinder(components=800, finer=3, hidden=8)
     images = events.images.float()
     centres = exact.mean.float()
     _, found = finder._closely(images, images.mean((1, 2, 3)), centres[:, None], torch.zeros(200, 1))
@@ -289,8 +289,8 @@ def test_an_independent_finder_learns_where_one_track_is():
         (lambda: TrackFinder(2, 4, candidates=5), "expected at most 4 candidates, one for each cell, got 5"),
         (lambda: TrackFinder(16, 16, components=0), "expected components to be an integer of at least 1, got 0"),
         (
-            lambda: TrackFinder(components=2305),
-            "expected at most 2304 components, the points of the finest grid, got 2305",
+            lambda: TrackFinder(components=1025),
+            "expected at most 1024 components, the points of the finest grid, got 1025",
         ),
         (lambda: TrackFinder(16, 16)(torch.zeros(5, 16, 16)), r"expected images \(N, 1, 16, 16\).*, got \(5, 16, 16\)"),
         (lambda: IndependentFinder(4, 8), "expected size to be an integer of at least 8, got 4"),
