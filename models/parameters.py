@@ -78,7 +78,7 @@ def _arguments(distribution: Distribution) -> list[str]:
     family = type(distribution)
     signature = inspect.signature(family.__init__).parameters.values()
     named = [p.name for p in signature if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    names = [name for name in named if name not in ("self", "validate_args") and hasattr(distribution, name)]
+    names = [name for name in named if name not in ("self", "validate_args") and _has(distribution, name)]
     names += [name for name in distribution.arg_constraints if name not in names and name not in named]
     # A lazy parameter joins the stored ones when it is first read, so it comes after the one that was given.
     stored = [*vars(distribution), *vars(getattr(distribution, "_categorical", None) or _NOTHING)]
@@ -87,6 +87,11 @@ def _arguments(distribution: Distribution) -> list[str]:
         given = min(there, key=lambda name: stored.index(name) if name in stored else len(stored), default=None)
         names = [name for name in names if name not in there or name == given]
     return names
+
+
+def _has(distribution: Distribution, name: str) -> bool:
+    """As ``hasattr``, but a lazy parameter is not computed: of a normal, by inverting every covariance."""
+    return inspect.getattr_static(distribution, name, None) is not None or hasattr(distribution, name)
 
 
 def _own_ndim(constraint: constraints.Constraint | None, extra: int) -> int:

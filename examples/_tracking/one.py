@@ -1,5 +1,6 @@
 """Events of one track: what is missing to the exact posterior, and what the members of an ensemble do not agree on."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from posterity.data.kept import write_tensors
 from posterity.inference import PredictiveMixture
 from posterity.inference.diagnostics import pull_summary, pulls
 from posterity.models import Mixture
+from posterity.models.tracking import TrackIntensity
 
 BATCH = 100
 CORE = 0.6827  # of a normal, within one standard deviation
@@ -30,17 +32,29 @@ UNLIKE = {  # name: detector and sagitta in pixels; the first three are like tra
 
 
 @torch.no_grad()
-def predictive(nets: list[nn.Module], images: Tensor) -> PredictiveMixture:
-    """Of one track each: the average of all members."""
-    each = [net(images).single() for net in nets]
+def predictive(nets: list[nn.Module], images: Tensor) -> tuple[PredictiveMixture, list[TrackIntensity]]:
+    """Of one track each: the average of all members, and what each says."""
+    said = [net(images) for net in nets]
+    each = [one.single() for one in said]
     normals = [one.component_distribution for one in each]
-    return PredictiveMixture.from_draws(
+    found = PredictiveMixture.from_draws(
         Mixture.multivariate_normal(
             torch.stack([one.log_weights for one in each]),
             torch.stack([one.loc for one in normals]),
             torch.stack([one.scale_tril for one in normals]),
         )
     )
+    return found, said
+
+
+def _log_probs(said: list[TrackIntensity], tracks: Tensor) -> Tensor:
+    """(S, N, T), of each member at tracks (N, T, 2)."""
+    return torch.stack([one.single_log_prob(tracks) for one in said])
+
+
+def _averaged(log_probs: Tensor) -> Tensor:
+    """Log of the members' mean density."""
+    return log_probs.logsumexp(0) - math.log(len(log_probs))
 
 
 def one_track(settings: Settings, noise: float, out: Path) -> dict[str, float]:
@@ -52,11 +66,12 @@ def one_track(settings: Settings, noise: float, out: Path) -> dict[str, float]:
     columns: dict[str, list[Tensor]] = {}
     kinds: dict[str, list[np.ndarray]] = {"gaussianised": [], "component": []}
     for number, (images, tracks) in enumerate(_batches(events)):
-        found, exact = predictive(nets, images), track_posterior(detector, images, step=1 / 64)
+        found, each = predictive(nets, images)
+        exact, own = track_posterior(detector, images, step=1 / 64), _log_probs(each, tracks[:, None])[..., 0]
         away = (tracks - found.mean)[..., None]
         row = {
-            "nll": -found.log_prob(tracks),
-            "own": -found.per_draw.log_prob(tracks[:, None]).mean(1),
+            "nll": -_averaged(own),
+            "own": -own.mean(0),
             "exact": -exact.log_prob(tracks),
             "mean": found.mean,
             "exact_mean": exact.mean,
@@ -112,14 +127,14 @@ def unlike(settings: Settings, name: str, out: Path) -> dict[str, float]:
     columns: dict[str, list[Tensor]] = {}
     found_pulls = []
     for number, (images, tracks) in enumerate(_batches(events)):
-        found = predictive(nets, images)
+        found, each = predictive(nets, images)
         row = {
-            "information": _information(found, random),
+            "information": _information(found, each, random),
             "share": found.epistemic.sum(1) / found.variance.sum(1),
             "epistemic": found.epistemic.mean(1).sqrt(),
             "sd": found.variance.mean(1).sqrt(),
             "away": (found.mean - tracks).square().mean(1).sqrt(),
-            "nll": -found.log_prob(tracks),
+            "nll": -_averaged(_log_probs(each, tracks[:, None]))[:, 0],
         }
         for key, values in row.items():
             columns.setdefault(key, []).append(values.double())
@@ -166,7 +181,7 @@ def _summed_up(values: np.ndarray) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _information(found: PredictiveMixture, random: torch.Generator) -> Tensor:
+def _information(found: PredictiveMixture, said: list[TrackIntensity], random: torch.Generator) -> Tensor:
     """(N,): what a track says of which member is right, in nats: mean of log p_s - log p over one draw of each p_s."""
     each = found.per_draw
     members = each.batch_shape[1]
@@ -176,5 +191,6 @@ def _information(found: PredictiveMixture, random: torch.Generator) -> Tensor:
     event, member = torch.meshgrid(torch.arange(len(drawn)), torch.arange(members), indexing="ij")
     loc, tril = normals.loc[event, member, component], normals.scale_tril[event, member, component]
     tracks = loc + (tril @ torch.randn(*loc.shape, 1, generator=random))[..., 0]  # (N, S, 2)
-    own = each.log_prob(tracks)
-    return torch.stack([own[:, s] - found.log_prob(tracks[:, s]) for s in range(members)], 1).mean(1)
+    log_probs = _log_probs(said, tracks)  # (S, N, S): of which member, of whose draw
+    own = log_probs.diagonal(dim1=0, dim2=2)
+    return (own - _averaged(log_probs)).mean(1)
