@@ -178,3 +178,12 @@ def test_an_unknown_kind_raises():
 
     with pytest.raises(ValueError, match="expected a distribution with arg_constraints, got Unknown"):
         split(Unknown())
+
+
+def test_lazy_parameters_are_not_computed_to_see_whether_they_are_there() -> None:
+    tril = torch.eye(2).expand(3, 4, 2, 2)
+    normal = td.MultivariateNormal(torch.zeros(3, 4, 2), scale_tril=tril)
+    mapped = map_parameters(normal, lambda tensor: tensor[1:])
+    assert mapped.batch_shape == (2, 4)
+    for distribution in (normal, mapped):
+        assert not {"precision_matrix", "covariance_matrix"} & vars(distribution).keys()
