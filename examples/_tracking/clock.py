@@ -13,7 +13,7 @@ from _tracking.many import CHAINS
 from _tracking.settings import Settings, fresh
 from posterity.data import Detector
 
-LOUDER = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+LOUDER = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 MORE = (1, 2, 3, 4, 6, 8)
 THRESHOLD = 0.8
 TOP = 4  # as many of the largest events say what the power is: below, costs that do not grow are most of it

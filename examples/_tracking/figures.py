@@ -58,7 +58,10 @@ def draw_events(
                 ax.plot([], [], color="C1", lw=2.2, label="surest with surest")
             ax.set(xlabel="layer", ylabel="y / pixels", xlim=(-0.5, 30.5), ylim=(0, 28))
             ax.set_title(f"{TITLES[head]}, noise {noise:g}", fontsize=10)
-            ax.legend(loc="upper left", fontsize=8)
+    entries = {}
+    for ax in axes[:, 0]:
+        entries |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3, fontsize=9)
     figure.suptitle(f"{tracks} tracks among noise; beside each found one of a set, the probability that it is there")
     return save_figure(figure, out / "tracking-events.png")
 
@@ -83,7 +86,7 @@ def draw_pulls(noises: tuple[float, ...], out: Path) -> Path:
 
 
 def draw_counts(counts: tuple[int, ...], noises: tuple[float, ...], metrics: dict[str, float], out: Path) -> Path:
-    """Efficiency and what is wrong among the found, against the number of tracks: a column for each noise."""
+    """What is lost, and what is wrong among the found, against the number of tracks: a column for each noise."""
     figure = Figure(figsize=(4.2 * len(noises), 6.8), layout="constrained")
     axes = figure.subplots(2, len(noises), sharey="row", sharex=True, squeeze=False)
     for column, noise in enumerate(noises):
@@ -96,7 +99,7 @@ def draw_counts(counts: tuple[int, ...], noises: tuple[float, ...], metrics: dic
 
 
 def draw_noise(tracks: int, noises: tuple[float, ...], metrics: dict[str, float], out: Path) -> Path:
-    figure = Figure(figsize=(6.2, 7.2), layout="constrained")
+    figure = Figure(figsize=(7.6, 7.4), layout="constrained")
     axes = figure.subplots(2, 1, sharex=True)
     _rates(axes, list(noises), [f"tracks{tracks}.{percent(noise)}" for noise in noises], metrics)
     axes[0].set_title(f"{tracks} tracks in an event")
@@ -109,21 +112,22 @@ def _rates(axes: np.ndarray, x: list, keys: list[str], metrics: dict[str, float]
     for name, title in TITLES.items():
         if not any(f"{key}.{name}.efficiency" in metrics for key in keys):
             continue
-        efficiency = [metrics.get(f"{key}.{name}.efficiency", np.nan) for key in keys]
+        lost = [1 - metrics.get(f"{key}.{name}.efficiency", np.nan) for key in keys]
         wrong = [
             metrics.get(f"{key}.{name}.fake_rate", np.nan) + metrics.get(f"{key}.{name}.duplicate_rate", np.nan)
             for key in keys
         ]
         style = {"color": COLOURS[name], "marker": MARKERS[name], "ms": 5}
-        axes[0].plot(x, efficiency, label=title, **style)
+        axes[0].plot(x, np.maximum(lost, 1e-4), label=title, **style)
         axes[1].plot(x, np.maximum(wrong, 1e-4), **style)
-    axes[1].set_yscale("log")
+    for ax in axes:
+        ax.set_yscale("log")
 
 
 def _labels(axes: np.ndarray) -> None:
-    axes[0].set_ylabel("efficiency: true tracks that are found")
+    axes[0].set_ylabel("true tracks that are lost: 1 - efficiency")
     axes[1].set_ylabel("fakes and duplicates / all found")
-    axes[0].legend(fontsize=8, loc="lower left")
+    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
 
 
 def draw_existence(noises: tuple[float, ...], out: Path) -> Path:
@@ -175,11 +179,17 @@ def draw_cost(metrics: dict[str, float], loud: tuple[float, ...], more: tuple[in
             label=f"{TITLES[name]}: power {power:.2f}",
             **style,
         )
-    left.set(xlabel="fired pixels in an event (powers: of the last four)", ylabel="ms / event, one thread")
+    left.set(xlabel="fired pixels in an event (power: of the last four)", ylabel="ms / event, one thread")
+    left.set_title("three tracks, a larger detector, more and more noise", fontsize=10)
+    right.set_title("the detector of the other pictures", fontsize=10)
     right.set(xlabel="tracks in an event, noise 0.1", ylabel="ms / event, one thread", xticks=more, xticklabels=more)
     right.minorticks_off()
     for ax in (left, right):
         ax.legend(fontsize=8)
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("{x:g}")
+    left.xaxis.set_major_formatter("{x:g}")
+    left.xaxis.set_minor_formatter("{x:g}")
     return save_figure(figure, out / "tracking-cost.png")
 
 
@@ -198,6 +208,7 @@ def draw_unlike(metrics: dict[str, float], out: Path) -> Path:
     right.plot(labels, [metrics[f"unlike.{name}.pull_robust_width"] for name in names], "s", color="C2", label="68 %")
     right.set(ylabel="width of the pull", title="Whether the errors hold", yscale="log")
     right.set_yticks([0.8, 1, 1.5, 2, 3, 5], ["0.8", "1", "1.5", "2", "3", "5"])
+    right.minorticks_off()
     right.legend(fontsize=8)
     for ax in (left, right):
         ax.set_xlabel("noise (red: unlike training), or noise 0.1 and a bent track")

@@ -10,6 +10,7 @@ layers with a hit near the track, is the one setting that decides between losing
 chooses it on events whose tracks are known.
 """
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -73,15 +74,18 @@ def combinatorial_annealed(detector: Detector, images: Tensor, threshold: float 
     return _distinct(event, fitted.tracks, torch.cat(counts), len(fired), most)
 
 
-def tuned(
-    chain: Chain, detector: Detector, events: Events, thresholds: tuple[float, ...] = (0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
-) -> float:
+def tuned(chain: Chain, detector: Detector, events: Events, thresholds: tuple[float, ...] | None = None) -> float:
     """The threshold with the largest F1 of efficiency and purity (1 - fakes - duplicates) on these events.
+
+    Without ``thresholds`` all numbers of hits from 0.6 of the layers on are tried.
 
     Raises ``ValueError`` where none of them has a track: then nothing could be found.
     """
     if not bool(events.present.any()):
         raise ValueError("expected events with tracks to tune on, got none")
+
+    if thresholds is None:
+        thresholds = tuple(hits / detector.layers for hits in range(math.ceil(0.6 * detector.layers), detector.layers))
 
     def score(threshold: float) -> float:
         rates = match(chain(detector, events.images, threshold), events.tracks).rates()
