@@ -67,3 +67,18 @@ def test_of_equal_peaks_of_the_hough_map_one_is_a_candidate():
     assert int((fired @ hough_matrix(28, 28, 2).double() == 28).sum(1).max()) > 1
     found = hough_kalman(detector, events.images, 0.9)
     assert (~found[..., 0].isnan()).sum(1).tolist() == [1] * 40
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_threshold_made_of_hits_is_not_rounded_past_them(chain):
+    """25 hits of 29: as a share, times 29, that is a little more than 25."""
+    hits, layers = next((h, n) for n in (29, 31, 37, 41, 49) for h in range(n // 2, n) if h / n * n > h)
+    image = torch.zeros(1, 1, 9, layers)
+    image[0, 0, 4, :hits] = 1
+    image[0, 0, 4, -2:] = 1
+    image[0, 0, 4, 5:7] = 0
+    detector = Detector(size=9, layers=layers)
+    seen = int(image.sum())
+    assert seen == hits
+    found = chain(detector, image, seen / layers)
+    assert int((~found[..., 0].isnan()).sum()) == 1

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import xarray as xr
 from _report import save_figure
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -58,10 +59,10 @@ def draw_events(
                 ax.plot([], [], color="C1", lw=2.2, label="surest with surest")
             ax.set(xlabel="layer", ylabel="y / pixels", xlim=(-0.5, 30.5), ylim=(0, 28))
             ax.set_title(f"{TITLES[head]}, noise {noise:g}", fontsize=10)
-    entries = {}
+    entries: dict[str, Artist] = {}
     for ax in axes[:, 0]:
         entries |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=3, fontsize=9)
     figure.suptitle(f"{tracks} tracks among noise; beside each found one of a set, the probability that it is there")
     return save_figure(figure, out / "tracking-events.png")
 

@@ -28,6 +28,7 @@ ROAD = 1.0  # pixels: hits farther from a track are not its own
 SAME = 1.0  # pixels: candidates nearer to each other are one track
 PER_PIXEL = 2  # cells of the Hough plane
 SEEDING = 2  # layers at each end that seeds begin and end in
+ROUNDING = 1e-9  # a share of layers, times layers, may be a little more than the whole number it was made of
 Chain = Callable[[Detector, Tensor, float], Tensor]
 
 
@@ -52,7 +53,7 @@ def hough_kalman(detector: Detector, images: Tensor, threshold: float = 0.8, *, 
     candidates = (torch.stack([cell // side, cell % side], 1).double() + 0.5) / PER_PIXEL
     for _ in range(2):
         candidates, hits = _refitted(fired, event, candidates)
-    kept = hits >= threshold * detector.layers
+    kept = hits >= threshold * detector.layers - ROUNDING
     return _distinct(event[kept], candidates[kept], hits[kept], len(fired), most)
 
 
@@ -120,7 +121,7 @@ def _followed(fired: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
         if len(own):
             y = torch.lerp(candidates[:, 0], candidates[:, 1], u[layer])
             near += (y[:, None] - own).abs().amin(1) < ROAD
-    kept = near >= threshold * layers
+    kept = near >= threshold * layers - ROUNDING
     return candidates[kept], near[kept]
 
 
