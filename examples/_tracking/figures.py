@@ -184,13 +184,15 @@ def draw_cost(metrics: dict[str, float], loud: tuple[float, ...], more: tuple[in
     left.set_title("three tracks, a larger detector, more and more noise", fontsize=10)
     right.set_title("the detector of the other pictures", fontsize=10)
     right.set(xlabel="tracks in an event, noise 0.1", ylabel="ms / event, one thread", xticks=more, xticklabels=more)
-    right.minorticks_off()
     for ax in (left, right):
         ax.legend(fontsize=8)
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter("{x:g}")
-    left.xaxis.set_major_formatter("{x:g}")
-    left.xaxis.set_minor_formatter("{x:g}")
+        ax.minorticks_off()
+        low, high = ax.get_ylim()
+        shown = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low < tick < high]
+        ax.set_yticks(shown, [f"{tick:g}" for tick in shown])
+    low, high = left.get_xlim()
+    shown = [tick for tick in (50, 100, 250, 500, 1000, 2000) if low < tick < high]
+    left.set_xticks(shown, [f"{tick:g}" for tick in shown])
     return save_figure(figure, out / "tracking-cost.png")
 
 
