@@ -78,7 +78,7 @@ def track_posterior(
     """The exact posterior of one straight track for each of ``images`` (N, 1, size, layers).
 
     Args:
-        detector: of which images are; one track each, whatever they show.
+        detector: of which images are. That each has one track is taken for granted: of two it is not the posterior.
         step: side of the last squares, in pixels: what is integrated by its centre.
         loss: squares whose density is surely below this share of the largest one found are left out.
         batch: events at a time: memory.

@@ -149,6 +149,8 @@ class Detector:
 
     def check(self, images: Tensor) -> Tensor:
         """Images (N, 1, size, layers) of this detector as booleans (N, size, layers); ``ValueError`` for others."""
+        if not isinstance(images, Tensor):
+            raise ValueError(f"expected images as a tensor, such as events.images, got {type(images).__name__}")
         if images.ndim != 4 or tuple(images.shape[1:]) != (1, self.size, self.layers):
             raise ValueError(f"expected images of shape (N, 1, {self.size}, {self.layers}), got {tuple(images.shape)}")
         fired = images[:, 0] == 1

@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for count, noise in cells
         }
         figures += [
-            lambda: draw_events(settings, noises, heads, args.out),
+            lambda: draw_events(settings, noises, heads, args.out, tracks=3 if 3 in counts else max(counts)),
             lambda: draw_counts(counts, noises, metrics, args.out),
         ]
         if beside:
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     alone: dict[str, Callable[[], dict[str, float]]] = {"events_per_second": partial(generator, settings)}
     if "set" in heads:
         alone["timing"] = partial(clock, settings, args.out)
-        figures.append(lambda: draw_cost(metrics, LOUDER, MORE, args.out))
+        figures.append(lambda: draw_cost(settings.clock_size, metrics, LOUDER, MORE, args.out))
     add(alone, 1)  # beside others they would be timed wrong
     for count in counts:  # errors of matched tracks, over those of the exact posterior of events with one track
         for noise in noises:
@@ -118,6 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in (f"one_track.{percent(noise)}" for noise in noises if "single" in args.head):
         shown = [metrics[f"{name}.{key}"] for key in ("pull_mean", "pull_width", "nll_excess", "resolution_ratio")]
         print(f"{name:20}", "pull {:+.3f} {:.3f}  nll excess {:.3f}  resolution {:.3f}".format(*shown))
+    for name in (f"tracks{count}.{percent(noise)}.{head}" for count in counts for noise in noises for head in heads):
+        shown = [metrics.get(f"{name}.{key}", float("nan")) for key in ("efficiency", "fake_rate", "duplicate_rate")]
+        print(f"{name:32}", "efficiency {:.3f}  fakes {:.4f}  duplicates {:.4f}".format(*shown))
     return finish(args, metrics, [draw() for draw in figures], seconds=total_seconds())
 
 

@@ -34,6 +34,7 @@ def fit_stream(
     warmup: int = 100,
     clip: float = 5.0,
     seed: int,
+    about: object = None,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 60.0,
     progress: bool = True,
@@ -46,6 +47,8 @@ def fit_stream(
 
     With a ``checkpoint`` the run is kept there every ``checkpoint_seconds``, at an interrupt and at the end, and goes
     on from it where it is found: to the same weights, bit by bit on the CPU, unless the network draws random numbers.
+    A checkpoint of other settings is refused. What the functions do is not among them: ``about`` is anything whose
+    ``repr`` says of what this is a fit, such as the detector that ``draw`` simulates.
 
     Raises:
         ValueError: a setting that cannot be, a network without weights to train, a checkpoint of another run, or a loss
@@ -62,7 +65,7 @@ def fit_stream(
     optimiser = torch.optim.Adam(weights, lr=learning_rate, betas=(0.9, 0.99))
     recent: list[float] = []
     random, found = torch.Generator().manual_seed(seed), Training()
-    recipe = repr((steps, learning_rate, warmup, clip, seed))
+    recipe = repr((steps, learning_rate, warmup, clip, seed, *(() if about is None else (about,))))
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.exists():
         recent = _resume(path, recipe, net, optimiser, random, found)

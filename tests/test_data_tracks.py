@@ -173,6 +173,10 @@ def test_twenty_thousand_events_a_second():
             "expected rows of two finite floating numbers",
         ),
         (lambda: normal_hits(torch.zeros(5, 3), 2, 1.0, seed=0), r"expected floating tracks of shape \(..., 2\)"),
+        (
+            lambda: Detector().check(Detector().simulate(2, tracks=1, seed=0)),
+            "expected images as a tensor, such as events.images, got Events",
+        ),
         (lambda: intercept_covariance(1, 1.0), "expected layers to be an integer of at least 2"),
         (lambda: intercept_covariance(5, 0.0), "expected a resolution above 0, got 0.0"),
         (lambda: normal_hits(torch.zeros(3, 2), 5, -1.0, seed=0), "expected a resolution of at least 0, got -1.0"),

@@ -117,6 +117,8 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path):
     fit_stream(net, draw, squares(net), steps=5, seed=0, progress=False, checkpoint=path)
     with pytest.raises(ValueError, match="expected a checkpoint of the same run"):
         fit_stream(net, draw, squares(net), steps=5, seed=1, progress=False, checkpoint=path)
+    with pytest.raises(ValueError, match="expected a checkpoint of the same run"):
+        fit_stream(net, draw, squares(net), steps=5, seed=0, about="other", progress=False, checkpoint=path)
     other = nn.Linear(2, 1)
     with pytest.raises(ValueError, match="expected a checkpoint of the same network"):
         fit_stream(other, draw, squares(other), steps=5, seed=0, progress=False, checkpoint=path)

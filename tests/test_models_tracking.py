@@ -304,6 +304,8 @@ def test_an_independent_finder_learns_where_one_track_is():
         (lambda: TrackFinder(8, 8)(torch.full((1, 1, 8, 8), 255)), "expected pixels that are 0 or 1, got others"),
         (lambda: TrackFinder(8, 8)(torch.full((1, 1, 8, 8), torch.nan)), "expected pixels that are 0 or 1, got others"),
         (lambda: TrackFinder(8, 8)(torch.zeros(0, 1, 8, 8)), r"N of 1 or more, got \(0, 1, 8, 8\)"),
+        (lambda: TrackFinder(8, 8)([0.0]), "expected images as a tensor, got list"),
+        (lambda: TrackSet(torch.zeros(3)), "expected the TrackIntensity that a finder returns, got Tensor"),
         (lambda: HoughMap(8, 8)(torch.zeros(1, 8, 8)), r"expected images \(N, 1, 8, 8\), N of 1 or more, got \(1, 8"),
         (lambda: RoadMap(8, 8, step=0.0), "expected a step above 0, got 0.0"),
         (

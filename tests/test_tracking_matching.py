@@ -62,6 +62,10 @@ def test_of_nothing_there_is_nothing_to_count(found, true):
     [
         (lambda: match(torch.zeros(3, 2), torch.zeros(3, 4, 2)), r"expected found \(N, F, 2\) .* got \(3, 2\)"),
         (lambda: match(torch.zeros(3, 4, 2), torch.zeros(2, 4, 2)), r"got \(3, 4, 2\) and \(2, 4, 2\)"),
+        (
+            lambda: match([1.0], torch.zeros(3, 4, 2)),
+            "expected tensors of found and true tracks, .* got list and Tensor",
+        ),
         (lambda: match(torch.zeros(3, 4, 2), torch.zeros(3, 4, 2), limit=0.0), "expected a limit above 0, got 0.0"),
     ],
 )

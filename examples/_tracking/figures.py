@@ -34,7 +34,7 @@ def draw_events(
     settings: Settings, noises: tuple[float, ...], heads: tuple[str, ...], out: Path, *, tracks: int = 3
 ) -> Path:
     """An event at each noise, with the true tracks and those found: bands of two standard deviations, or lines."""
-    figure = Figure(figsize=(4.2 * len(noises), 4.3 * len(heads)), layout="constrained")
+    figure = Figure(figsize=(max(8.4, 4.2 * len(noises)), 4.3 * len(heads)), layout="constrained")
     axes = figure.subplots(len(heads), len(noises), squeeze=False)
     for row, head in zip(axes, heads, strict=True):
         net = load(head, settings, 0, out)
@@ -88,7 +88,7 @@ def draw_pulls(noises: tuple[float, ...], out: Path) -> Path:
 
 def draw_counts(counts: tuple[int, ...], noises: tuple[float, ...], metrics: dict[str, float], out: Path) -> Path:
     """What is lost, and what is wrong among the found, against the number of tracks: a column for each noise."""
-    figure = Figure(figsize=(4.2 * len(noises), 6.8), layout="constrained")
+    figure = Figure(figsize=(max(8.4, 4.2 * len(noises)), 6.8), layout="constrained")
     axes = figure.subplots(2, len(noises), sharey="row", sharex=True, squeeze=False)
     for column, noise in enumerate(noises):
         keys = [f"tracks{count}.{percent(noise)}" for count in counts]
@@ -160,7 +160,7 @@ def draw_existence(noises: tuple[float, ...], out: Path) -> Path:
     return save_figure(figure, out / "tracking-existence.png")
 
 
-def draw_cost(metrics: dict[str, float], loud: tuple[float, ...], more: tuple[int, ...], out: Path) -> Path:
+def draw_cost(size: int, metrics: dict[str, float], loud: tuple[float, ...], more: tuple[int, ...], out: Path) -> Path:
     figure = Figure(figsize=(11.5, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name in ("set", *CHAINS):
@@ -181,8 +181,8 @@ def draw_cost(metrics: dict[str, float], loud: tuple[float, ...], more: tuple[in
             **style,
         )
     left.set(xlabel="fired pixels in an event (power: of the last four)", ylabel="ms / event, one thread")
-    left.set_title("three tracks, a larger detector, more and more noise", fontsize=10)
-    right.set_title("the detector of the other pictures", fontsize=10)
+    left.set_title(f"three tracks, {size} pixels a layer, more and more noise", fontsize=10)
+    right.set_title("28 pixels a layer", fontsize=10)
     right.set(xlabel="tracks in an event, noise 0.1", ylabel="ms / event, one thread", xticks=more, xticklabels=more)
     for ax in (left, right):
         ax.legend(fontsize=8)

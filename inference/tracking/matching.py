@@ -55,6 +55,11 @@ def match(found: Tensor, true: Tensor, *, limit: float = LIMIT) -> Matches:
     >>> match(torch.tensor([[[1.1, 5.0], [1.3, 5.2], [20.0, 3.0]]]), true).rates()
     {'efficiency': 0.5, 'fake_rate': 0.3333333333333333, 'duplicate_rate': 0.3333333333333333}
     """
+    if not isinstance(found, Tensor) or not isinstance(true, Tensor):
+        raise ValueError(
+            f"expected tensors of found and true tracks, such as found.tracks and events.tracks, got "
+            f"{type(found).__name__} and {type(true).__name__}"
+        )
     if found.ndim != 3 or true.ndim != 3 or len(found) != len(true) or found.shape[2] != 2 or true.shape[2] != 2:
         raise ValueError(
             f"expected found (N, F, 2) and true (N, T, 2), got {tuple(found.shape)} and {tuple(true.shape)}"

@@ -43,6 +43,8 @@ def set_pulls(intensity: TrackIntensity, tracks: Tensor, *, seed: int | torch.Ge
 
     Raises ``ValueError`` for tracks of another shape, or rows other than two finite numbers or two NaN.
     """
+    if not isinstance(intensity, TrackIntensity):
+        raise ValueError(f"expected the TrackIntensity that a finder returns, got {type(intensity).__name__}")
     if tracks.ndim != 3 or tracks.shape[0] != len(intensity) or tracks.shape[2] != 2:
         raise ValueError(f"expected tracks of shape ({len(intensity)}, T, 2), got {tuple(tracks.shape)}")
     missing = tracks.isnan()

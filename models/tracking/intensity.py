@@ -161,6 +161,8 @@ class TrackSet(dist.TorchDistribution):
     support = _Sets()
 
     def __init__(self, intensity: TrackIntensity, *, most: int = 32, validate_args: bool | None = None) -> None:
+        if not isinstance(intensity, TrackIntensity):
+            raise ValueError(f"expected the TrackIntensity that a finder returns, got {type(intensity).__name__}")
         self.intensity = intensity
         super().__init__(torch.Size([len(intensity)]), torch.Size([most, 2]), validate_args=validate_args)
 

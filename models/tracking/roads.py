@@ -87,6 +87,8 @@ class RoadMap(nn.Module):
 
 def check_images(images: Tensor, size: int, layers: int) -> Tensor:
     """Images (N, 1, size, layers) of zeros and ones, of one event at least; ``ValueError`` for others."""
+    if not isinstance(images, Tensor):
+        raise ValueError(f"expected images as a tensor, got {type(images).__name__}")
     if images.ndim != 4 or tuple(images.shape[1:]) != (1, size, layers) or not len(images):
         raise ValueError(f"expected images (N, 1, {size}, {layers}), N of 1 or more, got {tuple(images.shape)}")
     if not bool(((images == 0) | (images == 1)).all()):
