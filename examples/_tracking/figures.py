@@ -118,11 +118,13 @@ def _rates(axes: np.ndarray, x: list, keys: list[str], metrics: dict[str, float]
             metrics.get(f"{key}.{name}.fake_rate", np.nan) + metrics.get(f"{key}.{name}.duplicate_rate", np.nan)
             for key in keys
         ]
-        style = {"color": COLOURS[name], "marker": MARKERS[name], "ms": 5}
-        axes[0].plot(x, np.maximum(lost, 1e-4), label=title, **style)
-        axes[1].plot(x, np.maximum(wrong, 1e-4), **style)
+        style: dict[str, object] = {"color": COLOURS[name], "marker": MARKERS[name], "ms": 5}
+        if name == "set":  # of points at the same place both are seen
+            style |= {"ms": 9, "mfc": "none", "mew": 1.8, "zorder": 4}
+        axes[0].plot(x, np.maximum(lost, 5e-4), label=title, **style)
+        axes[1].plot(x, np.maximum(wrong, 5e-4), **style)
     for ax in axes:
-        ax.set_yscale("log")
+        ax.set(yscale="log", ylim=(4e-4, 1))
 
 
 def _labels(axes: np.ndarray) -> None:
