@@ -6,14 +6,24 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
+# ArviZ 1.x needs Python 3.12 or newer, and what it is tested with needs no torch: an environment of its own.
+PYTHON_ARVIZ1 ?= $(shell for python in python3.12 python3.13 python3.14 $$HOME/.pyenv/versions/3.1[2-9]*/bin/python3; \
+	do "$$python" -c 'import sys; print(sys.executable)' 2>/dev/null && break; done)
+ARVIZ1 := .venv-arviz1
 
-.PHONY: demo test check bench results format clean
+.PHONY: demo test test-arviz1 check bench results format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/compare_uncertainty.py --data mcycle geyser --quick --out out/demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m "not slow"
+
+# The bridge and the diagnostics of stored results in ArviZ 1.x, without torch.
+test-arviz1: $(ARVIZ1)/.installed
+	PYTHONPATH=src $(ARVIZ1)/bin/python -m pytest -q -c tests/arviz1/pytest.ini --confcutdir tests/arviz1 \
+		tests/arviz1 tests/test_inference_arviz.py $(wildcard tests/test_diagnostics_loo*.py) \
+		tests/test_diagnostics_comparison.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -46,5 +56,12 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
+$(ARVIZ1)/.installed: pyproject.toml
+	@test -n "$(PYTHON_ARVIZ1)" || { echo "expected python3.12 or newer for ArviZ 1.x, found none" >&2; exit 1; }
+	test -x $(ARVIZ1)/bin/python || $(PYTHON_ARVIZ1) -m venv $(ARVIZ1)
+	$(ARVIZ1)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(ARVIZ1)/bin/python -m pip install --quiet --group arviz1
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) $(ARVIZ1) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 
 from posterity.inference import Posterior
 from posterity.inference.diagnostics import coverage, score_summary, uncertainty_split
-from posterity.inference.plots import plot_bands, plot_coverage, plot_density, plot_pit, plot_pulls, plot_split
+from posterity.inference.plots import (
+    plot_bands,
+    plot_conditional_density,
+    plot_coverage,
+    plot_pit_ecdf,
+    plot_pull,
+    plot_uncertainty_split,
+)
 
 TITLES = {
     "map": "Gaussian network, MAP",
@@ -96,9 +103,9 @@ def _over_x(name: str, jobs: Sequence[Any], rows: dict[str, xr.Dataset]) -> list
         terms = uncertainty_split(predictive)
         summary = score_summary(rows[job.model])
         score = f"elpd {float(summary['log_score']):.3f} ± {float(summary['log_score_se']):.3f}"
-        plot_density(predictive, x, limits=limits, colorbar=False, ax=one, **labels, **shown)
+        plot_conditional_density(predictive, x, limits=limits, colorbar=False, ax=one, **labels, **shown)
         plot_bands(predictive, x, ax=two, **labels, **shown)
-        plot_split(terms, x, ax=three, xlabel=problem.xlabel, ylabel="variance of y")
+        plot_uncertainty_split(terms, x, ax=three, xlabel=problem.xlabel, ylabel="variance of y")
         two.set_ylim(*limits)
         for ax in (one, two, three):
             ax.set_title(f"{TITLES[job.model]}\n{score}", fontsize="medium")
@@ -116,7 +123,7 @@ def _over_x(name: str, jobs: Sequence[Any], rows: dict[str, xr.Dataset]) -> list
 def _pulls(name: str, rows: dict[str, xr.Dataset]) -> tuple[str, Figure]:
     figure, panels = _panels(len(rows), f"{name}: pulls of held-out points", PULLS)
     for (model, table), ax in zip(rows.items(), panels, strict=True):
-        plot_pulls(table, ax=ax, bins=40 if table.sizes["obs"] > 1000 else 25)
+        plot_pull(table, ax=ax, bins=40 if table.sizes["obs"] > 1000 else 25)
         ax.set_title(TITLES[model], fontsize="medium")
     return "pulls", figure
 
@@ -129,7 +136,7 @@ def _calibration(name: str, rows: dict[str, xr.Dataset]) -> tuple[str, Figure]:
     )
     panels = figure.subplots(2, len(rows), squeeze=False)
     for (model, table), top, bottom in zip(rows.items(), *panels, strict=True):
-        plot_pit(table, ax=top)
+        plot_pit_ecdf(table, ax=top)
         plot_coverage(coverage(table), ax=bottom)
         top.set_title(TITLES[model], fontsize="medium")
     return "calibration", figure

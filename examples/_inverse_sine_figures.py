@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from posterity.data import inverse_sine
 from posterity.inference import Posterior
-from posterity.inference.plots import plot_density
+from posterity.inference.plots import plot_conditional_density
 
 X = torch.linspace(-12.0, 12.0, 241)[:, None]
 Y = (-13.0, 13.0)
@@ -42,7 +42,9 @@ def densities(out: Path, settings: Any, pair: Callable[..., Any]) -> Figure:
         posterior = Posterior.load(out / f"n{n}.post", pair(data, settings).model, data.x, data.y)
         some = slice(0, 400)
         predictive = posterior.predictive(X, draws=settings.scored)
-        plot_density(predictive, X[:, 0], y=data.y[some], x_data=data.x[some, 0], limits=Y, ax=ax, colorbar=False)
+        plot_conditional_density(
+            predictive, X[:, 0], y=data.y[some], x_data=data.x[some, 0], limits=Y, ax=ax, colorbar=False
+        )
         ax.set_title(f"Bayesian MDN from {n:,} rows")
     y = torch.linspace(*Y, 400).double()
     density = inverse_sine(2, seed=0).oracle(X.double()).log_prob(y[:, None]).exp()  # type: ignore[misc]

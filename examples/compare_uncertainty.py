@@ -51,7 +51,6 @@ from posterity.inference.diagnostics import (
     function_convergence,
     paired_difference,
     pit,
-    pit_uniformity,
     pull_summary,
     pulls,
     region_level,
@@ -59,6 +58,7 @@ from posterity.inference.diagnostics import (
     scores,
     split_shares,
     uncertainty_split,
+    uniformity_test,
 )
 from posterity.models import (
     Pair,
@@ -240,7 +240,7 @@ def evaluate(posterior: Posterior, test: Observations) -> xr.Dataset:
         some = test.subset(slice(start, start + ROWS))
         # For thousands of rows a quarter of the draws, to bound the time: 100 draws shift the mean score by some 0.001.
         predictive = predict(posterior, some, PREDICTIVE_DRAWS if few else PREDICTIVE_DRAWS // 4)
-        level = region_level(predictive, some.y, kind="highest_density", draws=999 if few else 199, seed=start)["level"]
+        level = region_level(predictive, some.y, kind="hdi", draws=999 if few else 199, seed=start)["level"]
         parts.append(
             xr.merge(
                 [
@@ -351,7 +351,7 @@ def model_metrics(rows: xr.Dataset) -> dict[str, float]:
         "pull_width_se": pull["width_se"],
         "coverage50": regions["coverage"].sel(level=0.5),
         "coverage90": regions["coverage"].sel(level=0.9),
-        "pit_p": pit_uniformity(rows)["p_value"],
+        "pit_p": uniformity_test(rows)["p_value"],
         **dict(split_shares(rows).data_vars.items()),
     }
     return {name: float(value) for name, value in found.items()} | {k: float(v) for k, v in rows.attrs.items()}

@@ -38,8 +38,8 @@ from tqdm.auto import tqdm
 
 from posterity.data import Observations, Standardization, bishop
 from posterity.inference import Ensemble, Posterior, PredictiveMixture, infer
-from posterity.inference.diagnostics import pit, pit_uniformity
-from posterity.inference.plots import plot_density
+from posterity.inference.diagnostics import pit, uniformity_test
+from posterity.inference.plots import plot_conditional_density
 from posterity.models import Pair, mixture_density, mixture_head, mixture_priors, radial
 
 RESOLUTION = 1e-3  # of t: a hundredth of the narrowest feature
@@ -159,7 +159,7 @@ def judge(posterior: Posterior, test: Observations, few: int) -> dict[str, float
     numbers["modes_error"] = float((exact[:, None] - found).abs().amin(1).max())
     some = test.subset(slice(few))
     mixture, y = predict(posterior, some.x), some.y.double()
-    uniform = pit_uniformity(pit(mixture, y))
+    uniform = uniformity_test(pit(mixture, y))
     numbers |= {"pit_p": float(uniform["p_value"]), "pit_distance": float(uniform["statistic"])}
     for level in LEVELS:
         numbers[f"coverage{level}"] = float(mixture.hdr(level / 100).contains(y).double().mean())
@@ -235,7 +235,7 @@ def draw_answers(settings: Settings, out: Path) -> Path:
 def _image(ax: Axes, posterior: Posterior, data: Observations, case: Case) -> None:
     x = torch.linspace(0.0, 1.0, 181)
     mixture = predict(posterior, x[:, None])
-    plot_density(mixture, x, limits=(-0.05, 1.05), resolution=180, colorbar=False, ax=ax, ylabel="t")
+    plot_conditional_density(mixture, x, limits=(-0.05, 1.05), resolution=180, colorbar=False, ax=ax, ylabel="t")
     ax.plot(
         data.x[:, 0], data.y, ".", color=VERMILION, markersize=2.5, alpha=0.6, label=f"{SHOWN} of the training rows"
     )

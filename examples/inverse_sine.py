@@ -35,7 +35,7 @@ from tqdm.auto import tqdm
 
 from posterity.data import Observations, Standardization, inverse_sine
 from posterity.inference import HMC, Ensemble, Posterior, infer
-from posterity.inference.diagnostics import function_convergence, pit, pit_uniformity, uncertainty_split
+from posterity.inference.diagnostics import function_convergence, pit, uncertainty_split, uniformity_test
 from posterity.models import MixtureHead, Pair, bayesian_mixture_density, mixture_density, mixture_head, priors, radial
 
 COMPONENTS = 10
@@ -177,7 +177,7 @@ def large(settings: Settings, repeat: int) -> dict[str, float]:
         "one": excess(log_scores(posterior, test, each=True), test).mean(),
         **judged(found),
         **inside,
-        "pit_p": float(pit_uniformity(pit(predictive, some.y)).p_value),
+        "pit_p": float(uniformity_test(pit(predictive, some.y)).p_value),
     }
 
 

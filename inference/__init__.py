@@ -6,30 +6,33 @@
 - `resume` goes on with a sampler's run from its checkpoint.
 - `engine` is what samplers run on: any Pyro model for all chains at once, traced and compiled.
 - `Posterior.predictive` is a `PredictiveMixture`; `Posterior.to_arviz` is what ArviZ reads (`arviz`).
-- `diagnostics` say whether to believe it, `plots` show it.
+- `diagnostics` say whether to believe it, `plots` show it; both work on stored results where there is no torch.
 - `adversarial`: two networks trained against each other, for samples without a density; `classifier` trains one.
 - `streaming`: fits to a simulator; `tracking`: tracks without learning, and how many were found.
 - `program` reads Pyro models: the likelihood of all draws at once.
 """
 
-from posterity.inference.ensemble import Ensemble
-from posterity.inference.infer import Method, infer
-from posterity.inference.mcmc import HMC, NUTS, Blocks, resume
-from posterity.inference.posterior import Posterior
-from posterity.inference.predictive import PredictiveMixture
-from posterity.inference.svi import SVI
-from posterity.inference.sweep import sweep
+from importlib.util import find_spec
 
-__all__ = [
-    "HMC",
-    "NUTS",
-    "SVI",
-    "Blocks",
-    "Ensemble",
-    "Method",
-    "Posterior",
-    "PredictiveMixture",
-    "infer",
-    "resume",
-    "sweep",
-]
+if find_spec("torch"):  # without it there are `arviz`, `diagnostics` and `plots` alone
+    from posterity.inference.ensemble import Ensemble
+    from posterity.inference.infer import Method, infer
+    from posterity.inference.mcmc import HMC, NUTS, Blocks, resume
+    from posterity.inference.posterior import Posterior
+    from posterity.inference.predictive import PredictiveMixture
+    from posterity.inference.svi import SVI
+    from posterity.inference.sweep import sweep
+
+    __all__ = [
+        "HMC",
+        "NUTS",
+        "SVI",
+        "Blocks",
+        "Ensemble",
+        "Method",
+        "Posterior",
+        "PredictiveMixture",
+        "infer",
+        "resume",
+        "sweep",
+    ]

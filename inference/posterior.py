@@ -99,7 +99,8 @@ class Posterior:
         ``args`` are the model's, y last: groups ``posterior`` (latent and deterministic sites), ``sample_stats``,
         ``log_likelihood``, ``posterior_predictive`` (one draw of y for each posterior draw), ``observed_data`` and
         ``constant_data``. ``predict`` takes new inputs (one, or a tuple of them) and adds ``predictions`` and
-        ``predictions_constant_data``. ``seed`` is that of the predictive draws.
+        ``predictions_constant_data``. ``seed`` is that of the predictive draws. Draws that no Markov chain made (of a
+        guide, an ensemble) are stored as one chain, and ``attrs["sampling"]`` says so.
         Raises ``ValueError`` where y is not of the shape that the model predicts.
         """
         check_arguments(args)
@@ -124,7 +125,9 @@ class Posterior:
             drawn = self._sample(self.likelihood(*new), seed + 1)
             groups["predictions"] = self._dataset({site: drawn}, {site: obs})
             groups["predictions_constant_data"] = _named("x", list(new), rows)
-        return arviz.from_groups(groups, dict(self.attrs))
+        # Draws of a guide or members of an ensemble are no chain, whatever dimension they are stored along.
+        sampling = {} if self.sample_stats else {"sampling": arviz.INDEPENDENT}
+        return arviz.from_groups(groups, {**self.attrs, **sampling})
 
     def save(self, path: str | Path) -> Path:
         """Write draws, statistics and history to one file, without pickle; the model is code and is not in it."""

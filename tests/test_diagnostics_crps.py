@@ -45,7 +45,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     whole = crps_normal_mixture(mixture, y)
     for block in (1, 50, 2000):
         monkeypatch.setattr("posterity.inference.diagnostics._rows.BLOCK", block)
-        monkeypatch.setattr("posterity.inference.diagnostics.crps.BLOCK", block)
+        monkeypatch.setattr("posterity.inference.diagnostics._mixture_crps.BLOCK", block)
         np.testing.assert_allclose(crps_normal_mixture(mixture, y), whole, rtol=1e-12)
 
 

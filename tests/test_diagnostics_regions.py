@@ -38,7 +38,7 @@ def test_limits_where_all_or_none_are_inside(place, low, high):
     assert (float(result.lower[0]), float(result.upper[0])) == pytest.approx((low, high))
 
 
-@pytest.mark.parametrize("kind", ["central", "highest_density"])
+@pytest.mark.parametrize("kind", ["central", "hdi"])
 def test_levels_of_own_data_are_uniform(kind):
     """8,000 rows: the narrow one's 0.66 is then 8 standard errors from 0.7."""
     torch.manual_seed(1)
@@ -49,9 +49,9 @@ def test_levels_of_own_data_are_uniform(kind):
     assert float(narrow.upper[0]) < 0.7
 
 
-def test_highest_density_level_of_a_normal_is_the_central_one():
+def test_hdi_level_of_a_normal_is_the_central_one():
     y = torch.tensor([0.0, 0.5, -1.0, 2.0])
-    found = region_level(normal(4), y, kind="highest_density", draws=20_000).level.values
+    found = region_level(normal(4), y, kind="hdi", draws=20_000).level.values
     exact = region_level(normal(4), y).level.values
     np.testing.assert_allclose(exact, 2 * stats.norm.cdf(np.abs(y.numpy())) - 1, atol=1e-12)
     np.testing.assert_allclose(found, exact, atol=4 * 0.5 / np.sqrt(20_000))
@@ -61,14 +61,14 @@ def test_gap_between_two_peaks_is_central_but_not_of_high_density():
     gap = torch.tensor([0.0])
     mixture = Mixture.normal(torch.zeros(1, 2), torch.tensor([-3.0, 3.0]), torch.ones(1, 2))
     assert float(region_level(mixture, gap).level[0]) < 1e-6
-    assert float(region_level(mixture, gap, kind="highest_density").level[0]) > 0.95
+    assert float(region_level(mixture, gap, kind="hdi").level[0]) > 0.95
 
 
-def test_highest_density_does_not_depend_on_blocks_in_distribution(monkeypatch):
+def test_hdi_does_not_depend_on_blocks_in_distribution(monkeypatch):
     monkeypatch.setattr("posterity.inference.diagnostics._rows.BLOCK", 8)
-    monkeypatch.setattr("posterity.inference.diagnostics.regions.BLOCK", 400)
+    monkeypatch.setattr("posterity.inference.diagnostics._mixture.BLOCK", 400)
     y = torch.linspace(-3, 3, 20)
-    levels = region_level(normal(20), y, kind="highest_density", draws=999).level.values
+    levels = region_level(normal(20), y, kind="hdi", draws=999).level.values
     np.testing.assert_allclose(levels, region_level(normal(20), y).level.values, atol=0.07)
 
 
@@ -85,13 +85,13 @@ def test_arviz_draws_agree_with_the_mixture(tmp_path):
     difference = region_level(data).level - region_level(bimodal(100), y).level
     assert float(np.abs(difference).max()) < 4.5 * np.sqrt(1 / 4000)
     coverage(data).to_netcdf(tmp_path / "coverage.nc", engine="h5netcdf")
-    with pytest.raises(ValueError, match="expected a mixture and y for kind='highest_density', got ArviZ data"):
-        coverage(data, kind="highest_density")
+    with pytest.raises(ValueError, match="expected a mixture and y for kind='hdi', got draws"):
+        coverage(data, kind="hdi")
 
 
 def test_same_seed_same_levels():
     y = torch.linspace(-3, 3, 50)
-    first, again, other = (region_level(normal(50), y, kind="highest_density", seed=s) for s in (1, 1, 2))
+    first, again, other = (region_level(normal(50), y, kind="hdi", seed=s) for s in (1, 1, 2))
     xr.testing.assert_identical(first, again)
     assert not first.level.equals(other.level)
 
@@ -102,8 +102,8 @@ def test_same_seed_same_levels():
         ({"levels": [0.5, 1.0]}, r"expected levels in \(0, 1\), got \[0.5, 1.0\]"),
         ({"levels": []}, r"expected levels in \(0, 1\)"),
         ({"confidence": 0.0}, r"expected confidence in \(0, 1\), got 0.0"),
-        ({"kind": "hdi"}, "expected kind to be one of central, highest_density, got 'hdi'"),
-        ({"kind": "highest_density", "draws": 0}, "expected at least 1 draw, got 0"),
+        ({"kind": "shortest"}, "expected kind to be one of central, hdi, got 'shortest'"),
+        ({"kind": "hdi", "draws": 0}, "expected at least 1 draw, got 0"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):

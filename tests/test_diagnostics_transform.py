@@ -3,9 +3,10 @@ import pytest
 import torch
 import xarray as xr
 from scipy import stats
+from torch.distributions import Categorical, Poisson
 
 from posterity.inference.arviz import from_groups
-from posterity.inference.diagnostics import pit, pit_uniformity
+from posterity.inference.diagnostics import pit, uniformity_test
 from posterity.models.mixtures import Mixture
 
 
@@ -46,8 +47,8 @@ def test_upper_tail_does_not_saturate():
 def test_own_data_are_uniform_and_a_narrow_model_is_found_out():
     torch.manual_seed(1)
     y = bimodal(4000).sample()
-    assert float(pit_uniformity(pit(bimodal(4000), y)).p_value) > 1e-3
-    assert float(pit_uniformity(pit(bimodal(4000, width=0.8), y)).p_value) < 1e-3
+    assert float(uniformity_test(pit(bimodal(4000), y)).p_value) > 1e-3
+    assert float(uniformity_test(pit(bimodal(4000, width=0.8), y)).p_value) < 1e-3
 
 
 def test_blocks_of_rows_do_not_change_the_result(monkeypatch):
@@ -74,7 +75,7 @@ def test_arviz_ranks_agree_with_the_mixture():
 def test_ranks_of_counts_are_uniform_however_few_the_draws(draws):
     rng = np.random.default_rng(0)
     data = arviz_data(rng.poisson(2.0, (draws, 5000)), rng.poisson(2.0, 5000), chains=1)
-    assert float(pit_uniformity(pit(data, seed=3)).p_value) > 1e-3
+    assert float(uniformity_test(pit(data, seed=3)).p_value) > 1e-3
 
 
 def test_observations_keep_all_their_dimensions_in_any_order_of_the_draws():
@@ -95,7 +96,7 @@ def test_observations_keep_all_their_dimensions_in_any_order_of_the_draws():
 
 def test_result_is_written_as_netcdf(tmp_path):
     for index, result in enumerate(
-        (pit(bimodal(5), bimodal(5).mean), pit_uniformity(pit(bimodal(5), bimodal(5).mean)))
+        (pit(bimodal(9), bimodal(9).mean), uniformity_test(pit(bimodal(9), bimodal(9).mean)))
     ):
         result.to_netcdf(tmp_path / f"{index}.nc", engine="h5netcdf")
 
@@ -106,7 +107,8 @@ def test_result_is_written_as_netcdf(tmp_path):
         (bimodal(120), torch.zeros(120, 1), r"expected y of shape \(120,\), got \(120, 1\)"),
         (bimodal(3), None, r"expected y of shape \(3,\) with a mixture, got None"),
         (bimodal(3), torch.tensor([0.0, torch.nan, torch.inf]), "expected finite y, got 2 of 3"),
-        (torch.zeros(3), torch.zeros(3), "expected a Mixture with y, or ArviZ data .* got Tensor"),
+        (torch.zeros(3), torch.zeros(3), r"expected draws of shape \(draws, N\), got \(3,\)"),
+        ("y", torch.zeros(3), "expected a Mixture with y, .* got str"),
         (bimodal(3)[0], torch.tensor(0.0), r"expected a mixture of batch shape \(N,\), got \(\)"),
         (arviz_data(np.zeros((4, 2)), np.zeros(2)), torch.zeros(2), "expected no y beside ArviZ data"),
         (from_groups({"posterior": xr.Dataset()}), None, "expected ArviZ data with a group 'observed_data'"),
@@ -136,6 +138,82 @@ def test_var_name_must_choose_among_several():
 @pytest.mark.parametrize("values", [[], [0.5, 1.5], [np.nan, 0.5]])
 def test_uniformity_wants_values_between_zero_and_one(values):
     with pytest.raises(ValueError, match="expected"):
-        pit_uniformity(xr.Dataset({"pit": ("obs", values)}))
+        uniformity_test(xr.Dataset({"pit": ("obs", values)}))
     with pytest.raises(ValueError, match="expected a Dataset with a variable 'pit'"):
-        pit_uniformity(xr.Dataset({"u": ("obs", [0.5])}))
+        uniformity_test(xr.Dataset({"u": ("obs", [0.5])}))
+
+
+def test_ranks_of_a_mixture_are_uniform_for_counts():
+    """Poisson counts: F(y) is not uniform, the randomised rank among draws is; 2,000 counts (seed 4)."""
+    torch.manual_seed(4)
+    counts = Mixture(Categorical(logits=torch.zeros(2000, 2)), Poisson(torch.tensor([1.0, 3.0]).expand(2000, 2)))
+    y = counts.sample()
+    assert float(uniformity_test(pit(counts, y, kind="rank"), "chi2").p_value) > 1e-3
+    assert float(uniformity_test(pit(counts, y), "chi2").p_value) < 1e-6
+
+
+def test_hdi_values_are_small_between_the_peaks():
+    model = Mixture.normal(torch.zeros(3, 2), torch.tensor([-3.0, 3.0]), torch.ones(3, 2))
+    found = pit(model, torch.tensor([0.0, 3.0, 9.0]), kind="hdi")
+    assert found.pit[0] < 0.05
+    assert found.pit[1] > 0.9
+    assert found.pit[2] < 0.01
+    np.testing.assert_allclose(found.pit + found.pit_sf, 1.0)
+
+
+def test_hdi_values_of_several_targets_are_uniform():
+    torch.manual_seed(5)
+    loc, tril = torch.randn(1000, 2, 2), torch.tensor([[1.0, 0.0], [0.7, 0.5]]).expand(1000, 2, 2, 2)
+    model = Mixture.multivariate_normal(torch.zeros(1000, 2), loc, tril)
+    assert float(uniformity_test(pit(model, model.sample(), kind="hdi"), "ad").p_value) > 1e-3
+    wide = Mixture.multivariate_normal(torch.zeros(1000, 2), loc, 1.3 * tril)
+    assert float(uniformity_test(pit(wide, model.sample(), kind="hdi"), "ad").p_value) < 1e-6
+
+
+def test_arrays_of_draws_are_arviz_data_without_the_container():
+    rng = np.random.default_rng(6)
+    draws, y = rng.normal(size=(50, 20)), rng.normal(size=20)
+    data = from_groups(
+        {
+            "posterior_predictive": xr.Dataset({"y": (("chain", "draw", "obs"), draws[None])}),
+            "observed_data": xr.Dataset({"y": ("obs", y)}),
+        }
+    )
+    np.testing.assert_array_equal(pit(draws, y, seed=3).pit, pit(data, seed=3).pit)
+    np.testing.assert_array_equal(pit(torch.tensor(draws), torch.tensor(y), seed=3).pit, pit(data, seed=3).pit)
+
+
+def test_other_coordinates_are_refused():
+    data = from_groups(
+        {
+            "posterior_predictive": xr.Dataset(
+                {"y": (("chain", "draw", "obs"), np.zeros((1, 9, 3)))}, {"obs": [0, 1, 2]}
+            ),
+            "observed_data": xr.Dataset({"y": ("obs", np.zeros(3))}, {"obs": [2, 1, 0]}),
+        }
+    )
+    with pytest.raises(ValueError, match=r"expected posterior_predictive\['y'\] with the coordinates 'obs'"):
+        pit(data)
+
+
+@pytest.mark.parametrize(
+    ("source", "y", "arguments", "message"),
+    [
+        (bimodal(3), torch.zeros(3), {"kind": "tail"}, "expected kind to be one of cdf, rank, hdi, got 'tail'"),
+        (bimodal(3), torch.zeros(3), {"seed": -1}, "expected seed to be a whole number of 0 or more, got -1"),
+        (bimodal(3), torch.zeros(3), {"kind": "rank", "draws": 0}, "expected at least 1 draw, got 0"),
+        (np.zeros((9, 3)), np.zeros(3), {"kind": "cdf"}, "expected a mixture and y for kind='cdf', got draws"),
+        (np.zeros((9, 3)), None, {}, "expected y with an array of draws, got None"),
+        (np.zeros((9, 3)), np.zeros(4), {}, r"expected y of shape \(3,\), got \(4,\)"),
+        (np.full((9, 3), np.nan), np.zeros(3), {}, "expected finite draws, got 27 of 27"),
+        (
+            np.zeros((9, 3)),
+            np.zeros(3),
+            {"var_name": "y"},
+            "expected var_name only with ArviZ data, got 'y' with an array",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(source, y, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        pit(source, y, **arguments)

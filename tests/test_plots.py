@@ -1,164 +1,188 @@
-"""What can be checked of a picture: that it shows the numbers it was given, labelled, on the axes it was given."""
+"""What all plots have in common: they draw on the axes given, in the reader's style, and need no torch."""
 
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from cycler import cycler
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
 
-from posterity.inference.diagnostics import coverage, ecdf_band, pit, pulls, uncertainty_split
-from posterity.inference.plots import plot_bands, plot_coverage, plot_density, plot_pit, plot_pulls, plot_split
+from posterity.inference import plots
+from posterity.inference.plots._style import PALETTE
 from posterity.inference.predictive import PredictiveMixture
 from posterity.models.mixtures import Mixture
 
 N = 25
 X = torch.linspace(-2, 2, N)
+RNG = np.random.default_rng(0)
+LOC = torch.stack([X + 1, -X - 1], -1) + torch.arange(4.0)[:, None, None] * 0.1 * X[:, None] ** 2
+PREDICTIVE = PredictiveMixture.from_draws(Mixture.normal(torch.zeros(4, N, 2), LOC, torch.full((4, N, 2), 0.3)))
+SPLIT = xr.Dataset({name: ("obs", RNG.random(N)) for name in ("noise", "ambiguity", "epistemic")})
+SPLIT["total"] = SPLIT.noise + SPLIT.ambiguity + SPLIT.epistemic
+PULLS = xr.Dataset({"pull": ("obs", RNG.normal(size=200)), "x": ("obs", RNG.random(200))})
+PIT = xr.Dataset({"pit": ("obs", RNG.random(60))})
+LEVELS = np.array([0.5, 0.9])
+COVERAGE = xr.Dataset(
+    {"coverage": ("level", LEVELS - 0.1), "lower": ("level", LEVELS - 0.2), "upper": ("level", LEVELS)},
+    coords={"level": LEVELS},
+)
+PANEL = xr.Dataset(
+    {"p_value": ("test", [0.5, 1e-4])}, coords={"test": ["ks", "ad"], "sees": ("test", ["a shift", "tails"])}
+)
+LOO = xr.Dataset({"pareto_k": ("obs", [0.1, 0.9])}, attrs={"threshold": 0.7})
+PPC = xr.Dataset(
+    {"replicated": (("statistic", "sample"), RNG.normal(size=(1, 50))), "observed": ("statistic", [0.3]),
+     "p_value": ("statistic", [0.4])},
+    coords={"statistic": ["mean"]},
+)  # fmt: skip
+SBC = xr.Dataset({"pit": (("simulation", "quantity"), RNG.random((40, 1)))}, coords={"quantity": ["mu"]})
+
+Case = tuple[Callable[..., Any], tuple[Any, ...], int]
+CASES: dict[str, Case] = {  # the function, its arguments, the number of its axes
+    "bands": (plots.plot_bands, (PREDICTIVE, X), 1),
+    "calibration_tests": (plots.plot_calibration_tests, (PANEL,), 1),
+    "compare_uncertainty": (plots.plot_compare_uncertainty, ({"a": PREDICTIVE, "b": PREDICTIVE}, X), 4),
+    "conditional_density": (plots.plot_conditional_density, (PREDICTIVE, X), 1),
+    "coverage": (plots.plot_coverage, (COVERAGE,), 1),
+    "khat": (plots.plot_khat, (LOO,), 1),
+    "ood": (plots.plot_ood, (RNG.random(30), RNG.random(20)), 2),
+    "pit_ecdf": (plots.plot_pit_ecdf, (PIT,), 1),
+    "ppc": (plots.plot_ppc, (PPC,), 1),
+    "pull": (plots.plot_pull, (PULLS,), 1),
+    "pull_vs": (plots.plot_pull_vs, (PULLS, "x"), 1),
+    "recalibration": (plots.plot_recalibration, (PIT, PIT), 1),
+    "samples": (plots.plot_samples, (torch.zeros(2, 1, 4, 4),), 1),
+    "sbc": (plots.plot_sbc, (SBC,), 1),
+    "uncertainty_split": (plots.plot_uncertainty_split, (SPLIT, X), 1),
+}
 
 
 @pytest.fixture(autouse=True)
-def close_figures() -> Iterator[None]:
-    yield
+def fresh_style() -> Iterator[None]:
+    with mpl.rc_context():
+        yield
     plt.close("all")
 
 
-@pytest.fixture
-def predictive() -> PredictiveMixture:
-    """Two answers for each of four draws, which spread with x."""
-    loc = torch.stack([X + 1, -X - 1], -1) + torch.arange(4.0)[:, None, None] * 0.1 * X[:, None] ** 2
-    return PredictiveMixture.from_draws(Mixture.normal(torch.zeros(4, N, 2), loc, torch.full((4, N, 2), 0.3)))
+def test_every_plot_is_a_case():
+    assert {f"plot_{name}" for name in CASES} == set(plots.__all__)
 
 
-@pytest.fixture
-def y(predictive: PredictiveMixture) -> torch.Tensor:
-    return predictive.sample()
-
-
-def legend(ax: plt.Axes) -> str:
-    return "\n".join(text.get_text() for text in ax.get_legend().get_texts())
-
-
-def test_bands_are_the_quantiles(predictive, y):
-    ax = plot_bands(predictive, X, y=y, levels=(0.9,), ylabel="height [m]")
-    double = predictive.to(torch.double)
-    corners = ax.collections[0].get_paths()[0].vertices
-    expected = double.icdf(torch.tensor([[0.05], [0.95]])).numpy()
-    assert corners[:, 1].min() == pytest.approx(expected[0].min(), abs=1e-6)
-    assert corners[:, 1].max() == pytest.approx(expected[1].max(), abs=1e-6)
-    np.testing.assert_allclose(ax.lines[0].get_ydata(), double.icdf(0.5), atol=1e-6)
-    np.testing.assert_allclose(ax.collections[-1].get_offsets()[:, 1], y, rtol=1e-6)
-    assert ax.get_ylabel() == "height [m]"
-    assert "90% of the mean (epistemic)" in legend(ax)
-
-
-def test_band_of_the_mean_spans_the_means_of_the_draws(predictive):
-    ax = plot_bands(predictive, X, levels=(0.9,))
-    means = predictive.to(torch.double).per_draw.mean.numpy()
-    np.testing.assert_allclose(ax.lines[1].get_ydata(), means.min(-1), atol=1e-6)
-    np.testing.assert_allclose(ax.lines[2].get_ydata(), means.max(-1), atol=1e-6)
-    assert "epistemic" not in legend(plot_bands(predictive, X, split=False))
-
-
-def test_order_of_x_does_not_matter(predictive):
-    shuffled = torch.randperm(N)
-    first, second = plot_bands(predictive, X), plot_bands(predictive[shuffled], X[shuffled])
-    np.testing.assert_allclose(first.lines[0].get_xydata(), second.lines[0].get_xydata())
-
-
-def test_density_columns_reach_one_at_their_peak(predictive, y):
-    ax = plot_density(predictive, X, y=y, limits=(-5, 5), resolution=400)
-    image = ax.collections[0].get_array().reshape(400, N)
-    np.testing.assert_allclose(image.max(0), 1.0)
-    grid = np.linspace(-5, 5, 400)
-    density = predictive.to(torch.double).log_prob(torch.as_tensor(grid)[:, None]).exp().numpy()
-    np.testing.assert_allclose(image, density / density.max(0), atol=1e-9)
-    assert ax.get_ylim() == (-5, 5)
-
-
-def test_density_chooses_limits_that_hold_the_data(predictive):
-    low, high = plot_density(predictive, X, y=torch.tensor([30.0]), x_data=torch.tensor([0.0])).get_ylim()
-    assert low < -3
-    assert high > 30
-
-
-def test_pulls_name_mean_and_width_with_errors_and_count_outliers():
-    values = xr.Dataset({"pull": ("obs", np.r_[np.random.default_rng(0).normal(size=999), 40.0])})
-    text = legend(plot_pulls(values))
-    assert "1,000 pulls, 1 beyond ±5" in text
-    assert "mean" in text
-    assert "width" in text
-    assert text.count("±") == 3
-
-
-def test_pit_draws_the_difference_and_marks_what_leaves_the_band():
-    uniform = xr.Dataset({"pit": ("obs", (np.arange(200) + 0.5) / 200)})
-    ax = plot_pit(uniform)
-    assert "outside" not in legend(ax)
-    assert np.abs(ax.lines[1].get_ydata()).max() <= 0.5 / 200 + 1e-12
-    low = (ecdf_band(200).lower - ecdf_band(200).z).min()
-    assert ax.collections[0].get_paths()[0].vertices[:, 1].min() == pytest.approx(float(low))
-    assert "outside at" in legend(plot_pit(uniform**2))
-
-
-def test_coverage_of_several_models_by_name(predictive, y):
-    result = coverage(predictive, y)
-    ax = plot_coverage({"network": result, "ensemble": result})
-    assert legend(ax).split("\n") == ["calibrated", "network", "ensemble"]
-    np.testing.assert_allclose(ax.lines[1].get_ydata(), result.coverage)
-    difference = plot_coverage(result, difference=True)
-    np.testing.assert_allclose(difference.lines[1].get_ydata(), result.coverage - result.level)
-
-
-def test_split_is_stacked_to_the_total(predictive):
-    split = uncertainty_split(predictive)
-    ax = plot_split(split, X)
-    tops = [area.get_paths()[0].vertices[:, 1].max() for area in ax.collections]
-    assert tops[0] == pytest.approx(float(split.noise.max()))
-    assert tops[-1] == pytest.approx(float(split.total.max()), rel=1e-6)
-    assert legend(ax).split("\n") == ["total", "epistemic", "ambiguity", "noise"]
-    shares = plot_split(split, X, shares=True)
-    assert shares.get_ylim() == (0, 1)
-
-
-def test_all_draw_on_the_axes_given_and_make_no_other_figure(predictive, y):
-    ax = plt.figure().subplots()
-    calls = [
-        (plot_bands, (predictive, X), {}),
-        (plot_density, (predictive, X), {"colorbar": False}),
-        (plot_pulls, (pulls(predictive, y),), {}),
-        (plot_pit, (pit(predictive, y),), {}),
-        (plot_coverage, (coverage(predictive, y),), {}),
-        (plot_split, (uncertainty_split(predictive), X), {}),
-    ]
-    for function, arguments, settings in calls:
-        ax.clear()
-        assert function(*arguments, ax=ax, **settings) is ax
-        ax.figure.canvas.draw()
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_draws_on_the_axes_given_and_makes_no_other_figure(case: Case):
+    function, arguments, count = case
+    given = np.ravel(plt.figure().subplots(1, count, squeeze=False))
+    found = function(*arguments, ax=given[0] if count == 1 else given)
+    assert all(one is other for one, other in zip(np.ravel(found), given, strict=True))
+    given[0].figure.canvas.draw()
     assert len(plt.get_fignums()) == 1
+    with pytest.raises(ValueError, match=r"expected ax to be matplotlib axes, got str|expected . axes, got 1"):
+        function(*arguments, ax="left")
 
 
-def test_bad_input_is_refused(predictive, y):
-    split = uncertainty_split(predictive)
-    with pytest.raises(ValueError, match=r"expected x of shape \(25,\), got \(25, 1\)"):
-        plot_bands(predictive, X[:, None])
-    with pytest.raises(ValueError, match=r"expected levels in \(0, 1\)"):
-        plot_bands(predictive, X, levels=(0.5, 1.0))
-    with pytest.raises(ValueError, match=r"expected y of shape \(3,\), got \(25,\)"):
-        plot_bands(predictive, X, y=y, x_data=torch.zeros(3))
-    with pytest.raises(ValueError, match="expected y beside x_data, got None"):
-        plot_bands(predictive, X, x_data=X)
-    with pytest.raises(ValueError, match="expected finite x, got 25 nan"):
-        plot_density(predictive, X * torch.nan)
-    with pytest.raises(ValueError, match="expected limits"):
-        plot_density(predictive, X, limits=(1.0, 1.0))
-    with pytest.raises(ValueError, match="expected a resolution of at least 2"):
-        plot_density(predictive, X, resolution=1)
-    with pytest.raises(ValueError, match="expected a limit above 0"):
-        plot_pulls(pulls(predictive, y), limit=0.0)
-    with pytest.raises(ValueError, match=r"expected results of coverage\(\), got"):
-        plot_coverage({"a": split})
-    with pytest.raises(ValueError, match=r"expected at least one result of coverage\(\)"):
-        plot_coverage({})
-    with pytest.raises(ValueError, match=r"expected x of shape \(25,\), got \(24,\)"):
-        plot_split(split, X[:-1])
+@pytest.mark.parametrize("name", sorted(set(CASES) - {"samples"}))
+def test_axes_are_named_and_keep_what_the_reader_has_set(name: str):
+    function, arguments, count = CASES[name]
+    widths = line_widths(np.ravel(function(*arguments)))
+    mpl.rcParams.update({"figure.figsize": (5.0, 3.0), "font.size": 7.0, "lines.linewidth": 4.5})
+    found = np.ravel(function(*arguments))
+    np.testing.assert_allclose(line_widths(found), 3 * np.array(widths))  # 1.5 points by default
+    figure = found[0].figure
+    if count == 1:
+        assert tuple(figure.get_size_inches()) == (5.0, 3.0)
+    else:
+        rows = 2 if name == "compare_uncertainty" else 1
+        np.testing.assert_allclose(figure.get_size_inches(), (0.7 * 2 * 5, 0.7 * rows * 3))
+    assert all(one.get_xlabel() or one.get_shared_x_axes().get_siblings(one) != [one] for one in found)
+    assert all(label.get_size() == 7.0 for one in found for label in (one.xaxis.label, one.yaxis.label))
+
+
+def line_widths(found: np.ndarray) -> list[float]:
+    return [one.get_linewidth() for ax in found for one in ax.lines]
+
+
+def colours(ax: plt.Axes) -> set[tuple[float, ...]]:
+    return {to_rgb(one.get_color()) for one in ax.lines}
+
+
+def test_series_take_the_readers_cycle_and_a_safe_palette_without_one():
+    two = {"one": COVERAGE, "other": COVERAGE}
+    assert colours(plots.plot_coverage(two)) >= {to_rgb(colour) for colour in PALETTE[:2]}
+    mpl.rcParams["axes.prop_cycle"] = cycler(color=["#123456", "#654321"])
+    assert colours(plots.plot_coverage(two)) >= {to_rgb("#123456"), to_rgb("#654321")}
+    assert to_rgb("#123456") in colours(plots.plot_pit_ecdf(PIT))
+    assert to_rgb("#123456") in colours(plots.plot_bands(PREDICTIVE, X))
+    assert colours(plots.plot_coverage(two, colors=["red", "lime"])) >= {(1, 0, 0), (0, 1, 0)}
+    mpl.rcParams["axes.prop_cycle"] = cycler(linestyle=["-", "--"])
+    assert colours(plots.plot_coverage(two)) >= {to_rgb(colour) for colour in PALETTE[:2]}
+    with pytest.raises(ValueError, match="expected 2 colors, got 3"):
+        plots.plot_coverage(two, colors=["red", "lime", "blue"])
+
+
+def test_what_is_out_of_bounds_keeps_its_colour_in_every_style():
+    mpl.rcParams["axes.prop_cycle"] = cycler(color=["#123456"])
+    bent = xr.Dataset({"pit": ("obs", np.linspace(0, 1, 60) ** 3)})
+    assert to_rgb("#D55E00") in colours(plots.plot_pit_ecdf(bent))
+
+
+def test_legends_are_small_and_bare_unless_the_reader_wants_them_otherwise():
+    legend = plots.plot_pull(PULLS).get_legend()
+    assert not legend.get_frame_on()
+    assert legend.get_texts()[0].get_size() == pytest.approx(0.833 * 10)
+    mpl.rcParams.update({"legend.fontsize": 13, "legend.loc": "lower left"})
+    legend = plots.plot_pull(PULLS).get_legend()
+    assert legend.get_texts()[0].get_size() == 13
+    assert legend._get_loc() == 3  # lower left
+
+
+def test_reference_lines_are_seen_on_a_dark_page():
+    plt.style.use("dark_background")
+    ax = plots.plot_bands(PREDICTIVE, X, y=X)
+    assert to_rgb(ax.collections[-1].get_facecolor()[0]) == (1, 1, 1)  # data
+    darkest = ax.collections[0].get_facecolor()[0][:3]  # the widest band, of 0.15 of its colour
+    np.testing.assert_allclose(darkest, 0.15 * np.array(to_rgb(mpl.rcParams["axes.prop_cycle"].by_key()["color"][0])))
+    assert (1, 1, 1) in colours(plots.plot_coverage(COVERAGE))
+
+
+def test_settings_of_the_main_artist_come_last_by_either_of_their_names():
+    line = plots.plot_pit_ecdf(PIT, plot_kwargs={"lw": 7, "c": "lime"}).lines[1]
+    assert (line.get_linewidth(), line.get_color()) == (7, "lime")
+    assert plots.plot_pull(PULLS, plot_kwargs={"hatch": "//"}).patches[0].get_hatch() == "//"
+    assert plots.plot_bands(PREDICTIVE, X, plot_kwargs={"ls": ":"}).lines[0].get_linestyle() == ":"
+    assert plots.plot_khat(LOO, plot_kwargs={"marker": "s"}).lines[0].get_marker() == "s"
+    ax = plots.plot_uncertainty_split(SPLIT, X, colors={"noise": "black"}, plot_kwargs={"alpha": 1.0})
+    assert tuple(ax.collections[0].get_facecolor()[0]) == (0, 0, 0, 1)
+
+
+def test_plots_are_imported_and_draw_without_torch():
+    program = """
+import importlib.util, sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "pyro"):
+            raise ImportError("no " + name)
+sys.meta_path.insert(0, Absent())
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in ("torch", "pyro") else found(name, package)
+import numpy as np, xarray as xr
+from posterity.inference import plots
+from posterity.inference.diagnostics.regions import coverage
+values = np.random.default_rng(0).normal(size=(50, 30))
+plots.plot_bands(values, np.arange(30))
+plots.plot_coverage(coverage(values[1:], values[0]))
+plots.plot_pull_vs(xr.Dataset({"pull": ("obs", values[0])}), np.arange(30), bins=3)
+try:
+    plots.plot_conditional_density(values, np.arange(30))
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "expected a Mixture, which has a density, got ndarray\n"

@@ -17,7 +17,7 @@ from _tracking.one import UNLIKE
 from _tracking.settings import Settings, fresh, percent
 from posterity.data import Detector
 from posterity.data.kept import read_tensors
-from posterity.inference.plots import plot_pulls
+from posterity.inference.plots import plot_pull
 
 TITLES = {
     "set": "set of tracks",
@@ -80,7 +80,7 @@ def draw_pulls(noises: tuple[float, ...], out: Path) -> Path:
     for row, kind in zip(axes, ("gaussianised", "component"), strict=True):
         for ax, noise in zip(row, noises, strict=True):
             values = read_tensors(out / f"pulls-{percent(noise)}.pt", "pulls")[kind]
-            plot_pulls(xr.Dataset({"pull": ("obs", values.flatten().numpy())}, attrs={"kind": kind}), ax=ax)
+            plot_pull(xr.Dataset({"pull": ("obs", values.flatten().numpy())}, attrs={"kind": kind}), ax=ax)
             ax.set_title(f"noise {noise:g}")
     figure.suptitle("Pulls of both intercepts of one track, fresh events")
     return save_figure(figure, out / "tracking-pulls.png")

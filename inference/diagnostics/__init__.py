@@ -5,7 +5,7 @@ They take a `posterity.models.mixtures.Mixture` (such as ``posterior.predictive(
 a second function of each kind sums it up.
 
 - *Calibration.* `pulls` and `pull_summary` say by what factor the predicted errors are wrong; `pit`,
-  `pit_uniformity` and `pit_ecdf` whether the shape is right, and where not; `coverage` whether the stated regions
+  `uniformity_test` and `pit_ecdf` whether the shape is right, and where not; `coverage` whether the stated regions
   hold what they promise.
 - *Skill.* A predictive can be calibrated and useless. `scores`, `score_summary`, `paired_difference` and
   `elpd_heldout` compare models on the same observations.
@@ -18,14 +18,21 @@ from posterity.inference.diagnostics.components import component_usage, label_or
 from posterity.inference.diagnostics.convergence import function_convergence
 from posterity.inference.diagnostics.crps import crps_from_draws, crps_normal_mixture
 from posterity.inference.diagnostics.ecdf import ecdf_band, pit_ecdf
+from posterity.inference.diagnostics.mixture_tests import mixture_tests
 from posterity.inference.diagnostics.nested import nested_rhat
+from posterity.inference.diagnostics.panel import calibration_tests
+from posterity.inference.diagnostics.recalibration import Recalibrator
 from posterity.inference.diagnostics.regions import coverage, region_level
-from posterity.inference.diagnostics.residuals import pull_summary, pulls
+from posterity.inference.diagnostics.residuals import pulls
 from posterity.inference.diagnostics.scoring import elpd_heldout, paired_difference, score_summary, scores
-from posterity.inference.diagnostics.transform import pit, pit_uniformity
+from posterity.inference.diagnostics.transform import pit
+from posterity.inference.diagnostics.uniformity import uniformity_test
 from posterity.inference.diagnostics.variance import split_shares, uncertainty_split
+from posterity.inference.diagnostics.widths import pull_summary
 
 __all__ = [
+    "Recalibrator",
+    "calibration_tests",
     "component_usage",
     "coverage",
     "crps_from_draws",
@@ -34,11 +41,11 @@ __all__ = [
     "elpd_heldout",
     "function_convergence",
     "label_order",
+    "mixture_tests",
     "nested_rhat",
     "paired_difference",
     "pit",
     "pit_ecdf",
-    "pit_uniformity",
     "pull_summary",
     "pulls",
     "region_level",
@@ -47,4 +54,5 @@ __all__ = [
     "scores",
     "split_shares",
     "uncertainty_split",
+    "uniformity_test",
 ]

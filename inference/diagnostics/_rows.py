@@ -13,6 +13,7 @@ from torch import Tensor
 
 from posterity.inference.program import seeded
 from posterity.models.mixtures import Mixture
+from posterity.models.parameters import map_parameters
 
 BLOCK = 2**19
 """How many component evaluations are held at once: 4 MiB for each intermediate result."""
@@ -38,7 +39,18 @@ def by_rows(mixture: Mixture, function: Callable[[Mixture, slice], Tensor], per_
 
 
 def sample(mixture: Mixture, draws: int, seed: int) -> np.ndarray:
-    """Draws of the predictive, shape (draws, N), float64."""
+    """Draws of the predictive, shape (draws, N) + event, float64."""
     per_row = max(1, math.ceil(draws / mixture.num_components))  # a row holds its draws, however few components
-    with seeded(seed):
-        return by_rows(mixture, lambda part, rows: part.sample(torch.Size([draws])), per_row)
+    with seeded(seed), torch.no_grad():
+        parts = [sample_block(part, draws).numpy() for _, part in blocks(mixture, per_row)]
+    return np.concatenate(parts, axis=1)
+
+
+def sample_block(mixture: Mixture, draws: int) -> Tensor:
+    """Draws (draws, rows) + event: `Mixture.sample`, but the weights are summed once a row and not once a draw."""
+    total = mixture.log_weights.exp().cumsum(-1)
+    uniform = torch.rand(len(total), draws, dtype=total.dtype) * total[:, -1:]
+    chosen = torch.searchsorted(total, uniform, right=True).clamp_max(mixture.num_components - 1)
+    row = torch.arange(len(total))[:, None]
+    drawn: Tensor = map_parameters(mixture.component_distribution, lambda tensor: tensor[row, chosen]).sample()
+    return drawn.transpose(0, 1)

@@ -5,16 +5,19 @@ arranges the components of each draw so that they do the same work, by what they
 label switching in mixture models", algorithm 2), never by their index or their weights in the network.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
 
-from posterity.inference.diagnostics._source import check_mixture
-from posterity.inference.predictive import PredictiveMixture
-from posterity.models.mixtures import Mixture
-from posterity.models.parameters import map_parameters
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from posterity.inference.predictive import PredictiveMixture
+    from posterity.models.mixtures import Mixture
 
 ROUNDS = 20
 SMALL = 1e-12
@@ -30,10 +33,14 @@ def component_usage(mixture: Mixture, y: Tensor | None = None, *, least: float =
     A `PredictiveMixture` is taken draw by draw and averaged: `relabel` it first.
     Raises ``ValueError`` for another batch shape, y that does not fit, or ``least`` outside [0, 1).
 
+    >>> import torch
+    >>> from posterity.models.mixtures import Mixture
     >>> two = Mixture.normal(torch.tensor([[0.0, -20.0]]).expand(5, 2), torch.zeros(5, 2), torch.ones(5, 2))
     >>> component_usage(two).used.values
     array([ True, False])
     """
+    from posterity.inference.diagnostics._mixture import check_mixture
+
     check_mixture(mixture)
     if not 0 <= least < 1:
         raise ValueError(f"expected least in [0, 1), got {least}")
@@ -63,6 +70,10 @@ def relabel(predictive: PredictiveMixture, y: Tensor) -> PredictiveMixture:
     tell components apart, so that a large data set can be thinned: `label_order` gives the order itself.
     Raises ``ValueError`` for anything but a `PredictiveMixture` of batch shape (N,), or y that does not fit.
     """
+    import torch
+
+    from posterity.models.parameters import map_parameters
+
     order = label_order(predictive, y)
     draws, count = order.shape
     index = (order + count * torch.arange(draws)[:, None]).reshape(-1)
@@ -73,6 +84,11 @@ def relabel(predictive: PredictiveMixture, y: Tensor) -> PredictiveMixture:
 
 def label_order(predictive: PredictiveMixture, y: Tensor) -> Tensor:
     """(S, K): which component of each draw comes first, second, ...; see `relabel`."""
+    import torch
+
+    from posterity.inference.diagnostics._mixture import check_mixture
+    from posterity.inference.predictive import PredictiveMixture
+
     check_mixture(predictive)
     if not isinstance(predictive, PredictiveMixture):
         raise ValueError(f"expected a PredictiveMixture, got {type(predictive).__name__}")

@@ -6,15 +6,18 @@ what has to converge: a grid of x* that covers the data and the region of intere
 more "point".
 """
 
-import arviz
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 import xarray as xr
-from torch import Tensor
 
-from posterity.inference.diagnostics._source import require_finite
+from posterity.inference.arviz import ess, rhat
+from posterity.inference.diagnostics._checks import require_finite, to_array
 
-TAIL = (0.05, 0.95)
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def function_convergence(values: Tensor | np.ndarray) -> xr.Dataset:
@@ -33,7 +36,7 @@ def function_convergence(values: Tensor | np.ndarray) -> xr.Dataset:
     >>> bool((function_convergence(draws).rhat < 1.02).all())
     True
     """
-    array = values.detach().cpu().double().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, float)
+    array = to_array(values).astype(float)
     if array.ndim != 3 or array.shape[0] < 2 or array.shape[1] < 4 or array.shape[2] < 1:
         raise ValueError(f"expected values of shape (chain >= 2, draw >= 4, points), got {array.shape}")
     require_finite("values", array)
@@ -43,9 +46,9 @@ def function_convergence(values: Tensor | np.ndarray) -> xr.Dataset:
     draws = xr.Dataset({"f": (("chain", "draw", "point"), array)})
     with np.errstate(divide="ignore", invalid="ignore"):  # chains that stand still are infinitely far apart
         found = {
-            "rhat": arviz.rhat(draws, method="rank")["f"],
-            "ess_bulk": arviz.ess(draws, method="bulk")["f"],
-            "ess_tail": arviz.ess(draws, method="tail", prob=TAIL)["f"],
+            "rhat": rhat(draws)["f"],
+            "ess_bulk": ess(draws)["f"],
+            "ess_tail": ess(draws, method="tail")["f"],
         }
     attrs = {"chains": array.shape[0], "draws": array.shape[1]}
     return xr.Dataset({name: ("point", column.values) for name, column in found.items()}, attrs=attrs)

@@ -5,15 +5,16 @@
 in units of y; lower is better, and for a point prediction it is the absolute error.
 """
 
-import math
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.distributions import Normal
 
-from posterity.inference.diagnostics._rows import BLOCK, by_rows
-from posterity.models.mixtures import Mixture
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from posterity.models.mixtures import Mixture
 
 PAIR_BUDGET = 3e8
 """Up to this many pairs of components, over all observations, the closed form is used: some 3 s on one core."""
@@ -21,8 +22,10 @@ PAIR_BUDGET = 3e8
 
 def has_closed_form(mixture: Mixture) -> bool:
     """Whether the components are normal and N K² stays within `PAIR_BUDGET`."""
+    from posterity.inference.diagnostics._mixture_crps import is_normal
+
     pairs = mixture.batch_shape[0] * float(mixture.num_components) ** 2
-    return isinstance(mixture.component_distribution, Normal) and pairs <= PAIR_BUDGET
+    return is_normal(mixture) and pairs <= PAIR_BUDGET
 
 
 def crps_normal_mixture(mixture: Mixture, y: Tensor) -> np.ndarray:
@@ -34,7 +37,9 @@ def crps_normal_mixture(mixture: Mixture, y: Tensor) -> np.ndarray:
     (Grimit, Gneiting, Berrocal & Johnson 2006, Q. J. R. Meteorol. Soc. 132, eq. 5). The pairs are taken in blocks,
     so memory is bounded for any number of components.
     """
-    return by_rows(mixture, lambda part, rows: _closed_form(part, y[rows]), per_row=min(mixture.num_components, BLOCK))
+    from posterity.inference.diagnostics._mixture_crps import closed_form
+
+    return closed_form(mixture, y)
 
 
 def crps_from_draws(draws: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -53,28 +58,3 @@ def crps_from_draws(draws: np.ndarray, y: np.ndarray) -> np.ndarray:
     ranked = np.sort(centred, axis=0)
     weights = (np.arange(count) / (count * (count - 1)))[:, None]
     return np.abs(centred).mean(0) + centred.mean(0) - 2 * (weights * ranked).sum(0)
-
-
-def _closed_form(mixture: Mixture, y: Tensor) -> Tensor:
-    weights, components = mixture.log_weights.exp(), mixture.component_distribution
-    loc, variance = components.loc, components.scale**2
-    distance = (weights * _mean_absolute(y.unsqueeze(-1) - loc, variance)).sum(-1)
-    spread = torch.zeros_like(distance)
-    step = max(1, min(BLOCK // loc.numel(), math.ceil(loc.shape[-1] / 8)))
-    for start in range(0, loc.shape[-1], step):
-        # Pairs are symmetric: those of a block with what comes after it count twice, those within it stand once.
-        some, rest = slice(start, start + step), slice(start, None)
-        partner = torch.cat([weights[..., some], 2 * weights[..., start + step :]], -1)
-        between = _mean_absolute(
-            loc[..., some, None] - loc[..., None, rest], variance[..., some, None] + variance[..., None, rest]
-        )
-        spread += (weights[..., some] * (between @ partner.unsqueeze(-1)).squeeze(-1)).sum(-1)
-    return distance - 0.5 * spread
-
-
-def _mean_absolute(mean: Tensor, variance: Tensor) -> Tensor:
-    """E|N(mean, variance)|."""
-    sd = variance.sqrt()
-    ratio = mean / sd
-    density = torch.exp(-0.5 * ratio**2) * math.sqrt(2 / math.pi)
-    return sd * (density + ratio * torch.erf(ratio * math.sqrt(0.5)))

@@ -6,16 +6,20 @@ point and go their own ways from there; the starts of different superchains are 
 long as a superchain remembers its start, its mean is not that of the others, however many draws are averaged.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 import xarray as xr
 from scipy.special import ndtri
 from scipy.stats import rankdata
-from torch import Tensor
 
-from posterity.inference.diagnostics._source import require_finite
+from posterity.inference.diagnostics._checks import require_finite, to_array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def nested_rhat(values: Tensor | np.ndarray | xr.DataArray, superchains: int, *, rank: bool = False) -> xr.Dataset:
@@ -79,7 +83,7 @@ def _array(values: Tensor | np.ndarray | xr.DataArray) -> np.ndarray:
             raise ValueError(f"expected a DataArray with the dimensions chain and draw, got {values.dims}")
         values = values.transpose("chain", "draw", ...).values
         values = values.reshape(*values.shape[:2], -1)
-    array = values.detach().cpu().double().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, float)
+    array = to_array(values).astype(float)
     if array.ndim != 3 or 0 in array.shape:
         raise ValueError(f"expected values of shape (chain, draw, points), got {array.shape}")
     return array

@@ -11,13 +11,18 @@ posterior is there to tell. *Epistemic* is what more data would remove (Depeweg 
 bare mixture knows only components, so it is split in the part within and the part between them.
 """
 
-import torch
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import xarray as xr
 
-from posterity.inference.diagnostics._rows import by_rows
-from posterity.inference.diagnostics._source import check_mixture, require_finite
-from posterity.inference.predictive import PredictiveMixture
-from posterity.models.mixtures import Mixture
+from posterity.inference.diagnostics._checks import require_finite
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from posterity.models.mixtures import Mixture
 
 BY_DRAW = ("noise", "ambiguity", "epistemic")
 BY_COMPONENT = ("within_component", "between_component")
@@ -32,17 +37,24 @@ def uncertainty_split(predictive: Mixture) -> xr.Dataset:
     it up to rounding.
     Raises ``ValueError`` for anything else, another batch shape, or components of infinite variance.
 
-    >>> import pyro.distributions as dist
+    >>> import pyro.distributions as dist, torch
+    >>> from posterity.inference import PredictiveMixture
     >>> draws = dist.Normal(torch.tensor([[0.0, 5.0], [2.0, 5.0]]), 1.0)  # two draws, two points
     >>> split = uncertainty_split(PredictiveMixture.from_draws(draws))
     >>> split.noise.values, split.epistemic.values, split.total.values
     (array([1., 1.]), array([1., 0.]), array([2., 1.]))
     """
+    import torch
+
+    from posterity.inference.diagnostics._mixture import check_mixture
+    from posterity.inference.diagnostics._rows import by_rows
+    from posterity.inference.predictive import PredictiveMixture
+
     check_mixture(predictive)
     names = BY_DRAW if isinstance(predictive, PredictiveMixture) else BY_COMPONENT
     columns = (*names, "total")
 
-    def evaluate(part: Mixture, rows: slice) -> torch.Tensor:
+    def evaluate(part: Mixture, rows: slice) -> Tensor:
         terms = [*(getattr(part, name) for name in names), part.variance]
         return torch.stack(terms).movedim(1, -1)  # (term, target..., row)
 

@@ -1,18 +1,48 @@
 """Plots of what the diagnostics computed, and of predictives over one input.
 
-Each takes ``ax=None`` (a new figure then), returns the matplotlib axes, and shows nothing by itself.
+Each takes ``ax=None`` (a new figure then) and returns the matplotlib axes, or an array of them where there are several
+panels, and shows nothing by itself. Figure size, fonts, line widths and the colours of series are those of ``rcParams``
+where they have been changed; ``plot_kwargs`` go to the main artist. No torch is needed, but by mixtures.
 
-- A predictive over x: `plot_bands` for its quantiles, `plot_density` for its shape, `plot_split` for its origin.
-- A diagnostic: `plot_pulls`, `plot_pit`, `plot_coverage`.
+- A predictive over x: `plot_bands` for its quantiles, `plot_conditional_density` for its shape,
+  `plot_uncertainty_split` for its origin; `plot_compare_uncertainty` for several models side by side.
+- Calibration: `plot_pull`, `plot_pull_vs` over a covariate, `plot_pit_ecdf`, `plot_coverage`, and
+  `plot_calibration_tests` for all tests at once; `plot_recalibration` before and after.
+- The inference and the model: `plot_sbc`, `plot_ppc`, `plot_khat` of leave-one-out; `plot_ood` of scores elsewhere.
+  Results of `tarp` are drawn by `plot_coverage`.
 - Generated images: `plot_samples`.
 """
 
 from posterity.inference.plots.bands import plot_bands
+from posterity.inference.plots.calibration_tests import plot_calibration_tests
+from posterity.inference.plots.compare_uncertainty import plot_compare_uncertainty
+from posterity.inference.plots.conditional_density import plot_conditional_density
 from posterity.inference.plots.coverage import plot_coverage
-from posterity.inference.plots.density import plot_density
-from posterity.inference.plots.pit import plot_pit
-from posterity.inference.plots.pulls import plot_pulls
+from posterity.inference.plots.khat import plot_khat
+from posterity.inference.plots.ood import plot_ood
+from posterity.inference.plots.pit_ecdf import plot_pit_ecdf
+from posterity.inference.plots.ppc import plot_ppc
+from posterity.inference.plots.pull import plot_pull
+from posterity.inference.plots.pull_vs import plot_pull_vs
+from posterity.inference.plots.recalibration import plot_recalibration
 from posterity.inference.plots.samples import plot_samples
-from posterity.inference.plots.split import plot_split
+from posterity.inference.plots.sbc import plot_sbc
+from posterity.inference.plots.uncertainty_split import plot_uncertainty_split
 
-__all__ = ["plot_bands", "plot_coverage", "plot_density", "plot_pit", "plot_pulls", "plot_samples", "plot_split"]
+__all__ = [
+    "plot_bands",
+    "plot_calibration_tests",
+    "plot_compare_uncertainty",
+    "plot_conditional_density",
+    "plot_coverage",
+    "plot_khat",
+    "plot_ood",
+    "plot_pit_ecdf",
+    "plot_ppc",
+    "plot_pull",
+    "plot_pull_vs",
+    "plot_recalibration",
+    "plot_samples",
+    "plot_sbc",
+    "plot_uncertainty_split",
+]

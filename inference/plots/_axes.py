@@ -1,50 +1,140 @@
-"""What the plots share: axes, colours that a colour-blind reader can tell apart, and checks of their input."""
+"""What the plots share: axes, panels, and checks of their input."""
 
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
 import numpy as np
-import torch
+import xarray as xr
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from torch import Tensor
+from matplotlib.cbook import normalize_kwargs
 
-# Okabe & Ito's palette (jfly.uni-koeln.de/color), safe for all common kinds of colour blindness.
-BLUE, ORANGE, GREEN, SKY, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7"
-INK = "#222222"
-SERIES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+from posterity.inference.diagnostics._checks import require_finite, to_array
+from posterity.inference.plots._style import ink, line, marker
 
-Values = Tensor | np.ndarray
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Values = Tensor | np.ndarray | xr.DataArray | Sequence[float]
+
+PANEL = 0.7
+"""Width and height of one of several panels, as a factor of the reader's figure."""
+MOST = 30
 
 
 def axes(ax: Axes | None) -> Axes:
     """The axes given, or those of a new figure."""
-    return plt.subplots(layout="constrained")[1] if ax is None else ax
+    if ax is None:
+        return plt.subplots(layout="constrained")[1]
+    if not isinstance(ax, Axes):
+        raise ValueError(f"expected ax to be matplotlib axes, got {type(ax).__name__}")
+    return ax
+
+
+def panels(
+    rows: int, columns: int, ax: Any = None, figsize: tuple[float, float] | None = None, **shared: Any
+) -> np.ndarray:
+    """Axes (rows, columns): those given, in any shape, or those of a new figure."""
+    if ax is not None:
+        given = np.array([axes(one) for one in np.asarray(ax, dtype=object).ravel()], dtype=object)
+        if given.size != rows * columns:
+            raise ValueError(f"expected {rows * columns} axes, got {given.size}")
+        return given.reshape(rows, columns)
+    if figsize is None:
+        width, height = mpl.rcParams["figure.figsize"]
+        factor = PANEL if rows * columns > 1 else 1.0
+        figsize = (factor * columns * width, factor * rows * height)
+    return plt.subplots(rows, columns, figsize=figsize, squeeze=False, layout="constrained", **shared)[1]
+
+
+def small_multiples(count: int, ax: Any = None, figsize: tuple[float, float] | None = None) -> list[Axes]:
+    """``count`` axes, three in a row at most."""
+    if ax is not None:
+        return list(panels(1, count, ax)[0])
+    rows = math.ceil(count / 3)
+    found = list(panels(rows, math.ceil(count / rows), None, figsize).ravel())
+    for spare in found[count:]:
+        spare.remove()
+    return found[:count]
+
+
+def one_or_array(found: Sequence[Axes]) -> Axes | np.ndarray:
+    """As ArviZ returns them: the axes of one panel by themselves, those of several in an array."""
+    return found[0] if len(found) == 1 else np.array(found, dtype=object)
 
 
 def vector(name: str, values: Values, length: int | None = None) -> np.ndarray:
-    """Finite values (N,) as float64; ``ValueError`` for another shape or length."""
-    array = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values, dtype=float)
-    if array.ndim != 1 or (length is not None and len(array) != length):
+    """Finite values (N,), N > 0, as float64; ``ValueError`` for another shape or length."""
+    array = to_array(values).astype(float)
+    if array.ndim != 1 or not len(array) or (length is not None and len(array) != length):
         wanted = "(N,)" if length is None else f"({length},)"
         raise ValueError(f"expected {name} of shape {wanted}, got {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"expected finite {name}, got {int((~np.isfinite(array)).sum())} nan or infinite values")
+    require_finite(name, array)
     return array
 
 
-def tint(colour: str, strength: float) -> tuple[float, float, float]:
-    """A colour thinned with white. Opaque, so that a legend shows the shade that is seen where areas overlap."""
-    red, green, blue = to_rgb(colour)
-    return 1 - strength * (1 - red), 1 - strength * (1 - green), 1 - strength * (1 - blue)
+def variables(what: str, result: object, *names: str) -> xr.Dataset:
+    """The result of ``what()``, if it is a Dataset with these variables; ``ValueError`` otherwise."""
+    if not isinstance(result, xr.Dataset) or not set(names) <= set(result.variables):
+        got = [str(name) for name in result.variables] if isinstance(result, xr.Dataset) else type(result).__name__
+        raise ValueError(f"expected a result of {what}(), with {', '.join(names)}, got {got}")
+    return result
 
 
-def points(ax: Axes, x: np.ndarray, y: Values | None, x_data: Values | None, colour: str = INK) -> None:
-    """Data over a band or an image: at ``x_data``, or at the x of the prediction."""
+def chosen(result: xr.Dataset, variable: str, dim: str, names: Sequence[Any] | None) -> list[Any]:
+    """The coordinates of ``dim`` that are asked for, all by default.
+
+    ``ValueError`` where one is not there, or for more than a page holds.
+    """
+    if dim not in result[variable].dims:
+        raise ValueError(f"expected {variable} over {dim!r}, got {result[variable].dims}")
+    there = result[dim].values.tolist()
+    wanted = there if names is None else ([names] if isinstance(names, str) else list(names))
+    if not wanted or not set(wanted) <= set(there):
+        raise ValueError(f"expected names of {dim} from {there}, got {wanted}")
+    if len(wanted) > MOST:
+        raise ValueError(f"expected at most {MOST} panels in a figure, got {len(wanted)}: choose some by name")
+    return wanted
+
+
+def by_name(what: str, results: Any) -> dict[str, Any]:
+    """Results by name: one alone has the name ''; ``ValueError`` where there is none."""
+    if isinstance(results, xr.Dataset) or not isinstance(results, Mapping):
+        return {"": results}
+    if not results:
+        raise ValueError(f"expected at least one {what}, got none")
+    return {str(name): result for name, result in results.items()}
+
+
+def options(artist: type[Artist], given: Mapping[str, Any] | None, **defaults: Any) -> dict[str, Any]:
+    """Settings of an artist: the reader's before ours, whichever of a setting's names (``lw``) he uses."""
+    return {**defaults, **normalize_kwargs(dict(given or {}), artist)}
+
+
+def places(x: np.ndarray, y: Values | None, x_data: Values | None) -> tuple[np.ndarray, np.ndarray]:
+    """Where the data are: at ``x_data``, or at the x of the prediction; none without ``y``.
+
+    ``ValueError`` for ``x_data`` alone, or another length.
+    """
     if y is None:
         if x_data is not None:
             raise ValueError("expected y beside x_data, got None")
-        return
+        return np.empty(0), np.empty(0)
     at = x if x_data is None else vector("x_data", x_data)
-    up = vector("y", y, len(at))
-    size = float(np.clip(2500 / len(at), 5, 24))
-    edge = 0.4 if size > 12 else 0.0
-    ax.scatter(at, up, s=size, color=colour, edgecolors="white", linewidths=edge, zorder=4, label="data")
+    return at, vector("y", y, len(at))
+
+
+def points(ax: Axes, at: np.ndarray, y: np.ndarray, colour: Any = None) -> None:
+    """Data over a band or an image, smaller where there are many."""
+    if not len(at):
+        return
+    size = float(np.clip(50 / np.sqrt(len(at)), 2.2, 5.0)) / 6
+    edge = line(0.25) if size > 0.6 else 0.0
+    colour = ink() if colour is None else colour
+    paper = ax.get_facecolor()
+    ax.scatter(at, y, s=marker(size) ** 2, color=colour, edgecolors=paper, linewidths=edge, zorder=4, label="data")

@@ -1,13 +1,18 @@
 """Observed coverage against the level that was promised."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from posterity.inference.plots._axes import INK, SERIES, axes
+from posterity.inference.plots._axes import axes, by_name, options, variables
+from posterity.inference.plots._style import ink, legend, line, marker, ordered, series
 
-NAMES = ("coverage", "lower", "upper", "level")
+KINDS = {"central": "central regions", "hdi": "highest-density regions", "tarp": "balls around random points"}
 
 
 def plot_coverage(
@@ -17,33 +22,50 @@ def plot_coverage(
     ax: Axes | None = None,
     xlabel: str = "nominal level",
     ylabel: str | None = None,
+    colors: Sequence[Any] | None = None,
+    plot_kwargs: Mapping[str, Any] | None = None,
 ) -> Axes:
-    """Observed share against level with its Clopper-Pearson limits, for one result of `coverage` or several by
-    name.
+    """Observed share against level with its limits, for one result of `coverage` or `tarp`, or several by name.
 
-    The diagonal is what a calibrated model follows; below it the regions are too small. With ``difference`` the
-    level is subtracted, which shows small departures better.
+    A result over "group" has a line for each group: bins of a covariate in the order of their colours. The diagonal is
+    what a calibrated model follows; below it the regions are too small (of balls of `tarp` see there). With
+    ``difference`` the level is subtracted, which shows small departures better. ``colors`` and ``plot_kwargs`` are for
+    the lines.
     Returns the axes. Raises ``ValueError`` for anything that is not a result of `coverage`.
     """
-    named = coverage if isinstance(coverage, Mapping) and not isinstance(coverage, xr.Dataset) else {"": coverage}
-    if not named:
-        raise ValueError("expected at least one result of coverage(), got none")
-    for result in named.values():
-        if not isinstance(result, xr.Dataset) or not set(NAMES) <= set(result.variables):
-            got = list(result.variables) if isinstance(result, xr.Dataset) else type(result).__name__
-            raise ValueError(f"expected results of coverage(), got {got}")
+    lines: list[tuple[str, xr.Dataset]] = []
+    for name, result in by_name("result of coverage()", coverage).items():
+        lines += _lines(name, variables("coverage", result, "coverage", "lower", "upper", "level"))
+    in_order = isinstance(coverage, xr.Dataset) and "low" in coverage.coords
+    colours = ordered(len(lines), colors) if in_order else series(len(lines), colors)
     ax = axes(ax)
-    ax.plot([0, 1], [0, 0 if difference else 1], color=INK, linewidth=1, linestyle="--", label="calibrated")
-    for index, (name, result) in enumerate(named.items()):
+    ax.plot([0, 1], [0, 0 if difference else 1], color=ink(), linewidth=line(0.7), linestyle="--", label="calibrated")
+    for (label, result), colour in zip(lines, colours, strict=True):
         level = result["level"].values
         base = level if difference else 0.0
-        colour = SERIES[index % len(SERIES)]
-        label = name or f"{result.attrs.get('kind', '')} regions".replace("_", " ").strip()
-        lower, upper = result["lower"] - base, result["upper"] - base
-        ax.fill_between(level, lower, upper, color=colour, alpha=0.18, linewidth=0)
-        ax.plot(level, result["coverage"] - base, color=colour, marker="o", markersize=3.5, label=label)
+        settings = options(Line2D, plot_kwargs, color=colour, marker="o", markersize=marker(0.6), label=label)
+        lower, upper = result["lower"].values - base, result["upper"].values - base
+        alpha = 0.18 if len(lines) < 4 else 0.1
+        ax.fill_between(level, lower, upper, color=settings["color"], alpha=alpha, linewidth=0)
+        ax.plot(level, result["coverage"].values - base, **settings)
     ax.set(xlim=(0, 1), xlabel=xlabel, ylabel=ylabel or ("observed - nominal" if difference else "observed share"))
     if not difference:
         ax.set(ylim=(0, 1), aspect="equal")
-    ax.legend(frameon=False, fontsize="small", loc="upper left" if not difference else "best")
+    legend(ax, loc="best" if difference else "upper left")
     return ax
+
+
+def _lines(name: str, result: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
+    """The lines of one result with their labels: one, or one for each group."""
+    dims = set(result["coverage"].dims)
+    if dims == {"level"}:
+        return [(name or KINDS.get(result.attrs.get("kind", ""), "observed"), result)]
+    if dims != {"level", "group"}:
+        raise ValueError(f"expected coverage over 'level', or 'group' and 'level', got {result['coverage'].dims}")
+    found = []
+    for index in range(result.sizes["group"]):
+        part = result.isel(group=index)
+        label = f"{part['low'].item():.3g} to {part['high'].item():.3g}" if "low" in part.coords else ""
+        label = label or str(part["group"].item() if "group" in part.coords else index)
+        found.append((f"{name}, {label}" if name else label, part))
+    return found

@@ -1,16 +1,26 @@
 """Generated images on axes."""
 
-from matplotlib.axes import Axes
-from torch import Tensor
+from __future__ import annotations
 
-from posterity.data.pictures import tiled
+from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+
 from posterity.inference.plots._axes import axes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def plot_samples(images: Tensor, *, columns: int = 8, ax: Axes | None = None, title: str | None = None) -> Axes:
-    """The `tiled` images on axes without ticks. Returns the axes."""
-    ax = axes(ax)
+    """Images (N, C, H, W) with values from -1 to 1 in rows of ``columns``, on axes without ticks. Returns the axes.
+
+    Raises ``ValueError`` as `posterity.data.pictures.tiled`.
+    """
+    from posterity.data.pictures import tiled
+
     sheet = tiled(images, columns=columns).numpy()
+    ax = axes(ax)
     ax.imshow(sheet[..., 0] if sheet.shape[-1] == 1 else sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     ax.set(xticks=[], yticks=[], title=title or "")
     for spine in ax.spines.values():

@@ -1,15 +1,24 @@
 """The histogram of pulls against the normal they should follow."""
 
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 from scipy.stats import norm
 
-from posterity.inference.diagnostics.residuals import pull_array, pull_summary
-from posterity.inference.plots._axes import BLUE, INK, VERMILION, axes
+from posterity.inference.diagnostics.residuals import pull_array
+from posterity.inference.diagnostics.widths import pull_summary
+from posterity.inference.plots._axes import axes, options
+from posterity.inference.plots._style import ink, legend, line, series
 
 
-def plot_pulls(
+def plot_pull(
     pulls: xr.Dataset,
     *,
     limit: float = 5.0,
@@ -17,16 +26,17 @@ def plot_pulls(
     ax: Axes | None = None,
     xlabel: str | None = None,
     ylabel: str = "density",
+    plot_kwargs: Mapping[str, Any] | None = None,
 ) -> Axes:
     """Histogram of ``pull`` with the standard normal and the normal of the same mean and width.
 
     Takes what `pulls` returns. The legend gives mean and width with their errors (see `pull_summary`), and how
-    many pulls lie beyond ± ``limit``, where the histogram ends.
+    many pulls lie beyond ± ``limit``, where the histogram ends. ``plot_kwargs`` are for the histogram.
     Returns the axes. Raises ``ValueError`` without pulls, for a limit that is not positive or no bins.
     """
     if not limit > 0 or bins < 1:
         raise ValueError(f"expected a limit above 0 and at least 1 bin, got {limit} and {bins}")
-    values, summary = pull_array(pulls), pull_summary(pulls)
+    values, summary = pull_array(pulls), summary_without_core(pulls)
     mean, width = float(summary["mean"]), float(summary["width"])
     edges = np.linspace(-limit, limit, bins + 1)
     count = np.histogram(values, edges)[0]
@@ -35,14 +45,23 @@ def plot_pulls(
     fit = f"mean {mean:.3f} ± {float(summary['mean_se']):.3f}\nwidth {width:.3f} ± {float(summary['width_se']):.3f}"
     ax = axes(ax)
     density = count / (values.size * np.diff(edges))
-    ax.stairs(density, edges, fill=True, color=BLUE, alpha=0.35, label=label)
-    ax.stairs(density, edges, color=BLUE, linewidth=1)
+    first, second = series(2)
+    settings = options(Patch, plot_kwargs, color=first, alpha=0.35, fill=True, label=label)
+    ax.stairs(density, edges, **settings)
+    ax.stairs(density, edges, color=settings["color"], linewidth=line(0.7))
     fine = np.linspace(-limit, limit, 400)
-    ax.plot(fine, norm.pdf(fine), color=INK, linewidth=1.6, label="N(0, 1)")
-    ax.plot(fine, norm.pdf(fine, mean, width), color=VERMILION, linewidth=1.6, linestyle="--", label=fit)
+    ax.plot(fine, norm.pdf(fine), color=ink(), label="N(0, 1)")
+    ax.plot(fine, norm.pdf(fine, mean, width), color=second, linestyle="--", label=fit)
     kind = pulls.attrs.get("kind")
     ax.set(xlabel=xlabel or (f"pull ({kind})" if kind else "pull"), ylabel=ylabel, xlim=(-limit, limit))
     # Room above the peak for the legend.
     ax.set_ylim(0, 1.45 * max(float(density.max()), float(norm.pdf(0)), float(norm.pdf(0, 0, width))))
-    ax.legend(frameon=False, fontsize="small", ncols=2, loc="upper center")
+    legend(ax, ncols=2, loc="upper center")
     return ax
+
+
+def summary_without_core(pulls: xr.Dataset, **settings: Any) -> xr.Dataset:
+    """`pull_summary`, silent about the core width, which is not drawn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "core_width is nan")
+        return pull_summary(pulls, **settings)

@@ -1,0 +1,76 @@
+"""Statistics of draws by ArviZ, over the dimensions chain and draw; what comes in, Dataset or DataArray, goes out.
+
+Nothing is left to a default that the versions do not share: the probability of an interval (0.94 in ArviZ 0.23, 0.89
+in 1.x) is always given, and the tail ESS is that of the 5 % and the 95 % quantile.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import arviz
+import numpy as np
+import xarray as xr
+
+from posterity.inference.arviz.containers import HAS_INFERENCE_DATA, SAMPLE_DIMS
+
+TAIL = (0.05, 0.95)
+
+Values = TypeVar("Values", xr.Dataset, xr.DataArray)
+
+
+def rhat(values: Values, *, method: str = "rank") -> Values:
+    """R-hat, by default rank-normalised and split, the larger of bulk and folded; below 1.01 is good.
+
+    nan for a single chain (Vehtari, Gelman, Simpson, Carpenter & Bürkner 2021, arXiv:1903.08008).
+    Raises ``ValueError`` for draws without the dimensions chain and draw, as all functions here.
+    """
+    return _each(arviz.rhat, values, method=method)
+
+
+def ess(values: Values, *, method: str = "bulk", prob: Any = None) -> Values:
+    """Effective number of draws: "bulk", "tail", "mean", "sd", "median", or "quantile" at ``prob`` (as `rhat`)."""
+    return _each(arviz.ess, values, method=method, prob=TAIL if method == "tail" and prob is None else prob)
+
+
+def mcse(values: Values, *, method: str = "mean", prob: float | None = None) -> Values:
+    """Monte Carlo standard error of the "mean", "sd", "median", or "quantile" at ``prob``, in the values' unit."""
+    return _each(arviz.mcse, values, method=method, prob=prob)
+
+
+def hdi(values: Values, prob: float) -> Values:
+    """The shortest interval of probability ``prob``: a last dimension "ci_bound" of "lower" and "upper".
+
+    Raises ``ValueError`` for a ``prob`` outside (0, 1).
+
+    >>> draws = xr.DataArray(np.random.default_rng(0).normal(size=(4, 50_000)), dims=("chain", "draw"))
+    >>> hdi(draws, 0.8).values.round(1)
+    array([-1.3,  1.3])
+    """
+    if not 0 < prob < 1:
+        raise ValueError(f"expected prob in (0, 1), got {prob}")
+    if HAS_INFERENCE_DATA:
+        found = _each(arviz.hdi, values, hdi_prob=prob).rename(hdi="ci_bound")
+        return found.assign_coords(ci_bound=["lower", "upper"]).transpose(..., "ci_bound")
+    return _each(arviz.hdi, values, prob=prob).transpose(..., "ci_bound")
+
+
+def bfmi(energy: xr.DataArray) -> xr.DataArray:
+    """Estimated Bayesian fraction of missing information of each chain, from its energies (chain, draw).
+
+    Below 0.3 the momenta are renewed too timidly to reach the tails (Betancourt 2016, arXiv:1604.00695).
+    Raises ``ValueError`` for other dimensions.
+    """
+    if set(energy.dims) != set(SAMPLE_DIMS):
+        raise ValueError(f"expected energy with the dimensions chain and draw, got {energy.dims}")
+    energy = energy.transpose(*SAMPLE_DIMS)
+    return energy.isel(draw=0, drop=True).copy(data=np.asarray(arviz.bfmi(energy.values)))
+
+
+def _each(function: Callable[..., xr.Dataset], values: Values, **settings: Any) -> Values:
+    """``function`` of every variable; of a DataArray too, which ArviZ 0.23 would give back as a Dataset."""
+    if not isinstance(values, xr.Dataset | xr.DataArray) or not set(SAMPLE_DIMS) <= set(values.dims):
+        got = values.dims if isinstance(values, xr.Dataset | xr.DataArray) else type(values).__name__
+        raise ValueError(f"expected a Dataset or DataArray with the dimensions chain and draw, got {got}")
+    if isinstance(values, xr.DataArray):
+        return function(values.to_dataset(name="values"), **settings)["values"].rename(values.name)
+    return function(values, **settings)

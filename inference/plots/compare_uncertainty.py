@@ -1,0 +1,145 @@
+"""Several models side by side: how sure each is, where, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from posterity.inference.diagnostics._source import is_mixture
+from posterity.inference.diagnostics.variance import split_terms, uncertainty_split
+from posterity.inference.plots._axes import panels, places, vector
+from posterity.inference.plots._style import legend, setting
+from posterity.inference.plots.bands import check_levels, plot_bands
+from posterity.inference.plots.uncertainty_split import plot_uncertainty_split
+
+if TYPE_CHECKING:
+    from posterity.inference.plots._axes import Values
+    from posterity.models.mixtures import Mixture
+
+SHORT = {"within_component": "within", "between_component": "between"}
+
+
+def plot_compare_uncertainty(
+    models: Mapping[str, Mixture | xr.Dataset],
+    x: Values,
+    *,
+    y: Values | None = None,
+    x_data: Values | None = None,
+    levels: Sequence[float] = (0.5, 0.9),
+    shares: bool = False,
+    ax: Any = None,
+    figsize: tuple[float, float] | None = None,
+    xlabel: str = "x",
+    ylabel: str = "y",
+) -> np.ndarray:
+    """A column for each model over the same ``x`` (N,): above its bands and the data, below what its variance is made
+    of, each row on one scale. Under the name stands the mean over x of each term's share.
+
+    ``models`` are predictives by name, each a `Mixture` of batch shape (N,): `plot_compare_uncertainty({"bnn": ...,
+    "mdn": ...}, x, y=y, x_data=x_train)`. Or all are splits, as `uncertainty_split` returns, which stored results have:
+    then there is the lower row alone, and no data. ``levels`` are those of `plot_bands`, ``shares`` that of
+    `plot_uncertainty_split`: for models whose variances differ by orders of magnitude.
+    ``ax`` are as many axes as there are panels; by default those of a new figure of ``figsize`` (inches).
+    Returns the axes, (2, models) or (1, models). Raises ``ValueError`` for no models, some of either kind, data with
+    splits alone, and as `plot_bands` and `plot_uncertainty_split`.
+
+    >>> from matplotlib.figure import Figure
+    >>> one = np.ones(3)
+    >>> split = xr.Dataset({"noise": ("obs", one), "ambiguity": ("obs", 0 * one), "epistemic": ("obs", one)})
+    >>> split["total"] = split.noise + split.epistemic
+    >>> grid = plot_compare_uncertainty({"bnn": split}, [0.0, 1.0, 2.0], ax=Figure().subplots())
+    >>> grid.shape, grid[0, 0].get_title()
+    ((1, 1), 'bnn\\nnoise 50%, ambiguity 0%, epistemic 50%')
+    """
+    if not isinstance(models, Mapping) or not models:
+        got = "none" if isinstance(models, Mapping) else type(models).__name__
+        raise ValueError(f"expected predictives or splits by name, at least one, got {got}")
+    splits, at = _splits(models), vector("x", x)
+    whole = not any(isinstance(model, xr.Dataset) for model in models.values())
+    data = places(at, y, x_data)
+    if len(data[0]) and not whole:
+        raise ValueError("expected y only beside predictives, which are drawn with it, got splits of the variance")
+    check_levels(levels)
+    for split in splits.values():
+        vector("x", x, split["total"].size)
+    own = ax is None
+    shared = {"sharex": True, "sharey": "row"} if own else {}
+    grid = panels(1 + whole, len(models), ax, figsize, **shared)
+    for column, (name, model) in zip(grid.T, models.items(), strict=True):
+        if not isinstance(model, xr.Dataset):
+            shown: dict[str, Any] = {} if y is None else {"y": data[1], "x_data": data[0]}
+            plot_bands(model, at, levels=levels, ax=column[0], xlabel=xlabel, ylabel=ylabel, **shown)
+        plot_uncertainty_split(splits[name], at, shares=shares, ax=column[-1], xlabel=xlabel)
+        words = _in_words(splits[name])
+        column[0].set_title(name if whole else f"{name}\n{words}")
+        if whole:
+            column[1].set_title(words, fontsize="medium")
+    _one_scale(grid)
+    _legends(grid, own)
+    return grid
+
+
+def _splits(models: Mapping[str, Any]) -> dict[str, xr.Dataset]:
+    """The split of each model, all of predictives or all given."""
+    given = [isinstance(model, xr.Dataset) for model in models.values()]
+    if any(given) and not all(given):
+        kinds = {name: "split" if one else "predictive" for one, name in zip(given, models, strict=True)}
+        raise ValueError(f"expected predictives of all models, or splits of all, got {kinds}")
+    for name, model in models.items():
+        if not isinstance(model, xr.Dataset) and not is_mixture(model):
+            raise ValueError(
+                f"expected {name!r} to be a Mixture or a split of its variance, got {type(model).__name__}"
+            )
+    found = {name: model if given[0] else uncertainty_split(model) for name, model in models.items()}
+    for split in found.values():
+        split_terms(split)
+        if split["total"].ndim != 1:
+            raise ValueError(f"expected splits of one target, got dimensions {split['total'].dims}")
+    return found
+
+
+def _in_words(split: xr.Dataset) -> str:
+    """Mean shares of the terms over x, in percent."""
+    total = split["total"].values
+    if not total.min() > 0:
+        return ""
+    shares = {name: float((split[name].values / total).mean()) for name in split_terms(split)}
+    return ", ".join(f"{SHORT.get(name, name)} {share:.0%}" for name, share in shares.items())
+
+
+def _one_scale(grid: np.ndarray) -> None:
+    """Each row within the widest of its limits, whether or not its axes are shared."""
+    for row in grid:
+        limits = np.array([one.get_ylim() for one in row])
+        for one in row:
+            one.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+    for one in grid.ravel():
+        one.label_outer()
+
+
+def _legends(grid: np.ndarray, own: bool) -> None:
+    """One legend for all: under a figure of ours, else in the first panel of each row."""
+    rows: list[dict[str, Any]] = []
+    for row in grid:
+        entries: dict[str, Any] = {}
+        for one in row:
+            entries |= dict(zip(*reversed(one.get_legend_handles_labels()), strict=True))
+            if one.get_legend() is not None:
+                one.get_legend().remove()
+        rows.append(entries)
+    if not own:
+        for row, entries in zip(grid, rows, strict=True):
+            legend(row[0], list(entries.values()), list(entries))
+        return
+    every = {label: handle for entries in rows for label, handle in entries.items()}
+    grid[0, 0].figure.legend(
+        list(every.values()),
+        list(every),
+        loc="outside lower center",
+        ncols=min(len(every), 3 * grid.shape[1]),
+        fontsize=setting("legend.fontsize", "small"),
+        frameon=setting("legend.frameon", False),
+    )

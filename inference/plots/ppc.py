@@ -1,0 +1,65 @@
+"""Posterior-predictive checks: is a statistic of the observed data one that the model's own data have?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+
+from posterity.inference.diagnostics._checks import require_finite
+from posterity.inference.plots._axes import chosen, one_or_array, options, small_multiples, variables
+from posterity.inference.plots._style import ALARM, ink, legend, line, series
+
+LEVEL = 0.05
+
+
+def plot_ppc(
+    result: xr.Dataset,
+    *,
+    statistics: Sequence[str] | None = None,
+    bins: int = 30,
+    ax: Any = None,
+    figsize: tuple[float, float] | None = None,
+    ylabel: str = "replications",
+    plot_kwargs: Mapping[str, Any] | None = None,
+) -> Axes | np.ndarray:
+    """For each statistic T a histogram of T of replicated data, and a line at T of the observed.
+
+    Takes what `posterior_predictive_check` returns: ``replicated`` over ("statistic", "sample"), ``observed`` and the
+    two-sided ``p_value`` over "statistic"; of it the ``statistics`` by name, or all. A line in the tails (in colour
+    where p is below 5 %) is a feature of the data that the model does not make. ``plot_kwargs`` are for the
+    histograms. ``ax`` are as many axes as there are statistics, or a new figure's.
+    Returns the axes of one statistic, or an array of them. Raises ``ValueError`` for another Dataset, statistics that
+    it does not have, values that are not finite, or no bins.
+
+    >>> from matplotlib.figure import Figure
+    >>> check = xr.Dataset({"replicated": (("statistic", "sample"), np.arange(100.0)[None]),
+    ...                     "observed": ("statistic", [99.0]), "p_value": ("statistic", [0.01])},
+    ...                    coords={"statistic": ["maximum"]})
+    >>> plot_ppc(check, ax=Figure().subplots()).get_xlabel()
+    'T = maximum'
+    """
+    variables("posterior_predictive_check", result, "replicated", "observed", "p_value")
+    if bins < 1:
+        raise ValueError(f"expected at least 1 bin, got {bins}")
+    names = chosen(result, "replicated", "statistic", statistics)
+    for variable in ("replicated", "observed"):
+        require_finite(variable, result[variable].sel(statistic=names).values)
+    found = small_multiples(len(names), ax, figsize)
+    for one, name in zip(found, names, strict=True):
+        part = result.sel(statistic=name)
+        replicated, observed = part["replicated"].values.ravel(), float(part["observed"])
+        p_value = float(part["p_value"])
+        count, edges = np.histogram(replicated, bins)
+        settings = options(Patch, plot_kwargs, color=series(1)[0], alpha=0.45, fill=True, label="replicated")
+        one.stairs(count, edges, **settings)
+        label = f"observed, p = {p_value:.3f}"
+        top = 1.08 * count.max()
+        one.plot([observed] * 2, [0, top], color=ALARM if p_value < LEVEL else ink(), linewidth=line(1.5), label=label)
+        one.set(xlabel=f"T = {name}", ylabel=ylabel, ylim=(0, 1.25 * top))  # room for the legend
+        legend(one, loc="upper center", ncols=2)
+    return one_or_array(found)

@@ -1,0 +1,71 @@
+"""The terms of the predictive variance over one input, stacked: variances add, standard deviations do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from posterity.inference.diagnostics.variance import split_terms
+from posterity.inference.plots._axes import axes, vector
+from posterity.inference.plots._style import AMBIGUITY, EPISTEMIC, NOISE, ink, legend, line
+
+if TYPE_CHECKING:
+    from posterity.inference.plots._axes import Values
+
+COLOURS = {
+    "noise": NOISE,
+    "ambiguity": AMBIGUITY,
+    "epistemic": EPISTEMIC,
+    "within_component": NOISE,
+    "between_component": AMBIGUITY,
+}
+
+
+def plot_uncertainty_split(
+    split: xr.Dataset,
+    x: Values,
+    *,
+    shares: bool = False,
+    ax: Axes | None = None,
+    xlabel: str = "x",
+    ylabel: str | None = None,
+    colors: Mapping[str, Any] | None = None,
+    plot_kwargs: Mapping[str, Any] | None = None,
+) -> Axes:
+    """Noise, ambiguity and epistemic variance stacked over ``x`` (N,); their top is the total, in squared units
+    of y.
+
+    Takes what `uncertainty_split` returns for one target. With ``shares`` each column is divided by its total:
+    what the uncertainty is made of, where its size spans orders of magnitude. ``colors`` by the name of a term replace
+    those that all plots have in common; ``plot_kwargs`` are for ``stackplot``.
+    Returns the axes. Raises ``ValueError`` without a split of one target, for ``x`` of another shape, colours of other
+    names, or shares of a total that is not above zero.
+    """
+    names = split_terms(split)
+    if split["total"].ndim != 1:
+        raise ValueError(f"expected the split of one target, got dimensions {split['total'].dims}")
+    at = vector("x", x, split["total"].size)
+    total = vector("total", split["total"].values)
+    if shares and not total.min() > 0:
+        raise ValueError(f"expected totals above 0 for shares, got {total.min()}")
+    if not set(colors or {}) <= set(names):
+        raise ValueError(f"expected colors for any of {list(names)}, got {list(colors or {})}")
+    order = np.argsort(at)
+    rows = [(vector(name, split[name].values) / (total if shares else 1.0))[order] for name in names]
+    ax = axes(ax)
+    palette = {**COLOURS, **(colors or {})}
+    settings = {"colors": [palette[name] for name in names], "alpha": 0.75, "linewidth": 0, **(plot_kwargs or {})}
+    ax.stackplot(at[order], *rows, labels=[name.replace("_", " ") for name in names], **settings)
+    if not shares:
+        ax.plot(at[order], total[order], color=ink(), linewidth=line(0.8), label="total")
+    ax.set(xlabel=xlabel, ylabel=ylabel or ("share of the variance" if shares else "variance of y"))
+    ax.margins(x=0)
+    ax.set_ylim(0, 1 if shares else None)
+    # From top to bottom, as the areas lie.
+    handles, labels = ax.get_legend_handles_labels()
+    legend(ax, handles[::-1], labels[::-1], loc="lower left" if shares else "best", frame=True)
+    return ax
