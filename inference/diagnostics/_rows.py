@@ -13,7 +13,7 @@ from torch import Tensor
 
 from posterity.inference.program import seeded
 from posterity.models.mixtures import Mixture
-from posterity.models.parameters import map_parameters
+from posterity.models.parameters import map_parameters, split
 
 BLOCK = 2**19
 """How many component evaluations are held at once: 4 MiB for each intermediate result."""
@@ -26,9 +26,10 @@ def blocks(mixture: Mixture, per_row: int = 1) -> Iterator[tuple[slice, Mixture]
     """
     total = mixture.batch_shape[0]
     step = max(1, BLOCK // (mixture.num_components * per_row))
+    tensors, rebuild = split(mixture)  # once: an index into the mixture would normalise the weights of all rows again
     for start in range(0, total, step):
         rows = slice(start, min(start + step, total))
-        yield rows, mixture[rows].to("cpu", torch.double)
+        yield rows, rebuild([tensor[rows].to("cpu", torch.double) for tensor in tensors])
 
 
 def by_rows(mixture: Mixture, function: Callable[[Mixture, slice], Tensor], per_row: int = 1) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from posterity.inference.arviz import ess, rhat
+from posterity.inference.diagnostics._chains import convergence
 from posterity.inference.diagnostics._checks import require_finite, to_array
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def function_convergence(values: Tensor | np.ndarray) -> xr.Dataset:
     - ``ess_bulk``, ``ess_tail``: effective number of draws for the middle, and for the 5 % and 95 % quantiles;
       below 100 for each chain the estimates are themselves uncertain.
 
-    All by ArviZ (Vehtari, Gelman, Simpson, Carpenter & Bürkner 2021, arXiv:1903.08008).
+    The numbers are those of ArviZ (Vehtari, Gelman, Simpson, Carpenter & Bürkner 2021, arXiv:1903.08008), for all
+    points at once.
     Raises ``ValueError`` for another shape, values that are not finite, or points where no draw differs.
 
     >>> draws = np.random.default_rng(0).normal(size=(4, 200, 3))
@@ -43,12 +44,6 @@ def function_convergence(values: Tensor | np.ndarray) -> xr.Dataset:
     still = int((np.ptp(array, axis=(0, 1)) == 0).sum())
     if still:
         raise ValueError(f"expected values that differ between draws, got {still} points at which none does")
-    draws = xr.Dataset({"f": (("chain", "draw", "point"), array)})
-    with np.errstate(divide="ignore", invalid="ignore"):  # chains that stand still are infinitely far apart
-        found = {
-            "rhat": rhat(draws)["f"],
-            "ess_bulk": ess(draws)["f"],
-            "ess_tail": ess(draws, method="tail")["f"],
-        }
+    found = convergence(array)
     attrs = {"chains": array.shape[0], "draws": array.shape[1]}
-    return xr.Dataset({name: ("point", column.values) for name, column in found.items()}, attrs=attrs)
+    return xr.Dataset({name: ("point", column) for name, column in found.items()}, attrs=attrs)
