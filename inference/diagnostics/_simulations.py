@@ -1,0 +1,130 @@
+"""Draws of a model's joint distribution: latent sites from their prior, and data made of them. Needs torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from posterity.inference.check import number
+from posterity.inference.program import (
+    Model,
+    bare_model,
+    check_arguments,
+    child_seeds,
+    inspect,
+    observed_value,
+    seeded,
+)
+
+SIMULATED = 1  # the purpose of seeds: a fit must not be made of the numbers that made its data
+
+
+@dataclass(frozen=True, eq=False)
+class Simulations:
+    """Independent draws of (latent sites, y): ``latents[name]`` and ``deterministics[name]`` (count, ...), ``y``
+    (count, ...) at the observed ``site``.
+    """
+
+    latents: Mapping[str, Tensor]
+    deterministics: Mapping[str, Tensor]
+    y: Tensor
+    site: str
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+def simulate(model: Any, *inputs: Any, count: int, seed: int = 0, site: str | None = None) -> Simulations:
+    """See `posterity.inference.diagnostics.simulate`."""
+    number("count", count, low=1, integer=True)
+    number("seed", seed, low=0, integer=True)
+    check_arguments(inputs)
+    bare = bare_model(model)
+    seeds = child_seeds(int(seed), int(count), SIMULATED)
+    nodes = _run(bare, inputs, seeds[0])
+    observed = _observed_site(bare, inputs, nodes, site)
+    for name, node in nodes.items():
+        _check_node(name, node, observed)
+    latents, deterministics, y = [], [], []
+    for one in seeds:
+        nodes = _run(bare, inputs, one)
+        latents.append({n: node["value"] for n, node in nodes.items() if _is_latent(node) and n != observed})
+        deterministics.append({n: node["value"] for n, node in nodes.items() if _is_deterministic(node)})
+        y.append(nodes[observed]["value"])
+    if not latents[0]:
+        raise ValueError("expected a model with latent sites, whose prior the truth is drawn from, got none")
+    stacked = torch.stack(y)
+    bad = (~torch.isfinite(stacked)).flatten(1).any(1) if stacked.is_floating_point() else torch.zeros(len(y))
+    if bool(bad.any()):
+        raise ValueError(
+            f"expected finite data from the prior, got nan or infinity in {int(bad.sum())} of {len(y)} simulations: "
+            "the prior is too wide for the likelihood"
+        )
+    return Simulations(_stack(latents), _stack(deterministics), stacked, observed)
+
+
+def _run(model: Model, inputs: tuple[Any, ...], seed: int) -> dict[str, Any]:
+    """The nodes of one run without y. A draw at which it fails is not replaced: that would be another prior."""
+    try:
+        with seeded(seed), torch.no_grad(), pyro.get_param_store().scope():
+            return dict(pyro.poutine.trace(model).get_trace(*inputs).nodes)
+    except (TypeError, AttributeError, NotImplementedError) as error:
+        raise ValueError(
+            f"expected a model that draws every site, y too where none is given (y=None), got {type(error).__name__}: "
+            f"{error}"
+        ) from error
+
+
+def _is_deterministic(node: Any) -> bool:
+    return node["type"] == "sample" and bool(node["infer"].get("_deterministic"))
+
+
+def _is_latent(node: Any) -> bool:
+    return node["type"] == "sample" and not node["is_observed"] and type(node["fn"]).__name__ != "_Subsample"
+
+
+def _observed_site(model: Model, inputs: tuple[Any, ...], nodes: dict[str, Any], site: str | None) -> str:
+    """The site whose draw, handed over as y, is observed there: the last one that fits, or ``site``."""
+    drawn = [name for name, node in nodes.items() if _is_latent(node)]
+    if site is not None and site not in drawn:
+        raise ValueError(f"expected an observed site {site!r} that is drawn where no y is given, got sites {drawn}")
+    for name in [site] if site is not None else reversed(drawn):
+        args = (*inputs, nodes[name]["value"])
+        try:
+            inspect(model, args, name)
+        except (ValueError, RuntimeError, TypeError, IndexError):
+            continue  # the draw of another site is no y
+        if not torch.equal(observed_value(model, args, name), args[-1]):
+            raise ValueError(
+                f"expected a model that observes y itself at {name!r}, got one that observes a function of it: "
+                "write the function into the distribution (TransformedDistribution)"
+            )
+        return name
+    raise ValueError(f"expected a model that observes y at one of its sites (obs=y), got {drawn}")
+
+
+def _check_node(name: str, node: Any, observed: str) -> None:
+    """What is drawn must be the whole model: nothing weighted, masked, observed or learned beside it."""
+    if node["type"] == "param":
+        raise ValueError(f"expected a model whose unknowns all have a prior, got the parameter {name!r}")
+    if node["type"] != "sample" or _is_deterministic(node) or type(node["fn"]).__name__ == "_Subsample":
+        return
+    if node["is_observed"]:
+        kind = "a pyro.factor" if isinstance(node["fn"], dist.Unit) else "data of the model's own"
+        raise ValueError(f"expected a model of which y alone is given, got {kind} at {name!r}")
+    if not (isinstance(node["scale"], int | float) and node["scale"] == 1):
+        raise ValueError(f"expected densities as they are, got one that is scaled at {name!r}")
+    fn = node["fn"]
+    while fn is not None and name != observed:
+        masked = getattr(fn, "_mask", None) is not None and not bool(torch.as_tensor(fn._mask).all())
+        if masked or isinstance(fn, dist.ImproperUniform):
+            raise ValueError(f"expected a proper prior of {name!r}, got a flat one, which nothing can be drawn from")
+        fn = getattr(fn, "base_dist", None)
+
+
+def _stack(values: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([one[name].detach() for one in values]) for name in values[0]}
