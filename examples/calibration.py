@@ -109,19 +109,19 @@ def _data(rng: np.random.Generator, rows: int) -> tuple[Tensor, Tensor]:
 def _model(name: str, x: Tensor) -> Mixture:
     """The predictive of a model at x (N,)."""
     scale = (0.5 + 0.3 * x)[:, None]
-    place = torch.tensor([-0.5, 0.5]).double() * SEPARATION
-    weights = torch.tensor(WEIGHTS).double()
+    place = torch.tensor([-0.5, 0.5], dtype=torch.double) * SEPARATION
+    weights = torch.tensor(WEIGHTS, dtype=torch.double)
     widths = {"sigma08": 0.8, "sigma125": 1.25}.get(name, 1.0)
     if name == "weights":
-        weights = torch.tensor([0.5, 0.5]).double()
+        weights = torch.tensor([0.5, 0.5], dtype=torch.double)
     if name == "shift":
-        place = place + torch.tensor([0.0, 0.4]).double()
+        place = place + torch.tensor([0.0, 0.4], dtype=torch.double)
     if name == "bias":
         place = place + 0.25
     if name == "unimodal":
         mean = (weights * place).sum()
         widths = float(torch.sqrt(1 + (weights * (place - mean) ** 2).sum()))
-        place, weights = mean[None], torch.ones(1).double()
+        place, weights = mean[None], torch.ones(1, dtype=torch.double)
     loc = torch.sin(3 * x)[:, None] + scale * place
     return Mixture.normal(weights.log(), loc, widths * scale.expand_as(loc))
 
