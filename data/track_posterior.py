@@ -90,8 +90,6 @@ def track_posterior(
     """
     fired = detector.check(images)
     check_count("batch", batch)
-    if not len(images):
-        raise ValueError(f"expected images of at least one event, got {tuple(images.shape)}")
     if not 0 < loss < 1:
         raise ValueError(f"expected a loss between 0 and 1, got {loss}")
     halvings = -math.log2(step) if 0 < step <= 1 else math.nan

@@ -130,15 +130,13 @@ class Detector:
         """log p(image | tracks), (N,): of images (N, 1, size, layers), and all straight tracks (N, T, 2) of each event.
 
         A pixel crossed by k tracks fires with probability 1 - (1 - efficiency)^k (1 - noise), independently of all
-        others. Rows of NaN are no tracks. Raises ``ValueError`` for other shapes, rows that are neither finite nor NaN,
-        or pixels other than 0 and 1.
+        others. Rows of NaN are no tracks. Raises ``ValueError`` for other shapes, no event, tracks that are not
+        floating, rows that are neither finite nor NaN, or pixels other than 0 and 1.
         """
         fired = self.check(images)
-        if tracks.ndim != 3 or tracks.shape[0] != len(fired) or tracks.shape[2] != 2:
-            raise ValueError(f"expected tracks of shape ({len(fired)}, T, 2), got {tuple(tracks.shape)}")
-        missing = tracks.isnan()
-        if not tracks.is_floating_point() or not bool((tracks.isfinite().all(-1) | missing.all(-1)).all()):
-            raise ValueError("expected rows of two finite floating numbers, or of two NaN where there is no track")
+        check_tracks(tracks, len(fired))
+        if not tracks.is_floating_point():
+            raise ValueError(f"expected floating tracks, got {tracks.dtype}")
         rows = self.crossed(tracks.nan_to_num(-1e4))
         inside = (rows >= 0) & (rows < self.size)
         crossings = torch.zeros(fired.shape, dtype=torch.float64, device=fired.device)
@@ -148,11 +146,15 @@ class Detector:
         return torch.where(fired, (1 - silent).log(), silent.log()).sum((1, 2))
 
     def check(self, images: Tensor) -> Tensor:
-        """Images (N, 1, size, layers) of this detector as booleans (N, size, layers); ``ValueError`` for others."""
+        """Images (N, 1, size, layers) of this detector, N of 1 or more, as booleans (N, size, layers).
+
+        Only its shape matters. Raises ``ValueError`` for others, or pixels other than 0 and 1.
+        """
         if not isinstance(images, Tensor):
             raise ValueError(f"expected images as a tensor, such as events.images, got {type(images).__name__}")
-        if images.ndim != 4 or tuple(images.shape[1:]) != (1, self.size, self.layers):
-            raise ValueError(f"expected images of shape (N, 1, {self.size}, {self.layers}), got {tuple(images.shape)}")
+        if images.ndim != 4 or tuple(images.shape[1:]) != (1, self.size, self.layers) or not len(images):
+            wanted = f"(N, 1, {self.size}, {self.layers}), N of 1 or more"
+            raise ValueError(f"expected images of shape {wanted}, got {tuple(images.shape)}")
         fired = images[:, 0] == 1
         if not bool((fired | (images[:, 0] == 0)).all()):
             raise ValueError("expected pixels that are 0 or 1, got others")
@@ -168,6 +170,26 @@ class Detector:
         each = -1 if tracks is None else tracks
         check_count("tracks", each, least=0)
         return torch.full((n,), int(each), device=random.device)
+
+
+def check_tracks(tracks: Tensor, events: int, *, rows: bool = True, draws: bool = False) -> None:
+    """``ValueError`` unless tracks are a table (events, T, 2), of rows that are `proper_rows`.
+
+    Without ``rows`` the numbers in it are not looked at; with ``draws`` there may be any number of them,
+    (..., events, T, 2).
+    """
+    if not isinstance(tracks, Tensor):
+        raise ValueError(f"expected tracks as a tensor, such as events.tracks, got {type(tracks).__name__}")
+    if tracks.ndim < 3 or (tracks.ndim > 3 and not draws) or tracks.shape[-3] != events or tracks.shape[-1] != 2:
+        wanted = f"({'..., ' if draws else ''}{events}, T, 2)"
+        raise ValueError(f"expected tracks of shape {wanted}, got {tuple(tracks.shape)}")
+    if rows and not bool(proper_rows(tracks).all()):
+        raise ValueError("expected rows of two finite numbers, or of two NaN where there is no track, got others")
+
+
+def proper_rows(tracks: Tensor) -> Tensor:
+    """(...,), whether a row of tracks (..., 2) is two finite numbers, or two NaN where there is no track."""
+    return tracks.isfinite().all(-1) | tracks.isnan().all(-1)
 
 
 def track_distances(one: Tensor, other: Tensor) -> Tensor:

@@ -114,14 +114,16 @@ def test_what_cannot_be_is_refused(settings, message):
 
 def test_images_of_another_detector_are_refused():
     images = Detector(size=4, layers=4).simulate(3, tracks=1, seed=0).images
-    with pytest.raises(ValueError, match=r"expected images of shape \(N, 1, 5, 4\), got \(3, 1, 4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"expected images of shape \(N, 1, 5, 4\), N of 1 or more, got \(3, 1, 4, 4\)"
+    ):
         track_posterior(Detector(size=5, layers=4), images)
     exact = track_posterior(Detector(size=4, layers=4), images)
     with pytest.raises(ValueError, match=r"expected tracks of shape \(3, 2\), got \(3, 1, 2\)"):
         exact.log_prob(torch.zeros(3, 1, 2))
     with pytest.raises(ValueError, match=r"expected values of shape \(3, 2\), got \(2,\)"):
         exact.cdf(torch.zeros(2))
-    with pytest.raises(ValueError, match=r"expected images of at least one event, got \(0, 1, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"N of 1 or more, got \(0, 1, 4, 4\)"):
         track_posterior(Detector(size=4, layers=4), images[:0])
     empty = torch.zeros(2, 1, 4, 4)
     empty[1, 0, 0] = 1

@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from posterity.data.tracks import Detector, intercept_covariance, normal_hits
+from posterity.data.tracks import Detector, check_tracks, intercept_covariance, normal_hits, proper_rows
 
 
 def test_a_track_crosses_the_pixels_of_a_line_through_both_intercepts():
@@ -138,6 +138,16 @@ def test_twenty_thousand_events_a_second():
     assert 2000 / min(seconds) > 20_000
 
 
+def test_a_row_is_two_numbers_or_two_nan_in_a_table_of_the_events_asked_for():
+    rows = torch.tensor([[1.0, -2.0], [math.nan, math.nan], [1.0, math.nan], [math.inf, 1.0], [math.inf, math.nan]])
+    assert proper_rows(rows).tolist() == [True, True, False, False, False]
+    assert proper_rows(torch.zeros(4, 0, 2)).shape == (4, 0)
+    check_tracks(rows[:2].expand(3, 2, 2), 3)
+    check_tracks(torch.zeros(3, 0, 2), 3)
+    check_tracks(rows.expand(3, 5, 2), 3, rows=False)
+    check_tracks(torch.zeros(7, 4, 3, 5, 2), 3, draws=True)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -154,7 +164,11 @@ def test_twenty_thousand_events_a_second():
         (lambda: Detector().simulate(5, tracks=1, seed="a"), "expected seed to be an int"),
         (
             lambda: Detector().log_prob(torch.zeros(5, 28, 28), torch.zeros(5, 1, 2)),
-            r"expected images of shape \(N, 1, 28, 28\), got \(5, 28, 28\)",
+            r"expected images of shape \(N, 1, 28, 28\), N of 1 or more, got \(5, 28, 28\)",
+        ),
+        (
+            lambda: Detector().check(torch.zeros(0, 1, 28, 28)),
+            r"expected images of shape \(N, 1, 28, 28\), N of 1 or more, got \(0, 1, 28, 28\)",
         ),
         (
             lambda: Detector().log_prob(torch.zeros(5, 1, 28, 28), torch.zeros(4, 1, 2)),
@@ -166,11 +180,21 @@ def test_twenty_thousand_events_a_second():
         ),
         (
             lambda: Detector().log_prob(torch.zeros(1, 1, 28, 28), torch.tensor([[[1.0, math.nan]]])),
-            "expected rows of two finite floating numbers, or of two NaN",
+            "expected rows of two finite numbers, or of two NaN where there is no track, got others",
         ),
         (
             lambda: Detector().log_prob(torch.zeros(1, 1, 28, 28), torch.ones(1, 1, 2, dtype=torch.long)),
-            "expected rows of two finite floating numbers",
+            "expected floating tracks, got torch.int64",
+        ),
+        (lambda: check_tracks([[[1.0, 2.0]]], 1), "expected tracks as a tensor, such as events.tracks, got list"),
+        (lambda: check_tracks(torch.zeros(4, 3, 1, 2), 3), r"expected tracks of shape \(3, T, 2\), got \(4, 3, 1, 2\)"),
+        (
+            lambda: check_tracks(torch.zeros(3, 4, 1, 2), 3, draws=True),
+            r"expected tracks of shape \(..., 3, T, 2\), got \(3, 4, 1, 2\)",
+        ),
+        (
+            lambda: check_tracks(torch.tensor([[[[1.0, math.inf]]]]), 1, draws=True),
+            "expected rows of two finite numbers, or of two NaN",
         ),
         (lambda: normal_hits(torch.zeros(5, 3), 2, 1.0, seed=0), r"expected floating tracks of shape \(..., 2\)"),
         (

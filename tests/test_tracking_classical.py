@@ -48,7 +48,7 @@ def test_the_threshold_is_tuned_to_the_noise():
 @pytest.mark.parametrize("chain", CHAINS)
 def test_what_cannot_be_is_refused(chain):
     detector = Detector(size=8, layers=8)
-    with pytest.raises(ValueError, match=r"expected images of shape \(N, 1, 8, 8\), got \(3, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"expected images of shape \(N, 1, 8, 8\), N of 1 or more, got \(3, 8, 8\)"):
         chain(detector, torch.zeros(3, 8, 8), 0.5)
     for threshold in (0.0, 1.5):
         with pytest.raises(ValueError, match="expected a threshold above 0 and at most 1"):

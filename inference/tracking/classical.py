@@ -35,7 +35,7 @@ Chain = Callable[[Detector, Tensor, float], Tensor]
 def hough_kalman(detector: Detector, images: Tensor, threshold: float = 0.8, *, most: int = 16) -> Tensor:
     """Tracks (N, ``most``, 2) of images (N, 1, size, layers), NaN beyond those found, most hits first; on the CPU.
 
-    Raises ``ValueError`` for images of another detector, a threshold outside (0, 1], or ``most`` below 1.
+    Raises ``ValueError`` for images of another detector or none, a threshold outside (0, 1], or ``most`` below 1.
     """
     fired = detector.check(images).cpu()
     _check(threshold, most)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.special import ndtri
 
 from posterity.data._random import as_generator
+from posterity.data.tracks import check_tracks
 from posterity.models.tracking import TrackIntensity
 from posterity.models.tracking.normals import log_normal
 
@@ -45,11 +46,8 @@ def set_pulls(intensity: TrackIntensity, tracks: Tensor, *, seed: int | torch.Ge
     """
     if not isinstance(intensity, TrackIntensity):
         raise ValueError(f"expected the TrackIntensity that a finder returns, got {type(intensity).__name__}")
-    if tracks.ndim != 3 or tracks.shape[0] != len(intensity) or tracks.shape[2] != 2:
-        raise ValueError(f"expected tracks of shape ({len(intensity)}, T, 2), got {tuple(tracks.shape)}")
+    check_tracks(tracks, len(intensity))
     missing = tracks.isnan()
-    if not bool((tracks.isfinite().all(-1) | missing.all(-1)).all()):
-        raise ValueError("expected rows of two finite numbers, or of two NaN where there is no track, got others")
     normals = intensity.candidates.component_distribution
     weights, width = intensity.candidates.log_weights, intensity.width
     at = tracks.nan_to_num().to(weights)

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from posterity.data._random import check_count
+from posterity.data.tracks import Detector
 from posterity.models.mixtures import Mixture
 from posterity.models.pairs import Pair
 from posterity.models.tracking.intensity import TrackIntensity, TrackSet
 from posterity.models.tracking.normals import moment
-from posterity.models.tracking.roads import HoughMap, RoadMap, check_images, hits_on
+from posterity.models.tracking.roads import HoughMap, RoadMap, hits_on
 
 BLUR = 2.5  # nats: a hit of the first grid counts for less, since the grid is coarse
 NARROWER = (3.0, 4.5)  # nats, likewise of the grids that follow
@@ -35,6 +36,11 @@ REACH, SIDE = 3.2, 16  # of the grids that follow the first: standard deviations
 SPARE = 1.5  # points of the finest grid that are looked at for one that is kept
 LEVELS = (0.0, -7.0, -6.0, -4.0)  # log weights to begin with: the finest grid, then from the first one on
 CELL_WIDTH = 0.5  # pixels
+WIDEST = 2.0  # nats: widths are between e⁻² and e² times those of the grids, or nothing would hold those of no weight
+RAISED = 2.0  # nats that are added to the log volume of where a track may be, as the networks see it
+# Nats, about: the area (gap / finer)² in squared standard deviations that one point of the finest grid stands for is
+# exp(-3.1) where finer is 2 and exp(-3.9) where it is 3; what is left is learnt.
+AREA = 3.0
 
 
 class TrackFinder(nn.Module):
@@ -85,7 +91,7 @@ class TrackFinder(nn.Module):
         if components > (most := (SIDE * finer) ** 2):
             raise ValueError(f"expected at most {most} components, the points of the finest grid, got {components}")
         self.size, self.layers, self.candidates, self.components = size, layers, candidates, components
-        self.finer = finer
+        self.finer, self.detector = finer, Detector(size=size, layers=layers)
         self.hough, self.roads = HoughMap(size, layers), RoadMap(size, layers)
         self.encoder = nn.Sequential(
             nn.Linear(WINDOW**2 + 1, channels),
@@ -109,7 +115,7 @@ class TrackFinder(nn.Module):
         self.register_buffer("cells", torch.cartesian_prod(at, at), persistent=False)
 
     def forward(self, images: Tensor) -> TrackIntensity:
-        images = check_images(images, self.size, self.layers).to(self.cells.dtype)
+        images = self.detector.check(images)[:, None].to(self.cells.dtype)
         noise = images.mean((1, 2, 3))
         found, looked = self._coarsely(images, noise)
         rates = self.elsewhere.expand(len(images), len(self.cells)).scatter(1, looked, found)
@@ -161,11 +167,12 @@ class TrackFinder(nn.Module):
             share = 5 * (most / self.layers - USUAL)
         value = WORTH * functional.softplus(self.worth(torch.cat([level, share], -1)) + math.log(math.e - 1))
         log_shape = torch.where(inside, value * (hits - most), -60.0)
-        size = log_shape.logsumexp(-1, keepdim=True) + factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True) + 2
+        size = log_shape.logsumexp(-1, keepdim=True) + factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
+        size = size + RAISED
         seen = torch.cat([level, share, size, value - WORTH], -1)
         log_levels, log_widths = self.level(seen).unflatten(-1, (2, -1)).unbind(-2)
         log_levels = (log_levels + log_levels.new_tensor(LEVELS)).log_softmax(-1)
-        widths = (2 * torch.tanh(log_widths / 2)).exp()[..., None, None]  # bounded: nothing holds those of no weight
+        widths = (WIDEST * torch.tanh(log_widths / WIDEST)).exp()[..., None, None]
         narrow = factor * (0.5 * self.gap / self.finer) * widths[..., 0, :, :]
         wide = torch.stack([tril for _, tril in narrowed], -3) * widths[..., 1:, :, :]
         mixture = Mixture.multivariate_normal(
@@ -173,7 +180,7 @@ class TrackFinder(nn.Module):
             torch.cat([points, *(loc for loc, _ in narrowed)], -2),
             torch.cat([narrow[..., None, :, :].expand(*points.shape, 2), wide], -3),
         )
-        evidence = value * most - MISSED * self.layers + size - 2 * math.log(self.size) - 5
+        evidence = value * most - MISSED * self.layers + size - 2 * math.log(self.size) - (RAISED + AREA)
         seen = torch.cat([seen, rates[..., None] / 5], -1)
         return (evidence + self.odds(seen))[..., 0], mixture
 

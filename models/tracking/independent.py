@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from posterity.data._random import check_count
+from posterity.data.tracks import Detector, check_tracks
 from posterity.models.mixtures import Mixture, mixture_head
-from posterity.models.tracking.roads import check_images
 
 
 class IndependentFinder(nn.Module):
@@ -37,7 +37,7 @@ class IndependentFinder(nn.Module):
         check_count("layers", layers, least=8)
         check_count("channels", channels)
         check_count("hidden", hidden)
-        self.size, self.layers = size, layers
+        self.size, self.layers, self.detector = size, layers, Detector(size=size, layers=layers)
         self.head = mixture_head(components, floor=0.5 / size)
         left = (size // 4) * (layers // 4)
         self.encoder = nn.Sequential(
@@ -54,8 +54,8 @@ class IndependentFinder(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Mixture:
-        images = check_images(images, self.size, self.layers)
-        features = self.encoder(images.to(next(self.parameters()))).unflatten(1, (2, -1))
+        fired = self.detector.check(images)[:, None]
+        features = self.encoder(fired.to(next(self.parameters()))).unflatten(1, (2, -1))
         unit = self.head(features)
         normals = unit.component_distribution
         half = self.size / 2
@@ -63,8 +63,7 @@ class IndependentFinder(nn.Module):
 
     def log_prob(self, images: Tensor, tracks: Tensor) -> Tensor:
         """(N,): sum over tracks (N, T, 2), rows of NaN left out, and over both intercepts, of the log density."""
-        if tracks.ndim != 3 or tracks.shape[0] != len(images) or tracks.shape[2] != 2:
-            raise ValueError(f"expected tracks of shape ({len(images)}, T, 2), got {tuple(tracks.shape)}")
+        check_tracks(tracks, len(images), rows=False)
         mixture = self(images)
         normals = mixture.component_distribution
         each = Mixture.normal(mixture.log_weights[:, None], normals.loc[:, None], normals.scale[:, None]).log_prob(

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
-from posterity.data.tracks import track_distances
+from posterity.data.tracks import check_tracks, proper_rows, track_distances
 from posterity.models.mixtures import Mixture
 from posterity.models.tracking.normals import log_normal
 
@@ -65,8 +65,7 @@ class TrackIntensity:
         return self._log_sum(*self._single_log_weights(), tracks)
 
     def _log_sum(self, near: Tensor, far: Tensor, tracks: Tensor) -> Tensor:
-        if tracks.ndim != 3 or tracks.shape[0] != len(self) or tracks.shape[2] != 2:
-            raise ValueError(f"expected tracks of shape ({len(self)}, T, 2), got {tuple(tracks.shape)}")
+        check_tracks(tracks, len(self), rows=False)
         normals = self.candidates.component_distribution
         each = log_normal(tracks[:, :, None, None], normals.loc[:, None], normals.scale_tril[:, None])
         each = (each + self.candidates.log_weights[:, None]).logsumexp(-1) + near[:, None]
@@ -143,8 +142,7 @@ class _Sets(constraints.Constraint):
     event_dim = 2
 
     def check(self, value: Tensor) -> Tensor:
-        missing = value.isnan()
-        return (value.isfinite() | missing).all(-1).all(-1) & (missing.all(-1) == missing.any(-1)).all(-1)
+        return proper_rows(value).all(-1)
 
 
 class TrackSet(dist.TorchDistribution):
@@ -153,8 +151,7 @@ class TrackSet(dist.TorchDistribution):
     A value is a table (N, T, 2) of intercepts in pixels, with rows of NaN where there is none; T is free. Its log
     density is sum_t log intensity(b_t) - the expected number, whatever the order of rows (Daley & Vere-Jones 2003,
     "An introduction to the theory of point processes", section 7.1). Draws (*sample_shape, N, T, 2) have one each,
-    (*sample_shape, N). `sample` makes as many rows as the event with most
-    tracks needs, ``most`` at the most.
+    (*sample_shape, N). `sample` makes as many rows as the event with most tracks needs, ``most`` at the most.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012
@@ -167,10 +164,7 @@ class TrackSet(dist.TorchDistribution):
         super().__init__(torch.Size([len(intensity)]), torch.Size([most, 2]), validate_args=validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if value.ndim < 3 or value.shape[-3] != len(self.intensity) or value.shape[-1] != 2:
-            raise ValueError(f"expected tracks of shape (..., {len(self.intensity)}, T, 2), got {tuple(value.shape)}")
-        if self._validate_args and not bool(self.support.check(value).all()):
-            raise ValueError("expected rows of two finite numbers, or of two NaN where there is no track, got others")
+        check_tracks(value, len(self.intensity), rows=self._validate_args, draws=True)
         present = ~value.isnan().any(-1)
         draws = value.nan_to_num().movedim(-3, 0)  # (N, ..., T, 2)
         found = self.intensity.log_intensity(draws.flatten(1, -2)).unflatten(1, draws.shape[1:-1]).movedim(0, -2)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from posterity.data._random import check_count
-from posterity.data.tracks import Detector
+from posterity.data.tracks import Detector, check_tracks
 
 
 def hough_matrix(size: int, layers: int, per_pixel: int = 1) -> Tensor:
@@ -36,12 +36,12 @@ class HoughMap(nn.Module):
 
     def __init__(self, size: int, layers: int, *, per_pixel: int = 2) -> None:
         super().__init__()
-        self.side, self.shape = size * per_pixel, (size, layers)
+        self.side, self.detector = size * per_pixel, Detector(size=size, layers=layers)
         self.register_buffer("matrix", hough_matrix(size, layers, per_pixel) / layers, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        images = check_images(images, *self.shape).to(self.matrix)
-        return (images.flatten(1) @ self.matrix).unflatten(1, (1, self.side, self.side))
+        fired = self.detector.check(images).to(self.matrix)
+        return (fired.flatten(1) @ self.matrix).unflatten(1, (1, self.side, self.side))
 
 
 class RoadMap(nn.Module):
@@ -75,25 +75,13 @@ class RoadMap(nn.Module):
         self.register_buffer("matrix", chosen.flatten(1).T.contiguous(), persistent=False)
 
     def forward(self, images: Tensor, tracks: Tensor) -> Tensor:
-        if tracks.ndim != 3 or tracks.shape[0] != len(images) or tracks.shape[2] != 2:
-            raise ValueError(f"expected tracks of shape ({len(images)}, M, 2), got {tuple(tracks.shape)}")
+        check_tracks(tracks, len(images), rows=False)
         y = torch.lerp(tracks[..., :1], tracks[..., 1:], self.u)
         rows = (y[..., None] + self.away).floor().long().transpose(1, 2)  # (N, layers, M, W)
         inside = (rows >= 0) & (rows < self.size)
         columns = images[:, 0].transpose(1, 2)
         fired = columns.gather(2, rows.clamp(0, self.size - 1).flatten(2)).view(rows.shape) * inside
         return fired.transpose(1, 2).flatten(2) @ self.matrix
-
-
-def check_images(images: Tensor, size: int, layers: int) -> Tensor:
-    """Images (N, 1, size, layers) of zeros and ones, of one event at least; ``ValueError`` for others."""
-    if not isinstance(images, Tensor):
-        raise ValueError(f"expected images as a tensor, got {type(images).__name__}")
-    if images.ndim != 4 or tuple(images.shape[1:]) != (1, size, layers) or not len(images):
-        raise ValueError(f"expected images (N, 1, {size}, {layers}), N of 1 or more, got {tuple(images.shape)}")
-    if not bool(((images == 0) | (images == 1)).all()):
-        raise ValueError("expected pixels that are 0 or 1, got others")
-    return images
 
 
 def hits_on(images: Tensor, tracks: Tensor) -> Tensor:
