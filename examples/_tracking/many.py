@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import xarray as xr
 from torch import Tensor, nn
 
 from _tracking.finders import load
-from _tracking.settings import MEAN_TRACKS, Settings, fresh, percent
+from _tracking.settings import CORE, MEAN_TRACKS, Settings, fresh, percent
+from _tracking.widths import of_both
 from posterity.data import Detector
 from posterity.data.kept import write_tensors
-from posterity.inference.diagnostics import pull_summary
 from posterity.inference.tracking import (
     Matches,
     combinatorial_annealed,
@@ -24,7 +23,6 @@ from posterity.inference.tracking import (
 CHAINS = {"hough_kalman": hough_kalman, "combinatorial_daf": combinatorial_annealed}
 HEADS = ("set", "independent")
 BATCH = 250
-CORE = 0.6827  # of a normal, within one standard deviation
 BINS = 10  # of existence
 USED = 0.05  # weight of a component that is in use
 LEAST = 0.02  # candidates that are less likely to exist are not looked at in its calibration
@@ -103,13 +101,8 @@ def said(settings: Settings, noise: float, out: Path) -> dict[str, float]:
     for name, chosen in groups.items():
         if int(chosen.sum(0).min()) < 20:
             continue
-        # The two intercepts of a track are not independent: the error is that of one of them.
-        each = [
-            pull_summary(xr.Dataset({"pull": ("obs", values[rows].numpy())}))
-            for values, rows in zip(pull.unbind(1), chosen.unbind(1), strict=True)
-        ]
-        for key in ("mean", "width", "width_se", "robust_width"):
-            metrics[f"{name}.{key}"] = sum(float(summary[key]) for summary in each) / 2
+        both = of_both(*(pull[chosen[:, which], which].numpy() for which in (0, 1)))
+        metrics |= {f"{name}.{key}": both[key] for key in ("mean", "width", "width_se", "robust_width")}
     return metrics
 
 

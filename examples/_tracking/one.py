@@ -9,7 +9,8 @@ import xarray as xr
 from torch import Tensor, nn
 
 from _tracking.finders import load
-from _tracking.settings import Settings, fresh, percent
+from _tracking.settings import CORE, Settings, fresh, percent
+from _tracking.widths import of_both
 from posterity.data import Detector, Events, track_posterior
 from posterity.data.kept import write_tensors
 from posterity.inference import PredictiveMixture
@@ -18,7 +19,6 @@ from posterity.models import Mixture
 from posterity.models.tracking import TrackIntensity
 
 BATCH = 100
-CORE = 0.6827  # of a normal, within one standard deviation
 UNLIKE = {  # name: detector and sagitta in pixels; the first three are like training
     "noise10": (Detector(noise=0.1), 0.0),
     "noise20": (Detector(noise=0.2), 0.0),
@@ -169,15 +169,8 @@ def _pulls(found: Mixture, tracks: Tensor, kind: str, *, seed: int) -> np.ndarra
 
 
 def _summed_up(values: np.ndarray) -> dict[str, float]:
-    """Of pulls (N, 2): each intercept, and the mean of both; their errors too, since they are not independent."""
-    metrics: dict[str, float] = {}
-    for which in (0, 1):
-        summary = pull_summary(xr.Dataset({"pull": ("obs", values[:, which])}))
-        for name in ("mean", "mean_se", "width", "width_se", "robust_width"):
-            metrics[f"pull_{name}.b{which + 1}"] = float(summary[name])
-    for name in ("mean", "mean_se", "width", "width_se", "robust_width"):
-        metrics[f"pull_{name}"] = (metrics[f"pull_{name}.b1"] + metrics[f"pull_{name}.b2"]) / 2
-    return metrics
+    """Of pulls (N, 2): each intercept, and the mean of both."""
+    return {f"pull_{key}": value for key, value in of_both(*values.T).items()}
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 NOISES = (0.1, 0.2, 0.3)
 TRAINED = (0.05, 0.35)  # noise in training: uniform
 MEAN_TRACKS = 3.0  # in training of the set, Poisson
+CORE = 0.6827  # of a normal, within one standard deviation
 FRESH = 1_000_000  # seeds of events that are judged; those of training and tuning are below
 
 
