@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,25 @@ def run_twice(name: str, out: Path) -> dict[str, float]:
     for picture in out.glob("*.png"):
         assert picture.stat().st_size > 20_000
     return found[0]
+
+
+def readme_block(section: str = "") -> str:
+    """The first python block of README.md, or the first from the heading ``section`` on."""
+    code = re.search(rf"{re.escape(section)}.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert code is not None
+    return code.group(1)
+
+
+def run_readme(folder: Path, long: str, short: str, *, section: str = "") -> str:
+    """What that block prints, run in ``folder`` with ``short`` in the place of ``long``."""
+    code = readme_block(section)
+    assert long in code
+    result = subprocess.run(
+        [sys.executable, "-c", "import warnings\nwarnings.simplefilter('ignore')\n" + code.replace(long, short)],
+        capture_output=True, text=True, timeout=300, check=False, cwd=folder,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
 
 
 @contextmanager

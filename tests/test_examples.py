@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from tests.examples_run import ROOT, script, start
+from tests.examples_run import readme_block, run_readme, script, start
 
 MODELS = ("map", "bnn_homo", "bnn_hetero", "mdn", "bayesian_mdn")
 PER_MODEL = (
@@ -96,33 +94,15 @@ def test_compare_uncertainty_quick_on_a_table_of_ones_own_and_again(tmp_path: Pa
 
 @pytest.mark.slow
 def test_the_model_in_the_readme_runs(tmp_path: Path) -> None:
-    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert code is not None
-    assert len(code.group(1).strip().splitlines()) <= 28
-    short = code.group(1).replace("warmup=200, draws=200", "warmup=30, draws=20")
-    assert short != code.group(1)
-    preamble = "import warnings\nwarnings.simplefilter('ignore')\n"
-    result = subprocess.run(
-        [sys.executable, "-c", preamble + short],
-        capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert "epistemic" in result.stdout
-    assert "elpd_loo" in result.stdout
+    assert len(readme_block().strip().splitlines()) <= 28
+    printed = run_readme(tmp_path, "warmup=200, draws=200", "warmup=30, draws=20")
+    assert "epistemic" in printed
+    assert "elpd_loo" in printed
     assert [path.name for path in tmp_path.iterdir()] == ["geyser.post"]
 
 
 @pytest.mark.slow
 def test_the_adversarial_game_in_the_readme_runs(tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text()
-    code = re.search(r"## Adversarial training.*?```python\n(.*?)```", text, re.DOTALL)
-    assert code is not None
-    short = code.group(1).replace("steps=5000", "steps=500")
-    assert short != code.group(1)
-    result = subprocess.run(
-        [sys.executable, "-c", "import warnings\nwarnings.simplefilter('ignore')\n" + short],
-        capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-3000:]
+    run_readme(tmp_path, "steps=5000", "steps=500", section="## Adversarial training")
     assert {path.name for path in tmp_path.iterdir()} == {"gan.pt", "pictures"}
     assert (tmp_path / "pictures" / "00000500.png").exists()

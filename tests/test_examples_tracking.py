@@ -1,14 +1,11 @@
 """Finding tracks as a person runs it, with ``--quick``."""
 
 import json
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.examples_run import ROOT, run_twice, script, start
+from tests.examples_run import ROOT, run_readme, run_twice, script, start
 
 
 @pytest.mark.slow
@@ -67,15 +64,6 @@ def test_what_cannot_be_is_refused(arguments: list[str], message: str, capsys: p
 
 @pytest.mark.slow
 def test_the_finder_in_the_readme_runs(tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text()
-    code = re.search(r"## Finding tracks.*?```python\n(.*?)```", text, re.DOTALL)
-    assert code is not None
-    short = code.group(1).replace("steps=150", "steps=30")
-    assert short != code.group(1)
-    result = subprocess.run(
-        [sys.executable, "-c", "import warnings\nwarnings.simplefilter('ignore')\n" + short],
-        capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.count("efficiency") == 2
+    printed = run_readme(tmp_path, "steps=150", "steps=30", section="## Finding tracks")
+    assert printed.count("efficiency") == 2
     assert [path.name for path in tmp_path.iterdir()] == ["finder.checkpoint"]
