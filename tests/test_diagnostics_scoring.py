@@ -8,6 +8,8 @@ from torch.distributions import Categorical, Laplace, StudentT
 
 from posterity.inference.arviz import from_groups
 from posterity.inference.diagnostics import elpd_heldout, paired_difference, score_summary, scores
+from posterity.inference.diagnostics.interval_score import interval_score
+from posterity.inference.diagnostics.multivariate import energy_score, variogram_score
 from posterity.inference.predictive import PredictiveMixture
 from posterity.models.mixtures import Mixture
 
@@ -38,6 +40,98 @@ def test_scores_of_a_normal():
     np.testing.assert_allclose(result.log_score, stats.norm.logpdf(y, 0.5, 2.0), rtol=1e-12)
     np.testing.assert_allclose(result.squared_error, (y - 0.5) ** 2, rtol=1e-12)
     assert result.attrs["crps_method"] == "closed form"
+
+
+def test_crps_equals_that_of_two_other_libraries():
+    scoringrules, properscoring = pytest.importorskip("scoringrules"), pytest.importorskip("properscoring")
+    rng = np.random.default_rng(0)
+    loc, scale, y = rng.normal(size=(40, 3)), rng.uniform(0.2, 2, (40, 3)), rng.normal(0, 3, 40)
+    logits = rng.normal(size=(40, 3))
+    weights = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    one = Mixture.normal(torch.zeros(40, 1), torch.tensor(loc[:, :1]), torch.tensor(scale[:, :1]))
+    found = scores(one, torch.tensor(y)).crps
+    np.testing.assert_allclose(found, properscoring.crps_gaussian(y, loc[:, 0], scale[:, 0]), atol=1e-9)
+    np.testing.assert_allclose(found, scoringrules.crps_normal(y, loc[:, 0], scale[:, 0]), atol=1e-9)
+    mixture = Mixture.normal(torch.tensor(logits), torch.tensor(loc), torch.tensor(scale))
+    expected = scoringrules.crps_mixnorm(y, loc, scale, weights)
+    np.testing.assert_allclose(scores(mixture, torch.tensor(y)).crps, expected, atol=1e-9)
+    draws = rng.normal(size=(50, 40))
+    fair = scoringrules.crps_ensemble(y, draws.T, estimator="fair")
+    np.testing.assert_allclose(scores(draws, y).crps, fair, atol=1e-9)
+    # properscoring divides the pairs by M² and not by M (M - 1).
+    own_pairs = np.abs(draws[:, None] - draws[None]).sum((0, 1)) / 2
+    biased = properscoring.crps_ensemble(y, draws.T)
+    np.testing.assert_allclose(biased + own_pairs / 50**2 - own_pairs / (50 * 49), fair, atol=1e-9)
+
+
+def test_blocks_of_columns_do_not_change_the_scores(monkeypatch):
+    rng = np.random.default_rng(1)
+    draws, y = rng.normal(size=(30, 23)), rng.normal(size=23)
+    whole = scores(draws, y)
+    monkeypatch.setattr("posterity.inference.diagnostics._draws.BLOCK", 100)
+    xr.testing.assert_allclose(whole, scores(draws, y), rtol=1e-13)
+
+
+def test_an_array_of_draws_has_no_log_score():
+    result = scores(np.random.default_rng(0).normal(size=(20, 3)), np.zeros(3))
+    assert list(result.data_vars) == ["crps", "squared_error"]
+
+
+def two_targets(n: int, correlation: float, loc: float = 0.0, scale: float = 1.0) -> Mixture:
+    factor = torch.linalg.cholesky(torch.tensor([[1.0, correlation], [correlation, 1.0]]).double())
+    return Mixture.multivariate_normal(
+        torch.zeros(n, 1).double(),
+        torch.full((n, 1, 2), loc, dtype=torch.double),
+        scale * factor.expand(n, 1, 2, 2),
+    )
+
+
+def test_scores_of_several_targets():
+    torch.manual_seed(4)
+    mixture = two_targets(30, 0.5, loc=0.3)
+    y = mixture.sample()
+    result = scores(mixture, y, draws=200, seed=2)
+    covariance = np.array([[1, 0.5], [0.5, 1]])
+    expected = stats.multivariate_normal([0.3, 0.3], covariance).logpdf(y.numpy())
+    np.testing.assert_allclose(result.log_score, expected, rtol=1e-10)
+    np.testing.assert_allclose(result.squared_error, ((y.numpy() - 0.3) ** 2).sum(1), rtol=1e-6)
+    np.testing.assert_array_equal(result.energy, energy_score(mixture, y, draws=200, seed=2).energy)
+    np.testing.assert_array_equal(result.variogram, variogram_score(mixture, y, draws=200, seed=2).variogram)
+    draws = mixture.sample(torch.Size([50]))
+    assert list(scores(draws, y).data_vars) == ["energy", "variogram", "squared_error"]
+
+
+def test_truth_has_the_best_scores_of_several_targets_too():
+    """Each difference by more than five standard errors; a shift is nothing to the variogram, which the module says."""
+    torch.manual_seed(5)
+    n = 2000
+    y = two_targets(n, 0.8).sample()
+    truth = scores(two_targets(n, 0.8), y, draws=150)
+    for other, blind in (
+        (two_targets(n, 0.0), ()),
+        (two_targets(n, 0.8, scale=1.5), ()),
+        (two_targets(n, 0.8, loc=0.5), ("variogram",)),
+    ):
+        difference = paired_difference(truth, scores(other, y, draws=150))
+        assert float(difference.log_score) > 5 * float(difference.log_score_se)
+        for name in ("energy", "variogram"):
+            ratio = float(difference[name]) / float(difference[f"{name}_se"])
+            assert (abs(ratio) < 4) if name in blind else (ratio < -5), (name, ratio)
+
+
+def test_scores_of_intervals_keep_their_levels():
+    torch.manual_seed(6)
+    y = normal(200).sample()
+    result = interval_score(normal(200), y, levels=[0.5, 0.9])
+    summary = score_summary(result)
+    assert summary.interval_score.dims == ("level",)
+    np.testing.assert_allclose(summary.interval_score, result.interval_score.values.mean(1), rtol=1e-12)
+    expected = result.interval_score.values.std(1, ddof=1) / np.sqrt(200)
+    np.testing.assert_allclose(summary.interval_score_se, expected, rtol=1e-12)
+    assert int(summary.n) == 200
+    difference = paired_difference(result, interval_score(normal(200, scale=3.0), y, levels=[0.5, 0.9]))
+    assert bool((difference.interval_score < -5 * difference.interval_score_se).all())
+    assert float(difference.weighted_interval_score) < -5 * float(difference.weighted_interval_score_se)
 
 
 def test_float32_predictives_are_scored_in_float64():
@@ -134,7 +228,7 @@ def test_bad_input_is_refused():
         paired_difference(result.assign_coords(obs=range(5)), result.assign_coords(obs=range(1, 6)))
     with pytest.raises(ValueError, match="expected scores of the same kind"):
         paired_difference(result[["crps"]], result[["log_score"]])
-    with pytest.raises(ValueError, match="expected a Dataset with any of log_score, crps, squared_error"):
+    with pytest.raises(ValueError, match="expected a Dataset with any of log_score, crps, energy, variogram"):
         score_summary(xr.Dataset({"score": ("obs", [1.0])}))
     with pytest.raises(ValueError, match="expected at least 2 observations for a standard error, got 1"):
         score_summary(result.isel(obs=[0]))

@@ -1,58 +1,119 @@
 """Is the uncertainty right? Diagnostics of a predictive distribution against what was observed.
 
-They take a `posterity.models.mixtures.Mixture` (such as ``posterior.predictive(x)``) and y, or ArviZ data with
-``posterior_predictive`` and ``observed_data``, and return an `xarray.Dataset` with one value for each observation;
-a second function of each kind sums it up.
+They take a `posterity.models.mixtures.Mixture` (such as ``posterior.predictive(x)``) and y; draws (S, N) of any
+predictive, as a generator gives them, and y; or ArviZ data with ``posterior_predictive`` and ``observed_data``. They
+return an `xarray.Dataset` with one value for each observation; a second function of each kind sums it up. Nothing here
+needs torch to be imported, and of stored arrays nothing needs it at all.
 
 - *Calibration.* `pulls` and `pull_summary` say by what factor the predicted errors are wrong; `pit`,
   `uniformity_test` and `pit_ecdf` whether the shape is right, and where not; `coverage` whether the stated regions
-  hold what they promise.
-- *Skill.* A predictive can be calibrated and useless. `scores`, `score_summary`, `paired_difference` and
-  `elpd_heldout` compare models on the same observations.
-- *Origin.* `uncertainty_split` and `split_shares` tell noise, ambiguity and lack of data apart.
-- *Sampling.* `function_convergence` asks of chains whether they agree on the functions they predict;
-  `nested_rhat` asks it of many short ones.
+  hold what they promise, in groups too; `mixture_tests` which components are wrong, and how. `calibration_tests` runs
+  all of them and names the fault. `Recalibrator` mends it. Of several targets: `mahalanobis`. Of classes:
+  `class_calibration_error`.
+- *Skill.* A predictive can be calibrated and useless: `sharpness`. `scores`, `interval_score`, `energy_score`,
+  `variogram_score`, `score_summary`, `paired_difference`, `elpd_heldout` compare models on the same observations;
+  `loo`, `loo_pit` and `compare` do it without held-out ones.
+- *Checks of the model.* `posterior_predictive_check` and `prior_predictive_check` by statistics of one's own.
+- *Origin.* `uncertainty_split` tells noise, ambiguity and lack of data apart in the variance, `information_split` in
+  entropy; `ood_scores`, `ood_detection` and `refusal_curve` say whether the last finds what the model does not know.
+- *Sampling.* `convergence_report` says in words whether the chains can be believed and what to do;
+  `function_convergence` asks of them whether they agree on the functions they predict, `nested_rhat` of many short
+  ones, `locate_divergences` where trajectories broke off.
+- *Inference itself.* `sbc` and `tarp` fit simulated data again and again (`simulate`, `refit`) and see whether the
+  posterior holds the truth as often as it says.
 """
 
+from posterity.inference.diagnostics.comparison import compare, to_elpd
 from posterity.inference.diagnostics.components import component_usage, label_order, relabel
 from posterity.inference.diagnostics.convergence import function_convergence
 from posterity.inference.diagnostics.crps import crps_from_draws, crps_normal_mixture
+from posterity.inference.diagnostics.divergences import locate_divergences
 from posterity.inference.diagnostics.ecdf import ecdf_band, pit_ecdf
+from posterity.inference.diagnostics.information import information_split
+from posterity.inference.diagnostics.interval_score import interval_score
+from posterity.inference.diagnostics.loo import leave_one_out, loo
+from posterity.inference.diagnostics.loo_pit import loo_pit
+from posterity.inference.diagnostics.mahalanobis import mahalanobis
 from posterity.inference.diagnostics.mixture_tests import mixture_tests
+from posterity.inference.diagnostics.multivariate import energy_score, variogram_score
 from posterity.inference.diagnostics.nested import nested_rhat
+from posterity.inference.diagnostics.ood import (
+    auroc,
+    average_precision,
+    fpr_at_tpr,
+    ood_detection,
+    ood_scores,
+    refusal_curve,
+)
 from posterity.inference.diagnostics.panel import calibration_tests
+from posterity.inference.diagnostics.predictive_check import posterior_predictive_check
+from posterity.inference.diagnostics.prior_check import prior_predictive_check
 from posterity.inference.diagnostics.recalibration import Recalibrator
+from posterity.inference.diagnostics.refits import refit, simulate
 from posterity.inference.diagnostics.regions import coverage, region_level
+from posterity.inference.diagnostics.report import ConvergenceReport, Finding, convergence_report
 from posterity.inference.diagnostics.residuals import pulls
+from posterity.inference.diagnostics.sbc import sbc
 from posterity.inference.diagnostics.scoring import elpd_heldout, paired_difference, score_summary, scores
+from posterity.inference.diagnostics.sharpness import calibration_error, class_calibration_error, sharpness
+from posterity.inference.diagnostics.tarp import tarp
 from posterity.inference.diagnostics.transform import pit
 from posterity.inference.diagnostics.uniformity import uniformity_test
 from posterity.inference.diagnostics.variance import split_shares, uncertainty_split
 from posterity.inference.diagnostics.widths import pull_summary
 
 __all__ = [
+    "ConvergenceReport",
+    "Finding",
     "Recalibrator",
+    "auroc",
+    "average_precision",
+    "calibration_error",
     "calibration_tests",
+    "class_calibration_error",
+    "compare",
     "component_usage",
+    "convergence_report",
     "coverage",
     "crps_from_draws",
     "crps_normal_mixture",
     "ecdf_band",
     "elpd_heldout",
+    "energy_score",
+    "fpr_at_tpr",
     "function_convergence",
+    "information_split",
+    "interval_score",
     "label_order",
+    "leave_one_out",
+    "locate_divergences",
+    "loo",
+    "loo_pit",
+    "mahalanobis",
     "mixture_tests",
     "nested_rhat",
+    "ood_detection",
+    "ood_scores",
     "paired_difference",
     "pit",
     "pit_ecdf",
+    "posterior_predictive_check",
+    "prior_predictive_check",
     "pull_summary",
     "pulls",
+    "refit",
+    "refusal_curve",
     "region_level",
     "relabel",
+    "sbc",
     "score_summary",
     "scores",
+    "sharpness",
+    "simulate",
     "split_shares",
+    "tarp",
+    "to_elpd",
     "uncertainty_split",
     "uniformity_test",
+    "variogram_score",
 ]

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from posterity.inference.diagnostics._mixture import MixtureSource
 from posterity.inference.diagnostics._rows import by_rows
 from posterity.models.mixtures import Mixture
 from posterity.models.mixtures.moments import is_circular
@@ -34,23 +33,23 @@ def quantiles(mixture: Mixture, probabilities: Tensor) -> Tensor:
     return _solve(weight, components.loc.expand(shape), components.scale.expand(shape), probabilities)
 
 
-def highest_density(data: MixtureSource, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Length of the region, distance of y from it (0 inside), and number of its intervals: each (N,)."""
+def highest_density(mixture: Mixture, y: Tensor, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Length of the region, distance of y (N,) from it (0 inside), and number of its intervals: each (N,)."""
 
     def one(part: Mixture, rows: slice) -> Tensor:
-        region, y = part.hdr(level), data.y[rows].unsqueeze(-1)
-        away = torch.maximum(region.lower - y, y - region.upper).clamp_min(0)
+        region, at = part.hdr(level), y[rows].unsqueeze(-1)
+        away = torch.maximum(region.lower - at, at - region.upper).clamp_min(0)
         # Intervals that are not there are nan, and so is the distance of a y that is not known.
         away = away.masked_fill(region.lower.isnan(), math.inf).amin(-1)
         return torch.stack([region.length, away, region.count.double()])
 
-    length, distance, count = by_rows(data.mixture, one)
+    length, distance, count = by_rows(mixture, one)
     return length, distance, count
 
 
-def require_line(data: MixtureSource) -> None:
+def require_line(mixture: Mixture) -> None:
     """``ValueError`` for angles, whose regions have no lower and upper end."""
-    if is_circular(data.mixture.component_distribution):
+    if is_circular(mixture.component_distribution):
         raise ValueError("expected a target on a line, got angles, whose regions have no lower and upper end")
 
 
