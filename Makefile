@@ -36,7 +36,7 @@ bench: $(INSTALLED)
 
 # The numbers kept in examples/results: hours on two cores; interrupt and repeat, it goes on where it was.
 EXAMPLES := compare_uncertainty inverse_bishop inverse_sine two_dimensional mixture_uncertainty \
-	gan_clusters gan_bayesian gan_digits gan_failing dcgan tracking
+	gan_clusters gan_bayesian gan_digits gan_failing dcgan tracking calibration
 results: $(INSTALLED)
 	$(BIN)/python examples/compare_uncertainty.py --out out/compare_uncertainty --jobs 2
 	@for name in $(filter-out compare_uncertainty,$(EXAMPLES)); do \

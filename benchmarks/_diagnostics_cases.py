@@ -28,6 +28,7 @@ def stored(scale: float, targets: int = 0) -> Any:
     if not targets:
         spread = 0.1 * rng.standard_normal((4, draws // 4, 1), dtype=np.float32)
         groups["log_likelihood"] = {"y": -0.5 * (y - spread) ** 2 - np.float32(0.919)}
+        groups["posterior"] = {"mean": spread[..., 0]}
     return from_arrays(**groups, dims=dims)
 
 
