@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from posterity.inference.diagnostics import crps, crps_from_draws, crps_normal_mixture
-from posterity.inference.diagnostics._rows import sample
+from posterity.inference.diagnostics import crps_from_draws, crps_normal_mixture
+from posterity.inference.diagnostics.skill import crps
+from posterity.inference.diagnostics.sources.rows import sample
 from posterity.models.mixtures import Mixture
 
 
@@ -44,8 +45,8 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     mixture, y = random_mixture(7, 33)
     whole = crps_normal_mixture(mixture, y)
     for block in (1, 50, 2000):
-        monkeypatch.setattr("posterity.inference.diagnostics._rows.BLOCK", block)
-        monkeypatch.setattr("posterity.inference.diagnostics._mixture_crps.BLOCK", block)
+        monkeypatch.setattr("posterity.inference.diagnostics.sources.rows.BLOCK", block)
+        monkeypatch.setattr("posterity.inference.diagnostics.sources.mixture_crps.BLOCK", block)
         np.testing.assert_allclose(crps_normal_mixture(mixture, y), whole, rtol=1e-12)
 
 
@@ -74,7 +75,7 @@ def test_estimate_agrees_with_the_closed_form():
 def test_budget_decides_about_the_closed_form(monkeypatch):
     mixture, _ = random_mixture(5, 10)
     assert crps.has_closed_form(mixture)
-    monkeypatch.setattr("posterity.inference.diagnostics.crps.PAIR_BUDGET", 499)
+    monkeypatch.setattr("posterity.inference.diagnostics.skill.crps.PAIR_BUDGET", 499)
     assert not crps.has_closed_form(mixture)
 
 

@@ -7,7 +7,7 @@ from torch.distributions import Categorical, Independent, LowRankMultivariateNor
 
 from posterity.inference.arviz import from_groups
 from posterity.inference.diagnostics import pit_ecdf
-from posterity.inference.diagnostics.mahalanobis import mahalanobis
+from posterity.inference.diagnostics.calibration.mahalanobis import mahalanobis
 from posterity.models.mixtures import Mixture
 
 
@@ -143,7 +143,7 @@ def test_arviz_data_and_blocks_give_what_arrays_give(monkeypatch, tmp_path):
     rng = np.random.default_rng(8)
     made, y = rng.normal(size=(15, 9, 2)), rng.normal(size=(9, 2))
     whole = mahalanobis(made, y)
-    monkeypatch.setattr("posterity.inference.diagnostics._draws.BLOCK", 50)
+    monkeypatch.setattr("posterity.inference.diagnostics.sources.draws.BLOCK", 50)
     data = from_groups(
         {
             "posterior_predictive": xr.Dataset({"y": (("chain", "draw", "obs", "axis"), made[None])}),

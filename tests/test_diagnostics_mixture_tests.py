@@ -7,7 +7,7 @@ from torch.distributions import Categorical, Laplace, LogNormal, StudentT
 
 from posterity.inference import PredictiveMixture
 from posterity.inference.diagnostics import calibration_tests, mixture_tests
-from posterity.inference.diagnostics._mixture_scores import _scores
+from posterity.inference.diagnostics.sources.mixture_scores import _scores
 from posterity.models.mixtures import Mixture
 
 DOUBLE = {"dtype": torch.double}
@@ -119,7 +119,7 @@ def test_unused_components_are_nan_and_said():
 def test_blocks_do_not_change_the_sums(monkeypatch):
     y = samples(1, 100, 7)[0]
     whole = mixture_tests(mixture(100), y)
-    monkeypatch.setattr("posterity.inference.diagnostics._rows.BLOCK", 4000)
+    monkeypatch.setattr("posterity.inference.diagnostics.sources.rows.BLOCK", 4000)
     np.testing.assert_allclose(mixture_tests(mixture(100), y).estimate, whole.estimate, rtol=0.15)
 
 

@@ -6,9 +6,9 @@ import xarray as xr
 from scipy import stats
 
 from posterity.inference.arviz import from_groups
-from posterity.inference.diagnostics._mixture import MixtureSource
-from posterity.inference.diagnostics._mixture_targets import replicates
-from posterity.inference.diagnostics.predictive_check import posterior_predictive_check
+from posterity.inference.diagnostics.checks.predictive_check import posterior_predictive_check
+from posterity.inference.diagnostics.sources.mixture import MixtureSource
+from posterity.inference.diagnostics.sources.mixture_targets import replicates
 from posterity.inference.predictive import PredictiveMixture
 from posterity.models.mixtures import Mixture
 
@@ -120,7 +120,7 @@ def test_replicates_take_draws_by_their_weights():
 
 def test_replicates_of_components_are_mixed_within_a_draw(monkeypatch):
     """Two draws of two components each: in a replicate both components of one draw are seen, in blocks of rows too."""
-    monkeypatch.setattr("posterity.inference.diagnostics._rows.BLOCK", 64)
+    monkeypatch.setattr("posterity.inference.diagnostics.sources.rows.BLOCK", 64)
     components = dist.Normal(torch.tensor([[0.0, 1.0], [10.0, 11.0]]).double()[:, None].expand(2, 40, 2), 0.01)
     likelihood = dist.MixtureSameFamily(dist.Categorical(torch.ones(2, 40, 2).double()), components)
     draws = PredictiveMixture.from_draws(likelihood)
@@ -148,7 +148,7 @@ def test_blocks_and_seeds(monkeypatch):
     draws = PredictiveMixture.from_draws(dist.Normal(torch.zeros(20, 8).double(), 1.0))
     y = torch.zeros(8).double()
     whole = posterior_predictive_check(draws, y, draws=50, seed=1)
-    monkeypatch.setattr("posterity.inference.diagnostics.predictive_check.BLOCK", 30)
+    monkeypatch.setattr("posterity.inference.diagnostics.checks.predictive_check.BLOCK", 30)
     xr.testing.assert_allclose(posterior_predictive_check(draws, y, draws=50, seed=1), whole)
     assert not posterior_predictive_check(draws, y, draws=50, seed=2).equals(whole)
 

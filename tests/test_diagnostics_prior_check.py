@@ -8,8 +8,8 @@ import torch
 import xarray as xr
 from scipy import stats
 
-from posterity.inference.diagnostics.prior_check import prior_predictive_check
-from posterity.inference.diagnostics.widths import width_error
+from posterity.inference.diagnostics.calibration.widths import width_error
+from posterity.inference.diagnostics.checks.prior_check import prior_predictive_check
 from posterity.models import Pair, bayesian, mlp, priors
 
 GRID = torch.linspace(-3, 3, 40)[:, None]

@@ -19,12 +19,12 @@ import xarray as xr
 from pyro.infer import autoguide
 
 from posterity.inference import HMC, NUTS, SVI, Blocks, Ensemble, Posterior, infer
-from posterity.inference.diagnostics import _batched, _fits
-from posterity.inference.diagnostics import _refits as refits_module
-from posterity.inference.diagnostics._fits import prepared
-from posterity.inference.diagnostics._refits import FITTED
-from posterity.inference.diagnostics.refits import refit, simulate
-from posterity.inference.diagnostics.sbc import sbc
+from posterity.inference.diagnostics.simulation import _batched, _fits
+from posterity.inference.diagnostics.simulation import _refits as refits_module
+from posterity.inference.diagnostics.simulation._fits import prepared
+from posterity.inference.diagnostics.simulation._refits import FITTED
+from posterity.inference.diagnostics.simulation.refits import refit, simulate
+from posterity.inference.diagnostics.simulation.sbc import sbc
 from posterity.inference.program import child_seeds, inspect, seeded
 from posterity.models import bayesian, gaussian, mlp
 
@@ -329,7 +329,7 @@ def test_draws_that_stay_too_few_are_counted_and_said():
 def test_a_stuck_chain_is_worth_one_draw_and_a_constant_all():
     values = np.zeros((2, 50, 2))
     assert _fits.judge.__module__.endswith("_quantities")
-    from posterity.inference.diagnostics._quantities import _ess
+    from posterity.inference.diagnostics.simulation._quantities import _ess
 
     assert _ess(values, np.array([0.0, 1.0])).tolist() == [100.0, 1.0]
     assert _ess(values[:, :2], np.array([0.0, 1.0])).tolist() == [2.0, 2.0]

@@ -65,8 +65,8 @@ def test_gap_between_two_peaks_is_central_but_not_of_high_density():
 
 
 def test_hdi_does_not_depend_on_blocks_in_distribution(monkeypatch):
-    monkeypatch.setattr("posterity.inference.diagnostics._rows.BLOCK", 8)
-    monkeypatch.setattr("posterity.inference.diagnostics._mixture.BLOCK", 400)
+    monkeypatch.setattr("posterity.inference.diagnostics.sources.rows.BLOCK", 8)
+    monkeypatch.setattr("posterity.inference.diagnostics.sources.mixture.BLOCK", 400)
     y = torch.linspace(-3, 3, 20)
     levels = region_level(normal(20), y, kind="hdi", draws=999).level.values
     np.testing.assert_allclose(levels, region_level(normal(20), y).level.values, atol=0.07)

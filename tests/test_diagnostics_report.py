@@ -12,13 +12,13 @@ from scipy.signal import lfilter
 
 from posterity.inference import HMC, SVI, Ensemble, infer
 from posterity.inference.arviz import INDEPENDENT, bfmi, ess, from_arrays, from_groups, rhat
-from posterity.inference.diagnostics import _chains
-from posterity.inference.diagnostics._findings import nested_disagreement
-from posterity.inference.diagnostics._findings_of_run import no_chains
-from posterity.inference.diagnostics._functions import Functions
-from posterity.inference.diagnostics.divergences import locate_divergences
-from posterity.inference.diagnostics.nested import nested_rhat
-from posterity.inference.diagnostics.report import ConvergenceReport, convergence_report
+from posterity.inference.diagnostics.sampling import _chains
+from posterity.inference.diagnostics.sampling._findings import nested_disagreement
+from posterity.inference.diagnostics.sampling._findings_of_run import no_chains
+from posterity.inference.diagnostics.sampling._functions import Functions
+from posterity.inference.diagnostics.sampling.divergences import locate_divergences
+from posterity.inference.diagnostics.sampling.nested import nested_rhat
+from posterity.inference.diagnostics.sampling.report import ConvergenceReport, convergence_report
 
 SETTINGS = "NUTS(draws=1000, chains=4, superchains=None, target_accept=0.8, max_tree_depth=10)"
 
@@ -455,7 +455,7 @@ def test_a_function_that_does_not_differ_has_no_divergences(monkeypatch):
     values[..., 2] = 1.0
     found = locate_divergences(values, diverging)
     assert float(found.strength[2]) == 0.0
-    monkeypatch.setattr("posterity.inference.diagnostics.divergences.BLOCK", 4000)
+    monkeypatch.setattr("posterity.inference.diagnostics.sampling.divergences.BLOCK", 4000)
     xr.testing.assert_allclose(locate_divergences(values, diverging), found)
 
 

@@ -14,9 +14,10 @@ from scipy import stats
 
 from posterity.data import Observations, Standardization
 from posterity.inference import NUTS, SVI, Ensemble, infer
-from posterity.inference.diagnostics import _batched, pit_ecdf
-from posterity.inference.diagnostics.refits import refit, simulate
-from posterity.inference.diagnostics.sbc import sbc
+from posterity.inference.diagnostics import pit_ecdf
+from posterity.inference.diagnostics.simulation import _batched
+from posterity.inference.diagnostics.simulation.refits import refit, simulate
+from posterity.inference.diagnostics.simulation.sbc import sbc
 from posterity.models import mixture_density
 
 RIGHT, WRONG = 1e-3, 1e-6

@@ -8,8 +8,8 @@ from torch.distributions import Categorical, Laplace, StudentT
 
 from posterity.inference.arviz import from_groups
 from posterity.inference.diagnostics import elpd_heldout, paired_difference, score_summary, scores
-from posterity.inference.diagnostics.interval_score import interval_score
-from posterity.inference.diagnostics.multivariate import energy_score, variogram_score
+from posterity.inference.diagnostics.skill.interval_score import interval_score
+from posterity.inference.diagnostics.skill.multivariate import energy_score, variogram_score
 from posterity.inference.predictive import PredictiveMixture
 from posterity.models.mixtures import Mixture
 
@@ -68,7 +68,7 @@ def test_blocks_of_columns_do_not_change_the_scores(monkeypatch):
     rng = np.random.default_rng(1)
     draws, y = rng.normal(size=(30, 23)), rng.normal(size=23)
     whole = scores(draws, y)
-    monkeypatch.setattr("posterity.inference.diagnostics._draws.BLOCK", 100)
+    monkeypatch.setattr("posterity.inference.diagnostics.sources.draws.BLOCK", 100)
     xr.testing.assert_allclose(whole, scores(draws, y), rtol=1e-13)
 
 

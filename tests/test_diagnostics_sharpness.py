@@ -7,7 +7,7 @@ from torch.distributions import Categorical, StudentT
 
 from posterity.inference.arviz import from_groups
 from posterity.inference.diagnostics import coverage
-from posterity.inference.diagnostics.sharpness import calibration_error, class_calibration_error, sharpness
+from posterity.inference.diagnostics.calibration.sharpness import calibration_error, class_calibration_error, sharpness
 from posterity.models.mixtures import Mixture
 
 

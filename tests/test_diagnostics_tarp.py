@@ -12,10 +12,10 @@ import torch
 import xarray as xr
 from scipy import stats
 
-from posterity.inference.diagnostics.refits import refit
-from posterity.inference.diagnostics.regions import coverage
-from posterity.inference.diagnostics.sbc import sbc
-from posterity.inference.diagnostics.tarp import tarp
+from posterity.inference.diagnostics.calibration.regions import coverage
+from posterity.inference.diagnostics.simulation.refits import refit
+from posterity.inference.diagnostics.simulation.sbc import sbc
+from posterity.inference.diagnostics.simulation.tarp import tarp
 from posterity.inference.plots.coverage import plot_coverage
 
 RIGHT, WRONG = 1e-3, 1e-6
@@ -157,7 +157,7 @@ def test_units_do_not_matter():
 def test_blocks_do_not_matter(monkeypatch):
     samples, truths, data = problem(9, count=50)
     one = tarp(samples, truths, references="neighbour", data=data)
-    monkeypatch.setattr("posterity.inference.diagnostics.tarp.BLOCK", 700)
+    monkeypatch.setattr("posterity.inference.diagnostics.simulation.tarp.BLOCK", 700)
     xr.testing.assert_identical(one, tarp(samples, truths, references="neighbour", data=data))
 
 

@@ -7,7 +7,7 @@ from scipy import stats
 from scipy.special import ndtri
 
 from posterity.inference.diagnostics import uniformity_test
-from posterity.inference.diagnostics.uniformity import TESTS, anderson_darling_sf, cauchy_combination
+from posterity.inference.diagnostics.calibration.uniformity import TESTS, anderson_darling_sf, cauchy_combination
 
 
 def values(u, **attrs):

@@ -9,7 +9,7 @@ import xarray as xr
 from scipy import stats
 
 from posterity.inference.diagnostics import coverage, pull_summary, pulls
-from posterity.inference.diagnostics.widths import width_error
+from posterity.inference.diagnostics.calibration.widths import width_error
 from posterity.models.mixtures import Mixture
 
 TRUTH = {"normal": 1.0, "t5": np.sqrt(5 / 3), "bimodal": np.sqrt(1 + 1.5**2), "uniform": np.sqrt(1 / 12)}

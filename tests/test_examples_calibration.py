@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from posterity.inference.diagnostics.panel import SEES
+from posterity.inference.diagnostics.calibration.panel import SEES
 from tests.examples_run import run_twice, script
 
 FAULTS = ("sigma08", "sigma125", "bias", "weights", "shift", "unimodal")

@@ -173,7 +173,7 @@ found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name in ("torch", "pyro") else found(name, package)
 import numpy as np, xarray as xr
 from posterity.inference import plots
-from posterity.inference.diagnostics.regions import coverage
+from posterity.inference.diagnostics.calibration.regions import coverage
 values = np.random.default_rng(0).normal(size=(50, 30))
 plots.plot_bands(values, np.arange(30))
 plots.plot_coverage(coverage(values[1:], values[0]))

@@ -10,9 +10,9 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 from scipy.stats import kstest, norm
 
-from posterity.inference.diagnostics.ecdf import ecdf_band
-from posterity.inference.diagnostics.regions import coverage
-from posterity.inference.diagnostics.widths import pull_summary
+from posterity.inference.diagnostics.calibration.ecdf import ecdf_band
+from posterity.inference.diagnostics.calibration.regions import coverage
+from posterity.inference.diagnostics.calibration.widths import pull_summary
 from posterity.inference.plots import (
     plot_calibration_tests,
     plot_coverage,
@@ -230,7 +230,7 @@ def test_bins_of_a_covariate_are_named_by_their_ends_in_an_order_of_colours():
 
 def test_results_of_tarp_are_drawn():
     rng = np.random.default_rng(0)
-    from posterity.inference.diagnostics.tarp import tarp
+    from posterity.inference.diagnostics.simulation.tarp import tarp
 
     centre = rng.normal(size=(100, 2))
     result = tarp(centre + rng.normal(size=(99, 100, 2)), centre + rng.normal(size=(100, 2)))

@@ -9,8 +9,8 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 from scipy.stats import mannwhitneyu
 
-from posterity.inference.diagnostics.ecdf import ecdf_band
-from posterity.inference.diagnostics.ood import auroc
+from posterity.inference.diagnostics.calibration.ecdf import ecdf_band
+from posterity.inference.diagnostics.origin.ood import auroc
 from posterity.inference.plots import plot_khat, plot_ood, plot_ppc, plot_sbc
 from posterity.inference.plots._style import ALARM
 
@@ -60,7 +60,7 @@ def test_one_statistic_is_on_axes_by_itself_and_may_have_one_value(check):
 
 
 def test_ppc_takes_what_the_diagnostic_returns():
-    from posterity.inference.diagnostics.predictive_check import posterior_predictive_check
+    from posterity.inference.diagnostics.checks.predictive_check import posterior_predictive_check
 
     rng = np.random.default_rng(0)
     result = posterior_predictive_check(rng.normal(size=(400, 100)), rng.exponential(size=100) - 1)
@@ -104,7 +104,7 @@ def test_sbc_of_one_quantity_has_the_narrower_band(ranks):
 
 
 def test_sbc_takes_what_the_diagnostic_returns():
-    from posterity.inference.diagnostics.sbc import sbc
+    from posterity.inference.diagnostics.simulation.sbc import sbc
 
     rng = np.random.default_rng(0)
     values = rng.normal(size=(100, 50, 2))

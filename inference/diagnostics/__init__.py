@@ -3,7 +3,7 @@
 They take a `posterity.models.mixtures.Mixture` (such as ``posterior.predictive(x)``) and y; draws (S, N) of any
 predictive, as a generator gives them, and y; or ArviZ data with ``posterior_predictive`` and ``observed_data``. They
 return an `xarray.Dataset` with one value for each observation; a second function of each kind sums it up. Nothing here
-needs torch to be imported, and of stored arrays nothing needs it at all.
+needs torch to be imported; what takes mixtures or models needs it when called, of stored results nothing else does.
 
 - *Calibration.* `pulls` and `pull_summary` say by what factor the predicted errors are wrong; `pit`,
   `uniformity_test` and `pit_ecdf` whether the shape is right, and where not; `coverage` whether the stated regions
@@ -23,21 +23,22 @@ needs torch to be imported, and of stored arrays nothing needs it at all.
   posterior holds the truth as often as it says.
 """
 
-from posterity.inference.diagnostics.comparison import compare, to_elpd
-from posterity.inference.diagnostics.components import component_usage, label_order, relabel
-from posterity.inference.diagnostics.convergence import function_convergence
-from posterity.inference.diagnostics.crps import crps_from_draws, crps_normal_mixture
-from posterity.inference.diagnostics.divergences import locate_divergences
-from posterity.inference.diagnostics.ecdf import ecdf_band, pit_ecdf
-from posterity.inference.diagnostics.information import information_split
-from posterity.inference.diagnostics.interval_score import interval_score
-from posterity.inference.diagnostics.loo import leave_one_out, loo
-from posterity.inference.diagnostics.loo_pit import loo_pit
-from posterity.inference.diagnostics.mahalanobis import mahalanobis
-from posterity.inference.diagnostics.mixture_tests import mixture_tests
-from posterity.inference.diagnostics.multivariate import energy_score, variogram_score
-from posterity.inference.diagnostics.nested import nested_rhat
-from posterity.inference.diagnostics.ood import (
+from posterity.inference.diagnostics.calibration.ecdf import ecdf_band, pit_ecdf
+from posterity.inference.diagnostics.calibration.mahalanobis import mahalanobis
+from posterity.inference.diagnostics.calibration.mixture_tests import mixture_tests
+from posterity.inference.diagnostics.calibration.panel import calibration_tests
+from posterity.inference.diagnostics.calibration.recalibration import Recalibrator
+from posterity.inference.diagnostics.calibration.regions import coverage, region_level
+from posterity.inference.diagnostics.calibration.residuals import pulls
+from posterity.inference.diagnostics.calibration.sharpness import calibration_error, class_calibration_error, sharpness
+from posterity.inference.diagnostics.calibration.transform import pit
+from posterity.inference.diagnostics.calibration.uniformity import uniformity_test
+from posterity.inference.diagnostics.calibration.widths import pull_summary
+from posterity.inference.diagnostics.checks.predictive_check import posterior_predictive_check
+from posterity.inference.diagnostics.checks.prior_check import prior_predictive_check
+from posterity.inference.diagnostics.origin.components import component_usage, label_order, relabel
+from posterity.inference.diagnostics.origin.information import information_split
+from posterity.inference.diagnostics.origin.ood import (
     auroc,
     average_precision,
     fpr_at_tpr,
@@ -45,22 +46,21 @@ from posterity.inference.diagnostics.ood import (
     ood_scores,
     refusal_curve,
 )
-from posterity.inference.diagnostics.panel import calibration_tests
-from posterity.inference.diagnostics.predictive_check import posterior_predictive_check
-from posterity.inference.diagnostics.prior_check import prior_predictive_check
-from posterity.inference.diagnostics.recalibration import Recalibrator
-from posterity.inference.diagnostics.refits import refit, simulate
-from posterity.inference.diagnostics.regions import coverage, region_level
-from posterity.inference.diagnostics.report import ConvergenceReport, Finding, convergence_report
-from posterity.inference.diagnostics.residuals import pulls
-from posterity.inference.diagnostics.sbc import sbc
-from posterity.inference.diagnostics.scoring import elpd_heldout, paired_difference, score_summary, scores
-from posterity.inference.diagnostics.sharpness import calibration_error, class_calibration_error, sharpness
-from posterity.inference.diagnostics.tarp import tarp
-from posterity.inference.diagnostics.transform import pit
-from posterity.inference.diagnostics.uniformity import uniformity_test
-from posterity.inference.diagnostics.variance import split_shares, uncertainty_split
-from posterity.inference.diagnostics.widths import pull_summary
+from posterity.inference.diagnostics.origin.variance import split_shares, uncertainty_split
+from posterity.inference.diagnostics.sampling.convergence import function_convergence
+from posterity.inference.diagnostics.sampling.divergences import locate_divergences
+from posterity.inference.diagnostics.sampling.nested import nested_rhat
+from posterity.inference.diagnostics.sampling.report import ConvergenceReport, Finding, convergence_report
+from posterity.inference.diagnostics.simulation.refits import refit, simulate
+from posterity.inference.diagnostics.simulation.sbc import sbc
+from posterity.inference.diagnostics.simulation.tarp import tarp
+from posterity.inference.diagnostics.skill.comparison import compare, to_elpd
+from posterity.inference.diagnostics.skill.crps import crps_from_draws, crps_normal_mixture
+from posterity.inference.diagnostics.skill.interval_score import interval_score
+from posterity.inference.diagnostics.skill.loo import leave_one_out, loo
+from posterity.inference.diagnostics.skill.loo_pit import loo_pit
+from posterity.inference.diagnostics.skill.multivariate import energy_score, variogram_score
+from posterity.inference.diagnostics.skill.scoring import elpd_heldout, paired_difference, score_summary, scores
 
 __all__ = [
     "ConvergenceReport",

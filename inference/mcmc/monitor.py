@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posterity.inference.diagnostics.convergence import function_convergence
+from posterity.inference.diagnostics.sampling.convergence import function_convergence
 from posterity.inference.engine.density import Density
 from posterity.inference.program import Program, over_draws
 

@@ -14,7 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
 
-from posterity.inference.diagnostics._checks import require_finite, to_array
+from posterity.inference.diagnostics.sources.checks import require_finite, to_array
 from posterity.inference.plots._style import ink, line, marker
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from posterity.inference.diagnostics._checks import require_finite, to_array
-from posterity.inference.diagnostics._source import is_mixture
+from posterity.inference.diagnostics.sources.checks import require_finite, to_array
+from posterity.inference.diagnostics.sources.source import is_mixture
 from posterity.inference.plots._axes import axes, options, places, points, vector
 from posterity.inference.plots._style import EPISTEMIC, legend, line, series, tint
 
@@ -89,8 +89,8 @@ def _quantiles(predictive: Any, ends: np.ndarray) -> np.ndarray:
         return np.quantile(draws, ends, axis=0)
     import torch
 
-    from posterity.inference.diagnostics._mixture import check_mixture, require_scalar_event
-    from posterity.inference.diagnostics._rows import by_rows
+    from posterity.inference.diagnostics.sources.mixture import check_mixture, require_scalar_event
+    from posterity.inference.diagnostics.sources.rows import by_rows
 
     require_scalar_event(check_mixture(predictive))
     wanted = torch.as_tensor(ends)[:, None]
@@ -101,7 +101,7 @@ def _mean_band(predictive: Any, level: float) -> np.ndarray:
     """Central quantiles (2, N) of E[y|x, draw] over the draws, each with its weight."""
     import torch
 
-    from posterity.inference.diagnostics._rows import by_rows
+    from posterity.inference.diagnostics.sources.rows import by_rows
 
     def evaluate(part: PredictiveMixture, rows: slice) -> Tensor:
         means, place = part.per_draw.mean.sort(-1)

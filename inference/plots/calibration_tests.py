@@ -27,8 +27,8 @@ def plot_calibration_tests(
 
     Takes what `calibration_tests` returns: ``p_value`` over "test" with the coordinate ``sees``, which stands at each
     line. In colour are tests that see something; hollow where all together do not (the ``fault`` is "none"), as one of
-    twenty does of a right model. The one that names the fault is bold, and the title is the verdict. p-values below 10^-``limit`` stand at the edge; a test without one (nan) has a cross
-    at 0. ``plot_kwargs`` are for the dots.
+    twenty does of a right model. The one that names the fault is bold, and the title is the verdict. p-values below
+    10^-``limit`` stand at the edge; a test without one (nan) has a cross at 0. ``plot_kwargs`` are for the dots.
     Returns the axes. Raises ``ValueError`` for another Dataset, p-values outside [0, 1], or a limit below 2.
 
     >>> from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
-from posterity.inference.diagnostics._source import is_mixture
+from posterity.inference.diagnostics.sources.source import is_mixture
 from posterity.inference.plots._axes import axes, places, points, vector
 from posterity.inference.plots._style import VERMILION, legend, setting
 
@@ -45,8 +45,8 @@ def plot_conditional_density(
         raise ValueError(f"expected a Mixture, which has a density, got {type(predictive).__name__}")
     import torch
 
-    from posterity.inference.diagnostics._mixture import check_mixture, require_scalar_event
-    from posterity.inference.diagnostics._rows import by_rows
+    from posterity.inference.diagnostics.sources.mixture import check_mixture, require_scalar_event
+    from posterity.inference.diagnostics.sources.rows import by_rows
 
     require_scalar_event(check_mixture(predictive))
     at = vector("x", x, predictive.batch_shape[0])
@@ -78,7 +78,7 @@ def plot_conditional_density(
 def _limits(predictive: Any, y: np.ndarray) -> tuple[float, float]:
     import torch
 
-    from posterity.inference.diagnostics._rows import by_rows
+    from posterity.inference.diagnostics.sources.rows import by_rows
 
     ends = torch.tensor([[0.001], [0.999]]).double()
     values = np.r_[by_rows(predictive, lambda part, rows: part.icdf(ends), per_row=2).ravel(), y]

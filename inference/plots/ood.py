@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from posterity.inference.diagnostics.ood import auroc
+from posterity.inference.diagnostics.origin.ood import auroc
 from posterity.inference.plots._axes import panels, vector
 from posterity.inference.plots._style import ink, legend, line, series, tint
 

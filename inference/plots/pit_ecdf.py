@@ -15,7 +15,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from posterity.inference.diagnostics.ecdf import pit_ecdf
+from posterity.inference.diagnostics.calibration.ecdf import pit_ecdf
 from posterity.inference.plots._axes import axes, by_name, options
 from posterity.inference.plots._ecdf import draw_band, draw_curve, frame
 from posterity.inference.plots._style import legend, line, series

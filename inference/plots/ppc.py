@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from posterity.inference.diagnostics._checks import require_finite
+from posterity.inference.diagnostics.sources.checks import require_finite
 from posterity.inference.plots._axes import chosen, one_or_array, options, small_multiples, variables
 from posterity.inference.plots._style import ALARM, ink, legend, line, series
 

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from scipy.stats import norm
 
-from posterity.inference.diagnostics.residuals import pull_array
-from posterity.inference.diagnostics.widths import pull_summary
+from posterity.inference.diagnostics.calibration.residuals import pull_array
+from posterity.inference.diagnostics.calibration.widths import pull_summary
 from posterity.inference.plots._axes import axes, options
 from posterity.inference.plots._style import ink, legend, line, series
 

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from scipy.stats import chi2, norm
 
-from posterity.inference.diagnostics._checks import to_array
-from posterity.inference.diagnostics.residuals import pull_array
+from posterity.inference.diagnostics.calibration.residuals import pull_array
+from posterity.inference.diagnostics.sources.checks import to_array
 from posterity.inference.plots._axes import axes, options
 from posterity.inference.plots._style import ALARM, ink, legend, line, marker, series, tint
 from posterity.inference.plots.pull import summary_without_core

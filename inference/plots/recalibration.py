@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 from matplotlib.axes import Axes
 
-from posterity.inference.diagnostics.transform import pit_array
+from posterity.inference.diagnostics.calibration.transform import pit_array
 from posterity.inference.plots._style import ink, series, tint
 from posterity.inference.plots.pit_ecdf import largest_distance, plot_pit_ecdf
 

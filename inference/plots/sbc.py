@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from posterity.inference.diagnostics.ecdf import pit_ecdf
+from posterity.inference.diagnostics.calibration.ecdf import pit_ecdf
 from posterity.inference.plots._axes import chosen, one_or_array, options, small_multiples, variables
 from posterity.inference.plots._ecdf import draw_band, draw_curve, frame
 from posterity.inference.plots._style import legend, line, series

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from posterity.inference.diagnostics.variance import split_terms
+from posterity.inference.diagnostics.origin.variance import split_terms
 from posterity.inference.plots._axes import axes, vector
 from posterity.inference.plots._style import AMBIGUITY, EPISTEMIC, NOISE, ink, legend, line
 

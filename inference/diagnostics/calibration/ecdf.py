@@ -1,0 +1,91 @@
+"""The empirical distribution function of PIT values, with a band that holds everywhere at once.
+
+A band that covers each point with 95 % is left somewhere by most correct models. Säilynoja, Bürkner & Vehtari
+(2022, "Graphical test for discrete uniformity and its applications in goodness-of-fit evaluation and multiple
+sample comparison", arXiv:2103.10522) widen pointwise binomial intervals until the whole curve stays inside with
+the wanted probability. That probability is computed here exactly rather than simulated: the counts between grid
+points are multinomial, which is independent Poisson counts given their sum, so a walk over the grid is a chain of
+convolutions with one Poisson kernel.
+"""
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from posterity.inference.diagnostics.calibration.transform import pit_array
+
+BISECTIONS = 18
+
+
+def pit_ecdf(pit_values: xr.Dataset, *, prob: float = 0.95, points: int | None = None) -> xr.Dataset:
+    """ECDF of ``pit`` on a grid z with the simultaneous band around uniformity: ``ecdf``, ``lower``, ``upper``.
+
+    Takes what `pit` returns; ``prob`` and ``points`` are those of `ecdf_band`. The attribute ``outside`` counts
+    the grid points at which the curve leaves the band; a correct model has any at all with probability 1 -
+    ``prob`` at most.
+    Raises ``ValueError`` as `ecdf_band`, and where there is no ``pit`` in [0, 1].
+    """
+    values = pit_array(pit_values)
+    band = ecdf_band(values.size, prob=prob, points=points)
+    ecdf = np.searchsorted(np.sort(values), band["z"].values, side="right") / values.size
+    # The limits are counts over n, and so is the ECDF: half a count of slack keeps rounding out of it.
+    slack = 0.5 / values.size
+    outside = (ecdf < band["lower"].values - slack) | (ecdf > band["upper"].values + slack)
+    return band.assign(ecdf=("z", ecdf)).assign_attrs(outside=int(outside.sum()))
+
+
+def ecdf_band(n: int, *, prob: float = 0.95, points: int | None = None) -> xr.Dataset:
+    """Where the ECDF of n uniform values stays, at all grid points at once, with probability >= ``prob``.
+
+    The grid is z = i/points for 0 < i < points; by default ``points`` is n, and 100 at most. Returns ``lower`` and
+    ``upper`` over "z", and as attributes the ``pointwise`` level that was needed and the ``simultaneous``
+    probability it gives. As counts are discrete this exceeds ``prob`` slightly.
+    Raises ``ValueError`` for n < 2, fewer than 2 points, or a ``prob`` outside (0, 1).
+
+    >>> band = ecdf_band(250)
+    >>> 0.95 <= band.attrs["simultaneous"] < 0.96, round(float((band.upper - band.lower).max()), 3)
+    (True, 0.188)
+    """
+    if n < 2:
+        raise ValueError(f"expected n of at least 2, got {n}")
+    if not 0 < prob < 1:
+        raise ValueError(f"expected prob in (0, 1), got {prob}")
+    points = min(n, 100) if points is None else points
+    if points < 2:
+        raise ValueError(f"expected at least 2 points, got {points}")
+    z = np.arange(1, points) / points
+    # Bonferroni is wide enough and one point alone is not; the coverage falls in steps between them.
+    low, high = np.log((1 - prob) / points), np.log(1 - prob)
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        inside = _stay_probability(n, points, *_pointwise(n, z, np.exp(middle)))
+        low, high = (middle, high) if inside >= prob else (low, middle)
+    lower, upper = _pointwise(n, z, np.exp(low))
+    attrs = {
+        "n": n,
+        "prob": prob,
+        "pointwise": float(1 - np.exp(low)),
+        "simultaneous": float(_stay_probability(n, points, lower, upper)),
+    }
+    return xr.Dataset({"lower": ("z", lower / n), "upper": ("z", upper / n)}, coords={"z": z}, attrs=attrs)
+
+
+def _pointwise(n: int, z: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Central binomial intervals of the counts up to each z, each with at most alpha/2 outside on a side."""
+    lower, upper = stats.binom.ppf(0.5 * alpha, n, z), stats.binom.isf(0.5 * alpha, n, z)
+    return lower.astype(int), upper.astype(int)
+
+
+def _stay_probability(n: int, points: int, lower: np.ndarray, upper: np.ndarray) -> float:
+    """P(lower_i <= n ECDF(z_i) <= upper_i for all i) for n uniform values."""
+    kernel = stats.poisson.pmf(np.arange(n + 1), n / points)
+    kernel = kernel[: np.flatnonzero(kernel > 1e-18)[-1] + 1]
+    start, state = 0, np.ones(1)  # state[j]: probability that the count so far is start + j, never having left
+    for low, high in zip([*lower, n], [*upper, n], strict=True):
+        moved = np.convolve(state, kernel)
+        wanted = np.arange(low, high + 1) - start
+        reached = (wanted >= 0) & (wanted < len(moved))
+        state = np.where(reached, moved[np.clip(wanted, 0, len(moved) - 1)], 0.0)
+        start = low
+    # Given that the Poisson counts sum to n.
+    return float(state[0] / stats.poisson.pmf(n, n))

@@ -1,0 +1,92 @@
+"""The probability integral transform: is y as often in every part of its predictive distribution as it should be?
+
+If y follows p(y|x), then u = F(y|x) is uniform on [0, 1], whatever the shape of p and however it changes with x
+(Rosenblatt 1952; Dawid 1984; Gneiting, Balabdaoui & Raftery 2007, section 3.1). Values that pile up at both ends
+mean a predictive that is too narrow; a heap in the middle one that is too wide; a slope a bias. Uniformity is
+necessary and not sufficient: a predictive that ignores x passes.
+
+`pit` gives u for every observation, `posterity.inference.diagnostics.uniformity_test` tests all of them. For the
+picture with its band, see `posterity.inference.diagnostics.calibration.ecdf`.
+
+Judge held-out data: y that has been used for the fit draws the predictive towards itself, and u towards 1/2.
+"""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from posterity.inference.diagnostics.sources.checks import require_finite, require_seed
+from posterity.inference.diagnostics.sources.draws import DrawsSource, from_arrays
+from posterity.inference.diagnostics.sources.source import read, require_mixture
+
+KINDS = ("cdf", "rank", "hdi")
+RANKED = 999  # draws of a mixture for a rank
+
+
+def pit(
+    source: object,
+    y: Any = None,
+    *,
+    kind: str | None = None,
+    draws: int | None = None,
+    var_name: str | None = None,
+    seed: int = 0,
+) -> xr.Dataset:
+    """u = F(y|x) of every observation: ``pit`` = P(Y <= y) and ``pit_sf`` = P(Y > y), each in [0, 1].
+
+    ``source`` is a `Mixture` of batch shape (N,) with ``y`` (N,), draws (S, N) of the predictive with ``y``, or ArviZ
+    data with ``posterior_predictive`` and ``observed_data`` (``var_name`` chooses the variable where there are
+    several). By ``kind``, or without one by what the source can give:
+
+    - ``"cdf"`` of a mixture: exact. Both tails are computed by themselves, so that ``pit_sf`` of an outlier 12 standard
+      deviations above is 1.8e-33 and not 0. ``seed`` is not used.
+    - ``"rank"``, of draws: the randomised rank of y among the S draws, (#below + U (#ties + 1)) / (S + 1) with U
+      uniform from ``seed``. It is exactly uniform where y and the draws are exchangeable, for continuous and discrete
+      y and any S (Czado, Gneiting & Held 2009 for counts); the share of draws below y is not, and is 0 or 1 for 2 in S
+      + 1 observations. Of a mixture ``draws`` draws are taken (999): the way to a uniform PIT of counts.
+    - ``"hdi"``, of a mixture of one target or several: 1 less the level of the highest-density region on whose border y
+      lies (see `region_level`): small where y is at an improbable place, also between two peaks.
+
+    Returns a Dataset over "obs", or over the dimensions of the observed variable.
+    Raises ``ValueError`` for y of another shape, values that are not finite, or missing groups.
+
+    >>> import torch
+    >>> from posterity.models.mixtures import Mixture
+    >>> mixture = Mixture.normal(torch.zeros(3, 1), torch.zeros(3, 1), torch.ones(3, 1))
+    >>> pit(mixture, torch.tensor([-1.0, 0.0, 12.0])).pit.values.round(4)
+    array([0.1587, 0.5   , 1.    ])
+    """
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
+    require_seed(seed)
+    if draws is not None and draws < 1:
+        raise ValueError(f"expected at least 1 draw, got {draws}")
+    data = read(source, y, var_name, several=kind == "hdi" and bool(getattr(source, "event_shape", ())))
+    kind = kind or ("rank" if isinstance(data, DrawsSource) else "cdf")
+    attrs: dict[str, str | int] = {"kind": kind, "num_draws": data.num_draws}
+    if kind == "hdi":
+        mixture = require_mixture(data, "kind='hdi'")
+        draws = mixture.density_draws(draws)
+        upper = mixture.density_rank(draws, seed)
+        return data.dataset({"pit": 1 - upper, "pit_sf": upper}, **attrs, draws=draws, seed=seed)
+    if kind == "cdf":
+        lower, upper = require_mixture(data, "kind='cdf'").tails(seed)
+        return data.dataset({"pit": lower, "pit_sf": upper}, **attrs)
+    ranked = (
+        data if isinstance(data, DrawsSource) else from_arrays(data.draws(draws or RANKED, seed), data.observed, False)
+    )
+    lower, upper = ranked.tails(seed)
+    return data.dataset({"pit": lower, "pit_sf": upper}, **attrs, draws=ranked.num_draws, seed=seed)
+
+
+def pit_array(pit_values: xr.Dataset) -> np.ndarray:
+    """The values of ``pit`` (N,); ``ValueError`` unless they are there and in [0, 1]."""
+    if not isinstance(pit_values, xr.Dataset) or "pit" not in pit_values:
+        got = list(pit_values.data_vars) if isinstance(pit_values, xr.Dataset) else type(pit_values).__name__
+        raise ValueError(f"expected a Dataset with a variable 'pit', as pit() returns, got {got}")
+    values = pit_values["pit"].values.reshape(-1).astype(float)
+    require_finite("pit", values)
+    if values.size == 0 or values.min() < 0 or values.max() > 1:
+        raise ValueError(f"expected at least one pit, all in [0, 1], got {values[:5].tolist()}")
+    return values

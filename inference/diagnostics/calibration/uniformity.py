@@ -1,0 +1,170 @@
+"""Are PIT values uniform? Five tests, which see different things.
+
+- ``"ks"``, Kolmogorov-Smirnov: the largest distance of the distribution functions. A shift of the whole; little of the
+  tails. p-value exact (`scipy.stats.kstest`).
+- ``"ad"``, Anderson-Darling: the distance squared, in units of its error everywhere, so the tails count as much.
+  p-value by Marsaglia & Marsaglia 2004 (J. Stat. Softw. 9(2)), for a distribution that is known and not fitted
+  (`scipy.stats.anderson` fits it, and never rejects).
+- ``"chi2"``, Pearson: counts in bins of equal probability. A dent or a heap anywhere, weights of components; it knows
+  no order, so of a slope or a bow it sees less.
+- ``"berkowitz"``: likelihood ratio of the normal scores z = Phi^-1(u) against a normal of any mean and standard
+  deviation whose neighbours are correlated (Berkowitz 2001, J. Bus. Econ. Stat. 19, 465-474; 3 degrees of freedom). The
+  strongest for wrong widths and shifts, and blind to all that leaves those two and the correlation. The order of the
+  observations matters: that of time, or any that has nothing to do with y.
+- ``"pot_c"``: every ordered value against its own beta distribution, the n p-values put together by Cauchy's
+  distribution, which takes any dependence (Tesso & Vehtari 2026, "LOO-PIT predictive model checking",
+  arXiv:2603.02928; Liu & Xie 2020, JASA 115, 393-402). The one for values that depend on each other, as those of
+  leave-one-out and of data that were fitted; the others reject too rarely or too often there.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+from scipy.optimize import minimize_scalar
+from scipy.special import erfc, ndtri
+
+from posterity.inference.diagnostics.calibration.transform import pit_array
+
+TESTS = ("ks", "ad", "chi2", "berkowitz", "pot_c")
+LEAST = 8  # values: the distributions of the statistics are those of large samples
+BINS = 20
+PER_BIN = 5  # expected values in a bin, below which chi2's distribution is too far from that of counts
+
+
+def uniformity_test(pit_values: xr.Dataset, test: str | Sequence[str] = "ks", *, bins: int | None = None) -> xr.Dataset:
+    """``statistic`` and ``p_value`` of a test of the uniformity of ``pit``, and ``n``.
+
+    Takes what `pit` (or `loo_pit`) returns. ``test`` is one of ks, ad, chi2, berkowitz and pot_c, for scalars; or
+    several of them, for values over "test". For what each sees, see the module. ``bins`` is the number of chi2's, by
+    default 20, or as many as have 5 expected values each.
+    Raises ``ValueError`` for an unknown test, fewer than 8 values, none in [0, 1], or bins of fewer than 5 expected;
+    and for another test than pot_c where the values say that they depend on each other.
+
+    >>> values = xr.Dataset({"pit": ("obs", (np.arange(100) + 0.5) / 100)})
+    >>> round(float(uniformity_test(values).statistic), 6), int(uniformity_test(values).n)
+    (0.005, 100)
+    >>> bool((uniformity_test(values, ["ad", "chi2", "pot_c"]).p_value > 0.99).all())
+    True
+    """
+    names = [test] if isinstance(test, str) else list(test)
+    unknown = [name for name in names if name not in TESTS]
+    if unknown or not names:
+        raise ValueError(f"expected test to be one or more of {', '.join(TESTS)}, got {unknown or names}")
+    values = pit_array(pit_values)
+    if len(values) < LEAST:
+        raise ValueError(f"expected at least {LEAST} values for a test of uniformity, got {len(values)}")
+    wrong = [name for name in names if name != "pot_c"]
+    if pit_values.attrs.get("dependent") and wrong:
+        raise ValueError(f"expected test 'pot_c' for values that depend on each other (leave-one-out), got {wrong}")
+    scores = _normal_scores(pit_values, values)
+    tests = {
+        "ks": lambda: _kolmogorov_smirnov(values),
+        "ad": lambda: _anderson_darling(values, scores),
+        "chi2": lambda: _chi2(values, bins),
+        "berkowitz": lambda: _berkowitz(scores),
+        "pot_c": lambda: _pot_c(values),
+    }
+    statistic, p_value = np.array([tests[name]() for name in names]).T
+    if isinstance(test, str):
+        found = {"statistic": statistic[0], "p_value": p_value[0]}
+        return xr.Dataset({**found, "n": values.size}, attrs={"test": test})
+    found = {"statistic": ("test", statistic), "p_value": ("test", p_value)}
+    return xr.Dataset({**found, "n": values.size}, coords={"test": names})
+
+
+def _normal_scores(pit_values: xr.Dataset, values: np.ndarray) -> np.ndarray:
+    """Phi^-1(u) from the smaller tail, where the dataset has both."""
+    upper = pit_values["pit_sf"].values.reshape(-1) if "pit_sf" in pit_values else 1 - values
+    tail = np.maximum(np.minimum(values, upper), np.finfo(float).tiny)
+    return np.where(values <= upper, ndtri(tail), -ndtri(tail))
+
+
+def _kolmogorov_smirnov(values: np.ndarray) -> tuple[float, float]:
+    result = stats.kstest(values, "uniform")
+    return float(result.statistic), float(result.pvalue)
+
+
+def _anderson_darling(values: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    n, ordered = len(values), np.sort(scores)
+    weight = 2 * np.arange(1, n + 1) - 1
+    # By normal scores, which tell 1 - 1e-20 from 1.
+    statistic = -n - float(np.sum(weight * (stats.norm.logcdf(ordered) + stats.norm.logsf(ordered[::-1])))) / n
+    return statistic, anderson_darling_sf(statistic, n)
+
+
+def anderson_darling_sf(z: float, n: int) -> float:
+    """P(A² > z) of n uniform values: Marsaglia & Marsaglia 2004, and far out sqrt(3) erfc(sqrt(z)) (Zolotarev 1961)."""
+    if z > 8:
+        return float(np.sqrt(3) * erfc(np.sqrt(z)))
+    if z < 2:
+        inner = 2.00012 + (0.247105 - (0.0649821 - (0.0347962 - (0.011672 - 0.00168691 * z) * z) * z) * z) * z
+        limit = np.exp(-1.2337141 / z) / np.sqrt(z) * inner if z > 0 else 0.0
+    else:
+        inner = 1.0776 - (2.30695 - (0.43424 - (0.082433 - (0.008056 - 0.0003146 * z) * z) * z) * z) * z
+        limit = np.exp(-np.exp(inner))
+    return float(np.clip(1 - limit - _of_few(n, limit), 0.0, 1.0))
+
+
+def _of_few(n: int, limit: float) -> float:
+    """What the distribution function of n values is above that of infinitely many."""
+    edge = 0.01265 + 0.1757 / n
+    if limit < edge:
+        t = limit / edge
+        t = np.sqrt(t) * (1 - t) * (49 * t - 102)
+        return float(t * (0.0037 / n**2 + 0.00078 / n + 0.00006) / n)
+    if limit < 0.8:
+        t = (limit - edge) / (0.8 - edge)
+        t = -0.00022633 + (6.54034 - (14.6538 - (14.458 - (8.259 - 1.91864 * t) * t) * t) * t) * t
+        return float(t * (0.04213 + 0.01365 / n) / n)
+    x = limit
+    return float((-130.2137 + (745.2337 - (1705.091 - (1950.646 - (1116.360 - 255.7844 * x) * x) * x) * x) * x) / n)
+
+
+def _chi2(values: np.ndarray, bins: int | None) -> tuple[float, float]:
+    if bins is None:
+        bins = max(2, min(BINS, len(values) // PER_BIN))
+    elif bins < 2 or len(values) < bins * PER_BIN:
+        raise ValueError(f"expected from 2 to {len(values) // PER_BIN} bins for {len(values)} values, got {bins}")
+    count = np.histogram(values, bins, (0.0, 1.0))[0]
+    result = stats.chisquare(count)
+    return float(result.statistic), float(result.pvalue)
+
+
+def _berkowitz(z: np.ndarray) -> tuple[float, float]:
+    """Twice the log likelihood ratio of a stationary autoregression of order 1 to independent N(0, 1)."""
+    n = len(z)
+    now, before = z[1:], z[:-1]
+
+    def fitted(rho: float) -> float:
+        # Given rho, mean and variance in closed form: z_1 has variance s²/(1 - rho²), the others s² about rho z + c.
+        first = 1 - rho**2
+        mean = (first * z[0] + (1 - rho) * np.sum(now - rho * before)) / (first + (n - 1) * (1 - rho) ** 2)
+        squares = first * (z[0] - mean) ** 2 + np.sum((now - mean - rho * (before - mean)) ** 2)
+        return float(-0.5 * n * np.log(2 * np.pi * squares / n) + 0.5 * np.log(first) - 0.5 * n)
+
+    if not np.ptp(z) > 0:
+        raise ValueError(f"expected pit values that differ, got {n} equal ones")
+    limit = 0.999
+    best = minimize_scalar(lambda rho: -fitted(rho), bounds=(-limit, limit), method="bounded", options={"xatol": 1e-6})
+    null = -0.5 * n * np.log(2 * np.pi) - 0.5 * np.sum(z**2)
+    statistic = max(0.0, 2 * (-float(best.fun) - float(null)))
+    return statistic, float(stats.chi2.sf(statistic, 3))
+
+
+def _pot_c(values: np.ndarray) -> tuple[float, float]:
+    n, ordered = len(values), np.sort(values)
+    rank = np.arange(1, n + 1)
+    each = 2 * np.minimum(stats.beta.cdf(ordered, rank, n - rank + 1), stats.beta.sf(ordered, rank, n - rank + 1))
+    return cauchy_combination(each)
+
+
+def cauchy_combination(p_values: np.ndarray) -> tuple[float, float]:
+    """Mean of tan(pi (1/2 - p)), and its p-value: that of tests which may depend on each other (Liu & Xie 2020)."""
+    # tan(pi (1/2 - p)) is 1/(pi p) for p so small that the angle is no longer told from a right one.
+    small = p_values < 1e-8
+    angles = np.pi * (0.5 - np.where(small, 0.5, np.clip(p_values, 0.0, 1 - 1e-15)))
+    cauchy = np.where(small, 1 / (np.pi * np.maximum(p_values, 1e-300)), np.tan(angles))
+    statistic = float(cauchy.mean())
+    return statistic, float(stats.cauchy.sf(statistic))

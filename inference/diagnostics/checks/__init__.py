@@ -1,0 +1,1 @@
+"""Does the model make data like these? Predictive checks, before and after the data."""

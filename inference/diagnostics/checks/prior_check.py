@@ -1,0 +1,159 @@
+"""What a network believes before it has seen data: prior predictive checks.
+
+A prior over weights says nothing that a person could judge; the functions it makes do. They are drawn here, with what
+y would be, and asked three things: how far from zero they are (``sd``), how far along x they stay the same
+(``length_scale``), and how much of y would be beyond what is plausible (``beyond``). Gabry et al. 2019, "Visualization
+in Bayesian workflow"; for networks Flam-Shepherd, Requeima & Duvenaud 2017, and Tran et al. 2022 (arXiv:2011.12829).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from posterity.inference.diagnostics.sources.checks import require_finite, require_seed, to_array
+
+WIDE, NARROW = 0.5, 0.02
+"""A share of y beyond what is plausible, and a part of the plausible range that the predictions fill."""
+
+
+def prior_predictive_check(
+    model: Callable[..., Any],
+    *inputs: Any,
+    count: int = 500,
+    seed: int = 0,
+    plausible: tuple[float, float] | None = None,
+    site: str | None = None,
+) -> xr.Dataset:
+    """Functions and data drawn from the prior of a Pyro model, and what is remarkable about them.
+
+    ``model`` is one as everywhere here, ``model(*inputs, y=None)``, or a ready pair, and is called with the inputs
+    alone (of which the first tensor is x). ``count`` draws are taken of all its sites, one after the other: what that
+    takes is the model's time. ``site`` names the site of y; by default it is the last one. ``plausible`` = (low, high)
+    is a range, in units of y, that you would be surprised to see most of y outside of.
+
+    Of one target, over ("sample", "obs"); of D targets, or of C classes, with a further dimension "target":
+
+    - ``f``: the mean of y given the draw's weights, the curve; of classes their probabilities;
+    - ``y``: one value drawn around it, or a class;
+    - ``mean`` and ``sd`` over "obs": of f over the draws, in units of y;
+    - ``beyond`` over "obs": share of y outside ``plausible``; and ``f_beyond``, share of the curves that leave it
+      anywhere. Only with ``plausible``;
+    - ``crossings`` over "sample", and ``length_scale``, in units of x; only for one input and one target: how often a
+      curve crosses the mean of the curves, and (x's range) / (pi mean crossings), which is the length scale of the
+      Gaussian process with a squared-exponential kernel whose curves cross as often (Rice 1944); infinite where none
+      does. They are seen as well as the x are close: give a grid.
+
+    ``attrs["finding"]`` says it in words. Raises ``ValueError`` for a prior that cannot be drawn from (improper), a
+    draw at which the model fails, a likelihood without a mean, fewer than 2 draws, or a range that is none.
+
+    >>> import torch
+    >>> from posterity.models import bayesian, gaussian, mlp
+    >>> net = mlp(1, 50, 1, seed=0)
+    >>> def model(x, y=None):
+    ...     features = bayesian("net", net)(x)
+    ...     with pyro.plate("obs", len(x)):
+    ...         return pyro.sample("y", pyro.distributions.Normal(features[:, 0], 0.1), obs=y)
+    >>> import pyro
+    >>> check = prior_predictive_check(model, torch.linspace(-3, 3, 50)[:, None], count=100, plausible=(-2.0, 2.0))
+    >>> check.f.shape, bool(check.beyond.max() < 0.5)
+    ((100, 50), True)
+    """
+    require_seed(seed)
+    if count < 2:
+        raise ValueError(f"expected at least 2 draws, got {count}")
+    low, high = (-math.inf, math.inf) if plausible is None else plausible
+    if plausible is not None and not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"expected a plausible range (low, high), finite and low < high, got {plausible}")
+    curves, y, name = _draw(model, inputs, count, seed, site)
+    x = to_array(_first(inputs)).astype(float)
+    dims = ("sample", "obs", "target")[: curves.ndim]
+    found = {"f": (dims, curves), "y": (("sample", "obs", "target")[: y.ndim], y)}
+    mean, sd = curves.mean(0), curves.std(0, ddof=1)
+    found |= {"mean": (dims[1:], mean), "sd": (dims[1:], sd)}
+    if plausible is not None:
+        outside = (y < low) | (y > high)
+        left = ((curves < low) | (curves > high)).reshape(count, -1).any(1)
+        found |= {
+            "beyond": (("obs", "target")[: y.ndim - 1], outside.mean(0)),
+            "f_beyond": ((), np.asarray(left.mean())),
+        }
+    coords = {}
+    if x.size == len(x) == curves.shape[1] and curves.ndim == 2:
+        order = np.argsort(x.reshape(-1), kind="stable")
+        above = (curves - mean)[:, order] > 0
+        crossings = (above[:, 1:] != above[:, :-1]).sum(1)
+        span = float(np.ptp(x))
+        length = span / (math.pi * crossings.mean()) if crossings.any() else math.inf
+        found |= {"crossings": (("sample",), crossings), "length_scale": ((), np.asarray(length))}
+        coords = {"x": ("obs", x.reshape(-1))}
+    dataset = xr.Dataset(found, coords=coords, attrs={"site": name, "count": count, "seed": seed})
+    if plausible is not None:
+        dataset.attrs |= {"plausible_low": float(low), "plausible_high": float(high)}
+    return dataset.assign_attrs(finding=_finding(dataset))
+
+
+def _draw(
+    model: Callable[..., Any], inputs: tuple[Any, ...], count: int, seed: int, site: str | None
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Means and values of the site of y, (count, N, ...), and its name."""
+    import pyro
+    import torch
+
+    from posterity.inference.program import bare_model, check_arguments, seeded
+
+    check_arguments(inputs)
+    bare, curves, values, name = bare_model(model), [], [], site
+    with seeded(seed), torch.no_grad():
+        for number in range(count):
+            try:
+                with pyro.get_param_store().scope():
+                    nodes = pyro.poutine.trace(bare).get_trace(*inputs).nodes
+            except (ValueError, NotImplementedError, torch.linalg.LinAlgError) as error:
+                raise ValueError(f"expected a prior to draw from, got at draw {number}: {error}") from error
+            sites = [one for one, node in nodes.items() if _is_random(node)]
+            name = sites[-1] if name is None and sites else name
+            if name not in sites:
+                raise ValueError(f"expected a site of y, one of {sites}, got {name!r}")
+            likelihood = nodes[name]["fn"]
+            categorical = type(likelihood).__name__ == "Categorical"
+            curves.append(to_array(likelihood.probs if categorical else likelihood.mean))
+            values.append(to_array(nodes[name]["value"]))
+    f, y = np.stack(curves).astype(float), np.stack(values).astype(float)
+    rows = len(_first(inputs))
+    if f.ndim not in (2, 3) or f.shape[1] != rows:
+        raise ValueError(f"expected y of shape ({rows},) or ({rows}, targets) at site {name!r}, got {f.shape[1:]}")
+    require_finite(f"means of the likelihood at site {name!r}", f)
+    return f, y, str(name)
+
+
+def _first(inputs: tuple[Any, ...]) -> Any:
+    return next(value for value in inputs if hasattr(value, "detach"))
+
+
+def _is_random(node: dict[str, Any]) -> bool:
+    if node["type"] != "sample" or node["infer"].get("_deterministic"):
+        return False
+    return type(node["fn"]).__name__ not in ("_Subsample", "Unit", "Delta")
+
+
+def _finding(found: xr.Dataset) -> str:
+    """What a person should know, in words."""
+    sd = found["sd"]
+    words = [f"sd of the curves {float(sd.min()):.3g} to {float(sd.max()):.3g}, on average {float(sd.mean()):.3g}"]
+    if "length_scale" in found:
+        words.append(f"a curve crosses their mean {float(found['crossings'].mean()):.1f} times, length scale "
+                     f"{float(found['length_scale']):.3g}")  # fmt: skip
+    if "beyond" in found:
+        low, high = found.attrs["plausible_low"], found.attrs["plausible_high"]
+        share, curves = float(found["beyond"].mean()), float(found["f_beyond"])
+        words.append(f"{100 * share:.0f} % of y and {100 * curves:.0f} % of the curves go beyond [{low:g}, {high:g}]")
+        if share > WIDE:
+            words.append("far too wide: make the weights' prior narrower, the last layer's first")
+        elif float(found["y"].std()) < NARROW * (high - low):
+            words.append("too narrow to reach most of it: make the weights' prior wider")
+    return "; ".join(words)

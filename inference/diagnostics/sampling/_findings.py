@@ -1,0 +1,222 @@
+"""What comparing chains can find, each with its numbers and what to do next; see `convergence_report`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+import xarray as xr
+from scipy.stats import f as f_distribution
+
+from posterity.inference.diagnostics.sampling._chains import convergence, rhat_by_chance
+from posterity.inference.diagnostics.sampling._functions import Functions
+
+Severity = Literal["stop", "caution", "unknown", "note"]
+
+RHAT = 1.01  # Vehtari et al. 2021, section 4.3
+RHAT_BAD = 1.05
+RHAT_EXCUSED = 1.1  # what few draws may be blamed for; above, they are too few for anything
+ESS = 100  # of each chain; the same, section 4.1
+ESS_ENOUGH = 400  # of all chains, for means and intervals
+STUCK = 0.5  # the least mean acceptance of a chain that moves
+CHANCE = 0.01
+NAMED = 5
+MANY = 16  # chains, from which on superchains are worth a thought
+
+
+class Finding(NamedTuple):
+    """One thing to know of a run: ``number`` is what it was found by, ``words`` say what it means and what to do next.
+
+    ``severity`` is "stop" (the draws are not of the posterior), "caution" (they may not be, or are too few), "unknown"
+    (it could not be judged), or "note".
+    """
+
+    name: str
+    severity: Severity
+    number: float
+    words: str
+
+
+def broken(functions: Functions, finite: np.ndarray, moves: np.ndarray) -> Iterator[Finding]:
+    """Points at which there is nothing to compare."""
+    bad = int((~finite).sum())
+    if bad:
+        where = functions.labels[int(np.argmin(finite))]
+        yield Finding(
+            "not finite", "stop", bad,
+            f"{bad} of {len(finite)} functions have draws that are nan or infinite (the first: {where}). A likelihood "
+            "without a mean has to be judged by other functions of it; else look for overflow: standardise x and y, or "
+            "take a narrower prior.",
+        )  # fmt: skip
+    still = int((finite & ~moves).sum())
+    if still and moves.any():
+        where = functions.labels[int(np.argmax(finite & ~moves))]
+        yield Finding(
+            "constant", "note", still,
+            f"{still} of {len(finite)} functions are the same in every draw (the first: {where}) and are left out. "
+            "Nothing is to be done where the model fixes them.",
+        )  # fmt: skip
+
+
+def stuck(functions: Functions, values: np.ndarray) -> Iterator[Finding]:
+    """Chains that stand still at every one of the functions ``values`` (chain, draw, points)."""
+    still = [chain for chain in range(functions.chains) if not (np.ptp(values[chain], axis=0) > 0).any()]
+    if functions.draws > 1 and still:
+        yield Finding(
+            "stuck", "stop", len(still),
+            f"{chains(still)} of {functions.chains} never moved. Start them elsewhere (another init or seed), with a "
+            "longer warmup; if they stay, the density is not finite or not smooth there.",
+        )  # fmt: skip
+    if "acceptance_rate" not in functions.stats:
+        return
+    acceptance = np.asarray(functions.stats["acceptance_rate"], float).mean(1)
+    slow = [chain for chain in np.flatnonzero(acceptance < STUCK).tolist() if chain not in still]
+    if slow:
+        yield Finding(
+            "slow", "caution", len(slow),
+            f"{chains(slow)} of {functions.chains} accept fewer than half of their steps, down to "
+            f"{float(acceptance.min()):.2f}. Run a longer warmup, or start elsewhere (another init).",
+        )  # fmt: skip
+
+
+def not_compared(functions: Functions, values: np.ndarray, labels: list[str]) -> Iterator[Finding]:
+    """A single chain, or fewer draws than R-hat takes."""
+    if functions.chains > 1:
+        yield Finding(
+            "rhat", "unknown", math.nan,
+            f"R-hat takes 4 draws of each chain, got {functions.draws}. Draw more, or start groups of chains from one "
+            "point each (superchains=...) for nested R-hat, which takes one.",
+        )  # fmt: skip
+        return
+    said, half = "it is too short to compare its halves", functions.draws // 2
+    if half >= 4:
+        found = convergence(np.concatenate([values[:, :half], values[:, -half:]]))["rhat"]
+        worst = int(found.argmax())
+        agree = "agree" if found[worst] < RHAT_BAD else "do not even agree"
+        said = f"its own halves {agree} (R-hat of them up to {found[worst]:.2f}, at {labels[worst]})"
+    yield Finding(
+        "rhat", "unknown", math.nan,
+        f"One chain may be in one mode and never know of others: R-hat is not to be had; {said}. Run 4 chains or more "
+        "(chains=4).",
+    )  # fmt: skip
+
+
+def disagreement(
+    functions: Functions, values: np.ndarray, labels: list[str], rhat: np.ndarray, chance: float
+) -> Finding | None:
+    """R-hat of 1.01 or more, and whether that is the chains or, below ``chance``, the few draws."""
+    above = rhat >= RHAT
+    if not above.any():
+        return None
+    worst = int(np.argmax(rhat))
+    seen = f"R-hat is {_number(rhat[worst])} at {labels[worst]}, and {RHAT} or more at {_of(above)}"
+    if rhat[worst] < chance:
+        factor = (chance**2 - 1) / (RHAT**2 - 1)
+        other = ", or compare groups of chains from one start (superchains=...)" if functions.chains >= MANY else ""
+        return Finding(
+            "rhat", "caution", float(rhat[worst]),
+            f"{seen}, which so few draws give by chance (up to {chance:.3f}) where chains agree as well. Draw about "
+            f"{_times(factor)} as many before you judge{other}.",
+        )  # fmt: skip
+    severity: Severity = "stop" if rhat[worst] >= RHAT_BAD else "caution"
+    means = values[..., worst].astype(float).mean(1)
+    apart = int(np.abs(means - np.median(means)).argmax())
+    advice = "Run a longer warmup and more draws; if it stays, start elsewhere (init='map') or reparameterise"
+    if not functions.named:
+        advice += "; if these are weights of a network, which may be permuted, judge what it predicts (var_names=...)"
+    return Finding(
+        "rhat", severity, float(rhat[worst]),
+        f"The chains do not agree: {seen}; chain {apart} is furthest from the others there. They are in different "
+        f"modes, or have not arrived. {advice}.",
+    )  # fmt: skip
+
+
+def chance_of(values: np.ndarray, rhat: np.ndarray) -> float:
+    """The R-hat that chains which agree may have at the worst of the points, at most 1.1; 1 where none needs excuse."""
+    worst = int(np.argmax(rhat))
+    if not RHAT <= rhat[worst] < RHAT_EXCUSED:
+        return 1.0
+    return min(rhat_by_chance(values[..., worst], len(rhat), CHANCE), RHAT_EXCUSED)
+
+
+def nested_disagreement(values: np.ndarray, labels: list[str], nested: xr.Dataset) -> Finding | None:
+    """Nested R-hat 0.01 or more above that of independent draws, and whether it may be by chance.
+
+    By chance superchains' means differ as their chains' means do: an analysis of variance with superchains as groups
+    of chains, whatever the autocorrelation within these.
+    """
+    found = nested["nested_rhat"].values
+    limit = float(nested.attrs["independent"]) + RHAT - 1
+    above = found >= limit
+    if not above.any():
+        return None
+    worst, groups = int(np.argmax(found)), int(nested.attrs["superchains"])
+    seen = f"nested R-hat is {_number(found[worst])} at {labels[worst]}, and {limit:.3f} or more at {_of(above)}"
+    means = values[..., worst].astype(float).mean(1).reshape(groups, -1)
+    size = means.shape[1]
+    scatter = float(means.var(1, ddof=1).mean()) / size if size > 1 else 0.0
+    critical = f_distribution.isf(CHANCE / len(found), groups - 1, groups * (size - 1)) if size > 1 else 0.0
+    if means.mean(1).var(ddof=1) < critical * scatter:
+        return Finding(
+            "nested_rhat", "caution", float(found[worst]),
+            f"The {seen}, which superchains of {size} short chains give by chance as well. Draw more, or take more "
+            "chains, before you judge.",
+        )  # fmt: skip
+    severity: Severity = "stop" if found[worst] >= limit + RHAT_BAD - RHAT else "caution"
+    return Finding(
+        "nested_rhat", severity, float(found[worst]),
+        f"The superchains remember where they started: {seen}. Run a longer warmup; if it stays, the starts are in "
+        "different modes.",
+    )  # fmt: skip
+
+
+def few_draws(
+    functions: Functions, labels: list[str], columns: dict[str, np.ndarray], apart: bool, nested: bool
+) -> Iterator[Finding]:
+    """Effective sample sizes below 100 for each chain or, where superchains are compared, below 400 in all."""
+    wanted = ESS_ENOUGH if nested else ESS * functions.chains
+    rule = f"{wanted} in all" if nested else f"{ESS} for each of the {functions.chains} chains"
+    for name, part in (("ess_bulk", "middle"), ("ess_tail", "5 % and 95 % quantiles")):
+        found = columns[name]
+        least = int(np.argmin(found))
+        if not found[least] < wanted:
+            continue
+        factor = wanted / max(float(found[least]), 1.0)
+        severity: Severity = "caution"
+        advice = f"Draw about {_times(factor)} as many (draws={_round_up(factor * functions.draws)})"
+        if apart:
+            advice = "That follows from chains that do not agree: cure that first"
+        elif found[least] >= ESS_ENOUGH:
+            severity = "note"
+            advice = "They are enough for means and intervals; R-hat of so short chains is uncertain (superchains=...)"
+        yield Finding(
+            name, severity, float(found[least]),
+            f"For the {part} the draws are worth {found[least]:.0f} independent ones at {labels[least]}, fewer than "
+            f"{rule} at {_of(found < wanted)}. {advice}.",
+        )  # fmt: skip
+
+
+def chains(which: list[int]) -> str:
+    """How many, and the first of them by number."""
+    named = ", ".join(str(chain) for chain in which[:NAMED]) + (", ..." if len(which) > NAMED else "")
+    return f"{len(which)} (chain {named})"
+
+
+def _of(which: np.ndarray) -> str:
+    return f"{int(which.sum())} of {which.size} functions"
+
+
+def _number(value: float) -> str:
+    return "infinite" if math.isinf(value) else f"{value:.3f}"
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.1f} times" if factor < 10 else f"{_round_up(factor)} times"
+
+
+def _round_up(value: float) -> int:
+    """To two digits."""
+    unit = 10 ** max(0, math.floor(math.log10(max(value, 1.0))) - 1)
+    return math.ceil(value / unit) * unit

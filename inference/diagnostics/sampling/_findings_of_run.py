@@ -1,0 +1,138 @@
+"""What a sampler's own statistics, or a training's losses, can find; see `convergence_report`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from posterity.inference.diagnostics.sampling._findings import CHANCE, Finding, chains
+from posterity.inference.diagnostics.sampling._functions import LOG_DENSITY, Functions
+
+ENERGY = 0.3  # Betancourt 2016, and Stan
+DIVERGENT = 0.01  # of the draws
+FALLING = 0.5  # nats: what one would not call flat
+BLOCKS = 5  # of each tenth of the steps, whose means are taken as independent
+
+
+def energies(functions: Functions, found: np.ndarray) -> Iterator[Finding]:
+    """E-BFMI below 0.3."""
+    low = np.flatnonzero(found < ENERGY).tolist()
+    if low:
+        yield Finding(
+            "ebfmi", "caution", float(np.nanmin(found)),
+            f"E-BFMI is down to {np.nanmin(found):.2f}, below {ENERGY} in {chains(low)} of {functions.chains}: the "
+            "energy changes too little from draw to draw, as with heavy tails or a funnel. Write the model non-centred "
+            "or with lighter tails before you draw more.",
+        )  # fmt: skip
+
+
+def divergences(
+    functions: Functions, hit: np.ndarray, labels: list[str], located: xr.Dataset | None
+) -> Iterator[Finding]:
+    """Draws that diverged (chain, draw), and where they are."""
+    count, share = int(hit.sum()), float(hit.mean())
+    if not count:
+        return
+    chain = int(hit.sum(1).argmax())
+    target = functions.setting("target_accept")
+    raised = f"Raise target_accept{'' if target is None else f' above {target:g}'}, to 0.95 or 0.99"
+    yield Finding(
+        "divergences", "stop" if share > DIVERGENT else "caution", count,
+        f"{count} of {hit.size} draws ({100 * share:.2g} %) diverged, {int(hit[chain].sum())} in chain {chain}. "
+        f"{'' if located is None else _place(labels, located)}What lies beyond is missing from the draws. {raised}; if "
+        "they stay, write the model non-centred.",
+    )  # fmt: skip
+
+
+def _place(labels: list[str], located: xr.Dataset) -> str:
+    p_value = float(located["p_value"])
+    if p_value >= CHANCE:
+        return f"They are nowhere in particular in these functions (p = {p_value:.2g}). "
+    place = int(located["strength"].values.argmax())
+    top, where = located.isel(point=place), labels[place]
+    name = f"the {where}" if where == LOG_DENSITY else f"the function at {where}" if where.startswith("x[") else where
+    quantile = float(top["quantile"])
+    side = "near its middle" if top["scale"] < 0 else "far out on either side"
+    if not 0.25 < quantile < 0.75:
+        side = "low" if quantile < 0.5 else "high"
+    half = f"half of them below its {100 * quantile:.3g} % quantile"
+    return f"They concentrate where {name} is {side} ({half}; p = {p_value:.2g}). "
+
+
+def deep_trees(functions: Functions) -> Iterator[Finding]:
+    """Trajectories of NUTS that were cut off."""
+    limit = functions.setting("max_tree_depth")
+    if "reached_max_treedepth" in functions.stats:
+        reached = np.asarray(functions.stats["reached_max_treedepth"], bool)
+    elif "tree_depth" in functions.stats and limit is not None:
+        reached = functions.stats["tree_depth"] >= limit
+    else:
+        return
+    if reached.any():
+        share, deepest = float(reached.mean()), "" if limit is None else f" of {limit:.0f}"
+        yield Finding(
+            "tree_depth", "note", share,
+            f"{100 * share:.2g} % of the trajectories ended at the largest tree depth{deepest}: the draws are right, "
+            "but each moves less far than it could. Standardise x and y, or raise max_tree_depth.",
+        )  # fmt: skip
+
+
+def no_statistics(functions: Functions) -> Iterator[Finding]:
+    if "diverging" not in functions.stats and "energy" not in functions.stats:
+        words = (
+            "There are no statistics of a sampler, so that divergences and E-BFMI were not judged. Keep sample_stats "
+            "where it makes them."
+        )
+        yield Finding("no statistics", "note", math.nan, words)
+
+
+def interrupted(functions: Functions) -> Iterator[Finding]:
+    if functions.attrs.get("interrupted"):
+        words = "The run was interrupted, and these are the draws it had. Go on with it (resume) if they are too few."
+        yield Finding("interrupted", "note", functions.draws, words)
+
+
+def no_chains(functions: Functions) -> Iterator[Finding]:
+    """What there is to say of draws that no chain has made."""
+    if functions.method == "Ensemble":
+        words = (
+            "These are members trained from different starts, not draws of a chain: R-hat and ESS have nothing to say. "
+            "Double their number and see whether the predictions change, and compare the epistemic part of "
+            "`uncertainty_split` with that of a short NUTS run from them (init=posterior)."
+        )
+    else:
+        words = (
+            "These are independent draws, of which R-hat and ESS have nothing to say: they are as good as what made "
+            "them, and a mean-field guide is too narrow. Compare the epistemic part of `uncertainty_split` with that "
+            "of a short NUTS run from them (init=posterior), or weigh them against the model (Pareto k below 0.7)."
+        )
+    yield Finding("no chains", "unknown", math.nan, words)
+    if functions.losses is not None and functions.losses.size:
+        yield _training(functions.losses.reshape(len(functions.losses), -1).mean(1))
+
+
+def _training(losses: np.ndarray) -> Finding:
+    """Whether the loss (steps,) was still falling between the last two tenths of the steps."""
+    steps, size = len(losses), len(losses) // (10 * BLOCKS)
+    last = losses[steps - 2 * BLOCKS * size :]
+    if size < 1 or not np.isfinite(last).all():
+        return Finding(
+            "training", "unknown", math.nan,
+            f"Whether the loss settled in {steps} steps is not known. Take {10 * BLOCKS} or more, all finite.",
+        )  # fmt: skip
+    blocks = last.reshape(2, BLOCKS, size).mean(2)
+    drop = float(blocks[0].mean() - blocks[1].mean())
+    error = math.sqrt(float(blocks.var(1, ddof=1).sum()) / BLOCKS)
+    if drop > FALLING and drop > 3 * error:
+        return Finding(
+            "training", "caution", drop,
+            f"The loss still fell by {drop:.2g} nats between the last two tenths of the {steps} steps. Take more.",
+        )  # fmt: skip
+    return Finding(
+        "training", "note", drop,
+        f"The loss was flat at the end: it fell by {drop:.2g} ± {error:.1g} nats between the last two tenths of the "
+        f"{steps} steps. More of them would not help.",
+    )  # fmt: skip

@@ -1,0 +1,184 @@
+"""What a report of convergence is about: named functions of the posterior, and what the sampler said of its draws."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from posterity.inference.arviz import group, group_names
+from posterity.inference.diagnostics.sources.checks import to_array
+
+LOG_DENSITY = "log density"
+SHOWN = 4  # features of an input that is named by its values
+
+
+@dataclass(frozen=True)
+class Functions:
+    """Draws of functions ``values`` (chain, draw, point), each with its label, and what is known of the run.
+
+    ``stats`` (chain, draw) are named as ArviZ names them; ``named`` says whether someone chose the functions.
+    """
+
+    values: np.ndarray
+    labels: list[str]
+    stats: Mapping[str, np.ndarray]
+    attrs: Mapping[str, Any]
+    coords: Mapping[str, tuple[tuple[str, ...], np.ndarray]] = field(default_factory=dict)
+    losses: np.ndarray | None = None
+    named: bool = True
+
+    @property
+    def chains(self) -> int:
+        return self.values.shape[0]
+
+    @property
+    def draws(self) -> int:
+        """Of each chain."""
+        return self.values.shape[1]
+
+    @property
+    def method(self) -> str:
+        return str(self.attrs.get("method", ""))
+
+    def setting(self, name: str) -> float | None:
+        """A number among the settings of the run, as they are written down in its attributes; None if it is not."""
+        found = re.search(rf"\b{name}=([0-9.eE+-]+)\b", str(self.attrs.get("settings", "")))
+        return float(found.group(1)) if found else None
+
+
+def read_functions(source: Any, inputs: tuple[Any, ...], var_names: Sequence[str] | None) -> Functions:
+    """Of a `Posterior` at ``inputs``, or of ArviZ data; ``ValueError`` that says what was expected otherwise."""
+    if hasattr(source, "function_draws"):
+        if not inputs:
+            raise ValueError("expected the inputs x at which functions of the posterior are judged, got none")
+        if var_names is not None:
+            raise ValueError(f"expected var_names only with ArviZ data, got {var_names!r} with a Posterior")
+        return _of_posterior(source, inputs)
+    try:
+        names = group_names(source)
+    except ValueError:
+        raise ValueError(
+            "expected a Posterior with x, or ArviZ data (InferenceData or DataTree), got " + type(source).__name__
+        ) from None
+    if inputs:
+        raise ValueError("expected no x beside ArviZ data, which hold draws of functions and no model, got some")
+    return _of_arviz(source, names, var_names)
+
+
+def _of_posterior(posterior: Any, inputs: tuple[Any, ...]) -> Functions:
+    values, parts = _predicted(posterior, inputs)
+    rows = values.shape[2]
+    coords: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+    x = next((to_array(value) for value in inputs if getattr(value, "ndim", 0)), np.empty(0))
+    shown = [f"x[{i}]" for i in range(rows)]
+    if len(x) == rows and x.size <= SHOWN * rows and x.dtype.kind in "iuf":
+        table = x.reshape(rows, -1)
+        shown = [f"x[{i}] = {_short(row)}" for i, row in enumerate(table)]
+        repeated = np.repeat(table, len(parts), axis=0).astype(float)
+        coords["x"] = (("point", "feature"), repeated)
+    labels = [f"{place}{part}" for place in shown for part in parts]
+    stats = {name: to_array(value) for name, value in posterior.sample_stats.items()}
+    losses = posterior.history.get("loss")
+    return _with_density(
+        Functions(
+            values.reshape(*values.shape[:2], -1),
+            labels,
+            stats,
+            dict(posterior.attrs),
+            coords,
+            None if losses is None else to_array(losses).astype(float),
+        )
+    )
+
+
+def _predicted(posterior: Any, inputs: tuple[Any, ...]) -> tuple[np.ndarray, list[str]]:
+    """E[y|x, w], or the probabilities of classes, (chain, draw, rows, parts), and what the parts are called."""
+    import torch
+
+    likelihood = posterior.likelihood(*inputs)
+    shape = (posterior.num_chains, posterior.num_draws)
+    if isinstance(likelihood, torch.distributions.Categorical):  # which has no mean
+        found, name = to_array(likelihood.probs), "class"
+        names = range(found.shape[-1])
+        if len(names) == 2:  # one of two says it all
+            found, names = found[..., 1:], range(1, 2)
+    else:
+        found, name = to_array(_mean(likelihood)), "target"
+        if found.ndim < 2:
+            raise ValueError("expected a likelihood of each row of x, got one of batch shape ()")
+        names = range(int(np.prod(found.shape[2:], dtype=int)))
+    values = found.reshape(*shape, found.shape[1], -1)
+    several = len(names) > 1 or name == "class"
+    return values, [f", {name} {i}" for i in names] if several else [""]
+
+
+def _mean(likelihood: Any) -> Any:
+    try:
+        return likelihood.mean
+    except NotImplementedError:
+        raise ValueError(
+            f"expected a likelihood with a mean, or of classes, got {type(likelihood).__name__}: put functions of "
+            "yours into ArviZ data, and name them by var_names"
+        ) from None
+
+
+def _of_arviz(data: Any, groups: list[str], var_names: Sequence[str] | None) -> Functions:
+    posterior = group(data, "posterior")
+    there = [str(name) for name in posterior.data_vars]
+    names = [var_names] if isinstance(var_names, str) else there if var_names is None else list(var_names)
+    missing = [name for name in names if name not in there]
+    if missing or not names:
+        raise ValueError(f"expected var_names from the variables of the posterior {there}, got {missing or names}")
+    columns, labels = [], []
+    for name in names:
+        variable = posterior[name]
+        if not {"chain", "draw"} <= set(variable.dims) or variable.dtype.kind not in "biuf":
+            raise ValueError(
+                f"expected numbers with the dimensions chain and draw in {name!r}, got {variable.dtype} over "
+                f"{variable.dims}"
+            )
+        variable = variable.transpose("chain", "draw", ...)
+        columns.append(variable.values.reshape(*variable.shape[:2], -1))
+        labels += _labels(name, variable)
+    stats = {}
+    if "sample_stats" in groups:
+        found = group(data, "sample_stats")
+        plain = [str(name) for name, value in found.data_vars.items() if set(value.dims) == {"chain", "draw"}]
+        stats = {name: found[name].transpose("chain", "draw").values for name in plain}
+    values = np.concatenate(columns, -1)
+    return _with_density(Functions(values, labels, stats, dict(data.attrs), named=var_names is not None))
+
+
+def _labels(name: str, variable: xr.DataArray) -> list[str]:
+    """``mu[3]``, by the coordinates where there are any."""
+    rest = variable.dims[2:]
+    axes = [variable[dim].values.tolist() for dim in rest]  # places, where there are no coordinates
+    if not rest:
+        return [name]
+    places = [", ".join(str(value) for value in place) for place in product(*axes)]
+    return [f"{name}[{place}]" for place in places]
+
+
+def _with_density(functions: Functions) -> Functions:
+    """The log density as one more function, where the sampler has kept it."""
+    density = functions.stats.get("lp")
+    if density is None or density.shape != functions.values.shape[:2]:
+        return functions
+    column = density.astype(float)
+    column = column - column.mean()  # in single precision the density of many observations has no decimals left
+    values = np.concatenate([functions.values, column[..., None].astype(functions.values.dtype)], -1)
+    coords = {
+        name: (dims, np.concatenate([x, np.full_like(x[:1], np.nan)])) for name, (dims, x) in functions.coords.items()
+    }
+    return replace(functions, values=values, labels=[*functions.labels, LOG_DENSITY], coords=coords)
+
+
+def _short(row: np.ndarray) -> str:
+    numbers = [f"{value:.3g}" for value in row]
+    return numbers[0] if len(numbers) == 1 else f"({', '.join(numbers)})"

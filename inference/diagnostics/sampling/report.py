@@ -1,0 +1,223 @@
+"""One call that says in words whether the chains have converged, and what to do if not.
+
+Every number is of functions (see `function_convergence` for why), and of the sampler's own
+statistics. `convergence_report` collects them, applies the thresholds of the field, and tells apart what they cannot:
+chains that disagree from draws that are too few, divergences at a place from divergences everywhere, and what could not
+be judged from what is well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from posterity.inference.arviz import INDEPENDENT, bfmi
+from posterity.inference.diagnostics.sampling import _findings as find
+from posterity.inference.diagnostics.sampling import _findings_of_run as of_run
+from posterity.inference.diagnostics.sampling._chains import convergence
+from posterity.inference.diagnostics.sampling._findings import Finding
+from posterity.inference.diagnostics.sampling._functions import Functions, read_functions
+from posterity.inference.diagnostics.sampling.divergences import locate_divergences
+from posterity.inference.diagnostics.sampling.nested import nested_rhat
+
+NO_CHAINS = ("SVI", "Ensemble")
+COMPARED = ("rhat", "ess_bulk", "ess_tail")
+ORDER = ("stop", "caution", "unknown", "note")
+VERDICTS = {
+    "stop": "do not use these draws",
+    "caution": "use these draws with care",
+    "unknown": "not everything could be judged",
+    "note": "no sign of trouble",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class ConvergenceReport:
+    """What `convergence_report` found; printed, it reads as text.
+
+    - ``dataset``: over "point" ``rhat``, ``ess_bulk``, ``ess_tail``, with superchains ``nested_rhat``, and where draws
+      diverged ``divergent_shift``, ``divergent_spread``, ``divergent_quantile`` and ``divergent_strength`` (see
+      `locate_divergences`), nan where a function cannot be judged; over "chain" ``ebfmi``, ``divergences`` and
+      ``acceptance_rate``, as far as the sampler kept them. The coordinate ``label`` names the points, ``x`` are their
+      inputs.
+    - ``findings``: what to know and what to do, the worst first; see `Finding`.
+    - ``ok``: whether everything could be judged and nothing was found.
+    """
+
+    dataset: xr.Dataset
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict == "note"
+
+    @property
+    def verdict(self) -> str:
+        """The worst severity; "note" where nothing is wrong."""
+        there = [finding.severity for finding in self.findings]
+        return next((severity for severity in ORDER if severity in there), "note")
+
+    def __getitem__(self, name: str) -> Finding:
+        """The finding of that name; ``KeyError`` naming those there are if there is none."""
+        for finding in self.findings:
+            if finding.name == name:
+                return finding
+        raise KeyError(f"{name!r}: the findings are {[finding.name for finding in self.findings]}")
+
+    def __repr__(self) -> str:
+        attrs = self.dataset.attrs
+        method = f" of {attrs['method']}" if attrs["method"] else ""
+        head = (
+            f"{attrs['chains']} {'chain' if attrs['chains'] == 1 else 'chains'} of {attrs['draws']} draws{method}, "
+            f"judged by {self.dataset.sizes['point']} functions: {VERDICTS[self.verdict]}."
+        )
+        lines = [f"- {finding.severity.upper()}, {finding.name}: {finding.words}" for finding in self.findings]
+        return "\n".join([head, *lines, self._best()])
+
+    def _best(self) -> str:
+        """The numbers, and what they do not say."""
+        said = []
+        for name, function, what in (
+            ("rhat", np.nanmax, "R-hat at most {:.3f}"),
+            ("nested_rhat", np.nanmax, "nested R-hat at most {:.3f}"),
+            ("ess_bulk", np.nanmin, "bulk ESS at least {:.0f}"),
+            ("ess_tail", np.nanmin, "tail ESS at least {:.0f}"),
+            ("ebfmi", np.nanmin, "E-BFMI at least {:.2f}"),
+            ("divergences", np.sum, "{:.0f} divergences"),
+        ):
+            if name in self.dataset and not bool(self.dataset[name].isnull().all()):
+                said.append(what.format(float(function(self.dataset[name].values))))
+        numbers = f"Numbers: {', '.join(said)}. " if said else ""
+        return f"{numbers}Chains that agree are not yet a model that fits: look at pulls, PIT and coverage next."
+
+
+def convergence_report(
+    source: Any, *inputs: Any, var_names: Sequence[str] | None = None, superchains: int | None = None
+) -> ConvergenceReport:
+    """Have the chains converged, and if not, what is to be done? ``print`` the result.
+
+    ``source`` is a `Posterior` with ``inputs``, the model's arguments without y: a grid of x that covers the data and
+    the region of interest. What is judged is E[y|x, w] at each, or the probabilities of classes, and the log density.
+    Or it is ArviZ data, whose group ``posterior`` holds draws of functions: those of ``var_names``, by default all its
+    variables (of a network's weights, which may be permuted from chain to chain, that is not what one wants), and
+    ``lp`` of ``sample_stats``. ``superchains`` is the number of groups of chains that start from one point each, by
+    default that of the run (``HMC(superchains=...)``).
+
+    What is found, and from where on: R-hat of 1.01 (and whether so few draws give that by chance), bulk and tail ESS
+    below 100 for each chain (Vehtari et al. 2021, arXiv:1903.08008), nested R-hat 0.01 above that of independent draws
+    (Margossian et al. 2024, arXiv:2110.13017) with ESS below 400 in all, E-BFMI below 0.3 (Betancourt 2016,
+    arXiv:1604.00695), any divergence and where in function space they are (`locate_divergences`), chains that stand
+    still, functions that are not finite, trees that were cut off. A single chain, and draws of SVI or an ensemble, are
+    not judged, and the report says what to look at instead.
+
+    Raises ``ValueError`` for a `Posterior` without inputs, ArviZ data with them or without a group ``posterior``, or
+    variables that are not there.
+
+    >>> from posterity.inference.arviz import from_groups
+    >>> draws = np.random.default_rng(0).normal(size=(4, 1000, 2))
+    >>> posterior = xr.Dataset({"f": (("chain", "draw", "x"), draws)}, coords={"x": [0.5, 1.5]})
+    >>> convergence_report(from_groups({"posterior": posterior}), var_names=["f"]).ok
+    True
+    >>> draws[3, :, 1] += 2
+    >>> report = convergence_report(from_groups({"posterior": posterior}), var_names=["f"])
+    >>> report.ok, report.verdict, report["rhat"].words[:67]
+    (False, 'stop', 'The chains do not agree: R-hat is 1.314 at f[1.5], and 1.01 or more')
+    """
+    functions = read_functions(source, inputs, var_names)
+    if superchains is None:
+        found = functions.setting("superchains")
+        superchains = None if found is None or found < 2 else int(found)
+    independent = functions.method in NO_CHAINS or functions.attrs.get("sampling") == INDEPENDENT
+    dataset, findings = (_without_chains if independent else _with_chains)(functions, superchains)
+    coords = {"label": ("point", np.asarray(functions.labels, dtype=str)), **functions.coords}
+    attrs = {
+        "method": functions.method,
+        "chains": functions.chains,
+        "draws": functions.draws,
+        "superchains": superchains or 0,
+    }
+    dataset = dataset.assign_coords(coords).assign_attrs(attrs)
+    ordered = sorted(findings, key=lambda finding: ORDER.index(finding.severity))
+    return ConvergenceReport(dataset, tuple(ordered))
+
+
+def _without_chains(functions: Functions, superchains: int | None) -> tuple[xr.Dataset, list[Finding]]:
+    unknown = ("point", np.full(len(functions.labels), np.nan))
+    return xr.Dataset(dict.fromkeys(COMPARED, unknown)), list(of_run.no_chains(functions))
+
+
+def _with_chains(functions: Functions, superchains: int | None) -> tuple[xr.Dataset, list[Finding]]:
+    finite = np.isfinite(functions.values).all((0, 1))
+    moves = finite.copy()
+    moves[finite] = np.ptp(functions.values[..., finite], axis=(0, 1)) > 0
+    values = functions.values if moves.all() else functions.values[..., moves]
+    labels = [label for label, judged in zip(functions.labels, moves, strict=True) if judged]
+    columns = {name: np.full(len(labels), np.nan) for name in COMPARED}
+    findings = [*find.broken(functions, finite, moves)]
+    if labels or finite.all():
+        findings += find.stuck(functions, values)
+    if labels:
+        findings += _compared(functions, values, labels, superchains, columns)
+    dataset, said = _sampler(functions, values, labels, columns)
+    for name, column in columns.items():
+        full = np.full(len(functions.labels), np.nan)
+        full[moves] = column
+        dataset[name] = ("point", full)
+    return dataset, [*findings, *said]
+
+
+def _compared(
+    functions: Functions, values: np.ndarray, labels: list[str], superchains: int | None, columns: dict[str, np.ndarray]
+) -> Iterator[Finding]:
+    """Chains with each other, into ``columns``; superchains are what counts where there are some."""
+    apart = False
+    if functions.draws >= 4:
+        columns |= convergence(values)
+    if functions.draws >= 4 and functions.chains > 1:
+        rhat = columns["rhat"]
+        chance = find.chance_of(values, rhat)
+        apart = bool(rhat.max() >= max(chance, find.RHAT))
+        finding = find.disagreement(functions, values, labels, rhat, chance)
+        if finding and (apart or not superchains):
+            yield finding
+    elif not superchains:
+        yield from find.not_compared(functions, values, labels)
+    if superchains:
+        nested = nested_rhat(values, superchains)
+        columns["nested_rhat"] = nested["nested_rhat"].values
+        nested_finding = find.nested_disagreement(values, labels, nested)
+        if nested_finding:
+            yield nested_finding
+    if functions.draws >= 4:
+        yield from find.few_draws(functions, labels, columns, apart, superchains is not None)
+
+
+def _sampler(
+    functions: Functions, values: np.ndarray, labels: list[str], columns: dict[str, np.ndarray]
+) -> tuple[xr.Dataset, list[Finding]]:
+    """What the sampler said of its own draws."""
+    stats, dataset = functions.stats, xr.Dataset()
+    findings: list[Finding] = []
+    if "energy" in stats and functions.draws > 1:
+        with np.errstate(divide="ignore", invalid="ignore"):  # a chain that stands still has none
+            dataset["ebfmi"] = bfmi(xr.DataArray(np.asarray(stats["energy"], float), dims=("chain", "draw")))
+        findings += of_run.energies(functions, dataset["ebfmi"].values)
+    if "acceptance_rate" in stats:
+        dataset["acceptance_rate"] = ("chain", np.asarray(stats["acceptance_rate"], float).mean(1))
+    if "diverging" in stats:
+        hit = np.asarray(stats["diverging"], bool)
+        dataset["divergences"] = ("chain", hit.sum(1))
+        located = locate_divergences(values, hit) if labels and hit.any() and not hit.all() else None
+        if located is not None:
+            columns |= {
+                f"divergent_{name}": located[name].values for name in ("shift", "spread", "quantile", "strength")
+            }
+            dataset["divergent_p_value"] = located["p_value"]
+        findings += of_run.divergences(functions, hit, labels, located)
+    for check in (of_run.deep_trees, of_run.no_statistics, of_run.interrupted):
+        findings += check(functions)
+    return dataset, findings

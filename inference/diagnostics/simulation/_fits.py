@@ -1,0 +1,140 @@
+"""What a worker does: one refit, or several in one batch. Needs torch.
+
+Errors come back as values; nothing that comes back holds the model.
+"""
+
+import dataclasses
+import math
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from posterity.inference.diagnostics.simulation._batched import one_of, sample_batched
+from posterity.inference.diagnostics.simulation._quantities import Quantities, TooFewDraws, judge
+from posterity.inference.engine.tiers import torch_threads
+from posterity.inference.infer import infer
+from posterity.inference.program import bare_model, child_seeds
+
+RETRIED = 3  # the purpose of seeds of a fit that is tried again
+LONGER = 10.0  # at most so many times the draws, where those that were asked for are too correlated
+SPARE = 1.3  # as the effective sample size of a run is an estimate
+
+# Outcome of one refit: what `judge` returns with "seconds" and "trouble"; or "error" and "traceback" as texts, with
+# "refused", what to say, where no other seed could help; or "interrupted".
+Outcome = dict[str, Any]
+
+# Random state, Pyro's handlers and torch's threads belong to the process: where workers are threads, they take turns.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Fits:
+    """Data sets to fit, and how: ``data`` (index, latent sites, y, seed) each, with ``batched`` all at once."""
+
+    model: Any
+    inputs: tuple[Any, ...]
+    site: str
+    method: Any
+    quantities: Quantities
+    draws: int
+    retries: int
+    batched: bool
+    data: tuple[tuple[int, dict[str, Tensor], Tensor, int], ...]
+
+
+def fit(task: Fits) -> dict[int, Outcome]:
+    """The outcome of every data set of the task, by index."""
+    with _ONE_AT_A_TIME, torch_threads(1):
+        if task.batched:
+            return _together(task)
+        return {index: _alone(task, truth, y, seed) for index, truth, y, seed in task.data}
+
+
+def judged(
+    task: Fits, truth: Mapping[str, Tensor], y: Tensor, draws: Mapping[str, Tensor], *, correlated: bool
+) -> Outcome:
+    """Draws (chain, draw, ...) in the test quantities."""
+    return judge(
+        task.quantities, bare_model(task.model), task.inputs, y, task.site, truth, draws,
+        count=task.draws, correlated=correlated,
+    )  # fmt: skip
+
+
+def _alone(task: Fits, truth: Mapping[str, Tensor], y: Tensor, seed: int) -> Outcome:
+    outcome: Outcome = {}
+    for attempt in (seed, *child_seeds(seed, task.retries, RETRIED)):
+        begun = time.perf_counter()
+        try:
+            outcome, factor = _fitted(task, truth, y, attempt, task.method), 1.0
+            while not outcome.get("interrupted") and factor < LONGER and (ess := outcome["ess"].min()) < task.draws:
+                factor = min(LONGER, factor * SPARE * task.draws / float(ess))
+                method = longer(task.method, factor)
+                if method is None:
+                    break
+                outcome = _fitted(task, truth, y, attempt, method)
+            return outcome | {"seconds": time.perf_counter() - begun}
+        except Exception as error:  # noqa: BLE001 - a fit may fail in any way; it is tried again, counted and reported
+            outcome = _failed(error)
+            if "refused" in outcome:
+                break
+    return outcome
+
+
+def _fitted(task: Fits, truth: Mapping[str, Tensor], y: Tensor, seed: int, method: Any) -> Outcome:
+    posterior = infer(task.model, *task.inputs, y, method=method, seed=seed, site=task.site)
+    if posterior.attrs.get("interrupted"):
+        return {"interrupted": True}
+    # Samplers have statistics of their transitions; a guide's draws and the members of an ensemble are independent.
+    found = judged(task, truth, y, posterior.draws, correlated=bool(posterior.sample_stats))
+    return found | {"trouble": str(posterior.attrs.get("trouble", ""))}
+
+
+def _together(task: Fits) -> dict[int, Outcome]:
+    """All data sets of the task in one batch of chains."""
+    begun = time.perf_counter()
+    try:
+        bare = bare_model(task.model)
+        draws, diverged = sample_batched(
+            bare, task.inputs, [y for _, _, y, _ in task.data], task.method, task.data[0][3]
+        )
+    except Exception as error:  # noqa: BLE001 - reported by the caller
+        return {index: _failed(error) for index, *_ in task.data}
+    seconds, outcomes = (time.perf_counter() - begun) / len(task.data), {}
+    for place, (index, truth, y, _) in enumerate(task.data):
+        try:
+            found = judged(task, truth, y, one_of(draws, place), correlated=True)
+            count = int(diverged[place])
+            trouble = f"{count} divergent transitions" if count else ""
+            outcomes[index] = found | {"seconds": seconds, "trouble": trouble}
+        except Exception as error:  # noqa: BLE001 - of this data set; the others are as they are
+            outcomes[index] = _failed(error)
+    return outcomes
+
+
+def _failed(error: Exception) -> Outcome:
+    failed = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+    return failed | ({"refused": str(error)} if isinstance(error, TooFewDraws) else {})
+
+
+def prepared(method: Any) -> Any:
+    """The method without a progress bar or a file of its own, on one thread: the same numbers wherever it runs."""
+    fields = set(getattr(method, "__dataclass_fields__", ()))
+    changes: dict[str, Any] = {"progress": False} if "progress" in fields else {}
+    changes |= {"threads": 1} if "threads" in fields else {}
+    changes |= {"checkpoint": None} if "checkpoint" in fields else {}
+    changes |= {"method": prepared(method.method)} if "method" in fields else {}
+    return dataclasses.replace(method, **changes) if changes else method
+
+
+def longer(method: Any, factor: float) -> Any:
+    """The sampler with ``factor`` times the draws; None for what is no sampler of chains."""
+    fields = set(getattr(method, "__dataclass_fields__", ()))
+    if {"chains", "draws"} <= fields:
+        return dataclasses.replace(method, draws=math.ceil(factor * method.draws))
+    inner = longer(method.method, factor) if "method" in fields else None
+    return None if inner is None else dataclasses.replace(method, method=inner)

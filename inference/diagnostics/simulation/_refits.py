@@ -1,0 +1,218 @@
+"""The refits of one call: found on disk, sent to where they run, gathered, counted and put together. Needs torch."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from posterity.inference.diagnostics.simulation._batched import CHAINS, check_method
+from posterity.inference.diagnostics.simulation._fits import Fits, Outcome, fit, judged, prepared
+from posterity.inference.diagnostics.simulation._kept import Folder, checksum
+from posterity.inference.diagnostics.simulation._simulations import Simulations
+from posterity.inference.diagnostics.simulation._tasks import spread
+from posterity.inference.program import child_seeds, seeded
+
+FITTED, AMORTISED = 2, 4  # purposes of seeds; 1 and 3 are simulations and second attempts
+CERTAIN = 2e-3  # failures that are less likely than this by chance are not waited out
+
+
+class Refits:
+    """The refits of one call: found on disk, made, and put together."""
+
+    def __init__(
+        self, model: Any, inputs: tuple[Any, ...], simulations: Simulations, folder: Folder | None,
+        max_failures: float, progress: bool,
+    ) -> None:  # fmt: skip
+        self.model, self.inputs, self.simulations = model, inputs, simulations
+        self.folder, self.max_failures, self.progress = folder, max_failures, progress
+        self.found: dict[int, Outcome] = {}
+        self.failed: dict[int, str] = {}
+        self.interrupted = False
+        self.sums: dict[int, str] = {}
+        if folder is not None:
+            for index in range(len(simulations)):
+                latents = (self.latents(index)[name] for name in sorted(simulations.latents))
+                self.sums[index] = checksum(*latents, simulations.y[index])
+                kept = folder.read(index, self.sums[index])
+                if kept is not None:
+                    self.found[index] = kept
+
+    def latents(self, index: int) -> dict[str, Tensor]:
+        return {name: value[index] for name, value in self.simulations.latents.items()}
+
+    def missing(self) -> list[int]:
+        return [index for index in range(len(self.simulations)) if index not in self.found]
+
+    def task(self, indices: Sequence[int], seeds: Sequence[int], **settings: Any) -> Fits:
+        # Rows are cloned: a slice would take all simulations along to a worker.
+        data = tuple(
+            (i, {n: v.clone() for n, v in self.latents(i).items()}, self.simulations.y[i].clone(), seed)
+            for i, seed in zip(indices, seeds, strict=True)
+        )
+        return Fits(self.model, self.inputs, self.simulations.site, data=data, **settings)
+
+    def fitted(
+        self, method: Any, quantities: Any, draws: int, seed: int, *, batched: bool, n_jobs: int | None, retries: int
+    ) -> None:
+        """By `infer`, or by chains of many data sets at once: always the same data sets together."""
+        for owner in (method, self.model):
+            if isinstance(getattr(owner, "guide", None), torch.nn.Module):
+                raise ValueError(
+                    "expected a guide by its name or as a function, got an object, which keeps what it learned from "
+                    "one data set for the next and cannot be sent to a worker"
+                )
+        size = 1
+        if batched:
+            check_method(method)
+            size = max(1, CHAINS // method.chains)
+        seeds = child_seeds(seed, len(self.simulations), FITTED)
+        settings = {
+            "method": prepared(method), "quantities": quantities, "draws": draws, "retries": retries, "batched": batched
+        }  # fmt: skip
+        missing, tasks = set(self.missing()), {}
+        for begin in range(0, len(seeds), size):
+            indices = range(begin, min(begin + size, len(seeds)))
+            if missing & set(indices):
+                tasks[begin] = self.task(indices, [seeds[i] for i in indices], **settings)
+        lost: dict[int, str] = {}
+        self._gather(spread(fit, tasks, lost, jobs=n_jobs, retries=retries), len(missing))
+        for begin, error in lost.items():
+            for index, *_ in tasks[begin].data:
+                if index not in self.found:
+                    self._fail(index, {"error": f"lost with its worker ({error})", "traceback": ""})
+
+    def amortised(self, posterior_draws: Callable[[Tensor], Any], quantities: Any, draws: int, seed: int) -> None:
+        """From one call for all data sets."""
+        simulations = self.simulations
+        with seeded(child_seeds(seed, 1, AMORTISED)[0]):
+            given = posterior_draws(simulations.y)
+        found = _by_site(given, simulations)
+        task = self.task([], [], method=None, quantities=quantities, draws=draws, retries=0, batched=False)
+
+        def results() -> Iterator[tuple[int, dict[int, Outcome]]]:
+            for i in self.missing():
+                one = {name: value[i][None] for name, value in found.items()}
+                outcome = judged(task, self.latents(i), simulations.y[i], one, correlated=False)
+                yield i, {i: outcome | {"seconds": 0.0, "trouble": ""}}
+
+        self._gather(results(), len(self.missing()))
+
+    def _gather(self, results: Iterator[tuple[Any, dict[int, Outcome]]], total: int) -> None:
+        with tqdm(total=total, desc="refits", disable=not self.progress, leave=False) as bar:
+            try:
+                for _, outcomes in results:
+                    for index, outcome in outcomes.items():
+                        if outcome.get("interrupted"):  # in this process, or its worker was told to stop
+                            raise KeyboardInterrupt
+                        if index in self.found:  # with others of its batch that were not
+                            continue
+                        if "error" in outcome:
+                            self._fail(index, outcome)
+                        else:
+                            self._add(index, outcome)
+                            bar.update()
+            except KeyboardInterrupt:
+                self.interrupted = True
+                if not self.found:
+                    raise
+            finally:
+                if hasattr(results, "close"):
+                    results.close()
+
+    def _add(self, index: int, outcome: Outcome) -> None:
+        if self.folder is not None:
+            self.folder.write(index, outcome, self.sums[index])
+        self.found[index] = outcome
+
+    def _fail(self, index: int, outcome: Outcome) -> None:
+        self.failed[index] = outcome["error"]
+        failed, total = len(self.failed), len(self.simulations)
+        # Already too many; or so many without one that worked that they are bound to be.
+        hopeless = not self.found and self.max_failures < 1 and self.max_failures**failed < CERTAIN
+        if "refused" in outcome:
+            raise ValueError(outcome["refused"])
+        if failed > self.max_failures * total or hopeless:
+            raised = ValueError(
+                f"expected refits that succeed, got {failed} of {failed + len(self.found)} that failed, the last by "
+                f"{outcome['error']}"
+            )
+            raised.add_note(outcome["traceback"])
+            raise raised
+
+    def dataset(self, names: list[str], settings: Mapping[str, Any]) -> xr.Dataset:
+        """What there is, in the order of the simulations."""
+        index = sorted(self.found)
+        outcomes = [self.found[i] for i in index]
+        draws = int(settings["draws"])
+        ess = np.stack([outcome["ess"] for outcome in outcomes])
+        few = int((ess.min(1) < draws).sum())
+        total, failed = len(self.simulations), len(self.failed)
+        if failed:
+            warnings.warn(
+                f"{failed} of {total} refits failed and are left out ({next(iter(self.failed.values()))}): the data "
+                "that a method fails on are not like the others, and what is said of those does not hold for them",
+                RuntimeWarning,
+                4,
+            )
+        if few:
+            warnings.warn(
+                f"in {few} of {len(index)} refits the draws are worth fewer than {draws} independent ones: ranks of a "
+                "correct sampler then heap at both ends. Ask the method for more draws, or for fewer here (draws=...)",
+                RuntimeWarning,
+                4,
+            )
+        y = self.simulations.y[index].detach().cpu().numpy()
+        return xr.Dataset(
+            {
+                "truth": (("simulation", "quantity"), np.stack([outcome["truth"] for outcome in outcomes])),
+                "draws": (("simulation", "draw", "quantity"), np.stack([outcome["draws"] for outcome in outcomes])),
+                "ess": (("simulation", "quantity"), ess),
+                "y": (("simulation", *(f"y_dim_{i}" for i in range(y.ndim - 1))), y),
+                "seconds": ("simulation", np.array([float(outcome["seconds"]) for outcome in outcomes])),
+                "trouble": ("simulation", np.array([str(outcome["trouble"]) for outcome in outcomes])),
+            },
+            coords={"simulation": index, "quantity": names},
+            attrs={
+                "method": settings["method"],
+                "seed": settings["seed"],
+                "batched": settings["batched"],
+                "count": total,
+                "failed": failed,
+                "too_few": few,
+                "interrupted": int(self.interrupted),
+            },
+        )
+
+
+def _by_site(given: Any, simulations: Simulations) -> dict[str, Tensor]:
+    """Draws (count, S, ...) of every latent site; ``ValueError`` for others."""
+    latents = simulations.latents
+    if not isinstance(given, Mapping):
+        if len(latents) > 1:
+            raise ValueError(
+                f"expected posterior_draws with the sites {list(latents)} by name, got {type(given).__name__}"
+            )
+        given = dict.fromkeys(latents, given)
+    if set(given) != set(latents):
+        raise ValueError(f"expected posterior_draws of the sites {sorted(latents)}, got {sorted(given)}")
+    sizes = set()
+    for name, truth in latents.items():
+        value = given[name]
+        if (
+            not hasattr(value, "detach")
+            or value.ndim < 2
+            or value.shape[0] != len(truth)
+            or value.shape[2:] != truth.shape[1:]
+        ):
+            shape = tuple(value.shape) if hasattr(value, "shape") else type(value).__name__
+            wanted = ", ".join(map(str, (len(truth), "draws", *truth.shape[1:])))
+            raise ValueError(f"expected posterior_draws of {name!r} as a tensor of shape ({wanted}), got {shape}")
+        sizes.add(value.shape[1])
+    if len(sizes) > 1:
+        raise ValueError(f"expected as many posterior_draws of every site, got {sorted(sizes)}")
+    return {name: given[name].detach() for name in latents}

@@ -1,0 +1,110 @@
+"""Simulation-based calibration: is the truth at every rank among the draws of its posterior equally often?
+
+With truth and data from the model itself, the rank of any scalar of the truth among L independent draws of an exact
+posterior is uniform on 0, ..., L (Cook, Gelman & Rubin 2006; Talts et al. 2018, arXiv:1804.06788). Ranks that heap at
+both ends mean posteriors that are too narrow, in the middle too wide, at one end too high or too low.
+
+Each quantity sees what it depends on: a mean-field guide may have the right marginals and a wrong sum, a posterior
+that ignores the data has perfect ranks in every parameter and is caught by the log likelihood alone (Modrák et al.
+2023, arXiv:2211.02383). Functions of several parameters, and of the data, are worth adding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from posterity.inference.diagnostics.simulation.refits import refit
+from posterity.inference.diagnostics.sources.checks import require_finite, require_seed
+
+EXPECTED = 5
+"""Ranks in a bin of the chi-squared test, at least."""
+BINS = 20
+
+
+def sbc(source: Any, *inputs: Any, seed: int = 0, **settings: Any) -> xr.Dataset:
+    """Ranks of truths among the draws of their posteriors, and whether they are uniform.
+
+    ``source`` is what `refit` returned; or a model with its ``inputs`` and the ``settings`` of `refit` (``method``,
+    ``count``, ``draws``, ``test_quantities``, ``at``, ``folder``, ``n_jobs``, ...), which is then called.
+
+    Returns ``rank`` (simulation, quantity) from 0 to L = ``attrs["draws"]``, ties in random order; ``pit``, the same
+    made continuous, (rank + U) / (L + 1) in (0, 1), which `pit_ecdf` and tests of uniformity take: exactly uniform
+    for an exact posterior and independent draws. Over "quantity" two tests of it: ``p_value_ks`` (Kolmogorov and
+    Smirnov, of ``pit``: sees shifts best) and ``p_value_chi2`` (of at most 20 bins of ranks, at least 5 expected in
+    each: sees widths and heaps at the ends). ``p_value`` is one for all: the smallest times the number of tests
+    (Bonferroni), at most 1. Fewer than 10 simulations have no chi-squared test, but nan.
+
+    Raises ``ValueError`` for a Dataset without ``truth`` and ``draws`` of fitting shapes, values that are not finite,
+    settings beside a Dataset, and as `refit`.
+
+    >>> rng = np.random.default_rng(0)
+    >>> values = rng.normal(size=(200, 100, 1)) + rng.normal(size=(200, 1, 1))
+    >>> exact = xr.Dataset({"truth": (("simulation", "quantity"), values[:, 0]),
+    ...                     "draws": (("simulation", "draw", "quantity"), values[:, 1:])})
+    >>> bool(sbc(exact).p_value > 0.01)
+    True
+    """
+    seed = require_seed(seed)
+    refits = source_of(source, inputs, seed, settings)
+    truth, draws = refits["truth"].values, refits["draws"].values
+    rng = np.random.default_rng(seed)
+    below = np.empty(truth.shape, dtype=int)
+    slots = np.empty(truth.shape, dtype=int)
+    for index, own in enumerate(truth):  # one simulation at a time: memory is that of its draws
+        below[index] = (draws[index] < own).sum(0)
+        slots[index] = (draws[index] == own).sum(0) + 1
+    rank = below + rng.integers(0, slots)
+    count, length = truth.shape[0], draws.shape[1]
+    pit = (rank + rng.random(rank.shape)) / (length + 1)
+    ks = np.array([stats.kstest(column, "uniform").pvalue for column in pit.T])
+    chi2 = np.array([_chi2_p_value(column, length) for column in rank.T])
+    tests = np.concatenate([ks, chi2[np.isfinite(chi2)]])
+    kept = {"draws": length, "simulations": count, "seed": seed}
+    return xr.Dataset(
+        {
+            "rank": (("simulation", "quantity"), rank),
+            "pit": (("simulation", "quantity"), pit),
+            "p_value_ks": ("quantity", ks),
+            "p_value_chi2": ("quantity", chi2),
+            "p_value": min(1.0, float(tests.min()) * len(tests)),
+        },
+        coords={name: refits[name] for name in ("simulation", "quantity") if name in refits.coords},
+        attrs={**refits.attrs, **kept},
+    )
+
+
+def source_of(source: Any, inputs: tuple[Any, ...], seed: int, settings: dict[str, Any]) -> xr.Dataset:
+    """The refits, made where a model is given; checked."""
+    if not isinstance(source, xr.Dataset):
+        if not callable(source) and not hasattr(source, "model"):
+            raise ValueError(f"expected a model, or a Dataset as refit() returns, got {type(source).__name__}")
+        source = refit(source, *inputs, seed=seed, **settings)
+    elif inputs or settings:
+        raise ValueError(f"expected no inputs or settings of refit() beside its result, got {sorted(settings)}")
+    if not {"truth", "draws"} <= set(source.data_vars):
+        raise ValueError(
+            f"expected a Dataset with 'truth' and 'draws', as refit() returns, got {list(source.data_vars)}"
+        )
+    truth, draws = source["truth"], source["draws"]
+    wanted = ("simulation", "quantity"), ("simulation", "draw", "quantity")
+    if (truth.dims, draws.dims) != wanted or not draws.size:
+        raise ValueError(
+            f"expected truth over {wanted[0]} and draws over {wanted[1]}, got {truth.sizes} and {draws.sizes}"
+        )
+    require_finite("truth", truth.values)
+    require_finite("draws", draws.values)
+    return source
+
+
+def _chi2_p_value(rank: np.ndarray, length: int) -> float:
+    """Pearson's test of ranks 0, ..., ``length`` in bins of as equal a number of ranks as can be."""
+    bins = min(BINS, length + 1, len(rank) // EXPECTED)
+    if bins < 2:
+        return float("nan")
+    edges = np.round(np.linspace(0, length + 1, bins + 1)).astype(int)
+    observed = np.histogram(rank, np.append(edges[:-1] - 0.5, length + 0.5))[0]
+    return float(stats.chisquare(observed, len(rank) * np.diff(edges) / (length + 1)).pvalue)

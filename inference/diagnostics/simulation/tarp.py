@@ -1,0 +1,189 @@
+"""Tests of accuracy with random points: are the posteriors right in all dimensions together?
+
+A ball around a reference point, as large as it must be to reach the truth, holds some share of the posterior. Where the
+posteriors are exact that share is uniform on [0, 1] over data sets, whatever the reference, the distance and the number
+of dimensions; and where it is uniform for every reference that depends on the data, the posteriors are exact (Lemos,
+Coogan, Hezaveh & Perreault-Levasseur 2023, arXiv:2302.03026, theorems 2 and 3). Only draws are needed, no density.
+
+That the reference may depend on the data is more than a detail: with one that does not, a posterior that ignores the
+data, the prior, passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from posterity.inference.diagnostics.calibration.regions import LEVELS, coverage
+from posterity.inference.diagnostics.simulation.sbc import source_of
+from posterity.inference.diagnostics.sources.checks import require_finite, require_seed, to_array
+
+REFERENCES = ("prior", "neighbour")
+BLOCK = 2**22
+"""How many numbers are worked on at once."""
+
+
+def tarp(
+    source: Any,
+    *args: Any,
+    references: Any = "prior",
+    data: Any = None,
+    quantities: Sequence[str] | None = None,
+    levels: Sequence[float] = LEVELS,
+    confidence: float = 0.95,
+    seed: int = 0,
+    **settings: Any,
+) -> xr.Dataset:
+    """Expected coverage of balls around random points, against their level: a result that `plot_coverage` takes.
+
+    - ``tarp(samples, truths)``: posterior draws (L, simulation, D), or (L, simulation), with the truths (simulation, D)
+      that made the data, as arrays or tensors. ``data`` (simulation, ...) is needed for ``references="neighbour"``.
+    - ``tarp(refits)``: what `refit` returned; ``quantities`` chooses some, by default all but the log likelihood.
+    - ``tarp(model, *inputs, method=..., count=...)`` calls `refit` with these ``settings`` first.
+
+    ``references``: "prior", the truth of another simulation, drawn at random; "neighbour", the truth of the one whose
+    data are closest, which shows a posterior that makes too little of the data; or an array (simulation, D), of points
+    that may depend on the data and not on the truth. Both names look among earlier simulations only (the first has the
+    median of all): two that were each other's reference would have the same distance, and a test that takes them for
+    independent rejects exact posteriors too often. Distances, of data too, are Euclidean, with each dimension
+    in units of its spread over the simulations, by its interquartile range (or standard deviation, where that is 0).
+
+    Returns over "level" the share of simulations whose truth is within the ball of that level, ``coverage``, with
+    Clopper and Pearson's limits ``lower`` and ``upper``, each level by itself (a bootstrap of simulations, as in the
+    paper, gives binomial counts too, and a band without width where all or none are inside); over "simulation" the
+    ``ball`` of each, the randomised share of draws nearer to the reference than the truth is; ``p_value`` of their
+    uniformity (Kolmogorov and Smirnov). A curve as an S means posteriors of the wrong width or place; steep at both
+    ends, too narrow or biased; flat there, too wide. A bias along one direction of many is best seen by `sbc`.
+
+    Raises ``ValueError`` for shapes that do not fit, values that are not finite, fewer than 2 simulations, a dimension
+    in which all truths are equal, unknown references or quantities, and as `coverage` and `refit`.
+
+    >>> rng = np.random.default_rng(0)
+    >>> centre = rng.normal(size=(300, 2))
+    >>> result = tarp(centre + rng.normal(size=(99, 300, 2)), centre + rng.normal(size=(300, 2)))
+    >>> bool(result.p_value > 0.01), result.coverage.dims
+    (True, ('level',))
+    """
+    seed = require_seed(seed)
+    coords: dict[str, Any] = {}
+    attrs: dict[str, Any] = {}
+    if isinstance(source, xr.Dataset) or not (hasattr(source, "detach") or isinstance(source, np.ndarray | list)):
+        if data is not None:
+            raise ValueError("expected data beside arrays of samples and truths alone: refits have their own")
+        refits = source_of(source, args, seed, settings)
+        samples, truths, names = _of_refits(refits, quantities)
+        data = refits["y"].values if "y" in refits else None
+        coords, attrs = {"simulation": refits["simulation"].values}, {**refits.attrs, "quantities": ", ".join(names)}
+    else:
+        if len(args) != 1 or settings or quantities is not None:
+            raise ValueError(f"expected samples and truths, got {1 + len(args)} arrays and {sorted(settings)}")
+        samples, truths = np.asarray(to_array(source), float), np.asarray(to_array(args[0]), float)
+    samples, truths = _checked(samples, truths)
+    rng = np.random.default_rng(seed)
+    centre, spread = _scale(truths, "truths that differ")
+    points = _references(references, truths, centre, data, rng)
+    ball = _balls(samples, truths, points, spread, rng)
+    attrs |= {"references": references if isinstance(references, str) else "given", "draws": len(samples), "seed": seed}
+    found = coverage(
+        xr.Dataset({"level": ("simulation", ball)}, attrs={**attrs, "kind": "tarp"}),
+        levels=levels,
+        confidence=confidence,
+    )
+    p_value = float(stats.kstest(ball, "uniform").pvalue)
+    return found.assign(ball=("simulation", ball), p_value=p_value).assign_coords(coords)
+
+
+def _of_refits(refits: xr.Dataset, quantities: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    names = [str(name) for name in refits["quantity"].values]
+    wanted = list(quantities) if quantities is not None else [n for n in names if n != "log_likelihood"] or names
+    if isinstance(quantities, str) or not wanted or not set(wanted) <= set(names):
+        raise ValueError(f"expected quantities from {names}, got {quantities!r}")
+    places = [names.index(name) for name in wanted]
+    return refits["draws"].values[..., places].swapaxes(0, 1), refits["truth"].values[:, places], wanted
+
+
+def _checked(samples: np.ndarray, truths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if samples.ndim == 2 and truths.ndim == 1:
+        samples, truths = samples[..., None], truths[:, None]
+    if samples.ndim != 3 or truths.ndim != 2 or samples.shape[1:] != truths.shape or 0 in samples.shape:
+        raise ValueError(
+            f"expected samples (draws, simulations, D) and truths (simulations, D), got {samples.shape} and "
+            f"{truths.shape}"
+        )
+    if len(truths) < 2:
+        raise ValueError(f"expected at least 2 simulations, got {len(truths)}")
+    require_finite("samples", samples)
+    require_finite("truths", truths)
+    return samples, truths
+
+
+def _scale(values: np.ndarray, wanted: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Median and spread of each column (simulation, D); a column that stands still is an error, or of spread 1."""
+    low, centre, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+    spread = (high - low) / 1.349  # of a normal: its standard deviation
+    spread = np.where(spread > 0, spread, values.std(0))
+    still = np.flatnonzero(spread == 0)
+    if wanted is not None and len(still):
+        raise ValueError(f"expected {wanted}, got equal ones in the dimensions {still.tolist()}")
+    return centre, np.where(spread > 0, spread, 1.0)
+
+
+def _references(
+    references: Any, truths: np.ndarray, centre: np.ndarray, data: Any, rng: np.random.Generator
+) -> np.ndarray:
+    """A point (D,) of each simulation. From earlier ones, balls are independent given all data: each is uniform
+    whatever the truths before it.
+    """
+    count = len(truths)
+    if isinstance(references, str):
+        if references not in REFERENCES:
+            raise ValueError(f"expected references from {list(REFERENCES)} or an array, got {references!r}")
+        if references == "neighbour" and data is None:
+            raise ValueError("expected data of each simulation for references='neighbour', got None")
+        earlier = _nearest(to_array(data).astype(float), count) if references == "neighbour" else None
+        if earlier is None:
+            earlier = rng.integers(0, np.maximum(np.arange(count), 1))
+        return np.concatenate([centre[None], truths[earlier[1:]]])
+    points = to_array(references).astype(float)
+    points = points[:, None] if points.ndim == 1 else points
+    if points.shape != truths.shape:
+        raise ValueError(f"expected references of shape {truths.shape}, got {points.shape}")
+    require_finite("references", points)
+    return points
+
+
+def _nearest(data: np.ndarray, count: int) -> np.ndarray:
+    """For each simulation the earlier one whose data are closest; 0 for the first."""
+    if data.ndim < 1 or len(data) != count:
+        raise ValueError(f"expected data of {count} simulations, got shape {data.shape}")
+    flat = data.reshape(count, -1)
+    require_finite("data", flat)
+    centre, spread = _scale(flat, None)
+    flat = (flat - centre) / spread
+    nearest = np.empty(count, dtype=int)
+    step = max(1, BLOCK // flat.size)
+    for begin in range(0, count, step):
+        rows = np.arange(begin, min(begin + step, count))
+        distance = ((flat[rows, None] - flat) ** 2).sum(-1)
+        distance[rows[:, None] <= np.arange(count)] = np.inf
+        nearest[rows] = distance.argmin(1)
+    return nearest
+
+
+def _balls(
+    samples: np.ndarray, truths: np.ndarray, points: np.ndarray, spread: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Randomised rank in (0, 1) of the truth's distance from its reference among those of the draws."""
+    own = (((truths - points) / spread) ** 2).sum(-1)
+    below, slots = np.empty(len(own)), np.empty(len(own))
+    step = max(1, BLOCK // max(1, samples[:, 0].size))
+    for begin in range(0, len(own), step):
+        rows = slice(begin, begin + step)
+        distance = (((samples[:, rows] - points[rows]) / spread) ** 2).sum(-1)
+        below[rows] = (distance < own[rows]).sum(0)
+        slots[rows] = (distance == own[rows]).sum(0) + 1
+    return (below + rng.random(len(own)) * slots) / (len(samples) + 1)

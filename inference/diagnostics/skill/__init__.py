@@ -1,0 +1,1 @@
+"""Which model is better? Scores on held-out observations, leave-one-out, and comparisons."""

@@ -1,0 +1,149 @@
+"""Predictives known as mixtures: everything exact. The one module of the sources that needs torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from posterity.inference.diagnostics.sources.checks import require_finite
+from posterity.inference.diagnostics.sources.rows import BLOCK, blocks, by_rows, sample, sample_block
+from posterity.inference.program import seeded
+from posterity.models.mixtures import Mixture
+
+DENSITIES = 6e7
+"""Densities of components that a rank among densities takes, where nothing else is asked for: some 4 s on one core."""
+
+
+@dataclass(frozen=True)
+class MixtureSource:
+    """A predictive mixture of batch shape (N,) and the observations (N,), or (N, D), it is judged by."""
+
+    mixture: Mixture
+    y: Tensor
+
+    @property
+    def num_draws(self) -> int:
+        """Draws of the posterior behind the predictive; 1 for a bare mixture."""
+        return int(getattr(self.mixture, "num_draws", 1))
+
+    @property
+    def observed(self) -> np.ndarray:
+        """y as an array."""
+        return self.y.numpy()
+
+    def tails(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """P(Y <= y) and P(Y > y), each (N,); exact, so the seed is not used."""
+        stacked = by_rows(
+            self.mixture, lambda part, rows: torch.stack([part.cdf(self.y[rows]), part.sf(self.y[rows])]), 2
+        )
+        # Weights sum to one only up to rounding.
+        lower, upper = np.clip(stacked, 0.0, 1.0)
+        return lower, upper
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the predictive, each (N,), or (N, D) of several targets."""
+        mean, sd = by_rows(
+            self.mixture, lambda part, rows: torch.stack([part.mean, part.variance.sqrt()]).movedim(1, -1), 2
+        )
+        return mean.T, sd.T
+
+    def quantiles(self, probabilities: np.ndarray) -> np.ndarray:
+        """(Q, N), exact up to rounding."""
+        from posterity.inference.diagnostics.sources.mixture_regions import quantiles
+
+        wanted = torch.as_tensor(probabilities, dtype=torch.double)
+        return by_rows(self.mixture, lambda part, rows: quantiles(part, wanted), per_row=len(probabilities))
+
+    def log_score(self) -> np.ndarray:
+        """log p(y), (N,), in nats."""
+        return by_rows(self.mixture, lambda part, rows: part.log_prob(self.y[rows]))
+
+    def draws(self, count: int, seed: int) -> np.ndarray:
+        """Draws of the predictive, (count, N) or (count, N, D)."""
+        return sample(self.mixture, count, seed)
+
+    def density_draws(self, wanted: int | None) -> int:
+        """How many draws a density rank takes: ``wanted``, or as many as there are `DENSITIES` for, from 3 to 999."""
+        if wanted is not None:
+            return wanted
+        return int(np.clip(DENSITIES / (len(self.y) * self.mixture.num_components), 3, 999))
+
+    def density_rank(self, draws: int, seed: int) -> np.ndarray:
+        """Randomised rank of p(y) among the densities of draws, from the top, in (0, 1): (N,)."""
+        denser, equal = [], []
+        with torch.no_grad(), seeded(seed):
+            per_row = max(1, math.ceil(draws / self.mixture.num_components))
+            for rows, part in blocks(self.mixture, per_row):
+                own = part.log_prob(self.y[rows])
+                others = sample_block(part, draws)
+                step = max(1, BLOCK // (len(own) * part.num_components))
+                scores = torch.cat([part.log_prob(some) for some in others.split(step)])
+                denser.append((scores > own).sum(0).numpy())
+                equal.append((scores == own).sum(0).numpy())
+        above, ties = np.concatenate(denser), np.concatenate(equal)
+        share = np.random.default_rng(seed).random(len(above))
+        return (above + share * (ties + 1)) / (draws + 1)
+
+    def component_pulls(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """A component (N,) drawn for each row from its responsibilities, and the pull (N,) from it."""
+        uniform = torch.as_tensor(np.random.default_rng(seed).random(len(self.y)))
+        chosen, values = by_rows(
+            self.mixture, lambda part, rows: _draw_component(part, self.y[rows], uniform[rows]), per_row=3
+        )
+        return chosen.astype(int), values
+
+    def dataset(self, variables: Mapping[str, np.ndarray], **attrs: str | int | float) -> xr.Dataset:
+        """Variables (N,) over the dimension "obs"."""
+        return xr.Dataset({name: ("obs", np.asarray(values)) for name, values in variables.items()}, attrs=attrs)
+
+
+def from_mixture(source: object, y: Any, several: bool, needs_y: bool = True) -> MixtureSource:
+    """A mixture of batch shape (N,) of one target, or with ``several`` of D, and its y, checked."""
+    mixture = check_mixture(source)
+    if not several:
+        require_scalar_event(mixture)
+    elif len(mixture.event_shape) != 1:
+        raise ValueError(f"expected a mixture of several targets, got event shape {tuple(mixture.event_shape)}")
+    shape = tuple(mixture.batch_shape) + tuple(mixture.event_shape)
+    if y is None and needs_y:
+        raise ValueError(f"expected y of shape {shape} with a mixture, got None")
+    if y is None:
+        return MixtureSource(mixture, torch.full(shape, math.nan, dtype=torch.double))
+    y = torch.as_tensor(y).detach().to("cpu", torch.double)
+    if tuple(y.shape) != shape:
+        raise ValueError(f"expected y of shape {shape}, got {tuple(y.shape)}")
+    require_finite("y", y.numpy())
+    return MixtureSource(mixture, y)
+
+
+def check_mixture(mixture: object) -> Mixture:
+    """A mixture of batch shape (N,) with N > 0; ``ValueError`` otherwise."""
+    if not isinstance(mixture, Mixture):
+        raise ValueError(f"expected a Mixture, got {type(mixture).__name__}")
+    if len(mixture.batch_shape) != 1 or mixture.batch_shape[0] == 0:
+        raise ValueError(f"expected a mixture of batch shape (N,), got {tuple(mixture.batch_shape)}")
+    return mixture
+
+
+def require_scalar_event(mixture: Mixture) -> None:
+    """``ValueError`` for a mixture of several target dimensions."""
+    if mixture.event_shape:
+        raise ValueError(f"expected a mixture of one target, got event shape {tuple(mixture.event_shape)}")
+
+
+def _draw_component(mixture: Mixture, y: Tensor, uniform: Tensor) -> Tensor:
+    """A component drawn from its responsibilities, and the pull from it: (2, N)."""
+    steps = mixture.responsibilities(y).cumsum(-1)
+    reached = steps <= (uniform * steps[:, -1]).unsqueeze(-1)
+    chosen = reached.sum(-1, keepdim=True).clamp_max(mixture.num_components - 1)
+    components = mixture.component_distribution
+    mean, sd = (
+        moment.expand(steps.shape).gather(-1, chosen).squeeze(-1) for moment in (components.mean, components.stddev)
+    )
+    require_finite("standard deviations of the components for kind='component'", sd.numpy())
+    return torch.stack([chosen.squeeze(-1).double(), (y - mean) / sd])
