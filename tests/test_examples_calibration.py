@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from posterity.inference.diagnostics.calibration.panel import SEES
-from tests.examples_run import run_twice, script
+from tests.examples_run import run_readme, run_twice, script
 
 FAULTS = ("sigma08", "sigma125", "bias", "weights", "shift", "unimodal")
 
@@ -48,3 +48,10 @@ def test_data_are_those_of_the_right_model() -> None:
         normal = example._model("unimodal", x)
         assert float((normal.mean - right.mean).abs().max()) < 1e-12
         assert float((normal.variance - right.variance).abs().max()) < 1e-12
+
+
+@pytest.mark.slow
+def test_the_panel_in_the_readme_runs(tmp_path: Path) -> None:
+    printed = run_readme(tmp_path, "900", "600", section="## Is the uncertainty right?")
+    assert "the widths of components are wrong" in printed
+    assert "component_weight" in printed
