@@ -112,7 +112,7 @@ def test_replicates_take_draws_by_their_weights():
     loc = torch.tensor([[0.0], [10.0], [20.0]]).double().expand(3, 5)
     weights = torch.tensor([0.5, 0.2, 0.3]).double()
     draws = PredictiveMixture.from_draws(dist.Normal(loc, 0.1), weights.log())
-    made = replicates(MixtureSource(draws, torch.zeros(5).double()), 100, seed=0)
+    made = np.concatenate(list(replicates(MixtureSource(draws, torch.zeros(5).double()), 100, seed=0)))
     assert made.shape == (100, 5)
     assert np.bincount(np.round(made[:, 0] / 10).astype(int)).tolist() == [50, 20, 30]
     assert np.ptp(made, axis=1).max() < 1
@@ -121,10 +121,13 @@ def test_replicates_take_draws_by_their_weights():
 def test_replicates_of_components_are_mixed_within_a_draw(monkeypatch):
     """Two draws of two components each: in a replicate both components of one draw are seen, in blocks of rows too."""
     monkeypatch.setattr("posterity.inference.diagnostics.sources.rows.BLOCK", 64)
+    monkeypatch.setattr("posterity.inference.diagnostics.sources.mixture_targets.SETS", 400)
     components = dist.Normal(torch.tensor([[0.0, 1.0], [10.0, 11.0]]).double()[:, None].expand(2, 40, 2), 0.01)
     likelihood = dist.MixtureSameFamily(dist.Categorical(torch.ones(2, 40, 2).double()), components)
     draws = PredictiveMixture.from_draws(likelihood)
-    made = np.round(replicates(MixtureSource(draws, torch.zeros(40).double()), 30, seed=1))
+    parts = list(replicates(MixtureSource(draws, torch.zeros(40).double()), 30, seed=1))
+    assert len(parts) > 1
+    made = np.round(np.concatenate(parts))
     for row in made:
         assert sorted(set(row)) in ([0.0, 1.0], [10.0, 11.0])
     assert (made[:, 0] < 5).sum() == 15
@@ -166,6 +169,8 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="expected at least 2 draws, got 1"):
         posterior_predictive_check(made[:1], y)
     with pytest.raises(ValueError, match="expected at least 2 draws, got 1"):
-        posterior_predictive_check(made, y, draws=1)
+        posterior_predictive_check(
+            Mixture.normal(torch.zeros(4, 1), torch.zeros(4, 1), torch.ones(4, 1)), torch.zeros(4), draws=1
+        )
     with pytest.raises(ValueError, match="expected y with an array of draws, got None"):
         posterior_predictive_check(made)

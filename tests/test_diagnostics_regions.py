@@ -5,7 +5,7 @@ import xarray as xr
 from scipy import stats
 
 from posterity.inference.arviz import from_groups
-from posterity.inference.diagnostics import coverage, region_level
+from posterity.inference.diagnostics import coverage, pit, region_level
 from posterity.models.mixtures import Mixture
 
 
@@ -109,3 +109,18 @@ def test_same_seed_same_levels():
 def test_bad_input_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         coverage(normal(3), torch.zeros(3), **arguments)
+
+
+def test_pit_and_coverage_equal_uncertainty_toolbox():
+    """Of normal predictives: its observed proportions are the coverage, and the distribution function of the PIT."""
+    toolbox = pytest.importorskip("uncertainty_toolbox").metrics_calibration
+    rng = np.random.default_rng(0)
+    mean, sd, y = rng.normal(size=500), rng.uniform(0.5, 2, 500), 1.4 * rng.normal(size=500)
+    model = Mixture.normal(torch.zeros(500, 1).double(), torch.tensor(mean)[:, None], torch.tensor(sd)[:, None])
+    levels, observed = toolbox.get_proportion_lists_vectorized(mean, sd, y, num_bins=20, prop_type="interval")
+    inner = slice(1, -1)  # at 0 and 1 there is nothing to count
+    found = coverage(model, torch.tensor(y), levels=levels[inner])
+    np.testing.assert_array_equal(found.coverage, observed[inner])
+    levels, observed = toolbox.get_proportion_lists_vectorized(mean, sd, y, num_bins=20, prop_type="quantile")
+    values = pit(model, torch.tensor(y)).pit_sf.values  # its residuals are predictions less observations
+    np.testing.assert_array_equal((values[:, None] <= levels[inner]).mean(0), observed[inner])

@@ -12,7 +12,7 @@ needs torch to be imported; what takes mixtures or models needs it when called, 
   `class_calibration_error`.
 - *Skill.* A predictive can be calibrated and useless: `sharpness`. `scores`, `interval_score`, `energy_score`,
   `variogram_score`, `score_summary`, `paired_difference`, `elpd_heldout` compare models on the same observations;
-  `loo`, `loo_pit` and `compare` do it without held-out ones.
+  `loo`, `loo_pit` and `compare` do it without held-out ones (`waic` where ArviZ still has it).
 - *Checks of the model.* `posterior_predictive_check` and `prior_predictive_check` by statistics of one's own.
 - *Origin.* `uncertainty_split` tells noise, ambiguity and lack of data apart in the variance, `information_split` in
   entropy; `ood_scores`, `ood_detection` and `refusal_curve` say whether the last finds what the model does not know.
@@ -23,6 +23,7 @@ needs torch to be imported; what takes mixtures or models needs it when called, 
   posterior holds the truth as often as it says.
 """
 
+from posterity.inference.arviz import waic
 from posterity.inference.diagnostics.calibration.ecdf import ecdf_band, pit_ecdf
 from posterity.inference.diagnostics.calibration.mahalanobis import mahalanobis
 from posterity.inference.diagnostics.calibration.mixture_tests import mixture_tests
@@ -116,4 +117,5 @@ __all__ = [
     "uncertainty_split",
     "uniformity_test",
     "variogram_score",
+    "waic",
 ]

@@ -48,7 +48,7 @@ def sharpness(
     if kind not in KINDS:
         raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
     data = read(source, y, var_name, needs_y=False)
-    widths, _, _ = regions(data, wanted, kind)
+    widths = regions(data, wanted, kind).length
     _, sd = data.moments()
     endless = int((~np.isfinite(sd)).sum())
     if endless:

@@ -14,7 +14,7 @@ are uniform for a right model.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -64,23 +64,26 @@ def posterior_predictive_check(
     >>> [str(name) for name in found.statistic.values[found.p_value < 0.01]]
     ['min', 'skewness', 'q05']
     """
-    if draws < 2:
-        raise ValueError(f"expected at least 2 draws, got {draws}")
     require_seed(seed)
+    if statistics is not None and not statistics:
+        raise ValueError("expected at least one statistic, got none")
     data = read(source, y, var_name)
+    made: Iterable[np.ndarray]
     if isinstance(data, DrawsSource):
-        made = data.predictive
+        draws, step = data.num_draws, max(1, BLOCK // data.observed.size)
+        made = (data.predictive[start : start + step] for start in range(0, draws, step))
     else:
         from posterity.inference.diagnostics.sources.mixture_targets import replicates
 
         made = replicates(data, draws, seed)
-    if len(made) < 2:
-        raise ValueError(f"expected at least 2 draws, got {len(made)}")
-    chosen = _defaults(data.observed, made) if statistics is None else dict(statistics)
-    if not chosen:
-        raise ValueError("expected at least one statistic, got none")
+    if draws < 2:
+        raise ValueError(f"expected at least 2 draws, got {draws}")
+    chosen, parts = dict(statistics or {}), []
+    for some in made:
+        chosen = chosen or _defaults(data.observed, some)
+        parts.append([_evaluate(name, one, some) for name, one in chosen.items()])
+    replicated = np.concatenate(parts, axis=1)
     observed = np.array([_evaluate(name, one, data.observed[None])[0] for name, one in chosen.items()])
-    replicated = np.stack([_evaluate(name, one, made) for name, one in chosen.items()])
     count = replicated.shape[1]
     above, ties = (replicated > observed[:, None]).sum(1), (replicated == observed[:, None]).sum(1)
     tail = (above + 0.5 * (ties + 1)) / (count + 1)
@@ -101,17 +104,13 @@ def posterior_predictive_check(
 
 def _evaluate(name: str, statistic: Statistic, sets: np.ndarray) -> np.ndarray:
     """One number for each data set (sets, N): (sets,)."""
-    step = max(1, BLOCK // sets.shape[1])
-    parts = [sets[start : start + step] for start in range(0, len(sets), step)]
     if "axis" in _parameters(statistic):
-        found = [np.asarray(statistic(part, axis=-1), dtype=float) for part in parts]
+        values = np.asarray(statistic(sets, axis=-1), dtype=float)
     else:
-        found = [np.array([np.asarray(statistic(row), dtype=float) for row in part]) for part in parts]
-    for values, part in zip(found, parts, strict=True):
-        if values.shape != (len(part),):
-            got = f"shape {values.shape} for {len(part)} of them"
-            raise ValueError(f"expected the statistic {name!r} to give one number for a data set, got {got}")
-    values = np.concatenate(found)
+        values = np.array([np.asarray(statistic(row), dtype=float) for row in sets])
+    if values.shape != (len(sets),):
+        got = f"shape {values.shape} for {len(sets)} of them"
+        raise ValueError(f"expected the statistic {name!r} to give one number for a data set, got {got}")
     bad = int((~np.isfinite(values)).sum())
     if bad:
         raise ValueError(

@@ -17,7 +17,7 @@ the CRPS.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -62,19 +62,18 @@ def interval_score(
     if kind not in KINDS:
         raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
     data = read(source, y, var_name)
-    lengths, distances, counts = regions(data, wanted, kind)
-    penalties = 2 / (1 - wanted)[:, None]
+    cut = regions(data, wanted, kind)
     found = {
-        "interval_score": lengths + penalties * distances,
-        "length": lengths,
-        "covered": (distances == 0).astype(float),
+        "interval_score": cut.length + 2 / (1 - wanted)[:, None] * cut.distance,
+        "length": cut.length,
+        "covered": (cut.distance == 0).astype(float),
     }
     if kind == "hdi":
-        found["intervals"] = counts
+        found["intervals"] = cut.intervals
     result = over_levels(data, found, wanted, kind=kind, num_draws=data.num_draws)
     if kind == "central":
         weights = 0.5 * (1 - wanted)
-        total = weights @ found["interval_score"] + 0.5 * np.abs(data.observed - data.quantiles(np.array([0.5]))[0])
+        total = weights @ found["interval_score"] + 0.5 * np.abs(data.observed - cut.median)
         result = result.merge(data.dataset({"weighted_interval_score": total / (len(wanted) + 0.5)}))
     return result
 
@@ -89,8 +88,20 @@ def check_levels(levels: Sequence[float]) -> np.ndarray:
     return wanted
 
 
-def regions(data: Source, levels: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Length, y's distance from the region (0 inside), and number of intervals, each (L, N)."""
+class Cut(NamedTuple):
+    """Of regions: length, y's distance (0 inside) and number of intervals, each (L, N), and the median (N,).
+
+    The median is nan of regions of highest density.
+    """
+
+    length: np.ndarray
+    distance: np.ndarray
+    intervals: np.ndarray
+    median: np.ndarray
+
+
+def regions(data: Source, levels: np.ndarray, kind: str) -> Cut:
+    """The regions of each level."""
     if kind == "hdi":
         require_mixture(data, "kind='hdi'")
     if not isinstance(data, DrawsSource):
@@ -99,12 +110,12 @@ def regions(data: Source, levels: np.ndarray, kind: str) -> tuple[np.ndarray, np
         require_line(data.mixture)
         if kind == "hdi":
             parts = [highest_density(data.mixture, data.y, float(level)) for level in levels]
-            lengths, distances, counts = (np.stack(column) for column in zip(*parts, strict=True))
-            return lengths, distances, counts
-    ends = data.quantiles(np.concatenate([0.5 * (1 - levels), 0.5 * (1 + levels)]))
-    lower, upper = np.split(ends, 2)
-    distances = np.maximum(np.maximum(lower - data.observed, data.observed - upper), 0.0)
-    return upper - lower, distances, np.ones_like(lower)
+            length, distance, intervals = (np.stack(column) for column in zip(*parts, strict=True))
+            return Cut(length, distance, intervals, np.full(length.shape[1], np.nan))
+    *ends, median = data.quantiles(np.concatenate([0.5 * (1 - levels), 0.5 * (1 + levels), [0.5]]))
+    lower, upper = np.split(np.stack(ends), 2)
+    distance = np.maximum(np.maximum(lower - data.observed, data.observed - upper), 0.0)
+    return Cut(upper - lower, distance, np.ones_like(lower), median)
 
 
 def over_levels(

@@ -14,7 +14,7 @@ Both are estimated from draws of the predictive, without bias for any number of 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -23,7 +23,10 @@ from posterity.inference.diagnostics.sources.checks import require_seed, to_arra
 from posterity.inference.diagnostics.sources.draws import DrawsSource, column_blocks
 from posterity.inference.diagnostics.sources.source import read
 
-PAIR_BUDGET = 1e9
+if TYPE_CHECKING:
+    from posterity.inference.diagnostics.sources.source import Source
+
+PAIR_BUDGET = 4e8
 """Up to this many differences (pairs of draws, observations, targets) energy scores take: some 3 s on one core."""
 BLOCK = 2**18
 """How many numbers of draws are worked on at once: 2 MiB, which stay in the cache."""
@@ -56,10 +59,8 @@ def energy_score(
     """
     require_seed(seed)
     data = read(source, y, var_name, several=True, target_dim=target_dim)
-    sampled = data.draws(_at_least_two(draws), seed)
-    values, pairs = energy_from_draws(sampled, data.observed, seed)
-    attrs = {"energy_pairs": pairs, "score_draws": len(sampled), "seed": seed}
-    return data.dataset({"energy": values}, **attrs, num_draws=data.num_draws)
+    values, attrs = of_draws(data, draws, seed, energy=True)
+    return data.dataset(values, **attrs, num_draws=data.num_draws)
 
 
 def variogram_score(
@@ -90,27 +91,44 @@ def variogram_score(
     if not (np.isfinite(order) and order > 0):
         raise ValueError(f"expected a finite order above 0, got {order}")
     data = read(source, y, var_name, several=True, target_dim=target_dim)
-    sampled = data.draws(_at_least_two(draws), seed)
-    values = variogram_from_draws(sampled, data.observed, order, weights)
-    attrs: dict[str, str | int | float] = {"order": float(order), "score_draws": len(sampled)}
-    if not isinstance(data, DrawsSource):
-        attrs["seed"] = seed
-    return data.dataset({"variogram": values}, **attrs, num_draws=data.num_draws)
+    values, attrs = of_draws(data, draws, seed, variogram=(order, weights))
+    return data.dataset(values, **attrs, num_draws=data.num_draws)
 
 
-def energy_from_draws(draws: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, int]:
+def of_draws(
+    data: Source, draws: int, seed: int, *, energy: bool = False, variogram: tuple[float, Any] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, int | float]]:
+    """``energy``, and ``variogram`` of an order and weights, (N,) each, from the same draws; and what they are of."""
+    count = data.num_draws if isinstance(data, DrawsSource) else draws
+    _at_least_two(count)
+    shifts = _shifts(count, count * data.observed.size)
+    parts: dict[str, list[np.ndarray]] = {}
+    for rows, made in data.draw_blocks(count, seed):
+        y = data.observed[rows]
+        if energy:
+            parts.setdefault("energy", []).append(energy_from_draws(made, y, seed, shifts)[0])
+        if variogram is not None:
+            parts.setdefault("variogram", []).append(variogram_from_draws(made, y, *variogram))
+    attrs: dict[str, int | float] = {"score_draws": count, "seed": seed}
+    if energy:
+        attrs["energy_pairs"] = _pairs(count, shifts)
+    if variogram is not None:
+        attrs["variogram_order"] = float(variogram[0])
+    return {name: np.concatenate(found) for name, found in parts.items()}, attrs
+
+
+def energy_from_draws(draws: np.ndarray, y: np.ndarray, seed: int, shifts: int | None = None) -> tuple[np.ndarray, int]:
     """Energy scores (N,) of y (N, D) from draws (S, N, D), and the number of pairs of draws behind each.
 
     The draws are put into a random order, the same for all observations, so that those which are s places apart are
-    pairs at random even where the draws are a Markov chain; s = 1, ..., S - 1 are all pairs, each once.
+    pairs at random even where the draws are a Markov chain. ``shifts`` is the largest s; up to S - 1 they are all
+    pairs, each once. By default it is what `PAIR_BUDGET` allows.
     """
     count, total, targets = draws.shape
     _at_least_two(count)
-    shifts = int(np.clip(PAIR_BUDGET // draws.size, 1, count - 1))
-    if shifts > count // 2:
-        shifts = count - 1 if 0.5 * count * draws.size <= PAIR_BUDGET else shifts
+    shifts = _shifts(count, draws.size) if shifts is None else shifts
     order = np.random.default_rng(seed).permutation(count)
-    pairs = shifts * count - shifts * (shifts + 1) // 2
+    pairs = _pairs(count, shifts)
     found, step = np.empty(total), max(1, BLOCK // (count * targets))
     for start in range(0, total, step):
         rows = slice(start, start + step)
@@ -140,6 +158,17 @@ def variogram_from_draws(draws: np.ndarray, y: np.ndarray, order: float = 0.5, w
     return found
 
 
+def _shifts(count: int, numbers: int) -> int:
+    """Distances in the order of the draws at which pairs are taken, of so many numbers of draws in all."""
+    if 0.5 * (count - 1) * numbers <= PAIR_BUDGET:
+        return count - 1
+    return int(np.clip(PAIR_BUDGET // numbers, 1, count - 1))
+
+
+def _pairs(count: int, shifts: int) -> int:
+    return shifts * count - shifts * (shifts + 1) // 2
+
+
 def _both_ways(weights: Any, targets: int) -> np.ndarray:
     """w_ij + w_ji, (D, D)."""
     if weights is None:
@@ -162,7 +191,6 @@ def _length(vectors: np.ndarray) -> np.ndarray:
     return np.abs(vectors[0]) if len(vectors) == 1 else np.sqrt(np.einsum("d...,d...->...", vectors, vectors))
 
 
-def _at_least_two(count: int) -> int:
+def _at_least_two(count: int) -> None:
     if count < 2:
         raise ValueError(f"expected at least 2 draws for a score, got {count}")
-    return count

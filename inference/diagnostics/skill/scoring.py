@@ -22,9 +22,9 @@ import xarray as xr
 
 from posterity.inference.arviz import elpd_data
 from posterity.inference.diagnostics.skill.crps import crps_from_draws, crps_normal_mixture, has_closed_form
-from posterity.inference.diagnostics.skill.multivariate import energy_from_draws, variogram_from_draws
+from posterity.inference.diagnostics.skill.multivariate import of_draws
 from posterity.inference.diagnostics.sources.checks import require_finite, require_seed
-from posterity.inference.diagnostics.sources.draws import DrawsSource, column_blocks
+from posterity.inference.diagnostics.sources.draws import DrawsSource
 from posterity.inference.diagnostics.sources.source import is_array, is_mixture, read
 
 if TYPE_CHECKING:
@@ -81,7 +81,11 @@ def scores(
     mean, _ = data.moments()
     require_finite("means of the predictive", mean)
     found = {} if alone else {"log_score": data.log_score()}
-    estimates, attrs = _several(data, draws, seed) if several else _crps(data, draws, seed)
+    attrs: dict[str, Any]
+    if several:
+        estimates, attrs = of_draws(data, draws, seed, energy=True, variogram=(0.5, None))
+    else:
+        estimates, attrs = _crps(data, draws, seed)
     error = (data.observed - mean) ** 2
     found |= {**estimates, "squared_error": error.sum(-1) if several else error}
     return data.dataset(found, **attrs, num_draws=data.num_draws)
@@ -145,19 +149,11 @@ def elpd_heldout(source: object, y: Any = None, *, var_name: str | None = None) 
 def _crps(data: Source, draws: int, seed: int) -> tuple[dict[str, np.ndarray], dict[str, str | int]]:
     if not isinstance(data, DrawsSource) and has_closed_form(data.mixture):
         return {"crps": crps_normal_mixture(data.mixture, data.y)}, {"crps_method": "closed form"}
-    sampled = data.draws(draws, seed)
-    attrs: dict[str, str | int] = {"crps_method": "draws", "crps_draws": len(sampled)}
-    if not isinstance(data, DrawsSource):
-        attrs["seed"] = seed
-    parts = [crps_from_draws(sampled[:, rows], data.observed[rows]) for rows in column_blocks(sampled)]
+    attrs: dict[str, str | int] = {"crps_method": "draws", "crps_draws": draws, "seed": seed}
+    if isinstance(data, DrawsSource):
+        attrs = {"crps_method": "draws", "crps_draws": data.num_draws}
+    parts = [crps_from_draws(made, data.observed[rows]) for rows, made in data.draw_blocks(draws, seed)]
     return {"crps": np.concatenate(parts)}, attrs
-
-
-def _several(data: Source, draws: int, seed: int) -> tuple[dict[str, np.ndarray], dict[str, str | int]]:
-    sampled = data.draws(draws, seed)
-    energy, pairs = energy_from_draws(sampled, data.observed, seed)
-    found = {"energy": energy, "variogram": variogram_from_draws(sampled, data.observed)}
-    return found, {"score_draws": len(sampled), "energy_pairs": pairs, "seed": seed}
 
 
 def _names(scores: xr.Dataset) -> list[str]:

@@ -1,6 +1,6 @@
 """Predictives known by their draws: from ArviZ data, or from arrays, as a generator gives them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,11 @@ class DrawsSource:
     def draws(self, count: int, seed: int) -> np.ndarray:
         """All the draws there are, (S, N) or (S, N, D), whatever ``count``."""
         return self.predictive
+
+    def draw_blocks(self, count: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Columns, and all the draws there are of them."""
+        for rows in self.blocks():
+            yield rows, self.predictive[:, rows]
 
     def blocks(self) -> list[slice]:
         """Columns that are worked on together."""

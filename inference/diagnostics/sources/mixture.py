@@ -1,7 +1,7 @@
 """Predictives known as mixtures: everything exact. The one module of the sources that needs torch."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,16 @@ class MixtureSource:
     def draws(self, count: int, seed: int) -> np.ndarray:
         """Draws of the predictive, (count, N) or (count, N, D)."""
         return sample(self.mixture, count, seed)
+
+    def draw_blocks(self, count: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Rows, and draws of their predictive (count, rows) or (count, rows, D): never all of them at once."""
+        seeds = np.random.SeedSequence(seed)
+        numbers = count * math.prod(self.mixture.event_shape)
+        for rows, part in blocks(self.mixture, max(1, math.ceil(numbers / self.mixture.num_components))):
+            child = int(seeds.spawn(1)[0].generate_state(1, np.uint64)[0] >> 1)
+            with seeded(child), torch.no_grad():
+                made = sample_block(part, count).numpy()
+            yield rows, made
 
     def density_draws(self, wanted: int | None) -> int:
         """How many draws a density rank takes: ``wanted``, or as many as there are `DENSITIES` for, from 3 to 999."""

@@ -1,18 +1,22 @@
 """What mixtures alone can say of several targets, and of all observations together."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from posterity.inference.diagnostics.sources.mixture import MixtureSource
-from posterity.inference.diagnostics.sources.rows import blocks, by_rows
+from posterity.inference.diagnostics.sources.rows import blocks, by_rows, sample
 from posterity.inference.predictive import PredictiveMixture
 from posterity.inference.program import seeded
 from posterity.models.mixtures import Mixture
 from posterity.models.mixtures.subspace import scale_tril
-from posterity.models.parameters import map_parameters
+from posterity.models.parameters import map_parameters, split
+
+SETS = 2**23
+"""How many numbers of data sets are made at once: 64 MiB."""
 
 
 def component_distances(data: MixtureSource, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -25,26 +29,42 @@ def component_distances(data: MixtureSource, seed: int) -> tuple[np.ndarray, np.
     return chosen.astype(int), squared
 
 
-def replicates(data: MixtureSource, count: int, seed: int) -> np.ndarray:
-    """Data sets (count, N) from the predictive, each from *one* draw of the posterior, the same for all rows.
+def replicates(data: MixtureSource, count: int, seed: int) -> Iterator[np.ndarray]:
+    """Data sets (some, N) from the predictive, ``count`` in all, each from *one* draw of the posterior for all rows.
 
     Drawn row by row instead, each from the whole mixture, the rows of a data set would be independent: what they have
-    in common, that the curve as a whole may be elsewhere, would be lost.
+    in common, that the curve as a whole may be elsewhere, would be lost. (Of a bare mixture they are independent.)
     """
-    mixture = data.mixture
-    if not isinstance(mixture, PredictiveMixture):
-        return data.draws(count, seed)
+    seeds = np.random.SeedSequence(seed)
     # Evenly spread over the draws by their weights, so that every draw has its turn before one has its second.
     place = (torch.arange(count, dtype=torch.double) + np.random.default_rng(seed).random()) / count
-    parts = []
+    for some in place.split(max(1, SETS // len(data.y))):
+        child = int(seeds.spawn(1)[0].generate_state(1, np.uint64)[0] >> 1)
+        if isinstance(data.mixture, PredictiveMixture):
+            yield _replicates(data.mixture, some, child)
+        else:
+            yield sample(data.mixture, len(some), child)
+
+
+def _replicates(mixture: PredictiveMixture, place: Tensor, seed: int) -> np.ndarray:
+    """A data set (N,) for each place (some,) in (0, 1) along the cumulated weights of the draws."""
+    shape, parts = (mixture.num_draws, mixture.components_per_draw), []
     with seeded(seed), torch.no_grad():
-        for _, part in blocks(mixture, per_row=max(1, math.ceil(count / mixture.num_draws))):
-            steps = part.log_draw_weights.exp().cumsum(-1)  # (rows, draws of the posterior)
-            places = place.expand(len(steps), -1).contiguous() * steps[:, -1:]
-            chosen = torch.searchsorted(steps, places, right=True).clamp_max(mixture.num_draws - 1)
-            rows = torch.arange(len(steps))[:, None]
-            parts.append(part.per_draw[rows, chosen].sample().T.numpy())
+        for _, part in blocks(mixture, per_row=max(1, math.ceil(len(place) / mixture.num_draws))):
+            weight, row = part.log_weights.exp().unflatten(-1, shape), torch.arange(len(part.log_weights))[:, None]
+            chosen = _pick(weight.sum(-1), place.expand(len(row), -1))
+            within = weight[row, chosen]  # (rows, some, components of one draw)
+            inside = _pick(within, torch.rand(*chosen.shape, 1, dtype=weight.dtype))[..., 0]
+            component = chosen * shape[1] + inside
+            tensors, rebuild = split(part.component_distribution)
+            parts.append(rebuild([tensor[row, component] for tensor in tensors]).sample().T.numpy())
     return np.concatenate(parts, axis=1)
+
+
+def _pick(weight: Tensor, uniform: Tensor) -> Tensor:
+    """Where along the cumulated weights (..., K) the uniform numbers (..., M) lie: indices (..., M)."""
+    steps = weight.cumsum(-1)
+    return torch.searchsorted(steps, uniform * steps[..., -1:], right=True).clamp_max(weight.shape[-1] - 1)
 
 
 def _draw_component(mixture: Mixture, y: Tensor, uniform: Tensor) -> Tensor:
