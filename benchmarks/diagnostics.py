@@ -36,7 +36,7 @@ MEMORY, SECONDS, MIXTURE_SECONDS = 2048, 10.0, 5.0
 def one(name: str, scale: float) -> dict[str, float]:
     """A measurement in a process of its own."""
     command = [sys.executable, "-W", "ignore", str(HERE / "_diagnostics_cases.py"), name, str(scale)]
-    environment = os.environ | {"OMP_NUM_THREADS": "2", "MPLBACKEND": "Agg"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{name} failed:\n{done.stderr[-2000:]}")
@@ -56,7 +56,9 @@ def main() -> None:
     jobs = [name for _ in range(1 if args.quick else args.repeats) for name in names]
     runs: dict[str, list[dict[str, float]]] = {}
     for name in tqdm(jobs):
-        runs.setdefault(name, []).append(one(name, 0.01 if args.quick else 1.0))
+        run = one(name, 0.01 if args.quick else 1.0)
+        runs.setdefault(name, []).append(run)
+        tqdm.write(f"{name:45} {run['seconds']:8.2f} s {run['peak_mb']:8.0f} MB", file=sys.stdout)
     metrics: dict[str, float] = {}
     for name, found in runs.items():
         stem = f"peer.{name}" if name in PEERS else name

@@ -1,5 +1,6 @@
 """Checks that diagnostics share. No torch: diagnostics of stored results run without it."""
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -22,3 +23,8 @@ def require_seed(seed: Any) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"expected seed to be a whole number of 0 or more, got {seed!r}")
     return int(seed)
+
+
+def generator(seed: int, purpose: str) -> np.random.Generator:
+    """NumPy's generator for one purpose: independent of ``default_rng(seed)``, from which the caller's data may be."""
+    return np.random.default_rng([zlib.crc32(f"posterity {purpose}".encode()), require_seed(seed)])
