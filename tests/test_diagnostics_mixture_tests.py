@@ -1,5 +1,7 @@
 """Score tests of components: the derivatives are those of autograd, the level is kept, each fault is its own."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -114,6 +116,17 @@ def test_unused_components_are_nan_and_said():
     assert np.isfinite(found.p_value.sel(component=0, fault=["width", "shift"])).all()
     assert np.isnan(found.p_value.sel(component=1)).all()
     assert np.isnan(found.joint_p_value.sel(fault="weight"))
+
+
+@pytest.mark.parametrize("rare", [0.01, 1e-6])
+def test_rare_components_do_not_change_the_level(rare):
+    """200 repetitions of 300 values (seed 11): the test of the other weights rejects 5 %, within 3 standard errors."""
+    model = mixture(300, [0.6, 0.4 - rare, rare], [-2.0, 2.0, 6.0], [1.0, 1.0, 1.0])
+    torch.manual_seed(11)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        p = np.array([mixture_tests(model, y, seed=k).joint_p_value.values for k, y in enumerate(model.sample((200,)))])
+    assert abs((p[:, 2] < 0.05).mean() - 0.05) < 3 * np.sqrt(0.05 * 0.95 / 200)
 
 
 def test_blocks_do_not_change_the_sums(monkeypatch):

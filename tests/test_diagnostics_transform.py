@@ -3,11 +3,13 @@ import pytest
 import torch
 import xarray as xr
 from scipy import stats
-from torch.distributions import Categorical, Poisson
+from torch.distributions import Categorical, LogNormal, Poisson
 
 from posterity.inference.arviz import from_groups
 from posterity.inference.diagnostics import pit, uniformity_test
 from posterity.models.mixtures import Mixture
+
+LOGNORMAL = Mixture(Categorical(logits=torch.zeros(3, 1)), LogNormal(torch.zeros(3, 1), torch.ones(3, 1)))
 
 
 def bimodal(n: int, width: float = 1.0) -> Mixture:
@@ -96,7 +98,7 @@ def test_observations_keep_all_their_dimensions_in_any_order_of_the_draws():
 
 def test_result_is_written_as_netcdf(tmp_path):
     for index, result in enumerate(
-        (pit(bimodal(9), bimodal(9).mean), uniformity_test(pit(bimodal(9), bimodal(9).mean)))
+        (pit(bimodal(12), bimodal(12).mean), uniformity_test(pit(bimodal(12), bimodal(12).mean)))
     ):
         result.to_netcdf(tmp_path / f"{index}.nc", engine="h5netcdf")
 
@@ -143,13 +145,17 @@ def test_uniformity_wants_values_between_zero_and_one(values):
         uniformity_test(xr.Dataset({"u": ("obs", [0.5])}))
 
 
-def test_ranks_of_a_mixture_are_uniform_for_counts():
-    """Poisson counts: F(y) is not uniform, the randomised rank among draws is; 2,000 counts (seed 4)."""
+@pytest.mark.parametrize("kind", ["cdf", "rank"])
+def test_values_of_counts_are_uniform(kind):
+    """2,000 Poisson counts (seed 4); F(y) itself is far from uniform."""
     torch.manual_seed(4)
     counts = Mixture(Categorical(logits=torch.zeros(2000, 2)), Poisson(torch.tensor([1.0, 3.0]).expand(2000, 2)))
     y = counts.sample()
-    assert float(uniformity_test(pit(counts, y, kind="rank"), "chi2").p_value) > 1e-3
-    assert float(uniformity_test(pit(counts, y), "chi2").p_value) < 1e-6
+    found = pit(counts, y, kind=kind)
+    assert float(uniformity_test(found, "chi2").p_value) > 1e-3
+    np.testing.assert_allclose(found.pit + found.pit_sf, 1.0, atol=1e-6)
+    raw = xr.Dataset({"pit": ("obs", counts.cdf(y).double().numpy())})
+    assert float(uniformity_test(raw, "chi2").p_value) < 1e-6
 
 
 def test_hdi_values_are_small_between_the_peaks():

@@ -65,7 +65,7 @@ def elpd_data(
     n = int(elpd_i.size)
     total = float(elpd_i.sum())
     # Each version's own: the variance with 1/n in 0.23, with 1/(n - 1) in 1.x.
-    se = math.sqrt(n) * float(elpd_i.std(ddof=0 if HAS_INFERENCE_DATA or n == 1 else 1))
+    se = math.sqrt(n) * float(elpd_i.std(ddof=0 if HAS_INFERENCE_DATA else 1)) if n > 1 else math.nan
     warning = pareto_k is not None and bool((pareto_k > good_k).any())
     if HAS_INFERENCE_DATA:
         from arviz.stats.stats_utils import ELPDData
@@ -117,7 +117,8 @@ def compare(models: Mapping[str, xr.Dataset], *, method: str = "stacking") -> An
     ``weight`` by ``method``; ``n_bad``, and ``warning`` where it is not 0; ``scale``, always "log".
 
     Weights are of the same data with the best density of each observation set to 1, which changes no weight and keeps
-    an outlier of -1000 nats from underflowing. Raises ``ValueError`` for another method.
+    an outlier of -1000 nats from underflowing. Errors of a single observation are nan, with a warning.
+    Raises ``ValueError`` for another method.
     """
     if method not in METHODS:
         raise ValueError(f"expected a method from {METHODS}, got {method!r}")
@@ -133,7 +134,11 @@ def compare(models: Mapping[str, xr.Dataset], *, method: str = "stacking") -> An
             table = arviz.compare(shifted, method=method, round_to="none")
     order = list(table.index)
     table["elpd"] = [float(found[name].sum()) for name in order]
-    table["se"] = [math.sqrt(len(best)) * float(found[name].std(ddof=1)) for name in order]
+    several = len(best) > 1
+    table["se"] = [math.sqrt(len(best)) * float(found[name].std(ddof=1)) if several else math.nan for name in order]
+    if not several:
+        table["dse"] = math.nan
+        warnings.warn("the errors of a single observation are nan: compare on several", UserWarning, stacklevel=3)
     table["p"] = [float(models[name].get("p", math.nan)) for name in order]
     table["elpd_diff"] = table["elpd"] - table["elpd"].iloc[0]
     table["n_bad"] = [int(models[name].get("n_bad", 0)) for name in order]

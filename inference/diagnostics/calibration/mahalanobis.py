@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from posterity.inference.diagnostics.sources.checks import require_seed
+from posterity.inference.diagnostics.sources.checks import generator, require_seed
 from posterity.inference.diagnostics.sources.draws import DrawsSource, column_blocks
 from posterity.inference.diagnostics.sources.source import read
 
@@ -78,7 +78,7 @@ def mahalanobis(
         distance, below, equal = _from_draws(data, ranks=reference == "rank")
         attrs["reference"] = reference
         if reference == "rank":
-            share = np.random.default_rng(seed).random(len(distance))
+            share = generator(seed, "ranks").random(len(distance))
             slots = (equal + 1) / (count + 1)
             tails = below / (count + 1) + share * slots, (count - below - equal) / (count + 1) + (1 - share) * slots
         else:

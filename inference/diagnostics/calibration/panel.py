@@ -18,7 +18,12 @@ from scipy import stats
 from posterity.inference.diagnostics.calibration.mixture_tests import FAMILIES, FAULTS, mixture_tests
 from posterity.inference.diagnostics.calibration.residuals import pulls
 from posterity.inference.diagnostics.calibration.transform import pit
-from posterity.inference.diagnostics.calibration.uniformity import TESTS, cauchy_combination, uniformity_test
+from posterity.inference.diagnostics.calibration.uniformity import (
+    LEAST_BERKOWITZ,
+    TESTS,
+    cauchy_combination,
+    uniformity_test,
+)
 from posterity.inference.diagnostics.sources.checks import require_seed
 from posterity.inference.diagnostics.sources.source import is_mixture
 
@@ -62,7 +67,7 @@ def calibration_tests(
     probability 1 - ``level``; and ``verdict``, the same in words. A fault is named where all tests together reject: of
     the component tests that reject the one with the smallest p-value, before the others, since a fault of components is
     one of the whole too; of pulls and shape, pulls if they explain it.
-    Raises ``ValueError`` for a level outside (0, 1), fewer than 8 observations, and as `pit`.
+    Raises ``ValueError`` for a level outside (0, 1), fewer than 10 observations, and as `pit`.
 
     >>> import torch
     >>> from posterity.models.mixtures import Mixture
@@ -76,9 +81,10 @@ def calibration_tests(
     require_seed(seed)
     values = pit(source, y, var_name=var_name, seed=seed)
     z = pulls(source, y, var_name=var_name, seed=seed)["pull"].values.reshape(-1)
-    whole = uniformity_test(values, TESTS)
+    tests = [name for name in TESTS if name != "berkowitz" or len(z) >= LEAST_BERKOWITZ]
+    whole = uniformity_test(values, tests)
     found = _of_pulls(z) | {
-        name: (float(whole["statistic"].sel(test=name)), float(whole["p_value"].sel(test=name))) for name in TESTS
+        name: (float(whole["statistic"].sel(test=name)), float(whole["p_value"].sel(test=name))) for name in tests
     }
     if is_mixture(source):
         found |= _of_mixture(source, y, seed)

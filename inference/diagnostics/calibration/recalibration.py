@@ -18,6 +18,7 @@ groups.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ import xarray as xr
 
 from posterity.inference.diagnostics.calibration.regions import region_level
 from posterity.inference.diagnostics.calibration.transform import pit, pit_array
-from posterity.inference.diagnostics.sources.checks import require_finite, require_seed, to_array
+from posterity.inference.diagnostics.sources.checks import generator, require_finite, require_seed, to_array
 from posterity.inference.diagnostics.sources.source import is_mixture
 
 if TYPE_CHECKING:
@@ -55,18 +56,22 @@ class Recalibrator:
     level: np.ndarray | None = None
 
     @classmethod
-    def fit(cls, source: object, y: Any = None, *, var_name: str | None = None, seed: int = 0) -> Recalibrator:
+    def fit(
+        cls, source: object, y: Any = None, *, draws: int = 999, var_name: str | None = None, seed: int = 0
+    ) -> Recalibrator:
         """Learn from a calibration split: a `Mixture` with ``y``, draws (S, N) with ``y``, or ArviZ data.
 
         The split is to be one of its own: of rows that trained the model the PIT is drawn towards 1/2. Of draws the PIT
-        is a randomised rank; ``seed`` is that of its ties and of the draws behind the highest-density levels.
+        is a randomised rank; ``seed`` is that of its ties and of the ``draws`` behind the highest-density levels of a
+        mixture, which cost N x ``draws`` x components: fewer of them make the regions too small, by about the error of
+        a rank among so few, 1/``draws``, and more where regions are wide.
         Raises ``ValueError`` for fewer than 20 observations, and as `pit`.
         """
         require_seed(seed)
         several = bool(getattr(source, "event_shape", ()))
         level = None
         if is_mixture(source):
-            level = np.sort(region_level(source, y, kind="hdi", seed=seed)["level"].values)
+            level = np.sort(region_level(source, y, kind="hdi", draws=draws, seed=seed)["level"].values)
         # Of several targets there is no distribution function to map, and the level says it all.
         values = level if several else np.sort(pit_array(pit(source, y, var_name=var_name, seed=seed)))
         return cls(np.array([]) if several or values is None else values, level)
@@ -118,8 +123,19 @@ class Recalibrator:
         )
 
     def quantiles(self, source: object, probabilities: Any) -> np.ndarray:
-        """Quantiles (Q, N) of the recalibrated predictive, in units of y: of a `Mixture`, or of draws (S, N)."""
+        """Quantiles (Q, N) of the recalibrated predictive, in units of y: of a `Mixture`, or of draws (S, N).
+
+        Of draws none lies beyond the outermost one: levels below 1/(S + 1) are that one. Infinite, with a warning,
+        where observations of the calibration split were so far out that their PIT is 0 or 1 in double precision.
+        """
         wanted = self.icdf(np.atleast_1d(to_array(probabilities)))
+        endless = int(((wanted <= 0) | (wanted >= 1)).sum())
+        if endless and is_mixture(source):
+            warnings.warn(
+                f"{endless} of {len(wanted)} quantiles are infinite: that share of the calibration split lies further "
+                "out than the model can say; use a model of wider tails, or levels closer to 1/2",
+                stacklevel=2,
+            )
         if is_mixture(source):
             import torch
 
@@ -133,7 +149,8 @@ class Recalibrator:
         draws = to_array(source).astype(float)
         if draws.ndim != 2 or 0 in draws.shape:
             raise ValueError(f"expected a Mixture or draws of shape (draws, N), got {draws.shape}")
-        return np.asarray(np.quantile(draws, wanted, axis=0))
+        # y is as often below the i-th of S draws as i / (S + 1) says, and not (i - 1) / (S - 1).
+        return np.asarray(np.quantile(draws, wanted, axis=0, method="weibull"))
 
     def sample(self, source: object, draws: int, *, seed: int = 0) -> np.ndarray:
         """Draws (draws, N) of the recalibrated predictive, which every diagnostic takes with y.
@@ -144,7 +161,7 @@ class Recalibrator:
         if draws < 1:
             raise ValueError(f"expected at least 1 draw, got {draws}")
         require_seed(seed)
-        return self.quantiles(source, np.random.default_rng(seed).random(draws))
+        return self.quantiles(source, generator(seed, "recalibrated draws").random(draws))
 
     def hdi_level(self, level: float) -> float:
         """The level at which the model's highest-density regions hold ``level`` of fresh observations, or more.

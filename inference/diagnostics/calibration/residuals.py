@@ -53,7 +53,8 @@ def pulls(
     - ``"component"`` needs a mixture; the choice of ``component`` (N,) is returned as well, and depends on
       ``seed``.
 
-    Raises ``ValueError`` for an unknown kind, a kind that the source cannot serve, and as `pit`.
+    Raises ``ValueError`` for an unknown kind, a kind that the source cannot serve (of angles only "gaussianised" is),
+    and as `pit`.
 
     >>> import torch
     >>> from posterity.models.mixtures import Mixture
@@ -65,6 +66,10 @@ def pulls(
         raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
     require_seed(seed)
     data = read(source, y, var_name)
+    if kind != "gaussianised" and not isinstance(data, DrawsSource):
+        from posterity.inference.diagnostics.sources.mixture_regions import require_line
+
+        require_line(data.mixture)
     attrs: dict[str, str | int] = {"kind": kind, "num_draws": data.num_draws}
     if kind == "component":
         chosen, values = require_mixture(data, "kind='component'").component_pulls(seed)
@@ -96,7 +101,10 @@ def _gaussianised(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
 
 def _moment_pulls(data: Source) -> np.ndarray:
     mean, sd = data.moments()
-    bad = int((~np.isfinite(sd) | ~np.isfinite(mean) | (sd <= 0)).sum())
+    still = sd <= 0
+    if isinstance(data, DrawsSource):  # rounding gives equal draws a spread
+        still |= np.concatenate([np.ptp(data.predictive[:, rows], axis=0) == 0 for rows in data.blocks()])
+    bad = int((~np.isfinite(sd) | ~np.isfinite(mean) | still).sum())
     if bad:
         raise ValueError(
             f"expected predictives of finite, positive variance for kind='moment', got {bad} of {sd.size} without"

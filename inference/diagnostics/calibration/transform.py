@@ -39,12 +39,13 @@ def pit(
     data with ``posterior_predictive`` and ``observed_data`` (``var_name`` chooses the variable where there are
     several). By ``kind``, or without one by what the source can give:
 
-    - ``"cdf"`` of a mixture: exact. Both tails are computed by themselves, so that ``pit_sf`` of an outlier 12 standard
-      deviations above is 1.8e-33 and not 0. ``seed`` is not used.
+    - ``"cdf"`` of a mixture: exact (of counts with a random share of P(Y = y), from ``seed``, on either side, which
+      makes it uniform: Brockwell 2007). Both tails are computed by themselves, so that ``pit_sf`` of an outlier 12
+      standard deviations above is 1.8e-33 and not 0.
     - ``"rank"``, of draws: the randomised rank of y among the S draws, (#below + U (#ties + 1)) / (S + 1) with U
       uniform from ``seed``. It is exactly uniform where y and the draws are exchangeable, for continuous and discrete
       y and any S (Czado, Gneiting & Held 2009 for counts); the share of draws below y is not, and is 0 or 1 for 2 in S
-      + 1 observations. Of a mixture ``draws`` draws are taken (999): the way to a uniform PIT of counts.
+      + 1 observations. Of a mixture ``draws`` draws are taken (999).
     - ``"hdi"``, of a mixture of one target or several: 1 less the level of the highest-density region on whose border y
       lies (see `region_level`): small where y is at an improbable place, also between two peaks.
 

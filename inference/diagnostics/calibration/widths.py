@@ -23,6 +23,8 @@ from scipy.special import log_ndtr, ndtr
 from scipy.stats import beta, norm
 
 from posterity.inference.diagnostics.calibration.residuals import pull_array
+from posterity.inference.diagnostics.sources.checks import generator
+from posterity.inference.diagnostics.sources.draws import require_whole
 from posterity.inference.diagnostics.sources.groups import grouped, over_groups
 
 ONE_SIGMA = float(norm.cdf(1.0) - norm.cdf(-1.0))
@@ -61,7 +63,7 @@ def pull_summary(
 
     Takes what `pulls` returns. Read by ``summary["mean"]``: ``summary.mean`` is a method of the Dataset. Raises
     ``ValueError`` for fewer than 2 pulls (4 for the errors of a width), or none that differ; for ``errors`` of another
-    name, fewer than 2 events or resamples, ``by`` or ``event`` of another length.
+    name, fewer than 2 events or resamples, ``by`` or ``event`` of another shape or with values missing.
 
     >>> normal = xr.Dataset({"pull": ("obs", norm.ppf((np.arange(2000) + 0.5) / 2000))})
     >>> summary = pull_summary(normal)
@@ -70,6 +72,7 @@ def pull_summary(
     """
     if errors not in ("moments", "bootstrap"):
         raise ValueError(f"expected errors to be 'moments' or 'bootstrap', got {errors!r}")
+    require_whole("resamples", resamples)
     if resamples < 2:
         raise ValueError(f"expected at least 2 resamples, got {resamples}")
     values = pull_array(pulls)
@@ -79,7 +82,7 @@ def pull_summary(
         events = np.empty(len(values), dtype=int)
         for number, (places, _) in enumerate(parts):
             events[places] = number
-    rng = np.random.default_rng(seed)
+    rng = generator(seed, "bootstrap")
     settings = {"errors": "bootstrap" if event is not None else errors, "resamples": resamples}
 
     def summary(places: np.ndarray | slice) -> xr.Dataset:
@@ -108,7 +111,7 @@ def width_error(values: np.ndarray) -> float:
 
 def _moments(values: np.ndarray) -> dict[str, float]:
     n, width = len(values), values.std(ddof=1)
-    if not width > 0:
+    if np.ptp(values) == 0 or not width > 0:  # rounding gives equal values a width
         raise ValueError(f"expected pulls that differ, got {n} times {values[0]}")
     robust, robust_error = _robust(values)
     core, core_error = _core(values, robust)

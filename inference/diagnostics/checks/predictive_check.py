@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 
 from posterity.inference.diagnostics.sources.checks import require_seed
-from posterity.inference.diagnostics.sources.draws import DrawsSource
+from posterity.inference.diagnostics.sources.draws import DrawsSource, require_whole
 from posterity.inference.diagnostics.sources.source import read
 
 Statistic = Callable[..., Any]
@@ -65,6 +65,7 @@ def posterior_predictive_check(
     ['min', 'skewness', 'q05']
     """
     require_seed(seed)
+    require_whole("draws", draws)
     if statistics is not None and not statistics:
         raise ValueError("expected at least one statistic, got none")
     data = read(source, y, var_name)

@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 
 from posterity.inference.diagnostics.origin.information import as_mixture, information_split
 from posterity.inference.diagnostics.origin.variance import uncertainty_split
-from posterity.inference.diagnostics.sources.checks import to_array
+from posterity.inference.diagnostics.sources.draws import to_numbers
 from posterity.inference.diagnostics.sources.source import is_mixture
 
 ORIENTATION = "larger is stranger"
@@ -152,7 +152,7 @@ def refusal_curve(score: Any, correct: Any) -> xr.Dataset:
     array([0.75 , 0.667, 1.   , 1.   ])
     """
     values = _scores("score", score, least=1)
-    right = to_array(correct).astype(float)
+    right = to_numbers("correct", correct)
     if right.shape != values.shape:
         raise ValueError(f"expected correct of shape {values.shape}, got {right.shape}")
     if not ((right >= 0) & (right <= 1)).all():
@@ -182,10 +182,9 @@ def _kept(order: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _scores(name: str, values: Any, least: int = 2) -> np.ndarray:
-    array = to_array(values)
+    array = to_numbers(name, values)
     if array.ndim != 1 or len(array) < least:
         raise ValueError(f"expected {name} of shape (N,), N of {least} or more, got {array.shape}")
-    array = array.astype(float)
     if np.isnan(array).any():
         raise ValueError(f"expected {name} without nan, got {int(np.isnan(array).sum())}")
     return array

@@ -72,12 +72,19 @@ def stuck(functions: Functions, values: np.ndarray) -> Iterator[Finding]:
     if "acceptance_rate" not in functions.stats:
         return
     acceptance = np.asarray(functions.stats["acceptance_rate"], float).mean(1)
+    missing = np.flatnonzero(~np.isfinite(acceptance)).tolist()
+    if missing:
+        yield Finding(
+            "no acceptance", "unknown", len(missing),
+            f"Acceptance rates of {chains(missing)} of {functions.chains} are nan or infinite, so that nobody knows "
+            "whether they accept their steps. Keep those of the sampler (sample_stats), or leave them out.",
+        )  # fmt: skip
     slow = [chain for chain in np.flatnonzero(acceptance < STUCK).tolist() if chain not in still]
     if slow:
         yield Finding(
             "slow", "caution", len(slow),
             f"{chains(slow)} of {functions.chains} accept fewer than half of their steps, down to "
-            f"{float(acceptance.min()):.2f}. Run a longer warmup, or start elsewhere (another init).",
+            f"{float(np.nanmin(acceptance)):.2f}. Run a longer warmup, or start elsewhere (another init).",
         )  # fmt: skip
 
 

@@ -18,7 +18,15 @@ BLOCKS = 5  # of each tenth of the steps, whose means are taken as independent
 
 
 def energies(functions: Functions, found: np.ndarray) -> Iterator[Finding]:
-    """E-BFMI below 0.3."""
+    """E-BFMI below 0.3, or not to be had."""
+    energy = np.asarray(functions.stats["energy"], float)
+    missing = np.flatnonzero(~np.isfinite(energy).all(1)).tolist()
+    if missing:
+        yield Finding(
+            "no energies", "unknown", len(missing),
+            f"Energies of {chains(missing)} of {functions.chains} are nan or infinite, so that E-BFMI was not judged "
+            "there. Keep those of the sampler (sample_stats), or leave them out.",
+        )  # fmt: skip
     low = np.flatnonzero(found < ENERGY).tolist()
     if low:
         yield Finding(

@@ -144,7 +144,8 @@ def _of_arviz(data: Any, groups: list[str], var_names: Sequence[str] | None) -> 
                 f"{variable.dims}"
             )
         variable = variable.transpose("chain", "draw", ...)
-        columns.append(variable.values.reshape(*variable.shape[:2], -1))
+        values = variable.values if variable.dtype.kind == "f" else variable.values.astype(float)
+        columns.append(values.reshape(*variable.shape[:2], -1))
         labels += _labels(name, variable)
     stats = {}
     if "sample_stats" in groups:
@@ -172,7 +173,10 @@ def _with_density(functions: Functions) -> Functions:
         return functions
     column = density.astype(float)
     column = column - column.mean()  # in single precision the density of many observations has no decimals left
-    values = np.concatenate([functions.values, column[..., None].astype(functions.values.dtype)], -1)
+    kept = functions.values.dtype  # single precision stays: it is that of a network
+    if kept.kind != "f" or kept.itemsize < 4:
+        kept = np.dtype(float)
+    values = np.concatenate([functions.values.astype(kept, copy=False), column[..., None].astype(kept)], -1)
     coords = {
         name: (dims, np.concatenate([x, np.full_like(x[:1], np.nan)])) for name, (dims, x) in functions.coords.items()
     }

@@ -21,6 +21,9 @@ from posterity.inference.diagnostics.sources.checks import require_finite, to_ar
 if TYPE_CHECKING:
     from torch import Tensor
 
+BLOCK = 2**18
+"""How many draws are ranked at once: 2 MiB for each intermediate result."""
+
 
 def nested_rhat(values: Tensor | np.ndarray | xr.DataArray, superchains: int, *, rank: bool = False) -> xr.Dataset:
     """``nested_rhat`` over "point": have chains forgotten where they started? One draw of each chain is enough.
@@ -60,8 +63,9 @@ def nested_rhat(values: Tensor | np.ndarray | xr.DataArray, superchains: int, *,
     if still:
         raise ValueError(f"expected values that differ between draws, got {still} points at which none does")
     if rank:
-        folded = np.abs(array - np.median(array, axis=(0, 1)))
-        found = np.fmax(_nested(_normal_scores(array), superchains), _nested(_normal_scores(folded), superchains))
+        step = max(1, BLOCK // (chains * draws))
+        blocks = [array[..., start : start + step] for start in range(0, array.shape[-1], step)]
+        found = np.concatenate([_by_rank(block, superchains) for block in blocks])
     else:
         found = _nested(array, superchains)
     size = chains // superchains
@@ -100,6 +104,12 @@ def _nested(array: np.ndarray, superchains: int) -> np.ndarray:
 def _variance(values: np.ndarray, axis: int) -> np.ndarray:
     """Unbiased; 0 for a single value."""
     return values.var(axis, ddof=1) if values.shape[axis] > 1 else values.var(axis)
+
+
+def _by_rank(array: np.ndarray, superchains: int) -> np.ndarray:
+    """The larger of bulk and folded."""
+    folded = np.abs(array - np.median(array, axis=(0, 1)))
+    return np.fmax(_nested(_normal_scores(array), superchains), _nested(_normal_scores(folded), superchains))
 
 
 def _normal_scores(array: np.ndarray) -> np.ndarray:

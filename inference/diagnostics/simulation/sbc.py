@@ -18,7 +18,7 @@ import xarray as xr
 from scipy import stats
 
 from posterity.inference.diagnostics.simulation.refits import refit
-from posterity.inference.diagnostics.sources.checks import require_finite, require_seed
+from posterity.inference.diagnostics.sources.checks import generator, require_finite, require_seed
 
 EXPECTED = 5
 """Ranks in a bin of the chi-squared test, at least."""
@@ -36,7 +36,8 @@ def sbc(source: Any, *inputs: Any, seed: int = 0, **settings: Any) -> xr.Dataset
     for an exact posterior and independent draws. Over "quantity" two tests of it: ``p_value_ks`` (Kolmogorov and
     Smirnov, of ``pit``: sees shifts best) and ``p_value_chi2`` (of at most 20 bins of ranks, at least 5 expected in
     each: sees widths and heaps at the ends). ``p_value`` is one for all: the smallest times the number of tests
-    (Bonferroni), at most 1. Fewer than 10 simulations have no chi-squared test, but nan.
+    (Bonferroni), at most 1. Without two such bins (fewer than 10 simulations, 11 where L is even and
+    small) there is no chi-squared test, but nan.
 
     Raises ``ValueError`` for a Dataset without ``truth`` and ``draws`` of fitting shapes, values that are not finite,
     settings beside a Dataset, and as `refit`.
@@ -51,7 +52,7 @@ def sbc(source: Any, *inputs: Any, seed: int = 0, **settings: Any) -> xr.Dataset
     seed = require_seed(seed)
     refits = source_of(source, inputs, seed, settings)
     truth, draws = refits["truth"].values, refits["draws"].values
-    rng = np.random.default_rng(seed)
+    rng = generator(seed, "ranks of simulations")
     below = np.empty(truth.shape, dtype=int)
     slots = np.empty(truth.shape, dtype=int)
     for index, own in enumerate(truth):  # one simulation at a time: memory is that of its draws
@@ -101,10 +102,12 @@ def source_of(source: Any, inputs: tuple[Any, ...], seed: int, settings: dict[st
 
 
 def _chi2_p_value(rank: np.ndarray, length: int) -> float:
-    """Pearson's test of ranks 0, ..., ``length`` in bins of as equal a number of ranks as can be."""
-    bins = min(BINS, length + 1, len(rank) // EXPECTED)
-    if bins < 2:
+    """Pearson's test of ranks 0, ..., ``length`` in bins of as equal a number of ranks as can be; nan for few ranks."""
+    for bins in range(min(BINS, length + 1, len(rank) // EXPECTED), 1, -1):
+        edges = np.round(np.linspace(0, length + 1, bins + 1)).astype(int)
+        if len(rank) * np.diff(edges).min() >= EXPECTED * (length + 1):
+            break
+    else:
         return float("nan")
-    edges = np.round(np.linspace(0, length + 1, bins + 1)).astype(int)
     observed = np.histogram(rank, np.append(edges[:-1] - 0.5, length + 0.5))[0]
     return float(stats.chisquare(observed, len(rank) * np.diff(edges) / (length + 1)).pvalue)

@@ -20,7 +20,7 @@ from scipy import stats
 
 from posterity.inference.diagnostics.calibration.regions import LEVELS, coverage
 from posterity.inference.diagnostics.simulation.sbc import source_of
-from posterity.inference.diagnostics.sources.checks import require_finite, require_seed, to_array
+from posterity.inference.diagnostics.sources.checks import generator, require_finite, require_seed, to_array
 
 REFERENCES = ("prior", "neighbour")
 BLOCK = 2**22
@@ -83,7 +83,7 @@ def tarp(
             raise ValueError(f"expected samples and truths, got {1 + len(args)} arrays and {sorted(settings)}")
         samples, truths = np.asarray(to_array(source), float), np.asarray(to_array(args[0]), float)
     samples, truths = _checked(samples, truths)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed, "references and ranks of balls")
     centre, spread = _scale(truths, "truths that differ")
     points = _references(references, truths, centre, data, rng)
     ball = _balls(samples, truths, points, spread, rng)

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from posterity.inference.diagnostics.sources.checks import require_finite
+from posterity.inference.diagnostics.sources.draws import to_numbers
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -36,10 +39,16 @@ def crps_normal_mixture(mixture: Mixture, y: Tensor) -> np.ndarray:
 
     (Grimit, Gneiting, Berrocal & Johnson 2006, Q. J. R. Meteorol. Soc. 132, eq. 5). The pairs are taken in blocks,
     so memory is bounded for any number of components.
+    Raises ``ValueError`` for components of another family, another shape, or y that is not finite.
     """
-    from posterity.inference.diagnostics.sources.mixture_crps import closed_form
+    from posterity.inference.diagnostics.sources.mixture import from_mixture
+    from posterity.inference.diagnostics.sources.mixture_crps import closed_form, is_normal
 
-    return closed_form(mixture, y)
+    data = from_mixture(mixture, y, several=False)
+    if not is_normal(data.mixture):
+        family = type(data.mixture.component_distribution).__name__
+        raise ValueError(f"expected normal components for the closed form of the CRPS, got {family}")
+    return closed_form(data.mixture, data.y)
 
 
 def crps_from_draws(draws: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -49,8 +58,13 @@ def crps_from_draws(draws: np.ndarray, y: np.ndarray) -> np.ndarray:
 
     with sorted draws x_(i), the estimator by probability-weighted moments (Zamo & Naveau 2018, Math. Geosci. 50,
     209-234), which equals the fair one, E|Y - Y'| over pairs of different draws (Ferro 2014), in O(M log M).
-    Raises ``ValueError`` for fewer than two draws.
+    Raises ``ValueError`` for fewer than two draws, other shapes, or numbers that are not finite.
     """
+    draws, y = to_numbers("draws", draws), to_numbers("y", y)
+    if draws.ndim != 2 or y.shape != draws.shape[1:]:
+        raise ValueError(f"expected draws of shape (M, N) and y of shape (N,), got {draws.shape} and {y.shape}")
+    require_finite("draws", draws)
+    require_finite("y", y)
     count = len(draws)
     if count < 2:
         raise ValueError(f"expected at least 2 draws for the CRPS, got {count}")

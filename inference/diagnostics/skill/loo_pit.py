@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from posterity.inference.arviz import group_names
+from posterity.inference.arviz import group, group_names
 from posterity.inference.diagnostics.skill._psis import check_draws, choose_reff, good_k, smoothed, warn_of_bad
-from posterity.inference.diagnostics.sources.checks import require_finite, require_seed
-from posterity.inference.diagnostics.sources.draws import from_arviz
+from posterity.inference.diagnostics.sources.checks import generator, require_finite, require_seed
+from posterity.inference.diagnostics.sources.draws import RANKS, from_arviz
 
 
 def loo_pit(data: Any, *, var_name: str | None = None, reff: float | None = None, seed: int = 0) -> xr.Dataset:
@@ -29,7 +29,8 @@ def loo_pit(data: Any, *, var_name: str | None = None, reff: float | None = None
     which is exactly uniform, for continuous and discrete y, and never 0 or 1. ``az.loo_pit`` is w below y, with ties
     treated in another way in each version.
 
-    Warns where a k is bad, as `loo`. Raises ``ValueError`` as `loo` and `pit`.
+    Warns where a k is bad, as `loo`. Raises ``ValueError`` as `loo` and `pit`, and where the draws of the two groups
+    are not the same ones: other sizes or coordinates of "chain" and "draw".
 
     >>> from posterity.inference.arviz import from_arrays
     >>> rng = np.random.default_rng(0)
@@ -48,6 +49,7 @@ def loo_pit(data: Any, *, var_name: str | None = None, reff: float | None = None
     source = from_arviz(data, groups, var_name, None)
     if source.log_likelihood is None:
         raise ValueError(f"expected ArviZ data with a log_likelihood of the variable, got groups {groups}")
+    _require_same_draws(data, var_name)
     draws = source.num_draws
     check_draws(draws)
     require_finite("log_likelihood", source.log_likelihood)
@@ -61,7 +63,7 @@ def loo_pit(data: Any, *, var_name: str | None = None, reff: float | None = None
         one[rows] = (weights**2).sum(1)  # the weight of one draw, which y is itself
     warn_of_bad(k, threshold)
     at = np.clip(1 - below - above, 0, None) + one
-    share = np.random.default_rng(seed).random(len(at))
+    share = generator(seed, RANKS).random(len(at))
     columns = {"pit": (below + share * at) / (below + at + above)}
     columns |= {"pit_sf": (above + (1 - share) * at) / (below + at + above), "pareto_k": k}
     return source.dataset(
@@ -74,3 +76,19 @@ def loo_pit(data: Any, *, var_name: str | None = None, reff: float | None = None
         seed=seed,
         threshold=threshold,
     )
+
+
+def _require_same_draws(data: Any, var_name: str | None) -> None:
+    """``ValueError`` unless draw s of the predictive has the weight of draw s of the likelihood."""
+    name = var_name or next(iter(group(data, "observed_data").data_vars))
+    drawn, weighed = group(data, "posterior_predictive")[name], group(data, "log_likelihood")[name]
+    for dim in ("chain", "draw"):
+        same = drawn.sizes[dim] == weighed.sizes[dim]
+        if same and dim in drawn.coords and dim in weighed.coords:
+            same = np.array_equal(drawn[dim].values, weighed[dim].values)
+        if not same:
+            raise ValueError(
+                f"expected posterior_predictive and log_likelihood of the same draws, got other {dim!r}: "
+                f"{drawn.sizes[dim]} from {drawn[dim].values[:3].tolist()}... and {weighed.sizes[dim]} from "
+                f"{weighed[dim].values[:3].tolist()}..."
+            )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.checks import require_seed, to_array
+from posterity.inference.diagnostics.sources.checks import generator, require_seed, to_array
 from posterity.inference.diagnostics.sources.draws import DrawsSource, column_blocks
 from posterity.inference.diagnostics.sources.source import read
 
@@ -127,7 +127,7 @@ def energy_from_draws(draws: np.ndarray, y: np.ndarray, seed: int, shifts: int |
     count, total, targets = draws.shape
     _at_least_two(count)
     shifts = _shifts(count, draws.size) if shifts is None else shifts
-    order = np.random.default_rng(seed).permutation(count)
+    order = generator(seed, "pairs of draws").permutation(count)
     pairs = _pairs(count, shifts)
     found, step = np.empty(total), max(1, BLOCK // (count * targets))
     for start in range(0, total, step):

@@ -15,6 +15,7 @@ what makes an observation hard is common to both and cancels. `elpd_heldout` han
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def scores(
     ``squared_error``, the sum over the targets.
 
     A y that the model calls impossible has log score -inf. Raises ``ValueError`` for fewer than 2 draws, a
-    predictive without a finite mean (the CRPS is infinite there), and as `pit`.
+    predictive without a finite mean (the CRPS is infinite there), angles (these scores are of a line), and as `pit`.
 
     >>> import torch
     >>> from posterity.models.mixtures import Mixture
@@ -78,6 +79,10 @@ def scores(
     several = target_dim is not None or (is_mixture(source) and bool(getattr(source, "event_shape", ())))
     several |= alone and getattr(source, "ndim", 0) == 3
     data = read(source, y, var_name, several=several, target_dim=target_dim)
+    if not isinstance(data, DrawsSource):
+        from posterity.inference.diagnostics.sources.mixture_regions import require_line
+
+        require_line(data.mixture)
     mean, _ = data.moments()
     require_finite("means of the predictive", mean)
     found = {} if alone else {"log_score": data.log_score()}
@@ -133,6 +138,7 @@ def elpd_heldout(source: object, y: Any = None, *, var_name: str | None = None) 
     ``source`` is a `Mixture` with ``y``, ArviZ data of held-out observations, or a result of `scores`. The total
     is the sum of log p(y|x) in nats, its error sqrt(n Var). Nothing is estimated from data that were fitted, so
     unlike PSIS-LOO it has no effective number of parameters (``p`` is nan) and no Pareto k.
+    The error of a single observation is nan, with a warning.
     Raises ``ValueError`` where a log score is not finite, and as `scores`.
     """
     if isinstance(source, xr.Dataset):
@@ -143,6 +149,8 @@ def elpd_heldout(source: object, y: Any = None, *, var_name: str | None = None) 
         data = read(source, y, var_name)
         values, count = data.dataset({"log_score": data.log_score()})["log_score"], data.num_draws
     require_finite("log scores", values.values)
+    if values.size == 1:
+        warnings.warn("the error of a single observation is nan: score several", UserWarning, stacklevel=2)
     return elpd_data(values, n_samples=count)
 
 

@@ -9,10 +9,15 @@ import xarray as xr
 from scipy.special import logsumexp
 
 from posterity.inference.arviz import group
-from posterity.inference.diagnostics.sources.checks import require_finite, to_array
+from posterity.inference.diagnostics.sources.checks import generator, require_finite, to_array
+from posterity.inference.diagnostics.sources.labels import observations
 
 BLOCK = 2**23
 """How many numbers of a block of columns are worked on at once: 64 MiB for each intermediate result."""
+
+
+RANKS = "ranks"
+"""What the random part of a rank among draws is drawn for; `pit` and `loo_pit` share it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class DrawsSource:
             below[rows] = (self.predictive[:, rows] < y[rows]).sum(0)
             above[rows] = (self.predictive[:, rows] > y[rows]).sum(0)
         slots = count - below - above + 1
-        share = np.random.default_rng(seed).random(len(y))
+        share = generator(seed, RANKS).random(len(y))
         return (below + share * slots) / (count + 1), (above + (1 - share) * slots) / (count + 1)
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
@@ -93,22 +98,41 @@ def column_blocks(draws: np.ndarray) -> list[slice]:
     return [slice(start, start + step) for start in range(0, draws.shape[1], step)]
 
 
+def to_numbers(name: str, values: Any) -> np.ndarray:
+    """Real numbers (booleans count) as an array of floats; ``ValueError`` for anything else, and for masked arrays."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise ValueError(f"expected {name} without a mask, got a masked array: leave out what is masked")
+    array = to_array(values)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"expected real numbers as {name}, got {array.dtype}")
+    return array.astype(float, copy=False)
+
+
+def require_whole(name: str, value: Any) -> int:
+    """The value, if it is a whole number; ``ValueError`` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"expected {name} to be a whole number, got {value!r}")
+    return int(value)
+
+
 def from_arrays(draws: Any, y: Any, several: bool, needs_y: bool = True) -> DrawsSource:
-    """Draws (S, N) and y (N,), or with ``several`` targets (S, N, D) and (N, D), checked."""
+    """Draws (S, N) and y (N,), or with ``several`` targets (S, N, D) and (N, D), checked.
+
+    Names and coordinates of a DataArray are compared, and kept.
+    """
     if y is None and needs_y:
         raise ValueError("expected y with an array of draws, got None")
-    values = to_array(draws).astype(float, copy=False)
+    values = to_numbers("draws", draws)
     ndim, letters = (3, "(draws, N, D)") if several else (2, "(draws, N)")
     if values.ndim != ndim or 0 in values.shape:
         raise ValueError(f"expected draws of shape {letters}, got {values.shape}")
-    observed = np.full(values.shape[1:], np.nan) if y is None else to_array(y).astype(float)
+    observed = np.full(values.shape[1:], np.nan) if y is None else to_numbers("y", y)
     if observed.shape != values.shape[1:]:
         raise ValueError(f"expected y of shape {values.shape[1:]}, got {observed.shape}")
     require_finite("draws", values)
     if y is not None:
         require_finite("y", observed)
-    template = xr.DataArray(np.zeros(len(observed)), dims="obs")
-    return DrawsSource(values, observed, template)
+    return DrawsSource(values, observed, observations(draws, y, len(observed)))
 
 
 def from_arviz(data: Any, groups: list[str], var_name: str | None, target_dim: str | None) -> DrawsSource:
@@ -122,7 +146,7 @@ def from_arviz(data: Any, groups: list[str], var_name: str | None, target_dim: s
     full = observed[var_name]
     if full.size == 0:
         raise ValueError(f"expected observations, got observed_data[{var_name!r}] of shape {full.shape}")
-    require_finite(f"observed_data[{var_name!r}]", full.values.astype(float))
+    require_finite(f"observed_data[{var_name!r}]", to_numbers(f"observed_data[{var_name!r}]", full.values))
     template = full
     if target_dim is not None:
         if target_dim not in full.dims or full.ndim < 2:
@@ -130,14 +154,17 @@ def from_arviz(data: Any, groups: list[str], var_name: str | None, target_dim: s
         full = full.transpose(..., target_dim)
         template = full.isel({target_dim: 0}, drop=True)
     predictive = _flatten(data, "posterior_predictive", var_name, full, template.size)
-    log_likelihood = None
+    log_likelihood, without = None, f"expected ArviZ data with a group 'log_likelihood', got groups {groups}"
     if "log_likelihood" in groups and var_name in group(data, "log_likelihood"):
-        # Of several targets there is one value an observation, of the targets together.
-        joint = target_dim is not None and target_dim not in group(data, "log_likelihood")[var_name].dims
-        if joint or target_dim is None:
+        dims = group(data, "log_likelihood")[var_name].dims
+        if target_dim is None or target_dim not in dims:
             log_likelihood = _flatten(data, "log_likelihood", var_name, template, template.size)
+        else:
+            without = (
+                f"expected log_likelihood[{var_name!r}] joint over the targets, one value for each observation, got "
+                f"one for each target: dimensions {dims}"
+            )
     shape = (template.size,) if target_dim is None else (template.size, full.sizes[target_dim])
-    without = f"expected ArviZ data with a group 'log_likelihood', got groups {groups}"
     return DrawsSource(predictive, full.values.reshape(shape).astype(float), template, log_likelihood, without)
 
 
@@ -164,9 +191,10 @@ def _flatten(data: Any, name: str, var_name: str, template: xr.DataArray, rows: 
             )
     ordered = values.transpose(*wanted).values
     flat = ordered.reshape(ordered.shape[0] * ordered.shape[1], rows, *((-1,) if template.size != rows else ()))
-    flat = flat if flat.dtype == np.float64 else flat.astype(float)
+    flat = to_numbers(f"{name}[{var_name!r}]", flat)
     if name == "posterior_predictive":
         require_finite(f"{name}[{var_name!r}]", flat)
-    elif np.isnan(flat).any():
-        raise ValueError(f"expected {name}[{var_name!r}] without nan, got {int(np.isnan(flat).sum())}")
+    elif not (flat < np.inf).all():  # -inf is a y that the model calls impossible
+        count, bad = int(np.isnan(flat).sum()), int((flat == np.inf).sum())
+        raise ValueError(f"expected {name}[{var_name!r}] without nan and +inf, got {count} nan and {bad} +inf")
     return flat

@@ -10,10 +10,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from posterity.inference.diagnostics.sources.checks import require_finite
+from posterity.inference.diagnostics.sources.checks import generator, require_finite, to_array
 from posterity.inference.diagnostics.sources.rows import BLOCK, blocks, by_rows, sample, sample_block
 from posterity.inference.program import seeded
 from posterity.models.mixtures import Mixture
+from posterity.models.mixtures.nodes import is_discrete
 
 DENSITIES = 6e7
 """Densities of components that a rank among densities takes, where nothing else is asked for: some 4 s on one core."""
@@ -37,10 +38,20 @@ class MixtureSource:
         return self.y.numpy()
 
     def tails(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """P(Y <= y) and P(Y > y), each (N,); exact, so the seed is not used."""
-        stacked = by_rows(
-            self.mixture, lambda part, rows: torch.stack([part.cdf(self.y[rows]), part.sf(self.y[rows])]), 2
-        )
+        """P(Y <= y) and P(Y > y), each (N,), exact; of counts with a random share of P(Y = y) on either side."""
+        share = torch.zeros(len(self.y)).double()
+        if is_discrete(self.mixture):
+            share = torch.as_tensor(generator(seed, "counts").random(len(self.y)))
+
+        def evaluate(part: Mixture, rows: slice) -> Tensor:
+            y = self.y[rows]
+            lower, upper = part.cdf(y), part.sf(y)
+            if is_discrete(part):
+                own = share[rows] * part.log_prob(y).exp()
+                lower, upper = lower - own, upper + own
+            return torch.stack([lower, upper])
+
+        stacked = by_rows(self.mixture, evaluate, 2)
         # Weights sum to one only up to rounding.
         lower, upper = np.clip(stacked, 0.0, 1.0)
         return lower, upper
@@ -96,12 +107,12 @@ class MixtureSource:
                 denser.append((scores > own).sum(0).numpy())
                 equal.append((scores == own).sum(0).numpy())
         above, ties = np.concatenate(denser), np.concatenate(equal)
-        share = np.random.default_rng(seed).random(len(above))
+        share = generator(seed, "ranks").random(len(above))
         return (above + share * (ties + 1)) / (draws + 1)
 
     def component_pulls(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """A component (N,) drawn for each row from its responsibilities, and the pull (N,) from it."""
-        uniform = torch.as_tensor(np.random.default_rng(seed).random(len(self.y)))
+        uniform = torch.as_tensor(generator(seed, "components").random(len(self.y)))
         chosen, values = by_rows(
             self.mixture, lambda part, rows: _draw_component(part, self.y[rows], uniform[rows]), per_row=3
         )
@@ -124,10 +135,18 @@ def from_mixture(source: object, y: Any, several: bool, needs_y: bool = True) ->
         raise ValueError(f"expected y of shape {shape} with a mixture, got None")
     if y is None:
         return MixtureSource(mixture, torch.full(shape, math.nan, dtype=torch.double))
-    y = torch.as_tensor(y).detach().to("cpu", torch.double)
-    if tuple(y.shape) != shape:
-        raise ValueError(f"expected y of shape {shape}, got {tuple(y.shape)}")
+    values = to_array(y)
+    if values.shape != shape:
+        raise ValueError(f"expected y of shape {shape}, got {values.shape}")
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"expected y as numbers, got {values.dtype}")
+    y = torch.as_tensor(values.astype(np.float64))
     require_finite("y", y.numpy())
+    support = mixture.component_distribution.support
+    outside = ~torch.as_tensor(support.check(y.unsqueeze(1))).to("cpu").expand(len(y), -1).all(-1)
+    if outside.any():
+        family = type(mixture.component_distribution).__name__
+        raise ValueError(f"expected y that {family} components can be, got {int(outside.sum())} of {len(y)} outside")
     return MixtureSource(mixture, y)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posterity.inference.diagnostics.sources.checks import generator
 from posterity.inference.diagnostics.sources.mixture import MixtureSource
 from posterity.inference.diagnostics.sources.rows import blocks, by_rows, sample
 from posterity.inference.predictive import PredictiveMixture
@@ -21,7 +22,7 @@ SETS = 2**23
 
 def component_distances(data: MixtureSource, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """A component (N,) drawn for each row from its responsibilities, and y's squared distance (N,) from it."""
-    uniform = torch.as_tensor(np.random.default_rng(seed).random(len(data.y)))
+    uniform = torch.as_tensor(generator(seed, "components").random(len(data.y)))
     per_row = 3 * len(data.y[0])
     chosen, squared = by_rows(
         data.mixture, lambda part, rows: _draw_component(part, data.y[rows], uniform[rows]), per_row
@@ -37,7 +38,7 @@ def replicates(data: MixtureSource, count: int, seed: int) -> Iterator[np.ndarra
     """
     seeds = np.random.SeedSequence(seed)
     # Evenly spread over the draws by their weights, so that every draw has its turn before one has its second.
-    place = (torch.arange(count, dtype=torch.double) + np.random.default_rng(seed).random()) / count
+    place = (torch.arange(count, dtype=torch.double) + generator(seed, "replicates").random()) / count
     for some in place.split(max(1, SETS // len(data.y))):
         child = int(seeds.spawn(1)[0].generate_state(1, np.uint64)[0] >> 1)
         if isinstance(data.mixture, PredictiveMixture):
