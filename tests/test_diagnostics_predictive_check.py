@@ -161,10 +161,10 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="expected at least one statistic, got none"):
         posterior_predictive_check(made, y, statistics={})
     with pytest.raises(
-        ValueError, match=r"expected the statistic 'all' to give one number .* got shape \(1, 4\) for 1"
+        ValueError, match=r"expected the statistic 'all' to give one number .* got shape \(5, 4\) for 5"
     ):
         posterior_predictive_check(made, y, statistics={"all": lambda values: values})
-    with pytest.raises(ValueError, match="expected finite values of the statistic 'log', got 1 of 1"):
+    with pytest.raises(ValueError, match="expected finite values of the statistic 'log', got 5 of 5"):
         posterior_predictive_check(made, y, statistics={"log": lambda values: float("nan")})
     with pytest.raises(ValueError, match="expected at least 2 draws, got 1"):
         posterior_predictive_check(made[:1], y)

@@ -44,10 +44,10 @@ def problem(seed, *, count=600, draws=99, width=1.0, shift=0.0, root=None, gain=
 @pytest.mark.parametrize("references", ["prior", "neighbour"])
 def test_balls_of_exact_posteriors_are_uniform(references):
     samples, truths, data = problem(0)
-    result = tarp(samples, truths, data=data, references=references)
+    result = tarp(samples, truths, data=data, references=references, confidence=1 - RIGHT / 19)
     assert float(result.p_value) > RIGHT
-    inside = (result["lower"] <= result["level"]) & (result["level"] <= result["upper"])
-    assert float(inside.mean()) > 0.8  # each by itself at 95 %
+    # All 19 levels, by Bonferroni: levels share the simulations, so that at 95 % each many are outside together.
+    assert bool(((result["lower"] <= result["level"]) & (result["level"] <= result["upper"])).all())
     assert result["ball"].shape == (600,)
 
 

@@ -13,8 +13,12 @@
   observations matters: that of time, or any that has nothing to do with y.
 - ``"pot_c"``: every ordered value against its own beta distribution, the n p-values put together by Cauchy's
   distribution, which takes any dependence (Tesso & Vehtari 2026, "LOO-PIT predictive model checking",
-  arXiv:2603.02928; Liu & Xie 2020, JASA 115, 393-402). The one for values that depend on each other, as those of
-  leave-one-out and of data that were fitted; the others reject too rarely or too often there.
+  arXiv:2603.02928, eq. 24, after Liu & Xie 2020, JASA 115, 393-402). p-values above 1/2 count as 1/2, or a single value
+  just where it should be would outweigh all others. The one for values that depend on each other, as those of
+  leave-one-out and of data that were fitted; the others reject too rarely or too often there. The published p-value,
+  which is ArviZ's, is 1/2 at most and rejects 6.5 % of independent uniform samples at the 5 % level: order statistics
+  depend on each other more than Cauchy's approximation takes. Of independent values it is therefore corrected by
+  simulation, so that the level is right; of values that say that they are dependent it is as published.
 """
 
 from collections.abc import Sequence
@@ -28,8 +32,14 @@ from scipy.special import erfc, ndtri
 from posterity.inference.diagnostics.calibration.transform import pit_array
 
 TESTS = ("ks", "ad", "chi2", "berkowitz", "pot_c")
-LEAST = 8  # values: the distributions of the statistics are those of large samples
+LEAST = 10  # values: the distributions of the statistics are those of large samples
+LEAST_BERKOWITZ = 20  # below, chi2 of 3 degrees of freedom rejects 7 to 8 % at the 5 % level
 BINS = 20
+PROBABILITIES = (1e-4, 1e-3, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+TOO_OFTEN = (1.0, 1.1, 1.205, 1.244, 1.266, 1.302, 1.325, 1.356, 1.401, 1.452, 1.517, 1.603, 1.714, 1.857, 2.01, 2.0)
+"""How many times as often as it says the published p-value of pot_c is below the first: of 200 independent values, by
+600,000 simulations, errors below 2 % from .01 on. Of up to 10,000 values it is the same within them; of few it is
+nearer to 1, in proportion to n/(n + 3.3), within 2 % for 10 and 20 values and p below .8."""
 PER_BIN = 5  # expected values in a bin, below which chi2's distribution is too far from that of counts
 
 
@@ -39,14 +49,14 @@ def uniformity_test(pit_values: xr.Dataset, test: str | Sequence[str] = "ks", *,
     Takes what `pit` (or `loo_pit`) returns. ``test`` is one of ks, ad, chi2, berkowitz and pot_c, for scalars; or
     several of them, for values over "test". For what each sees, see the module. ``bins`` is the number of chi2's, by
     default 20, or as many as have 5 expected values each.
-    Raises ``ValueError`` for an unknown test, fewer than 8 values, none in [0, 1], or bins of fewer than 5 expected;
-    and for another test than pot_c where the values say that they depend on each other.
+    Raises ``ValueError`` for an unknown test, fewer than 10 values (20 for berkowitz), none in [0, 1], or bins of fewer
+    than 5 expected; and for another test than pot_c where the values say that they depend on each other.
 
     >>> values = xr.Dataset({"pit": ("obs", (np.arange(100) + 0.5) / 100)})
     >>> round(float(uniformity_test(values).statistic), 6), int(uniformity_test(values).n)
     (0.005, 100)
-    >>> bool((uniformity_test(values, ["ad", "chi2", "pot_c"]).p_value > 0.99).all())
-    True
+    >>> uniformity_test(values, ["ad", "chi2", "pot_c"]).p_value.values.round(2)
+    array([1., 1., 1.])
     """
     names = [test] if isinstance(test, str) else list(test)
     unknown = [name for name in names if name not in TESTS]
@@ -55,6 +65,8 @@ def uniformity_test(pit_values: xr.Dataset, test: str | Sequence[str] = "ks", *,
     values = pit_array(pit_values)
     if len(values) < LEAST:
         raise ValueError(f"expected at least {LEAST} values for a test of uniformity, got {len(values)}")
+    if "berkowitz" in names and len(values) < LEAST_BERKOWITZ:
+        raise ValueError(f"expected at least {LEAST_BERKOWITZ} values for Berkowitz's test, got {len(values)}")
     wrong = [name for name in names if name != "pot_c"]
     if pit_values.attrs.get("dependent") and wrong:
         raise ValueError(f"expected test 'pot_c' for values that depend on each other (leave-one-out), got {wrong}")
@@ -64,7 +76,7 @@ def uniformity_test(pit_values: xr.Dataset, test: str | Sequence[str] = "ks", *,
         "ad": lambda: _anderson_darling(values, scores),
         "chi2": lambda: _chi2(values, bins),
         "berkowitz": lambda: _berkowitz(scores),
-        "pot_c": lambda: _pot_c(values),
+        "pot_c": lambda: _pot_c(values, bool(pit_values.attrs.get("dependent"))),
     }
     statistic, p_value = np.array([tests[name]() for name in names]).T
     if isinstance(test, str):
@@ -124,7 +136,7 @@ def _of_few(n: int, limit: float) -> float:
 
 def _chi2(values: np.ndarray, bins: int | None) -> tuple[float, float]:
     if bins is None:
-        bins = max(2, min(BINS, len(values) // PER_BIN))
+        bins = min(BINS, len(values) // PER_BIN)
     elif bins < 2 or len(values) < bins * PER_BIN:
         raise ValueError(f"expected from 2 to {len(values) // PER_BIN} bins for {len(values)} values, got {bins}")
     count = np.histogram(values, bins, (0.0, 1.0))[0]
@@ -153,18 +165,26 @@ def _berkowitz(z: np.ndarray) -> tuple[float, float]:
     return statistic, float(stats.chi2.sf(statistic, 3))
 
 
-def _pot_c(values: np.ndarray) -> tuple[float, float]:
+def _pot_c(values: np.ndarray, dependent: bool) -> tuple[float, float]:
     n, ordered = len(values), np.sort(values)
     rank = np.arange(1, n + 1)
     each = 2 * np.minimum(stats.beta.cdf(ordered, rank, n - rank + 1), stats.beta.sf(ordered, rank, n - rank + 1))
-    return cauchy_combination(each)
+    statistic, published = cauchy_combination(each)
+    if dependent:
+        return statistic, published
+    too_often = np.append(1 + (np.array(TOO_OFTEN[:-1]) - 1) * n / (n + 3.3), TOO_OFTEN[-1])
+    factor = np.interp(np.log(max(published, np.finfo(float).tiny)), np.log(PROBABILITIES), too_often)
+    return statistic, float(min(published * factor, 1.0))
 
 
 def cauchy_combination(p_values: np.ndarray) -> tuple[float, float]:
-    """Mean of tan(pi (1/2 - p)), and its p-value: that of tests which may depend on each other (Liu & Xie 2020)."""
+    """Mean of tan(pi (1/2 - p)), and its p-value: that of tests which may depend on each other (Liu & Xie 2020).
+
+    Truncated: p-values above 1/2 count as 1/2, so that one of 1 does not erase the others.
+    """
     # tan(pi (1/2 - p)) is 1/(pi p) for p so small that the angle is no longer told from a right one.
     small = p_values < 1e-8
-    angles = np.pi * (0.5 - np.where(small, 0.5, np.clip(p_values, 0.0, 1 - 1e-15)))
+    angles = np.pi * (0.5 - np.where(small, 0.5, np.minimum(p_values, 0.5)))
     cauchy = np.where(small, 1 / (np.pi * np.maximum(p_values, 1e-300)), np.tan(angles))
     statistic = float(cauchy.mean())
     return statistic, float(stats.cauchy.sf(statistic))
