@@ -80,5 +80,5 @@ def plot_calibration_tests(
     ax.tick_params(axis="y", length=0)
     if marginal:
         legend(ax, marginal[:1], ["by itself alone"], loc="lower right", frame=True)
-    ax.set_title(str(panel.attrs.get("verdict", "")) if title is None else title)
+    ax.set_title(str(panel.attrs.get("verdict", "")) if title is None else title, wrap=True)
     return ax

@@ -60,7 +60,7 @@ def mahalanobis(
     """
     if reference not in REFERENCES:
         raise ValueError(f"expected reference to be one of {', '.join(REFERENCES)}, got {reference!r}")
-    require_seed(seed)
+    seed = require_seed(seed)
     data = read(source, y, var_name, several=True, target_dim=target_dim)
     targets = data.observed.shape[1]
     attrs: dict[str, str | int] = {"targets": targets, "num_draws": data.num_draws, "seed": seed}

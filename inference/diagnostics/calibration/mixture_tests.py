@@ -60,7 +60,7 @@ def mixture_tests(source: object, y: Any = None, *, seed: int = 0) -> xr.Dataset
     {'width': True, 'shift': False, 'weight': False}
     """
     data = require_mixture(read(source, y), "mixture tests")
-    require_seed(seed)
+    seed = require_seed(seed)
     family = type(data.mixture.component_distribution).__name__
     if family not in FAMILIES:
         raise ValueError(f"expected {', '.join(FAMILIES)} components for mixture tests, got {family}")

@@ -78,7 +78,7 @@ def calibration_tests(
     """
     if not 0 < level < 1:
         raise ValueError(f"expected level in (0, 1), got {level}")
-    require_seed(seed)
+    seed = require_seed(seed)
     values = pit(source, y, var_name=var_name, seed=seed)
     z = pulls(source, y, var_name=var_name, seed=seed)["pull"].values.reshape(-1)
     tests = [name for name in TESTS if name != "berkowitz" or len(z) >= LEAST_BERKOWITZ]

@@ -67,7 +67,7 @@ class Recalibrator:
         a rank among so few, 1/``draws``, and more where regions are wide.
         Raises ``ValueError`` for fewer than 20 observations, and as `pit`.
         """
-        require_seed(seed)
+        seed = require_seed(seed)
         several = bool(getattr(source, "event_shape", ()))
         level = None
         if is_mixture(source):
@@ -160,7 +160,7 @@ class Recalibrator:
         """
         if draws < 1:
             raise ValueError(f"expected at least 1 draw, got {draws}")
-        require_seed(seed)
+        seed = require_seed(seed)
         return self.quantiles(source, generator(seed, "recalibrated draws").random(draws))
 
     def hdi_level(self, level: float) -> float:

@@ -107,7 +107,7 @@ def region_level(
         raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
     if draws is not None and draws < 1:
         raise ValueError(f"expected at least 1 draw, got {draws}")
-    require_seed(seed)
+    seed = require_seed(seed)
     several = kind == "hdi" and bool(getattr(source, "event_shape", ()))
     data = read(source, y, var_name, several=several)
     attrs: dict[str, str | int] = {"kind": kind, "seed": seed}

@@ -64,7 +64,7 @@ def pulls(
     """
     if kind not in KINDS:
         raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
-    require_seed(seed)
+    seed = require_seed(seed)
     data = read(source, y, var_name)
     if kind != "gaussianised" and not isinstance(data, DrawsSource):
         from posterity.inference.diagnostics.sources.mixture_regions import require_line

@@ -60,7 +60,7 @@ def pit(
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
-    require_seed(seed)
+    seed = require_seed(seed)
     if draws is not None and draws < 1:
         raise ValueError(f"expected at least 1 draw, got {draws}")
     data = read(source, y, var_name, several=kind == "hdi" and bool(getattr(source, "event_shape", ())))

@@ -23,8 +23,7 @@ from scipy.special import log_ndtr, ndtr
 from scipy.stats import beta, norm
 
 from posterity.inference.diagnostics.calibration.residuals import pull_array
-from posterity.inference.diagnostics.sources.checks import generator
-from posterity.inference.diagnostics.sources.draws import require_whole
+from posterity.inference.diagnostics.sources.checks import generator, require_whole
 from posterity.inference.diagnostics.sources.groups import grouped, over_groups
 
 ONE_SIGMA = float(norm.cdf(1.0) - norm.cdf(-1.0))

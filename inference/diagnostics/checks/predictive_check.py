@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.checks import require_seed
-from posterity.inference.diagnostics.sources.draws import DrawsSource, require_whole
+from posterity.inference.diagnostics.sources.checks import require_seed, require_whole
+from posterity.inference.diagnostics.sources.draws import DrawsSource
 from posterity.inference.diagnostics.sources.source import read
 
 Statistic = Callable[..., Any]
@@ -64,7 +64,7 @@ def posterior_predictive_check(
     >>> [str(name) for name in found.statistic.values[found.p_value < 0.01]]
     ['min', 'skewness', 'q05']
     """
-    require_seed(seed)
+    seed = require_seed(seed)
     require_whole("draws", draws)
     if statistics is not None and not statistics:
         raise ValueError("expected at least one statistic, got none")

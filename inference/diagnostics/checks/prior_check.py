@@ -63,7 +63,7 @@ def prior_predictive_check(
     >>> check.f.shape, bool(check.beyond.max() < 0.5)
     ((100, 50), True)
     """
-    require_seed(seed)
+    seed = require_seed(seed)
     if count < 2:
         raise ValueError(f"expected at least 2 draws, got {count}")
     low, high = (-math.inf, math.inf) if plausible is None else plausible

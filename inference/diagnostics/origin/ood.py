@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 
 from posterity.inference.diagnostics.origin.information import as_mixture, information_split
 from posterity.inference.diagnostics.origin.variance import uncertainty_split
-from posterity.inference.diagnostics.sources.draws import to_numbers
+from posterity.inference.diagnostics.sources.checks import to_numbers
 from posterity.inference.diagnostics.sources.source import is_mixture
 
 ORIENTATION = "larger is stranger"

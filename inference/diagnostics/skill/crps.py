@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from posterity.inference.diagnostics.sources.checks import require_finite
-from posterity.inference.diagnostics.sources.draws import to_numbers
+from posterity.inference.diagnostics.sources.checks import require_finite, to_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor

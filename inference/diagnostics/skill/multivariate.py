@@ -57,7 +57,7 @@ def energy_score(
     >>> energy_score(draws, np.zeros((1, 2))).energy.values  # (0 + 10) / 2 - 10 / 2
     array([0.])
     """
-    require_seed(seed)
+    seed = require_seed(seed)
     data = read(source, y, var_name, several=True, target_dim=target_dim)
     values, attrs = of_draws(data, draws, seed, energy=True)
     return data.dataset(values, **attrs, num_draws=data.num_draws)
@@ -87,7 +87,7 @@ def variogram_score(
     >>> variogram_score(draws, np.array([[2.0, 6.0]])).variogram.values  # 2 (sqrt(4) - sqrt(1))²
     array([2.])
     """
-    require_seed(seed)
+    seed = require_seed(seed)
     if not (np.isfinite(order) and order > 0):
         raise ValueError(f"expected a finite order above 0, got {order}")
     data = read(source, y, var_name, several=True, target_dim=target_dim)

@@ -74,7 +74,7 @@ def scores(
     """
     if draws < 2:
         raise ValueError(f"expected at least 2 draws for the CRPS, got {draws}")
-    require_seed(seed)
+    seed = require_seed(seed)
     alone = is_array(source)
     several = target_dim is not None or (is_mixture(source) and bool(getattr(source, "event_shape", ())))
     several |= alone and getattr(source, "ndim", 0) == 3

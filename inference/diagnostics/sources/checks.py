@@ -1,5 +1,6 @@
 """Checks that diagnostics share. No torch: diagnostics of stored results run without it."""
 
+import math
 import zlib
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 
 
 def to_array(values: Any) -> np.ndarray:
-    """Numbers of any kind (tensor, array, list) as an array; floats keep their precision."""
+    """Numbers of any kind (tensor, array, list) as an array; floats keep their precision. Not masked ones."""
+    refuse_mask("values", values)
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
@@ -18,10 +20,44 @@ def require_finite(name: str, values: np.ndarray) -> None:
         raise ValueError(f"expected finite {name}, got {bad} of {values.size} that are nan or infinite")
 
 
+def refuse_mask(name: str, values: Any) -> None:
+    """``ValueError`` for a masked array, whose masked values would count."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise ValueError(f"expected {name} without a mask, got a masked array: leave out what is masked")
+
+
+def to_numbers(name: str, values: Any) -> np.ndarray:
+    """Real numbers (booleans count) as an array of float64; ``ValueError`` for others."""
+    refuse_mask(name, values)
+    array = to_array(values)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"expected real numbers as {name}, got {array.dtype}")
+    return array.astype(float, copy=False)
+
+
+def require_whole(name: str, value: Any, least: int | None = None) -> int:
+    """The value, if it is a whole number (of ``least`` or more); ``ValueError`` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"expected {name} to be a whole number, got {value!r}")
+    if least is not None and value < least:
+        raise ValueError(f"expected {name} of at least {least}, got {value}")
+    return int(value)
+
+
+def require_number(name: str, value: Any) -> float:
+    """The value, if it is one real number and not nan; ``ValueError`` otherwise."""
+    real = not isinstance(value, bool) and isinstance(value, int | float | np.integer | np.floating)
+    if not real or math.isnan(value):
+        raise ValueError(f"expected {name} to be a number, got {value!r}")
+    return float(value)
+
+
 def require_seed(seed: Any) -> int:
-    """The seed, if it is a whole number of 0 or more; ``ValueError`` otherwise."""
+    """The seed, if it is a whole number of 0 or more that torch takes; ``ValueError`` otherwise."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"expected seed to be a whole number of 0 or more, got {seed!r}")
+    if seed >= 2**63:
+        raise ValueError(f"expected seed below 2**63, got {seed}")
     return int(seed)
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 from scipy.special import logsumexp
 
 from posterity.inference.arviz import group
-from posterity.inference.diagnostics.sources.checks import generator, require_finite, to_array
+from posterity.inference.diagnostics.sources.checks import generator, require_finite, to_numbers
 from posterity.inference.diagnostics.sources.labels import observations
 
 BLOCK = 2**23
@@ -96,23 +96,6 @@ def column_blocks(draws: np.ndarray) -> list[slice]:
     """Columns of draws (S, N, ...) that are worked on together."""
     step = max(1, BLOCK // (len(draws) * int(np.prod(draws.shape[2:], dtype=int))))
     return [slice(start, start + step) for start in range(0, draws.shape[1], step)]
-
-
-def to_numbers(name: str, values: Any) -> np.ndarray:
-    """Real numbers (booleans count) as an array of floats; ``ValueError`` for anything else, and for masked arrays."""
-    if isinstance(values, np.ma.MaskedArray):
-        raise ValueError(f"expected {name} without a mask, got a masked array: leave out what is masked")
-    array = to_array(values)
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"expected real numbers as {name}, got {array.dtype}")
-    return array.astype(float, copy=False)
-
-
-def require_whole(name: str, value: Any) -> int:
-    """The value, if it is a whole number; ``ValueError`` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ValueError(f"expected {name} to be a whole number, got {value!r}")
-    return int(value)
 
 
 def from_arrays(draws: Any, y: Any, several: bool, needs_y: bool = True) -> DrawsSource:
