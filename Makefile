@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
+# Processes that share the tests: each takes some 1 to 3 GB.
+JOBS ?= 2
 export MPLBACKEND ?= Agg
 # ArviZ 1.x needs Python 3.12 or newer, and what it is tested with needs no torch: an environment of its own.
 PYTHON_ARVIZ1 ?= $(shell for python in python3.12 python3.13 python3.14 $$HOME/.pyenv/versions/3.1[2-9]*/bin/python3; \
@@ -17,7 +19,7 @@ demo: $(INSTALLED)
 	$(BIN)/python examples/compare_uncertainty.py --data mcycle geyser --quick --out out/demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
 
 # The bridge and the diagnostics of stored results in ArviZ 1.x, without torch.
 test-arviz1: $(ARVIZ1)/.installed
@@ -29,7 +31,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q --doctest-modules --durations=15 tests src/posterity
+	$(BIN)/python -m pytest -q -n $(JOBS) --doctest-modules --durations=15 tests src/posterity
 
 bench: $(INSTALLED)
 	@for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

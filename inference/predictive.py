@@ -17,6 +17,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 
 from posterity.models.mixtures import Mixture
+from posterity.models.mixtures.moments import is_circular
 from posterity.models.mixtures.weights import Weights
 from posterity.models.parameters import map_parameters
 
@@ -105,7 +106,10 @@ class PredictiveMixture(Mixture):
 
     @property
     def epistemic(self) -> Tensor:
-        """Var_s[E_k mu], in squared units of y; zero for a single draw."""
+        """Var_s[E_k mu], in squared units of y; zero for a single draw. Of angles: what their circular variance has
+        over that of the draws on average."""
+        if is_circular(self.component_distribution):
+            return (self.variance - self._over_draws(self.per_draw.variance)).clamp_min(0)
         means = self.per_draw.mean
         centred = means - self.mean.unsqueeze(-1 - len(self.event_shape))
         return self._over_draws(centred**2)

@@ -196,3 +196,8 @@ def test_what_has_no_such_intervals_is_refused():
     )
     with pytest.raises(ValueError, match="expected observations without a dimension or coordinate 'level'"):
         interval_score(data)
+
+
+def test_a_single_draw_has_no_interval():
+    with pytest.raises(ValueError, match="expected at least 2 posterior-predictive draws, got 1"):
+        interval_score(np.zeros((1, 5)), np.zeros(5))

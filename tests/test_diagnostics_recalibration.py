@@ -163,3 +163,18 @@ def test_quantiles_beyond_what_the_model_can_say_are_infinite_and_said():
         found = Recalibrator.fit(model, y).quantiles(model[:1], [0.5, 0.97])
     assert np.isfinite(found[0, 0])
     assert np.isinf(found[1, 0])
+
+
+def test_quantiles_beyond_the_outermost_draw_are_said():
+    rng = np.random.default_rng(12)
+    found = Recalibrator.fit(0.5 * rng.normal(size=(19, 400)), rng.normal(size=400))
+    with pytest.warns(UserWarning, match="2 of 3 quantiles lie beyond the outermost of 19 draws"):
+        found.quantiles(0.5 * rng.normal(size=(19, 3)), [0.05, 0.5, 0.95])
+    with pytest.raises(ValueError, match="expected finite draws, got 1 of 6"):
+        found.quantiles(np.array([[0.0, 1, 2], [3, 4, np.nan]]), [0.5])
+    with pytest.raises(ValueError, match=r"expected probabilities of shape \(Q,\), got \(1, 2\)"):
+        found.quantiles(np.zeros((3, 2)), [[0.1, 0.2]])
+    with pytest.raises(ValueError, match="expected real numbers as draws, got complex128"):
+        found.quantiles(np.zeros((3, 2), complex), [0.5])
+    with pytest.raises(ValueError, match="expected pit as an array of floats, got list"):
+        Recalibrator([0.1] * 30)

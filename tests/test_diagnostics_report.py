@@ -511,3 +511,11 @@ def test_bad_input_is_refused():
         convergence_report(Meanless(), GRID)
     with pytest.raises(ValueError, match="expected 2 superchains or more that 4 chains fill equally, got 3"):
         convergence_report(data(independent(0)), superchains=3)
+
+
+@pytest.mark.parametrize("f", [np.zeros((1, 1, 1)), np.zeros((4, 1, 2)), np.ones((1, 1, 3))])
+def test_a_single_draw_is_not_believed(f):
+    found = convergence_report(from_groups({"posterior": xr.Dataset({"f": (("chain", "draw", "x"), f)})}))
+    assert not found.ok
+    assert found.verdict == "unknown"
+    assert "differs between" in found["nothing to compare"].words

@@ -3,7 +3,7 @@ import pytest
 import torch
 import xarray as xr
 from scipy import stats
-from torch.distributions import Categorical, LogNormal, Poisson
+from torch.distributions import Categorical, LogNormal, Poisson, VonMises
 
 from posterity.inference.arviz import from_groups
 from posterity.inference.diagnostics import pit, uniformity_test
@@ -223,3 +223,25 @@ def test_other_coordinates_are_refused():
 def test_bad_arguments_are_refused(source, y, arguments, message):
     with pytest.raises(ValueError, match=message):
         pit(source, y, **arguments)
+
+
+def test_angles_are_the_same_after_a_turn():
+    """y and y + 2 pi are one angle, with one PIT; 2,000 of a right model are uniform (seed 6)."""
+    torch.manual_seed(6)
+    angles = Mixture(
+        Categorical(logits=torch.zeros(2000, 2).double()),
+        VonMises(torch.tensor([-2.0, 1.0]).double().expand(2000, 2), torch.tensor([1.0, 4.0]).double().expand(2000, 2)),
+    )
+    y = angles.sample()
+    found = pit(angles, y)
+    np.testing.assert_allclose(pit(angles, y + 2 * np.pi).pit, found.pit, atol=1e-9)
+    assert float(uniformity_test(found, "ks").p_value) > 1e-3
+
+
+def test_names_of_y_are_kept_with_a_mixture_too():
+    y = xr.DataArray(np.zeros(9), dims="day", coords={"day": np.arange(9) + 100})
+    found = pit(bimodal(9), y)
+    assert found.pit.dims == ("day",)
+    np.testing.assert_array_equal(found.day, y.day)
+    with pytest.raises(ValueError, match="expected y without a mask, got a masked array"):
+        pit(bimodal(9), np.ma.masked_array(np.zeros(9), np.arange(9) < 2))

@@ -106,6 +106,11 @@ def test_berkowitz_is_the_likelihood_ratio():
     assert float(found.p_value) == pytest.approx(stats.chi2.sf(expected, 3), rel=1e-4)
 
 
+def test_equal_values_are_as_far_from_uniform_as_can_be():
+    found = uniformity_test(values(np.full(20, 0.5)), "berkowitz")
+    assert (float(found.statistic), float(found.p_value)) == (np.inf, 0.0)
+
+
 def test_each_sees_what_it_says_it_sees():
     n = 1000
     grid = (np.arange(n) + 0.5) / n
@@ -170,7 +175,7 @@ def test_several_at_once_are_each_by_itself():
         (values(np.full(20, 1.5)), {}, r"expected at least one pit, all in \[0, 1\]"),
         (values(np.r_[np.nan, np.full(20, 0.5)]), {}, "expected finite pit, got 1 of 21"),
         (values(np.full(20, 0.5)), {"test": "chi2", "bins": 5}, "expected from 2 to 4 bins for 20 values, got 5"),
-        (values(np.full(20, 0.5)), {"test": "berkowitz"}, "expected pit values that differ, got 20 equal ones"),
+        (values(np.full(20, 0.5)), {"test": "chi2", "bins": 2.5}, "expected bins to be a whole number, got 2.5"),
         (xr.Dataset({"u": ("obs", [0.5])}), {}, "expected a Dataset with a variable 'pit'"),
         ("pit", {}, "expected a Dataset with a variable 'pit', as pit.. returns, got str"),
     ],

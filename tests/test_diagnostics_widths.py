@@ -196,3 +196,16 @@ def test_moment_pulls_of_draws_are_wider_by_a_known_factor():
     rng = np.random.default_rng(11)
     found = pull_summary(pulls(rng.normal(size=(20, 30_000)), rng.normal(size=30_000), kind="moment"))
     assert abs(float(found.width) - np.sqrt((1 + 1 / 20) * 19 / 17)) < 4 * float(found.width_se)
+
+
+def test_groups_are_those_of_the_same_observations():
+    pulls = xr.Dataset({"pull": ("obs", np.random.default_rng(0).normal(size=20))}, coords={"obs": np.arange(20)})
+    by = xr.DataArray(np.repeat(["a", "b"], 10), dims="obs", coords={"obs": np.arange(20)[::-1]})
+    with pytest.raises(ValueError, match="expected by with the coordinates 'obs' of the observations, got others"):
+        pull_summary(pulls, by=by)
+    assert pull_summary(pulls, by=by.assign_coords(obs=np.arange(20))).group.values.tolist() == ["a", "b"]
+    for wrong in (np.array([1, 2, "a", *range(17)], dtype=object), np.ones(20) * 1j, np.array([None] * 20)):
+        with pytest.raises(ValueError, match="expected values to group by as numbers, booleans, dates or text, got"):
+            pull_summary(pulls, by=wrong)
+    with pytest.raises(ValueError, match=r"expected bins to be a whole number, got 2.5"):
+        pull_summary(pulls, by=np.arange(20), bins=2.5)

@@ -23,7 +23,6 @@ needs torch to be imported; what takes mixtures or models needs it when called, 
   posterior holds the truth as often as it says.
 """
 
-from posterity.inference.arviz import waic
 from posterity.inference.diagnostics.calibration.ecdf import ecdf_band, pit_ecdf
 from posterity.inference.diagnostics.calibration.mahalanobis import mahalanobis
 from posterity.inference.diagnostics.calibration.mixture_tests import mixture_tests
@@ -62,6 +61,7 @@ from posterity.inference.diagnostics.skill.loo import leave_one_out, loo
 from posterity.inference.diagnostics.skill.loo_pit import loo_pit
 from posterity.inference.diagnostics.skill.multivariate import energy_score, variogram_score
 from posterity.inference.diagnostics.skill.scoring import elpd_heldout, paired_difference, score_summary, scores
+from posterity.inference.diagnostics.skill.waic import waic
 
 __all__ = [
     "ConvergenceReport",

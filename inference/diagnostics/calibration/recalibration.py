@@ -27,7 +27,14 @@ import xarray as xr
 
 from posterity.inference.diagnostics.calibration.regions import region_level
 from posterity.inference.diagnostics.calibration.transform import pit, pit_array
-from posterity.inference.diagnostics.sources.checks import generator, require_finite, require_seed, to_array
+from posterity.inference.diagnostics.sources.checks import (
+    generator,
+    require_finite,
+    require_number,
+    require_seed,
+    require_whole,
+    to_numbers,
+)
 from posterity.inference.diagnostics.sources.source import is_mixture
 
 if TYPE_CHECKING:
@@ -78,6 +85,8 @@ class Recalibrator:
 
     def __post_init__(self) -> None:
         for name, values in (("pit", self.pit), ("level", self.level)):
+            if values is not None and (not isinstance(values, np.ndarray) or values.dtype.kind != "f"):
+                raise ValueError(f"expected {name} as an array of floats, got {type(values).__name__}")
             if values is None or (name == "pit" and len(values) == 0 and self.level is not None):
                 continue
             if values.ndim != 1 or len(values) < LEAST:
@@ -125,16 +134,23 @@ class Recalibrator:
     def quantiles(self, source: object, probabilities: Any) -> np.ndarray:
         """Quantiles (Q, N) of the recalibrated predictive, in units of y: of a `Mixture`, or of draws (S, N).
 
-        Of draws none lies beyond the outermost one: levels below 1/(S + 1) are that one. Infinite, with a warning,
-        where observations of the calibration split were so far out that their PIT is 0 or 1 in double precision.
+        Of draws none lies beyond the outermost one: levels below 1/(S + 1) are that one, with a warning. Infinite, with
+        a warning, where observations of the calibration split were so far out that their PIT is 0 or 1 in double
+        precision. Raises ``ValueError`` for probabilities outside [0, 1], not (Q,), or draws that are not finite.
         """
-        wanted = self.icdf(np.atleast_1d(to_array(probabilities)))
+        return self._quantiles(source, probabilities, warn=True)
+
+    def _quantiles(self, source: object, probabilities: Any, warn: bool) -> np.ndarray:
+        levels = np.atleast_1d(_probabilities(probabilities))
+        if levels.ndim != 1:
+            raise ValueError(f"expected probabilities of shape (Q,), got {levels.shape}")
+        wanted = self.icdf(levels)
         endless = int(((wanted <= 0) | (wanted >= 1)).sum())
-        if endless and is_mixture(source):
+        if endless and is_mixture(source) and warn:
             warnings.warn(
                 f"{endless} of {len(wanted)} quantiles are infinite: that share of the calibration split lies further "
                 "out than the model can say; use a model of wider tails, or levels closer to 1/2",
-                stacklevel=2,
+                stacklevel=3,
             )
         if is_mixture(source):
             import torch
@@ -144,11 +160,20 @@ class Recalibrator:
 
             mixture: Any = source
             require_scalar_event(check_mixture(mixture))
-            levels = torch.as_tensor(wanted)[:, None]
-            return by_rows(mixture, lambda part, rows: part.icdf(levels), per_row=len(wanted))
-        draws = to_array(source).astype(float)
+            at = torch.as_tensor(wanted)[:, None]
+            return by_rows(mixture, lambda part, rows: part.icdf(at), per_row=len(wanted))
+        draws = to_numbers("draws", source)
         if draws.ndim != 2 or 0 in draws.shape:
             raise ValueError(f"expected a Mixture or draws of shape (draws, N), got {draws.shape}")
+        require_finite("draws", draws)
+        end = 1 / (len(draws) + 1)
+        beyond = int(((wanted < end) | (wanted > 1 - end)).sum())
+        if beyond and warn:
+            warnings.warn(
+                f"{beyond} of {len(wanted)} quantiles lie beyond the outermost of {len(draws)} draws, and are that "
+                "one: intervals with them hold less than they say; use more draws, or levels closer to 1/2",
+                stacklevel=3,
+            )
         # y is as often below the i-th of S draws as i / (S + 1) says, and not (i - 1) / (S - 1).
         return np.asarray(np.quantile(draws, wanted, axis=0, method="weibull"))
 
@@ -158,10 +183,10 @@ class Recalibrator:
         They are its quantiles at random levels, one set of levels for all rows: each row's draws are right by
         themselves, and those of different rows go together.
         """
-        if draws < 1:
+        if require_whole("draws", draws) < 1:
             raise ValueError(f"expected at least 1 draw, got {draws}")
         seed = require_seed(seed)
-        return self.quantiles(source, generator(seed, "recalibrated draws").random(draws))
+        return self._quantiles(source, generator(seed, "recalibrated draws").random(draws), warn=False)
 
     def hdi_level(self, level: float) -> float:
         """The level at which the model's highest-density regions hold ``level`` of fresh observations, or more.
@@ -169,7 +194,7 @@ class Recalibrator:
         1 where the calibration split is too small to say: n >= level / (1 - level) is needed. Raises ``ValueError`` for
         a level outside (0, 1), or without levels (draws).
         """
-        if not 0 < level < 1:
+        if not 0 < require_number("level", level) < 1:
             raise ValueError(f"expected level in (0, 1), got {level}")
         if self.level is None:
             raise ValueError(
@@ -217,7 +242,7 @@ class Recalibrator:
 
 
 def _probabilities(values: Any) -> np.ndarray:
-    array = to_array(values).astype(float)
+    array = to_numbers("probabilities", values)
     if not bool(((array >= 0) & (array <= 1)).all()):
         raise ValueError(f"expected probabilities in [0, 1], got {array.reshape(-1)[:5].tolist()}")
     return array

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from posterity.inference.diagnostics.sources.checks import require_seed
+from posterity.inference.diagnostics.sources.checks import require_number, require_seed, require_whole
 from posterity.inference.diagnostics.sources.groups import grouped, over_groups
 from posterity.inference.diagnostics.sources.source import read, require_mixture
 
@@ -58,7 +58,7 @@ def coverage(
     wanted = np.asarray(levels, dtype=float)
     if wanted.ndim != 1 or wanted.size == 0 or not bool(((wanted > 0) & (wanted < 1)).all()):
         raise ValueError(f"expected levels in (0, 1), got {levels}")
-    if not 0 < confidence < 1:
+    if not 0 < require_number("confidence", confidence) < 1:
         raise ValueError(f"expected confidence in (0, 1), got {confidence}")
     if isinstance(source, xr.Dataset):
         needed = _level_dataset(source, y)
@@ -105,7 +105,7 @@ def region_level(
     """
     if kind not in KINDS:
         raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
-    if draws is not None and draws < 1:
+    if draws is not None and require_whole("draws", draws) < 1:
         raise ValueError(f"expected at least 1 draw, got {draws}")
     seed = require_seed(seed)
     several = kind == "hdi" and bool(getattr(source, "event_shape", ()))

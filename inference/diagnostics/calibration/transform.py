@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.checks import require_finite, require_seed
+from posterity.inference.diagnostics.sources.checks import require_finite, require_seed, require_whole
 from posterity.inference.diagnostics.sources.draws import DrawsSource, from_arrays
 from posterity.inference.diagnostics.sources.source import read, require_mixture
 
@@ -61,7 +61,7 @@ def pit(
     if kind is not None and kind not in KINDS:
         raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
     seed = require_seed(seed)
-    if draws is not None and draws < 1:
+    if draws is not None and require_whole("draws", draws) < 1:
         raise ValueError(f"expected at least 1 draw, got {draws}")
     data = read(source, y, var_name, several=kind == "hdi" and bool(getattr(source, "event_shape", ())))
     kind = kind or ("rank" if isinstance(data, DrawsSource) else "cdf")

@@ -71,8 +71,7 @@ def pull_summary(
     """
     if errors not in ("moments", "bootstrap"):
         raise ValueError(f"expected errors to be 'moments' or 'bootstrap', got {errors!r}")
-    require_whole("resamples", resamples)
-    if resamples < 2:
+    if require_whole("resamples", resamples) < 2:
         raise ValueError(f"expected at least 2 resamples, got {resamples}")
     values = pull_array(pulls)
     events = None

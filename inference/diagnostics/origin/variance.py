@@ -34,7 +34,7 @@ def uncertainty_split(predictive: Mixture) -> xr.Dataset:
     A `PredictiveMixture` of batch shape (N,) gives ``noise``, ``ambiguity`` and ``epistemic`` over "obs"; a bare
     `Mixture` gives ``within_component`` and ``between_component``. For D targets the dimensions are ("obs",
     "target"), and each target has its own split. ``total`` is the variance, computed by itself; the terms sum to
-    it up to rounding.
+    it up to rounding. Of angles it is the circular variance 1 - |E exp(iy)|, in [0, 1] and without unit.
     Raises ``ValueError`` for anything else, another batch shape, or components of infinite variance.
 
     >>> import pyro.distributions as dist, torch

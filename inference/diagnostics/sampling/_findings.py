@@ -60,6 +60,15 @@ def broken(functions: Functions, finite: np.ndarray, moves: np.ndarray) -> Itera
         )  # fmt: skip
 
 
+def nothing_moves(functions: Functions) -> Iterator[Finding]:
+    """No function differs between draws, of which there is one, or which are constants."""
+    yield Finding(
+        "nothing to compare", "unknown", math.nan,
+        f"None of {len(functions.labels)} functions differs between {functions.chains * functions.draws} draws, so "
+        "that nothing could be compared. Draw more, or choose functions that depend on the parameters.",
+    )  # fmt: skip
+
+
 def stuck(functions: Functions, values: np.ndarray) -> Iterator[Finding]:
     """Chains that stand still at every one of the functions ``values`` (chain, draw, points)."""
     still = [chain for chain in range(functions.chains) if not (np.ptp(values[chain], axis=0) > 0).any()]

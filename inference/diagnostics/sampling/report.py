@@ -162,6 +162,8 @@ def _with_chains(functions: Functions, superchains: int | None) -> tuple[xr.Data
         findings += find.stuck(functions, values)
     if labels:
         findings += _compared(functions, values, labels, superchains, columns)
+    elif finite.all() and not findings:
+        findings += find.nothing_moves(functions)
     dataset, said = _sampler(functions, values, labels, columns)
     for name, column in columns.items():
         full = np.full(len(functions.labels), np.nan)

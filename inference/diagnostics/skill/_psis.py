@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from posterity.inference.arviz import psislw, relative_efficiency
+from posterity.inference.diagnostics.sources.checks import require_number
 
 BLOCK = 2**21
 """How many weights are worked on at once: 16 MiB for each intermediate result."""
@@ -37,9 +38,10 @@ def choose_reff(data: Any, reff: float | None) -> float:
     """The one given, checked, or ArviZ's, from the group ``posterior``."""
     if reff is None:
         return relative_efficiency(data)
+    reff = require_number("reff", reff)
     if not math.isfinite(reff) or reff <= 0:
         raise ValueError(f"expected reff above 0, got {reff}")
-    return float(reff)
+    return reff
 
 
 def warn_of_bad(k: np.ndarray, threshold: float) -> None:

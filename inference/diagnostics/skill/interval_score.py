@@ -51,7 +51,7 @@ def interval_score(
       proper score (see the module), and takes some 10 ms for each observation and level.
 
     Takes its place in `score_summary` and `paired_difference`. Raises ``ValueError`` for levels outside (0, 1), or one
-    given twice, an unknown kind, angles, and as `pit`.
+    given twice, an unknown kind, angles, a single draw, and as `pit`.
 
     >>> draws = np.linspace(0, 10, 11)[:, None]
     >>> result = interval_score(draws, np.array([9.0]), levels=[0.5])  # from 2.5 to 7.5, missed by 1.5
@@ -112,6 +112,8 @@ def regions(data: Source, levels: np.ndarray, kind: str) -> Cut:
             parts = [highest_density(data.mixture, data.y, float(level)) for level in levels]
             length, distance, intervals = (np.stack(column) for column in zip(*parts, strict=True))
             return Cut(length, distance, intervals, np.full(length.shape[1], np.nan))
+    if isinstance(data, DrawsSource) and data.num_draws < 2:
+        raise ValueError("expected at least 2 posterior-predictive draws, got 1")
     *ends, median = data.quantiles(np.concatenate([0.5 * (1 - levels), 0.5 * (1 + levels), [0.5]]))
     lower, upper = np.split(np.stack(ends), 2)
     distance = np.maximum(np.maximum(lower - data.observed, data.observed - upper), 0.0)

@@ -21,7 +21,7 @@ import xarray as xr
 
 from posterity.inference.arviz import SAMPLE_DIMS, group
 from posterity.inference.diagnostics.skill._psis import check_draws, choose_reff, good_k, smoothed, warn_of_bad
-from posterity.inference.diagnostics.sources.checks import require_finite
+from posterity.inference.diagnostics.sources.checks import require_finite, require_number, to_numbers
 
 
 def loo(
@@ -61,10 +61,12 @@ def loo(
     >>> found.elpd.dims, round(float(found.p_loo), 1), int(found.n_bad)
     (('y_dim_0',), 0.6, 0)
     """
-    values = _log_likelihood(data, var_name)
+    values = log_likelihood_of(data, var_name)
     draws, template = values.sizes["chain"] * values.sizes["draw"], values.isel(chain=0, draw=0, drop=True)
     reff = choose_reff(data, reff)
-    threshold = good_k(draws) if threshold is None else float(threshold)
+    if refit is not None and not callable(refit):
+        raise ValueError(f"expected refit to be a function of the row's number, got {type(refit).__name__}")
+    threshold = good_k(draws) if threshold is None else require_number("threshold", threshold)
     elpd, fit, k = np.empty((3, template.size))
     for rows, log_likelihood, log_weights, shape in smoothed(values.values.reshape(draws, -1), reff):
         k[rows] = shape
@@ -120,7 +122,7 @@ def leave_one_out(
     return refit
 
 
-def _log_likelihood(data: Any, var_name: str | None) -> xr.DataArray:
+def log_likelihood_of(data: Any, var_name: str | None) -> xr.DataArray:
     """The log likelihood (chain, draw, ...) of one variable, checked."""
     found = group(data, "log_likelihood")
     names = [str(name) for name in found.data_vars]
@@ -132,7 +134,7 @@ def _log_likelihood(data: Any, var_name: str | None) -> xr.DataArray:
     if not set(SAMPLE_DIMS) <= set(values.dims) or values.size == 0:
         raise ValueError(f"expected log_likelihood[{var_name!r}] of shape (chain, draw, ...), got {dict(values.sizes)}")
     check_draws(values.sizes["chain"] * values.sizes["draw"])
-    require_finite(f"log_likelihood[{var_name!r}]", values.values)
+    require_finite(f"log_likelihood[{var_name!r}]", to_numbers(f"log_likelihood[{var_name!r}]", values.values))
     return values.transpose(*SAMPLE_DIMS, ...)
 
 

@@ -24,7 +24,7 @@ import xarray as xr
 from posterity.inference.arviz import elpd_data
 from posterity.inference.diagnostics.skill.crps import crps_from_draws, crps_normal_mixture, has_closed_form
 from posterity.inference.diagnostics.skill.multivariate import of_draws
-from posterity.inference.diagnostics.sources.checks import require_finite, require_seed
+from posterity.inference.diagnostics.sources.checks import require_finite, require_seed, require_whole
 from posterity.inference.diagnostics.sources.draws import DrawsSource
 from posterity.inference.diagnostics.sources.source import is_array, is_mixture, read
 
@@ -72,7 +72,7 @@ def scores(
     >>> result.log_score.values.round(4), result.crps.values.round(4)
     (array([-0.9189]), array([0.2337]))
     """
-    if draws < 2:
+    if require_whole("draws", draws) < 2:
         raise ValueError(f"expected at least 2 draws for the CRPS, got {draws}")
     seed = require_seed(seed)
     alone = is_array(source)

@@ -35,12 +35,10 @@ def to_numbers(name: str, values: Any) -> np.ndarray:
     return array.astype(float, copy=False)
 
 
-def require_whole(name: str, value: Any, least: int | None = None) -> int:
-    """The value, if it is a whole number (of ``least`` or more); ``ValueError`` otherwise."""
+def require_whole(name: str, value: Any) -> int:
+    """The value, if it is a whole number; ``ValueError`` otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ValueError(f"expected {name} to be a whole number, got {value!r}")
-    if least is not None and value < least:
-        raise ValueError(f"expected {name} of at least {least}, got {value}")
     return int(value)
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.checks import require_finite, to_array
+from posterity.inference.diagnostics.sources.checks import require_finite, require_whole, to_array
+from posterity.inference.diagnostics.sources.labels import require_same
 
 Groups = list[tuple[np.ndarray, dict[str, Any]]]
 """For every group the places of its observations, and its coordinates: ``group``, and of bins ``low`` and ``high``."""
@@ -22,10 +23,16 @@ def grouped(by: Any, dataset: xr.Dataset, count: int, bins: int, least: int) -> 
             raise ValueError(f"expected by to be one of {[str(name) for name in dataset.variables]}, got {by!r}")
         shape = next(iter(dataset.data_vars.values()))
         by = dataset[by].broadcast_like(shape).transpose(*shape.dims)
+    if isinstance(by, xr.DataArray):
+        first = next(iter(dataset.data_vars.values()), None)
+        if first is not None and by.shape == first.shape:
+            require_same("by", by, "the observations", first)
     values = to_array(by).reshape(-1)
+    if values.dtype.kind not in "biufUSM" and not all(isinstance(value, str) for value in values):
+        raise ValueError(f"expected values to group by as numbers, booleans, dates or text, got {values.dtype}")
     if len(values) != count:
         raise ValueError(f"expected by with {count} values, one for each observation, got {len(values)}")
-    if bins < 1:
+    if require_whole("bins", bins) < 1:
         raise ValueError(f"expected at least 1 bin, got {bins}")
     numeric = values.dtype.kind in "iuf"
     if numeric:

@@ -10,10 +10,12 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from posterity.inference.diagnostics.sources.checks import generator, require_finite, to_array
+from posterity.inference.diagnostics.sources.checks import generator, require_finite, to_numbers
+from posterity.inference.diagnostics.sources.labels import observations
 from posterity.inference.diagnostics.sources.rows import BLOCK, blocks, by_rows, sample, sample_block
 from posterity.inference.program import seeded
 from posterity.models.mixtures import Mixture
+from posterity.models.mixtures.moments import is_circular
 from posterity.models.mixtures.nodes import is_discrete
 
 DENSITIES = 6e7
@@ -26,6 +28,7 @@ class MixtureSource:
 
     mixture: Mixture
     y: Tensor
+    template: xr.DataArray
 
     @property
     def num_draws(self) -> int:
@@ -119,8 +122,10 @@ class MixtureSource:
         return chosen.astype(int), values
 
     def dataset(self, variables: Mapping[str, np.ndarray], **attrs: str | int | float) -> xr.Dataset:
-        """Variables (N,) over the dimension "obs"."""
-        return xr.Dataset({name: ("obs", np.asarray(values)) for name, values in variables.items()}, attrs=attrs)
+        """Variables (N,) over the dimension "obs", or what y calls it, with its coordinates."""
+        dims = self.template.dims
+        found = {name: (dims, np.asarray(values)) for name, values in variables.items()}
+        return xr.Dataset(found, coords=self.template.coords, attrs=attrs)
 
 
 def from_mixture(source: object, y: Any, several: bool, needs_y: bool = True) -> MixtureSource:
@@ -134,20 +139,23 @@ def from_mixture(source: object, y: Any, several: bool, needs_y: bool = True) ->
     if y is None and needs_y:
         raise ValueError(f"expected y of shape {shape} with a mixture, got None")
     if y is None:
-        return MixtureSource(mixture, torch.full(shape, math.nan, dtype=torch.double))
-    values = to_array(y)
+        return MixtureSource(
+            mixture, torch.full(shape, math.nan, dtype=torch.double), observations(None, None, shape[0])
+        )
+    values = to_numbers("y", y)
     if values.shape != shape:
         raise ValueError(f"expected y of shape {shape}, got {values.shape}")
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"expected y as numbers, got {values.dtype}")
-    y = torch.as_tensor(values.astype(np.float64))
-    require_finite("y", y.numpy())
+    require_finite("y", values)
+    template = observations(None, y, shape[0])
+    y = torch.tensor(values)
+    if is_circular(mixture.component_distribution):
+        y = torch.remainder(y + math.pi, 2 * math.pi) - math.pi  # the same angle, where its distribution begins
     support = mixture.component_distribution.support
     outside = ~torch.as_tensor(support.check(y.unsqueeze(1))).to("cpu").expand(len(y), -1).all(-1)
     if outside.any():
         family = type(mixture.component_distribution).__name__
         raise ValueError(f"expected y that {family} components can be, got {int(outside.sum())} of {len(y)} outside")
-    return MixtureSource(mixture, y)
+    return MixtureSource(mixture, y, template)
 
 
 def check_mixture(mixture: object) -> Mixture:

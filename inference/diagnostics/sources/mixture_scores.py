@@ -40,11 +40,7 @@ def _scores(mixture: Mixture, y: Tensor, num_draws: int) -> Tensor:
     """(..., N, 3 K)."""
     share = mixture.responsibilities(y)
     components = mixture.component_distribution
-    name = type(components).__name__
-    value = y.unsqueeze(-1)
-    if name == "LogNormal":
-        value = value.log()
-    z = (value - components.loc) / components.scale
+    z = standardise(components, y)
     slope = _slope(components, z)
     place = _by_component(share * slope, num_draws)
     width = _by_component(share * (z * slope - 1), num_draws)
@@ -55,6 +51,24 @@ def _scores(mixture: Mixture, y: Tensor, num_draws: int) -> Tensor:
 def _by_component(values: Tensor, num_draws: int) -> Tensor:
     """Summed over the draws: (..., S K) to (..., K)."""
     return values.unflatten(-1, (num_draws, -1)).sum(-2)
+
+
+def standardise(components: Any, y: Tensor) -> Tensor:
+    """y (..., N) in widths from the place of each component, (..., N, K)."""
+    value = y.unsqueeze(-1)
+    if type(components).__name__ == "LogNormal":
+        value = value.log()
+    return (value - components.loc) / components.scale
+
+
+def log_shape(components: Any, z: Tensor, df: Tensor) -> Tensor:
+    """log f of the standardised component but for what does not depend on z; ``df`` is that of Student's t alone."""
+    name = type(components).__name__
+    if name in ("Normal", "LogNormal"):
+        return -0.5 * z**2
+    if name == "StudentT":
+        return -0.5 * (df + 1) * torch.log1p(z**2 / df)
+    return -z.abs()  # Laplace's
 
 
 def _slope(components: Any, z: Tensor) -> Tensor:
