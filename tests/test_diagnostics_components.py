@@ -1,6 +1,9 @@
+import math
+
 import pyro.distributions as dist
 import pytest
 import torch
+import xarray as xr
 
 from posterity.inference import PredictiveMixture
 from posterity.inference.diagnostics import component_usage, label_order, relabel
@@ -8,6 +11,9 @@ from posterity.models import Mixture
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.linspace(-1, 1, 60)
+
+
+LOGNORMAL = Mixture(dist.Categorical(torch.ones(2, 1)), dist.LogNormal(torch.zeros(2, 1), 1.0))
 
 
 def draws(count=30, seed=0, noise=0.05):
@@ -62,12 +68,43 @@ def test_usage_is_the_share_that_a_component_explains():
     assert lazy.attrs["unused"] == 1
 
 
+def test_y_may_be_an_array_or_a_list():
+    predictive, y, _ = draws()
+    usage, order = component_usage(predictive, y), label_order(predictive, y)
+    for given in (y.numpy(), y.tolist(), xr.DataArray(y.numpy(), dims="row")):
+        xr.testing.assert_allclose(component_usage(predictive, given), usage, rtol=1e-6)
+        assert torch.equal(label_order(predictive, given), order)
+
+
+def test_several_targets():
+    generator = torch.Generator().manual_seed(0)
+    apart = torch.tensor([[-5.0, 5.0], [5.0, -5.0]]) + 0.1 * torch.randn(6, 40, 2, 2, generator=generator)
+    apart[::2] = apart[::2].flip(2)  # the components of every other draw
+    components = dist.Normal(apart, 1.0).to_event(1)
+    likelihood = dist.MixtureSameFamily(dist.Categorical(torch.ones(6, 40, 2)), components)
+    predictive = PredictiveMixture.from_draws(likelihood)
+    y = torch.tensor([-5.0, 5.0]).expand(40, 2)
+    order = label_order(predictive, y.numpy())
+    assert bool((order[::2] == order[0]).all())
+    assert bool((order[1::2] == order[0].flip(0)).all())
+    usage = component_usage(relabel(predictive, y), y.numpy())
+    assert sorted(usage.responsibility.values.round(3).tolist()) == [0.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p, y: component_usage(p, y[:3]), r"expected y with 60 rows, got \(3,\)"),
+        (lambda p, y: component_usage(p, y[:3]), r"expected y of shape \(60,\), got \(3,\)"),
         (lambda p, y: component_usage(p, least=1.0), r"expected least in \[0, 1\), got 1.0"),
-        (lambda p, y: relabel(p, y[:3]), r"expected y with 60 rows, got \(3,\)"),
+        (lambda p, y: component_usage(p, y[:, None]), r"expected y of shape \(60,\), got \(60, 1\)"),
+        (lambda p, y: component_usage(p, y * math.nan), "expected finite y, got 60 of 60"),
+        (lambda p, y: component_usage(p, y.numpy().astype(str)), "expected real numbers as y, got <U"),
+        (lambda p, y: component_usage(LOGNORMAL, [-1.0, 1.0]), "expected y that LogNormal components can be, got 1 of"),
+        (lambda p, y: component_usage(p, least="a"), "expected least to be a number, got 'a'"),
+        (lambda p, y: relabel(p, y[:3]), r"expected y of shape \(60,\), got \(3,\)"),
+        (lambda p, y: relabel(p, y[:, None]), r"expected y of shape \(60,\), got \(60, 1\)"),
+        (lambda p, y: relabel(p, None), r"expected y of shape \(60,\) with a mixture, got None"),
+        (lambda p, y: relabel(p, y * math.nan), "expected finite y, got 60 of 60"),
         (lambda p, y: relabel(p.per_draw[:, 0], y), "expected a PredictiveMixture, got Mixture"),
     ],
 )

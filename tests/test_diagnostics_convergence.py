@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from posterity.inference.diagnostics import function_convergence
 
@@ -37,6 +38,19 @@ def test_chains_that_stand_still_apart_have_not_converged():
     assert not float(function_convergence(values).rhat[0]) < 1.1
 
 
+def test_arviz_data_are_read_by_the_names_of_their_dimensions():
+    values = np.random.default_rng(3).normal(size=(4, 50, 6)) + np.arange(4)[:, None, None]
+    array = xr.DataArray(values.reshape(4, 50, 2, 3), dims=("chain", "draw", "layer", "unit"))
+    expected = function_convergence(values)
+    xr.testing.assert_identical(function_convergence(array.transpose("layer", "unit", "draw", "chain")), expected)
+    assert function_convergence(array[..., 0, 0].T).sizes == {"point": 1}
+
+
+def test_single_precision_is_that_of_its_numbers():
+    values = np.random.default_rng(4).normal(size=(4, 50, 3)).astype(np.float32)
+    xr.testing.assert_identical(function_convergence(values), function_convergence(values.astype(float)))
+
+
 def test_result_is_written_as_netcdf(tmp_path):
     function_convergence(torch.randn(2, 10, 3)).to_netcdf(tmp_path / "convergence.nc", engine="h5netcdf")
 
@@ -48,6 +62,13 @@ def test_result_is_written_as_netcdf(tmp_path):
         (np.zeros((1, 100, 3)), r"chain >= 2.* got \(1, 100, 3\)"),
         (np.full((2, 10, 3), np.nan), "expected finite values, got 60 of 60"),
         (np.zeros((2, 10, 3)), "expected values that differ between draws, got 3 points"),
+        (np.zeros((2, 10, 3), complex), "expected real numbers as values, got complex128"),
+        (np.full((2, 10, 3), "1.0"), "expected real numbers as values, got <U3"),
+        (np.zeros((2, 10, 3), object), "expected real numbers as values, got object"),
+        (np.zeros((2, 10, 3), "datetime64[s]"), "expected real numbers as values, got datetime64"),
+        (np.ma.masked_all((2, 10, 3)), "expected values without a mask, got a masked array"),
+        (xr.DataArray(np.zeros((2, 10, 3)), dims=("c", "draw", "p")), r"dimensions chain and draw, got \('c', 'draw'"),
+        (xr.Dataset({"f": (("chain", "draw"), np.zeros((2, 10)))}), "as a DataArray .* got a Dataset"),
     ],
 )
 def test_bad_input_is_refused(values, message):

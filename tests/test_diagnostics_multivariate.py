@@ -141,6 +141,15 @@ def test_bad_input_is_refused():
         variogram_score(made[..., :1], y[:, :1])
     with pytest.raises(ValueError, match="expected a finite order above 0, got 0"):
         variogram_score(made, y, order=0)
+    for order in ("a", None, 1j, True):
+        with pytest.raises(ValueError, match=f"expected order to be a number, got {order!r}"):
+            variogram_score(made, y, order=order)
+    with pytest.raises(ValueError, match="expected a finite order above 0, got inf"):
+        variogram_score(made, y, order=float("inf"))
+    with pytest.raises(ValueError, match="expected real numbers as weights, got complex128"):
+        variogram_score(made, y, weights=np.ones((3, 3)) * 1j)
+    with pytest.raises(ValueError, match=r"expected draws to be a whole number, got 2\.5"):
+        energy_score(normal(2, [[1.0, 0.0], [0.0, 1.0]]), torch.zeros(2, 2), draws=2.5)
     with pytest.raises(ValueError, match=r"expected weights of shape \(3, 3\), got \(3,\)"):
         variogram_score(made, y, weights=[1, 2, 3])
     with pytest.raises(ValueError, match="expected finite weights of 0 or more, got"):

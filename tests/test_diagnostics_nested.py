@@ -107,6 +107,13 @@ def test_arviz_data_have_their_other_dimensions_as_points():
     assert nested_rhat(array[0, :, :, 0], 3).nested_rhat.shape == (1,)
 
 
+def test_superchains_may_be_a_whole_number_of_numpy(tmp_path):
+    values = np.random.default_rng(7).normal(size=(4, 5, 2))
+    found = nested_rhat(values, superchains=np.int64(2))
+    xr.testing.assert_identical(found, nested_rhat(values, superchains=2))
+    found.to_netcdf(tmp_path / "nested.nc", engine="h5netcdf")
+
+
 def test_superchains_that_stand_still_apart_are_infinitely_far():
     values = np.repeat(np.arange(4.0), 4)[:, None, None] * np.ones((1, 10, 1))
     assert float(nested_rhat(values, 4).nested_rhat[0]) == math.inf
@@ -123,10 +130,15 @@ def test_result_is_written_as_netcdf(tmp_path):
         (np.zeros((4, 0, 1)), 2, r"expected values of shape .* got \(4, 0, 1\)"),
         (np.zeros((4, 10, 1)), 1, "expected 2 superchains or more that 4 chains fill equally, got 1"),
         (np.zeros((4, 10, 1)), 3, "that 4 chains fill equally, got 3"),
-        (np.zeros((4, 10, 1)), [0, 0, 1, 1], r"fill equally, got \[0, 0, 1, 1\]"),
+        (np.zeros((4, 10, 1)), [0, 0, 1, 1], r"superchains to be a whole number, got \[0, 0, 1, 1\]"),
+        (np.zeros((4, 10, 1)), 2.0, "expected superchains to be a whole number, got 2.0"),
+        (np.zeros((4, 10, 1)), True, "expected superchains to be a whole number, got True"),
         (np.zeros((4, 1, 1)), 4, "expected 2 draws or more in each superchain, got 1"),
         (np.full((4, 10, 3), np.nan), 2, "expected finite values, got 120 of 120"),
         (np.zeros((4, 10, 3)), 2, "expected values that differ between draws, got 3 points"),
+        (np.zeros((4, 10, 3), complex), 2, "expected real numbers as values, got complex128"),
+        (np.full((4, 10, 3), "1"), 2, "expected real numbers as values, got <U1"),
+        (np.ma.masked_all((4, 10, 3)), 2, "expected values without a mask"),
         (xr.DataArray(np.zeros((4, 10)), dims=("chain", "step")), 2, "dimensions chain and draw, got .*step"),
     ],
 )

@@ -450,13 +450,27 @@ def test_one_divergence_has_a_place_and_no_spread(tmp_path):
     found.to_netcdf(tmp_path / "divergences.nc", engine="h5netcdf")
 
 
-def test_a_function_that_does_not_differ_has_no_divergences(monkeypatch):
+def test_divergences_are_the_same_in_blocks(monkeypatch):
     values, diverging = funnel(0)
-    values[..., 2] = 1.0
     found = locate_divergences(values, diverging)
-    assert float(found.strength[2]) == 0.0
     monkeypatch.setattr("posterity.inference.diagnostics.sampling.divergences.BLOCK", 4000)
     xr.testing.assert_allclose(locate_divergences(values, diverging), found)
+
+
+def test_divergences_of_arviz_data_are_read_by_the_names_of_their_dimensions():
+    values, diverging = funnel(0)
+    array = xr.DataArray(values, dims=("chain", "draw", "p")).transpose("p", "draw", "chain")
+    hit = xr.DataArray(diverging, dims=("chain", "draw"))
+    expected = locate_divergences(values, diverging)
+    for given in (diverging, hit, hit.T):
+        xr.testing.assert_identical(locate_divergences(array, given), expected)
+
+
+def test_the_report_leaves_a_function_that_does_not_differ_out_of_divergences():
+    values, diverging = funnel(0)
+    values[..., 2] = 1.0
+    strength = report(values, {"diverging": diverging}).dataset["divergent_strength"]
+    np.testing.assert_array_equal(strength.isnull(), [False, False, True])
 
 
 HIT = np.eye(2, 10, dtype=bool)
@@ -471,6 +485,13 @@ HIT = np.eye(2, 10, dtype=bool)
         (np.zeros((2, 10, 1)), 2 * HIT, "expected diverging as true or false"),
         (np.zeros((2, 10, 1)), 0 * HIT, "expected draws that diverged and others, got 0 of 20"),
         (np.zeros((2, 10, 1)), HIT | True, "expected draws that diverged and others, got 20 of 20"),
+        (np.zeros((2, 10, 1)), HIT, "expected values that differ between draws, got 1 points"),
+        (np.zeros((2, 10, 1), complex), HIT, "expected real numbers as values, got complex128"),
+        (np.ma.masked_all((2, 10, 1)), HIT, "expected values without a mask"),
+        (np.zeros((2, 10, 1)), HIT.astype(str), "expected real numbers as diverging, got <U5"),
+        (np.zeros((2, 10, 1)), np.ma.masked_array(HIT), "expected diverging without a mask"),
+        (xr.DataArray(np.zeros((2, 10, 1)), dims=("c", "d", "p")), HIT, "expected values as a DataArray with the dim"),
+        (np.zeros((2, 10, 1)), xr.DataArray(HIT, dims=("c", "d")), "expected diverging as a DataArray with the dim"),
     ],
 )
 def test_bad_divergences_are_refused(values, diverging, message):

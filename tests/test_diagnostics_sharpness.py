@@ -175,6 +175,10 @@ def test_class_error_by_hand(tmp_path):
         (np.full((3, 2), 0.5), np.zeros(3, int), 0, "expected at least 1 bin, got 0"),
         (np.array([[0.1, 0.9], [0.3, 0.7]]), np.zeros(2, int), 5, "expected at least 2 observations in each group"),
         (np.full((3, 2), np.nan), np.zeros(3, int), 5, "expected finite probabilities, got 6 of 6"),
+        (np.full((3, 2), 0.5), np.zeros(3, int), 2.5, "expected bins to be a whole number, got 2.5"),
+        (np.full((3, 2), 0.5 + 0j), np.zeros(3, int), 5, "expected real numbers as probabilities, got complex128"),
+        (np.full((3, 2), "0.5"), np.zeros(3, int), 5, "expected real numbers as probabilities, got <U3"),
+        (np.ma.masked_all((3, 2)), np.zeros(3, int), 5, "expected probabilities without a mask"),
     ],
 )
 def test_bad_classes_are_refused(probabilities, labels, bins, message):

@@ -110,6 +110,10 @@ def test_draws_of_no_chain_are_stored_as_one_and_said_so():
     ("settings", "message"),
     [
         ({}, "expected at least one group"),
+        ({"posterior": 3}, "expected posterior as values by name, .* got int"),
+        ({"posterior": None}, "expected posterior as values by name, .* got NoneType"),
+        ({"posterior": {"w": np.zeros((4, 5))}, "dims": ["w"]}, "expected dims as values by name, .* got list"),
+        ({"observed_data": {"y": np.ma.masked_all(3)}}, r"expected observed_data\['y'\] without a mask"),
         ({"posterior": {"w": np.zeros(3)}}, r"expected posterior\['w'\] of shape \(chain, draw, ...\), got \(3,\)"),
         (
             {"posterior": {"w": np.zeros((4, 5, 3))}, "dims": {"w": ["a", "b"]}},
@@ -160,12 +164,55 @@ def test_a_dataset_gives_a_dataset_and_an_array_an_array(function):
     assert as_array.name == "f"
 
 
+def test_methods_take_their_probabilities():
+    draws = autoregressive(0.0)
+    tail = boundary.ess(draws, method="tail")
+    xr.testing.assert_equal(boundary.ess(draws, method="tail", prob=(0.05, 0.95)), tail)
+    xr.testing.assert_equal(boundary.ess(draws, method="tail", prob=np.array([0.05, 0.95])), tail)
+    xr.testing.assert_equal(boundary.ess(draws, method="tail", prob=0.05), tail)
+    np.testing.assert_allclose(boundary.ess(draws, method="quantile", prob=0.3), 8000, rtol=0.15)
+    assert bool((boundary.ess(draws, method="local", prob=(0.0, 0.1)) > 4000).all())
+    half = boundary.mcse(draws, method="quantile", prob=np.float64(0.5))
+    xr.testing.assert_equal(half, boundary.mcse(draws, method="median"))
+
+
+def test_an_energy_that_stands_still_has_no_bfmi():
+    """0.1 has a variance in floats, by the rounding of its mean."""
+    energy = autoregressive(0.0)[..., 0].copy()
+    energy[1], energy[2] = 0.1, 3.0
+    np.testing.assert_array_equal(boundary.bfmi(energy).isnull(), [False, True, True, False])
+
+
+DRAWS = autoregressive(0.0)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: boundary.rhat(np.zeros((4, 10))), "dimensions chain and draw, got ndarray"),
         (lambda: boundary.ess(xr.DataArray(np.zeros((4, 10)), dims=("chain", "x"))), r"got \('chain', 'x'\)"),
-        (lambda: boundary.hdi(autoregressive(0.0), 94), r"expected prob in \(0, 1\), got 94"),
+        (lambda: boundary.rhat(DRAWS, method="x"), "expected method to be one of rank, split, .* got 'x'"),
+        (lambda: boundary.rhat(DRAWS + 0j), "expected real numbers as f, got complex128"),
+        (lambda: boundary.rhat(DRAWS.astype(str).to_dataset()), "expected real numbers as f, got <U"),
+        (lambda: boundary.ess(DRAWS, method="x"), "expected method to be one of bulk, tail, mean, .* got 'x'"),
+        (
+            lambda: boundary.ess(DRAWS, method="quantile"),
+            r"prob of 1 numbers in \[0, 1\] for the method 'quantile', got N",
+        ),
+        (lambda: boundary.ess(DRAWS, method="local", prob=0.5), "prob of 2 numbers in .* 'local', got 0.5"),
+        (lambda: boundary.ess(DRAWS, method="mean", prob=0.5), "prob of 0 numbers in .* 'mean', got 0.5"),
+        (lambda: boundary.ess(DRAWS, method="quantile", prob=1.5), "for the method 'quantile', got 1.5"),
+        (lambda: boundary.ess(DRAWS, method="quantile", prob="a"), "for the method 'quantile', got 'a'"),
+        (
+            lambda: boundary.mcse(DRAWS, method="bulk"),
+            "expected method to be one of mean, sd, median, quantile, got 'bulk'",
+        ),
+        (lambda: boundary.mcse(DRAWS, method="quantile"), "for the method 'quantile', got None"),
+        (lambda: boundary.hdi(DRAWS, 94), r"expected prob in \(0, 1\), got 94"),
+        (lambda: boundary.hdi(DRAWS, "a"), r"expected prob in \(0, 1\), got a"),
+        (lambda: boundary.bfmi(np.zeros((4, 10))), "dimensions chain and draw, got ndarray"),
+        (lambda: boundary.bfmi(DRAWS[:, :1, 0]), "expected energy of at least 2 draws, got 1"),
+        (lambda: boundary.bfmi(DRAWS[..., 0] + 0j), "expected real numbers as f, got complex128"),
         (
             lambda: boundary.bfmi(autoregressive(0.0)),
             r"expected energy with the dimensions chain and draw, got \('chain",
@@ -185,6 +232,9 @@ def test_the_relative_efficiency_is_that_of_the_posterior_and_one_for_a_single_c
     broken = boundary.from_groups({"posterior": autoregressive(0.6).to_dataset() * np.nan})
     with pytest.raises(ValueError, match="got reff=nan; pass reff"):
         boundary.relative_efficiency(broken)
+    unchained = boundary.from_groups({"posterior": xr.Dataset({"w": ("draw", np.zeros(5))})})
+    with pytest.raises(ValueError, match=r"a posterior with the dimensions chain and draw, got \('draw',\); pass reff"):
+        boundary.relative_efficiency(unchained)
 
 
 # Importance ratios as they come: from harmless to hopeless, ties of draws that a sampler repeated, rounded values.
@@ -228,6 +278,23 @@ def test_weights_whose_tail_cannot_be_fitted_stay_and_their_k_is_infinite():
     np.testing.assert_allclose(log_weights[0], -math.log(1000), rtol=1e-12)
     np.testing.assert_allclose(log_weights[1], ratios[1] - logsumexp(ratios[1]), rtol=1e-12)
     assert np.isinf(boundary.psislw(ratios[:, :20])[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("ratios", "reff", "message"),
+    [
+        (np.array([[0.0, np.nan]]), 1.0, "expected finite log_ratios, got 1 of 2"),
+        (np.array([[0.0, np.inf]]), 1.0, "expected finite log_ratios, got 1 of 2"),
+        (np.zeros(5), 1.0, r"expected log_ratios \(N, S\), real numbers, got float64 \(5,\)"),
+        (np.zeros((1, 5), complex), 1.0, "real numbers, got complex128"),
+        (np.ma.masked_all((1, 5)), 1.0, "without a mask"),
+        (np.zeros((1, 5)), 0.0, "expected reff above 0, got 0.0"),
+        (np.zeros((1, 5)), "a", "expected reff above 0, got 'a'"),
+    ],
+)
+def test_ratios_that_are_not_finite_are_refused(ratios, reff, message):
+    with pytest.raises(ValueError, match=message):
+        boundary.psislw(ratios, reff)
 
 
 def log_likelihood_data(seed: int = 0) -> tuple[np.ndarray, object]:

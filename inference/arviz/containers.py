@@ -31,7 +31,8 @@ def from_arrays(
     ``chains=False`` says that no Markov chain made the draws (a guide, an ensemble): arrays are (draw, ...), stored
     as one chain, as `loo` and ``az.summary`` of both versions read them, and ``attrs["sampling"]`` says so.
 
-    Raises ``ValueError`` for arrays with too few dimensions, lengths that differ, or names that do not fit.
+    Raises ``ValueError`` for groups, dims, coords or attrs that are no mappings, arrays with a mask or too few
+    dimensions, lengths that differ, or names that do not fit.
 
     >>> data = from_arrays(posterior={"w": np.zeros((4, 100, 3))}, observed_data={"y": [1.0, 2.0]})
     >>> group(data, "posterior")["w"].dims, group(data, "observed_data")["y"].dims
@@ -39,11 +40,16 @@ def from_arrays(
     """
     if not groups:
         raise ValueError("expected at least one group, such as posterior={...}, got none")
+    for name, given in {**groups, "dims": dims, "coords": coords, "attrs": attrs}.items():
+        if not isinstance(given, Mapping) and (name in groups or given is not None):
+            raise ValueError(f"expected {name} as values by name, {{'y': ...}}, got {type(given).__name__}")
     made = {}
     for name, arrays in groups.items():
         sample = () if "data" in name else SAMPLE_DIMS
         made[name] = xr.Dataset()
         for variable, array in arrays.items():
+            if isinstance(array, np.ma.MaskedArray):
+                raise ValueError(f"expected {name}[{variable!r}] without a mask, got a masked array")
             values = np.asarray(array)
             if sample and not chains:
                 values = values[None]

@@ -9,7 +9,7 @@ import arviz
 import numpy as np
 import xarray as xr
 
-from posterity.inference.arviz.containers import HAS_INFERENCE_DATA, group
+from posterity.inference.arviz.containers import HAS_INFERENCE_DATA, SAMPLE_DIMS, group
 from posterity.inference.arviz.statistics import ess
 
 COLUMNS = ("rank", "elpd", "p", "elpd_diff", "weight", "se", "dse", "warning", "n_bad", "scale")
@@ -19,9 +19,12 @@ METHODS = ("stacking", "BB-pseudo-BMA", "pseudo-BMA")
 def relative_efficiency(data: Any) -> float:
     """ESS of the posterior's means over the number of draws, averaged over its variables; 1 for a single chain.
 
-    This is the ``reff`` of ``az.loo``. Raises ``ValueError`` without a posterior, or where it is not finite.
+    This is the ``reff`` of ``az.loo``. Raises ``ValueError`` without a posterior, of one without the dimensions chain
+    and draw, or where it is not finite.
     """
     draws = group(data, "posterior")
+    if not set(SAMPLE_DIMS) <= set(draws.dims):
+        raise ValueError(f"expected a posterior with the dimensions chain and draw, got {tuple(draws.dims)}; pass reff")
     if draws.sizes["chain"] == 1:
         return 1.0
     found = ess(draws, method="mean")

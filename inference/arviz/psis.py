@@ -32,8 +32,20 @@ def psislw(log_ratios: np.ndarray, reff: float = 1.0) -> tuple[np.ndarray, np.nd
     equal, smaller than the largest by more than floats can hold, or nothing like a Pareto tail), the weights stay as
     they are and k-hat is infinite. The tail is of 3 sqrt(S / reff) draws, S / 5 at most, rounded up in ArviZ 0.23 and
     down in 1.x: their k-hat differs by a few hundredths where that is no whole number.
+    Raises ``ValueError`` for another shape, ratios that are not finite real numbers or have a mask, or a ``reff`` that
+    is not above 0.
     """
-    ratios = np.asarray(log_ratios, float)
+    if isinstance(log_ratios, np.ma.MaskedArray):
+        raise ValueError("expected log_ratios without a mask, got a masked array")
+    ratios = np.asarray(log_ratios)
+    if ratios.ndim != 2 or 0 in ratios.shape or ratios.dtype.kind not in "biuf":
+        raise ValueError(f"expected log_ratios (N, S), real numbers, got {ratios.dtype} {ratios.shape}")
+    ratios = ratios.astype(float, copy=False)
+    bad = int((~np.isfinite(ratios)).sum())
+    if bad:
+        raise ValueError(f"expected finite log_ratios, got {bad} of {ratios.size} that are nan or infinite")
+    if not isinstance(reff, int | float | np.integer | np.floating) or not 0 < reff < math.inf:
+        raise ValueError(f"expected reff above 0, got {reff!r}")
     log_weights = ratios - ratios.max(1, keepdims=True)
     tail = _tail_length(ratios.shape[1], reff)
     k = np.full(len(ratios), np.inf)

@@ -14,6 +14,11 @@ import xarray as xr
 from posterity.inference.arviz.containers import HAS_INFERENCE_DATA, SAMPLE_DIMS
 
 TAIL = (0.05, 0.95)
+RHAT = ("rank", "split", "folded", "z_scale", "identity")
+ESS = ("bulk", "tail", "mean", "sd", "median", "quantile", "mad", "z_scale", "folded", "identity", "local")
+MCSE = ("mean", "sd", "median", "quantile")
+PROBABILITIES = {"quantile": (1,), "local": (2,), "tail": (0, 1, 2)}
+"""How many numbers ``prob`` may have; none for other methods."""
 
 Values = TypeVar("Values", xr.Dataset, xr.DataArray)
 
@@ -22,18 +27,29 @@ def rhat(values: Values, *, method: str = "rank") -> Values:
     """R-hat, by default rank-normalised and split, the larger of bulk and folded; below 1.01 is good.
 
     nan for a single chain (Vehtari, Gelman, Simpson, Carpenter & Bürkner 2021, arXiv:1903.08008).
-    Raises ``ValueError`` for draws without the dimensions chain and draw, as all functions here.
+    Raises ``ValueError`` for draws without the dimensions chain and draw or that are no real numbers, as all functions
+    here, and for another method.
     """
+    _check_method(method, RHAT)
     return _each(arviz.rhat, values, method=method)
 
 
 def ess(values: Values, *, method: str = "bulk", prob: Any = None) -> Values:
-    """Effective number of draws: "bulk", "tail", "mean", "sd", "median", or "quantile" at ``prob`` (as `rhat`)."""
+    """Effective number of draws: "bulk", "tail", "mean", "sd", "median", or "quantile" at ``prob`` (as `rhat`).
+
+    Raises ``ValueError`` for another method (ArviZ's "mad", "z_scale", "folded", "identity" and "local" are taken too),
+    or a ``prob`` outside [0, 1], missing, or of a method that has none.
+    """
+    prob = _check_method(method, ESS, prob)
     return _each(arviz.ess, values, method=method, prob=TAIL if method == "tail" and prob is None else prob)
 
 
 def mcse(values: Values, *, method: str = "mean", prob: float | None = None) -> Values:
-    """Monte Carlo standard error of the "mean", "sd", "median", or "quantile" at ``prob``, in the values' unit."""
+    """Monte Carlo standard error of the "mean", "sd", "median", or "quantile" at ``prob``, in the values' unit.
+
+    Raises ``ValueError`` as `ess`.
+    """
+    prob = _check_method(method, MCSE, prob)
     return _each(arviz.mcse, values, method=method, prob=prob)
 
 
@@ -46,7 +62,7 @@ def hdi(values: Values, prob: float) -> Values:
     >>> hdi(draws, 0.8).values.round(1)
     array([-1.3,  1.3])
     """
-    if not 0 < prob < 1:
+    if not isinstance(prob, int | float | np.integer | np.floating) or not 0 < prob < 1:
         raise ValueError(f"expected prob in (0, 1), got {prob}")
     if HAS_INFERENCE_DATA:
         found = _each(arviz.hdi, values, hdi_prob=prob).rename(hdi="ci_bound")
@@ -58,12 +74,40 @@ def bfmi(energy: xr.DataArray) -> xr.DataArray:
     """Estimated Bayesian fraction of missing information of each chain, from its energies (chain, draw).
 
     Below 0.3 the momenta are renewed too timidly to reach the tails (Betancourt 2016, arXiv:1604.00695).
-    Raises ``ValueError`` for other dimensions.
+    nan for a chain whose energy stands still.
+    Raises ``ValueError`` for other dimensions, a single draw, or energies that are no real numbers.
     """
-    if set(energy.dims) != set(SAMPLE_DIMS):
-        raise ValueError(f"expected energy with the dimensions chain and draw, got {energy.dims}")
-    energy = energy.transpose(*SAMPLE_DIMS)
-    return energy.isel(draw=0, drop=True).copy(data=np.asarray(arviz.bfmi(energy.values)))
+    got = energy.dims if isinstance(energy, xr.DataArray) else type(energy).__name__
+    if not isinstance(energy, xr.DataArray) or set(energy.dims) != set(SAMPLE_DIMS):
+        raise ValueError(f"expected energy with the dimensions chain and draw, got {got}")
+    _require_real(energy)
+    if energy.sizes["draw"] < 2:
+        raise ValueError(f"expected energy of at least 2 draws, got {energy.sizes['draw']}")
+    energy = energy.transpose(*SAMPLE_DIMS).astype(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.asarray(arviz.bfmi(energy.values))
+    moves = (energy.values != energy.values[:, :1]).any(1)  # rounding may give a constant a variance
+    return energy.isel(draw=0, drop=True).copy(data=np.where(moves, found, np.nan))
+
+
+def _check_method(method: str, methods: tuple[str, ...], prob: Any = None) -> Any:
+    """``prob`` as ArviZ takes it: None, a number or a pair; ``ValueError`` unless it is what a known method needs."""
+    if method not in methods:
+        raise ValueError(f"expected method to be one of {', '.join(methods)}, got {method!r}")
+    given = np.atleast_1d([] if prob is None else prob)
+    real = given.dtype.kind in "iuf" and bool(((given >= 0) & (given <= 1)).all())
+    counts = PROBABILITIES.get(method, (0,))
+    if not real or given.ndim != 1 or len(given) not in counts:
+        wanted = " or ".join(str(count) for count in counts)
+        raise ValueError(f"expected prob of {wanted} numbers in [0, 1] for the method {method!r}, got {prob!r}")
+    return None if len(given) == 0 else float(given[0]) if len(given) == 1 else tuple(given.tolist())
+
+
+def _require_real(values: xr.Dataset | xr.DataArray) -> None:
+    variables = values.data_vars.values() if isinstance(values, xr.Dataset) else [values]
+    for variable in variables:
+        if variable.dtype.kind not in "biuf":
+            raise ValueError(f"expected real numbers as {variable.name or 'values'}, got {variable.dtype}")
 
 
 def _each(function: Callable[..., xr.Dataset], values: Values, **settings: Any) -> Values:
@@ -71,6 +115,7 @@ def _each(function: Callable[..., xr.Dataset], values: Values, **settings: Any) 
     if not isinstance(values, xr.Dataset | xr.DataArray) or not set(SAMPLE_DIMS) <= set(values.dims):
         got = values.dims if isinstance(values, xr.Dataset | xr.DataArray) else type(values).__name__
         raise ValueError(f"expected a Dataset or DataArray with the dimensions chain and draw, got {got}")
+    _require_real(values)
     if isinstance(values, xr.DataArray):
         return function(values.to_dataset(name="values"), **settings)["values"].rename(values.name)
     return function(values, **settings)

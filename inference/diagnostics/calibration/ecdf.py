@@ -13,6 +13,7 @@ import xarray as xr
 from scipy import stats
 
 from posterity.inference.diagnostics.calibration.transform import pit_array
+from posterity.inference.diagnostics.sources.checks import require_number, require_whole
 
 BISECTIONS = 18
 
@@ -40,17 +41,18 @@ def ecdf_band(n: int, *, prob: float = 0.95, points: int | None = None) -> xr.Da
     The grid is z = i/points for 0 < i < points; by default ``points`` is n, and 100 at most. Returns ``lower`` and
     ``upper`` over "z", and as attributes the ``pointwise`` level that was needed and the ``simultaneous``
     probability it gives. As counts are discrete this exceeds ``prob`` slightly.
-    Raises ``ValueError`` for n < 2, fewer than 2 points, or a ``prob`` outside (0, 1).
+    Raises ``ValueError`` for n or points that are no whole numbers of 2 or more, or a ``prob`` outside (0, 1).
 
     >>> band = ecdf_band(250)
     >>> 0.95 <= band.attrs["simultaneous"] < 0.96, round(float((band.upper - band.lower).max()), 3)
     (True, 0.188)
     """
+    n = require_whole("n", n)
     if n < 2:
         raise ValueError(f"expected n of at least 2, got {n}")
-    if not 0 < prob < 1:
+    if not 0 < require_number("prob", prob) < 1:
         raise ValueError(f"expected prob in (0, 1), got {prob}")
-    points = min(n, 100) if points is None else points
+    points = min(n, 100) if points is None else require_whole("points", points)
     if points < 2:
         raise ValueError(f"expected at least 2 points, got {points}")
     z = np.arange(1, points) / points

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from posterity.inference.diagnostics.sources.checks import require_number, require_seed, require_whole
+from posterity.inference.diagnostics.sources.checks import require_number, require_seed, require_whole, to_numbers
 from posterity.inference.diagnostics.sources.groups import grouped, over_groups
 from posterity.inference.diagnostics.sources.source import read, require_mixture
 
@@ -55,7 +55,7 @@ def coverage(
     >>> coverage(mixture, y, levels=[0.5, 0.9]).coverage.values
     array([0.5, 0.9])
     """
-    wanted = np.asarray(levels, dtype=float)
+    wanted = to_numbers("levels", levels)
     if wanted.ndim != 1 or wanted.size == 0 or not bool(((wanted > 0) & (wanted < 1)).all()):
         raise ValueError(f"expected levels in (0, 1), got {levels}")
     if not 0 < require_number("confidence", confidence) < 1:

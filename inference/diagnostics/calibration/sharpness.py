@@ -17,7 +17,7 @@ from scipy import stats
 
 from posterity.inference.diagnostics.calibration.regions import LEVELS, coverage
 from posterity.inference.diagnostics.skill.interval_score import KINDS, check_levels, over_levels, regions
-from posterity.inference.diagnostics.sources.checks import require_finite, to_array
+from posterity.inference.diagnostics.sources.checks import require_finite, require_whole, to_array, to_numbers
 from posterity.inference.diagnostics.sources.groups import grouped
 from posterity.inference.diagnostics.sources.source import read
 
@@ -143,7 +143,8 @@ def class_calibration_error(probabilities: Any, labels: Any, *, bins: int = 15) 
       averaged over the classes (Kull et al. 2019, arXiv:1910.12656); a model may be right at the top alone.
 
     Within a bin errors of opposite sign cancel: with few bins the error is underestimated, with many it is chance.
-    Raises ``ValueError`` for other shapes, rows that do not sum to one, labels beyond the classes, or bins of one row.
+    Raises ``ValueError`` for other shapes, probabilities that are no real numbers, rows that do not sum to one, labels
+    beyond the classes, ``bins`` below 1 or no whole number, or bins of one row.
 
     >>> rng = np.random.default_rng(0)
     >>> right = rng.dirichlet([1.0, 1.0, 1.0], size=20_000)
@@ -178,7 +179,7 @@ def class_calibration_error(probabilities: Any, labels: Any, *, bins: int = 15) 
 
 
 def _check_classes(probabilities: Any, labels: Any, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    values, known = to_array(probabilities).astype(float), to_array(labels)
+    values, known = to_numbers("probabilities", probabilities), to_array(labels)
     if values.ndim != 2 or len(values) == 0 or values.shape[1] < 2:
         raise ValueError(f"expected probabilities of shape (N, C >= 2), got {values.shape}")
     require_finite("probabilities", values)
@@ -188,7 +189,7 @@ def _check_classes(probabilities: Any, labels: Any, bins: int) -> tuple[np.ndarr
         raise ValueError(f"expected labels of shape {(len(values),)}, whole numbers, got {known.dtype} {known.shape}")
     if known.min() < 0 or known.max() >= values.shape[1]:
         raise ValueError(f"expected labels from 0 to {values.shape[1] - 1}, got {known.min()} to {known.max()}")
-    if bins < 1:
+    if require_whole("bins", bins) < 1:
         raise ValueError(f"expected at least 1 bin, got {bins}")
     return values, known
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.checks import require_seed, require_whole
+from posterity.inference.diagnostics.sources.checks import require_seed, require_whole, to_numbers
 from posterity.inference.diagnostics.sources.draws import DrawsSource
 from posterity.inference.diagnostics.sources.source import read
 
@@ -56,8 +56,8 @@ def posterior_predictive_check(
       (#above + (#ties + 1) / 2) / (S + 1), so that it is never 0 or 1;
     - ``p_value``: twice the smaller of the two tails. For what it is worth, see the module.
 
-    Raises ``ValueError`` without a statistic, for one that does not give one finite number for a data set, fewer than
-    2 draws, and as `pit`.
+    Raises ``ValueError`` without a statistic, for anything but functions by name, for one that does not give one finite
+    real number for a data set, fewer than 2 draws, and as `pit`.
 
     >>> rng = np.random.default_rng(0)
     >>> found = posterior_predictive_check(rng.normal(size=(400, 100)), rng.exponential(size=100) - 1)
@@ -66,8 +66,8 @@ def posterior_predictive_check(
     """
     seed = require_seed(seed)
     require_whole("draws", draws)
-    if statistics is not None and not statistics:
-        raise ValueError("expected at least one statistic, got none")
+    if statistics is not None:
+        _check(statistics)
     data = read(source, y, var_name)
     made: Iterable[np.ndarray]
     if isinstance(data, DrawsSource):
@@ -103,12 +103,28 @@ def posterior_predictive_check(
     )
 
 
+def _check(statistics: Any) -> None:
+    """``ValueError`` unless these are functions by name, one at least."""
+    if not isinstance(statistics, Mapping):
+        raise ValueError(f"expected statistics as functions by name, got {type(statistics).__name__}")
+    if not statistics:
+        raise ValueError("expected at least one statistic, got none")
+    for name, one in statistics.items():
+        if not callable(one):
+            raise ValueError(f"expected the statistic {name!r} to be a function, got {one!r}")
+
+
 def _evaluate(name: str, statistic: Statistic, sets: np.ndarray) -> np.ndarray:
     """One number for each data set (sets, N): (sets,)."""
+    what = f"values of the statistic {name!r}"
     if "axis" in _parameters(statistic):
-        values = np.asarray(statistic(sets, axis=-1), dtype=float)
+        values = to_numbers(what, statistic(sets, axis=-1))
     else:
-        values = np.array([np.asarray(statistic(row), dtype=float) for row in sets])
+        rows = [to_numbers(what, statistic(row)) for row in sets]
+        shapes = sorted({row.shape for row in rows})
+        if len(shapes) > 1:
+            raise ValueError(f"expected the statistic {name!r} to give one number for a data set, got shapes {shapes}")
+        values = np.array(rows)
     if values.shape != (len(sets),):
         got = f"shape {values.shape} for {len(sets)} of them"
         raise ValueError(f"expected the statistic {name!r} to give one number for a data set, got {got}")

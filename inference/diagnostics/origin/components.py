@@ -7,11 +7,13 @@ label switching in mixture models", algorithm 2), never by their index or their 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
+
+from posterity.inference.diagnostics.sources.checks import require_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +25,7 @@ ROUNDS = 20
 SMALL = 1e-12
 
 
-def component_usage(mixture: Mixture, y: Tensor | None = None, *, least: float = 0.01) -> xr.Dataset:
+def component_usage(mixture: Mixture, y: Any = None, *, least: float = 0.01) -> xr.Dataset:
     """How much each component is used, over the rows of a batch (N,).
 
     Returns over "component": ``weight``, the mean weight; with ``y`` (N,) or (N, D), ``responsibility``, the mean
@@ -31,7 +33,8 @@ def component_usage(mixture: Mixture, y: Tensor | None = None, *, least: float =
     In ``attrs``: ``effective``, exp of the entropy of these shares, a number of components between 1 and K, and
     ``unused``, how many are not.
     A `PredictiveMixture` is taken draw by draw and averaged: `relabel` it first.
-    Raises ``ValueError`` for another batch shape, y that does not fit, or ``least`` outside [0, 1).
+    Raises ``ValueError`` for another batch shape, y of another shape, not finite or outside the components' support, or
+    ``least`` outside [0, 1).
 
     >>> import torch
     >>> from posterity.models.mixtures import Mixture
@@ -39,10 +42,10 @@ def component_usage(mixture: Mixture, y: Tensor | None = None, *, least: float =
     >>> component_usage(two).used.values
     array([ True, False])
     """
-    from posterity.inference.diagnostics.sources.mixture import check_mixture
+    from posterity.inference.diagnostics.sources.mixture import check_mixture, from_mixture
 
     check_mixture(mixture)
-    if not 0 <= least < 1:
+    if not 0 <= require_number("least", least) < 1:
         raise ValueError(f"expected least in [0, 1), got {least}")
     draws = getattr(mixture, "num_draws", 1)
     shape = (len(mixture.log_weights), draws, mixture.num_components // draws)
@@ -50,8 +53,7 @@ def component_usage(mixture: Mixture, y: Tensor | None = None, *, least: float =
     found = {"weight": ("component", weight)}
     share = weight
     if y is not None:
-        if len(y) != shape[0]:
-            raise ValueError(f"expected y with {shape[0]} rows, got {tuple(y.shape)}")
+        y = from_mixture(mixture, y, several=bool(mixture.event_shape)).y
         share = mixture.responsibilities(y).double().reshape(shape).sum(1).mean(0).numpy()
         found["responsibility"] = ("component", share)
     entropy = -float((share * np.log(np.maximum(share, SMALL))).sum())
@@ -62,13 +64,15 @@ def component_usage(mixture: Mixture, y: Tensor | None = None, *, least: float =
     )
 
 
-def relabel(predictive: PredictiveMixture, y: Tensor) -> PredictiveMixture:
-    """The same predictive, the components of each draw in an order in which they explain the same of ``y`` (N,).
+def relabel(predictive: PredictiveMixture, y: Any) -> PredictiveMixture:
+    """The same predictive, the components of each draw in an order in which they explain the same of ``y``.
 
-    Minimises the sum over draws of the Kullback-Leibler divergence from the average responsibilities. The predictive
-    density, and with it every score, is unchanged. Memory is that of N x S x K numbers; some hundred rows are enough to
-    tell components apart, so that a large data set can be thinned: `label_order` gives the order itself.
-    Raises ``ValueError`` for anything but a `PredictiveMixture` of batch shape (N,), or y that does not fit.
+    ``y`` is (N,), or (N, D) of several targets. Minimises the sum over draws of the Kullback-Leibler divergence from
+    the average responsibilities. The predictive density, and with it every score, is unchanged. Memory is that of
+    N x S x K numbers; some hundred rows are enough to tell components apart, so that a large data set can be thinned:
+    `label_order` gives the order itself.
+    Raises ``ValueError`` for anything but a `PredictiveMixture` of batch shape (N,), or y of another shape, not finite
+    or outside the components' support.
     """
     import torch
 
@@ -82,23 +86,22 @@ def relabel(predictive: PredictiveMixture, y: Tensor) -> PredictiveMixture:
     return predictive.with_parts(mixing, components)
 
 
-def label_order(predictive: PredictiveMixture, y: Tensor) -> Tensor:
-    """(S, K): which component of each draw comes first, second, ...; see `relabel`."""
+def label_order(predictive: PredictiveMixture, y: Any) -> Tensor:
+    """(S, K): which component of each draw comes first, second, ...; see `relabel`, also for what is refused."""
     import torch
 
-    from posterity.inference.diagnostics.sources.mixture import check_mixture
+    from posterity.inference.diagnostics.sources.mixture import check_mixture, from_mixture
     from posterity.inference.predictive import PredictiveMixture
 
     check_mixture(predictive)
     if not isinstance(predictive, PredictiveMixture):
         raise ValueError(f"expected a PredictiveMixture, got {type(predictive).__name__}")
-    if len(y) != len(predictive.log_weights):
-        raise ValueError(f"expected y with {len(predictive.log_weights)} rows, got {tuple(y.shape)}")
-    share = predictive.per_draw.responsibilities(y.unsqueeze(1)).double().clamp_min(SMALL)  # (N, S, K)
+    y = from_mixture(predictive, y, several=bool(predictive.event_shape)).y.unsqueeze(1)
+    share = predictive.per_draw.responsibilities(y).double().clamp_min(SMALL)  # (N, S, K)
     rows, draws, count = share.shape
     order = torch.arange(count).expand(draws, count).clone()
     # The draw that explains y best is what the others are compared with at first.
-    average = share[:, int(predictive.per_draw.log_prob(y.unsqueeze(1)).sum(0).argmax())]
+    average = share[:, int(predictive.per_draw.log_prob(y).sum(0).argmax())]
     for _ in range(ROUNDS):
         cost = -torch.einsum("nsk,nj->sjk", share, average.log())  # the part that depends on the order
         new = torch.stack([torch.as_tensor(linear_sum_assignment(c.numpy())[1]) for c in cost])

@@ -16,7 +16,8 @@ import xarray as xr
 from scipy.fft import irfft2, rfft2
 
 from posterity.inference.diagnostics.sampling._chains import THREADS, by_rank
-from posterity.inference.diagnostics.sources.checks import require_finite, to_array
+from posterity.inference.diagnostics.sampling.convergence import by_name, read_draws, require_moving
+from posterity.inference.diagnostics.sources.checks import require_finite, to_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,11 +26,12 @@ BLOCK = 2**18
 """How many draws a thread works on at once: 2 MiB for each intermediate result."""
 
 
-def locate_divergences(values: Tensor | np.ndarray, diverging: Any) -> xr.Dataset:
+def locate_divergences(values: Tensor | np.ndarray | xr.DataArray, diverging: Any) -> xr.Dataset:
     """How the draws that diverged differ from the others, over "point".
 
     ``values`` (chain, draw, points) are draws of functions in any unit, such as ``posterior.function_draws(x)``;
-    ``diverging`` (chain, draw), true or false, is that of ``posterior.sample_stats``.
+    ``diverging`` (chain, draw), true or false, is that of ``posterior.sample_stats``. DataArrays are read by the names
+    chain and draw, and other dimensions of ``values`` become the points.
 
     - ``shift``: mean of the divergent draws less that of the others, in standard deviations of the others.
     - ``spread``: standard deviation of the divergent draws over that of the others; far below 1 in the neck of a
@@ -49,7 +51,9 @@ def locate_divergences(values: Tensor | np.ndarray, diverging: Any) -> xr.Datase
     largest over the points allows for their number (Westfall & Young 1993). Exact where chains are stationary and
     exchangeable; no smaller than 1 / (chains * draws).
 
-    Raises ``ValueError`` for other shapes, values that are not finite, or where none or all of the draws diverged.
+    Raises ``ValueError`` for other shapes, DataArrays without chain and draw, values that are not finite real numbers
+    or have a mask, points where no draw differs, ``diverging`` of anything but true and false, or where none or all of
+    the draws diverged.
 
     >>> values = np.random.default_rng(0).normal(size=(4, 250, 2))
     >>> found = locate_divergences(values, values[..., 0] < -2)
@@ -110,7 +114,9 @@ def _all_shifts(scores: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
 
 
 def _checked(values: Any, diverging: Any) -> tuple[np.ndarray, np.ndarray]:
-    array, hit = to_array(values), to_array(diverging)
+    array = read_draws(values)
+    named = isinstance(diverging, xr.DataArray | xr.Dataset)
+    hit = to_numbers("diverging", by_name("diverging", diverging) if named else diverging)
     if array.ndim != 3 or 0 in array.shape:
         raise ValueError(f"expected values of shape (chain, draw, points), got {array.shape}")
     if hit.shape != array.shape[:2]:
@@ -121,4 +127,5 @@ def _checked(values: Any, diverging: Any) -> tuple[np.ndarray, np.ndarray]:
     hit = hit.astype(bool)
     if hit.all() or not hit.any():
         raise ValueError(f"expected draws that diverged and others, got {int(hit.sum())} of {hit.size} that diverged")
+    require_moving(array)
     return array, hit

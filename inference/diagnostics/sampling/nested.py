@@ -16,7 +16,8 @@ import xarray as xr
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from posterity.inference.diagnostics.sources.checks import require_finite, to_array
+from posterity.inference.diagnostics.sampling.convergence import read_draws, require_moving
+from posterity.inference.diagnostics.sources.checks import require_finite, require_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,23 +46,25 @@ def nested_rhat(values: Tensor | np.ndarray | xr.DataArray, superchains: int, *,
     ``rank=True`` takes normal scores of the ranks, and the larger of bulk and folded, as `function_convergence` does
     (Vehtari et al. 2021): for functions of heavy tails, and to see scales that differ while means agree.
 
-    Raises ``ValueError`` for another shape, chains that do not fill the superchains equally, fewer than 2 superchains,
-    superchains of a single draw, values that are not finite, or points where no draw differs.
+    Raises ``ValueError`` for another shape, a DataArray without chain and draw, chains that do not fill the superchains
+    equally, fewer than 2 superchains or no whole number of them, superchains of a single draw, values that are not
+    finite real numbers or have a mask, or points where no draw differs.
 
     >>> draws = np.random.default_rng(0).normal(size=(64, 5, 3))
     >>> bool((nested_rhat(draws, superchains=8).nested_rhat < 1.05).all())
     True
     """
-    array = _array(values)
+    array = read_draws(values).astype(float, copy=False)
+    if array.ndim != 3 or 0 in array.shape:
+        raise ValueError(f"expected values of shape (chain, draw, points), got {array.shape}")
     chains, draws = array.shape[:2]
-    if not isinstance(superchains, int) or superchains < 2 or chains % superchains:
-        raise ValueError(f"expected 2 superchains or more that {chains} chains fill equally, got {superchains!r}")
+    superchains = require_whole("superchains", superchains)
+    if superchains < 2 or chains % superchains:
+        raise ValueError(f"expected 2 superchains or more that {chains} chains fill equally, got {superchains}")
     if chains * draws == superchains:
         raise ValueError("expected 2 draws or more in each superchain, got 1")
     require_finite("values", array)
-    still = int((np.ptp(array, axis=(0, 1)) == 0).sum())
-    if still:
-        raise ValueError(f"expected values that differ between draws, got {still} points at which none does")
+    require_moving(array)
     if rank:
         step = max(1, BLOCK // (chains * draws))
         blocks = [array[..., start : start + step] for start in range(0, array.shape[-1], step)]
@@ -78,19 +81,6 @@ def nested_rhat(values: Tensor | np.ndarray | xr.DataArray, superchains: int, *,
         "independent": math.sqrt(1 + independent),
     }
     return xr.Dataset({"nested_rhat": ("point", found)}, attrs=attrs)
-
-
-def _array(values: Tensor | np.ndarray | xr.DataArray) -> np.ndarray:
-    """(chain, draw, points) in double precision."""
-    if isinstance(values, xr.DataArray):
-        if not {"chain", "draw"} <= set(values.dims):
-            raise ValueError(f"expected a DataArray with the dimensions chain and draw, got {values.dims}")
-        values = values.transpose("chain", "draw", ...).values
-        values = values.reshape(*values.shape[:2], -1)
-    array = to_array(values).astype(float)
-    if array.ndim != 3 or 0 in array.shape:
-        raise ValueError(f"expected values of shape (chain, draw, points), got {array.shape}")
-    return array
 
 
 def _nested(array: np.ndarray, superchains: int) -> np.ndarray:

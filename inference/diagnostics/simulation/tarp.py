@@ -11,7 +11,7 @@ data, the prior, passes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from scipy import stats
 
 from posterity.inference.diagnostics.calibration.regions import LEVELS, coverage
 from posterity.inference.diagnostics.simulation.sbc import source_of
-from posterity.inference.diagnostics.sources.checks import generator, require_finite, require_seed, to_array
+from posterity.inference.diagnostics.sources.checks import generator, require_finite, require_seed, to_numbers
 
 REFERENCES = ("prior", "neighbour")
 BLOCK = 2**22
@@ -59,8 +59,9 @@ def tarp(
     uniformity (Kolmogorov and Smirnov). A curve as an S means posteriors of the wrong width or place; steep at both
     ends, too narrow or biased; flat there, too wide. A bias along one direction of many is best seen by `sbc`.
 
-    Raises ``ValueError`` for shapes that do not fit, values that are not finite, fewer than 2 simulations, a dimension
-    in which all truths are equal, unknown references or quantities, and as `coverage` and `refit`.
+    Raises ``ValueError`` for shapes that do not fit, values that are not finite real numbers or have a mask, fewer than
+    2 simulations, a dimension in which all truths are equal, unknown references or quantities, and as `coverage` and
+    `refit`.
 
     >>> rng = np.random.default_rng(0)
     >>> centre = rng.normal(size=(300, 2))
@@ -69,6 +70,7 @@ def tarp(
     (True, ('level',))
     """
     seed = require_seed(seed)
+    levels = to_numbers("levels", levels).tolist()
     coords: dict[str, Any] = {}
     attrs: dict[str, Any] = {}
     if isinstance(source, xr.Dataset) or not (hasattr(source, "detach") or isinstance(source, np.ndarray | list)):
@@ -81,7 +83,7 @@ def tarp(
     else:
         if len(args) != 1 or settings or quantities is not None:
             raise ValueError(f"expected samples and truths, got {1 + len(args)} arrays and {sorted(settings)}")
-        samples, truths = np.asarray(to_array(source), float), np.asarray(to_array(args[0]), float)
+        samples, truths = to_numbers("samples", source), to_numbers("truths", args[0])
     samples, truths = _checked(samples, truths)
     rng = generator(seed, "references and ranks of balls")
     centre, spread = _scale(truths, "truths that differ")
@@ -99,8 +101,10 @@ def tarp(
 
 def _of_refits(refits: xr.Dataset, quantities: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
     names = [str(name) for name in refits["quantity"].values]
+    if quantities is not None and (isinstance(quantities, str) or not isinstance(quantities, Iterable)):
+        raise ValueError(f"expected quantities from {names}, got {quantities!r}")
     wanted = list(quantities) if quantities is not None else [n for n in names if n != "log_likelihood"] or names
-    if isinstance(quantities, str) or not wanted or not set(wanted) <= set(names):
+    if not wanted or not all(name in names for name in wanted):
         raise ValueError(f"expected quantities from {names}, got {quantities!r}")
     places = [names.index(name) for name in wanted]
     return refits["draws"].values[..., places].swapaxes(0, 1), refits["truth"].values[:, places], wanted
@@ -144,11 +148,11 @@ def _references(
             raise ValueError(f"expected references from {list(REFERENCES)} or an array, got {references!r}")
         if references == "neighbour" and data is None:
             raise ValueError("expected data of each simulation for references='neighbour', got None")
-        earlier = _nearest(to_array(data).astype(float), count) if references == "neighbour" else None
+        earlier = _nearest(to_numbers("data", data), count) if references == "neighbour" else None
         if earlier is None:
             earlier = rng.integers(0, np.maximum(np.arange(count), 1))
         return np.concatenate([centre[None], truths[earlier[1:]]])
-    points = to_array(references).astype(float)
+    points = to_numbers("references", references)
     points = points[:, None] if points.ndim == 1 else points
     if points.shape != truths.shape:
         raise ValueError(f"expected references of shape {truths.shape}, got {points.shape}")

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from posterity.inference.diagnostics.sources.checks import to_numbers
 from posterity.inference.diagnostics.sources.draws import DrawsSource
 from posterity.inference.diagnostics.sources.source import read, require_mixture
 
@@ -80,7 +81,7 @@ def interval_score(
 
 def check_levels(levels: Sequence[float]) -> np.ndarray:
     """Levels (L,) as an array; ``ValueError`` unless each is in (0, 1) and none is given twice."""
-    wanted = np.asarray(levels, dtype=float)
+    wanted = to_numbers("levels", levels)
     if wanted.ndim != 1 or wanted.size == 0 or not bool(((wanted > 0) & (wanted < 1)).all()):
         raise ValueError(f"expected levels in (0, 1), got {levels}")
     if len(np.unique(wanted)) < len(wanted):

@@ -14,12 +14,19 @@ Both are estimated from draws of the predictive, without bias for any number of 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.checks import generator, require_seed, to_array
+from posterity.inference.diagnostics.sources.checks import (
+    generator,
+    require_number,
+    require_seed,
+    require_whole,
+    to_numbers,
+)
 from posterity.inference.diagnostics.sources.draws import DrawsSource, column_blocks
 from posterity.inference.diagnostics.sources.source import read
 
@@ -80,15 +87,15 @@ def variogram_score(
     Scheuerer & Hamill find 0.5 to be good, as it is least troubled by skewed differences. ``weights`` (D, D) are those
     of the pairs, 1 by default; targets that have little to do with each other only add noise, and deserve less.
     As in the definition every pair is counted twice, as (i, j) and as (j, i).
-    Raises ``ValueError`` for an order that is not above 0, weights of another shape, negative or not finite, one
-    target, fewer than 2 draws, and as `pit`.
+    Raises ``ValueError`` for an order that is no number above 0, weights of another shape, negative or not finite real
+    numbers, one target, fewer than 2 draws, and as `pit`.
 
     >>> draws = np.array([[[0.0, 1.0]], [[5.0, 4.0]]])  # the targets always lie 1 apart
     >>> variogram_score(draws, np.array([[2.0, 6.0]])).variogram.values  # 2 (sqrt(4) - sqrt(1))²
     array([2.])
     """
     seed = require_seed(seed)
-    if not (np.isfinite(order) and order > 0):
+    if not 0 < require_number("order", order) < math.inf:
         raise ValueError(f"expected a finite order above 0, got {order}")
     data = read(source, y, var_name, several=True, target_dim=target_dim)
     values, attrs = of_draws(data, draws, seed, variogram=(order, weights))
@@ -99,6 +106,7 @@ def of_draws(
     data: Source, draws: int, seed: int, *, energy: bool = False, variogram: tuple[float, Any] | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, int | float]]:
     """``energy``, and ``variogram`` of an order and weights, (N,) each, from the same draws; and what they are of."""
+    draws = require_whole("draws", draws)
     count = data.num_draws if isinstance(data, DrawsSource) else draws
     _at_least_two(count)
     shifts = _shifts(count, count * data.observed.size)
@@ -173,7 +181,7 @@ def _both_ways(weights: Any, targets: int) -> np.ndarray:
     """w_ij + w_ji, (D, D)."""
     if weights is None:
         return np.full((targets, targets), 2.0)
-    values = to_array(weights).astype(float)
+    values = to_numbers("weights", weights)
     if values.shape != (targets, targets):
         raise ValueError(f"expected weights of shape {(targets, targets)}, got {values.shape}")
     if not bool((np.isfinite(values) & (values >= 0)).all()):
