@@ -36,7 +36,7 @@ MEMORY, SECONDS, MIXTURE_SECONDS = 2048, 10.0, 5.0
 def one(name: str, scale: float) -> dict[str, float]:
     """A measurement in a process of its own."""
     command = [sys.executable, "-W", "ignore", str(HERE / "_diagnostics_cases.py"), name, str(scale)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "MPLBACKEND": "Agg"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{name} failed:\n{done.stderr[-2000:]}")

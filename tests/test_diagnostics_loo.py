@@ -179,7 +179,7 @@ def test_the_result_is_written_as_netcdf(tmp_path):
 
 
 def test_too_few_draws_for_a_tail_are_said_to_be():
-    with pytest.warns(UserWarning, match=r"Pareto k of 20 of 20 observations is above 0.23 \(highest inf\)"):
+    with pytest.warns(UserWarning, match="20 draws have no tail .* compare on held-out data"):
         found = loo(fitted(observations(), draws=5))
     assert np.isfinite(found.elpd).all()
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 import xarray as xr
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from posterity.inference.diagnostics import split_shares, uncertainty_split
 from posterity.inference.plots import (
@@ -172,8 +173,8 @@ def test_axes_of_another_figure_have_their_legends_inside(predictive, bare):
 def test_bad_input_is_refused_before_a_figure_is_there(predictive, bare, y):
     split = uncertainty_split(predictive)
     several = Mixture.normal(torch.zeros(N, 2), torch.zeros(N, 2), torch.ones(N, 2))[: N - 1]
-    with pytest.raises(ValueError, match=r"expected x of shape \(25,\), got \(25, 1\)"):
-        plot_bands(predictive, X[:, None])
+    with pytest.raises(ValueError, match=r"expected x of shape \(25,\), got \(25, 2\)"):
+        plot_bands(predictive, X[:, None].expand(N, 2))
     with pytest.raises(ValueError, match=r"expected levels in \(0, 1\)"):
         plot_bands(predictive, X, levels=(0.5, 1.0))
     with pytest.raises(ValueError, match=r"expected y of shape \(3,\), got \(25,\)"):
@@ -219,3 +220,21 @@ def test_bad_input_is_refused_before_a_figure_is_there(predictive, bare, y):
     with pytest.raises(ValueError, match="expected finite images"):
         plot_samples(torch.full((1, 1, 2, 2), torch.nan))
     assert not plt.get_fignums()
+
+
+def test_rows_of_panels_hold_the_largest_variance_wherever_it_stands():
+    """A model of little variance first: the axes are shared, and have to hold 144 all the same."""
+    x = torch.linspace(0, 1, 5)
+    small, large = (Mixture.normal(torch.zeros(5, 1), torch.zeros(5, 1), torch.full((5, 1), sd)) for sd in (1.0, 12.0))
+    for models in ({"a": small, "b": large}, {"b": large, "a": small}):
+        grid = plot_compare_uncertainty(models, x)
+        assert grid[1, 0].get_ylim()[1] >= 144
+        assert grid[1, 0].get_ylim() == grid[1, 1].get_ylim()
+        plt.close(grid[0, 0].figure)
+
+
+def test_a_single_feature_may_have_a_dimension_of_its_own():
+    x = torch.linspace(0, 1, 5)
+    model = Mixture.normal(torch.zeros(5, 1), torch.zeros(5, 1), torch.ones(5, 1))
+    for plot in (plot_bands, plot_conditional_density):
+        plot(model, x[:, None], ax=Figure().subplots())

@@ -69,8 +69,10 @@ def one_or_array(found: Sequence[Axes]) -> Axes | np.ndarray:
 
 
 def vector(name: str, values: Values, length: int | None = None) -> np.ndarray:
-    """Finite values (N,), N > 0, as float64; ``ValueError`` for another shape or length."""
+    """Finite values (N,) or (N, 1), N > 0, as float64 (N,); ``ValueError`` for another shape or length."""
     array = to_array(values).astype(float)
+    if array.ndim == 2 and array.shape[1] == 1:  # one feature, as models take it
+        array = array[:, 0]
     if array.ndim != 1 or not len(array) or (length is not None and len(array) != length):
         wanted = "(N,)" if length is None else f"({length},)"
         raise ValueError(f"expected {name} of shape {wanted}, got {array.shape}")

@@ -64,7 +64,8 @@ def plot_uncertainty_split(
         ax.plot(at[order], total[order], color=ink(), linewidth=line(0.8), label="total")
     ax.set(xlabel=xlabel, ylabel=ylabel or ("share of the variance" if shares else "variance of y"))
     ax.margins(x=0)
-    ax.set_ylim(0, 1 if shares else None)
+    # With shared axes what is drawn later has to widen them still.
+    ax.set_ylim(0, 1 if shares else None, auto=None if shares else True)
     # From top to bottom, as the areas lie.
     handles, labels = ax.get_legend_handles_labels()
     legend(ax, handles[::-1], labels[::-1], loc="lower left" if shares else "best", frame=True)

@@ -51,7 +51,8 @@ def mixture_tests(source: object, y: Any = None, *, seed: int = 0) -> xr.Dataset
 
     Components that are expected to come up fewer than 5 times have nan, with a warning. The covariance of the scores is
     that of draws from the model (``seed``), so that its error is a few percent whatever the data. Memory is bounded;
-    the cost is that of two evaluations of the density at each row, and of 40,000 at least.
+    the cost is that of two evaluations of the density at each row, and of 40,000 in all where 6e7 component densities
+    allow so many.
     Raises ``ValueError`` for other components, fewer than 8 observations, and as `pit`.
 
     >>> import torch

@@ -17,7 +17,7 @@ from scipy import stats
 from scipy.special import gammaln
 
 from posterity.inference.diagnostics.calibration.mixture_tests import FAMILIES, FAULTS, mixture_tests
-from posterity.inference.diagnostics.calibration.residuals import pulls
+from posterity.inference.diagnostics.calibration.residuals import gaussianised
 from posterity.inference.diagnostics.calibration.transform import pit
 from posterity.inference.diagnostics.calibration.uniformity import (
     LEAST_BERKOWITZ,
@@ -89,7 +89,7 @@ def calibration_tests(
         raise ValueError(f"expected level in (0, 1), got {level}")
     seed = require_seed(seed)
     values = pit(source, y, var_name=var_name, seed=seed)
-    z = pulls(source, y, var_name=var_name, seed=seed)["pull"].values.reshape(-1)
+    z = gaussianised(values["pit"].values, values["pit_sf"].values).reshape(-1)
     tests = [name for name in TESTS if name != "berkowitz" or len(z) >= LEAST_BERKOWITZ]
     whole = uniformity_test(values, tests)
     found = _of_pulls(z) | {

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from posterity.models.mixtures import Regions
 
 LEAST = 20  # observations of the calibration split
+DENSITIES, FEWEST, MOST = 1.5e8, 99, 999  # of components, and draws behind a level, unless others are asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,24 +65,33 @@ class Recalibrator:
 
     @classmethod
     def fit(
-        cls, source: object, y: Any = None, *, draws: int = 999, var_name: str | None = None, seed: int = 0
+        cls, source: object, y: Any = None, *, draws: int | None = None, var_name: str | None = None, seed: int = 0
     ) -> Recalibrator:
         """Learn from a calibration split: a `Mixture` with ``y``, draws (S, N) with ``y``, or ArviZ data.
 
         The split is to be one of its own: of rows that trained the model the PIT is drawn towards 1/2. Of draws the PIT
         is a randomised rank; ``seed`` is that of its ties and of the ``draws`` behind the highest-density levels of a
-        mixture, which cost N x ``draws`` x components: fewer of them make the regions too small, by about the error of
-        a rank among so few, 1/``draws``, and more where regions are wide.
+        mixture, which cost N x ``draws`` x components: by default from 99 to 999 of them, as many as 1.5e8 densities
+        allow. Few make the regions too small, by about the error of a rank among so few, 1/``draws``, and more where
+        regions are wide.
         Raises ``ValueError`` for fewer than 20 observations, and as `pit`.
         """
         seed = require_seed(seed)
         several = bool(getattr(source, "event_shape", ()))
         level = None
         if is_mixture(source):
+            if draws is None:
+                mixture: Any = source
+                rows = max(1, math.prod(mixture.batch_shape))
+                draws = int(np.clip(DENSITIES / (rows * mixture.num_components), FEWEST, MOST))
             level = np.sort(region_level(source, y, kind="hdi", draws=draws, seed=seed)["level"].values)
         # Of several targets there is no distribution function to map, and the level says it all.
         values = level if several else np.sort(pit_array(pit(source, y, var_name=var_name, seed=seed)))
         return cls(np.array([]) if several or values is None else values, level)
+
+    def __repr__(self) -> str:
+        n = len(self.pit) if len(self.pit) or self.level is None else len(self.level)
+        return f"Recalibrator(n={n}, {'with' if self.level is not None else 'without'} highest-density levels)"
 
     def __post_init__(self) -> None:
         for name, values in (("pit", self.pit), ("level", self.level)):

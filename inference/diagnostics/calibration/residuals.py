@@ -78,7 +78,7 @@ def pulls(
         return data.dataset({"pull": _moment_pulls(data)}, **attrs)
     if isinstance(data, DrawsSource):
         attrs["seed"] = seed
-    return data.dataset({"pull": _gaussianised(*data.tails(seed))}, **attrs)
+    return data.dataset({"pull": gaussianised(*data.tails(seed))}, **attrs)
 
 
 def pull_array(pulls: xr.Dataset) -> np.ndarray:
@@ -93,7 +93,7 @@ def pull_array(pulls: xr.Dataset) -> np.ndarray:
     return values
 
 
-def _gaussianised(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+def gaussianised(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     """The normal quantile, from the smaller tail: 1 - 1e-20 is not a number, 1e-20 is."""
     tail = np.maximum(np.minimum(lower, upper), np.finfo(float).tiny)
     return np.where(lower <= upper, ndtri(tail), -ndtri(tail))

@@ -58,7 +58,7 @@ def divergences(
 def _place(labels: list[str], located: xr.Dataset) -> str:
     p_value = float(located["p_value"])
     if p_value >= CHANCE:
-        return f"They are nowhere in particular in these functions (p = {p_value:.2g}). "
+        return f"They are at no place that is clear in these functions (p = {p_value:.2g}). "
     place = int(located["strength"].values.argmax())
     top, where = located.isel(point=place), labels[place]
     name = f"the {where}" if where == LOG_DENSITY else f"the function at {where}" if where.startswith("x[") else where
@@ -83,7 +83,7 @@ def deep_trees(functions: Functions) -> Iterator[Finding]:
         share, deepest = float(reached.mean()), "" if limit is None else f" of {limit:.0f}"
         yield Finding(
             "tree_depth", "note", share,
-            f"{100 * share:.2g} % of the trajectories ended at the largest tree depth{deepest}: the draws are right, "
+            f"{100 * share:.2g} % of the trajectories ended at the largest tree depth{deepest}: that biases no draw, "
             "but each moves less far than it could. Standardise x and y, or raise max_tree_depth.",
         )  # fmt: skip
 
@@ -142,5 +142,6 @@ def _training(losses: np.ndarray) -> Finding:
     return Finding(
         "training", "note", drop,
         f"The loss was flat at the end: it fell by {drop:.2g} ± {error:.1g} nats between the last two tenths of the "
-        f"{steps} steps. More of them would not help.",
+        f"{steps} steps. Where the learning rate falls towards the end it is flat there anyhow: see that twice the "
+        "steps predict the same.",
     )  # fmt: skip

@@ -10,6 +10,9 @@ import numpy as np
 from posterity.inference.arviz import psislw, relative_efficiency
 from posterity.inference.diagnostics.sources.checks import require_number
 
+TAIL = 25
+"""Draws below which Pareto smoothing has no tail."""
+
 BLOCK = 2**21
 """How many weights are worked on at once: 16 MiB for each intermediate result."""
 
@@ -44,10 +47,17 @@ def choose_reff(data: Any, reff: float | None) -> float:
     return reff
 
 
-def warn_of_bad(k: np.ndarray, threshold: float) -> None:
-    """``UserWarning`` that counts the k-hat above the threshold and says what to do, where there are any."""
+def warn_of_bad(k: np.ndarray, threshold: float, draws: int) -> None:
+    """``UserWarning`` that counts the k-hat above the threshold, or says that there are too few draws for any."""
     bad = int((k > threshold).sum())
-    if bad:
+    if draws < TAIL:
+        warnings.warn(
+            f"{draws} draws have no tail to judge leave-one-out by ({TAIL} or more have), and members of an ensemble "
+            "are no draws of a posterior: compare on held-out data (scores, elpd_heldout), or draw more",
+            UserWarning,
+            stacklevel=3,
+        )
+    elif bad:
         warnings.warn(
             f"Pareto k of {bad} of {k.size} observations is above {threshold:.2f} (highest {k.max():.2f}): without "
             "them the posterior would be another than its draws can tell. Fit again without each of them "

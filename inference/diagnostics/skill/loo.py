@@ -74,7 +74,7 @@ def loo(
         elpd[rows] = _log_sum(log_likelihood + log_weights)
     bad = k > threshold
     if refit is None:
-        warn_of_bad(k, threshold)
+        warn_of_bad(k, threshold, draws)
     else:
         elpd[bad] = _refits(refit, np.flatnonzero(bad))
     refitted = bad & (refit is not None)

@@ -61,7 +61,7 @@ def loo_pit(data: Any, *, var_name: str | None = None, reff: float | None = None
         below[rows] = (weights * (drawn < y)).sum(1)
         above[rows] = (weights * (drawn > y)).sum(1)
         one[rows] = (weights**2).sum(1)  # the weight of one draw, which y is itself
-    warn_of_bad(k, threshold)
+    warn_of_bad(k, threshold, draws)
     at = np.clip(1 - below - above, 0, None) + one
     share = generator(seed, RANKS).random(len(at))
     columns = {"pit": (below + share * at) / (below + at + above)}

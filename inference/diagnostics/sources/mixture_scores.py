@@ -15,6 +15,9 @@ from posterity.models.mixtures import Mixture
 SIMULATED = 40_000
 """About how many values are drawn from the model for the covariance of the scores, and one a row at least: some 3 %."""
 
+DENSITIES = 6e7
+"""As many component densities are taken for them, so that very many components have fewer values."""
+
 
 def scores(data: MixtureSource, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sum (3 K) and expected covariance (3 K, 3 K) of the scores, and mean weights (K).
@@ -24,7 +27,8 @@ def scores(data: MixtureSource, seed: int) -> tuple[np.ndarray, np.ndarray, np.n
     """
     mixture = data.mixture
     per_draw = mixture.num_components // data.num_draws
-    count = max(1, math.ceil(SIMULATED / len(data.y)))
+    affordable = int(DENSITIES / (len(data.y) * mixture.num_components))
+    count = max(1, min(math.ceil(SIMULATED / len(data.y)), affordable))
     total, covariance = torch.zeros(3 * per_draw).double(), torch.zeros(3 * per_draw, 3 * per_draw).double()
     weight = torch.zeros(per_draw).double()
     with torch.no_grad(), seeded(seed):

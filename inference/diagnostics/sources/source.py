@@ -50,9 +50,10 @@ def read(
     try:
         groups = group_names(source)
     except ValueError:
+        hint = ": give its predictive, posterior.predictive(x)" if hasattr(source, "predictive") else ""
         raise ValueError(
             "expected a Mixture with y, an array of draws (draws, N) with y, or ArviZ data (InferenceData or "
-            f"DataTree), got {type(source).__name__}"
+            f"DataTree), got {type(source).__name__}{hint}"
         ) from None
     if y is not None:
         raise ValueError("expected no y beside ArviZ data, which holds its own in 'observed_data', got one")
