@@ -15,6 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 
 from posterity.inference import plots
+from posterity.inference.plots._axes import panels
 from posterity.inference.plots._style import PALETTE
 from posterity.inference.predictive import PredictiveMixture
 from posterity.models.mixtures import Mixture
@@ -186,3 +187,12 @@ except ValueError as error:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "expected a Mixture, which has a density, got ndarray\n"
+
+
+def test_panels_grow_with_the_letters():
+    """At 20 points titles and legends of neighbours would meet in figures that are made for 10."""
+    width = panels(1, 2)[0, 0].figure.get_size_inches()
+    with mpl.rc_context({"font.size": 20}):
+        np.testing.assert_allclose(panels(1, 2)[0, 0].figure.get_size_inches(), 2 * width)
+        np.testing.assert_allclose(panels(1, 1)[0, 0].figure.get_size_inches(), mpl.rcParams["figure.figsize"])
+    plt.close("all")

@@ -47,7 +47,9 @@ def panels(
         return given.reshape(rows, columns)
     if figsize is None:
         width, height = mpl.rcParams["figure.figsize"]
-        factor = PANEL if rows * columns > 1 else 1.0
+        # Panels grow with the reader's letters, or titles and legends of neighbours would meet.
+        letters = max(1.0, mpl.rcParams["font.size"] / mpl.rcParamsDefault["font.size"])
+        factor = PANEL * letters if rows * columns > 1 else 1.0
         figsize = (factor * columns * width, factor * rows * height)
     return plt.subplots(rows, columns, figsize=figsize, squeeze=False, layout="constrained", **shared)[1]
 
