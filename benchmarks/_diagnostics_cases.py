@@ -195,13 +195,6 @@ def ensemble(data: Any) -> tuple[np.ndarray, np.ndarray]:
     return group(data, "observed_data")["y"].values.astype(float), values.reshape(-1, values.shape[-1]).T.astype(float)
 
 
-def properscoring_crps(data: Any) -> Any:
-    import properscoring
-
-    y, draws = ensemble(data)
-    return properscoring.crps_ensemble(y, draws)
-
-
 def scoringrules_crps(data: Any) -> Any:
     import scoringrules
 
@@ -220,14 +213,12 @@ def toolbox(data: Any) -> Any:
 PEERS: dict[str, Case] = {
     "arviz_loo": (stored, arviz_loo),
     "arviz_convergence": (functions, arviz_rhat),
-    "properscoring_crps": (stored, properscoring_crps),
     "scoringrules_crps": (stored, scoringrules_crps),
     "uncertainty_toolbox": (stored, toolbox),
 }
 AGAINST = (
     ("loo.draws", "arviz_loo"),
     ("function_convergence.draws", "arviz_convergence"),
-    ("scores.draws", "properscoring_crps"),
     ("scores.draws", "scoringrules_crps"),
     ("calibration_tests.draws", "uncertainty_toolbox"),
 )

@@ -9,9 +9,9 @@ two threads: ``seconds`` is the median over repeats, with the warm-up of a small
 most memory of the process, the data and the libraries (some 600 MB) included. Bars: 10 s and 2,048 MB, 5 s for
 *mixture*.
 
-Peers run in the same way on the same data (``peer.<name>``): ArviZ's own leave-one-out and R-hat, properscoring and
-scoringrules for the CRPS, uncertainty-toolbox for all it has of a normal predictive. ``<diagnostic>.over.<peer>`` is
-the ratio of the times.
+Peers run in the same way on the same data (``peer.<name>``): ArviZ's own leave-one-out and R-hat, scoringrules for the
+CRPS (properscoring takes 1.2 TB for all pairs of so many draws), uncertainty-toolbox for all it has of a normal
+predictive. ``<diagnostic>.over.<peer>`` is the ratio of the times.
 
 Writes ``benchmarks/results/diagnostics.json``; ``--quick`` is a hundredth of the size, and only printed.
 """
@@ -81,7 +81,7 @@ def main() -> None:
         report = {
             "benchmark": "diagnostics",
             "command": f"python benchmarks/diagnostics.py --repeats {args.repeats}",
-            "versions": versions("torch", "arviz", "numpy", "scipy", "xarray", "properscoring", "scoringrules"),
+            "versions": versions("torch", "arviz", "numpy", "scipy", "xarray", "scoringrules"),
             "device": device(),
             "load_before_and_after": [round(load[0], 1), round(os.getloadavg()[0], 1)],
             "wall_seconds": round(time.perf_counter() - begun, 1),
