@@ -8,11 +8,16 @@
 - `Posterior.predictive` is a `PredictiveMixture`; `Posterior.to_arviz` is what ArviZ reads (`arviz`).
 - `diagnostics` say whether to believe it, `plots` show it; both work on stored results where there is no torch.
 - `adversarial`: two networks trained against each other, for samples without a density; `classifier` trains one.
+- `ConvergenceWarning` is the category of warnings about a fit or a sampler that has not arrived.
 - `streaming`: fits to a simulator; `tracking`: tracks without learning, and how many were found.
 - `program` reads Pyro models: the likelihood of all draws at once.
 """
 
 from importlib.util import find_spec
+
+from posterity.inference.convergence import ConvergenceWarning
+
+__all__ = ["ConvergenceWarning"]
 
 if find_spec("torch"):  # without it there are `arviz`, `diagnostics` and `plots` alone
     from posterity.inference.ensemble import Ensemble
@@ -23,7 +28,7 @@ if find_spec("torch"):  # without it there are `arviz`, `diagnostics` and `plots
     from posterity.inference.svi import SVI
     from posterity.inference.sweep import sweep
 
-    __all__ = [
+    __all__ += [
         "HMC",
         "NUTS",
         "SVI",
