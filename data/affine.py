@@ -1,6 +1,7 @@
 """The distribution of ``loc + scale * Y`` within the same family, so that moments and quantiles stay analytic."""
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -24,12 +25,16 @@ def affine(distribution: Distribution, loc: Tensor | float, scale: Tensor | floa
     """The distribution of ``loc + scale * Y`` where Y follows ``distribution``; same family, same type.
 
     ``loc`` and ``scale`` > 0 broadcast to the batch shape, or to batch + event shape for several targets; a
-    mixture takes scalars, or vectors of its event shape. A distribution with a method ``affine(loc, scale)``
-    answers itself. Raises ``ValueError`` for a family that is not closed under location and scale.
+    mixture takes scalars, or vectors of its event shape. The wider dtype of these tensors and the distribution's is
+    taken. A distribution with a method ``affine(loc, scale)`` answers itself. Raises ``ValueError`` for a family that
+    is not closed under location and scale, or a loc or scale that is neither a number nor a tensor.
 
     >>> affine(Normal(1.0, 2.0), loc=10.0, scale=3.0)
     Normal(loc: 13.0, scale: 6.0)
     """
+    for name, value in (("loc", loc), ("scale", scale)):
+        if not isinstance(value, Tensor | Real) or isinstance(value, bool):
+            raise ValueError(f"expected {name} to be a number or a tensor, got {type(value).__name__}")
     own = getattr(distribution, "affine", None)
     if own is not None:
         return own(loc, scale)
@@ -46,34 +51,44 @@ def _rebuilt(d: Any, *parameters: Any, **named: Any) -> Distribution:
     return type(d)(*parameters, **named, validate_args=d._validate_args)
 
 
-def _like(parameter: Tensor, *values: Any) -> list[Any]:
-    """Tensors among the values in the dtype and on the device of `parameter`; numbers as they are."""
-    return [value.to(parameter) if isinstance(value, Tensor) else value for value in values]
+def _wider(parameters: tuple[Tensor, ...], *values: Any) -> list[Any]:
+    """All of them in the widest dtype and on the device of the parameters; numbers as they are.
+
+    torch itself would round a tensor () of float64 to the float32 of a vector.
+    """
+    dtype = parameters[0].dtype
+    for value in values:
+        if isinstance(value, Tensor) and value.is_floating_point():
+            dtype = torch.promote_types(dtype, value.dtype)
+    device = parameters[0].device
+    return [value.to(device, dtype) if isinstance(value, Tensor) else value for value in (*parameters, *values)]
 
 
 def _location_scale(d: Any, loc: Any, scale: Any) -> Distribution:
-    loc, scale = _like(d.loc, loc, scale)
-    return _rebuilt(d, loc + scale * d.loc, scale * d.scale)
+    place, spread, loc, scale = _wider((d.loc, d.scale), loc, scale)
+    return _rebuilt(d, loc + scale * place, scale * spread)
 
 
 def _student_t(d: StudentT, loc: Any, scale: Any) -> Distribution:
-    loc, scale = _like(d.loc, loc, scale)
-    return _rebuilt(d, d.df, loc + scale * d.loc, scale * d.scale)
+    df, place, spread, loc, scale = _wider((d.df, d.loc, d.scale), loc, scale)
+    return _rebuilt(d, df, loc + scale * place, scale * spread)
 
 
 def _uniform(d: Uniform, loc: Any, scale: Any) -> Distribution:
-    loc, scale = _like(d.low, loc, scale)
-    return _rebuilt(d, loc + scale * d.low, loc + scale * d.high)
+    low, high, loc, scale = _wider((d.low, d.high), loc, scale)
+    return _rebuilt(d, loc + scale * low, loc + scale * high)
 
 
 def _multivariate_normal(d: MultivariateNormal, loc: Any, scale: Any) -> Distribution:
-    loc, rows = _like(d.loc, loc, torch.as_tensor(scale).expand(d.event_shape))
-    return _rebuilt(d, loc + rows * d.loc, scale_tril=rows[:, None] * d.scale_tril)
+    rows = scale.expand(d.event_shape) if isinstance(scale, Tensor) else d.loc.new_full(d.event_shape, scale)
+    place, tril, loc, rows = _wider((d.loc, d.scale_tril), loc, rows)
+    return _rebuilt(d, loc + rows * place, scale_tril=rows[:, None] * tril)
 
 
 def _low_rank_normal(d: LowRankMultivariateNormal, loc: Any, scale: Any) -> Distribution:
-    loc, rows = _like(d.loc, loc, torch.as_tensor(scale).expand(d.event_shape))
-    return _rebuilt(d, loc + rows * d.loc, rows[:, None] * d.cov_factor, rows**2 * d.cov_diag)
+    rows = scale.expand(d.event_shape) if isinstance(scale, Tensor) else d.loc.new_full(d.event_shape, scale)
+    place, factor, diagonal, loc, rows = _wider((d.loc, d.cov_factor, d.cov_diag), loc, rows)
+    return _rebuilt(d, loc + rows * place, rows[:, None] * factor, rows**2 * diagonal)
 
 
 def _independent(d: Independent, loc: Any, scale: Any) -> Distribution:
@@ -81,7 +96,11 @@ def _independent(d: Independent, loc: Any, scale: Any) -> Distribution:
 
 
 def _mixture(d: MixtureSameFamily, loc: Any, scale: Any) -> Distribution:
-    return _rebuilt(d, d.mixture_distribution, affine(d.component_distribution, loc, scale))
+    logits = _wider((d.mixture_distribution.logits,), loc, scale)[0]
+    weights = d.mixture_distribution
+    if logits.dtype != weights.logits.dtype:  # weights that sum to 1 in float32 alone would blur the mean
+        weights = _rebuilt(weights, logits=logits)
+    return _rebuilt(d, weights, affine(d.component_distribution, loc, scale))
 
 
 _RULES: dict[type, Callable[[Any, Any, Any], Distribution]] = {

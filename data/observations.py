@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from posterity.data._precision import FLOATS, damage, holding
+
 Oracle = Callable[[Tensor], Distribution]
 
 
@@ -36,12 +38,14 @@ class Observations:
         source: where it comes from: a paper, a formula, a file.
 
     `x` and `y` share one floating dtype and one device. Integers and booleans become the default dtype (float32
-    unless torch is told otherwise), as do lists; float64 stays float64, and where x and y differ the wider one
-    wins. Numpy arrays are copied; tensors are not.
+    unless torch is told otherwise), as do lists, but float64 where the default would make different values equal or
+    lose their digits (time stamps, long numbers). float64 stays float64, and where x and y differ the wider one wins.
+    Numpy arrays are copied; tensors are not.
 
     Raises:
-        ValueError: a wrong shape, an empty table, lengths that differ, a value that is not finite (the message
-            names the column), a dtype that is not real, a wrong number of names or a name used twice.
+        ValueError: a wrong shape, an empty table, lengths that differ, a value that is not finite or masked (the
+            message names the column), integers that not even float64 can tell apart, a dtype that is not real, a wrong
+            number of names or a name used twice.
 
     >>> data = Observations([[1.0], [2.0], [4.0]], [0.1, 0.2, 0.4], x_names=["dose"], y_names=["response"])
     >>> data
@@ -68,14 +72,9 @@ class Observations:
         name: str = "",
         source: str = "",
     ) -> None:
-        x, y = _tensor("x", x), _tensor("y", y)
+        (x, x_open), (y, y_open) = _tensor("x", x), _tensor("y", y)
         if x.device != y.device:
             raise ValueError(f"expected x and y on one device, got {x.device} and {y.device}")
-        dtype = torch.promote_types(x.dtype, y.dtype)
-        if not dtype.is_floating_point:
-            dtype = torch.get_default_dtype()
-        x, y = x.to(dtype), y.to(dtype)
-
         if x.ndim != 2:
             raise ValueError(f"expected x of shape (N, features), got {tuple(x.shape)}{_hint(x)}")
         if x.shape[0] == 0 or x.shape[1] == 0:
@@ -93,6 +92,13 @@ class Observations:
             raise ValueError(f"expected a different name for each column, got {', '.join(twice)} more than once")
         _check_finite("x", x, x_names)
         _check_finite("y", y, y_names)
+        if oracle is not None and not callable(oracle):
+            raise ValueError(f"expected oracle to be a function of x, or None, got {oracle!r}")
+        for label, text in (("name", name), ("source", source)):
+            if not isinstance(text, str):
+                raise ValueError(f"expected {label} to be a string, got {text!r}")
+        dtype = torch.promote_types(_dtype("x", x, x_names, x_open), _dtype("y", y, y_names, y_open))
+        x, y = x.to(dtype), y.to(dtype)
 
         values = (x, y, x_names, y_names, oracle, name, source)
         for field, value in zip(fields(self), values, strict=True):
@@ -112,30 +118,29 @@ class Observations:
         """The rows in `index`: integers, a boolean mask of shape (N,), or a slice. Names and oracle are kept.
 
         Raises:
-            ValueError: nothing is left, or `index` is not one-dimensional, or neither integer nor boolean.
-            IndexError: a row that does not exist.
+            ValueError: nothing is left, or `index` is not one-dimensional, neither integer nor boolean, or a mask of
+                another length, or it names a row that does not exist.
         """
-        if not isinstance(index, slice):
-            index = torch.as_tensor(index)
-            if index.numel() == 0:
-                index = index.long()  # an empty list is float to torch; the empty table is refused below
-            if index.ndim != 1 or index.dtype.is_floating_point or index.dtype.is_complex:
-                raise ValueError(
-                    "expected an index of integers or booleans with one dimension, "
-                    f"got shape {tuple(index.shape)} and {index.dtype}"
-                )
-            index = index.to(self.x.device)
+        index = rows_in(index, len(self))
         return replace(self, x=self.x[index], y=self.y[index])
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Observations":
         """The same table on another device or in another floating dtype; None leaves either as it is.
 
         Raises:
-            ValueError: `dtype` is not floating, or too narrow to hold the values.
+            ValueError: `dtype` is not floating, or too narrow: values would become infinite, different whole numbers
+                equal, or a column be rounded by more than a thousandth of its spread. Standardise first. Or `device` is
+                none, or is not at hand.
         """
-        if dtype is not None and not dtype.is_floating_point:
-            raise ValueError(f"expected a floating dtype, got {dtype}")
-        return replace(self, x=self.x.to(device=device, dtype=dtype), y=self.y.to(device=device, dtype=dtype))
+        if dtype is not None:
+            check_dtype(dtype)
+            for values, names in ((self.x, self.x_names), (self.y, self.y_names)):
+                refuse_damage(as_columns(values), names, dtype)
+        try:
+            x, y = (values.to(device=device, dtype=dtype) for values in (self.x, self.y))
+        except (RuntimeError, AssertionError, TypeError) as error:  # torch without CUDA raises the second
+            raise ValueError(f"expected a device that is at hand, got {device!r}: {error}") from error
+        return replace(self, x=x, y=y)
 
     def oracle_log_prob(self) -> Tensor:
         """log p(y | x) of every row under the truth, shape (N,), in nats per unit of y.
@@ -153,23 +158,103 @@ class Observations:
         return log_prob
 
 
-def _tensor(label: str, values: Tensor | np.ndarray | Sequence[Any]) -> Tensor:
-    if not isinstance(values, Tensor):
-        has_dtype = hasattr(values, "__array__")
+def rows_in(index: Any, count: int) -> Any:
+    """A slice as it is, or an index tensor of ``count`` rows, checked. `Observations.subset` says what is refused."""
+    if isinstance(index, slice):
         try:
-            array = np.array(values)  # a copy: the table stays what it was if the caller's array changes
-        except ValueError as error:
-            raise ValueError(f"expected {label} to be a rectangular table of numbers: {error}") from error
-        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-            raise ValueError(f"expected {label} to be real numbers, got dtype {array.dtype}")
-        if array.dtype.kind in "bu":
-            array = array.astype(np.int64)  # torch computes little with unsigned integers
-        values = torch.from_numpy(array)
-        if not has_dtype and values.is_floating_point():
-            values = values.to(torch.get_default_dtype())
-    if values.is_complex():
+            rows = range(count)[index]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"expected an index that is a slice of whole numbers, got {index}: {error}") from error
+        return index if rows.step == 1 else torch.tensor(rows, dtype=torch.long)
+    try:
+        index = torch.as_tensor(index)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"expected an index of integers or booleans, got {type(index).__name__}: {error}") from error
+    if index.numel() == 0:
+        index = index.long()  # an empty list is float to torch; the empty table is refused later
+    if index.ndim != 1 or index.dtype.is_floating_point or index.dtype.is_complex:
+        raise ValueError(
+            "expected an index of integers or booleans with one dimension, "
+            f"got shape {tuple(index.shape)} and {index.dtype}"
+        )
+    if index.dtype == torch.bool and len(index) != count:
+        raise ValueError(f"expected an index of {count} booleans, one for each row, got {len(index)}")
+    if index.dtype != torch.bool:
+        index = index.long()  # torch takes bytes for booleans
+        if index.numel() and not -count <= int(index.min()) <= int(index.max()) < count:
+            found = f"{int(index.min())} to {int(index.max())}"
+            raise ValueError(f"expected an index of rows from 0 to {count - 1}, got {found}: out of bounds")
+    return index.cpu()
+
+
+def check_dtype(dtype: Any) -> None:
+    """Raise ValueError for what is no floating dtype that torch computes in."""
+    if dtype not in FLOATS:
+        raise ValueError(f"expected dtype to be a floating dtype of torch, got {dtype!r}")
+
+
+def refuse_damage(columns: Tensor, names: tuple[str, ...], dtype: torch.dtype, where: str = "") -> None:
+    """Raise ValueError where ``dtype`` is too narrow for one of the columns (N, D)."""
+    if found := damage(columns, names, dtype):
+        raise ValueError(f"expected a dtype that holds the values{where}, got {dtype}: {found}")
+
+
+def as_columns(values: Tensor) -> Tensor:
+    """Values (N,) or (N, T) as a table (N, T)."""
+    return values.unsqueeze(-1) if values.ndim == 1 else values
+
+
+def exact_tensor(label: str, values: Any) -> Tensor:
+    """A tensor of an array, in its own dtype, or of lists: integers, or the default dtype where it holds the digits."""
+    tensor, dtype_is_open = _tensor(label, values)
+    if not dtype_is_open or not tensor.is_floating_point():
+        return tensor
+    return tensor.to(holding(tensor.reshape(-1, 1), torch.get_default_dtype())) if tensor.numel() else tensor
+
+
+def _tensor(label: str, values: Any) -> tuple[Tensor, bool]:
+    """All digits of the values, and whether their dtype is still open: that of integers and lists is."""
+    dtype_is_open = False
+    if not isinstance(values, Tensor):
+        dtype_is_open = not hasattr(values, "__array__")
+        values = torch.from_numpy(_array(label, values))
+    if values.layout != torch.strided or values.device.type == "meta":
+        raise ValueError(f"expected {label} to be a dense tensor, got layout {values.layout} on {values.device}")
+    if values.is_floating_point():
+        if values.dtype not in FLOATS:
+            raise ValueError(f"expected {label} of a dtype that torch computes in, got {values.dtype}")
+        return values, dtype_is_open
+    if values.is_complex() or values.is_quantized:
         raise ValueError(f"expected {label} to be real numbers, got dtype {values.dtype}")
-    return values
+    if values.dtype == torch.uint64:
+        values = torch.from_numpy(_array(label, values.cpu().numpy())).to(values.device)
+    return values.long(), True
+
+
+def _array(label: str, values: Any) -> np.ndarray:
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(f"expected {label} without missing values, got {np.ma.count_masked(values)} masked ones")
+    try:
+        array = np.array(values)  # a copy: the table stays what it was if the caller's array changes
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"expected {label} to be a rectangular table of numbers: {error}") from error
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise ValueError(f"expected {label} to be real numbers, got dtype {array.dtype}")
+    if array.dtype.kind == "f":
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise ValueError(f"expected {label} below 2**63, got {array.max()}")
+    return array.astype(np.int64)  # torch computes little with unsigned integers
+
+
+def _dtype(label: str, values: Tensor, names: tuple[str, ...], dtype_is_open: bool) -> torch.dtype:
+    """The dtype of the values, or the default one, or float64 where the default one would lose some of them."""
+    if not dtype_is_open:
+        return values.dtype
+    dtype = holding(as_columns(values), torch.get_default_dtype())
+    if not values.is_floating_point():
+        refuse_damage(as_columns(values), names, dtype, f" of {label}")
+    return dtype
 
 
 def _hint(x: Tensor) -> str:
@@ -179,7 +264,7 @@ def _hint(x: Tensor) -> str:
 def _names(label: str, names: Sequence[str] | None, count: int, default: list[str]) -> tuple[str, ...]:
     if names is None:
         return tuple(default)
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    if isinstance(names, str) or not hasattr(names, "__iter__") or not all(isinstance(name, str) for name in names):
         raise ValueError(f"expected {label}_names to be a sequence of strings, got {names!r}")
     if len(names) != count:
         raise ValueError(f"expected {count} names in {label}_names, got {len(names)}: {list(names)}")
@@ -187,7 +272,7 @@ def _names(label: str, names: Sequence[str] | None, count: int, default: list[st
 
 
 def _check_finite(label: str, values: Tensor, names: tuple[str, ...]) -> None:
-    columns = values.unsqueeze(-1) if values.ndim == 1 else values
+    columns = as_columns(values)
     bad = ~torch.isfinite(columns)
     if not bad.any():
         return

@@ -7,13 +7,17 @@ so its `log_prob`, `mean`, `cdf` and the rest are right and stay analytic.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from posterity.data._random import check_count
 from posterity.data.affine import affine
-from posterity.data.observations import Observations
+from posterity.data.observations import Observations, exact_tensor
+
+ROUNDED = 1e-4  # standard deviations: what rounding to the dtype of a table may shift its mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +28,13 @@ class Standardization:
         x_loc, x_scale: shape (D,), in the units of x; or () for images and sequences, x of any shape.
         y_loc, y_scale: shape () for one target, (T,) for several, in the units of y.
 
-    Results have the dtype and device of what is mapped; integers become the dtype of the map.
+    Everything is computed, and returned, in the wider dtype of the map and of what is mapped, so that a column far from
+    zero keeps its digits: standardise first, narrow afterwards. Integers are mapped in float64 and come back in the
+    dtype of the map. The device is that of what is mapped.
 
     Raises:
-        ValueError: shapes that do not fit, values that are not finite, or a scale that is not positive.
+        ValueError: what is no floating tensor, shapes that do not fit, values that are not finite, or a scale that is
+            not positive.
     """
 
     x_loc: Tensor
@@ -40,6 +47,9 @@ class Standardization:
             ("x", self.x_loc, self.x_scale, (0, 1)),
             ("y", self.y_loc, self.y_scale, (0, 1)),
         ):
+            for part, values in (("loc", loc), ("scale", scale)):
+                if not isinstance(values, Tensor) or not values.is_floating_point():
+                    raise ValueError(f"expected {label}_{part} to be a floating tensor, got {described(values)}")
             if loc.ndim not in dims or loc.shape != scale.shape:
                 shape = "() or (features,)" if label == "x" else "() or (targets,)"
                 raise ValueError(
@@ -56,6 +66,9 @@ class Standardization:
     def fit(cls, observations: Observations) -> "Standardization":
         """Means and standard deviations (divisor N) of the columns of `observations`.
 
+        They have the dtype of the table, or float64 where that would round the mean by more than 1e-4 standard
+        deviations: a table of float32 far from zero. Models of it then compute in float64.
+
         Raises:
             ValueError: a column is constant; the message names it.
 
@@ -64,6 +77,8 @@ class Standardization:
         >>> s.x(data.x)[:, 0], s.y(data.y)
         (tensor([-1.,  1.]), tensor([-1.,  1.]))
         """
+        if not isinstance(observations, Observations):
+            raise ValueError(f"expected observations to be Observations, got {type(observations).__name__}")
         x_loc, x_scale = _moments(observations.x, observations.x_names)
         y_loc, y_scale = _moments(observations.y, observations.y_names)
         return cls(x_loc, x_scale, y_loc, y_scale)
@@ -81,6 +96,8 @@ class Standardization:
         tensor(2.)
         """
         for name, values in (("x", x), ("y", y)):
+            if not isinstance(values, Tensor) or values.is_complex():
+                raise ValueError(f"expected {name} to be a tensor of real numbers, got {described(values)}")
             if not values.numel() or not bool(torch.isfinite(values).all()):
                 raise ValueError(f"expected finite values of {name}, at least one, got shape {tuple(values.shape)}")
         x_loc, x_scale = _moments(x.reshape(-1), ("x",))
@@ -89,39 +106,41 @@ class Standardization:
 
     @classmethod
     def identity(cls, features: int, targets: int = 1) -> "Standardization":
-        """The map that changes nothing, for `features` inputs and `targets` targets."""
+        """The map that changes nothing, for `features` inputs and `targets` targets.
+
+        Raises:
+            ValueError: fewer than one of either.
+        """
+        check_count("features", features)
+        check_count("targets", targets)
         y_shape = () if targets == 1 else (targets,)
         return cls(torch.zeros(features), torch.ones(features), torch.zeros(y_shape), torch.ones(y_shape))
 
     def x(self, x: Tensor) -> Tensor:
         """Inputs of shape (..., D), or any where it is for all of x, in units of their spread, from their own units."""
-        self._check("x", x, self.x_loc)
-        x = _floating(x, self.x_loc)
-        return (x - self.x_loc.to(x)) / self.x_scale.to(x)
+        x, loc, scale, dtype = _together("x", x, self.x_loc, self.x_scale)
+        return ((x - loc) / scale).to(dtype)
 
     def y(self, y: Tensor) -> Tensor:
         """Targets of any shape (one target) or of shape (..., T), in units of their spread."""
-        self._check("y", y, self.y_loc)
-        y = _floating(y, self.y_loc)
-        return (y - self.y_loc.to(y)) / self.y_scale.to(y)
+        y, loc, scale, dtype = _together("y", y, self.y_loc, self.y_scale)
+        return ((y - loc) / scale).to(dtype)
 
     def inverse_x(self, x: Tensor) -> Tensor:
         """Standardised inputs of shape (..., D), back in their own units."""
-        self._check("x", x, self.x_loc)
-        x = _floating(x, self.x_loc)
-        return self.x_loc.to(x) + self.x_scale.to(x) * x
+        x, loc, scale, dtype = _together("x", x, self.x_loc, self.x_scale)
+        return (loc + scale * x).to(dtype)
 
     def inverse_y(self, y: Tensor) -> Tensor:
         """Standardised targets of any shape (one target) or of shape (..., T), back in their own units."""
-        self._check("y", y, self.y_loc)
-        y = _floating(y, self.y_loc)
-        return self.y_loc.to(y) + self.y_scale.to(y) * y
+        y, loc, scale, dtype = _together("y", y, self.y_loc, self.y_scale)
+        return (loc + scale * y).to(dtype)
 
     def undo(self, distribution: Distribution) -> Distribution:
         """The distribution of y, from the distribution of (y - y_loc) / y_scale.
 
-        The family and the class are kept (Pyro's stay Pyro's), and nothing branches on values, so `undo` can be
-        called under `torch.func.vmap` and while a graph is captured, with validation off.
+        The family and the class are kept (Pyro's stay Pyro's), in the wider dtype of both. Nothing branches on values,
+        so `undo` can be called under `torch.func.vmap` and while a graph is captured, with validation off.
 
         Args:
             distribution: of one target, any batch and event shape; of T targets, event shape (..., T).
@@ -134,6 +153,8 @@ class Standardization:
         >>> s.undo(torch.distributions.Normal(torch.tensor(2.0), torch.tensor(0.5)))
         Normal(loc: 130.0, scale: 7.5)
         """
+        if not isinstance(distribution, Distribution):
+            raise ValueError(f"expected distribution to be one of torch's or Pyro's, got {described(distribution)}")
         if self.y_loc.ndim == 1 and distribution.event_shape[-1:] != self.y_loc.shape:
             raise ValueError(
                 f"expected a distribution of event shape ({len(self.y_loc)},), one for each target, "
@@ -141,22 +162,42 @@ class Standardization:
             )
         return affine(distribution, self.y_loc, self.y_scale)
 
-    def _check(self, label: str, values: Tensor, loc: Tensor) -> None:
-        if loc.ndim == 1 and values.shape[-1:] != loc.shape:
-            raise ValueError(f"expected {label} of shape (..., {len(loc)}), got {tuple(values.shape)}")
+
+def described(values: object) -> str:
+    """What came instead of a tensor of the right kind, for messages."""
+    return f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
 
 
-def _floating(values: Tensor, like: Tensor) -> Tensor:
-    return values if values.is_floating_point() else values.to(like.dtype)
+def _together(label: str, values: Any, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:
+    """The three in the dtype to compute in, on the device of the values, and the dtype of the result."""
+    if not isinstance(values, Tensor):
+        values = exact_tensor(label, values)
+    if values.is_complex():
+        raise ValueError(f"expected {label} to be real numbers, got {described(values)}")
+    if loc.ndim == 1 and values.shape[-1:] != loc.shape:
+        raise ValueError(f"expected {label} of shape (..., {len(loc)}), got {tuple(values.shape)}")
+    if values.is_floating_point():
+        inside = result = torch.promote_types(values.dtype, loc.dtype)
+    else:
+        inside, result = torch.float64, loc.dtype
+    return values.to(inside), loc.to(values.device, inside), scale.to(values.device, inside), result
 
 
 def _moments(values: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    values = values if values.is_floating_point() else values.to(torch.get_default_dtype())
+    dtype = values.dtype if values.is_floating_point() else torch.get_default_dtype()
     exact = values.double()  # float32 would lose the spread of a narrow column far from zero
-    loc, scale = exact.mean(0), exact.std(0, correction=0)
-    constant = ((values.amax(0) == values.amin(0)) | ~(scale.to(values) > 0)).reshape(-1)
+    low, high = exact.amin(0), exact.amax(0)
+    size = torch.maximum(low.abs(), high.abs())
+    unit = torch.where(size > 0, size, 1.0)  # squares of 1e-200 and 1e200 are 0 and infinite
+    loc, scale = exact.mean(0), (exact / unit).std(0, correction=0) * unit
+    loc = torch.where(torch.isfinite(loc), loc, (exact / unit).mean(0) * unit)  # the sum may be infinite, too
+    constant = ((low == high) | ~(scale > 0)).reshape(-1)
     if constant.any():
         column = int(constant.int().argmax())
         value = values.reshape(len(values), -1)[0, column].item()
         raise ValueError(f"expected columns that vary, got {value:g} in all {len(values)} rows of '{names[column]}'")
-    return loc.to(values), scale.to(values)
+    limits = torch.finfo(dtype)
+    rounded = (loc.abs() * limits.eps / 2 > ROUNDED * scale) | (scale < limits.tiny) | (scale > limits.max)
+    if rounded.any():
+        dtype = torch.float64
+    return loc.to(dtype), scale.to(dtype)

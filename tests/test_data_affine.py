@@ -101,10 +101,24 @@ def test_a_distribution_may_answer_itself():
     assert affine(Mine(0.0, 1.0), 1.0, 2.0) == ("mine", 1.0, 2.0)
 
 
-def test_numbers_and_other_dtypes_follow_the_distribution():
-    narrow = affine(td.Normal(torch.zeros(2), torch.ones(2)), LOCS.double(), SCALES.double())
-    assert narrow.loc.dtype == narrow.scale.dtype == torch.float32
+def test_numbers_follow_the_distribution():
     assert affine(td.Normal(torch.zeros(2), torch.ones(2)), 10.0, 3.0).loc.tolist() == [10.0, 10.0]
+    joint = td.MultivariateNormal(torch.zeros(2).double(), torch.eye(2).double())
+    assert affine(joint, 0.1, 0.1).scale_tril.tolist() == [[0.1, 0.0], [0.0, 0.1]]  # not float32's 0.1
+
+
+@pytest.mark.parametrize("distribution", [*SCALARS, *VECTORS], ids=label)
+def test_a_place_in_float64_keeps_its_digits(distribution):
+    """A time stamp has 11 digits, of which float32 keeps 7: a prediction half a second apart is another one."""
+    moved = affine(distribution, torch.tensor(1_700_000_000.5, dtype=torch.float64), torch.tensor(0.25).double())
+    if not isinstance(distribution, td.Cauchy):  # which has no mean
+        torch.testing.assert_close(moved.mean, 1_700_000_000.5 + 0.25 * distribution.mean.double(), rtol=0, atol=1e-6)
+    assert moved.log_prob(moved.sample()).dtype == torch.float64
+
+
+def test_what_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="expected scale to be a number or a tensor, got NoneType"):
+        affine(td.Normal(0.0, 1.0), 0.0, None)
 
 
 def test_validation_stays_as_it_was():

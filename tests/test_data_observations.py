@@ -58,6 +58,66 @@ def test_a_numpy_array_is_copied_even_where_it_is_read_only():
     assert data.y.tolist() == [3.0, 4.0]
 
 
+STAMPS = 1_700_000_000 + 10 * np.arange(200)  # float32 steps by 128 there
+LONG = {
+    "int64 array": STAMPS,
+    "list of integers": STAMPS.tolist(),
+    "list of floats": STAMPS.astype(float).tolist(),
+    "int64 tensor": torch.from_numpy(STAMPS),
+    "uint32 tensor": torch.from_numpy(STAMPS.astype(np.uint32)),
+    "digits without a merge": [1e9 + 70.4 * i for i in range(5)],
+    "merged beside a zero": [0, *STAMPS.tolist()],
+    "merged twins of full precision": [0.1, 0.1 + 1e-10, 5.0],
+    "beyond float32": [1e40, 2e40],
+    "below float32": [1e-40, 2e-40],
+}
+
+
+@pytest.mark.parametrize("column", ["x", "y"])
+@pytest.mark.parametrize("kind", LONG)
+def test_what_float32_would_merge_or_blur_stays_in_float64(kind, column):
+    values = LONG[kind]
+    other = [float(i % 7) for i in range(len(values))]
+    if column == "y":
+        data = Observations([[v] for v in other], values)
+        kept, beside = data.y, data.x[:, 0]
+    else:
+        data = Observations(values[:, None] if hasattr(values, "ndim") else [[v] for v in values], other)
+        kept, beside = data.x[:, 0], data.y
+    assert kept.dtype == beside.dtype == torch.float64
+    assert kept.tolist() == [float(v) for v in values]
+
+
+def test_lists_beside_float64_keep_all_their_digits():
+    assert Observations(np.ones((2, 1)), [0.1, 0.2]).y.tolist() == [0.1, 0.2]
+
+
+def test_ordinary_lists_stay_in_float32():
+    years, temperatures = list(range(1990, 2024)), [293.15 + i / 10 for i in range(34)]
+    assert Observations([[v] for v in years], temperatures).x.dtype == torch.float32
+    codes = [16_000_000 + i for i in range(34)]  # whole numbers below 2^24 are exact
+    assert Observations([[v] for v in codes], years).x.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (
+            [[2**53], [2**53 + 1]],
+            r"holds the values of x, got torch.float64: .* would make 1 of the 2 different",
+        ),
+        (np.array([[2**63], [2**63 + 5]], np.uint64), r"expected x below 2\*\*63, got 9223372036854775813"),
+        (np.ma.masked_values([[1.0], [2.0]], 2.0), "expected x without missing values, got 1 masked ones"),
+        ([torch.ones(1, requires_grad=True), torch.ones(1)], "expected x to be a rectangular table of numbers"),
+        (torch.ones(2, 1).to_sparse(), "expected x to be a dense tensor, got layout torch.sparse_coo"),
+        (None, "expected x to be real numbers, got dtype object"),
+    ],
+)
+def test_what_no_dtype_can_hold_is_refused(x, message):
+    with pytest.raises(ValueError, match=message):
+        Observations(x, [1.0, 2.0])
+
+
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
@@ -93,8 +153,6 @@ def test_values_that_are_not_finite_are_counted_and_their_column_named():
     y[3] = -torch.inf
     with pytest.raises(ValueError, match=r"in y, got 1 of 4 not finite in column 'y', the first in row 3"):
         Observations(torch.ones(4, 2), y)
-    with pytest.raises(ValueError, match="in y, got 1 of 1 not finite in column 'y'"):
-        Observations([[1.0]], [1e300])  # too large for float32
 
 
 @pytest.mark.parametrize(
@@ -135,7 +193,10 @@ def test_subset_keeps_rows_names_and_oracle(data, index):
         (slice(3, None), ValueError, "expected at least one row"),
         (1, ValueError, r"one dimension, got shape \(\)"),
         ([0.0, 1.0], ValueError, r"integers or booleans .* got shape \(2,\) and torch.float32"),
-        ([0, 3], IndexError, "out of bounds"),
+        ([0, 3], ValueError, "index of rows from 0 to 2, got 0 to 3: out of bounds"),
+        ([True, False], ValueError, "index of 3 booleans, one for each row, got 2"),
+        ("ab", ValueError, "index of integers or booleans, got str"),
+        (slice("a"), ValueError, "index that is a slice of whole numbers"),
     ],
 )
 def test_subset_refuses_what_is_no_list_of_rows(data, index, error, message):
@@ -148,8 +209,29 @@ def test_to_changes_the_dtype_of_both(data):
     assert wide.x.dtype == wide.y.dtype == torch.float64
     assert wide.oracle_log_prob().dtype == torch.float64
     assert data.to("cpu").x.dtype == torch.float32
-    with pytest.raises(ValueError, match=r"expected a floating dtype, got torch.int64"):
+    with pytest.raises(ValueError, match=r"expected dtype to be a floating dtype of torch, got torch.int64"):
         data.to(dtype=torch.int64)
+
+
+def test_to_refuses_a_dtype_that_would_ruin_a_column():
+    data = Observations(STAMPS[:, None], STAMPS % 1000, x_names=["time"])
+    with pytest.raises(
+        ValueError,
+        match=r"expected a dtype that holds the values, got torch.float32: torch.float32 would make 17 of the 200 "
+        r"different values of column 'time', which are from 1700000000 to 1700001990",
+    ):
+        data.to(dtype=torch.float32)
+    with pytest.raises(ValueError, match=r"float16 cannot hold 1e\+06 in column 'y'"):
+        Observations([[1.0], [2.0]], [1.0, 1e6]).to(dtype=torch.float16)
+    with pytest.raises(ValueError, match="would lose the digits of column 'x0'"):
+        Observations([[1e9 + 70.4 * i] for i in range(5)], range(5)).to(dtype=torch.float32)
+    # Of 100,000 measurements of 15 digits float32 makes some equal; nobody can tell them apart.
+    many = torch.randn(100_000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert len(Observations(many, many[:, 0]).to(dtype=torch.float32).x.unique()) < 100_000
+    with pytest.raises(ValueError, match="expected dtype to be a floating dtype of torch, got 'float32'"):
+        data.to(dtype="float32")
+    with pytest.raises(ValueError, match="expected a device that is at hand, got 'nowhere'"):
+        data.to("nowhere")
 
 
 def test_oracle_log_prob_is_the_density_of_each_row(data):

@@ -70,10 +70,48 @@ def test_identity_changes_nothing(data, two_targets):
     assert Standardization.identity(2, targets=2).y(two_targets.y).equal(two_targets.y)
 
 
-def test_results_have_the_dtype_of_what_is_mapped(data):
-    s = Standardization.fit(data)  # float64
-    assert s.x(data.x.float()).dtype == s.y(data.y.float()).dtype == torch.float32
-    assert Standardization.identity(2).inverse_x(data.x).dtype == torch.float64
+def test_the_wider_dtype_wins(data):
+    s, narrow = Standardization.fit(data), Standardization.fit(data.to(dtype=torch.float32))
+    assert s.x(data.x.float()).dtype == s.y(data.y.float()).dtype == torch.float64
+    assert narrow.y(data.y).dtype == Standardization.identity(2).inverse_x(data.x).dtype == torch.float64
+    assert narrow.x(data.x.float()).dtype == narrow.x(data.x.long()).dtype == torch.float32
+    assert s.x(data.x.numpy()).equal(s.x(data.x))
+
+
+@pytest.mark.parametrize("target", ["x", "y"])
+def test_time_stamps_are_standardised_before_they_are_narrowed(target):
+    """Ten seconds apart in 2023: float32 steps by 128 seconds there. Exact values from Python's fractions."""
+    stamps = 1_700_000_000 + 10 * torch.arange(200)
+    table = Observations(stamps[:, None], stamps)
+    s = Standardization.fit(table)
+    exact = [(i - 99.5) / ((200**2 - 1) / 12) ** 0.5 for i in range(200)]
+    values = {"x": stamps[:, None], "y": stamps}[target]
+    for table_values in (values, values.double()):
+        standardised = getattr(s, target)(table_values).flatten()
+        assert standardised.float().tolist() == pytest.approx(exact, abs=1e-6)
+        back = getattr(s, f"inverse_{target}")(standardised.reshape(values.shape))
+        torch.testing.assert_close(back, values.double(), rtol=0, atol=1e-5)
+    narrow = Standardization(*(t.float() for t in (s.x_loc, s.x_scale, s.y_loc, s.y_scale)))
+    steps = getattr(narrow, target)(values).flatten().diff()  # a map of float32: its mean is off, its steps are not
+    torch.testing.assert_close(steps, torch.full_like(steps, 10 / float(s.y_scale)), rtol=0, atol=1e-5)
+
+
+def test_a_float32_table_far_from_zero_gets_a_map_in_float64():
+    """At 1,000,000 float32 steps by 1/16: a mean rounded to it would shift predictions of y by as much."""
+    y = (1_000_000 + torch.arange(100) / 16.0).float()
+    s = Standardization.fit(Observations(torch.arange(100.0)[:, None], y))
+    assert (s.x_loc.dtype, s.y_loc.dtype) == (torch.float32, torch.float64)
+    assert s.y_loc.item() == 1_000_000 + 99 / 32
+    back = s.undo(td.Normal(torch.tensor([0.001]), torch.tensor([0.001])))
+    assert back.loc.item() == pytest.approx(1_000_000 + 99 / 32 + 0.001 * s.y_scale.item(), abs=1e-8)
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e-30, 1e200])
+def test_moments_of_any_unit(unit):
+    y = unit * torch.arange(5.0, dtype=torch.float64)
+    s = Standardization.fit(Observations(torch.arange(5.0)[:, None], y))
+    assert (s.y_loc / unit).item() == pytest.approx(2)
+    assert (s.y_scale / unit).item() == pytest.approx(2**0.5)
 
 
 def test_wrong_shapes_are_refused(data, two_targets):
@@ -95,6 +133,8 @@ def test_wrong_shapes_are_refused(data, two_targets):
         ({"y_loc": torch.zeros(2)}, r"y_loc and y_scale of one shape \(\) or \(targets,\), got \(2,\) and \(\)"),
         ({"y_scale": torch.tensor(0.0)}, "finite positive y_scale, got 0.0 and 0.0"),
         ({"x_scale": torch.tensor([torch.nan])}, r"finite positive x_scale, got \[0.0\] and \[nan\]"),
+        ({"x_loc": [0.0]}, "expected x_loc to be a floating tensor, got list"),
+        ({"y_scale": torch.tensor(2)}, "expected y_scale to be a floating tensor, got torch.int64"),
         ({"y_loc": torch.tensor(torch.inf)}, "finite y_loc .* got inf and 1.0"),
     ],
 )
@@ -107,6 +147,18 @@ def test_wrong_parameters_are_refused(change, message):
     }
     with pytest.raises(ValueError, match=message):
         Standardization(**(good | change))
+
+
+def test_what_cannot_be_mapped_is_named(data):
+    s = Standardization.fit(data)
+    with pytest.raises(ValueError, match="expected y to be real numbers, got dtype <U1"):
+        s.y(["a"])
+    with pytest.raises(ValueError, match="expected distribution to be one of torch's or Pyro's, got NoneType"):
+        s.undo(None)
+    with pytest.raises(ValueError, match="expected observations to be Observations, got Tensor"):
+        Standardization.fit(data.x)
+    with pytest.raises(ValueError, match="expected features to be an integer of at least 1, got 0"):
+        Standardization.identity(0)
 
 
 @pytest.mark.parametrize("lib", [td, dist], ids=["torch", "pyro"])
