@@ -10,6 +10,7 @@ import hashlib
 import os
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pooch
 
@@ -32,8 +33,27 @@ def read_public(name: str, url: str, sha256: str, folder: str | Path | None = No
     return contents
 
 
+def as_path(label: str, path: Any) -> Path:
+    """A path from the text or path that the argument ``label`` is; ``ValueError`` for what is none."""
+    if isinstance(path, str | os.PathLike):
+        try:
+            made = Path(path)
+            made.is_dir()  # which says no to a NUL, and raises for a name too long
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"expected {label} to be a path, got {path!r}: {error}") from error
+        if "\0" not in str(path):
+            return made
+    raise ValueError(f"expected {label} to be a path, got {path!r}")
+
+
 def gunzip(path: Path) -> bytes:
-    """What is in a file, decompressed where it is a gzip file; ``ValueError`` for one that is cut off or broken."""
+    """What is in a file, decompressed where it is a gzip file.
+
+    Raises ``FileNotFoundError`` where there is none, ``ValueError`` for a folder, or a gzip file that is cut off or
+    broken.
+    """
+    if path.is_dir():
+        raise ValueError(f"expected a file, got the folder {path}")
     raw = path.read_bytes()
     if not raw.startswith(b"\x1f\x8b"):
         if path.suffix == ".gz":

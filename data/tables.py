@@ -2,22 +2,25 @@
 
 - `mcycle`: noise that changes with x. A constant-noise model is visibly wrong.
 - `geyser`: two modes of y for one x. A single normal is visibly wrong.
-- `read_csv`: refuses what later turns into a NaN or a misread column, and says in which line it is.
+- `read_csv`: refuses what later turns into a NaN, a misread column or a lost row, and says in which line it is. pandas
+  reads more kinds of files and fills in what is missing; `Observations` takes the arrays of its tables.
 """
 
-import csv
-import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from posterity.data.observations import Observations
+from posterity.data._precision import holding
+from posterity.data.columns import Column
+from posterity.data.delimited import Row, check_marks, read_text, refuse_swallowed, rows
+from posterity.data.fetch import as_path
+from posterity.data.observations import Observations, check_dtype, refuse_damage
 
 _TABLES = Path(__file__).parent / "tables"
-_MISSING = {"", "na", "n/a", "nan", "null", "none"}
 
 
 def mcycle() -> Observations:
@@ -55,83 +58,119 @@ def geyser(night_codes: bool = False) -> Observations:
 
 def read_csv(
     path: str | Path,
-    x: str | Sequence[str],
-    y: str | Sequence[str],
+    x: str | int | Sequence[str | int],
+    y: str | int | Sequence[str | int],
     *,
     delimiter: str = ",",
+    decimal: str = ".",
+    encoding: str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Observations:
     """The columns `x` and `y` of a CSV file whose first row names its columns.
 
     Args:
-        path: a file in UTF-8.
-        x: names of the input columns, or the name of the only one.
-        y: the name of the target column, or the names of several.
-        delimiter: what separates the fields.
-        dtype: of the result; None for torch's default, float32 unless told otherwise.
+        path: a text file, or one compressed by gzip.
+        x: the input columns, or the only one: names in the header, or places in it, counted from 0.
+        y: the target column, or several, likewise.
+        delimiter: the character that separates the fields.
+        decimal: the mark in front of decimals, "." or ",".
+        encoding: None for UTF-8, or UTF-16 and UTF-32 where the file begins with their byte-order mark; else one of
+            Python's, such as "latin-1".
+        dtype: of the result; None for torch's default, float32 unless told otherwise, or float64 where the default
+            would make different numbers of a column equal or lose their digits.
 
-    Columns that are not asked for may hold anything. Blank lines are skipped.
+    Columns that are not asked for may hold anything. Blank lines are skipped. Quoted fields may hold line ends.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a name that is not in the header, or is there twice, or is asked for twice (also in x and in
-            y); a row with too few or too many fields; text, a missing value, NaN or infinity in a column that is
-            asked for, with the line; no rows; a constant column. Columns are named.
+        ValueError: a column that is not in the header, or is there twice, or is asked for twice (also in x and in
+            y); a row with too few or too many fields; text, a missing value, NaN, infinity or a separator of thousands
+            in a column that is asked for; a quote that is not closed, or swallows rows; bytes that are no text in the
+            encoding; no rows; a constant column; a dtype, or even float64, that would make different numbers equal.
+            With the file, the line and the column.
     """
-    path = Path(path)
-    x_names = [x] if isinstance(x, str) else list(x)
-    y_names = [y] if isinstance(y, str) else list(y)
+    path = as_path("path", path)
+    check_marks(delimiter, decimal)
+    if dtype is not None:
+        check_dtype(dtype)
+    asked_x, asked_y = _asked("x", x), _asked("y", y)
+    if not asked_x or not asked_y:
+        raise ValueError(f"expected at least one column for x and for y, got x={asked_x} and y={asked_y}")
+    found = rows(read_text(path, encoding), path, delimiter)
+    first = next(found, None)
+    if first is None:
+        raise ValueError(f"expected a header in the first line of {path}, got none")
+    header = [name.strip() for name in first.fields]
+    if twice := _repeated([name for name in header if name]):
+        raise ValueError(f"expected different column names in {path}, got {twice} more than once")
+    x_names, y_names = _named("x", asked_x, header, path, decimal), _named("y", asked_y, header, path, decimal)
     wanted = [*x_names, *y_names]
-    if not x_names or not y_names:
-        raise ValueError(f"expected at least one column for x and for y, got x={x_names} and y={y_names}")
     if twice := _repeated(wanted):
         raise ValueError(f"expected each column once in x and y, got {twice} more than once")
 
-    with path.open(newline="", encoding="utf-8-sig") as file:  # utf-8-sig: spreadsheets put a byte-order mark in front
-        reader = csv.reader(file, delimiter=delimiter)
-        header = [name.strip() for name in next(reader, [])]
-        if not header:
-            raise ValueError(f"expected a header in the first line of {path}, got none")
-        if twice := _repeated([name for name in header if name]):
-            raise ValueError(f"expected different column names in {path}, got {twice} more than once")
-        if unknown := [name for name in wanted if name not in header]:
-            raise ValueError(f"expected columns of {path}, which are {header}, got {unknown}")
-        columns = [header.index(name) for name in wanted]
-
-        rows = []
-        for fields in reader:
-            if not fields:
-                continue
-            where = f"line {reader.line_num} of {path}"
-            if len(fields) != len(header):
-                raise ValueError(f"expected {len(header)} fields in {where}, as in the header, got {len(fields)}")
-            rows.append([_number(fields[i], header[i], where) for i in columns])
-
-    if not rows:
-        raise ValueError(f"expected rows below the header of {path}, got none")
-    for column, name in enumerate(wanted):
-        if len({row[column] for row in rows}) == 1:
-            raise ValueError(f"expected columns that vary, got {rows[0][column]:g} in every row of '{name}' of {path}")
-    values = torch.tensor(rows, dtype=dtype or torch.get_default_dtype())
-    inputs, targets = values[:, : len(x_names)], values[:, len(x_names) :]
+    columns = [Column(name, header.index(name), decimal, path) for name in wanted]
+    values = torch.tensor(_numbers(first, found, columns, path, delimiter), dtype=torch.float64)
+    if dtype is None:
+        dtype = holding(values, torch.get_default_dtype())
+    refuse_damage(values, tuple(wanted), dtype, f" of {path}")
+    inputs, targets = values[:, : len(x_names)].to(dtype), values[:, len(x_names) :].to(dtype)
     if len(y_names) == 1:
         targets = targets[:, 0]
-    return Observations(inputs, targets, x_names, y_names, name=path.stem, source=str(path))
+    name = Path(path.name.removesuffix(".gz")).stem
+    return Observations(inputs, targets, x_names, y_names, name=name, source=str(path))
 
 
-def _number(text: str, column: str, where: str) -> float:
-    text = text.strip()
-    if text.lower() in _MISSING:
-        raise ValueError(f"expected a number in column '{column}' of {where}, got the missing value {text!r}")
-    try:
-        value = math.nan if "_" in text else float(text)  # Python reads 1_000 as a number; a table does not mean it
-    except ValueError:
-        value = math.nan
-    if math.isnan(value):
-        raise ValueError(f"expected numbers in column '{column}', got the text {text!r} in {where}")
-    if math.isinf(value):
-        raise ValueError(f"expected a finite number in column '{column}' of {where}, got {text!r}")
-    return value
+def _numbers(header: Row, below: Iterator[Row], columns: list[Column], path: Path, delimiter: str) -> list[list[float]]:
+    """The numbers of the columns, row by row."""
+
+    def is_row(fields: list[str]) -> bool:
+        return len(fields) == len(header.fields) and all(column.fits(fields[column.place]) for column in columns)
+
+    refuse_swallowed(header, path, delimiter, is_row, header=True)
+    numbers = []
+    for row in below:
+        if len(row.fields) != len(header.fields):
+            hint = _hint(row.fields[0], delimiter) if len(row.fields) == 1 else ""
+            count = len(header.fields)
+            raise ValueError(
+                f"expected {count} fields in {row.place(path)}, as in the header, got {len(row.fields)}{hint}"
+            )
+        refuse_swallowed(row, path, delimiter, is_row)
+        numbers.append([column.number(row.fields[column.place], row) for column in columns])
+    if not numbers:
+        raise ValueError(f"expected rows below the header of {path}, got none")
+    for place, column in enumerate(columns):
+        if len({row[place] for row in numbers}) == 1:
+            value = numbers[0][place]
+            raise ValueError(f"expected columns that vary, got {value:g} in every row of '{column.name}' of {path}")
+    return numbers
+
+
+def _asked(label: str, columns: Any) -> list[str | int]:
+    listed = [columns] if isinstance(columns, str | int) or not hasattr(columns, "__iter__") else list(columns)
+    for column in listed:
+        if isinstance(column, bool) or not isinstance(column, str | int):
+            raise ValueError(f"expected {label} to be names of columns or their places from 0, got {column!r}")
+    return listed
+
+
+def _named(label: str, asked: list[str | int], header: list[str], path: Path, decimal: str) -> list[str]:
+    """The names of the columns that were asked for."""
+    places = [column for column in asked if isinstance(column, int)]
+    if places and all(Column("", 0, decimal, path).fits(name) for name in header):
+        raise ValueError(f"expected a header in the first line of {path} to count columns in, got numbers: {header}")
+    unknown = [column for column in asked if isinstance(column, str) and column not in header]
+    if unknown or any(not 0 <= place < len(header) for place in places):
+        hint = _hint(header[0], ",") if len(header) == 1 else ""
+        unknown = unknown or places
+        raise ValueError(f"expected {label} from the columns of {path}, which are {header}, got {unknown}{hint}")
+    return [header[column] if isinstance(column, int) else column for column in asked]
+
+
+def _hint(line: str, delimiter: str) -> str:
+    """Another delimiter to try, where a line has one field alone."""
+    other = next((mark for mark in (";", "\t", "|", ",") if mark in line and mark != delimiter), None)
+    return f": try delimiter={other!r}" if other else ""
 
 
 def _repeated(names: list[str]) -> list[str]:
