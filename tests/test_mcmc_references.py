@@ -33,7 +33,9 @@ def sampler(family, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_posterior_is_the_published_one(name, family):
     known = reference(name)
-    found = compare(infer(known.model, *known.args, method=sampler(family, name), seed=0), name)
+    posterior = infer(known.model, *known.args, method=sampler(family, name), seed=0)
+    assert posterior.attrs["tier"] == "compiled"
+    found = compare(posterior, name)
     assert found["max_z"] < MEANS, found
     assert found["max_sd_ratio_error"] < SD, found
     assert found["max_sd_z"] < SD_ERRORS, found
