@@ -42,13 +42,13 @@ static V v_pow(V x, V y) {
   return z;
 }
 static S digamma_(S x) {
-  // Recurrence up to 6, then the asymptotic series (Abramowitz & Stegun 6.3.18); reflection below zero.
+  // Recurrence up to 10, then the asymptotic series (Abramowitz & Stegun 6.3.18); reflection below zero.
   if (x <= 0) {
     if (x == std::floor(x)) return NOT_A_NUMBER;
     return digamma_(1 - x) - (S)M_PI / std::tan((S)M_PI * x);
   }
   double y = x, r = 0;
-  while (y < 6) { r -= 1 / y; y += 1; }
+  while (y < 10) { r -= 1 / y; y += 1; }
   double f = 1 / (y * y);
   return (S)(r + std::log(y) - 0.5 / y
     - f * (1. / 12 - f * (1. / 120 - f * (1. / 252 - f * (1. / 240 - f * (1. / 132))))));
@@ -150,4 +150,3 @@ BY_LANE(v_log, std::log(a))
 BY_LANE(v_tanh, std::tanh(a))
 #endif
 static inline V v_sigmoid(V x) { return 1 / (1 + v_exp(-x)); }
-static inline V v_silu(V x) { return x * v_sigmoid(x); }

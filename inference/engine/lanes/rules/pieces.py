@@ -8,7 +8,7 @@ import torch
 
 from posterity.inference.engine.lanes.expressions import Buffer, Constant, Pieces, Scatter, Value
 from posterity.inference.engine.lanes.rules.registry import as_value, expanded, floats, rule
-from posterity.inference.engine.lanes.rules.views import sliced, unsqueeze
+from posterity.inference.engine.lanes.rules.views import sliced
 
 
 @rule("cat")
@@ -21,11 +21,6 @@ def cat(values: Sequence[Any], dim: int = 0) -> Value:
         offset += part.shape[dim]
     shape = tuple(offset if d == dim else s for d, s in enumerate(parts[0].shape))
     return Buffer(Pieces(pieces, dim), shape)
-
-
-@rule("stack")
-def _stack(values: Sequence[Any], dim: int = 0) -> Value:
-    return cat([unsqueeze(as_value(v), dim) for v in values], dim)
 
 
 @rule("constant_pad_nd")
@@ -66,9 +61,3 @@ def _slice_scatter(
 def _diagonal_scatter(x: Value, source: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
     where = torch.arange(math.prod(x.shape)).reshape(x.shape).diagonal(offset, dim1, dim2).contiguous()
     return Buffer(Scatter(x, expanded(source, tuple(where.shape)), where, False), x.shape)
-
-
-@rule("select_scatter")
-def _select_scatter(x: Value, source: Value, dim: int, position: int) -> Value:
-    position = position % x.shape[dim]
-    return _slice_scatter(x, unsqueeze(source, dim), dim, position, position + 1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from posterity.inference.engine.lanes.expressions import Constant, Pointwise, Unsupported, Value, literal
+from posterity.inference.engine.lanes.expressions import Constant, Pointwise, Unsupported, Value
 from posterity.inference.engine.lanes.rules.registry import (
     MASK_AS_FLOAT,
     RULES,
@@ -25,16 +25,15 @@ BY_LANE = (
 )  # fmt: skip
 UNARY = {
     "neg": ("-{0}", 1), "abs": ("v_abs({0})", 1), "relu": ("v_max({0}, fill(0))", 1), "sign": ("v_sign({0})", 1),
-    "reciprocal": ("(1 / {0})", EXPENSIVE), "rsqrt": ("(1 / v_sqrt({0}))", EXPENSIVE), "sgn": ("v_sign({0})", 1),
+    "reciprocal": ("(1 / {0})", EXPENSIVE), "rsqrt": ("(1 / v_sqrt({0}))", EXPENSIVE),
     "log2": ("v_log({0}) * (S)" + repr(1 / math.log(2)), EXPENSIVE),
-    "log10": ("v_log({0}) * (S)" + repr(1 / math.log(10)), EXPENSIVE), "square": ("{0} * {0}", 1),
-    "silu": ("v_silu({0})", EXPENSIVE),
+    "log10": ("v_log({0}) * (S)" + repr(1 / math.log(10)), EXPENSIVE),
     **{n: (f"v_{n}({{0}})", EXPENSIVE) for n in ("exp", "log", "tanh", "sigmoid", "sqrt")},
     **{n: (f"v_{n}({{0}})", 3 * EXPENSIVE) for n in BY_LANE},
 }  # fmt: skip
 TESTS = {"isnan": "{0} != {0}", "isinf": "v_abs({0}) == INF"}
 COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-SAME = ("clone", "detach", "alias", "lift_fresh_copy", "lift_fresh", "contiguous", "positive", "lift")
+SAME = ("clone", "alias")
 
 for _name, (_form, _weight) in UNARY.items():
     RULES[_name] = lambda x, form=_form, weight=_weight, **_: Pointwise(form, floats(x), weight=weight)
@@ -48,7 +47,7 @@ for _name in SAME:
     RULES[_name] = lambda x, **_: x
 
 
-@rule("_to_copy", "to")
+@rule("_to_copy")
 def _convert(x: Value, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Value:
     if dtype is None or (dtype.is_floating_point and not x.mask) or (dtype == torch.bool and x.mask):
         return x
@@ -81,11 +80,6 @@ def sub(a: Any, b: Any, alpha: float = 1) -> Value:
     return Pointwise("({0} - {1})", a, b)
 
 
-@rule("rsub")
-def _rsub(a: Any, b: Any, alpha: float = 1) -> Value:
-    return sub(b, a, alpha)
-
-
 def _finite(value: Value) -> bool:
     """Whether no chain can have nan or infinity in it: only of numbers that are known, or made from a mask."""
     if isinstance(value, Constant):
@@ -106,7 +100,7 @@ def mul(a: Any, b: Any) -> Value:
     return Pointwise("({0} * {1})", a, b)
 
 
-@rule("div", "true_divide")
+@rule("div")
 def div(a: Any, b: Any, rounding_mode: str | None = None) -> Value:
     if rounding_mode is not None:
         raise Unsupported("integer division")
@@ -149,13 +143,12 @@ def _minimum(a: Value, b: Value) -> Value:
     return Pointwise("v_min({0}, {1})", a, b)
 
 
-@rule("clamp", "clamp_min")
+@rule("clamp")
 def _clamp(x: Value, min: Any = None, max: Any = None) -> Value:
     x = x if min is None else _maximum(x, as_value(min))
     return x if max is None else _minimum(x, as_value(max))
 
 
-RULES["clamp_max"] = lambda x, max: _minimum(x, as_value(max))
 RULES["hardtanh"] = lambda x, min_val=-1.0, max_val=1.0: _clamp(x, min_val, max_val)
 
 
@@ -170,12 +163,12 @@ def where(condition: Value, a: Any, b: Any) -> Value:
     return Pointwise("({0} ? {1} : {2})", condition, a, b, mask=a.mask)
 
 
-@rule("logical_and", "bitwise_and", "__and__")
+@rule("logical_and", "bitwise_and")
 def _and(a: Value, b: Value) -> Value:
     return Pointwise("({0} & {1})", as_mask(a), as_mask(b), mask=True)
 
 
-@rule("logical_or", "bitwise_or", "__or__")
+@rule("logical_or", "bitwise_or")
 def _or(a: Value, b: Value) -> Value:
     return Pointwise("({0} | {1})", as_mask(a), as_mask(b), mask=True)
 
@@ -190,65 +183,6 @@ def _xor(a: Value, b: Value) -> Value:
     return Pointwise("({0} ^ {1})", as_mask(a), as_mask(b), mask=True)
 
 
-@rule("addcmul")
-def _addcmul(a: Value, b: Value, c: Value, value: float = 1) -> Value:
-    return add(a, mul(mul(b, c), value))
-
-
-@rule("full_like", "new_full")
-def _full_like(x: Value, *args: Any, **_: Any) -> Value:
-    shape, number = (x.shape, args[0]) if len(args) == 1 else (tuple(args[0]), args[1])
-    return Constant(torch.tensor(number).expand(shape))
-
-
-@rule("zeros_like", "new_zeros")
-def _zeros(x: Value, *args: Any, **_: Any) -> Value:
-    return Constant(torch.zeros(()).expand(tuple(args[0]) if args else x.shape))
-
-
-@rule("ones_like", "new_ones")
-def _ones(x: Value, *args: Any, **_: Any) -> Value:
-    return Constant(torch.ones(()).expand(tuple(args[0]) if args else x.shape))
-
-
-@rule("tanh_backward")
-def _tanh_backward(gradient: Value, y: Value) -> Value:
-    return Pointwise("({0} * (1 - {1} * {1}))", gradient, y, weight=3)
-
-
-@rule("sigmoid_backward")
-def _sigmoid_backward(gradient: Value, y: Value) -> Value:
-    return Pointwise("({0} * (1 - {1}) * {1})", gradient, y, weight=3)
-
-
-@rule("threshold_backward")
-def _threshold_backward(gradient: Value, x: Value, threshold: float) -> Value:
-    return Pointwise(f"({{1}} <= {literal(threshold)} ? fill(0) : {{0}})", gradient, x)
-
-
-@rule("softplus")
-def _softplus(x: Value, beta: float = 1, threshold: float = 20) -> Value:
-    b = literal(beta)
-    form = f"({{0}} * {b} > {literal(threshold)} ? {{0}} : v_log1p(v_exp({{0}} * {b})) / {b})"
-    return Pointwise(form, x, weight=4 * EXPENSIVE)
-
-
-@rule("softplus_backward")
-def _softplus_backward(gradient: Value, x: Value, beta: float, threshold: float) -> Value:
-    form = f"({{1}} * {literal(beta)} > {literal(threshold)} ? {{0}} : {{0}} * v_sigmoid({{1}} * {literal(beta)}))"
-    return Pointwise(form, gradient, x, weight=EXPENSIVE)
-
-
-@rule("log_sigmoid_forward")
-def _log_sigmoid(x: Value) -> list[Any]:
-    return [Pointwise("(v_min({0}, fill(0)) - v_log1p(v_exp(-v_abs({0}))))", x, weight=4 * EXPENSIVE), x]
-
-
-@rule("tril")
-def _tril(x: Value, diagonal: int = 0) -> Value:
-    return where(Constant(torch.ones(x.shape[-2:], dtype=torch.bool).tril(diagonal)), x, 0.0)
-
-
-@rule("triu")
-def _triu(x: Value, diagonal: int = 0) -> Value:
-    return where(Constant(torch.ones(x.shape[-2:], dtype=torch.bool).triu(diagonal)), x, 0.0)
+@rule("full_like")
+def _full_like(x: Value, number: float, **_: Any) -> Value:
+    return Constant(torch.tensor(number).expand(x.shape))

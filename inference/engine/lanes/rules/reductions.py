@@ -71,6 +71,13 @@ def _max(x: Value, *args: Any) -> Value:
     return _amax(x)
 
 
+@rule("min")
+def _min(x: Value, *args: Any) -> Value:
+    if args:
+        raise Unsupported("positions of a minimum")
+    return _amin(x)
+
+
 @rule("prod")
 def _prod(x: Value, dim: Any = None, keepdim: bool = False, **_: Any) -> Value:
     return _reduce(x, None if dim is None else [dim], keepdim, "fill(1)", "{0} * {1}")
@@ -80,12 +87,6 @@ def _prod(x: Value, dim: Any = None, keepdim: bool = False, **_: Any) -> Value:
 def _any(x: Value, dim: Any = None, keepdim: bool = False) -> Value:
     dims = [dim] if isinstance(dim, int) else dim
     return as_mask(_reduce(floats(as_mask(x)), dims, keepdim, "fill(0)", "v_max({0}, {1})"))
-
-
-@rule("all")
-def _all(x: Value, dim: Any = None, keepdim: bool = False) -> Value:
-    dims = [dim] if isinstance(dim, int) else dim
-    return as_mask(_reduce(floats(as_mask(x)), dims, keepdim, "fill(1)", "v_min({0}, {1})"))
 
 
 @rule("bmm")
@@ -102,24 +103,9 @@ def _squeeze_first(x: Value) -> Value:
     return View(x, x.shape[1:], lambda i: ("0", *i))
 
 
-@rule("mv")
-def _mv(a: Value, b: Value) -> Value:
-    return reshaped(_mm(a, unsqueeze(b, 1)), (a.shape[0],))
-
-
-@rule("dot", "vdot")
-def _dot(a: Value, b: Value) -> Value:
-    return total(mul(a, b))
-
-
 @rule("addmm")
 def _addmm(c: Value, a: Value, b: Value, *, beta: float = 1, alpha: float = 1) -> Value:
     return add(mul(c, beta), mul(_mm(a, b), alpha))
-
-
-@rule("baddbmm")
-def _baddbmm(c: Value, a: Value, b: Value, *, beta: float = 1, alpha: float = 1) -> Value:
-    return add(mul(c, beta), mul(_bmm(a, b), alpha))
 
 
 @rule("cumsum")

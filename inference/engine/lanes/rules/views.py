@@ -10,7 +10,7 @@ from posterity.inference.engine.lanes.expressions import Index, Value, View, res
 from posterity.inference.engine.lanes.rules.registry import expanded, rule
 
 
-@rule("view", "reshape", "_reshape_alias", "view_copy")
+@rule("view")
 def _view(x: Value, shape: Sequence[int], *_: Any) -> Value:
     total, sizes = math.prod(x.shape), list(shape)
     if -1 in sizes:
@@ -36,18 +36,6 @@ def _permute(x: Value, dims: Sequence[int]) -> Value:
         return tuple(result)
 
     return View(x, tuple(x.shape[d] for d in order), index)
-
-
-@rule("transpose")
-def _transpose(x: Value, a: int, b: int) -> Value:
-    order = list(range(len(x.shape)))
-    order[a], order[b] = order[b], order[a]
-    return _permute(x, order)
-
-
-@rule("t")
-def _t(x: Value) -> Value:
-    return _transpose(x, 0, 1) if len(x.shape) == 2 else x
 
 
 @rule("unsqueeze")
@@ -84,20 +72,10 @@ def sliced(x: Value, dim: int = 0, start: int | None = None, end: int | None = N
     return View(x, (*x.shape[:dim], len(span), *x.shape[dim + 1 :]), index)
 
 
-@rule("split_with_sizes", "split_with_sizes_copy")
+@rule("split_with_sizes")
 def _split_sizes(x: Value, sizes: Sequence[int], dim: int = 0) -> list[Value]:
     ends = torch.tensor(sizes).cumsum(0).tolist()
     return [sliced(x, dim, end - size, end) for end, size in zip(ends, sizes, strict=True)]
-
-
-@rule("split")
-def _split(x: Value, size: int, dim: int = 0) -> list[Value]:
-    return [sliced(x, dim, s, s + size) for s in range(0, x.shape[dim], size)]
-
-
-@rule("unbind")
-def _unbind(x: Value, dim: int = 0) -> list[Value]:
-    return [select(x, dim, i) for i in range(x.shape[dim])]
 
 
 @rule("flip")
