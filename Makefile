@@ -13,7 +13,7 @@ PYTHON_ARVIZ1 ?= $(shell for python in python3.12 python3.13 python3.14 $$HOME/.
 	do "$$python" -c 'import sys; print(sys.executable)' 2>/dev/null && break; done)
 ARVIZ1 := .venv-arviz1
 
-.PHONY: demo test test-arviz1 check bench results format clean
+.PHONY: demo test test-arviz1 check mutants bench results format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/compare_uncertainty.py --data mcycle geyser --quick --out out/demo
@@ -32,6 +32,10 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n $(JOBS) --doctest-modules --durations=15 tests src/posterity
+
+# Faults that the tests must notice: half an hour on two cores; interrupt and repeat, it goes on where it was.
+mutants: $(INSTALLED)
+	$(BIN)/python tests/mutants/run.py --jobs $(JOBS) --out out/mutants.json
 
 bench: $(INSTALLED)
 	@for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -124,3 +124,9 @@ def test_pit_and_coverage_equal_uncertainty_toolbox():
     levels, observed = toolbox.get_proportion_lists_vectorized(mean, sd, y, num_bins=20, prop_type="quantile")
     values = pit(model, torch.tensor(y)).pit_sf.values  # its residuals are predictions less observations
     np.testing.assert_array_equal((values[:, None] <= levels[inner]).mean(0), observed[inner])
+
+
+def test_a_level_on_the_border_is_covered():
+    """Regions are closed: y on the border of the region of level 0.5 is inside that region."""
+    levels = xr.Dataset({"level": ("obs", [0.25, 0.5, 0.75, 1.0])})
+    assert coverage(levels, levels=[0.25, 0.5, 0.6]).coverage.values.tolist() == [0.25, 0.5, 0.5]

@@ -125,6 +125,17 @@ def test_a_draw_of_no_weight_is_as_if_it_were_not_there():
             torch.testing.assert_close(getattr(predictive, term), getattr(without, term))
 
 
+def test_terms_of_weighted_draws_are_weighted_and_sum_to_the_variance():
+    """Of draws N(m_s, s_s²) with weights w_s: noise sum w s², epistemic sum w (m - mean)²."""
+    weights = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).double()
+    likelihood = LIKELIHOODS["Normal"]
+    predictive = PredictiveMixture.from_draws(likelihood, weights.log())
+    mean = (weights[:, None] * likelihood.mean).sum(0)
+    torch.testing.assert_close(predictive.noise, (weights[:, None] * likelihood.variance).sum(0))
+    torch.testing.assert_close(predictive.epistemic, (weights[:, None] * (likelihood.mean - mean) ** 2).sum(0))
+    torch.testing.assert_close(predictive.noise + predictive.ambiguity + predictive.epistemic, predictive.variance)
+
+
 values = st.floats(-20, 20)
 
 

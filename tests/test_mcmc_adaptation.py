@@ -116,6 +116,16 @@ def test_moments_within_chains_do_not_see_how_far_the_modes_are_apart():
     assert float(moments.variance("across")) == pytest.approx(2501.0, rel=0.1)
 
 
+def test_moments_within_chains_are_those_of_torch():
+    """The median over the chains of each chain's own unbiased variance, and of all draws about their common mean."""
+    q = torch.randn(50, 9, 2, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    moments = Moments(q[0])
+    for draw in q:
+        moments.update(draw, -draw)
+    torch.testing.assert_close(moments.variance("within"), q.var(0).median(0).values)
+    torch.testing.assert_close(moments.variance("across"), q.flatten(0, 1).var(0))
+
+
 def two_modes(x, y=None):
     """Two narrow modes, 40 standard deviations apart: no chain crosses, as between permutations of a network."""
     with pyro.plate("coordinates", 10):

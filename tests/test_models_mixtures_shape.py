@@ -338,3 +338,13 @@ def test_several_targets_have_no_regions_and_others_than_normals_no_modes():
         mixture.hdr(0.5)
     with pytest.raises(ValueError, match="expected normal components of several targets"):
         mixture.modes()
+
+
+def test_a_region_holds_both_its_ends():
+    """Of two intervals: their ends are inside, what lies between and beyond them is not."""
+    region = Mixture.normal(torch.zeros(2), torch.tensor([-1.0, 1.0]), torch.tensor(0.1)).hdr(0.9)
+    assert int(region.count) == 2
+    ends = torch.cat([region.lower, region.upper])
+    assert all(bool(region.contains(end)) for end in ends)
+    assert not bool(region.contains(torch.tensor(0.0)))
+    assert not bool(region.contains(ends.max() + 1e-3))
