@@ -4,11 +4,14 @@ float32 has 24 bits: seconds since 1970 become equal where they are less than a 
 with `holding`, and refuse a dtype that a caller chose where `damage` finds one.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 DROPPED = 1e-5  # of a column's spread: a rounding error that is worth float64
+NOISY = 1e-4  # of the noise of a simulated number: a rounding error that is worth float64
 RUINED = 1e-3  # of a column's spread: a rounding error that is refused
 
 
@@ -49,6 +52,13 @@ def damage(columns: Tensor, names: tuple[str, ...], dtype: torch.dtype) -> str |
             low, high = distinct[0].item(), distinct[-1].item()
             return f"{dtype} {lost} of column '{name}', which are from {low:.17g} to {high:.17g}"
     return None
+
+
+def undamaged(columns: Tensor, dtype: torch.dtype, noise: Tensor | float = math.inf) -> torch.dtype:
+    """``dtype``, or float64 where it would damage the columns (N, D), or mostly round them by 1e-4 of the noise."""
+    rounding = (columns.to(dtype).double() - columns.double()).abs()
+    lost = damage(columns, ("",) * columns.shape[1], dtype) is not None or float((rounding / noise).median()) > NOISY
+    return torch.float64 if lost else dtype
 
 
 def _narrowed(column: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

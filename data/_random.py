@@ -15,6 +15,8 @@ def as_generator(seed: int | torch.Generator) -> torch.Generator:
         return seed
     if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise ValueError(f"expected seed to be an int or a torch.Generator, got {seed!r}")
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"expected seed to be an int of 64 bits, got {seed}")
     return torch.Generator().manual_seed(int(seed))
 
 
@@ -30,6 +32,8 @@ def normal(n: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def check_count(name: str, value: int, least: int = 1) -> None:
-    """Raise ValueError unless `value` is an integer of at least `least`."""
+    """Raise ValueError unless `value` is an integer of at least `least`, and of 64 bits."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"expected {name} to be an integer of at least {least}, got {value!r}")
+    if value >= 2**63:
+        raise ValueError(f"expected {name} to be an integer of 64 bits, got {value}")

@@ -1,7 +1,6 @@
 """The distribution of ``loc + scale * Y`` within the same family, so that moments and quantiles stay analytic."""
 
 from collections.abc import Callable
-from numbers import Real
 from typing import Any
 
 import torch
@@ -20,6 +19,8 @@ from torch.distributions import (
     Uniform,
 )
 
+from posterity.data._check import check_floats, is_number
+
 
 def affine(distribution: Distribution, loc: Tensor | float, scale: Tensor | float) -> Distribution:
     """The distribution of ``loc + scale * Y`` where Y follows ``distribution``; same family, same type.
@@ -32,9 +33,13 @@ def affine(distribution: Distribution, loc: Tensor | float, scale: Tensor | floa
     >>> affine(Normal(1.0, 2.0), loc=10.0, scale=3.0)
     Normal(loc: 13.0, scale: 6.0)
     """
+    if not isinstance(distribution, Distribution):
+        raise ValueError(f"expected distribution to be one of torch's or Pyro's, got {type(distribution).__name__}")
     for name, value in (("loc", loc), ("scale", scale)):
-        if not isinstance(value, Tensor | Real) or isinstance(value, bool):
-            raise ValueError(f"expected {name} to be a number or a tensor, got {type(value).__name__}")
+        if not is_number(value) and not isinstance(value, Tensor):
+            raise ValueError(f"expected {name} to be a finite number or a tensor, got {value!r}")
+        if isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex()):
+            check_floats(name, value)
     own = getattr(distribution, "affine", None)
     if own is not None:
         return own(loc, scale)
@@ -97,7 +102,7 @@ def _independent(d: Independent, loc: Any, scale: Any) -> Distribution:
 
 def _mixture(d: MixtureSameFamily, loc: Any, scale: Any) -> Distribution:
     logits = _wider((d.mixture_distribution.logits,), loc, scale)[0]
-    weights = d.mixture_distribution
+    weights: Any = d.mixture_distribution
     if logits.dtype != weights.logits.dtype:  # weights that sum to 1 in float32 alone would blur the mean
         weights = _rebuilt(weights, logits=logits)
     return _rebuilt(d, weights, affine(d.component_distribution, loc, scale))

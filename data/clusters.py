@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
+from posterity.data._check import check_floats, is_number
 from posterity.data._random import as_generator, check_count
 
 
@@ -18,8 +19,8 @@ from posterity.data._random import as_generator, check_count
 class Clusters:
     """M normal clusters of equal weight: ``centres`` (M, D), one standard deviation ``sd`` along every direction.
 
-    Raises ``ValueError`` for centres of another shape, an sd that is not positive, or one beyond a third of the
-    smallest distance of two centres: then it is not clear which cluster a point is of.
+    Raises ``ValueError`` for centres of another shape or dtype or not finite, an sd that is not positive, or one beyond
+    a third of the smallest distance of two centres: then it is not clear which cluster a point is of.
 
     >>> ring().sample(100, seed=0).shape
     torch.Size([100, 2])
@@ -30,8 +31,13 @@ class Clusters:
     name: str = "clusters"
 
     def __post_init__(self) -> None:
+        check_floats("centres", self.centres)
         if self.centres.ndim != 2 or 0 in self.centres.shape:
             raise ValueError(f"expected centres of shape (M, D), got {tuple(self.centres.shape)}")
+        if not bool(self.centres.isfinite().all()):
+            raise ValueError("expected finite centres, got some that are not")
+        if not is_number(self.sd):
+            raise ValueError(f"expected an sd above 0, got {self.sd!r}")
         apart = (
             torch.nn.functional.pdist(self.centres.double()).min() if len(self.centres) > 1 else torch.tensor(math.inf)
         )
@@ -42,31 +48,40 @@ class Clusters:
             )
 
     def sample(self, n: int, *, seed: int | torch.Generator) -> Tensor:
-        """n draws, shape (n, D)."""
+        """n draws, shape (n, D), in the default dtype, or in float64 where that would round them by 1e-3 sd."""
         check_count("n", n)
         generator = as_generator(seed)
+        dtype = torch.get_default_dtype()
+        if float(self.centres.abs().max()) * torch.finfo(dtype).eps > 1e-3 * self.sd:
+            dtype = torch.float64
         which = torch.randint(len(self.centres), (n,), generator=generator, device=generator.device)
-        noise = torch.randn(n, self.centres.shape[1], generator=generator, device=generator.device)
+        noise = torch.randn(n, self.centres.shape[1], generator=generator, device=generator.device, dtype=dtype)
         return self.centres.to(noise)[which] + self.sd * noise
 
     @property
     def distribution(self) -> MixtureSameFamily:
         """The exact density, over D targets."""
         count, targets = self.centres.shape
-        spread = (self.sd**2 * torch.eye(targets)).expand(count, -1, -1)
-        return MixtureSameFamily(Categorical(torch.ones(count)), MultivariateNormal(self.centres, spread))
+        spread = (self.sd * torch.eye(targets).to(self.centres)).expand(count, -1, -1)
+        weights = Categorical(self.centres.new_ones(count))
+        return MixtureSameFamily(weights, MultivariateNormal(self.centres, scale_tril=spread))
 
     def nearest(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Of points (N, D): the nearest cluster (N,), and the distance to its centre in units of the sd (N,)."""
+        check_floats("points", points)
         if points.ndim != 2 or points.shape[1] != self.centres.shape[1]:
             raise ValueError(f"expected points of shape (N, {self.centres.shape[1]}), got {tuple(points.shape)}")
-        found = torch.cdist(points, self.centres.to(points), compute_mode="donot_use_mm_for_euclid_dist").min(-1)
+        dtype = torch.promote_types(points.dtype, self.centres.dtype)
+        points, centres = points.to(dtype), self.centres.to(points.device, dtype)
+        found = torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist").min(-1)
         return found.indices, found.values / self.sd
 
 
 def ring(modes: int = 8, *, radius: float = 1.0, sd: float = 0.01) -> Clusters:
     """``modes`` clusters at even steps around a circle."""
     check_count("modes", modes)
+    if not (is_number(radius) and radius > 0):
+        raise ValueError(f"expected a finite radius above 0, got {radius!r}")
     angle = 2 * math.pi * torch.arange(modes) / modes
     return Clusters(radius * torch.stack([angle.cos(), angle.sin()], -1), sd, f"ring of {modes}")
 
@@ -74,5 +89,7 @@ def ring(modes: int = 8, *, radius: float = 1.0, sd: float = 0.01) -> Clusters:
 def grid(side: int = 5, *, spacing: float = 2.0, sd: float = 0.05) -> Clusters:
     """``side``² clusters on a square grid around the origin: at -4, -2, 0, 2, 4 along both axes."""
     check_count("side", side)
+    if not (is_number(spacing) and spacing > 0):
+        raise ValueError(f"expected a finite spacing above 0, got {spacing!r}")
     steps = spacing * (torch.arange(side) - (side - 1) / 2)
     return Clusters(torch.cartesian_prod(steps, steps), sd, f"grid of {side} x {side}")

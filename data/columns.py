@@ -19,9 +19,9 @@ class Column:
 
     def number(self, text: str, row: Row) -> float:
         """The number in a field. Raises ValueError for anything else."""
-        text, where = text.strip(), f"column '{self.name}' of {row.place(self.path)}"
+        text = text.strip()
         if text.lower() in MISSING:
-            raise ValueError(f"expected a number in {where}, got the missing value {text!r}")
+            raise ValueError(f"expected a number in {self._where(row)}, got the missing value {text!r}")
         value = self._parsed(text)
         if math.isnan(value):
             mark = next(mark for mark in ".," if mark != self.decimal)
@@ -31,18 +31,23 @@ class Column:
             )
         if math.isinf(value):
             beyond = ", which is beyond float64" if any(digit.isdigit() for digit in text) else ""
-            raise ValueError(f"expected a finite number in {where}, got {text!r}{beyond}")
+            raise ValueError(f"expected a finite number in {self._where(row)}, got {text!r}{beyond}")
         exact = None
         if value == 0 or len(text) > DIGITS:
             exact = Decimal(text.replace(",", "."))
         if value == 0 and exact:
-            raise ValueError(f"expected a number that float64 holds in {where}, got {text!r}, which it makes 0")
+            raise ValueError(
+                f"expected a number that float64 holds in {self._where(row)}, got {text!r}, which it makes 0"
+            )
         if exact is not None and self._long.setdefault(value, exact) != exact:
             raise ValueError(
-                f"expected numbers that float64 tells apart in {where}, got {text!r}, which it makes equal to "
-                f"{self._long[value]}: subtract an origin"
+                f"expected numbers that float64 tells apart in {self._where(row)}, got {text!r}, which it makes equal "
+                f"to {self._long[value]}: subtract an origin"
             )
         return value
+
+    def _where(self, row: Row) -> str:
+        return f"column '{self.name}' of {row.place(self.path)}"
 
     def fits(self, text: str) -> bool:
         """Whether a field could be of this column: a number, or a missing value."""

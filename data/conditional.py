@@ -28,9 +28,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from posterity.data._check import check_floats, check_real, described, is_number
+
 Curve = Callable[[Tensor], Tensor]
 
 _ORDER = 8  # Gauss-Legendre nodes in a cell
+_CELLS = 2**20  # at most, in an integral
 _BUDGET = 2**20  # float64 numbers in one temporary: 8 MiB
 _HALVINGS = 54  # bisections from a whole interval to the last bit of float64
 
@@ -55,12 +58,26 @@ class BoundedConditional(Distribution, ABC):
     has_rsample = False
 
     def __init__(self, x: Tensor, curve: Curve, low: float, high: float) -> None:
-        if not x.is_floating_point():
-            raise ValueError(f"expected a floating x, got {x.dtype}")
-        if not -math.inf < low < high < math.inf:
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            raise ValueError(f"expected a floating x, got {described(x)}")
+        check_floats("x", x)
+        if not callable(curve):
+            raise ValueError(f"expected curve to be a function of y, got {curve!r}")
+        if not (is_number(low) and is_number(high) and low < high):
             raise ValueError(f"expected a finite range low < high, got ({low}, {high})")
         if not torch.isfinite(x).all():
             raise ValueError(f"expected finite x, got {int((~torch.isfinite(x)).sum())} of {x.numel()} not finite")
+        ends = torch.tensor([low, high], dtype=torch.float64, device=x.device)
+        try:
+            seen = curve(ends)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"expected curve to map tensors of float64, got {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(seen, Tensor) or seen.shape != ends.shape or not bool(torch.isfinite(seen).all()):
+            raise ValueError(
+                f"expected curve to map tensors elementwise to finite numbers, got {described(seen)} of 2 numbers"
+            )
         self.x, self.curve, self.low, self.high = x, curve, low, high
         super().__init__(x.shape, validate_args=False)
 
@@ -189,6 +206,7 @@ class BoundedConditional(Distribution, ABC):
         return result.T.reshape(shape)
 
     def _checked(self, value: Tensor) -> Tensor:
+        check_real("value", value)
         try:
             torch.broadcast_shapes(value.shape, self.x.shape)
         except RuntimeError as error:
@@ -230,6 +248,11 @@ class NormalNoiseConditional(BoundedConditional):
         self.scale = scale
         grid = torch.linspace(low, high, 4097, dtype=torch.float64, device=x.device)
         steepest = float(curve(grid).diff().abs().max()) / float(grid[1] - grid[0])
+        if not steepest * (high - low) < _CELLS * scale:
+            raise ValueError(
+                f"expected a finite curve and a scale of at least {steepest * (high - low) / _CELLS:g}, a millionth of "
+                f"what the curve moves by, got {scale!r}"
+            )
         self._cells = max(16, math.ceil(steepest * (high - low) / scale))
         nodes, weights = np.polynomial.legendre.leggauss(_ORDER)
         self._nodes = torch.from_numpy((nodes + 1) / 2).to(x.device)  # on [0, 1]
@@ -343,8 +366,10 @@ class UniformNoiseConditional(BoundedConditional):
         _check_scale(scale)
         super().__init__(x, curve, low, high)
         self.scale = scale
+        if isinstance(turning_points, str | Tensor) or not hasattr(turning_points, "__iter__"):
+            raise ValueError(f"expected turning points as a sequence of numbers, got {turning_points!r}")
         edges = [low, *turning_points, high]
-        if not all(a < b for a, b in pairwise(edges)):
+        if not all(is_number(edge) for edge in edges) or not all(a < b for a, b in pairwise(edges)):
             raise ValueError(
                 f"expected increasing turning points strictly between {low} and {high}, got {list(turning_points)}"
             )
@@ -414,5 +439,5 @@ class UniformNoiseConditional(BoundedConditional):
 
 
 def _check_scale(scale: float) -> None:
-    if not 0 < scale < math.inf:
+    if not (is_number(scale) and scale > 0):
         raise ValueError(f"expected a finite positive scale, got {scale!r}")

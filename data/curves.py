@@ -13,12 +13,14 @@ deviation: change `noise` alone and only the noise changes.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from posterity.data._check import check_floats, check_pair, described, is_number
+from posterity.data._precision import undamaged
 from posterity.data._random import as_generator, check_count, normal, uniform
 from posterity.data.observations import Observations
 
@@ -54,8 +56,8 @@ def simulate_curve(
         name, source: kept in the result.
 
     Returns:
-        Observations with x (n, 1), y (n,) in the default dtype and the oracle x (M, 1) -> Normal of batch shape
-        (M,).
+        Observations with x (n, 1), y (n,) and the oracle x (M, 1) -> Normal of batch shape (M,). They are in the
+        default dtype, or in float64 where that would lose x or the noise in the digits.
 
     Raises:
         ValueError: n below 1, an interval or gap that is empty or infinite or does not nest, a gap that leaves no
@@ -68,31 +70,33 @@ def simulate_curve(
     """
     check_count("n", n)
     generator = as_generator(seed)
-    if not callable(noise) and not 0 <= noise < math.inf:
+    if not callable(noise) and not (is_number(noise) and noise >= 0):
         raise ValueError(f"expected noise to be a finite number of at least 0, or a function, got {noise!r}")
+    if not callable(f):
+        raise ValueError(f"expected f to be a function of x, got {f!r}")
 
-    dtype = torch.get_default_dtype()
-    x = _design(n, interval, gap, gap_density, generator).to(dtype)
-    unit = normal(n, generator).to(dtype)
+    exact = _design(n, interval, gap, gap_density, generator)
+    unit = normal(n, generator)
 
     def oracle(x: Tensor) -> Normal:
-        if x.ndim != 2 or x.shape[1] != 1:
-            raise ValueError(f"expected x of shape (M, 1), got {tuple(x.shape)}")
-        points = x[:, 0]
-        scale = noise(points) if callable(noise) else torch.full_like(points, noise)
-        loc = f(points)
-        for label, values in (("f(x)", loc), ("noise(x)", scale)):
-            if values.shape != points.shape:
-                raise ValueError(f"expected {label} of shape {tuple(points.shape)}, got {tuple(values.shape)}")
+        points = column_of(x)
+        scale = _values("noise(x)", noise, points) if callable(noise) else torch.full_like(points, noise)
         if not (torch.isfinite(scale) & (scale > 0)).all():
             raise ValueError(f"expected noise(x) finite and positive, got values from {scale.min():g}")
-        return Normal(loc, scale)
+        return Normal(_values("f(x)", f, points), scale)
 
-    if noise == 0:
-        return Observations(x[:, None], f(x), ["x"], name=name, source=source)
-    truth = oracle(x[:, None])
-    y = truth.loc + truth.scale * unit.to(truth.loc)
-    return Observations(x[:, None], y, ["x"], oracle=oracle, name=name, source=source)
+    dtype = undamaged(exact[:, None], torch.get_default_dtype())
+    while True:
+        x = exact.to(dtype)
+        if not callable(noise) and noise == 0:
+            return Observations(x[:, None], _values("f(x)", f, x), ["x"], name=name, source=source)
+        truth = oracle(x[:, None])
+        scale = truth.scale.double()
+        y = (truth.loc.double() + scale * unit)[:, None]
+        if dtype == torch.float64 or undamaged(y, dtype, scale[:, None]) == dtype:
+            y = truth.loc + truth.scale * unit.to(truth.loc)
+            return Observations(x[:, None], y, ["x"], oracle=oracle, name=name, source=source)
+        dtype = torch.float64  # the noise is lost in the digits of f(x)
 
 
 def gp_curve(
@@ -127,7 +131,7 @@ def gp_curve(
     >>> data
     Observations(gp_curve: 200 rows, x: x, y: y, torch.float32, with oracle)
     """
-    if not 0 < length_scale < math.inf:
+    if not (is_number(length_scale) and length_scale > 0):
         raise ValueError(f"expected a positive finite length_scale, got {length_scale!r}")
     generator = as_generator(seed)
     return simulate_curve(
@@ -198,6 +202,26 @@ def wavy(
     )
 
 
+def column_of(x: Tensor) -> Tensor:
+    """The column of one input, (M,) of x (M, 1), checked."""
+    check_floats("x", x)
+    if x.ndim != 2 or x.shape[1] != 1:
+        raise ValueError(f"expected x of shape (M, 1), got {tuple(x.shape)}")
+    return x[:, 0]
+
+
+def _values(label: str, function: Function, points: Tensor) -> Tensor:
+    try:
+        values = function(points)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"expected {label} of {described(points)}, got {type(error).__name__}: {error}") from error
+    if not isinstance(values, Tensor):
+        raise ValueError(f"expected {label} to be a tensor, got {type(values).__name__}")
+    if values.shape != points.shape:
+        raise ValueError(f"expected {label} of shape {tuple(points.shape)}, got {tuple(values.shape)}")
+    return values
+
+
 def _sinc(x: Tensor) -> Tensor:
     return torch.sinc(x / math.pi)  # torch's sinc is sin(pi x) / (pi x)
 
@@ -236,13 +260,12 @@ def _design(
     generator: torch.Generator,
 ) -> Tensor:
     """n float64 draws whose density is constant in the interval, and `gap_density` times that in the gap."""
-    low, high = interval
-    if not -math.inf < low < high < math.inf:
-        raise ValueError(f"expected a finite interval (low, high) with low < high, got {interval}")
-    if not 0 <= gap_density < math.inf:
+    low, high = check_pair("interval", interval)
+    if not (is_number(gap_density) and gap_density >= 0):
         raise ValueError(f"expected a finite gap_density of at least 0, got {gap_density!r}")
-    left, right = (high, high) if gap is None else gap
-    if gap is not None and not low <= left < right <= high:
+    nested = gap is None or (isinstance(gap, Sequence) and len(gap) == 2 and all(is_number(end) for end in gap))
+    left, right = (high, high) if gap is None or not nested else gap
+    if not nested or (gap is not None and not low <= left < right <= high):
         raise ValueError(f"expected a gap (low, high) inside the interval {interval}, got {gap}")
     before, inside, after = left - low, gap_density * (right - left), high - right
     if before + inside + after <= 0:

@@ -45,7 +45,7 @@ class Row(NamedTuple):
 
 def check_marks(delimiter: Any, decimal: Any) -> None:
     """Raise ValueError unless the delimiter is one character that no number has, and decimal a point or a comma."""
-    if decimal not in (".", ","):
+    if not isinstance(decimal, str) or decimal not in (".", ","):
         raise ValueError(f"expected decimal '.' or ',', got {decimal!r}")
     single = isinstance(delimiter, str) and len(delimiter) == 1
     if not single or delimiter.isalnum() or delimiter in '"+-_\r\n\0':

@@ -53,7 +53,7 @@ def gunzip(path: Path) -> bytes:
     broken.
     """
     if path.is_dir():
-        raise ValueError(f"expected a file, got the folder {path}")
+        raise ValueError(f"expected a path of a file, got the folder {path}")
     raw = path.read_bytes()
     if not raw.startswith(b"\x1f\x8b"):
         if path.suffix == ".gz":
@@ -67,7 +67,7 @@ def gunzip(path: Path) -> bytes:
 
 def _local(name: str, folder: str | Path | None) -> Path | None:
     if folder is not None:
-        path = Path(folder) / name
+        path = as_path("folder", folder) / name
         if not path.is_file():
             raise FileNotFoundError(f"expected {path}, which does not exist")
         return path

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from posterity.data.fetch import gunzip
+from posterity.data.fetch import as_path, gunzip
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -22,7 +22,8 @@ def read_idx(path: str | Path) -> np.ndarray:
         FileNotFoundError: there is no such file.
         ValueError: it is no IDX file, its numbers are fewer or more than its header says, or its gzip is broken.
     """
-    return parse_idx(gunzip(Path(path)), str(path))
+    path = as_path("path", path)
+    return parse_idx(gunzip(path), str(path))
 
 
 def parse_idx(contents: bytes, name: str) -> np.ndarray:
@@ -33,7 +34,7 @@ def parse_idx(contents: bytes, name: str) -> np.ndarray:
         )
     ndim = contents[3]
     start = 4 + 4 * ndim
-    if ndim < 1 or len(contents) < start:
+    if not 1 <= ndim <= 32 or len(contents) < start:
         raise ValueError(f"expected {name} to name the size of {ndim} dimensions, got {len(contents)} bytes in all")
     shape = struct.unpack(f">{ndim}I", contents[4:start])
     dtype = np.dtype(TYPES[contents[2]])

@@ -6,9 +6,9 @@
 """
 
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posterity.data._check import check_flag, is_number
 from posterity.data._random import check_count
-from posterity.data.fetch import read_public
+from posterity.data.fetch import as_path, read_public
 from posterity.data.idx import parse_idx
+from posterity.data.observations import rows_in
 
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 TEN = tuple(str(digit) for digit in range(10))
@@ -73,8 +75,15 @@ class Images:
             raise ValueError(f"expected pixels of dtype uint8, from 0 to 255, got {pixels.dtype}")
         if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
             raise ValueError(f"expected pixels of shape (N, 1 or 3, H, W), none of them 0, got {tuple(pixels.shape)}")
+        for label, text in (("name", self.name), ("source", self.source)):
+            if not isinstance(text, str):
+                raise ValueError(f"expected {label} to be a string, got {text!r}")
+        if not isinstance(self.classes, Sequence) or not all(isinstance(name, str) for name in self.classes):
+            raise ValueError(f"expected classes to be a tuple of names, got {self.classes!r}")
         if labels is None:
             return
+        if not isinstance(labels, Tensor):
+            raise ValueError(f"expected labels as a tensor, or None, got {type(labels).__name__}")
         if labels.shape != pixels.shape[:1] or labels.dtype != torch.int64:
             raise ValueError(
                 f"expected int64 labels of shape ({len(pixels)},), got {labels.dtype} of shape {tuple(labels.shape)}"
@@ -96,26 +105,28 @@ class Images:
 
     def scaled(self, low: float = -1.0, high: float = 1.0) -> Tensor:
         """Pixels as float32 from ``low`` (black) to ``high``, shape (N, C, H, W): what a tanh generator makes."""
-        if not -math.inf < low < high < math.inf:
+        if not (is_number(low) and is_number(high) and low < high):
             raise ValueError(f"expected finite numbers, low below high, got {low} and {high}")
         return self.pixels.float().mul_((high - low) / 255).add_(low)
 
     def subset(self, index: Any) -> "Images":
-        """The images at some places: a slice, a list, an index or a mask (N,)."""
-        if isinstance(index, list):
-            index = torch.as_tensor(index) if index else torch.empty(0, dtype=torch.int64)
+        """The images at some places: a slice, integers or a boolean mask (N,), as `Observations.subset`."""
+        index = rows_in(index, len(self))
         return replace(self, pixels=self.pixels[index], labels=None if self.labels is None else self.labels[index])
 
     def only(self, *classes: int) -> "Images":
         """Those of some classes alone; the classes keep their numbers."""
         if self.labels is None:
             raise ValueError("expected labels to choose classes by, got images without")
-        if not classes or not set(classes) <= set(range(len(self.classes))):
+        known = all(isinstance(c, Integral) and not isinstance(c, bool) and 0 <= c < len(self.classes) for c in classes)
+        if not classes or not known:
             raise ValueError(f"expected classes from 0 to {len(self.classes) - 1}, got {classes}")
         return self.subset(torch.isin(self.labels, torch.tensor(classes)))
 
     def padded(self, height: int, width: int) -> "Images":
         """Black borders, as even as can be, up to a size: 28 x 28 to 32 x 32 for networks that halve five times."""
+        check_count("height", height)
+        check_count("width", width)
         _, own_height, own_width = self.shape
         if height < own_height or width < own_width:
             raise ValueError(f"expected a size of at least {own_height} x {own_width}, got {height} x {width}")
@@ -183,7 +194,8 @@ def image_folder(folder: str | Path, *, size: tuple[int, int] | None = None, gre
         ValueError: no images in it or in one of its classes, images beside classes, one that cannot be read or has more
             than 8 bits a channel, images of several sizes, or a size that is none.
     """
-    folder = Path(folder)
+    folder = as_path("folder", folder)
+    check_flag("grey", grey)
     if not folder.is_dir():
         raise FileNotFoundError(f"expected a folder, got {folder}, which is none")
     if size is not None and (not isinstance(size, tuple) or len(size) != 2):
@@ -221,7 +233,7 @@ def _from_idx(name: str, url: str, part: str, folder: str | Path | None, classes
 
 
 def _check_part(part: str) -> None:
-    if part not in ("train", "test"):
+    if not isinstance(part, str) or part not in ("train", "test"):
         raise ValueError(f"expected the part 'train' or 'test', got {part!r}")
 
 

@@ -24,8 +24,11 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from posterity.data._check import is_number
+from posterity.data._precision import undamaged
 from posterity.data._random import as_generator, check_count, normal, uniform
 from posterity.data.conditional import BoundedConditional, NormalNoiseConditional, UniformNoiseConditional
+from posterity.data.curves import column_of
 from posterity.data.observations import Observations, Oracle
 
 _SINE_RANGE = 10.5  # y is uniform on plus and minus this
@@ -53,7 +56,7 @@ def inverse_sine(n: int = 3000, *, seed: int | torch.Generator) -> Observations:
     y = uniform(n, -_SINE_RANGE, _SINE_RANGE, generator)
     x = _sine(y) + normal(n, generator)
     source = "y ~ U(-10.5, 10.5), x = 7 sin(0.75 y) + 0.5 y + N(0, 1)"
-    return _observations(x, y, _inverse_sine_oracle, "y", "inverse_sine", source)
+    return _observations(x, y, _inverse_sine_oracle, "y", "inverse_sine", source, 1.0)
 
 
 def bishop(
@@ -83,16 +86,16 @@ def bishop(
     tensor([0.5000, 0.0722])
     """
     check_count("n", n)
-    if noise not in ("uniform", "normal"):
+    if not isinstance(noise, str) or noise not in ("uniform", "normal"):
         raise ValueError(f"expected noise 'uniform' or 'normal', got {noise!r}")
-    if not 0 < scale < math.inf:
+    if not (is_number(scale) and scale > 0):
         raise ValueError(f"expected a finite positive scale, got {scale!r}")
     generator = as_generator(seed)
     t = uniform(n, 0.0, 1.0, generator)
     error = scale * (uniform(n, -1.0, 1.0, generator) if noise == "uniform" else normal(n, generator))
     oracle = partial(_bishop_oracle, noise=noise, scale=scale)
     source = f"Bishop 1994: t ~ U(0, 1), x = t + 0.3 sin(2 pi t) + {noise} noise of scale {scale:g}"
-    return _observations(_bishop(t) + error, t, oracle, "t", f"bishop_{noise}_{scale:g}", source)
+    return _observations(_bishop(t) + error, t, oracle, "t", f"bishop_{noise}_{scale:g}", source, scale)
 
 
 def two_dimensional(n: int = 5000, correlation: float = 0.9, *, seed: int | torch.Generator) -> Observations:
@@ -114,13 +117,13 @@ def two_dimensional(n: int = 5000, correlation: float = 0.9, *, seed: int | torc
     Observations(two_dimensional: 100 rows, x: z, y: y0, y1, torch.float32, with oracle)
     """
     check_count("n", n)
-    if not -1 < correlation < 1:
+    if not (is_number(correlation) and -1 < correlation < 1):
         raise ValueError(f"expected a correlation strictly between -1 and 1, got {correlation!r}")
     generator = as_generator(seed)
     z = uniform(n, -_SINE_RANGE, _SINE_RANGE, generator)
     errors = torch.stack([normal(n, generator), normal(n, generator)], -1)
     y = _two_curves(z) + errors @ _noise_tril(correlation).to(errors).T
-    dtype = torch.get_default_dtype()
+    dtype = undamaged(y, torch.get_default_dtype(), math.sqrt((1 - correlation) * (1 + correlation)))
     return Observations(
         z.to(dtype)[:, None],
         y.to(dtype),
@@ -144,29 +147,30 @@ def _two_curves(z: Tensor) -> Tensor:
 
 
 def _noise_tril(correlation: float) -> Tensor:
-    return torch.tensor([[1.0, 0.0], [correlation, math.sqrt(1 - correlation**2)]], dtype=torch.float64)
+    return torch.tensor(
+        [[1.0, 0.0], [correlation, math.sqrt((1 - correlation) * (1 + correlation))]], dtype=torch.float64
+    )
 
 
 def _inverse_sine_oracle(x: Tensor) -> BoundedConditional:
-    return NormalNoiseConditional(_column(x), _sine, -_SINE_RANGE, _SINE_RANGE, 1.0)
+    return NormalNoiseConditional(column_of(x), _sine, -_SINE_RANGE, _SINE_RANGE, 1.0)
 
 
 def _bishop_oracle(x: Tensor, noise: str, scale: float) -> BoundedConditional:
     if noise == "normal":
-        return NormalNoiseConditional(_column(x), _bishop, 0.0, 1.0, scale)
-    return UniformNoiseConditional(_column(x), _bishop, 0.0, 1.0, scale, (_BISHOP_TURN, 1 - _BISHOP_TURN))
+        return NormalNoiseConditional(column_of(x), _bishop, 0.0, 1.0, scale)
+    return UniformNoiseConditional(column_of(x), _bishop, 0.0, 1.0, scale, (_BISHOP_TURN, 1 - _BISHOP_TURN))
 
 
-def _two_dimensional_oracle(z: Tensor, correlation: float) -> MultivariateNormal:
-    return MultivariateNormal(_two_curves(_column(z)), scale_tril=_noise_tril(correlation).to(z))
+def _two_dimensional_oracle(x: Tensor, correlation: float) -> MultivariateNormal:
+    column = column_of(x)
+    if not len(column):
+        raise ValueError(f"expected x with at least one row, got shape {tuple(x.shape)}")
+    return MultivariateNormal(_two_curves(column), scale_tril=_noise_tril(correlation).to(x))
 
 
-def _column(x: Tensor) -> Tensor:
-    if x.ndim != 2 or x.shape[1] != 1:
-        raise ValueError(f"expected x of shape (M, 1), got {tuple(x.shape)}")
-    return x[:, 0]
-
-
-def _observations(x: Tensor, y: Tensor, oracle: Oracle, y_name: str, name: str, source: str) -> Observations:
-    dtype = torch.get_default_dtype()
+def _observations(
+    x: Tensor, y: Tensor, oracle: Oracle, y_name: str, name: str, source: str, noise: float
+) -> Observations:
+    dtype = undamaged(x[:, None], torch.get_default_dtype(), noise)
     return Observations(x.to(dtype)[:, None], y.to(dtype), ["x"], [y_name], oracle=oracle, name=name, source=source)

@@ -9,7 +9,7 @@ expected log score of a model can be held against a floor that no model can pass
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -138,7 +138,7 @@ class Observations:
                 refuse_damage(as_columns(values), names, dtype)
         try:
             x, y = (values.to(device=device, dtype=dtype) for values in (self.x, self.y))
-        except (RuntimeError, AssertionError, TypeError) as error:  # torch without CUDA raises the second
+        except (RuntimeError, AssertionError, TypeError, ValueError) as error:  # torch without CUDA raises the second
             raise ValueError(f"expected a device that is at hand, got {device!r}: {error}") from error
         return replace(self, x=x, y=y)
 
@@ -152,7 +152,13 @@ class Observations:
         """
         if self.oracle is None:
             raise ValueError(f"expected observations with an oracle, got {self!r}")
-        log_prob = self.oracle(self.x).log_prob(self.y)
+        try:
+            truth = self.oracle(self.x)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"expected an oracle of x, got {type(error).__name__}: {error}") from error
+        if not isinstance(truth, Distribution):
+            raise ValueError(f"expected an oracle that returns a distribution, got {type(truth).__name__}")
+        log_prob = truth.log_prob(self.y)
         if log_prob.shape != (len(self),):
             raise ValueError(f"expected an oracle with log_prob of shape ({len(self)},), got {tuple(log_prob.shape)}")
         return log_prob
@@ -189,7 +195,7 @@ def rows_in(index: Any, count: int) -> Any:
 
 def check_dtype(dtype: Any) -> None:
     """Raise ValueError for what is no floating dtype that torch computes in."""
-    if dtype not in FLOATS:
+    if not isinstance(dtype, torch.dtype) or dtype not in FLOATS:
         raise ValueError(f"expected dtype to be a floating dtype of torch, got {dtype!r}")
 
 
@@ -264,7 +270,8 @@ def _hint(x: Tensor) -> str:
 def _names(label: str, names: Sequence[str] | None, count: int, default: list[str]) -> tuple[str, ...]:
     if names is None:
         return tuple(default)
-    if isinstance(names, str) or not hasattr(names, "__iter__") or not all(isinstance(name, str) for name in names):
+    ordered = hasattr(names, "__getitem__") and not isinstance(names, str | Mapping | Tensor)
+    if not ordered or not all(isinstance(name, str) for name in names):
         raise ValueError(f"expected {label}_names to be a sequence of strings, got {names!r}")
     if len(names) != count:
         raise ValueError(f"expected {count} names in {label}_names, got {len(names)}: {list(names)}")

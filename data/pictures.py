@@ -5,8 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+
+from posterity.data._check import described, is_number
+from posterity.data._random import check_count
+from posterity.data.fetch import as_path
 
 
 def tiled(images: Tensor, *, columns: int = 8, border: int = 1) -> Tensor:
@@ -14,6 +18,10 @@ def tiled(images: Tensor, *, columns: int = 8, border: int = 1) -> Tensor:
 
     Values beyond are cut off. Raises ``ValueError`` for another shape, no images, or values that are not finite.
     """
+    if not isinstance(images, Tensor) or images.is_complex():
+        raise ValueError(f"expected images as a tensor of real numbers, got {described(images)}")
+    check_count("columns", columns)
+    check_count("border", border, least=0)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
         raise ValueError(f"expected images of shape (N, 1 or 3, H, W), at least one, got {tuple(images.shape)}")
     if not bool(torch.isfinite(images).all()):
@@ -33,7 +41,8 @@ def tiled(images: Tensor, *, columns: int = 8, border: int = 1) -> Tensor:
 
 def save_grid(images: Tensor, path: str | Path, *, columns: int = 8, scale: int = 2) -> Path:
     """The `tiled` images as a PNG, each pixel ``scale`` wide; written to a temporary name first."""
-    path = Path(path)
+    path = as_path("path", path)
+    check_count("scale", scale)
     part = path.with_name(path.name + ".part")
     part.write_bytes(_png(_picture(tiled(images, columns=columns), scale)))
     part.replace(path)
@@ -43,16 +52,27 @@ def save_grid(images: Tensor, path: str | Path, *, columns: int = 8, scale: int 
 def animate(pictures: str | Path | Sequence[str | Path], path: str | Path, *, seconds: float = 0.15) -> Path:
     """PNG files, or all in a folder in the order of their names, as one GIF; the last one stays for two seconds.
 
-    Raises ``ValueError`` for no pictures.
+    Raises ``ValueError`` for no pictures, what are none, or seconds that are not above 0.
     """
-    found = sorted(Path(pictures).glob("*.png")) if isinstance(pictures, str | Path) else [Path(p) for p in pictures]
+    if not (is_number(seconds) and seconds > 0):
+        raise ValueError(f"expected seconds above 0, got {seconds!r}")
+    if not isinstance(pictures, str | Path | Sequence):
+        raise ValueError(f"expected pictures to be a folder or paths, got {pictures!r}")
+    found = (
+        sorted(as_path("pictures", pictures).glob("*.png"))
+        if isinstance(pictures, str | Path)
+        else [as_path("pictures", p) for p in pictures]
+    )
     if not found:
         raise ValueError(f"expected pictures to animate, got none in {pictures}")
     frames = []
     for file in found:
-        with Image.open(file) as picture:
-            frames.append(picture.convert("P", palette=Image.Palette.ADAPTIVE))
-    path = Path(path)
+        try:
+            with Image.open(file) as picture:
+                frames.append(picture.convert("P", palette=Image.Palette.ADAPTIVE))
+        except UnidentifiedImageError as error:
+            raise ValueError(f"expected pictures that are images, got {file}: {error}") from error
+    path = as_path("path", path)
     part = path.with_name(path.name + ".part")
     times = [round(1000 * seconds)] * (len(frames) - 1) + [2000]
     frames[0].save(part, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)

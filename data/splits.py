@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from posterity.data._check import is_number
 from posterity.data._random import as_generator, check_count
 from posterity.data.observations import Observations
 
@@ -46,7 +47,7 @@ def holdout(n: int, fraction: float, seed: int | torch.Generator) -> tuple[Tenso
     (8, 2)
     """
     check_count("n", n, least=2)
-    if not 0 < fraction < 1:
+    if not (is_number(fraction) and 0 < fraction < 1):
         raise ValueError(f"expected a fraction strictly between 0 and 1, got {fraction!r}")
     size = min(max(round(n * fraction), 1), n - 1)
     test = _shuffled(n, seed)[:size].sort().values
@@ -61,6 +62,8 @@ def cross_validation(
     Raises:
         ValueError: as `kfold`, at once and not only when the first split is asked for.
     """
+    if not isinstance(observations, Observations):
+        raise ValueError(f"expected observations to be Observations, got {type(observations).__name__}")
     splits = kfold(len(observations), folds, seed)
     return ((observations.subset(train), observations.subset(test)) for train, test in splits)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from posterity.data._check import check_floats, check_real, described
 from posterity.data._random import check_count
 from posterity.data.affine import affine
 from posterity.data.observations import Observations, exact_tensor
@@ -48,8 +49,7 @@ class Standardization:
             ("y", self.y_loc, self.y_scale, (0, 1)),
         ):
             for part, values in (("loc", loc), ("scale", scale)):
-                if not isinstance(values, Tensor) or not values.is_floating_point():
-                    raise ValueError(f"expected {label}_{part} to be a floating tensor, got {described(values)}")
+                check_floats(f"{label}_{part}", values)
             if loc.ndim not in dims or loc.shape != scale.shape:
                 shape = "() or (features,)" if label == "x" else "() or (targets,)"
                 raise ValueError(
@@ -96,8 +96,7 @@ class Standardization:
         tensor(2.)
         """
         for name, values in (("x", x), ("y", y)):
-            if not isinstance(values, Tensor) or values.is_complex():
-                raise ValueError(f"expected {name} to be a tensor of real numbers, got {described(values)}")
+            check_real(name, values)
             if not values.numel() or not bool(torch.isfinite(values).all()):
                 raise ValueError(f"expected finite values of {name}, at least one, got shape {tuple(values.shape)}")
         x_loc, x_scale = _moments(x.reshape(-1), ("x",))
@@ -163,17 +162,11 @@ class Standardization:
         return affine(distribution, self.y_loc, self.y_scale)
 
 
-def described(values: object) -> str:
-    """What came instead of a tensor of the right kind, for messages."""
-    return f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-
-
 def _together(label: str, values: Any, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:
     """The three in the dtype to compute in, on the device of the values, and the dtype of the result."""
     if not isinstance(values, Tensor):
         values = exact_tensor(label, values)
-    if values.is_complex():
-        raise ValueError(f"expected {label} to be real numbers, got {described(values)}")
+    check_real(label, values)
     if loc.ndim == 1 and values.shape[-1:] != loc.shape:
         raise ValueError(f"expected {label} of shape (..., {len(loc)}), got {tuple(values.shape)}")
     if values.is_floating_point():

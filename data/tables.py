@@ -7,13 +7,14 @@
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from posterity.data._check import check_flag
 from posterity.data._precision import holding
 from posterity.data.columns import Column
 from posterity.data.delimited import Row, check_marks, read_text, refuse_swallowed, rows
@@ -50,6 +51,7 @@ def geyser(night_codes: bool = False) -> Observations:
     >>> geyser()
     Observations(geyser: 221 rows, x: waiting, y: duration, torch.float32)
     """
+    check_flag("night_codes", night_codes)
     table = read_csv(_TABLES / "geyser.csv", "waiting", "duration")
     if not night_codes:
         table = table.subset((table.y != 2) & (table.y != 3) & (table.y != 4))
@@ -147,7 +149,8 @@ def _numbers(header: Row, below: Iterator[Row], columns: list[Column], path: Pat
 
 
 def _asked(label: str, columns: Any) -> list[str | int]:
-    listed = [columns] if isinstance(columns, str | int) or not hasattr(columns, "__iter__") else list(columns)
+    ordered = hasattr(columns, "__getitem__") and not isinstance(columns, str | Mapping | torch.Tensor)  # no set
+    listed = list(columns) if ordered else [columns]
     for column in listed:
         if isinstance(column, bool) or not isinstance(column, str | int):
             raise ValueError(f"expected {label} to be names of columns or their places from 0, got {column!r}")
@@ -159,10 +162,10 @@ def _named(label: str, asked: list[str | int], header: list[str], path: Path, de
     places = [column for column in asked if isinstance(column, int)]
     if places and all(Column("", 0, decimal, path).fits(name) for name in header):
         raise ValueError(f"expected a header in the first line of {path} to count columns in, got numbers: {header}")
-    unknown = [column for column in asked if isinstance(column, str) and column not in header]
-    if unknown or any(not 0 <= place < len(header) for place in places):
+    unknown: list[str | int] = [column for column in asked if isinstance(column, str) and column not in header]
+    unknown += [place for place in places if not 0 <= place < len(header)]
+    if unknown:
         hint = _hint(header[0], ",") if len(header) == 1 else ""
-        unknown = unknown or places
         raise ValueError(f"expected {label} from the columns of {path}, which are {header}, got {unknown}{hint}")
     return [header[column] if isinstance(column, int) else column for column in asked]
 

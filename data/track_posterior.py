@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from posterity.data._check import check_floats, is_number
 from posterity.data._random import check_count
 from posterity.data.tracks import Detector
 
+LEAST_STEP = 2.0**-16  # of smaller ones there would be too many for any memory
 LEAST_NOISE = 1e-30  # a detector without noise is the limit of little
 
 
@@ -53,6 +55,7 @@ class TrackPosterior:
 
     def log_prob(self, tracks: Tensor) -> Tensor:
         """Log density of one track (N, 2) for each event, in 1/pixel²: exact but for the evidence; -inf outside."""
+        check_floats("tracks", tracks)
         if tuple(tracks.shape) != (len(self.images), 2):
             raise ValueError(f"expected tracks of shape ({len(self.images)}, 2), got {tuple(tracks.shape)}")
         found = _gathered(_log_ratio(self.detector, self.images), self.detector.crossed(tracks.double())[:, None])[:, 0]
@@ -62,6 +65,7 @@ class TrackPosterior:
 
     def cdf(self, values: Tensor) -> Tensor:
         """(N, 2): probability that an intercept is below ``values`` (N, 2), each by itself."""
+        check_floats("values", values)
         if tuple(values.shape) != (len(self.images), 2):
             raise ValueError(f"expected values of shape ({len(self.images)}, 2), got {tuple(values.shape)}")
         share = ((values[self.event] - self.centres) / self.step + 0.5).clamp(0, 1)
@@ -85,16 +89,18 @@ def track_posterior(
 
     Raises:
         ValueError: images of another detector or none, a step or loss outside (0, 1), a step that does not halve 1
-            evenly, or an image that no track makes at the centre of any square: where no hit can be missed, it takes
-            small steps to find one that does.
+            evenly or is below 2^-16, or an image that no track makes at the centre of any square: where no hit can be
+            missed, it takes small steps to find one that does.
     """
+    if not isinstance(detector, Detector):
+        raise ValueError(f"expected detector to be a Detector, got {type(detector).__name__}")
     fired = detector.check(images)
     check_count("batch", batch)
-    if not 0 < loss < 1:
-        raise ValueError(f"expected a loss between 0 and 1, got {loss}")
-    halvings = -math.log2(step) if 0 < step <= 1 else math.nan
+    if not (is_number(loss) and 0 < loss < 1):
+        raise ValueError(f"expected a loss between 0 and 1, got {loss!r}")
+    halvings = -math.log2(step) if is_number(step) and LEAST_STEP <= step <= 1 else math.nan
     if not halvings.is_integer():
-        raise ValueError(f"expected a step that is 1, 1/2, 1/4, ..., got {step}")
+        raise ValueError(f"expected a step that is 1, 1/2, 1/4, ..., got {step!r}")
     found = [_search(_log_ratio(detector, part[:, None]), detector, int(halvings), loss) for part in fired.split(batch)]
     starts = range(0, len(fired), batch)
     return TrackPosterior(

@@ -9,12 +9,12 @@ by a track that enters the first layer at ``b1`` and leaves the last one at ``b2
 one. Pixel r of a layer is hit where r <= y_i < r + 1: its centre is at r + 1/2.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from posterity.data._check import check_floats, is_number
 from posterity.data._random import as_generator, check_count
 
 
@@ -33,6 +33,19 @@ class Events:
     tracks: Tensor
     sagittas: Tensor
     hits: Tensor
+
+    def __post_init__(self) -> None:
+        for name in ("images", "tracks", "sagittas", "hits"):
+            if not isinstance(getattr(self, name), Tensor):
+                raise ValueError(f"expected {name} as a tensor, got {type(getattr(self, name)).__name__}")
+        if self.images.ndim != 4 or self.images.shape[1] != 1:
+            raise ValueError(f"expected images of shape (N, 1, size, layers), got {tuple(self.images.shape)}")
+        events, layers = len(self.images), self.images.shape[-1]
+        check_tracks(self.tracks, events, rows=False)
+        tracks = self.tracks.shape[1]
+        for name, shape in (("sagittas", (events, tracks)), ("hits", (events, tracks, layers))):
+            if tuple(getattr(self, name).shape) != shape:
+                raise ValueError(f"expected {name} of shape {shape}, got {tuple(getattr(self, name).shape)}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -74,10 +87,10 @@ class Detector:
     def __post_init__(self) -> None:
         check_count("size", self.size, least=2)
         check_count("layers", self.layers, least=2)
-        if not 0 < self.efficiency <= 1:
-            raise ValueError(f"expected an efficiency above 0 and at most 1, got {self.efficiency}")
-        if not 0 <= self.noise < 1:
-            raise ValueError(f"expected noise of at least 0 and below 1, got {self.noise}")
+        if not (is_number(self.efficiency) and 0 < self.efficiency <= 1):
+            raise ValueError(f"expected an efficiency above 0 and at most 1, got {self.efficiency!r}")
+        if not (is_number(self.noise) and 0 <= self.noise < 1):
+            raise ValueError(f"expected noise of at least 0 and below 1, got {self.noise!r}")
 
     def simulate(
         self,
@@ -96,8 +109,8 @@ class Detector:
             ValueError: both or neither of ``tracks`` and ``mean_tracks``, one of them below 0, or an infinite sagitta.
         """
         check_count("n", n)
-        if not math.isfinite(sagitta):
-            raise ValueError(f"expected a finite sagitta, got {sagitta}")
+        if not is_number(sagitta):
+            raise ValueError(f"expected a finite sagitta, got {sagitta!r}")
         random = as_generator(seed)
         count = self._counts(n, tracks, mean_tracks, random)
         most = int(count.max())
@@ -117,7 +130,17 @@ class Detector:
         return Events(images[:, None], intercepts + missing[..., None], bend + missing, hits)
 
     def positions(self, tracks: Tensor, sagittas: Tensor | None = None) -> Tensor:
-        """Where tracks (..., 2) cross the layers: (..., layers), in pixels."""
+        """Where tracks (..., 2) cross the layers: (..., layers), in pixels; ``sagittas`` (...).
+
+        Raises ``ValueError`` for other shapes, or what is not floating.
+        """
+        check_floats("tracks", tracks)
+        if not tracks.ndim or tracks.shape[-1] != 2:
+            raise ValueError(f"expected tracks of shape (..., 2), got {tuple(tracks.shape)}")
+        if sagittas is not None:
+            check_floats("sagittas", sagittas)
+            if sagittas.shape != tracks.shape[:-1]:
+                raise ValueError(f"expected sagittas of shape {tuple(tracks.shape[:-1])}, got {tuple(sagittas.shape)}")
         u = torch.linspace(0, 1, self.layers, dtype=tracks.dtype, device=tracks.device)
         y = torch.lerp(tracks[..., :1], tracks[..., 1:], u)
         return y if sagittas is None else y + 4 * sagittas[..., None] * u * (1 - u)
@@ -164,8 +187,8 @@ class Detector:
         if (tracks is None) == (mean is None):
             raise ValueError(f"expected either tracks or mean_tracks, got tracks={tracks} and mean_tracks={mean}")
         if mean is not None:
-            if not 0 <= mean < float("inf"):
-                raise ValueError(f"expected mean_tracks of at least 0, got {mean}")
+            if not (is_number(mean) and mean >= 0):
+                raise ValueError(f"expected mean_tracks of at least 0, got {mean!r}")
             return torch.poisson(torch.full((n,), float(mean), device=random.device), generator=random).long()
         each = -1 if tracks is None else tracks
         check_count("tracks", each, least=0)
@@ -212,8 +235,8 @@ def intercept_covariance(layers: int, resolution: float) -> Tensor:
             [0.0000, 0.2500]], dtype=torch.float64)
     """
     check_count("layers", layers, least=2)
-    if not 0 < resolution < float("inf"):
-        raise ValueError(f"expected a resolution above 0, got {resolution}")
+    if not (is_number(resolution) and resolution > 0):
+        raise ValueError(f"expected a resolution above 0, got {resolution!r}")
     variance = resolution**2 * (4 * layers - 2) / (layers * (layers + 1))
     correlation = -(layers - 2) / (2 * layers - 1)
     return variance * torch.tensor([[1.0, correlation], [correlation, 1.0]], dtype=torch.float64)
@@ -225,10 +248,12 @@ def normal_hits(tracks: Tensor, layers: int, resolution: float, *, seed: int | t
     Raises ``ValueError`` for fewer than 2 layers, a negative resolution, or tracks that are no pairs.
     """
     check_count("layers", layers, least=2)
+    if not isinstance(tracks, Tensor):
+        raise ValueError(f"expected floating tracks of shape (..., 2), got {type(tracks).__name__}")
     if not tracks.ndim or tracks.shape[-1] != 2 or not tracks.is_floating_point():
         raise ValueError(f"expected floating tracks of shape (..., 2), got {tracks.dtype} of {tuple(tracks.shape)}")
-    if not 0 <= resolution < float("inf"):
-        raise ValueError(f"expected a resolution of at least 0, got {resolution}")
+    if not (is_number(resolution) and resolution >= 0):
+        raise ValueError(f"expected a resolution of at least 0, got {resolution!r}")
     y = Detector(layers=layers).positions(tracks)
     random = as_generator(seed)
     return y + resolution * torch.randn(y.shape, generator=random, dtype=y.dtype, device=random.device).to(y)

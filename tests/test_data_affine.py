@@ -117,7 +117,7 @@ def test_a_place_in_float64_keeps_its_digits(distribution):
 
 
 def test_what_is_no_number_is_refused():
-    with pytest.raises(ValueError, match="expected scale to be a number or a tensor, got NoneType"):
+    with pytest.raises(ValueError, match="expected scale to be a finite number or a tensor, got None"):
         affine(td.Normal(0.0, 1.0), 0.0, None)
 
 

@@ -282,7 +282,7 @@ def test_no_file_and_no_path(tmp_path):
     for path in (tmp_path / "nowhere.csv", str(tmp_path / "no folder" / "a.csv")):
         with pytest.raises(FileNotFoundError):
             read_csv(path, "a", "b")
-    with pytest.raises(ValueError, match="expected a file, got the folder"):
+    with pytest.raises(ValueError, match="expected a path of a file, got the folder"):
         read_csv(tmp_path, "a", "b")
     for path in (None, 3, b"mine.csv", "a\0b", 5000 * "a"):
         with pytest.raises(ValueError, match="expected path to be a path, got"):

@@ -1,0 +1,57 @@
+"""What the arguments of simulators and loaders are looked at with; the messages name the argument."""
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posterity.data._precision import FLOATS
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite real number that torch can hold: no text, no tensor, no bool, no integer of 65 bits."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    return -(2**63) < int(value) < 2**63 if isinstance(value, Integral) else math.isfinite(value)
+
+
+def check_floats(name: str, value: Any) -> None:
+    """Raise ValueError unless it is a dense tensor of a floating dtype that torch computes in."""
+    if not isinstance(value, Tensor) or value.dtype not in FLOATS or value.layout != torch.strided:
+        raise ValueError(f"expected {name} to be a floating tensor, got {described(value)}")
+
+
+def check_real(name: str, value: Any) -> None:
+    """Raise ValueError unless it is a dense tensor of real numbers: integers, booleans or `check_floats`."""
+    if (
+        not isinstance(value, Tensor)
+        or value.is_complex()
+        or value.is_floating_point()
+        or value.layout != torch.strided
+    ):
+        check_floats(name, value)
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raise ValueError unless it is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"expected {name} to be True or False, got {value!r}")
+
+
+def check_pair(name: str, value: Any) -> tuple[float, float]:
+    """Two finite numbers, (low, high) with low < high; ValueError for anything else."""
+    pair = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    if len(pair) != 2 or not all(is_number(end) for end in pair) or not pair[0] < pair[1]:
+        raise ValueError(f"expected a finite {name} (low, high) with low < high, got {value!r}")
+    return pair
+
+
+def described(value: Any) -> str:
+    """What came instead of a tensor of the right kind, for messages."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    layout = "" if value.layout == torch.strided else f", {value.layout}"
+    return f"{value.dtype} of shape {tuple(value.shape)}{layout}"
