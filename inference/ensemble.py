@@ -27,7 +27,7 @@ from posterity.inference.engine.density import PointDensity, trace
 from posterity.inference.engine.replay import replay
 from posterity.inference.engine.tiers import RECORDING_ERRORS, TIERS, prepare, quiet, torch_threads
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import Model, Program, child_seeds, inspect, observed_value, over_draws, seeded
+from posterity.inference.program import Model, Program, child_seeds, inspect, score, seeded
 from posterity.inference.rows import ScaleObservations, count_rows, row_plates, take
 from posterity.inference.schedule import cosine
 from posterity.models.guides import INITS, initial
@@ -295,10 +295,8 @@ class _Fit:
     def _held_out(self, q: Tensor) -> Tensor:
         """Mean log score of the held-out rows, in nats per row, of each member."""
         args, site = self.held_out or (), self.program.site
-        likelihood, _ = over_draws(self.model, args, self.density.constrain(q), site)
-        y = observed_value(self.model, args, site)
-        with torch.no_grad():
-            return likelihood.log_prob(y).flatten(1).double().mean(1)
+        found = score(self.model, args, self.density.constrain(q), site, others=self.program.observed)
+        return found.left(found.log_prob).double().mean(1)
 
     def _clipped(self, grad: Tensor, norms: list[Tensor]) -> Tensor:
         norm = grad.norm(dim=1, keepdim=True)

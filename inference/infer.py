@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
+from posterity.inference.arguments import positional, read_arguments
 from posterity.inference.check import number
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import bare_model, check_arguments
+from posterity.inference.program import bare_model, in_numbers, inspect
 
 
 @runtime_checkable
@@ -17,20 +18,29 @@ class Method(Protocol):
     ) -> Posterior: ...
 
 
-def infer(model: Any, *args: Any, method: Method, seed: int = 0, site: str | None = None) -> Posterior:
+def infer(model: Any, *args: Any, method: Method, seed: int = 0, site: str | None = None, **named: Any) -> Posterior:
     """Condition ``model`` on data and return its `Posterior`; comparing methods is changing one word.
 
     ``model`` is a Pyro model ``model(x, y=None)``, or a ready pair with ``.model`` and ``.guide``; ``args`` are its
-    arguments, y last, each tensor with one row per observation. ``method`` is a settings object such as `NUTS`,
-    `HMC` or `SVI`. The same ``seed`` gives the same result on the same device, and neither the global random
-    state nor the caller's parameter store is touched. ``site`` names the observed site where there are several.
-    Raises ``ValueError`` for values that are not finite, lengths that differ, an object that is no method, a seed that
-    is no whole number of 0 or more, or a model without an observed site.
+    arguments, y last, each with one row per observation: tensors, arrays or lists of numbers, by position or by name
+    (``y=y``). An array keeps its dtype. ``method`` is a settings object such as `NUTS`, `HMC` or `SVI`. The same
+    ``seed`` gives the same result on the same device, and neither the global random state nor the caller's parameter
+    store is touched. ``site`` names the observed site where there are several.
+
+    An observation that was left out is an error; give None for one that is to be inferred with the latent sites.
+
+    Raises ``ValueError`` for values that are not finite or outside of the support of their likelihood, lengths that
+    differ, an object that is no method, a seed that is no whole number of 0 or more, or a model without an observed
+    site.
     """
     if isinstance(method, type) or not isinstance(method, Method):
         raise ValueError(f"expected a method such as NUTS(), HMC() or SVI(), got {method!r}")
     number("seed", seed, low=0, integer=True)
-    check_arguments(args)
+    bare = bare_model(model)
+    args, between = positional(bare, args, named)
+    args = read_arguments(args)
     # A guide made by name takes the method's settings; one that the pair brings is used as it is.
     guide = getattr(model, "guide_name", None) or getattr(model, "guide", None)
-    return method.run(bare_model(model), *args, seed=int(seed), guide=guide, site=site)
+    if between:
+        inspect(bare, args, site, left_out=between)
+    return method.run(in_numbers(bare, args), *args, seed=int(seed), guide=guide, site=site)

@@ -13,17 +13,10 @@ from torch.distributions import Distribution
 
 from posterity.data.kept import read_tensors, write_tensors
 from posterity.inference import arviz
+from posterity.inference.arguments import positional, read_arguments
+from posterity.inference.export import Names, Rows, dataset, left_rows, observation_dims
 from posterity.inference.predictive import PredictiveMixture
-from posterity.inference.program import (
-    Model,
-    Program,
-    bare_model,
-    check_arguments,
-    inspect,
-    observed_value,
-    over_draws,
-    seeded,
-)
+from posterity.inference.program import Model, Program, Score, bare_model, inspect, over_draws, score, seeded
 
 FORMAT = 1
 
@@ -59,41 +52,41 @@ class Posterior:
         """Draws per chain."""
         return self._shape[1]
 
-    def likelihood(self, *args: Any, draws: int | None = None) -> Distribution:
+    def likelihood(self, *args: Any, draws: int | None = None, **named: Any) -> Distribution:
         """The observed site's distribution at other inputs, one for each draw: batch shape (S, N).
 
-        ``args`` are the model's without y. ``draws`` takes that many, evenly spaced over all chains; the default
-        takes all. The S = chain * draw are in the order of the chains.
+        ``args`` are the model's without y, as tensors or arrays, by position or name. ``draws`` takes that many, evenly
+        spaced over all chains; the default takes all. The S = chain * draw are in the order of the chains.
         """
-        check_arguments(args)
-        return self._over_draws(args, self._flat(draws))[0]
+        args = self._arguments(args, named)
+        return over_draws(self.model, args, self._flat(draws), self.program.site, others=self.program.observed)[0]
 
-    def predictive(self, *args: Any, draws: int | None = None) -> PredictiveMixture:
+    def predictive(self, *args: Any, draws: int | None = None, **named: Any) -> PredictiveMixture:
         """The posterior predictive distribution at ``args`` (the model's arguments without y), batch shape (N,).
 
-        ``draws`` as in `likelihood`. Memory grows as N * draws * K.
+        ``draws`` as in `likelihood`. Masks and scales of the model say what is scored, not what is predicted, and have
+        no part in it. Memory grows as N * draws * K.
         """
-        return PredictiveMixture.from_draws(self.likelihood(*args, draws=draws))
+        return PredictiveMixture.from_draws(self.likelihood(*args, draws=draws, **named))
 
-    def function_draws(self, *args: Any) -> Tensor:
+    def function_draws(self, *args: Any, **named: Any) -> Tensor:
         """E[y|x, w] of every draw, shape (chain, draw, N): what convergence of a network is judged on."""
-        likelihood = self.likelihood(*args)
+        likelihood = self.likelihood(*args, **named)
         return likelihood.mean.unflatten(0, self._shape)
 
-    def log_likelihood(self, *args: Any) -> Tensor:
+    def log_likelihood(self, *args: Any, **named: Any) -> Tensor:
         """log p(y_n | x_n, w) of every draw, shape (chain, draw, N); the last argument is y.
 
-        What is scored is the value of the model's observed site, also where the model transforms y first.
+        What is scored is the value of the model's observed site, also where the model transforms y first. The terms
+        are those of the log joint that was fitted: a row that a mask leaves out has 0, and a scale (``poutine.scale``)
+        multiplies.
 
-        Raises ``ValueError`` where y is not of the shape that the model predicts.
+        Raises ``ValueError`` where y is missing, not of the shape that the model predicts or outside of the support.
         """
-        check_arguments(args)
-        likelihood = self._over_draws(args, self._flat(None))[0]
-        y = observed_value(self.model, args, self.program.site)
-        _check_y(likelihood, y)
-        return likelihood.log_prob(y).unflatten(0, self._shape)
+        log_prob = self._score(self._arguments(args, named)).log_prob
+        return log_prob.unflatten(0, self._shape)
 
-    def to_arviz(self, *args: Any, predict: Any = None, seed: int = 0) -> Any:
+    def to_arviz(self, *args: Any, predict: Any = None, seed: int = 0, **named: Any) -> Any:
         """ArviZ data: everything ArviZ's functions ask for, with the plates' names as dimensions.
 
         ``args`` are the model's, y last: groups ``posterior`` (latent and deterministic sites), ``sample_stats``,
@@ -101,30 +94,43 @@ class Posterior:
         ``constant_data``. ``predict`` takes new inputs (one, or a tuple of them) and adds ``predictions`` and
         ``predictions_constant_data``. ``seed`` is that of the predictive draws. Draws that no Markov chain made (of a
         guide, an ensemble) are stored as one chain, and ``attrs["sampling"]`` says so.
-        Raises ``ValueError`` where y is not of the shape that the model predicts.
+
+        ``log_likelihood`` is scaled as in the method of that name. Rows that a mask leaves out are in no group, and
+        the others keep their number as coordinate; where a mask leaves out steps of a row, the steps that are left lie
+        along one dimension "unmasked". Elements of an event that a mask leaves out are nan in ``observed_data``.
+        Names that would collide or cannot be stored are changed as `posterity.inference.export.Names` says.
+        Raises ``ValueError`` as `log_likelihood`, and where a mask leaves out everything.
         """
-        check_arguments(args)
-        likelihood, deterministics = self._over_draws(args, self._flat(None))
-        inputs, y = list(args[:-1]), observed_value(self.model, args, self.program.site)
-        _check_y(likelihood, y)
-        site, obs = self.program.site, self._observation_dims(len(y.shape))
-        # A score belongs to a whole event: it has the dimensions of y less those of its events.
-        scored, rows = obs[: len(likelihood.batch_shape) - 1], (obs or ("obs",))[0]
-        posterior = {**self.draws, **{n: v.unflatten(0, self._shape) for n, v in deterministics.items()}}
+        args = self._arguments(args, named)
+        found = self._score(args)
+        likelihood, y, site = found.likelihood, found.observation.value, self.program.site
+        batch = len(likelihood.batch_shape) - 1
+        inputs = _inputs(args, y)
+        names = Names([*self.draws, *found.deterministics, site, *inputs])
+        dims = observation_dims(names, site, found.observation.plates, y.ndim)
+        rows = left_rows(names, dims[:batch], found.kept_rows)
+        if y.is_floating_point():
+            y = torch.where(found.kept, y, torch.nan)
+        dims, called, coords = rows.named(dims), names.variables[site], rows.coords
+        scored = dims[: len(dims) - len(likelihood.event_shape)]
+        log_prob = rows.of(found.log_prob.unflatten(0, self._shape), 2)
+        drawn = rows.of(self._sample(likelihood, seed), 2)
+        posterior = {**self.draws, **{n: v.unflatten(0, self._shape) for n, v in found.deterministics.items()}}
         groups = {
-            "posterior": self._dataset(posterior),
-            "log_likelihood": self._dataset({site: likelihood.log_prob(y).unflatten(0, self._shape)}, {site: scored}),
-            "posterior_predictive": self._dataset({site: self._sample(likelihood, seed)}, {site: obs}),
-            "observed_data": _dataset({site: y}, {site: obs}),
-            "constant_data": _named("x", inputs, rows),
+            "posterior": self._own(names, posterior),
+            "log_likelihood": self._dataset({called: log_prob}, {called: scored}, coords),
+            "posterior_predictive": self._dataset({called: drawn}, {called: dims}, coords),
+            "observed_data": dataset({called: rows.of(y)}, {called: dims}, coords),
+            "constant_data": _constant(names, inputs, rows, dims),
         }
         if self.sample_stats:
-            groups["sample_stats"] = self._dataset(self.sample_stats)
+            groups["sample_stats"] = self._own(Names(self.sample_stats), self.sample_stats)
         if predict is not None:
-            new = predict if isinstance(predict, tuple) else (predict,)
-            drawn = self._sample(self.likelihood(*new), seed + 1)
-            groups["predictions"] = self._dataset({site: drawn}, {site: obs})
-            groups["predictions_constant_data"] = _named("x", list(new), rows)
+            new = self._arguments(predict if isinstance(predict, tuple) else (predict,), {})
+            ahead = self._sample(self.likelihood(*new), seed + 1)
+            whole = observation_dims(names, site, found.observation.plates, y.ndim)
+            groups["predictions"] = self._dataset({called: ahead}, {called: whole})
+            groups["predictions_constant_data"] = _constant(names, _named(new), None, whole)
         # Draws of a guide or members of an ensemble are no chain, whatever dimension they are stored along.
         sampling = {} if self.sample_stats else {"sampling": arviz.INDEPENDENT}
         return arviz.from_groups(groups, {**self.attrs, **sampling})
@@ -148,7 +154,7 @@ class Posterior:
         Raises ``ValueError`` for a file that is damaged or of another format, a model with other sites, or sites of
         other shapes.
         """
-        model = bare_model(model)
+        model, args = bare_model(model), read_arguments(args)
         content = read_tensors(path, f"a posterior of format {FORMAT}")
         if content.get("format") != FORMAT or "draws" not in content:
             raise ValueError(f"expected a posterior of format {FORMAT} in {path}, got something else")
@@ -173,8 +179,11 @@ class Posterior:
             return value.shape[0], value.shape[1]
         return 1, 1
 
-    def _over_draws(self, args: tuple[Any, ...], draws: Mapping[str, Tensor]) -> tuple[Distribution, dict[str, Tensor]]:
-        return over_draws(self.model, args, draws, self.program.site, others=self.program.observed)
+    def _arguments(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
+        return read_arguments(positional(self.model, args, named)[0])
+
+    def _score(self, args: tuple[Any, ...]) -> Score:
+        return score(self.model, args, self._flat(None), self.program.site, others=self.program.observed)
 
     def _flat(self, draws: int | None) -> dict[str, Tensor]:
         flat = {name: value.flatten(0, 1) for name, value in self.draws.items()}
@@ -190,43 +199,41 @@ class Posterior:
         with seeded(seed):
             return likelihood.sample().unflatten(0, self._shape)
 
-    def _observation_dims(self, ndim: int) -> tuple[str, ...]:
-        plates = (self.program.plates or ("obs",))[:ndim]
-        return plates + tuple(f"{self.program.site}_dim_{i}" for i in range(ndim - len(plates)))
+    def _own(self, names: Names, values: Mapping[str, Tensor]) -> xr.Dataset:
+        """Values of sites, each with dimensions of its own."""
+        dims = {names.variables[site]: names.own(site, value.ndim - 2) for site, value in values.items()}
+        return self._dataset({names.variables[site]: value for site, value in values.items()}, dims)
 
-    def _dataset(self, values: Mapping[str, Tensor], dims: Mapping[str, tuple[str, ...]] | None = None) -> xr.Dataset:
-        named = {
-            name: ("chain", "draw", *(dims or {}).get(name, _default_dims(name, value.ndim - 2)))
-            for name, value in values.items()
-        }
-        dataset = _dataset(values, named)
-        chains, draws = np.arange(self.num_chains), np.arange(self.num_draws)
-        return dataset.assign_coords(chain=chains, draw=draws)
-
-
-def _check_y(likelihood: Distribution, y: Tensor) -> None:
-    expected = likelihood.batch_shape[1:] + likelihood.event_shape
-    if tuple(y.shape) != tuple(expected):
-        raise ValueError(f"expected y of shape {tuple(expected)}, got {tuple(y.shape)}")
+    def _dataset(
+        self,
+        values: Mapping[str, Tensor],
+        dims: Mapping[str, tuple[str, ...]],
+        coords: Mapping[str, Any] | None = None,
+    ) -> xr.Dataset:
+        found = dataset(values, {name: (*arviz.SAMPLE_DIMS, *dims[name]) for name in values}, coords)
+        return found.assign_coords(chain=np.arange(self.num_chains), draw=np.arange(self.num_draws))
 
 
-def _default_dims(name: str, ndim: int) -> tuple[str, ...]:
-    return tuple(f"{name}_dim_{i}" for i in range(ndim))
+def _inputs(args: tuple[Any, ...], y: Tensor) -> dict[str, Tensor]:
+    """The model's arguments but for y: the one that is observed as it is, or the last."""
+    place = next((n for n, value in enumerate(args) if value is y), len(args) - 1)
+    return _named(args[:place] + args[place + 1 :])
 
 
-def _dataset(values: Mapping[str, Tensor], dims: Mapping[str, tuple[str, ...]]) -> xr.Dataset:
-    arrays = {name: (dims[name], value.detach().cpu().numpy()) for name, value in values.items()}
-    sizes = {d: s for _, (names, array) in arrays.items() for d, s in zip(names, array.shape, strict=True)}
-    coords = {name: np.arange(size) for name, size in sizes.items()}
-    return xr.Dataset(arrays, coords=coords)
-
-
-def _named(stem: str, inputs: list[Any], obs: str) -> xr.Dataset:
-    """The inputs as variables x (or x0, x1, ... where there are several), observations first."""
+def _named(inputs: tuple[Any, ...]) -> dict[str, Tensor]:
+    """Variables x, or x0, x1, ... where there are several."""
     tensors = [value for value in inputs if isinstance(value, Tensor)]
-    names = [stem] if len(tensors) == 1 else [f"{stem}{i}" for i in range(len(tensors))]
-    dims = {
-        name: (obs, *_default_dims(name, value.ndim - 1)) if value.ndim else ()
-        for name, value in zip(names, tensors, strict=True)
-    }
-    return _dataset(dict(zip(names, tensors, strict=True)), dims)
+    return {"x" if len(tensors) == 1 else f"x{i}": value for i, value in enumerate(tensors)}
+
+
+def _constant(names: Names, inputs: Mapping[str, Tensor], rows: Rows | None, dims: tuple[str, ...]) -> xr.Dataset:
+    """The inputs with the rows of y that are left; ``dims`` are those of y."""
+    first, values, named = (dims or (names.dimension("obs"),))[0], {}, {}
+    for name, value in inputs.items():
+        own = names.own(name, max(0, value.ndim - 1))
+        if value.ndim:
+            values[name], along = (value, first) if rows is None else rows.of_input(value, first)
+            named[name] = (along, *own)
+        else:
+            values[name], named[name] = value, ()
+    return dataset(values, named, None if rows is None else rows.coords)

@@ -6,7 +6,9 @@ distribution is rebuilt around them with the draws as its first batch dimension.
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+import functools
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +21,14 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution, biject_to
 
-from posterity.models.parameters import split
+from posterity.inference.arguments import describe, nones, with_argument
+from posterity.inference.each import for_each
+from posterity.inference.observed import AsNumbers, cast_to, check_observed, log_density, scored
+from posterity.models.parameters import family, split
 
 Model = Callable[..., Any]
 VMAP_CHUNK = 512
+FAILURES = (RuntimeError, TypeError, IndexError)
 TRIES = 20  # draws of the prior, where the model cannot be run at some of them
 
 
@@ -38,12 +44,15 @@ class Program:
     deterministics: tuple[str, ...]
 
 
-def inspect(model: Model, args: tuple[Any, ...], site: str | None = None) -> Program:
+def inspect(
+    model: Model, args: tuple[Any, ...], site: str | None = None, left_out: Iterable[str] | None = None
+) -> Program:
     """Run the model once and say what is in it; the caller's random state and parameters stay as they are.
 
     ``site`` names the observed site where there are several. Raises ``ValueError`` without an observed site, with
-    several and none named, with a discrete latent site, or with y of another shape than the site's: y (N, 1) against
-    N predictions would otherwise be scored as N x N pairs.
+    several and none named, where an observation was left out (give None for one that is to be inferred; ``left_out``
+    names the arguments in question, by default those behind the last one given), with a discrete latent site, or for
+    what `check_observed` refuses: y (N, 1) against N predictions would otherwise be scored as N x N pairs.
     """
     nodes = trace(model, args, seed=0)
     samples = {name: node for name, node in nodes.items() if node["type"] == "sample"}
@@ -57,21 +66,23 @@ def inspect(model: Model, args: tuple[Any, ...], site: str | None = None) -> Pro
         raise ValueError(f"expected one observed site or the name of one (site=...), got {observed}")
     if not observed or (site is not None and site not in observed):
         wanted = "an observed site" if site is None else f"an observed site {site!r}"
-        raise ValueError(f"expected a model with {wanted} (obs=y), got observed sites {observed}")
+        hint = _without(model, args)
+        raise ValueError(f"expected a model with {wanted} (obs=y), got observed sites {observed}{hint}")
     latents = [
         n for n, node in samples.items() if not node["is_observed"] and type(node["fn"]).__name__ != "_Subsample"
     ]
+    chosen = site or observed[0]
+    if left_out is None:
+        left_out = [name for name, given in nones(model, args).items() if not given]
+    refuse_left_out(model, args, nodes, chosen, left_out)
     for name in latents:
         if samples[name]["fn"].support.is_discrete:
             raise ValueError(f"expected continuous latent sites (marginalise the discrete ones), got {name!r}")
-    chosen = site or observed[0]
-    expected, got = tuple(samples[chosen]["fn"].shape()), tuple(samples[chosen]["value"].shape)
-    if expected != got:
-        raise ValueError(f"expected y of shape {expected} at the observed site {chosen!r}, got {got}")
-    frames = sorted((f for f in samples[chosen]["cond_indep_stack"] if f.vectorized), key=lambda f: f.dim)
+    for name in observed:
+        check_observed(name, samples[name], lambda name=name: _again(model, args, name))
     return Program(
         site=chosen,
-        plates=tuple(frame.name for frame in frames),
+        plates=tuple(frame.name for frame in _frames(samples[chosen])),
         observed=tuple(observed),
         latents=tuple(latents),
         parameters=tuple(name for name, node in nodes.items() if node["type"] == "param"),
@@ -79,10 +90,95 @@ def inspect(model: Model, args: tuple[Any, ...], site: str | None = None) -> Pro
     )
 
 
-def observed_value(model: Model, args: tuple[Any, ...], site: str) -> Tensor:
-    """What the model says was observed at ``site``: y itself, or what it makes of it, as ``obs=y.log()``."""
+def _frames(node: Any) -> list[Any]:
+    """The plates of a site from outer to inner."""
+    return sorted((frame for frame in node["cond_indep_stack"] if frame.vectorized), key=lambda frame: frame.dim)
+
+
+def _without(model: Model, args: tuple[Any, ...]) -> str:
+    """For a message: which arguments are None."""
+    names = list(nones(model, args))
+    return f" (not given: {', '.join(map(repr, names))})" if names else ""
+
+
+def refuse_left_out(
+    model: Model, args: tuple[Any, ...], nodes: dict[str, Any], site: str, names: Iterable[str]
+) -> None:
+    """``ValueError`` where one of the arguments ``names``, which are None, would have been observed row by row as y is.
+
+    ``nodes`` are those of a run without them, and ``site`` the one of y.
+    """
+    plates = {frame.name for frame in _frames(nodes[site])}
+    drawn = [
+        name
+        for name, node in nodes.items()
+        if node["type"] == "sample" and not node["is_observed"] and plates & {f.name for f in _frames(node)}
+    ]
+    for argument, name in itertools.product(names, drawn):
+        try:
+            again = trace(model, with_argument(model, args, argument, nodes[name]["value"].detach()), seed=0)
+        except Exception:  # noqa: BLE001 - the value of a site need not be one of this argument, and may fail in any way
+            continue
+        if name in again and again[name]["is_observed"]:
+            raise ValueError(
+                f"expected the model's argument {argument!r}, which it observes at the site {name!r}, got none: "
+                f"give None for it where {name!r} is to be inferred"
+            )
+
+
+def _again(model: Model, args: tuple[Any, ...], name: str) -> list[Any]:
+    """The site at two other draws of the prior."""
+    found = [trace(model, args, seed=seed).get(name) for seed in (TRIES, 2 * TRIES)]
+    return [node for node in found if node is not None]
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What was observed at a site: its ``value``, the type to score it in where that is another, and its dimensions.
+
+    ``kept``, of the shape of the value, says which elements are scored. ``plates`` names the dimensions of the batch
+    from the left; None where there is no plate.
+    """
+
+    value: Tensor
+    kept: Tensor
+    dtype: torch.dtype | None
+    plates: tuple[str | None, ...]
+
+
+def observe(model: Model, args: tuple[Any, ...], site: str) -> Observation:
+    """What the model says was observed at ``site``: y itself, or what it makes of it, as ``obs=y.log()``.
+
+    Raises ``ValueError`` where nothing was, or for what `check_observed` refuses.
+    """
     with torch.no_grad():
-        return trace(model, args, seed=0)[site]["value"]
+        nodes = trace(model, args, seed=0)
+        node = nodes.get(site)
+        if node is None or not node["is_observed"]:
+            raise ValueError(
+                f"expected y, which the model observes at {site!r}, among the arguments, got {len(args)} "
+                f"argument{'s' if len(args) != 1 else ''}{_without(model, args)}"
+            )
+        check_observed(site, node, lambda: _again(model, args, site))
+        frames = {frame.dim: frame.name for frame in _frames(node)}
+        batch = range(-len(node["fn"].batch_shape), 0)
+        return Observation(node["value"], scored(node), cast_to(node), tuple(frames.get(dim) for dim in batch))
+
+
+def observed_value(model: Model, args: tuple[Any, ...], site: str) -> Tensor:
+    """The value of `observe`."""
+    return observe(model, args, site).value
+
+
+def in_numbers(model: Model, args: tuple[Any, ...]) -> Model:
+    """The model with observed whole numbers and truth values as numbers where its distributions compute with them."""
+    with torch.no_grad():
+        nodes = trace(model, args, seed=0)
+        dtypes = {n: cast_to(node) for n, node in nodes.items() if node["type"] == "sample" and node["is_observed"]}
+    needed = {name: dtype for name, dtype in dtypes.items() if dtype is not None}
+    if not needed:
+        return model
+    return functools.update_wrapper(AsNumbers(needed)(model), model, updated=())
 
 
 class StartMessenger(Messenger):
@@ -118,6 +214,8 @@ def trace(model: Model, args: tuple[Any, ...], seed: int) -> dict[str, Any]:
             return run(seed + attempt)
         except (ValueError, torch.linalg.LinAlgError) as error:
             first = first or error
+        except FAILURES as error:
+            raise failed(error, args) from error
     try:
         with dist.validation_enabled(False):
             return run(seed)
@@ -125,27 +223,47 @@ def trace(model: Model, args: tuple[Any, ...], seed: int) -> dict[str, Any]:
         raise first or ValueError("expected a model that runs") from None
 
 
-def check_arguments(args: tuple[Any, ...]) -> None:
-    """``ValueError`` for a model's arguments without a tensor, empty, not finite or of different lengths."""
-    tensors = [value for value in args if isinstance(value, Tensor)]
-    if not tensors:
-        raise ValueError(f"expected the model's arguments as tensors (y last), got {len(args)} arguments and no tensor")
-    for position, value in enumerate(args):
-        if not isinstance(value, Tensor):
-            continue
-        if value.numel() == 0:
-            raise ValueError(f"expected data, got an empty argument {position} of shape {tuple(value.shape)}")
-        bad = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
-        if bad:
-            raise ValueError(f"expected finite values, got {bad} that are not in argument {position}")
-    lengths = [len(value) for value in tensors if value.ndim]
-    if len(set(lengths)) > 1:
-        raise ValueError(f"expected arguments with the same number of rows, got {lengths}")
+def failed(error: Exception, args: tuple[Any, ...]) -> ValueError:
+    """What to raise where the model fails in a way that says nothing of its arguments."""
+    reason = str(error).strip().partition("\n")[0][:200]
+    return ValueError(
+        f"expected a model that runs with its arguments, got {type(error).__name__}: {reason} (arguments: "
+        f"{describe(args)})"
+    )
 
 
 def bare_model(model: Any) -> Model:
     """The model of a ready pair, which has ``.model`` and ``.guide``; anything else is a model itself."""
     return model.model if hasattr(model, "model") and hasattr(model, "guide") else model
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """A model with its y at every draw.
+
+    - ``likelihood`` (S, ...) and ``deterministics`` as of `over_draws`; ``observation``: what was observed.
+    - ``log_prob`` (S, ...): the site's term of the log joint, with its masks and scales.
+    - ``kept``, of the shape of y: which of its elements are scored.
+    """
+
+    likelihood: Distribution
+    deterministics: dict[str, Tensor]
+    log_prob: Tensor
+    kept: Tensor
+    observation: Observation
+
+    @property
+    def kept_rows(self) -> Tensor:
+        """Which elements of the batch, of one log density each, are scored."""
+        batch = self.log_prob.ndim - 1
+        return self.kept.flatten(batch).any(-1) if self.kept.ndim > batch else self.kept
+
+    def left(self, values: Tensor) -> Tensor:
+        """Those of values (..., *batch) that are scored, (..., left); ``ValueError`` where none is."""
+        kept = self.kept_rows
+        if not bool(kept.any()):
+            raise ValueError(f"expected rows that the model scores, got {kept.numel()} that its mask leaves out")
+        return values.flatten(values.ndim - kept.ndim)[..., kept.flatten()] if kept.ndim else values[..., None]
 
 
 def over_draws(
@@ -164,42 +282,77 @@ def over_draws(
     Memory is that of ``chunk_size`` draws plus the result. Raises ``ValueError`` for draws that do not fit the
     model, or a model that draws random numbers of its own.
     """
+    return _read(model, args, draws, site, others, chunk_size, None)[:2]
+
+
+def score(
+    model: Model,
+    args: tuple[Any, ...],
+    draws: Mapping[str, Tensor],
+    site: str,
+    *,
+    others: Collection[str] = (),
+    chunk_size: int = VMAP_CHUNK,
+) -> Score:
+    """`over_draws` of a model that was given y, with the log density of y at every draw.
+
+    Raises ``ValueError`` too where y is missing or is refused by `check_observed`, where the log density is nan, or
+    where different draws leave out different elements.
+    """
+    observation = observe(model, args, site)
+    likelihood, deterministics, (log_prob, kept) = _read(model, args, draws, site, others, chunk_size, observation)
+    if bool((kept != kept[0]).any()):
+        raise ValueError(f"expected a mask at {site!r} that is the same for every draw, got one that depends on them")
+    bad = int(torch.isnan(log_prob).sum())
+    if bad:
+        raise ValueError(f"expected log densities of {site!r}, got {bad} of {log_prob.numel()} that are nan")
+    return Score(likelihood, deterministics, log_prob, kept[0], observation)
+
+
+def _read(
+    model: Model, args: tuple[Any, ...], draws: Mapping[str, Tensor], site: str, others: Collection[str],
+    chunk_size: int, observation: Observation | None,
+) -> tuple[Distribution, dict[str, Tensor], tuple[Tensor, ...]]:  # fmt: skip
     sizes = {len(value) for value in draws.values()}
     if len(sizes) > 1:
         raise ValueError(f"expected draws of one number for all sites, got {sorted(sizes)}")
     read: dict[str, Any] = {}
 
-    def one(_: Tensor, values: dict[str, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        reader = _Reader(values, site, others)
+    def one(_: Tensor, values: dict[str, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor], tuple[Tensor, ...]]:
+        reader = _Reader(values, site, others, observation)
         with reader:
             model(*args)
         if reader.likelihood is None:
             raise ValueError(f"expected the model to reach site {site!r}, got sites {reader.names}")
         tensors, read["rebuild"] = split(reader.likelihood)
-        return tuple(tensors), reader.deterministics
+        read["family"], read["filled"] = family(reader.likelihood), reader.filled
+        return tuple(tensors), reader.deterministics, reader.scores
 
-    index = torch.arange(sizes.pop() if sizes else 1)
+    count = sizes.pop() if sizes else 1
     with pyro.validation_enabled(False), torch.no_grad():
-        batched = torch.func.vmap(one, chunk_size=chunk_size, randomness="error")
         try:
-            tensors, deterministics = batched(index, dict(draws))
-        except RuntimeError as error:
-            if "randomness" in str(error):
-                raise ValueError(
-                    "expected all randomness in pyro.sample statements (and dropout off: module.eval()), "
-                    "got a model that draws random numbers of its own"
-                ) from error
-            raise
-    return read["rebuild"](list(tensors)), deterministics
+            tensors, deterministics, scores = for_each(one, count, dict(draws), read, chunk_size)
+        except FAILURES as error:
+            raise failed(error, args) from error
+    if read["filled"] and any(bool(torch.isnan(tensor).any()) for tensor in tensors):
+        raise ValueError(
+            f"expected values of the observed sites {read['filled']}, on which {site!r} may depend, got none"
+            f"{_without(model, args)}"
+        )
+    return read["rebuild"](list(tensors)), deterministics, scores
 
 
 class _Reader(Messenger):
     """Puts one draw in place of the latent sites and keeps the distribution of the observed one."""
 
-    def __init__(self, values: Mapping[str, Tensor], site: str, others: Collection[str]) -> None:
+    def __init__(
+        self, values: Mapping[str, Tensor], site: str, others: Collection[str], observation: Observation | None
+    ) -> None:
         super().__init__()
-        self.values, self.site, self.others = values, site, others
+        self.values, self.site, self.others, self.observation = values, site, others, observation
         self.likelihood: Distribution | None = None
+        self.scores: tuple[Tensor, ...] = ()
+        self.filled: list[str] = []
         self.deterministics: dict[str, Tensor] = {}
         self.names: list[str] = []
 
@@ -209,12 +362,17 @@ class _Reader(Messenger):
         if name == self.site:
             self.likelihood = fn
             self._fill(msg)
+            if self.observation is not None:
+                self.scores = log_density(msg, self.observation.dtype), scored(msg)
         elif name in self.others:
+            self.filled += [] if msg["is_observed"] else [name]
             self._fill(msg)
         elif msg["infer"].get("_deterministic"):
             self.deterministics[name] = msg["value"]
         elif msg["is_observed"] or type(fn).__name__ == "_Subsample":
             return
+        elif name == self.site.removesuffix("_observed") + "_unobserved" and self._other_rows(msg):
+            self._fill(msg)  # with obs_mask, Pyro draws here what the mask leaves out: no prediction depends on it
         elif name not in self.values:
             raise ValueError(f"expected draws of every latent site, got none of {name!r}")
         elif self.values[name].shape != fn.shape():
@@ -225,6 +383,9 @@ class _Reader(Messenger):
             )
         else:
             msg["value"] = self.values[name]
+
+    def _other_rows(self, msg: Any) -> bool:
+        return msg["name"] not in self.values or self.values[msg["name"]].shape != msg["fn"].shape()
 
     def _fill(self, msg: Any) -> None:
         """A value where there must be one; it is never scored, and nan shows wherever it is used."""

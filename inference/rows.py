@@ -33,7 +33,9 @@ def row_plates(model: Model, args: tuple[Any, ...], program: Program) -> tuple[s
 
 
 def count_rows(args: tuple[Any, ...]) -> int:
-    return len(args[-1]) if args[-1].ndim else 1
+    """The rows of the last tensor, which is y where it is given; a number is one row."""
+    last = next(value for value in reversed(args) if isinstance(value, Tensor))
+    return len(last) if last.ndim else 1
 
 
 def take(args: tuple[Any, ...], rows: Tensor) -> tuple[Any, ...]:

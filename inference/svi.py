@@ -26,8 +26,7 @@ from tqdm.auto import tqdm
 
 from posterity.inference.check import numbers
 from posterity.inference.posterior import Posterior
-from posterity.inference.predictive import PredictiveMixture
-from posterity.inference.program import Model, Program, child_seeds, inspect, observed_value, over_draws, seeded
+from posterity.inference.program import Model, Program, child_seeds, inspect, score, seeded
 from posterity.inference.rows import ScaleObservations, count_rows, row_plates, take
 from posterity.inference.schedule import cosine
 from posterity.models.guides import GUIDES, empty_guide, initial, make_guide
@@ -251,9 +250,9 @@ class _Fit:
         with torch.no_grad(), seeded(0):
             draws = self.draw(HELD_OUT_DRAWS)
             args, site = self.held_out or (), self.program.site
-            likelihood, _ = over_draws(self.model, args, draws, site)
-            y = observed_value(self.model, args, site)
-            return float(PredictiveMixture.from_draws(likelihood).log_prob(y).mean())
+            found = score(self.model, args, draws, site, others=self.program.observed)
+            each = found.log_prob.logsumexp(0) - math.log(len(found.log_prob))
+            return float(found.left(each).mean())
 
     def _loss(self, elbo: Callable[..., Tensor]) -> Tensor:
         batch = self.settings.batch_size

@@ -9,18 +9,11 @@ import numpy as np
 import torch
 import xarray as xr
 
+from posterity.inference.arguments import read_arguments
 from posterity.inference.check import number
 from posterity.inference.ensemble import Ensemble
 from posterity.inference.infer import infer
-from posterity.inference.program import (
-    bare_model,
-    check_arguments,
-    child_seeds,
-    inspect,
-    observed_value,
-    over_draws,
-    trace,
-)
+from posterity.inference.program import bare_model, child_seeds, score, trace
 from posterity.inference.rows import count_rows, take
 
 
@@ -48,7 +41,7 @@ def sweep(
     rule (Breiman, Friedman, Olshen & Stone 1984, section 3.4.3), for values given from simple to complex.
     Raises ``ValueError`` for an unknown name, no values, repeats below one, or fewer than two rows held out or left.
     """
-    check_arguments(args)
+    args = read_arguments(args)
     values = [float(value) for value in values]
     if not values:
         raise ValueError("expected values of the setting to compare, got none")
@@ -67,18 +60,18 @@ def sweep(
         method or Ensemble(), members=len(each), keep=None, vary={**((method and method.vary) or {}), name: each}
     )
     posterior = infer(model, *take(args, order[count:]), method=settings, seed=fit_seed, site=site)
-    observed = inspect(bare_model(model), held_out, site).site
     draws = {site_name: value.flatten(0, 1) for site_name, value in posterior.draws.items()}
-    likelihood, _ = over_draws(bare_model(model), held_out, draws, observed)
-    with torch.no_grad():
-        log_prob = likelihood.log_prob(observed_value(bare_model(model), held_out, observed)).double()
-    # The steps of a sequence share a row: what is independent are the rows.
-    each_row = log_prob.flatten(2).mean(-1) if log_prob.ndim > 2 else log_prob
-    score = each_row.reshape(len(values), repeats, -1).numpy()
+    found = score(posterior.model, held_out, draws, posterior.program.site)
+    # The steps of a sequence share a row: what is independent are the rows. Rows that a mask leaves out have no score.
+    kept = found.kept_rows.reshape(len(found.kept_rows) if found.kept_rows.ndim else 1, -1)
+    each_row = found.log_prob.double().reshape(len(each), len(kept), -1).sum(-1) / kept.sum(-1).clamp_min(1)
+    scores = each_row[:, kept.any(-1)].reshape(len(values), repeats, -1).numpy()
+    if scores.shape[-1] < 2:
+        raise ValueError(f"expected at least two held-out rows that the model scores, got {scores.shape[-1]}")
     history = posterior.history
     # Of rows held out of training for early stopping, where there are any: never of those that decide here.
     training = history["held_out"].amax(0) if "held_out" in history else -history["loss"][-1]
-    return _judged(list(values), score, training.reshape(len(values), repeats).numpy())
+    return _judged(list(values), scores, training.reshape(len(values), repeats).numpy())
 
 
 def _check_values(model: Any, args: tuple[Any, ...], name: str, values: Sequence[float]) -> None:

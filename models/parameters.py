@@ -58,6 +58,13 @@ def map_parameters(distribution: Distribution, function: Callable[[Tensor], Tens
     return rebuild([function(tensor) for tensor in tensors])
 
 
+def family(distribution: Distribution) -> tuple[Any, ...]:
+    """The kinds of a distribution and of its parts, which are equal where `split` takes two apart in the same way."""
+    parts = [value for value in vars(distribution).values() if isinstance(value, Distribution)]
+    kinds = tuple(type(value) for value in getattr(distribution, "transforms", ()))
+    return (type(distribution), *kinds, *(family(part) for part in parts))
+
+
 def _split_leaf(distribution: Distribution) -> tuple[list[Tensor], Rebuild]:
     family, known = type(distribution), distribution.arg_constraints
     names, tensors, settings = [], [], {}

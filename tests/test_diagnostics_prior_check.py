@@ -170,4 +170,8 @@ def test_bad_input_is_refused():
         with pytest.raises(ValueError, match=message):
             prior_predictive_check(line, GRID, **settings)
     with pytest.raises(ValueError, match="expected the model's arguments as tensors"):
+        prior_predictive_check(line, "x")
+    with pytest.raises(ValueError, match=r"expected a model that runs with its arguments, got IndexError.*\(2,\)"):
         prior_predictive_check(line, [1.0, 2.0])
+    with pytest.raises(ValueError, match="expected the model's inputs without y, got arguments that it observes"):
+        prior_predictive_check(line, GRID, GRID[:, 0])

@@ -101,7 +101,7 @@ def test_empty_data_raise():
         infer(model, X[:0], Y[:0], method=METHODS["SVI"])
 
 
-@pytest.mark.parametrize("args", [(), ([1.0, 2.0], [3.0, 4.0])])
+@pytest.mark.parametrize("args", [(), ("a", None)])
 def test_no_tensor_raises(args):
     with pytest.raises(ValueError, match=f"got {len(args)} arguments and no tensor"):
         infer(model, *args, method=METHODS["SVI"])

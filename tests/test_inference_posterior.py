@@ -83,7 +83,7 @@ def test_more_draws_than_there_are_raise(posterior, draws):
 
 @pytest.mark.parametrize("shape", [(N, 1), (N - 1,), (), (1, N)])
 def test_y_of_another_shape_raises(posterior, shape):
-    message = rf"expected (y of shape \({N},\)|arguments with the same number of rows), got"
+    message = rf"expected (y of shape \({N},\) at the observed site 'y'|arguments with the same number of rows), got"
     with pytest.raises(ValueError, match=message):
         posterior.log_likelihood(X, torch.zeros(shape))
     with pytest.raises(ValueError, match=message):

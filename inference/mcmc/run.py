@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from posterity.inference.arguments import read_arguments
 from posterity.inference.check import number
 from posterity.inference.engine.density import Density
 from posterity.inference.engine.tiers import RELATIVE_TOLERANCE, Engine, prepare, torch_threads
@@ -26,7 +27,7 @@ from posterity.inference.mcmc.starts import Init, ascend, check_init, density_at
 from posterity.inference.mcmc.streams import Streams
 from posterity.inference.mcmc.trouble import trouble
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import Model, Program, bare_model, check_arguments, inspect
+from posterity.inference.program import Model, Program, bare_model, in_numbers, inspect
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
 APART = 3.0  # times the common step size is too long for a chain that goes on with its own
@@ -511,8 +512,8 @@ def resume(
     other = sorted(changes.keys() - set(CHANGES))
     if other:
         raise ValueError(f"expected changes to {list(CHANGES)}: only what follows can change, got {other}")
-    check_arguments(args)
-    model = bare_model(model)
+    args = read_arguments(args)
+    model = in_numbers(bare_model(model), args)
     content = checkpoints.read(path, methods)
     settings = methods[content["method"]](
         **{**content["settings"], "threads": content["threads"], "checkpoint": str(path), **changes}

@@ -63,7 +63,10 @@ def prior_predictive_check(
     >>> check.f.shape, bool(check.beyond.max() < 0.5)
     ((100, 50), True)
     """
+    from posterity.inference.arguments import read_arguments
+
     seed = require_seed(seed)
+    inputs = read_arguments(inputs)
     if count < 2:
         raise ValueError(f"expected at least 2 draws, got {count}")
     low, high = (-math.inf, math.inf) if plausible is None else plausible
@@ -104,9 +107,8 @@ def _draw(
     import pyro
     import torch
 
-    from posterity.inference.program import bare_model, check_arguments, seeded
+    from posterity.inference.program import FAILURES, bare_model, failed, seeded
 
-    check_arguments(inputs)
     bare, curves, values, name = bare_model(model), [], [], site
     with seeded(seed), torch.no_grad():
         for number in range(count):
@@ -115,10 +117,14 @@ def _draw(
                     nodes = pyro.poutine.trace(bare).get_trace(*inputs).nodes
             except (ValueError, NotImplementedError, torch.linalg.LinAlgError) as error:
                 raise ValueError(f"expected a prior to draw from, got at draw {number}: {error}") from error
+            except FAILURES as error:
+                raise failed(error, inputs) from error
             sites = [one for one, node in nodes.items() if _is_random(node)]
             name = sites[-1] if name is None and sites else name
             if name not in sites:
                 raise ValueError(f"expected a site of y, one of {sites}, got {name!r}")
+            if nodes[name]["is_observed"]:
+                raise ValueError(f"expected the model's inputs without y, got arguments that it observes at {name!r}")
             likelihood = nodes[name]["fn"]
             categorical = type(likelihood).__name__ == "Categorical"
             curves.append(to_array(likelihood.probs if categorical else likelihood.mean))

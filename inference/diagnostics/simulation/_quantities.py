@@ -11,7 +11,8 @@ import xarray as xr
 from torch import Tensor
 
 from posterity.inference import arviz
-from posterity.inference.program import Model, check_arguments, over_draws
+from posterity.inference.arguments import read_arguments
+from posterity.inference.program import Model, over_draws, score
 
 MOST = 100
 """How many test quantities there may be by default: more are weights of a network, or rows of a table."""
@@ -33,11 +34,11 @@ class Quantities:
     ) -> dict[str, np.ndarray]:
         """Each quantity (S,) by name, in double precision, of draws (S, ...) of the latent sites."""
         found: dict[str, np.ndarray] = {}
-        values, score = dict(draws), None
+        values, total = dict(draws), None
         if self.log_likelihood or self.sites is not None:
-            likelihood, deterministics = over_draws(model, (*inputs, y), draws, site)
-            values |= deterministics
-            score = likelihood.log_prob(y).double().flatten(1).sum(1) if self.log_likelihood else None
+            read = score(model, (*inputs, y), draws, site)
+            values |= read.deterministics
+            total = read.log_prob.double().flatten(1).sum(1) if self.log_likelihood else None
         for name in self._names(draws, values):
             found |= _elements(name, values[name])
         if self.at is not None:
@@ -48,8 +49,8 @@ class Quantities:
             found[name] = np.array(
                 [_scalar(name, function({n: v[s] for n, v in draws.items()}, y)) for s in range(count)]
             )
-        if score is not None:
-            found["log_likelihood"] = score.cpu().numpy()
+        if total is not None:
+            found["log_likelihood"] = total.cpu().numpy()
         if not found:
             raise ValueError("expected at least one test quantity, got none")
         for name, array in found.items():
@@ -87,7 +88,7 @@ def read_quantities(test_quantities: Any, sites: Sequence[str] | None, at: Any, 
         raise ValueError(f"expected sites as a list of names, got {sites!r}")
     points = at if at is None or isinstance(at, tuple) else (at,)
     if points is not None:
-        check_arguments(points)
+        points = read_arguments(points)
     return Quantities(dict(functions), None if sites is None else tuple(sites), points, bool(log_likelihood))
 
 

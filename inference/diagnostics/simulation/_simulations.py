@@ -9,16 +9,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from posterity.inference.arguments import read_arguments
 from posterity.inference.check import number
-from posterity.inference.program import (
-    Model,
-    bare_model,
-    check_arguments,
-    child_seeds,
-    inspect,
-    observed_value,
-    seeded,
-)
+from posterity.inference.program import Model, bare_model, child_seeds, inspect, observed_value, seeded
 
 SIMULATED = 1  # the purpose of seeds: a fit must not be made of the numbers that made its data
 
@@ -42,7 +35,7 @@ def simulate(model: Any, *inputs: Any, count: int, seed: int = 0, site: str | No
     """See `posterity.inference.diagnostics.simulate`."""
     number("count", count, low=1, integer=True)
     number("seed", seed, low=0, integer=True)
-    check_arguments(inputs)
+    inputs = read_arguments(inputs)
     bare = bare_model(model)
     seeds = child_seeds(int(seed), int(count), SIMULATED)
     nodes = _run(bare, inputs, seeds[0])
@@ -94,6 +87,8 @@ def _observed_site(model: Model, inputs: tuple[Any, ...], nodes: dict[str, Any],
         raise ValueError(f"expected an observed site {site!r} that is drawn where no y is given, got sites {drawn}")
     for name in [site] if site is not None else reversed(drawn):
         args = (*inputs, nodes[name]["value"])
+        if not bool(torch.isfinite(args[-1]).all()):
+            return name  # refused by `simulate`, which says in how many simulations
         try:
             inspect(model, args, name)
         except (ValueError, RuntimeError, TypeError, IndexError):
@@ -118,6 +113,8 @@ def _check_node(name: str, node: Any, observed: str) -> None:
         raise ValueError(f"expected a model of which y alone is given, got {kind} at {name!r}")
     if not (isinstance(node["scale"], int | float) and node["scale"] == 1):
         raise ValueError(f"expected densities as they are, got one that is scaled at {name!r}")
+    if name != observed and node["mask"] is not None and not bool(torch.as_tensor(node["mask"]).all()):
+        raise ValueError(f"expected a prior of {name!r} as it is, got one with a mask")
     fn = node["fn"]
     while fn is not None and name != observed:
         masked = getattr(fn, "_mask", None) is not None and not bool(torch.as_tensor(fn._mask).all())

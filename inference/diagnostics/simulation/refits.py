@@ -113,6 +113,7 @@ def refit(
     with refits of other settings or data. A function in ``test_quantities``, or of a guide, is known there by its
     name alone.
     """
+    from posterity.inference.arguments import read_arguments
     from posterity.inference.check import number
     from posterity.inference.diagnostics.simulation._kept import Folder, checksum, describe
     from posterity.inference.diagnostics.simulation._quantities import read_quantities
@@ -128,6 +129,7 @@ def refit(
     number("draws", draws, low=1, integer=True)
     number("retries", retries, low=0, integer=True)
     number("max_failures", max_failures, low=0, high=1, edges=True)
+    inputs = read_arguments(inputs)
     quantities = read_quantities(test_quantities, sites, at, log_likelihood)
     simulations = simulate(model, *inputs, count=count, seed=seed, site=site)
     first = {name: value[:1] for name, value in simulations.latents.items()}

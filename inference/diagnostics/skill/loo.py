@@ -100,19 +100,26 @@ def leave_one_out(
     """A function n -> log p(y_n | all other y) in nats that fits the model without row n: the ``refit`` of `loo`.
 
     ``model``, ``args``, ``method``, ``seed`` and ``site`` are those of `posterity.inference.infer`; row n is dropped
-    from every argument. The density is the likelihood of row n, averaged over the draws.
+    from every argument. Rows that a mask of the model leaves out are not counted. The density is the likelihood of row
+    n, averaged over the draws.
     Raises ``ValueError``, when called, for an n that is no row, or a model of several densities for each row.
     """
     import torch
 
+    from posterity.inference.arguments import read_arguments
     from posterity.inference.infer import infer
+    from posterity.inference.program import bare_model, inspect, observe
     from posterity.inference.rows import count_rows, take
 
+    args = read_arguments(args)
+
     def refit(n: int) -> float:
-        rows = count_rows(args)
-        if not 0 <= n < rows:
-            raise ValueError(f"expected a row from 0 to {rows - 1}, got {n}")
-        every = torch.arange(rows)
+        bare = bare_model(model)
+        kept = observe(bare, args, inspect(bare, args, site).site).kept
+        scored = kept.reshape(len(kept), -1).any(1).nonzero()[:, 0] if kept.ndim else torch.zeros(1, dtype=torch.long)
+        if not 0 <= n < len(scored):
+            raise ValueError(f"expected a row from 0 to {len(scored) - 1}, got {n}")
+        every, n = torch.arange(count_rows(args)), int(scored[n])
         posterior = infer(model, *take(args, every[every != n]), method=method, seed=seed, site=site)
         density = posterior.log_likelihood(*take(args, every[n : n + 1])).double()
         if density.shape[2:].numel() != 1:

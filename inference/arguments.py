@@ -1,0 +1,134 @@
+"""The arguments of a model: what they are turned into, what is refused, and which of them was left out."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MISSING = "for missing values give any finite number there and leave it out by a mask in the model (fn.mask(there))"
+
+
+def read_arguments(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments with data as tensors: NumPy arrays, pandas columns and lists of numbers keep their values.
+
+    An array keeps its dtype and is copied; a list becomes a tensor where it has one number (or list of numbers) for
+    each row, as the other arguments have, or where there is no other data. Everything else stays as it is.
+    Raises ``ValueError`` for an array that is not of numbers or has a mask, and as `check_arguments`.
+    """
+    read = [_tensor(value, f"argument {position}") for position, value in enumerate(args)]
+    first = next((value for value in read if isinstance(value, Tensor)), None)
+    rows = None if first is None or not first.ndim else len(first)
+    for position, value in enumerate(read):
+        if isinstance(value, list) and (first is None or len(value) == rows):
+            read[position] = _from_list(value, f"argument {position}")
+        if first is not None and read[position] is not args[position]:
+            read[position] = read[position].to(first.device)
+    check_arguments(tuple(read))
+    return tuple(read)
+
+
+def check_arguments(args: tuple[Any, ...]) -> None:
+    """``ValueError`` for a model's arguments without a tensor, empty, not finite or of different lengths."""
+    tensors = [value for value in args if isinstance(value, Tensor)]
+    if not tensors:
+        raise ValueError(
+            f"expected the model's arguments as tensors or arrays (y last), got {len(args)} arguments and no tensor"
+        )
+    for position, value in enumerate(args):
+        if not isinstance(value, Tensor):
+            continue
+        if value.numel() == 0:
+            raise ValueError(f"expected data, got an empty argument {position} of shape {tuple(value.shape)}")
+        if value.is_complex():
+            raise ValueError(f"expected real numbers, got argument {position} of {value.dtype}")
+        bad = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
+        if bad:
+            raise ValueError(f"expected finite values, got {bad} that are not in argument {position}: {MISSING}")
+    lengths = [len(value) for value in tensors if value.ndim]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"expected arguments with the same number of rows, got {lengths}")
+
+
+def _tensor(value: Any, name: str) -> Any:
+    """An array, or what NumPy reads as one, as a tensor; other values as they are."""
+    if isinstance(value, Tensor) or not hasattr(value, "__array__"):
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(f"expected {name} without a mask, got a masked array: {MISSING}")
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"expected {name} of real numbers, got an array of {array.dtype}")
+    dtype = np.dtype(float) if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.array(array, dtype, order="C"))
+
+
+def _from_list(value: Any, name: str) -> Any:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"expected {name} with rows of one length, got a list of different ones") from None
+    if array.dtype.kind not in "biuf":
+        return value
+    return torch.from_numpy(array).to(torch.get_default_dtype() if array.dtype.kind == "f" else None)
+
+
+def positional(
+    model: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], list[str]]:
+    """Arguments given by name put in their places, as ``y`` of ``log_likelihood(x, y=y)``; defaults between them.
+
+    Returns the names of those defaults too. Raises ``TypeError``, as Python does, for a name that the model does not
+    have or that was given twice, and ``ValueError`` for an argument without a default that is missing between others.
+    """
+    if not named:
+        return args, []
+    places = _places(model)
+    unknown = sorted(named.keys() - places.keys())
+    twice = sorted(named.keys() & set(list(places)[: len(args)]))
+    if unknown or twice:
+        reason = "has no argument of that name" if unknown else "got them by position too"
+        raise TypeError(f"unexpected arguments {unknown or twice} by name: the model {reason}")
+    last = max(place for place, name in enumerate(places) if name in named)
+    between = [name for name in list(places)[len(args) : last] if name not in named]
+    missing = [name for name in between if places[name] is inspect.Parameter.empty]
+    if missing:
+        raise ValueError(f"expected the model's arguments {missing} beside {sorted(named)}, got none")
+    return (*args, *({**places, **named}[name] for name in list(places)[len(args) : last + 1])), between
+
+
+def nones(model: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, bool]:
+    """The names of the model's arguments that are None, in their order, and whether None was given for them."""
+    places = _places(model)
+    given = dict(zip(places, args, strict=False))
+    return {name: name in given for name, default in places.items() if given.get(name, default) is None}
+
+
+def with_argument(model: Callable[..., Any], args: tuple[Any, ...], name: str, value: Any) -> tuple[Any, ...]:
+    """The arguments with ``value`` for the one of this ``name``, and the model's defaults before it."""
+    places = _places(model)
+    place = list(places).index(name)
+    filled = [*args, *list(places.values())[len(args) : place + 1]]
+    filled[place] = value
+    return tuple(filled)
+
+
+def _places(model: Callable[..., Any]) -> dict[str, Any]:
+    """The arguments that a model takes by position, in their order, and their defaults; none where it does not say."""
+    try:
+        signature = inspect.signature(model.forward if isinstance(model, torch.nn.Module) else model)
+    except (TypeError, ValueError):
+        return {}
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
+    return {name: p.default for name, p in signature.parameters.items() if p.kind in kinds}
+
+
+def describe(args: tuple[Any, ...]) -> str:
+    """The arguments by shape and type, for messages."""
+    return ", ".join(
+        f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}" if isinstance(value, Tensor) else
+        "None" if value is None else type(value).__name__
+        for value in args
+    )  # fmt: skip

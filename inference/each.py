@@ -1,0 +1,80 @@
+"""A function of one draw, at every draw: at once where torch can, one after the other where it cannot."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+Function = Callable[[Tensor, dict[str, Tensor]], Any]
+
+
+def for_each(function: Function, count: int, draws: dict[str, Tensor], read: Mapping[str, Any], chunk_size: int) -> Any:
+    """``function(index, draw)`` at each of ``count`` draws, tensors stacked on the left.
+
+    Three ways with the same result, the next one where the one before fails: ``vmap``; ``vmap`` of what a gradient
+    would be taken of, which splits operations without a batching rule, such as recurrent layers, into ones that have
+    it; and a loop, for control flow on values and work in place. ``read["family"]`` is set by the function, and must
+    be the same at every draw.
+
+    Raises ``ValueError`` for a function that draws random numbers, or whose results have other shapes or another
+    family at other draws; what the function raises in the loop is raised as it is.
+    """
+    index = torch.arange(count)
+    for way in (function, _differentiated(function)):
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop")
+                return torch.func.vmap(way, chunk_size=chunk_size, randomness="error")(index, draws)
+        except (RuntimeError, TypeError) as error:
+            if "randomness" in str(error):
+                raise ValueError(RANDOM) from error
+    with torch.random.fork_rng(devices=[]):
+        return _loop(function, count, draws, read)
+
+
+RANDOM = (
+    "expected all randomness in pyro.sample statements (and dropout off: module.eval()), "
+    "got a model that draws random numbers of its own"
+)
+
+
+def _differentiated(function: Function) -> Function:
+    """The function where operations are recorded for a gradient, of a number that it does not depend on."""
+
+    def recorded(index: Tensor, draws: dict[str, Tensor]) -> Any:
+        return torch.func.grad(lambda zero: (zero, function(index, draws)), has_aux=True)(torch.zeros(()))[1]
+
+    return recorded
+
+
+def _loop(function: Function, count: int, draws: Mapping[str, Tensor], read: Mapping[str, Any]) -> Any:
+    found, families = [], []
+    for number in (0, *range(count)):  # the first one twice, to see whether it is the same
+        one = {name: value[number] for name, value in draws.items()}
+        found.append(tree_map(_copied, function(torch.tensor(number), one)))
+        families.append(read.get("family"))
+        if len(found) == 2 and not _same(*found):
+            raise ValueError(RANDOM)
+    found, families = found[1:], families[1:]
+    leaves, structure = zip(*(tree_flatten(result) for result in found), strict=True)
+    shapes = [tuple(tuple(leaf.shape) for leaf in one) for one in leaves]
+    for part in (families, structure, shapes):
+        if any(other != part[0] for other in part):
+            raise ValueError(
+                "expected a likelihood of one family and shape, with the same deterministic sites, at every draw, got "
+                "a model that decides about them by the values of its draws"
+            )
+    stacked = [torch.stack(parts) for parts in zip(*leaves, strict=True)]
+    return tree_unflatten(stacked, structure[0])
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _same(one: Any, two: Any) -> bool:
+    pairs = list(zip(tree_flatten(one)[0], tree_flatten(two)[0], strict=False))
+    return all(a.shape != b.shape or bool(torch.isclose(a, b, equal_nan=True).all()) for a, b in pairs)

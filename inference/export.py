@@ -1,0 +1,133 @@
+"""The groups of ArviZ data: which rows are in them, and what variables and dimensions are called.
+
+Only what the model scores is exported: rows (and steps, and columns) that a mask leaves out are in no group. Every
+diagnostic that reads observations, leave-one-out, pulls, coverage, then reads what the fit has read. What is left keeps
+its number as coordinate.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from posterity.inference.arviz import SAMPLE_DIMS
+
+RESERVED = {*SAMPLE_DIMS, "sample"}
+STACKED = "unmasked"
+"""The dimension of what is left of several where a mask leaves out neither whole rows nor whole columns."""
+
+
+class Names:
+    """Names of variables and dimensions, no two the same and none with a slash, which would be a path in a file.
+
+    A variable keeps the name of its site but for slashes, which become dots; one called "chain", "draw" or "sample"
+    gets the suffix "_site". A dimension gets the suffix "_dim" where its name is a variable's.
+    """
+
+    def __init__(self, sites: Iterable[str]) -> None:
+        self.variables: dict[str, str] = {}
+        self.dimensions: dict[tuple[str, str], str] = {}
+        self.taken = set(RESERVED)
+        for name in sorted(dict.fromkeys(sites), key=lambda name: name != _plain(name)):  # unchanged names first
+            self.variables[name] = self._free(_plain(name), "_site")
+
+    def dimension(self, name: str, owner: str = "") -> str:
+        """That of a plate, or, with an ``owner``, of a variable's own dimension."""
+        if (name, owner) not in self.dimensions:
+            self.dimensions[name, owner] = self._free(_plain(name), "_dim")
+        return self.dimensions[name, owner]
+
+    def own(self, site: str, count: int) -> tuple[str, ...]:
+        """The names of dimensions that belong to a site alone."""
+        return tuple(self.dimension(f"{site}_dim_{i}", site) for i in range(count))
+
+    def _free(self, name: str, suffix: str) -> str:
+        while name in self.taken:
+            name += suffix
+        self.taken.add(name)
+        return name
+
+
+def _plain(name: str) -> str:
+    return name.replace("/", ".").strip(" .") or "site"
+
+
+def observation_dims(names: Names, site: str, plates: Sequence[str | None], ndim: int) -> tuple[str, ...]:
+    """Dimensions of y from the left: its plates, "obs" first where there is none, and its own."""
+    known: list[str | None] = [*plates, *[None] * (ndim - len(plates))][:ndim]
+    if known and not any(known):
+        known[0] = "obs"
+    own = iter(names.own(site, ndim))
+    return tuple(names.dimension(name) if name else next(own) for name in known)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a mask leaves of the batch of y: ``index`` (kept,) along each of its ``dims``, on a grid or stacked."""
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    index: tuple[Tensor, ...]
+    stacked: str | None
+
+    def of(self, values: Tensor, lead: int = 0) -> Tensor:
+        """What is left of values whose batch begins after ``lead`` dimensions."""
+        if self.stacked is not None:
+            return values[(slice(None),) * lead + self.index]
+        for axis, index in enumerate(self.index):
+            if len(index) < self.shape[axis]:
+                values = values.index_select(lead + axis, index)
+        return values
+
+    def named(self, dims: tuple[str, ...]) -> tuple[str, ...]:
+        """The dimensions of y as they are after `of`."""
+        return dims if self.stacked is None else (self.stacked, *dims[len(self.dims) :])
+
+    def of_input(self, value: Tensor, otherwise: str) -> tuple[Tensor, str]:
+        """What is left of an input with one element for each row, and the dimension of its rows."""
+        axis = next((axis for axis, size in enumerate(self.shape) if size == len(value)), None)
+        if axis is None:
+            return value, otherwise
+        if self.stacked is not None or len(self.index[axis]) < self.shape[axis]:
+            value = value.index_select(0, self.index[axis].to(value.device))
+        return value, self.stacked or self.dims[axis]
+
+    @property
+    def coords(self) -> dict[str, Any]:
+        """The number of each row (step, column) that is left."""
+        along = self.dims if self.stacked is None else (self.stacked,) * len(self.dims)
+        found = zip(self.dims, along, self.index, strict=True)
+        return {name: (dim, index.cpu().numpy()) for name, dim, index in found}
+
+
+def left_rows(names: Names, dims: tuple[str, ...], kept: Tensor) -> Rows:
+    """The `Rows` of a batch with these ``dims`` of which the elements ``kept`` are scored.
+
+    Raises ``ValueError`` where none is.
+    """
+    if not bool(kept.any()):
+        raise ValueError(f"expected observations that the model scores, got {kept.numel()} that its mask leaves out")
+    axes = range(kept.ndim)
+    along = [kept.any(tuple(other for other in axes if other != axis)) if kept.ndim > 1 else kept for axis in axes]
+    grid = torch.ones_like(kept)
+    for axis, left in enumerate(along):
+        grid = grid & left.reshape([-1 if other == axis else 1 for other in axes])
+    shape = tuple(kept.shape)
+    if torch.equal(grid, kept):
+        return Rows(dims, shape, tuple(left.nonzero()[:, 0] for left in along), None)
+    return Rows(dims, shape, tuple(kept.nonzero().unbind(1)), names.dimension(STACKED))
+
+
+def dataset(
+    values: Mapping[str, Tensor], dims: Mapping[str, tuple[str, ...]], coords: Mapping[str, Any] | None = None
+) -> xr.Dataset:
+    """Variables with named dimensions, numbered from 0 where ``coords`` has no numbers for them."""
+    arrays = {name: (dims[name], value.detach().cpu().numpy()) for name, value in values.items()}
+    sizes = {d: s for _, (named, array) in arrays.items() for d, s in zip(named, array.shape, strict=True)}
+    numbers = {name: (name, np.arange(size)) for name, size in sizes.items()}
+    known = {name: value for name, value in (coords or {}).items() if value[0] in sizes}
+    return xr.Dataset(arrays, coords=numbers | known)

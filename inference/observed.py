@@ -1,0 +1,159 @@
+"""What is observed at a site: which elements of it are scored, and whether its distribution can have made them.
+
+A mask leaves elements out (``poutine.mask``, ``fn.mask``, ``obs_mask``, in the plates or inside an event); a scale
+multiplies log densities (``poutine.scale``). Scores are the terms of the log joint that a fit maximises or samples,
+with both, as Pyro computes them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import Distribution, Independent, MixtureSameFamily
+
+from posterity.models.parameters import split
+
+NO_FLOATS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
+
+
+def log_density(site: Mapping[str, Any], dtype: torch.dtype | None = None) -> Tensor:
+    """The log density of a site's value, masked and scaled; ``dtype`` is what the value is cast to."""
+    value = site["value"] if dtype is None else site["value"].to(dtype)
+    return scale_and_mask(site["fn"].log_prob(value), site["scale"], site["mask"])
+
+
+def scored(site: Mapping[str, Any]) -> Tensor:
+    """Which elements of a site's value are scored, bool of the shape of its distribution."""
+    fn = site["fn"]
+    found = _unmasked(fn)
+    if site["mask"] is not None:
+        part = _spread(site["mask"], fn)
+        found = part if found is None else found & part
+    return torch.ones(fn.shape(), dtype=torch.bool, device=site["value"].device) if found is None else found
+
+
+def _unmasked(fn: Any) -> Tensor | None:
+    """What the masks inside a distribution leave, of its shape; None without any."""
+    if isinstance(fn, MixtureSameFamily):
+        inner = _unmasked(fn.component_distribution)
+        return None if inner is None else inner.any(-1 - len(fn.event_shape)).expand(fn.batch_shape + fn.event_shape)
+    base = getattr(fn, "base_dist", None)
+    found = None if base is None or base.batch_shape + base.event_shape != fn.shape() else _unmasked(base)
+    if getattr(fn, "_mask", None) is not None:
+        part = _spread(fn._mask, fn)
+        found = part if found is None else found & part
+    return found
+
+
+def _spread(mask: Tensor | bool, fn: Distribution) -> Tensor:
+    """A mask of the batch, over the elements of its events."""
+    mask = torch.as_tensor(mask).expand(fn.batch_shape)
+    return mask[(...,) + (None,) * len(fn.event_shape)].expand(fn.batch_shape + fn.event_shape)
+
+
+def check_observed(name: str, site: Mapping[str, Any], others: Callable[[], list[Mapping[str, Any]]]) -> None:
+    """``ValueError`` for a value of another shape than the site's, not finite, or outside of the support.
+
+    Elements that a mask leaves out may be anything finite. ``others`` gives the site at other draws of the prior: a
+    support that depends on latent sites is no reason to refuse a value.
+    """
+    fn, value = site["fn"], site["value"]
+    expected, got = tuple(fn.shape()), tuple(value.shape)
+    if expected != got:
+        raise ValueError(f"expected y of shape {expected} at the observed site {name!r}, got {got}")
+    batch = tuple(fn.batch_shape)
+    for word in ("mask", "scale"):
+        shape = tuple(getattr(site[word], "shape", ()))
+        if not _broadcasts(shape, batch):
+            raise ValueError(f"expected a {word} of shape {batch} at the observed site {name!r}, got {shape}")
+    if value.is_floating_point():
+        _refuse(~torch.isfinite(value), name, value, "finite values", "that are not")
+    outside = _outside(site)
+    if outside is None or not bool(outside.any()):
+        return
+    support = _leaf(fn).support
+    if all(_equal(support, _leaf(other["fn"]).support) for other in others()):
+        _refuse(outside, name, value, f"values in the support of {type(_leaf(fn)).__name__}", "outside of it")
+
+
+def _broadcasts(shape: tuple[int, ...], batch: tuple[int, ...]) -> bool:
+    try:
+        return tuple(torch.broadcast_shapes(shape, batch)) == batch
+    except RuntimeError:
+        return False
+
+
+def _refuse(bad: Tensor, name: str, value: Tensor, wanted: str, got: str) -> None:
+    if not bool(bad.any()):
+        return
+    first = tuple(int(i) for i in bad.nonzero()[0])
+    place = f", the first in row {first[0] if len(first) == 1 else first}" if first else ""
+    shown = value[first].tolist()
+    raise ValueError(
+        f"expected {wanted} at the observed site {name!r}, got {int(bad.sum())} of {bad.numel()} {got}{place}: {shown}"
+    )
+
+
+def _outside(site: Mapping[str, Any]) -> Tensor | None:
+    """Which scored values are outside of their support; None where that cannot be asked."""
+    fn = _leaf(site["fn"])
+    try:
+        inside = fn.support.check(site["value"])
+    except NO_FLOATS:
+        return None
+    kept = scored(site)
+    return ~inside & (kept.flatten(inside.ndim).any(-1) if inside.ndim < kept.ndim else kept)
+
+
+def _leaf(fn: Any) -> Any:
+    """The distribution without its masks and its events made of a plate: what each element's support is of."""
+    while isinstance(fn, Independent) or (hasattr(fn, "_mask") and hasattr(fn, "base_dist")):
+        fn = fn.base_dist
+    return fn
+
+
+def _equal(one: Any, two: Any) -> bool:
+    """Whether two constraints are the same, bounds and all."""
+    if isinstance(one, Tensor) and isinstance(two, Tensor):
+        return one.shape == two.shape and bool((one == two).all())
+    if type(one) is not type(two):
+        return False
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(_equal, one, two))
+    if not hasattr(one, "__dict__"):
+        return bool(one == two)
+    parts, others = vars(one), vars(two)
+    return one is two or (parts.keys() == others.keys() and all(_equal(parts[k], others[k]) for k in parts))
+
+
+def cast_to(site: Mapping[str, Any]) -> torch.dtype | None:
+    """The type for whole numbers or truth values at a site: its distribution's; None where they are right as they are.
+
+    Most families compute with them (a Bernoulli does not take them at all), and some use them as places in a table.
+    """
+    value, fn = site["value"], site["fn"]
+    if value.is_floating_point() or value.is_complex():
+        return None
+    try:
+        dtype = next((t.dtype for t in split(fn)[0] if t.is_floating_point()), torch.get_default_dtype())
+        with torch.no_grad():
+            fn.log_prob(value.to(dtype))
+    except NO_FLOATS:
+        return None
+    return dtype
+
+
+class AsNumbers(Messenger):
+    """Observed whole numbers and truth values as numbers of the types given by site."""
+
+    def __init__(self, dtypes: Mapping[str, torch.dtype]) -> None:
+        super().__init__()
+        self.dtypes = dict(dtypes)
+
+    def _pyro_sample(self, msg: Any) -> None:
+        dtype = self.dtypes.get(msg["name"])
+        if dtype is not None and msg["is_observed"] and not msg["value"].is_floating_point():
+            msg["value"] = msg["value"].to(dtype)
