@@ -81,10 +81,11 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(stop, tmp_path):
             calls.append(game.step)
             return {"spread": float(game.samples(50, seed=1).std())}
 
-    stopped = play(
-        *networks(0.2), DATA, latent=3, settings=settings(**changes, monitor_every=stop, checkpoint=path), seed=4,
-        monitors=(Interrupt(),),
-    )  # fmt: skip
+    with pytest.warns(RuntimeWarning, match=rf"interrupted: step {stop} of 30 is kept, .* resume='.*run.pt'"):
+        stopped = play(
+            *networks(0.2), DATA, latent=3, settings=settings(**changes, monitor_every=stop, checkpoint=path), seed=4,
+            monitors=(Interrupt(),),
+        )  # fmt: skip
     assert stopped.interrupted
     assert stopped.step == stop
     before = torch.get_rng_state()
@@ -243,7 +244,8 @@ def test_an_interrupt_within_a_step_leaves_no_half_step(tmp_path):
 
     loss = Loss("non_saturating", non_saturating().discriminator, interrupted)
     whole = play(*networks(), DATA, latent=3, settings=settings(), seed=0)
-    stopped = play(*networks(), DATA, latent=3, settings=settings(loss=loss, checkpoint=path), seed=0)
+    with pytest.warns(RuntimeWarning, match="interrupted: step 10 of 30 is kept"):
+        stopped = play(*networks(), DATA, latent=3, settings=settings(loss=loss, checkpoint=path), seed=0)
     assert (stopped.interrupted, stopped.step) == (True, 10)
     went_on = play(*networks(), DATA, latent=3, settings=settings(), seed=0, resume=path)
     torch.testing.assert_close(weights(whole), weights(went_on))
@@ -298,9 +300,10 @@ def test_many_games_that_were_stopped_go_on_bit_for_bit(tmp_path):
 
     whole = play_many(*pairs(seeds, 0.2), DATA, latent=3, seeds=seeds, settings=settings(**changes))
     chosen = settings(**changes, checkpoint=path)
-    stopped = play_many(
-        *pairs(seeds, 0.2), DATA, latent=3, seeds=seeds, settings=chosen, monitors=(Interrupt(),)
-    )  # fmt: skip
+    with pytest.warns(RuntimeWarning, match="interrupted: step 7 of 30 is kept"):
+        stopped = play_many(
+            *pairs(seeds, 0.2), DATA, latent=3, seeds=seeds, settings=chosen, monitors=(Interrupt(),)
+        )  # fmt: skip
     assert [game.step for game in stopped] == [7, 7]
     again = play_many(*pairs((8, 9), 0.2), DATA, latent=3, seeds=seeds, settings=chosen, resume=path)
     for one, two in zip(whole, again, strict=True):

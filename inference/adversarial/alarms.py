@@ -6,83 +6,176 @@ whatever the latent point. Neither shows in the losses alone: a loss can be low 
 one. Both therefore ask monitors that look at fresh and at held-out samples, and both ask for several readings in a row,
 since healthy games have bad moments.
 
-By these thresholds, with a warm-up of a fifth of the steps: on MNIST, with a discriminator that is far too strong, both
-ring within 200 of 500 steps, and neither in five healthy games of 3,000 steps nor once the strong one has the penalty
-R1 (``examples/gan_failing.py``).
+Warm-up and number of readings scale with the run. A run that is too short for an alarm to ring ends with a warning, and
+the reason is in ``Game.unjudged``: silence of an alarm means health only where its name is not there. Readings that are
+NaN count neither for nor against a game.
+
+With the default settings: on MNIST, with a discriminator that is far too strong, both ring within 200 of 500 steps, and
+neither in five healthy games of 3,000 steps nor once the strong one has the penalty R1 (``examples/gan_failing.py``).
 """
 
+import math
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
+
+from posterity.inference.adversarial.losses import make_loss
+from posterity.inference.adversarial.settings import Adversarial
 from posterity.inference.check import number
 
 History = Mapping[str, list[float]]
+
+LEAST = 2  # readings in a row, however short the run
+COLLAPSE, SATURATION = 4, 3  # readings in a row where the run has as many
+WARMUP, SHARE = 1000, 0.2  # steps, and at most this share of the run
 
 
 class TrainingAlarm(UserWarning):
     """What is warned when an alarm rings."""
 
 
+def _never(history: History) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Alarm:
-    """``rings(history)`` is asked after every reading of the monitors; ``meaning`` is what a user is told."""
+    """``rings(history)`` is asked after every reading of the monitors; ``meaning`` is what a user is told.
+
+    ``unjudged(history)`` is asked at the end of a run without a ring: why the alarm could not have rung on these
+    readings, or None if it could. ``fitted(settings)`` is the alarm for a run with these settings, where it depends on
+    them; the trainer asks for it at the start.
+    """
 
     name: str
     rings: Callable[[History], bool]
     meaning: str
+    unjudged: Callable[[History], str | None] = _never
+    fitted: Callable[[Adversarial], "Alarm"] | None = None
+
+    def over(self, settings: Adversarial) -> "Alarm":
+        """This alarm for a run with these settings."""
+        return self if self.fitted is None else self.fitted(settings)
 
 
-def saturation(*, accuracy: float = 0.99, loss: float = 0.05, readings: int = 3) -> Alarm:
+def saturation(*, accuracy: float = 0.99, loss: float = 0.05, readings: int | None = None) -> Alarm:
     """The discriminator has won: the generator cannot learn from it any more.
 
     Rings after ``readings`` in a row in which it is right about a share of ``accuracy`` of the held-out real samples
     and of the fresh generated ones (read by `posterity.inference.adversarial.monitors.Answers`), while its median loss
-    since the reading before is below ``loss`` times that of the first ten steps. Not for the Wasserstein loss, which
-    has no such scale. Raises ``ValueError`` for an accuracy or a loss outside (0, 1), or fewer than one reading.
+    since the reading before is below ``loss`` times that of a discriminator that answers 0 to all samples. Without
+    ``readings``: 3, or as many as the run has, but at least 2. The Wasserstein loss is 0 for such answers, so that
+    nothing is small beside it: a run with it is not judged. Asked without a run, the alarm takes the median of the
+    first ten losses for the scale.
+
+    Raises ``ValueError`` for an accuracy or a loss outside (0, 1), or fewer than one reading.
     """
     number("accuracy", accuracy, low=0, high=1)
     number("loss", loss, low=0, high=1)
-    number("readings", readings, low=1, integer=True)
+    if readings is not None:
+        number("readings", readings, low=1, integer=True)
+    return _saturation(accuracy, loss, readings, None, None)
 
-    def rings(history: History) -> bool:
-        right = zip(_curve(history, "accuracy_held_out"), _curve(history, "accuracy_fake"), strict=True)
-        losses = _curve(history, "discriminator_loss")
-        limit = loss * statistics.median(losses[:10])
+
+def _saturation(
+    accuracy: float, loss: float, readings: int | None, settings: Adversarial | None, scale: float | None
+) -> Alarm:
+    wanted = readings or (SATURATION if settings is None else _as_many(SATURATION, settings, 0.0))
+
+    def whole(history: History) -> float:
+        return statistics.median(_curve(history, "discriminator_loss")[:10]) if scale is None else scale
+
+    def lost(history: History) -> list[bool]:
+        """Of all readings that are numbers."""
+        losses, limit = _curve(history, "discriminator_loss"), loss * whole(history)
         ends = [int(step) for step in history["read_at"]]
-        lost = [
-            min(answers) >= accuracy and statistics.median(losses[start:end]) < limit
-            for answers, start, end in zip(right, [0, *ends], ends, strict=False)
+        answers = zip(_reading(history, "accuracy_held_out"), _reading(history, "accuracy_fake"), strict=True)
+        return [
+            min(pair) >= accuracy and statistics.median(losses[start:end]) < limit
+            for pair, start, end in zip(answers, [0, *ends][: len(ends)], ends, strict=True)
+            if not any(map(math.isnan, pair))
         ]
-        return _all_last(lost, readings)
 
-    return Alarm("saturation", rings, "the discriminator knows all samples, the generator learns nothing from it")
+    def unjudged(history: History) -> str | None:
+        if not whole(history) > 0:
+            return f"its loss is {whole(history):g} for answers of 0, so that no loss is small beside it"
+        return _too_few(len(lost(history)), wanted, "")
+
+    def fitted(over: Adversarial) -> Alarm:
+        return _saturation(accuracy, loss, readings, over, _loss_of_no_idea(over))
+
+    meaning = "the discriminator knows all samples, the generator learns nothing from it"
+    return Alarm("saturation", lambda history: _all_last(lost(history), wanted), meaning, unjudged, fitted)
 
 
-def mode_collapse(*, spread: float = 0.5, largest_class: float = 0.8, readings: int = 4, warmup: int = 1000) -> Alarm:
+def _loss_of_no_idea(settings: Adversarial) -> float:
+    none = torch.zeros(2, dtype=torch.double)
+    return float(make_loss(settings.loss).discriminator(none, none))
+
+
+def mode_collapse(
+    *, spread: float = 0.5, largest_class: float = 0.8, readings: int | None = None, warmup: int | None = None
+) -> Alarm:
     """The generator makes nearly the same sample from every latent point, or samples of nearly one class.
 
     Rings after ``readings`` in a row in which generated samples are ``spread`` times as far from each other as held-out
     ones or less (read by `posterity.inference.adversarial.monitors.Quality`), or in which a share of ``largest_class``
-    or more is of one class (read by `posterity.inference.adversarial.monitors.Classes`); readings in the first
-    ``warmup`` steps do not count, since a generator begins with no variety. Raises ``ValueError`` for a spread or a
-    share outside (0, 1), fewer than one reading, or a warm-up below 0.
+    or more is of one class (read by `posterity.inference.adversarial.monitors.Classes`). Readings in the first
+    ``warmup`` steps do not count, since a generator begins with no variety. Without ``warmup``: 1,000 steps, or a fifth
+    of the run if that is less. Without ``readings``: 4, or as many as the run has after the warm-up, but at least 2.
+
+    Raises ``ValueError`` for a spread or a share outside (0, 1), fewer than one reading, or a warm-up below 0.
     """
     number("spread", spread, low=0, high=1)
     number("largest_class", largest_class, low=0, high=1)
-    number("readings", readings, low=1, integer=True)
-    number("warmup", warmup, low=0, integer=True)
+    if readings is not None:
+        number("readings", readings, low=1, integer=True)
+    if warmup is not None:
+        number("warmup", warmup, low=0, integer=True)
+    return _mode_collapse(spread, largest_class, readings, warmup, None)
 
-    def rings(history: History) -> bool:
-        steps = history["read_at"]
-        if "spread" not in history and "largest_class" not in history:
-            _curve(history, "spread")  # raises
-        narrow = [value <= spread for value in history.get("spread", [])] or [False] * len(steps)
-        single = [value >= largest_class for value in history.get("largest_class", [])] or [False] * len(steps)
-        poor = [step > warmup and (a or b) for step, a, b in zip(steps, narrow, single, strict=True)]
-        return _all_last(poor, readings)
 
-    return Alarm("mode_collapse", rings, "generated samples are nearly all alike")
+def _mode_collapse(
+    spread: float, largest_class: float, readings: int | None, warmup: int | None, settings: Adversarial | None
+) -> Alarm:
+    def begun(history: History) -> float:
+        """The last step of the warm-up; of a history without its run, as if the run ended with it."""
+        steps = settings.steps if settings is not None else history["read_at"][-1] if history["read_at"] else 0
+        return min(WARMUP, SHARE * steps) if warmup is None else warmup
+
+    wanted = readings or (COLLAPSE if settings is None else _as_many(COLLAPSE, settings, begun({"read_at": []})))
+
+    def poor(history: History) -> list[bool]:
+        """Of all readings after the warm-up that are numbers."""
+        names = [name for name in ("spread", "largest_class") if name in history] or ["spread"]
+        seen = zip(*(_reading(history, name) for name in names), strict=True)
+        after, found = begun(history), []
+        for step, values in zip(history["read_at"], seen, strict=True):
+            read = {name: value for name, value in zip(names, values, strict=True) if not math.isnan(value)}
+            if step > after and read:
+                found.append(read.get("spread", math.inf) <= spread or read.get("largest_class", 0.0) >= largest_class)
+        return found
+
+    def unjudged(history: History) -> str | None:
+        return _too_few(len(poor(history)), wanted, f" after step {begun(history):g}")
+
+    def fitted(over: Adversarial) -> Alarm:
+        return _mode_collapse(spread, largest_class, readings, warmup, over)
+
+    meaning = "generated samples are nearly all alike"
+    return Alarm("mode_collapse", lambda history: _all_last(poor(history), wanted), meaning, unjudged, fitted)
+
+
+def _as_many(usual: int, settings: Adversarial, after: float) -> int:
+    """Readings in a row: the usual number, or as many as the run has after this step."""
+    steps = {*range(settings.monitor_every, settings.steps + 1, settings.monitor_every), settings.steps}
+    return min(usual, max(LEAST, sum(step > after for step in steps)))
+
+
+def _too_few(found: int, wanted: int, when: str) -> str | None:
+    return None if found >= wanted else f"it has {found} readings that are numbers{when}, {wanted} are needed"
 
 
 def _all_last(found: list[bool], count: int) -> bool:
@@ -93,3 +186,10 @@ def _curve(history: History, name: str) -> list[float]:
     if name not in history:
         raise ValueError(f"expected a monitor that reads {name!r}, for this alarm, got {sorted(history)}")
     return history[name]
+
+
+def _reading(history: History, name: str) -> list[float]:
+    values, steps = _curve(history, name), history["read_at"]
+    if len(values) != len(steps):
+        raise ValueError(f"expected {len(steps)} readings of {name!r}, one for each of read_at, got {len(values)}")
+    return values

@@ -1,6 +1,7 @@
 """`Game`: two networks and all that their training is made of; what a checkpoint holds."""
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +17,18 @@ from posterity.inference.modes import evaluating
 from posterity.models.stacked import Stacked
 
 FORMAT = 2
+PER_STEP = ("discriminator_loss", "generator_loss")  # all other curves have a value for each reading
 
 
 @dataclass
 class Record:
     """What is remembered of one game: ``history[name]``, one value for each step (losses) or reading (monitors);
-    ``alarms[name]``, the step in which one rang; the best generator so far, by the reading that settings name."""
+    ``alarms[name]``, the step in which one rang; ``unjudged[name]``, why another could not have rung in this run; the
+    best generator so far, by the reading that settings name."""
 
     history: dict[str, list[float]] = field(default_factory=dict)
     alarms: dict[str, int] = field(default_factory=dict)
+    unjudged: dict[str, str] = field(default_factory=dict)
     best_step: int | None = None
     best_value: float = float("inf")
     best_weights: dict[str, Tensor] | None = None
@@ -33,9 +37,19 @@ class Record:
         for name, value in values.items():
             self.history.setdefault(name, []).append(float(value))
 
+    def note_reading(self, values: Mapping[str, float]) -> None:
+        """One value for each curve of readings: NaN where one has none, as of monitors that were added or left out."""
+        before = len(self.history.get("read_at", []))
+        for name in dict.fromkeys([*self.history, *values]):
+            if name not in PER_STEP:
+                curve = self.history.setdefault(name, [])
+                curve[:0] = [math.nan] * (before - len(curve))
+                curve.append(float(values.get(name, math.nan)))
+
     def state(self) -> dict[str, Any]:
         curves = {name: torch.tensor(values, dtype=torch.double) for name, values in self.history.items()}
-        return {**vars(self), "history": curves, "alarms": dict(self.alarms)}
+        kept = {name: value for name, value in vars(self).items() if name != "unjudged"}  # of the run, not of the game
+        return {**kept, "history": curves, "alarms": dict(self.alarms)}
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> "Record":
@@ -85,7 +99,13 @@ class Game:
 
     @property
     def alarms(self) -> dict[str, int]:
+        """The step in which each alarm rang, of those that did."""
         return self.records[0].alarms
+
+    @property
+    def unjudged(self) -> dict[str, str]:
+        """Why each of these alarms could not have rung in this run; an alarm in neither has judged it and not rung."""
+        return self.records[0].unjudged
 
     # Random numbers: each game has its own, so that it is the same beside others as alone
 

@@ -7,6 +7,7 @@ stopped at any step goes on bit for bit (on a CPU). M games with other seeds are
 """
 
 import copy
+import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from posterity.inference.adversarial.losses import make_loss
 from posterity.inference.adversarial.monitors.protocol import Monitor
 from posterity.inference.adversarial.settings import Adversarial
 from posterity.inference.adversarial.steps import step
+from posterity.inference.adversarial.watching import check_watchers, conclusions, values_of
 from posterity.inference.check import number
 from posterity.inference.modes import evaluating, mode
 from posterity.inference.program import seeded
@@ -47,8 +49,11 @@ def play(
     ``generator`` maps z (B, latent) to samples (B, ...), ``discriminator`` samples to logits. With ``condition``
     (N, C), the conditions of the data's rows, both are called with those (B, C) as a second argument. ``monitors`` look
     at the `Game` now and then; what they read is in its ``history`` beside the losses, and ``alarms`` look at that.
-    ``resume`` goes on from a checkpoint of a run with the same settings. An interrupt keeps what there is;
-    within a step, what there was at the last reading.
+    ``resume`` goes on from a checkpoint of a run with the same settings. An interrupt keeps what there is; within a
+    step, what there was at the last reading. Warnings, whether or not there is a progress bar: a `TrainingAlarm` when
+    an alarm rings; a `posterity.inference.convergence.ConvergenceWarning` at the end of a run in which one could not
+    have rung, with the reasons in ``unjudged`` of the game; a ``RuntimeWarning`` after an interrupt, with the step that
+    is kept and how to go on.
 
     Raises ``ValueError`` for data with values that are not finite, not floating, beyond what the generator can make, or
     fewer rows than a batch; networks that do not fit it; a checkpoint of other networks; or a loss that is not finite:
@@ -124,8 +129,7 @@ def _start(
 def _run(
     game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm], resume: str | Path | None, seed: int
 ) -> None:
-    if unknown := sorted(set(game.settings.stop_on) - {alarm.name for alarm in alarms}):
-        raise ValueError(f"expected alarms of the names in stop_on, got none of {unknown}")
+    monitors, alarms = check_watchers(monitors, alarms, game.settings)
     with ExitStack() as stack:
         stack.enter_context(seeded(seed))  # dropout draws from the global state
         for net in (game.generator, game.discriminator):
@@ -134,6 +138,8 @@ def _run(
         if resume is not None:
             game.resume(resume)
         _loop(game, monitors, alarms)
+    for text, category in conclusions(game, alarms):
+        warnings.warn(text, category, stacklevel=3)
 
 
 def _loop(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> None:
@@ -142,10 +148,12 @@ def _loop(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> N
     bar = tqdm(total=settings.steps, initial=game.step, desc="GAN", disable=not settings.progress, leave=False)
     try:
         with bar:
-            if _due(game):  # a reading in which the run was stopped
-                _read(game, monitors, alarms)
+            if due := _due(game):  # a reading in which the run was stopped
+                _read(game, monitors)
                 good = copy.deepcopy(game.state())
-            while game.step < settings.steps:
+            if due or game.step >= settings.steps:  # a run that was done may be asked by other alarms than before
+                _ask(game, alarms)
+            while game.step < settings.steps and not _stopped(game):
                 for optimiser, rate in zip(game.optimisers, settings.rates(game.step), strict=True):
                     for group in optimiser.param_groups:
                         group["lr"] = rate
@@ -165,12 +173,11 @@ def _loop(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> N
                 whole = True
                 bar.update()
                 if reading:
-                    _read(game, monitors, alarms)
+                    _read(game, monitors)
+                    _ask(game, alarms)
                     good = copy.deepcopy(game.state())
                     shown = {name: f"{float(value.mean()):.3g}" for name, value in losses.items()}
                     bar.set_postfix(shown, refresh=False)
-                    if all(not record.alarms.keys().isdisjoint(settings.stop_on) for record in game.records):
-                        break
                 if time.monotonic() - written > settings.checkpoint_seconds:
                     _write(game)
                     written = time.monotonic()
@@ -218,27 +225,36 @@ def _note(game: Game, losses: dict[str, Tensor]) -> None:
             record.note({name: own})
 
 
-def _read(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> None:
+def _read(game: Game, monitors: Sequence[Monitor]) -> None:
     game.settle()
-    for seat, single in enumerate(game.split()):
+    for single in game.split():
         record = single.records[0]
         if _has_read(game.step, record):
             continue
         generator, discriminator = (float(norm) for norm in single.gradient_norms)
         found = {"read_at": float(game.step), "generator_gradient": generator, "discriminator_gradient": discriminator}
-        found["gradient_ratio"] = generator / discriminator if discriminator else float("inf")
+        found["gradient_ratio"] = generator / discriminator if discriminator else math.inf if generator else math.nan
         single.reading = found
         for monitor in monitors:
-            found |= monitor.read(single)  # all are noted together: one that fails leaves no half reading
-        record.note(found)
-        if found.get(game.settings.best_by, float("inf")) < record.best_value:
+            found |= values_of(monitor, single)  # all are noted together: one that fails leaves no half reading
+        record.note_reading(found)
+        if found.get(game.settings.best_by, math.inf) < record.best_value:
             record.best_step, record.best_value = game.step, found[game.settings.best_by]
             record.best_weights = copy.deepcopy(single.trained.state_dict())
+
+
+def _ask(game: Game, alarms: Sequence[Alarm]) -> None:
+    """All alarms that have not rung, of what has been read so far."""
+    for seat, record in enumerate(game.records):
         for alarm in alarms:
-            if alarm.name not in record.alarms and alarm.rings(record.history):
+            if record.history.get("read_at") and alarm.name not in record.alarms and alarm.rings(record.history):
                 record.alarms[alarm.name] = game.step
                 which = f" of game {seat}" if game.many else ""
                 warnings.warn(f"{alarm.name}{which} in step {game.step}: {alarm.meaning}", TrainingAlarm, stacklevel=5)
+
+
+def _stopped(game: Game) -> bool:
+    return all(not record.alarms.keys().isdisjoint(game.settings.stop_on) for record in game.records)
 
 
 def _write(game: Game) -> None:

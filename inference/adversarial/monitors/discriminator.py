@@ -1,5 +1,6 @@
 """What the discriminator says of samples it learns from, of unseen real ones, and of fresh generated ones."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from posterity.inference.adversarial.game import Game, draw_samples
 from posterity.inference.adversarial.losses import make_loss
+from posterity.inference.adversarial.monitors.protocol import check_held_out
 from posterity.inference.check import number
 from posterity.inference.modes import evaluating
 
@@ -24,9 +26,11 @@ class Answers:
 
     For losses of differences (relativistic, Wasserstein) the zero of the answers means nothing: all are compared with
     the middle of the mean answers to training and generated samples.
-    A conditional game needs ``held_out_condition`` (N, C).
+    A conditional game needs ``held_out_condition`` (N, C). Shares of answers that are NaN are NaN, and so is
+    ``overfitting`` where training and generated samples have one and the same mean answer.
 
-    Raises ``ValueError`` for fewer than 2 held-out samples, n below 2, or conditions that are missing.
+    Raises ``ValueError`` for fewer than 2 held-out samples or some that are not finite, n below 2, or conditions that
+    are missing.
     """
 
     held_out: Tensor
@@ -35,8 +39,7 @@ class Answers:
 
     def __post_init__(self) -> None:
         number("n", self.n, low=2, integer=True)
-        if self.held_out.ndim < 2 or len(self.held_out) < 2:
-            raise ValueError(f"expected held-out samples (N, ...), at least 2, got shape {tuple(self.held_out.shape)}")
+        check_held_out(self.held_out, 2, "held-out samples (N, ...), at least 2")
 
     @torch.no_grad()
     def read(self, game: Game) -> Mapping[str, float]:
@@ -55,12 +58,16 @@ class Answers:
         middle = float(train.mean() + fake.mean()) / 2 if make_loss(game.settings.loss).relative else 0.0
         span = float(train.mean() - fake.mean())
         return {
-            "accuracy_train": float((train > middle).double().mean()),
-            "accuracy_held_out": float((held_out > middle).double().mean()),
-            "accuracy_fake": float((fake <= middle).double().mean()),
+            "accuracy_train": _share(train, train > middle),
+            "accuracy_held_out": _share(held_out, held_out > middle),
+            "accuracy_fake": _share(fake, fake <= middle),
             "sign_real": float((train - middle).sign().mean()),
-            "overfitting": float(train.mean() - held_out.mean()) / span if span else 0.0,
+            "overfitting": float(train.mean() - held_out.mean()) / span if span else math.nan,
         }
+
+
+def _share(answers: Tensor, right: Tensor) -> float:
+    return math.nan if bool(answers.isnan().any()) else float(right.double().mean())
 
 
 def _answers(game: Game, samples: Tensor, condition: Tensor | None) -> Tensor:

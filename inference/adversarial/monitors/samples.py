@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,9 +11,15 @@ from posterity.data import Clusters
 from posterity.inference.adversarial import measures
 from posterity.inference.adversarial.game import Game
 from posterity.inference.adversarial.measures.clusters import cluster_quality
+from posterity.inference.adversarial.monitors.protocol import check_held_out
 from posterity.inference.check import number
 
 Features = Callable[[Tensor], Tensor]
+
+
+def _check_callable(name: str, value: Any) -> None:
+    if not callable(value):
+        raise ValueError(f"expected {name} as a function of samples, got {value!r}")
 
 
 def flat(samples: Tensor) -> Tensor:
@@ -39,10 +46,8 @@ class Quality:
     def __post_init__(self) -> None:
         number("n", self.n, low=12, integer=True)
         number("permutations", self.permutations, low=1, integer=True)
-        if self.held_out.ndim < 2 or len(self.held_out) < self.n:
-            raise ValueError(
-                f"expected at least n = {self.n} held-out samples (N, ...), got shape {tuple(self.held_out.shape)}"
-            )
+        check_held_out(self.held_out, self.n, f"at least n = {self.n} held-out samples (N, ...)")
+        _check_callable("features", self.features)
 
     @torch.no_grad()
     def read(self, game: Game) -> Mapping[str, float]:
@@ -55,7 +60,7 @@ class Quality:
             "kernel_distance": test.distance,
             "kernel_p": test.p_value,
             **measures.precision_recall(real, fake),
-            "spread": float(torch.pdist(fake).mean() / torch.pdist(real).mean()),
+            "spread": float(torch.pdist(fake.double()).mean() / torch.pdist(real.double()).mean()),
         }
 
 
@@ -75,10 +80,8 @@ class Originality:
 
     def __post_init__(self) -> None:
         number("n", self.n, low=12, integer=True)
-        if self.held_out.ndim < 2 or len(self.held_out) < 2 * self.n:
-            raise ValueError(
-                f"expected at least 2 n = {2 * self.n} held-out samples (N, ...), got {tuple(self.held_out.shape)}"
-            )
+        check_held_out(self.held_out, 2 * self.n, f"at least 2 n = {2 * self.n} held-out samples (N, ...)")
+        _check_callable("features", self.features)
 
     @torch.no_grad()
     def read(self, game: Game) -> Mapping[str, float]:
@@ -95,12 +98,19 @@ class Classes:
 
     - ``class_kl``: KL of their shares to ``reference`` shares (K,), by default even ones, in nats;
     - ``classes``: how many there are; ``largest_class``: the share of the most frequent.
+
+    Raises ``ValueError`` for a ``predict`` that cannot be called, a count below 2, or n below 1.
     """
 
     predict: Callable[[Tensor], Tensor]
     count: int = 10
     n: int = 1000
     reference: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        _check_callable("predict", self.predict)
+        number("count", self.count, low=2, integer=True)
+        number("n", self.n, low=1, integer=True)
 
     @torch.no_grad()
     def read(self, game: Game) -> Mapping[str, float]:
@@ -115,11 +125,20 @@ class Classes:
 
 @dataclass(frozen=True, eq=False)
 class ClusterQuality:
-    """`posterity.inference.adversarial.measures.cluster_quality` of ``n`` fresh samples, times ``scale``."""
+    """`posterity.inference.adversarial.measures.cluster_quality` of ``n`` fresh samples, times ``scale``.
+
+    Raises ``ValueError`` for something else than `posterity.data.Clusters`, n below 1, or a scale that is not positive.
+    """
 
     clusters: Clusters
     n: int = 2500
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.clusters, Clusters):
+            raise ValueError(f"expected clusters, such as posterity.data.ring(), got {type(self.clusters).__name__}")
+        number("n", self.n, low=1, integer=True)
+        number("scale", self.scale, low=0)
 
     def read(self, game: Game) -> Mapping[str, float]:
         return cluster_quality(game.samples(self.n, seed=game.step) * self.scale, self.clusters)
