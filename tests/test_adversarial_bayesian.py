@@ -335,7 +335,9 @@ def test_an_interrupt_keeps_the_draws_so_far(monkeypatch):
 
     monkeypatch.setattr(Run, "step", stopping)
     stop = 20  # draws after steps 14 and 18
-    game = short()
+    with pytest.warns(RuntimeWarning, match="interrupted: 2 of 5 draws of each generator are kept") as told:
+        game = short()
+    assert told[0].filename == __file__
     assert game.interrupted
     assert calls == list(range(1, 21))
     assert game.posterior.num_draws == 2

@@ -1,6 +1,7 @@
 """`play_bayesian`: all chains of both kinds in turn, and what is kept of them."""
 
 import time
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -37,7 +38,7 @@ def play_bayesian(
 
     Both functions make a new network each time, with the weights that a chain starts from: z (B, latent) to samples
     (B, ...), and samples to logits. All their numbers must be weights: batch normalisation has others. An interrupt
-    keeps the draws so far, if there are any.
+    keeps the draws so far, if there are any, and says how many in a ``RuntimeWarning``.
 
     Raises ``ValueError`` for data with values that are not finite, not floating, or of fewer rows than a batch;
     networks that do not fit it, or with buffers or frozen weights; or weights that are no longer finite, with the name
@@ -57,6 +58,9 @@ def play_bayesian(
         run.play()
     if not run.draws:
         raise KeyboardInterrupt("interrupted before the first draw")
+    if run.interrupted:
+        kept = f"{len(run.draws)} of {settings.draws} draws of each generator are kept"
+        warnings.warn(f"interrupted: {kept}; it cannot go on, only begin again", RuntimeWarning, stacklevel=2)
     judge, generator = discriminators.net.eval().requires_grad_(False), nets[0].eval()
     model = judged(generator, judge, settings.prior_sd[0])
     program = inspect(model, (data.new_zeros(1, latent), data.new_ones(1)))
