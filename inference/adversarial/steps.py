@@ -90,7 +90,7 @@ def _descend(game: Game, which: int, net: nn.Module, norms: bool) -> Tensor | No
     """A step of one network; the norm of its gradient as it was before it was clipped, if wanted."""
     norm = _norm(net, game.many) if norms or game.settings.clip is not None else None
     if norm is not None and game.settings.clip is not None:
-        factor = (game.settings.clip / (norm + 1e-6)).clamp(max=1.0)
+        factor = (game.settings.clip / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp(max=1.0)
         for parameter in net.parameters():
             if parameter.grad is not None:
                 parameter.grad *= factor.reshape(*factor.shape, *(1,) * (parameter.ndim - factor.ndim))

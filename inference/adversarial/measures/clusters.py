@@ -30,6 +30,7 @@ def cluster_quality(samples: Tensor, clusters: Clusters) -> Mapping[str, float]:
     """
     if not bool(torch.isfinite(samples).all()) or not len(samples):
         raise ValueError(f"expected finite samples of shape (N, D), at least one, got shape {tuple(samples.shape)}")
+    samples = samples.double()  # squares of float32 underflow from 1e-19 on
     which, away = clusters.nearest(samples)
     near, count = away <= NEAR, len(clusters.centres)
     share = torch.bincount(which, minlength=count).double() / len(samples)
@@ -38,7 +39,7 @@ def cluster_quality(samples: Tensor, clusters: Clusters) -> Mapping[str, float]:
         "high_quality": float(near.double().mean()),
         "reverse_kl": float(torch.special.xlogy(share, share * count).sum()),
         "reverse_kl_floor": (count - 1) / (2 * len(samples)),
-        "sd_ratio": _sd_ratio(samples[near].double(), which[near], clusters),
+        "sd_ratio": _sd_ratio(samples[near], which[near], clusters),
     }
 
 
