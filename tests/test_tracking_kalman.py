@@ -80,6 +80,43 @@ def test_the_robust_fit_finds_tracks_among_noise_from_a_rough_start():
     assert float((fitted.tracks - true).square().mean()) < float((cold.tracks - true).square().mean())
 
 
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 81.0])
+def test_hits_compete_with_the_weights_of_the_temperature(temperature):
+    """Two hits of each of ten layers, one pixel above the start and two below, with a resolution of one pixel.
+
+    phi = exp(-d²/2T); a hit has the weight phi over the sum of both and of phi at the cutoff; the fit ends at the
+    weighted mean, with the covariance of hits of variance 1 over the sum of both weights.
+    """
+    fired = torch.zeros(1, 12, 10, dtype=torch.bool)
+    fired[:, 7] = fired[:, 4] = True
+    start = torch.full((1, 2), 6.5)
+    found = annealed_fit(fired, start, resolution=1.0, cutoff=2.5, temperatures=(temperature,))
+    above, below, cutoff = (math.exp(-(d**2) / (2 * temperature)) for d in (1.0, 2.0, 2.5))
+    total = (above + below) / (above + below + cutoff)
+    mean = 6.5 + (above - 2 * below) / (above + below)
+    torch.testing.assert_close(found.tracks, torch.full((1, 2), mean, dtype=torch.double), rtol=1e-6, atol=1e-6)
+    assert float(found.hits) == pytest.approx(10 * total)
+    torch.testing.assert_close(found.covariance[0], intercept_covariance(10, total**-0.5), rtol=1e-6, atol=1e-8)
+    assert float(found.chi2) == pytest.approx(0, abs=1e-8)
+
+
+def test_annealing_leaves_a_few_near_noise_hits_for_the_track():
+    """Started at three noise hits, four pixels off the ten hits of the track, which only a high temperature can reach.
+
+    Four pixels are 14 standard deviations: at a temperature of one, hits as far have a weight of exp(-91).
+    """
+    fired = torch.zeros(1, 20, 10, dtype=torch.bool)
+    fired[0, 10] = True
+    fired[0, 6, [0, 4, 9]] = True
+    start = torch.full((1, 2), 6.5)
+    found = annealed_fit(fired, start)
+    assert float((found.tracks - 10.5).abs().max()) < 0.05
+    assert float(found.hits) == pytest.approx(10 / (1 + math.exp(-4.5)), rel=0.01)
+    cold = annealed_fit(fired, start, temperatures=(1.0,) * 5)
+    assert float((cold.tracks - 6.5).abs().max()) < 0.05
+    assert float(cold.hits) == pytest.approx(3 / (1 + math.exp(-4.5)), rel=0.01)
+
+
 def test_nothing_to_fit_leaves_the_start():
     fitted = annealed_fit(torch.zeros(2, 8, 8, dtype=torch.bool), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     assert fitted.tracks.tolist() == [[1.0, 2.0], [3.0, 4.0]]
