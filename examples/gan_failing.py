@@ -11,7 +11,7 @@ Two convolutions without stride and a dense layer judge what a small dense gener
 Five healthy runs of `gan_digits`, other seeds, are there for the alarms to be silent in.
 
     python examples/gan_failing.py             # MNIST, reduced width of the convolutions (--widths 64 128: a GPU)
-    python examples/gan_failing.py --quick     # scikit-learn's digits
+    python examples/gan_failing.py --quick     # scikit-learn's digits, smaller networks: about a minute on one core
 """
 
 import sys
@@ -50,11 +50,14 @@ class Run:
     seed: int = 0
     widths: tuple[int, int] = (8, 16)
     every: int = 25
+    hidden: tuple[tuple[int, ...], tuple[int, ...]] = ((256, 512, 1024), (392,))  # generator, ordinary discriminator
+    batch_size: int = 128
 
     def settings(self, checkpoint: Path) -> Adversarial:
         """All strong runs learn at the same rates; an ordinary one is trained as in `gan_digits`."""
         if not self.strong:
-            return steady(self.steps, monitor_every=self.every, checkpoint=checkpoint)
+            chosen = steady(self.steps, monitor_every=self.every, checkpoint=checkpoint)
+            return replace(chosen, batch_size=self.batch_size)
         return Adversarial(
             steps=self.steps,
             loss=self.loss,
@@ -71,11 +74,11 @@ def train(run: Run, name: str, out: Path, quick: bool) -> dict[str, float]:
     shape = data.shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        generator = dense_generator(LATENT, shape)
+        generator = dense_generator(LATENT, shape, hidden=run.hidden[0])
         discriminator = (
             strong_discriminator(shape, widths=run.widths, spectral=run.kept == "spectral")
             if run.strong
-            else dense_discriminator(shape)
+            else dense_discriminator(shape, hidden=run.hidden[1])
         )
     path = out / f"{name}-{tag(run)}.checkpoint"
     looking = (
@@ -88,13 +91,15 @@ def train(run: Run, name: str, out: Path, quick: bool) -> dict[str, float]:
         game = play(
             generator.to(DEVICE), discriminator.to(DEVICE), data.train.to(DEVICE), latent=LATENT,
             settings=run.settings(path), seed=run.seed, monitors=looking,
-            alarms=(saturation(), mode_collapse(warmup=run.steps // 5)), resume=path if path.exists() else None,
+            alarms=(saturation(), mode_collapse()), resume=path if path.exists() else None,
         )  # fmt: skip
     if game.interrupted:
         raise KeyboardInterrupt
     keep(game, out / f"{name}.pt")
     rung = {f"{alarm}_step": float(game.alarms.get(alarm, -1)) for alarm in ALARMS}
     last = ("accuracy_held_out", "accuracy_fake", "spread", "class_kl", "largest_class", "generator_gradient")
+    if game.unjudged:  # nothing would be said by an alarm that was silent
+        raise ValueError(f"expected a run that is long enough to be judged, got {game.unjudged}")
     return rung | {key: game.history[key][-1] for key in last} | {"steps": float(game.step)}
 
 

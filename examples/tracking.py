@@ -9,7 +9,10 @@ whose bound is known; what each costs; and events unlike those of training.
     python examples/tracking.py
     python examples/tracking.py --quick
     python examples/tracking.py --tracks 3 --noise 0.1 0.25 --head set
-    python examples/tracking.py --quick --weights examples/results/tracking   # trained ones: all figures in a minute
+    python examples/tracking.py --quick --weights examples/results/tracking   # trained networks, few events
+
+The last one trains nothing and takes about two minutes on one core. Its figures show the networks of the full run on
+few events. Normal hits are fitted by the Kalman filter alone unless the folder has a ``line-0.pt``.
 """
 
 import sys

@@ -17,7 +17,10 @@ def test_clusters(tmp_path: Path) -> None:
     assert {
         f"{data}.{recipe}.{key}" for data in ("ring", "grid") for recipe in ("plain", "best") for key in CLUSTERS
     } <= (metrics.keys())
-    assert metrics["grid.best.modes_mean"] > 8  # even so short
+    assert metrics["ring.best.modes_mean"] == 8
+    assert metrics["grid.best.modes_mean"] >= 24
+    for data in ("ring", "grid"):
+        assert metrics[f"{data}.best.high_quality_mean"] > max(0.5, 2 * metrics[f"{data}.plain.high_quality_mean"])
     assert (tmp_path / "gan-clusters.png").exists()
 
 

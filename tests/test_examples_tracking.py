@@ -46,6 +46,11 @@ def test_the_kept_networks_hold_what_is_said_of_them(tmp_path: Path) -> None:
         assert row["nll_excess"] < 0.15 + 4 * metrics[f"one_track.noise{noise}.nll_excess_se"]
         assert metrics[f"tracks3.noise{noise}.set.efficiency"] > 0.95 - 4 * (0.05 * 0.95 / 180) ** 0.5
         assert metrics[f"tracks3.noise{noise}.set.fake_rate"] < 0.05 + 4 * (0.05 * 0.95 / 180) ** 0.5
+    assert not list(tmp_path.glob("*.checkpoint"))  # nothing was trained
+    if (kept / "line-0.pt").exists():
+        assert metrics["gaussian_hits.mdn_over_bound"] < 1.02 + 4 * metrics["gaussian_hits.over_bound_se"]
+    else:
+        assert "gaussian_hits.mdn_over_bound" not in metrics
 
 
 @pytest.mark.parametrize(

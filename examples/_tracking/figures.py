@@ -128,7 +128,7 @@ def _rates(axes: np.ndarray, x: list, keys: list[str], metrics: dict[str, float]
 
 
 def _labels(axes: np.ndarray) -> None:
-    axes[0].set_ylabel("true tracks that are lost: 1 - efficiency")
+    axes[0].set_ylabel("true tracks that are lost: 1 - efficiency\n(none: drawn at 0.0005)")
     axes[1].set_ylabel("fakes and duplicates / all found")
     axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
 

@@ -9,6 +9,7 @@ from _parts import tag
 from torch import Tensor, nn
 
 from _tracking.settings import Settings, fresh
+from posterity.data.kept import read_tensors, write_tensors
 from posterity.data.tracks import intercept_covariance, normal_hits
 from posterity.inference.diagnostics import pull_summary, pulls
 from posterity.inference.streaming import fit_stream
@@ -39,12 +40,17 @@ def draw(count: int, seed: int | torch.Generator) -> tuple[Tensor, Tensor]:
     return tracks, normal_hits(tracks, LAYERS, RESOLUTION, seed=random)
 
 
-def gaussian_hits(settings: Settings, out: Path) -> dict[str, float]:
-    """Errors of the intercepts over the Cramér-Rao bound, with the standard error of such a ratio."""
-    torch.set_num_threads(1)
+def trained(settings: Settings, out: Path) -> tuple[LineNet, float] | None:
+    """The network and the seconds of its fit; with ``settings.weights`` that of ``line-0.pt`` there, or None."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         net = LineNet()
+    if settings.weights:
+        kept = Path(settings.weights) / "line-0.pt"
+        if not kept.exists():
+            return None
+        net.load_state_dict(read_tensors(kept, "weights of a network of normal hits"))
+        return net.eval(), 0.0
 
     def loss(drawn: tuple[Tensor, Tensor]) -> Tensor:
         tracks, hits = drawn
@@ -56,34 +62,42 @@ def gaussian_hits(settings: Settings, out: Path) -> dict[str, float]:
     )  # fmt: skip
     if fitted.interrupted:
         raise KeyboardInterrupt
-    net.eval()
+    write_tensors(net.state_dict(), out / "line-0.pt")
+    return net.eval(), fitted.seconds
+
+
+def gaussian_hits(settings: Settings, out: Path) -> dict[str, float]:
+    """Errors of the intercepts over the Cramér-Rao bound, with the standard error of such a ratio.
+
+    With ``settings.weights`` nothing is trained: without a ``line-0.pt`` there, the filter's errors are all there is.
+    """
+    torch.set_num_threads(1)
     tracks, hits = draw(settings.lines, fresh(settings, 95_000))
-    with torch.no_grad():
-        found = net(hits)
-        unit = tracks / (SIZE / 2) - 1
-        z = [pulls(found.marginal(which), unit[:, which]).pull.values for which in (0, 1)]
-        nll = -float(found.log_prob(unit).double().mean()) + 2 * np.log(SIZE / 2)
     covariance = intercept_covariance(LAYERS, RESOLUTION)
     bound = float(covariance[0, 0]) ** 0.5
     straight = kalman_fit(hits, torch.full_like(hits, RESOLUTION**2))
-    away = {"mdn": (found.mean - unit).double() * SIZE / 2, "kalman": straight.tracks - tracks.double()}
-    metrics = {f"{name}_over_bound": float(a.square().mean().sqrt()) / bound for name, a in away.items()}
+    away, metrics = {"kalman": straight.tracks - tracks.double()}, {}
+    if (fitted := trained(settings, out)) is not None:
+        net, seconds = fitted
+        with torch.no_grad():
+            found = net(hits)
+            unit = tracks / (SIZE / 2) - 1
+            z = [pulls(found.marginal(which), unit[:, which]).pull.values for which in (0, 1)]
+            nll = -float(found.log_prob(unit).double().mean()) + 2 * np.log(SIZE / 2)
+        away["mdn"] = (found.mean - unit).double() * SIZE / 2
+        width = float(pull_summary(xr.Dataset({"pull": ("obs", np.concatenate(z))}))["width"])
+        metrics = {"mdn_nll": nll, "mdn_pull_width": width} | ({"fit_seconds": seconds} if seconds else {})
+    metrics |= {f"{name}_over_bound": float(a.square().mean().sqrt()) / bound for name, a in away.items()}
     metrics |= {
         f"{name}_over_bound.b{which + 1}": float(a[:, which].square().mean().sqrt()) / bound
         for name, a in away.items()
         for which in (0, 1)
     }
-    correlations = {name: float(torch.corrcoef(a.T)[0, 1]) for name, a in away.items()}
+    metrics |= {f"{name}_correlation": float(torch.corrcoef(a.T)[0, 1]) for name, a in away.items()}
     rho = float(covariance[0, 1] / covariance[0, 0])
-    summary = pull_summary(xr.Dataset({"pull": ("obs", np.concatenate(z))}))
     return metrics | {
         "over_bound_se": ((1 + rho**2) / (4 * settings.lines)) ** 0.5,
         "bound_px": bound,
-        "mdn_correlation": correlations["mdn"],
-        "kalman_correlation": correlations["kalman"],
         "bound_correlation": rho,
-        "mdn_nll": nll,
         "bound_entropy": float(0.5 * torch.logdet(covariance)) + float(np.log(2 * np.pi * np.e)),
-        "mdn_pull_width": float(summary["width"]),
-        "fit_seconds": fitted.seconds,
     }
