@@ -35,8 +35,12 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LIST = Path(__file__).with_name("mutants.toml")
-# Imported once, before the copies: each run of tests is a fork of this process.
-HEAVY = ("torch", "pyro", "pyro.infer", "pyro.distributions", "numpy", "scipy.stats", "xarray", "matplotlib", "arviz")
+# Imported once, and nothing of the program: each run of tests is a fork of this process.
+HEAVY = (
+    "torch", "torch._dynamo", "torch._decomp", "torch.fx.experimental.proxy_tensor", "pyro", "pyro.infer", "pyro.nn",
+    "pyro.infer.autoguide", "pyro.infer.mcmc.util", "numpy", "scipy.stats", "scipy.cluster.vq", "xarray", "arviz",
+    "matplotlib.pyplot", "sklearn.linear_model", "sklearn.metrics", "joblib", "pooch", "PIL.Image", "tqdm.auto",
+)  # fmt: skip
 CODES = {0: "survived", 1: "killed"}
 
 
@@ -51,10 +55,10 @@ class Mutant:
     tests: tuple[str, ...] = ()
     equivalent: str = ""
 
-    def digest(self) -> str:
+    def digest(self, tree: Path = ROOT) -> str:
         """Of all that decides about the result: the mutant, its file, and the files of its tests."""
-        parts = [repr(self), (ROOT / self.file).read_text()]
-        parts += [(ROOT / "tests" / test.partition("::")[0]).read_text() for test in self.tests]
+        parts = [repr(self), (tree / self.file).read_text()]
+        parts += [(tree / "tests" / test.partition("::")[0]).read_text() for test in self.tests]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -79,7 +83,7 @@ def copy_tree(target: Path) -> None:
             shutil.copy2(source, target / name, follow_symlinks=False)
 
 
-def _test(tree: str, tests: list[str], log: str) -> None:
+def _test(tree: str, tests: list[str], log: str, more: list[str]) -> None:
     """In a process of its own: pytest on a copy, what it says into a file."""
     os.setsid()
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -91,31 +95,31 @@ def _test(tree: str, tests: list[str], log: str) -> None:
     import pytest
 
     names = [f"tests/{test}" for test in tests]
-    code = pytest.main(["-x", "-q", "--tb=line", "-rf", "-p", "no:cacheprovider", "-p", "no:xdist", *names])
+    code = pytest.main(["-q", "--tb=line", "-rfE", "-p", "no:cacheprovider", "-p", "no:xdist", *more, *names])
     sys.stdout.flush()
     os._exit(int(code))
 
 
-def run_tests(tree: Path, tests: list[str], timeout: float) -> tuple[str, str]:
-    """The outcome, and the line of the test that failed."""
+def run_tests(tree: Path, tests: list[str], timeout: float, *more: str) -> tuple[str, list[str]]:
+    """The outcome, and the lines of the tests that failed, or else the last that was said."""
     log = tree / "mutant.log"
-    process = multiprocessing.get_context("fork").Process(target=_test, args=(str(tree), tests, str(log)))
+    process = multiprocessing.get_context("fork").Process(target=_test, args=(str(tree), tests, str(log), list(more)))
     process.start()
     process.join(timeout)
     if process.is_alive():
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.join()
-        return "out of time", ""
+        return "out of time", []
     text = log.read_text(errors="replace")
     failed = re.findall(r"^(?:FAILED|ERROR) (.*)$", text, re.MULTILINE)
     lines = [line for line in text.strip().splitlines() if line][-3:]
-    return CODES.get(process.exitcode, "error"), (failed or ["; ".join(lines)])[0][:300]
+    return CODES.get(process.exitcode, "error"), failed or ["; ".join(lines)]
 
 
 def try_mutant(mutant: Mutant, tree: Path, timeout: float) -> dict[str, Any]:
     """One mutant on a copy of the tree, which is as before afterwards."""
-    found: dict[str, Any] = {"outcome": "error", "detail": "", "seconds": 0.0, "digest": mutant.digest()}
+    found: dict[str, Any] = {"outcome": "error", "seconds": 0.0, "digest": mutant.digest(tree)}
     path = tree / mutant.file
     text = path.read_text()
     if text.count(mutant.old) != 1:
@@ -123,7 +127,8 @@ def try_mutant(mutant: Mutant, tree: Path, timeout: float) -> dict[str, Any]:
     begun = time.monotonic()
     try:
         path.write_text(text.replace(mutant.old, mutant.new))
-        found["outcome"], found["detail"] = run_tests(tree, list(mutant.tests), timeout)
+        found["outcome"], (detail, *_) = run_tests(tree, list(mutant.tests), timeout, "-x")
+        found["detail"] = detail[:300]
     finally:
         path.write_text(text)
     return {**found, "seconds": round(time.monotonic() - begun, 1)}
@@ -155,9 +160,16 @@ def run(mutants: list[Mutant], jobs: int, out: Path, timeout: float, again: bool
     for name in HEAVY:
         importlib.import_module(name)
     with tempfile.TemporaryDirectory(prefix="posterity-mutants-") as folder:
-        fork = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(jobs, fork, _begin, (folder,)) as pool:
-            for future in as_completed([pool.submit(_one, mutant, timeout) for mutant in waiting]):
+        _begin(folder)
+        unfit = without_faults({test for mutant in waiting for test in mutant.tests})
+        for mutant in waiting:
+            wrong = [line for line in unfit if any(line.startswith(f"tests/{test}") for test in mutant.tests)]
+            if wrong:
+                found = {"outcome": "error", "detail": f"without the fault: {wrong[0]}", "digest": mutant.digest()}
+                report["mutants"][mutant.name] = found
+        ready = [mutant for mutant in waiting if mutant.name not in report["mutants"]]
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), _begin, (folder,)) as pool:
+            for future in as_completed([pool.submit(_one, mutant, timeout) for mutant in ready]):
                 mutant, result = future.result()
                 report["mutants"][mutant.name] = result
                 print(f"{result['outcome']:>11}  {mutant.name}  {result['detail'][:120]}", flush=True)
@@ -166,24 +178,27 @@ def run(mutants: list[Mutant], jobs: int, out: Path, timeout: float, again: bool
     return report
 
 
-# In a worker: its own copy of the tree, and for each set of tests what is wrong without a fault.
-_worker: dict[str, Any] = {}
+def without_faults(tests: set[str]) -> list[str]:
+    """The lines of those that fail on the program as it is. Raises ``RuntimeError`` where they cannot be run."""
+    if not tests:
+        return []
+    print(f"{len(tests)} tests without a fault first", flush=True)
+    outcome, lines = run_tests(_tree["own"], sorted(tests), 3600.0)
+    if outcome not in CODES.values():
+        raise RuntimeError(f"expected tests that run, got: {lines[0]}")
+    return lines if outcome == "killed" else []
+
+
+_tree: dict[str, Path] = {}  # the copy that this process works on
 
 
 def _begin(folder: str) -> None:
-    tree = Path(folder) / str(os.getpid())
-    copy_tree(tree)
-    _worker.update(tree=tree, unfit={})
+    _tree["own"] = Path(folder) / str(os.getpid())
+    copy_tree(_tree["own"])
 
 
 def _one(mutant: Mutant, timeout: float) -> tuple[Mutant, dict[str, Any]]:
-    tree, unfit = _worker["tree"], _worker["unfit"]
-    if mutant.tests not in unfit:
-        outcome, detail = run_tests(tree, list(mutant.tests), 2 * timeout)
-        unfit[mutant.tests] = "" if outcome == "survived" else f"without the fault: {outcome}, {detail}"
-    if unfit[mutant.tests]:
-        return mutant, {"outcome": "error", "detail": unfit[mutant.tests], "digest": mutant.digest()}
-    return mutant, try_mutant(mutant, tree, timeout)
+    return mutant, try_mutant(mutant, _tree["own"], timeout)
 
 
 def main() -> int:
