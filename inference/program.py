@@ -24,6 +24,7 @@ from torch.distributions import Distribution, biject_to
 from posterity.inference.arguments import describe, nones, with_argument
 from posterity.inference.each import for_each
 from posterity.inference.observed import AsNumbers, cast_to, check_observed, log_density, scored
+from posterity.inference.weights import network_weights
 from posterity.models.parameters import family, split
 
 Model = Callable[..., Any]
@@ -42,6 +43,7 @@ class Program:
     latents: tuple[str, ...]
     parameters: tuple[str, ...]
     deterministics: tuple[str, ...]
+    weights: tuple[str, ...] = ()  # latent sites that are weights of a network, see `network_weights`
 
 
 def inspect(
@@ -87,6 +89,7 @@ def inspect(
         latents=tuple(latents),
         parameters=tuple(name for name, node in nodes.items() if node["type"] == "param"),
         deterministics=deterministics,
+        weights=network_weights({name: samples[name] for name in latents}),
     )
 
 

@@ -23,6 +23,8 @@ from torch.func import functional_call
 
 from posterity.models.priors import Normal, Prior
 
+WEIGHTS = "posterity_weights"  # in ``infer`` of a site that `bayesian` made
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
@@ -120,6 +122,7 @@ def bayesian(name: str, module: nn.Module, prior: Prior | Mapping[str, Prior] | 
     a parameter's name to a prior, the longest match winning (``{"": Normal(), "output": Laplace()}``); the
     default is `priors.Normal`, standard deviation 1/sqrt(fan-in). Parameters that do not require a gradient
     stay constants, and buffers are used as they are: put a module with running averages in ``eval()`` first.
+    The sites are marked as weights, on which chains need not agree (see `posterity.inference.weights`).
 
     Returns a function with the module's signature. Raises ``ValueError`` for a module without trainable
     parameters, or a mapping that leaves one out.
@@ -128,11 +131,17 @@ def bayesian(name: str, module: nn.Module, prior: Prior | Mapping[str, Prior] | 
     >>> layer(torch.zeros(5, 2)).shape
     torch.Size([5, 3])
     """
-    weights = {
-        parameter: _choose(prior, parameter)(f"{name}.{parameter}", value.shape, value)
-        for parameter, value in _trainable(module)
-    }
+    with pyro.poutine.infer_config(config_fn=_of_a_network):
+        weights = {
+            parameter: _choose(prior, parameter)(f"{name}.{parameter}", value.shape, value)
+            for parameter, value in _trainable(module)
+        }
     return _with_weights(module, weights)
+
+
+def _of_a_network(_: Any) -> dict[str, bool]:
+    """Marks a site: chains are compared by what the network computes, and not by its weights."""
+    return {WEIGHTS: True}
 
 
 def point(name: str, module: nn.Module, *, decay: float | Tensor = 0.0) -> Callable[..., Any]:

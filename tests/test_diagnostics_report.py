@@ -10,7 +10,7 @@ import xarray as xr
 from scipy import stats
 from scipy.signal import lfilter
 
-from posterity.inference import HMC, SVI, Ensemble, infer
+from posterity.inference import HMC, SVI, Ensemble, Posterior, infer
 from posterity.inference.arviz import INDEPENDENT, bfmi, ess, from_arrays, from_groups, rhat
 from posterity.inference.diagnostics.sampling import _chains
 from posterity.inference.diagnostics.sampling._findings import nested_disagreement
@@ -19,6 +19,8 @@ from posterity.inference.diagnostics.sampling._functions import Functions
 from posterity.inference.diagnostics.sampling.divergences import locate_divergences
 from posterity.inference.diagnostics.sampling.nested import nested_rhat
 from posterity.inference.diagnostics.sampling.report import ConvergenceReport, convergence_report
+from posterity.inference.program import inspect
+from posterity.models import bayesian, mlp
 
 SETTINGS = "NUTS(draws=1000, chains=4, superchains=None, target_accept=0.8, max_tree_depth=10)"
 
@@ -103,7 +105,7 @@ def test_the_dataset_has_it_all(tmp_path):
     np.testing.assert_allclose(found.dataset.rhat[5], found.dataset.rhat[0], rtol=1e-5)
     np.testing.assert_allclose(found.dataset.ebfmi, bfmi(xr.DataArray(energy, dims=("chain", "draw"))))
     assert found.dataset.label.values.tolist() == ["f[0.0]", "f[0.5]", "f[1.0]", "f[1.5]", "f[2.0]", "log density"]
-    assert found.dataset.attrs == {"method": "NUTS", "chains": 4, "draws": 1000, "superchains": 0}
+    assert found.dataset.attrs == {"method": "NUTS", "chains": 4, "draws": 1000, "superchains": 0, "sites": 0}
     found.dataset.to_netcdf(tmp_path / "report.nc", engine="h5netcdf")
 
 
@@ -247,7 +249,7 @@ def test_divergences_are_counted_and_located():
     assert said.severity == "caution"
     assert f"{count} of 4000 draws" in said.words
     assert "They concentrate where f[0.5] is low" in said.words
-    assert "Raise target_accept above 0.8" in said.words
+    assert "Raise target_accept from 0.8 to 0.95 or 0.99; if they stay" in said.words
     assert int(found.dataset.divergent_strength.values.argmax()) == 1
     assert int(found.dataset.divergences.sum()) == count
     elsewhere = report(f, {"diverging": np.random.default_rng(7).random((4, 1000)) < 0.02})
@@ -321,7 +323,12 @@ FAST = {"engine": "eager", "threads": 1, "progress": False}
 def test_a_posterior_is_judged_by_what_it_predicts():
     posterior = infer(line, X, 2 * X, method=HMC(chains=4, warmup=100, draws=200, **FAST), seed=0)
     found = convergence_report(posterior, GRID)
-    assert found.dataset.label.values.tolist() == ["x[0] = -0.5", "x[1] = 0", "x[2] = 0.7", "log density"]
+    places = ["x[0] = -0.5", "x[1] = 0", "x[2] = 0.7"]
+    assert found.dataset.label.values.tolist() == [*places, "log density", "w[0]", "w[1]"]
+    assert "judged by 4 functions and 2 elements of sites" in str(found)
+    np.testing.assert_allclose(
+        found.dataset.rhat[4:], rhat(xr.DataArray(posterior.draws["w"].double().numpy(), dims=("chain", "draw", "p")))
+    )
     functions = xr.DataArray(posterior.function_draws(GRID).numpy(), dims=("chain", "draw", "point"))
     np.testing.assert_allclose(found.dataset.rhat[:3], rhat(functions.astype(float)), rtol=1e-6)
     assert found.dataset.x.values[:3, 0].tolist() == pytest.approx(GRID.tolist())
@@ -335,7 +342,7 @@ def test_a_posterior_of_classes_is_judged_by_their_probabilities():
         classes, X, (X > 0).long(), method=HMC(chains=4, superchains=2, draws=30, warmup=50, **FAST), seed=0
     )
     found = convergence_report(posterior, GRID)
-    assert found.dataset.sizes["point"] == 10
+    assert found.dataset.sizes["point"] == 13
     assert found.dataset.label.values[[0, 8]].tolist() == ["x[0] = -0.5, class 0", "x[2] = 0.7, class 2"]
     # At x = 0 every draw gives each class a third.
     assert found["constant"].number == 3
@@ -370,6 +377,93 @@ def test_a_loss_that_still_falls_is_found(slope, severity):
     losses = 100 + slope * np.arange(1000) + np.random.default_rng(0).normal(size=1000) * 5
     functions = Functions(np.zeros((1, 5, 1)), ["f"], {}, {"method": "SVI"}, losses=losses)
     assert list(no_chains(functions))[1].severity == severity
+
+
+# Named sites
+
+
+def squared(x, y=None):
+    m = pyro.sample("m", dist.Normal(0.0, 1.0))
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", dist.Normal(m**2 + x, 1.0), obs=y)
+
+
+def mirrored(spread: torch.Tensor, settings: str = SETTINGS, chains: int = 4) -> Posterior:
+    """Draws of m near 2 times ``spread`` (chain,)."""
+    m = 2 + 0.1 * torch.as_tensor(independent(3, chains, 500, 1)[..., 0])
+    stats = {"lp": -((m - 2) ** 2), "diverging": torch.zeros(m.shape, dtype=torch.bool)}
+    attrs = {"method": "NUTS", "settings": settings}
+    return Posterior(squared, inspect(squared, (X, X)), {"m": m * spread[:, None]}, stats, attrs=attrs)
+
+
+def test_mirrored_modes_are_a_matter_of_the_site_and_not_of_the_predictions():
+    report = convergence_report(mirrored(torch.tensor([1.0, 1.0, -1.0, 1.0])), GRID)
+    assert report.verdict == "caution"
+    assert names(report)[0] == ("site_rhat", "caution")
+    said = report["site_rhat"]
+    assert said.number > 1.5
+    assert "agree on what the model predicts, but not on site 'm' (R-hat" in said.words
+    assert "label switching or mirrored modes" in said.words
+    assert "rhat" not in dict(names(report))
+    assert convergence_report(mirrored(torch.ones(4)), GRID).ok
+
+
+def test_chains_that_predict_differently_disagree_on_the_site_as_well():
+    found = convergence_report(mirrored(torch.tensor([1.0, 1.0, 1.5, 1.0])), GRID)
+    assert [(name, severity) for name, severity in names(found) if "rhat" in name] == [
+        ("rhat", "stop"), ("site_rhat", "stop")
+    ]  # fmt: skip
+    assert found["site_rhat"].words.startswith("Nor do the chains agree on site 'm'")
+
+
+def test_superchains_are_compared_at_sites_too():
+    """Each of four superchains is of one sign."""
+    spread = torch.tensor([1.0, 1.0, -1.0, 1.0]).repeat_interleave(4)
+    found = convergence_report(mirrored(spread, SETTINGS.replace("superchains=None", "superchains=4"), 16), GRID)
+    assert {"site_rhat", "site_nested_rhat"} <= set(dict(names(found)))
+    assert "nested_rhat" not in dict(names(found))
+
+
+SHAPES = {
+    "net.hidden1.weight": (2, 1),
+    "net.hidden1.bias": (2,),
+    "net.output.weight": (1, 2),
+    "net.output.bias": (1,),
+}
+
+
+def test_weights_of_a_network_are_no_named_sites():
+    net = mlp(1, 2, 1, seed=0)
+
+    def network(x, y=None):
+        f = bayesian("net", net)(x[:, None])[:, 0]
+        sigma = pyro.sample("sigma", dist.HalfNormal(1.0))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(f, sigma), obs=y)
+
+    program = inspect(network, (X, X))
+    rng = torch.Generator().manual_seed(0)
+    draws = {name: torch.randn(4, 500, *shape, generator=rng) for name, shape in SHAPES.items()}
+    draws["sigma"] = torch.rand(4, 500, generator=rng)
+    for name in ("net.hidden1.weight", "net.hidden1.bias"):  # units in another order in the last chain
+        draws[name] = draws[name] + torch.tensor([1.0, -4.0]).view(2, *[1] * (draws[name].ndim - 3))
+        draws[name][3] = draws[name][3].flip(1)
+    draws["net.output.weight"][3] = draws["net.output.weight"][3].flip(-1)
+    stats = {"lp": torch.randn(4, 500, generator=rng)}
+    found = convergence_report(Posterior(network, program, draws, stats), GRID)
+    assert found.dataset.label.values.tolist()[-2:] == ["log density", "sigma"]
+    assert float(found.dataset.rhat.max()) < 1.02
+
+
+def test_a_chain_that_is_a_copy_of_another_is_named():
+    f = independent(0)
+    f[3] = f[1]
+    found = report(f)
+    assert found["copies"].severity == "stop"
+    assert "1 (chain 3) of 4 have draw for draw the values of another chain" in found["copies"].words
+    f[3] = f[3, 0]  # one point is no copy
+    f[2] = f[3]
+    assert "copies" not in dict(names(report(f)))
 
 
 # Where divergences are

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import f as f_distribution
 
+from posterity.inference.diagnostics.sampling import _advice as advice_of
 from posterity.inference.diagnostics.sampling._chains import convergence, rhat_by_chance
 from posterity.inference.diagnostics.sampling._functions import Functions
 
@@ -75,8 +76,15 @@ def stuck(functions: Functions, values: np.ndarray) -> Iterator[Finding]:
     if functions.draws > 1 and still:
         yield Finding(
             "stuck", "stop", len(still),
-            f"{chains(still)} of {functions.chains} never moved. Start them elsewhere (another init or seed), with a "
-            "longer warmup; if they stay, the density is not finite or not smooth there.",
+            f"{chains(still)} of {functions.chains} never moved. Take {another_init(functions)} or seed, and "
+            f"{longer_warmup(functions)}; if they stay, the density is not finite or not smooth there.",
+        )  # fmt: skip
+    copies = _copies(values) if functions.chains > 1 else []
+    if copies:
+        yield Finding(
+            "copies", "stop", len(copies),
+            f"{chains(copies)} of {functions.chains} have draw for draw the values of another chain, so that R-hat "
+            "compares a chain with itself. Give each chain random numbers of its own.",
         )  # fmt: skip
     if "acceptance_rate" not in functions.stats:
         return
@@ -93,8 +101,15 @@ def stuck(functions: Functions, values: np.ndarray) -> Iterator[Finding]:
         yield Finding(
             "slow", "caution", len(slow),
             f"{chains(slow)} of {functions.chains} accept fewer than half of their steps, down to "
-            f"{float(np.nanmin(acceptance)):.2f}. Run a longer warmup, or start elsewhere (another init).",
+            f"{float(np.nanmin(acceptance)):.2f}. Take {longer_warmup(functions)}, or {another_init(functions)}.",
         )  # fmt: skip
+
+
+def _copies(values: np.ndarray) -> list[int]:
+    """Chains whose values (chain, draw, points) are those of an earlier one, and differ between draws."""
+    first: dict[bytes, int] = {}
+    moving = [chain for chain in range(len(values)) if (values[chain] != values[chain, :1]).any()]
+    return [chain for chain in moving if first.setdefault(values[chain].tobytes(), chain) != chain]
 
 
 def not_compared(functions: Functions, values: np.ndarray, labels: list[str]) -> Iterator[Finding]:
@@ -139,13 +154,43 @@ def disagreement(
     severity: Severity = "stop" if rhat[worst] >= RHAT_BAD else "caution"
     means = values[..., worst].astype(float).mean(1)
     apart = int(np.abs(means - np.median(means)).argmax())
-    advice = "Run a longer warmup and more draws; if it stays, start elsewhere (init='map') or reparameterise"
+    advice = (
+        f"Take {longer_warmup(functions)} and more draws; if it stays, {another_init(functions)}, or write the model "
+        "in other parameters"
+    )
     if not functions.named:
         advice += "; if these are weights of a network, which may be permuted, judge what it predicts (var_names=...)"
     return Finding(
         "rhat", severity, float(rhat[worst]),
         f"The chains do not agree: {seen}; chain {apart} is furthest from the others there. They are in different "
         f"modes, or have not arrived. {advice}.",
+    )  # fmt: skip
+
+
+def disagreement_on_sites(
+    functions: Functions, labels: list[str], rhat: np.ndarray, chance: float, agree: bool
+) -> Finding | None:
+    """R-hat of 1.01 or more at elements of named sites; ``agree`` says whether chains agree on functions."""
+    above = rhat >= RHAT
+    if not above.any():
+        return None
+    worst = int(np.argmax(rhat))
+    seen = f"site {labels[worst]!r} (R-hat {_number(rhat[worst])}, and {RHAT} or more at {_of(above, 'elements')})"
+    if rhat[worst] < chance:
+        return Finding(
+            "site_rhat", "caution", float(rhat[worst]),
+            f"The chains differ on {seen}, by no more than so few draws do by chance (up to {chance:.3f}). Draw more "
+            "before you judge.",
+        )  # fmt: skip
+    if not agree:
+        words = f"Nor do the chains agree on {seen}."
+        return Finding("site_rhat", "stop" if rhat[worst] >= RHAT_BAD else "caution", float(rhat[worst]), words)
+    return Finding(
+        "site_rhat", "caution", float(rhat[worst]),
+        f"The chains agree on what the model predicts, but not on {seen}: label switching or mirrored modes, or too "
+        "few draws of what the data hardly decide. Predictions can be used, means and intervals of these sites cannot. "
+        "Give the model an order or a sign (mu[0] < mu[1], m > 0), or judge predictions alone; where it is neither, "
+        f"take {longer_warmup(functions)} and more draws.",
     )  # fmt: skip
 
 
@@ -157,7 +202,9 @@ def chance_of(values: np.ndarray, rhat: np.ndarray) -> float:
     return min(rhat_by_chance(values[..., worst], len(rhat), CHANCE), RHAT_EXCUSED)
 
 
-def nested_disagreement(values: np.ndarray, labels: list[str], nested: xr.Dataset) -> Finding | None:
+def nested_disagreement(
+    values: np.ndarray, labels: list[str], nested: xr.Dataset, functions: Functions | None = None
+) -> Finding | None:
     """Nested R-hat 0.01 or more above that of independent draws, and whether it may be by chance.
 
     By chance superchains' means differ as their chains' means do: an analysis of variance with superchains as groups
@@ -183,7 +230,8 @@ def nested_disagreement(values: np.ndarray, labels: list[str], nested: xr.Datase
     severity: Severity = "stop" if found[worst] >= limit + RHAT_BAD - RHAT else "caution"
     return Finding(
         "nested_rhat", severity, float(found[worst]),
-        f"The superchains remember where they started: {seen}. Run a longer warmup; if it stays, the starts are in "
+        f"The superchains remember where they started: {seen}. Take "
+        f"{'a longer warmup' if functions is None else longer_warmup(functions)}; if it stays, the starts are in "
         "different modes.",
     )  # fmt: skip
 
@@ -220,8 +268,17 @@ def chains(which: list[int]) -> str:
     return f"{len(which)} (chain {named})"
 
 
-def _of(which: np.ndarray) -> str:
-    return f"{int(which.sum())} of {which.size} functions"
+def longer_warmup(functions: Functions) -> str:
+    return advice_of.longer_warmup(functions.setting("warmup"))
+
+
+def another_init(functions: Functions) -> str:
+    names = advice_of.PYRO_INITS if functions.of_pyro else advice_of.INITS
+    return advice_of.another_init(functions.word("init"), names)
+
+
+def _of(which: np.ndarray, what: str = "functions") -> str:
+    return f"{int(which.sum())} of {which.size} {what}"
 
 
 def _number(value: float) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
+from posterity.inference.diagnostics.sampling._advice import deeper_trees, smaller_steps
 from posterity.inference.diagnostics.sampling._findings import CHANCE, Finding, chains
 from posterity.inference.diagnostics.sampling._functions import LOG_DENSITY, Functions
 
@@ -46,12 +47,12 @@ def divergences(
         return
     chain = int(hit.sum(1).argmax())
     target = functions.setting("target_accept")
-    raised = f"Raise target_accept{'' if target is None else f' above {target:g}'}, to 0.95 or 0.99"
+    steps = smaller_steps(target)
     yield Finding(
         "divergences", "stop" if share > DIVERGENT else "caution", count,
         f"{count} of {hit.size} draws ({100 * share:.2g} %) diverged, {int(hit[chain].sum())} in chain {chain}. "
-        f"{'' if located is None else _place(labels, located)}What lies beyond is missing from the draws. {raised}; if "
-        "they stay, write the model non-centred.",
+        f"{'' if located is None else _place(labels, located)}What lies beyond is missing from the draws. "
+        f"{steps[0].upper() if steps.startswith('raise') else steps[0]}{steps[1:]}.",
     )  # fmt: skip
 
 
@@ -84,7 +85,7 @@ def deep_trees(functions: Functions) -> Iterator[Finding]:
         yield Finding(
             "tree_depth", "note", share,
             f"{100 * share:.2g} % of the trajectories ended at the largest tree depth{deepest}: that biases no draw, "
-            "but each moves less far than it could. Standardise x and y, or raise max_tree_depth.",
+            f"but each moves less far than it could. {deeper_trees(limit)}.",
         )  # fmt: skip
 
 
@@ -99,7 +100,9 @@ def no_statistics(functions: Functions) -> Iterator[Finding]:
 
 def interrupted(functions: Functions) -> Iterator[Finding]:
     if functions.attrs.get("interrupted"):
-        words = "The run was interrupted, and these are the draws it had. Go on with it (resume) if they are too few."
+        path = functions.word("checkpoint") or "checkpoint='" in str(functions.attrs.get("settings", ""))
+        how = "Go on with it (resume)" if path else "Run it again, with a checkpoint to go on from,"
+        words = f"The run was interrupted, and these are the draws it had. {how} if they are too few."
         yield Finding("interrupted", "note", functions.draws, words)
 
 
@@ -112,9 +115,11 @@ def no_chains(functions: Functions) -> Iterator[Finding]:
             "`uncertainty_split` with that of a short NUTS run from them (init=posterior)."
         )
     else:
+        known = functions.word("guide") or "mean_field"
+        guide = "mean-field guide" if known == "mean_field" else f"guide {known!r} that does not fit"
         words = (
             "These are independent draws, of which R-hat and ESS have nothing to say: they are as good as what made "
-            "them, and a mean-field guide is too narrow. Compare the epistemic part of `uncertainty_split` with that "
+            f"them, and a {guide} is too narrow. Compare the epistemic part of `uncertainty_split` with that "
             "of a short NUTS run from them (init=posterior), or weigh them against the model (Pareto k below 0.7)."
         )
     yield Finding("no chains", "unknown", math.nan, words)

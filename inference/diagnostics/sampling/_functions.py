@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from posterity.inference.arviz import group, group_names
+from posterity.inference.diagnostics.sampling._sites import site_columns
 from posterity.inference.diagnostics.sources.checks import to_array
 
 LOG_DENSITY = "log density"
@@ -22,7 +23,8 @@ SHOWN = 4  # features of an input that is named by its values
 class Functions:
     """Draws of functions ``values`` (chain, draw, point), each with its label, and what is known of the run.
 
-    ``stats`` (chain, draw) are named as ArviZ names them; ``named`` says whether someone chose the functions.
+    ``stats`` (chain, draw) are named as ArviZ names them; ``named`` says whether someone chose the functions. The last
+    ``sites`` points are elements of named sites, on which chains may disagree that predict the same.
     """
 
     values: np.ndarray
@@ -32,6 +34,7 @@ class Functions:
     coords: Mapping[str, tuple[tuple[str, ...], np.ndarray]] = field(default_factory=dict)
     losses: np.ndarray | None = None
     named: bool = True
+    sites: int = 0
 
     @property
     def chains(self) -> int:
@@ -50,6 +53,16 @@ class Functions:
         """A number among the settings of the run, as they are written down in its attributes; None if it is not."""
         found = re.search(rf"\b{name}=([0-9.eE+-]+)\b", str(self.attrs.get("settings", "")))
         return float(found.group(1)) if found else None
+
+    def word(self, name: str) -> str | None:
+        """A setting that is a name, such as that of the starts; None if it is none."""
+        found = re.search(rf"\b{name}='(\w+)'", str(self.attrs.get("settings", "")))
+        return found.group(1) if found else None
+
+    @property
+    def of_pyro(self) -> bool:
+        """Whether one of Pyro's own samplers made the draws, which has other starts."""
+        return "dense_mass=" in str(self.attrs.get("settings", ""))
 
 
 def read_functions(source: Any, inputs: tuple[Any, ...], var_names: Sequence[str] | None) -> Functions:
@@ -85,7 +98,7 @@ def _of_posterior(posterior: Any, inputs: tuple[Any, ...]) -> Functions:
     labels = [f"{place}{part}" for place in shown for part in parts]
     stats = {name: to_array(value) for name, value in posterior.sample_stats.items()}
     losses = posterior.history.get("loss")
-    return _with_density(
+    functions = _with_density(
         Functions(
             values.reshape(*values.shape[:2], -1),
             labels,
@@ -95,6 +108,7 @@ def _of_posterior(posterior: Any, inputs: tuple[Any, ...]) -> Functions:
             None if losses is None else to_array(losses).astype(float),
         )
     )
+    return _with_sites(functions, posterior) if stats else functions
 
 
 def _predicted(posterior: Any, inputs: tuple[Any, ...]) -> tuple[np.ndarray, list[str]]:
@@ -181,6 +195,25 @@ def _with_density(functions: Functions) -> Functions:
         name: (dims, np.concatenate([x, np.full_like(x[:1], np.nan)])) for name, (dims, x) in functions.coords.items()
     }
     return replace(functions, values=values, labels=[*functions.labels, LOG_DENSITY], coords=coords)
+
+
+def _with_sites(functions: Functions, posterior: Any) -> Functions:
+    """The elements of named sites as more functions, but those that are the same in every draw."""
+    weights = set(posterior.program.weights)
+    sites, labels = site_columns(posterior.draws, [name for name in posterior.program.latents if name not in weights])
+    moves = (sites != sites[:1, :1]).any((0, 1))
+    sites = sites[..., moves]
+    coords = {
+        name: (dims, np.concatenate([x, np.full((sites.shape[-1], *x.shape[1:]), np.nan)]))
+        for name, (dims, x) in functions.coords.items()
+    }
+    return replace(
+        functions,
+        values=np.concatenate([functions.values, sites.astype(np.result_type(functions.values, np.float32))], -1),
+        labels=[*functions.labels, *(label for label, there in zip(labels, moves, strict=True) if there)],
+        coords=coords,
+        sites=sites.shape[-1],
+    )
 
 
 def _short(row: np.ndarray) -> str:

@@ -71,9 +71,10 @@ class ConvergenceReport:
     def __repr__(self) -> str:
         attrs = self.dataset.attrs
         method = f" of {attrs['method']}" if attrs["method"] else ""
+        sites = f" and {attrs['sites']} elements of sites" if attrs["sites"] else ""
         head = (
             f"{attrs['chains']} {'chain' if attrs['chains'] == 1 else 'chains'} of {attrs['draws']} draws{method}, "
-            f"judged by {self.dataset.sizes['point']} functions: {VERDICTS[self.verdict]}."
+            f"judged by {self.dataset.sizes['point'] - attrs['sites']} functions{sites}: {VERDICTS[self.verdict]}."
         )
         lines = [f"- {finding.severity.upper()}, {finding.name}: {finding.words}" for finding in self.findings]
         return "\n".join([head, *lines, self._best()])
@@ -101,7 +102,9 @@ def convergence_report(
     """Have the chains converged, and if not, what is to be done? ``print`` the result.
 
     ``source`` is a `Posterior` with ``inputs``, the model's arguments without y: a grid of x that covers the data and
-    the region of interest. What is judged is E[y|x, w] at each, or the probabilities of classes, and the log density.
+    the region of interest. What is judged is E[y|x, w] at each, or the probabilities of classes, the log density, and
+    each element of the named sites, but for the weights of a network: those may be permuted from chain to chain, so
+    that chains which agree on functions disagree on them (`posterity.inference.weights` says which sites they are).
     Or it is ArviZ data, whose group ``posterior`` holds draws of functions: those of ``var_names``, by default all its
     variables (of a network's weights, which may be permuted from chain to chain, that is not what one wants), and
     ``lp`` of ``sample_stats``. ``superchains`` is the number of groups of chains that start from one point each, by
@@ -139,6 +142,7 @@ def convergence_report(
         "chains": functions.chains,
         "draws": functions.draws,
         "superchains": superchains or 0,
+        "sites": functions.sites,
     }
     dataset = dataset.assign_coords(coords).assign_attrs(attrs)
     ordered = sorted(findings, key=lambda finding: ORDER.index(finding.severity))
@@ -161,7 +165,8 @@ def _with_chains(functions: Functions, superchains: int | None) -> tuple[xr.Data
     if labels or finite.all():
         findings += find.stuck(functions, values)
     if labels:
-        findings += _compared(functions, values, labels, superchains, columns)
+        of_sites = int(moves[len(moves) - functions.sites :].sum())
+        findings += _compared(functions, values, labels, superchains, columns, len(labels) - of_sites)
     elif finite.all() and not findings:
         findings += find.nothing_moves(functions)
     dataset, said = _sampler(functions, values, labels, columns)
@@ -173,29 +178,51 @@ def _with_chains(functions: Functions, superchains: int | None) -> tuple[xr.Data
 
 
 def _compared(
-    functions: Functions, values: np.ndarray, labels: list[str], superchains: int | None, columns: dict[str, np.ndarray]
-) -> Iterator[Finding]:
-    """Chains with each other, into ``columns``; superchains are what counts where there are some."""
+    functions: Functions, values: np.ndarray, labels: list[str], superchains: int | None,
+    columns: dict[str, np.ndarray], split: int,
+) -> Iterator[Finding]:  # fmt: skip
+    """Chains with each other, into ``columns``; superchains are what counts where there are some.
+
+    Functions come first, and named sites from ``split`` on: chains may differ on these alone.
+    """
     apart = False
     if functions.draws >= 4:
         columns |= convergence(values)
     if functions.draws >= 4 and functions.chains > 1:
-        rhat = columns["rhat"]
-        chance = find.chance_of(values, rhat)
-        apart = bool(rhat.max() >= max(chance, find.RHAT))
-        finding = find.disagreement(functions, values, labels, rhat, chance)
-        if finding and (apart or not superchains):
-            yield finding
+        for finding, serious in _disagreements(functions, values, labels, columns["rhat"], split):
+            apart = apart or serious
+            if serious or not superchains:
+                yield finding
     elif not superchains:
         yield from find.not_compared(functions, values, labels)
     if superchains:
         nested = nested_rhat(values, superchains)
         columns["nested_rhat"] = nested["nested_rhat"].values
-        nested_finding = find.nested_disagreement(values, labels, nested)
-        if nested_finding:
-            yield nested_finding
+        for name, part in (("nested_rhat", slice(split)), ("site_nested_rhat", slice(split, None))):
+            if labels[part]:
+                of_part = nested.isel(point=part)
+                said = find.nested_disagreement(values[..., part], labels[part], of_part, functions)
+                if said:
+                    yield said._replace(name=name)
     if functions.draws >= 4:
         yield from find.few_draws(functions, labels, columns, apart, superchains is not None)
+
+
+def _disagreements(
+    functions: Functions, values: np.ndarray, labels: list[str], rhat: np.ndarray, split: int
+) -> Iterator[tuple[Finding, bool]]:
+    """On functions, and on sites; each with whether it is more than so few draws do by chance."""
+    finding = None
+    if split:
+        chance = find.chance_of(values[..., :split], rhat[:split])
+        finding = find.disagreement(functions, values[..., :split], labels[:split], rhat[:split], chance)
+        if finding:
+            yield finding, bool(rhat[:split].max() >= max(chance, find.RHAT))
+    if split < len(labels):
+        chance = find.chance_of(values[..., split:], rhat[split:])
+        on_sites = find.disagreement_on_sites(functions, labels[split:], rhat[split:], chance, finding is None)
+        if on_sites:
+            yield on_sites, bool(rhat[split:].max() >= max(chance, find.RHAT))
 
 
 def _sampler(

@@ -1,0 +1,45 @@
+"""What to change next, given what the run has used: no advice names a value that is in use already.
+
+Settings that are not known (draws of another program) are None.
+"""
+
+from __future__ import annotations
+
+TARGETS = (0.95, 0.99)  # acceptance
+INITS = ("map", "uniform", "prior")
+PYRO_INITS = ("uniform", "median", "prior")  # of Pyro's own samplers
+DEEPEST = 20  # what NUTS allows
+WARMUP = 300
+NON_CENTRED = "write the model non-centred, or with lighter tails"
+
+
+def smaller_steps(target_accept: float | None) -> str:
+    """Against divergences."""
+    if target_accept is None:
+        return f"raise target_accept to 0.95 or 0.99; if they stay, {NON_CENTRED}"
+    higher = [target for target in TARGETS if target > target_accept + 0.005]
+    if not higher:
+        return f"target_accept is {target_accept:g} already: {NON_CENTRED}"
+    return f"raise target_accept from {target_accept:g} to {' or '.join(map(str, higher))}; if they stay, {NON_CENTRED}"
+
+
+def longer_warmup(warmup: float | None) -> str:
+    if warmup is None:
+        return "a longer warmup"
+    return f"a longer warmup (warmup={2 * int(warmup)})" if warmup else f"a warmup (warmup={WARMUP})"
+
+
+def another_init(init: str | None, names: tuple[str, ...] = INITS) -> str:
+    """Other starts; ``init`` is the name in use, None where starts were given as values or are not known."""
+    others = [name for name in names if name != init][:2]
+    return f"another init ({', '.join(map(repr, others))})"
+
+
+def more_draws(draws: float | None) -> str:
+    return "more draws" if draws is None else f"more draws (draws={2 * int(draws)})"
+
+
+def deeper_trees(max_tree_depth: float | None) -> str:
+    if max_tree_depth is not None and max_tree_depth >= DEEPEST:
+        return "Standardise x and y"
+    return "Standardise x and y, or raise max_tree_depth"
