@@ -6,6 +6,7 @@ Models and methods are made inside functions: what a worker gets then is their c
 import os
 import signal
 import time
+import warnings
 from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ import xarray as xr
 from pyro.infer import autoguide
 
 from posterity.inference import HMC, NUTS, SVI, Blocks, Ensemble, Posterior, infer
+from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.diagnostics.simulation import _batched, _fits
 from posterity.inference.diagnostics.simulation import _refits as refits_module
 from posterity.inference.diagnostics.simulation._fits import prepared
@@ -436,7 +438,8 @@ def interrupting(after):
 
 def test_an_interrupted_run_goes_on_and_is_bit_equal_to_one_that_was_not(tmp_path):
     hook = interrupting(4)
-    partial = refits(Prior(hook=hook), folder=tmp_path)
+    with pytest.warns(RuntimeWarning, match=r"refits was interrupted and returns 4 of 6 refits\. The same call"):
+        partial = refits(Prior(hook=hook), folder=tmp_path)
     assert (partial.sizes["simulation"], partial.attrs["interrupted"]) == (4, 1)
     assert len(list(tmp_path.glob("refit-*.pt"))) == 4
     seen = []
@@ -465,8 +468,28 @@ def test_a_sampler_that_takes_the_interrupt_itself_is_not_counted(monkeypatch):
         return {"interrupted": True} if len(calls) == 3 else fitted(*args)
 
     monkeypatch.setattr(_fits, "_fitted", stopped)
-    found = refits()
+    with pytest.warns(RuntimeWarning, match=r"returns 2 of 6 refits\. With folder=\.\.\. it could go on"):
+        found = refits()
     assert (found.sizes["simulation"], found.attrs["interrupted"], len(calls)) == (2, 1, 3)
+
+
+def test_what_the_method_says_of_its_draws_is_told_once_for_all_refits(monkeypatch):
+    """Two of six refits are in trouble: kept by refit, warned of once, and not by each of them."""
+    original, calls = Prior.run, []
+
+    def troubled(self, *args, **keywords):
+        posterior = original(self, *args, **keywords)
+        calls.append(posterior)
+        if len(calls) in (2, 5):
+            warnings.warn("chains apart", ConvergenceWarning, stacklevel=2)
+            posterior.attrs["trouble"] = "chains apart"
+        return posterior
+
+    monkeypatch.setattr(Prior, "run", troubled)
+    with pytest.warns(ConvergenceWarning, match=r"trouble in 2 of 6 refits \(.*\), the first: chains apart") as caught:
+        found = refits()
+    assert len(caught) == 1
+    assert found.trouble.values.tolist() == ["", "chains apart", "", "", "chains apart", ""]
 
 
 @pytest.mark.parametrize(

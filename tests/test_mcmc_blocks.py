@@ -6,6 +6,7 @@ Models and methods are made inside functions: what a worker gets then is their c
 import os
 import signal
 import time
+import warnings
 from dataclasses import fields, replace
 
 import joblib
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 from posterity.inference import HMC, NUTS, SVI, Blocks, infer
+from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.mcmc import blocks as blocks_module
 from posterity.inference.mcmc import reference, resume
 from posterity.inference.program import child_seeds
@@ -230,7 +232,10 @@ def test_an_interrupt_returns_the_blocks_that_have_finished(monkeypatch):
         return run(index, task)
 
     monkeypatch.setattr(blocks_module, "_run", interrupted)
-    posterior = sample(Blocks(SHORT, blocks=4))
+    said = r"HMC in blocks was interrupted and returns 10 of 10 draws of 2 of 4 blocks\. Run it again for the rest"
+    with pytest.warns(RuntimeWarning, match=said) as caught:
+        posterior = sample(Blocks(SHORT, blocks=4))
+    assert len([one for one in caught if "interrupted" in str(one.message)]) == 1
     assert (posterior.attrs["blocks"], posterior.attrs["interrupted"]) == (2, 1)
     torch.testing.assert_close(posterior.draws["w"], complete.draws["w"][:4], rtol=0.0, atol=0.0)
 
@@ -258,9 +263,34 @@ def test_a_block_that_was_interrupted_counts_where_there_is_no_whole_one(monkeyp
         return index, outcome
 
     monkeypatch.setattr(blocks_module, "_run", interrupted)
-    posterior = sample(Blocks(SHORT, blocks=4))
+    with pytest.warns(RuntimeWarning, match="HMC in blocks was interrupted and returns"):
+        posterior = sample(Blocks(SHORT, blocks=4))
     assert posterior.draws["w"].shape == ((2, 4, 3) if first == 0 else (2, kept, 3))
     assert (posterior.attrs["blocks"], posterior.attrs["interrupted"]) == (1, 1)
+
+
+def test_what_blocks_say_is_said_once_and_their_chains_are_compared_with_each_other():
+    """Each block is of one mode, and agrees with itself; all of them warn of something else."""
+
+    def apart(x, y=None):
+        m = pyro.sample("m", dist.Normal(0.0, 100.0))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal((m.abs() - 50.0).square() + x[:, 0], 1.0), obs=y)
+
+    class Warning(HMC):
+        def run(self, model, *args, **keywords):
+            warnings.warn("the model runs on the tier 'eager'", RuntimeWarning, stacklevel=2)
+            return super().run(model, *args, **keywords)
+
+    settings = {f.name: getattr(SHORT, f.name) for f in fields(SHORT)}
+    settings |= {"chains": 4, "warmup": 0, "step_size": 0.01, "trajectory_length": 0.02}
+    method = Blocks(Warning(**settings | {"init": {"m": torch.tensor([-50.0, -50.0, 50.0, 50.0])}}), blocks=2)
+    with pytest.warns(RuntimeWarning) as caught:
+        posterior = sample(method, apart)
+    assert [one.category for one in caught] == [RuntimeWarning, ConvergenceWarning]
+    assert [one.filename for one in caught] == [__file__] * 2
+    assert "site 'm' (R-hat" in posterior.attrs["trouble"]
+    assert str(caught[1].message) == "HMC in blocks: " + posterior.attrs["trouble"]
 
 
 def test_blocks_of_different_length_are_cut_to_the_shortest(monkeypatch):

@@ -31,8 +31,8 @@ from torch import Tensor
 
 from posterity.inference import HMC, NUTS, infer
 from posterity.inference.engine import Engine
+from posterity.inference.mcmc.kernel import State
 from posterity.inference.mcmc.nuts import NUTSKernel
-from posterity.inference.mcmc.run import State
 from posterity.inference.mcmc.streams import Streams
 
 FALSE_ALARM = 1e-4  # of a test of ranks, all statistics together

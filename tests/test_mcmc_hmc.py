@@ -10,7 +10,7 @@ from posterity.inference import HMC
 from posterity.inference.engine import Engine
 from posterity.inference.mcmc.adaptation import halton
 from posterity.inference.mcmc.hmc import HMCKernel
-from posterity.inference.mcmc.run import State
+from posterity.inference.mcmc.kernel import State
 
 CHAINS, DIM, STEP = 8, 3, 0.1
 

@@ -9,8 +9,8 @@ from scipy import stats
 
 from posterity.inference import NUTS
 from posterity.inference.engine import Engine
+from posterity.inference.mcmc.kernel import State
 from posterity.inference.mcmc.nuts import LeafUniforms, NUTSKernel
-from posterity.inference.mcmc.run import State
 
 PRECISION = torch.tensor([1.0, 4.0, 0.09, 30.0], dtype=torch.double)
 STEP, CHAINS, DEEPEST = 0.11, 40, 7

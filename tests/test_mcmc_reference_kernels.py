@@ -235,7 +235,10 @@ def test_an_interrupt_keeps_what_is_made(monkeypatch, calls, shape):
     """In the first chain its draws so far; later, the chains that are whole."""
     whole = infer(linear, X, Y, method=short("NUTS", chains=3), seed=4)
     interrupt_at(monkeypatch, calls)
-    posterior = infer(linear, X, Y, method=short("NUTS", chains=3), seed=4)
+    said = rf"reference.NUTS was interrupted and returns {shape[1]} of 5 draws of {shape[0]} of 3 chains\. Run it again"
+    with pytest.warns(RuntimeWarning, match=said) as caught:
+        posterior = infer(linear, X, Y, method=short("NUTS", chains=3), seed=4)
+    assert [one.filename for one in caught if "interrupted" in str(one.message)] == [__file__]
     assert posterior.draws["w"].shape[:2] == shape
     assert torch.equal(posterior.draws["w"], whole.draws["w"][: shape[0], : shape[1]])
     assert posterior.sample_stats["lp"].shape == shape
@@ -257,7 +260,8 @@ def test_an_interrupt_while_a_later_chain_is_set_up_keeps_the_first(monkeypatch)
         return kernel(self, model, args)
 
     monkeypatch.setattr(reference._ReferenceSampler, "kernel", stop)
-    posterior = infer(linear, X, Y, method=short("NUTS", chains=3))
+    with pytest.warns(RuntimeWarning, match="was interrupted and returns 5 of 5 draws of 1 of 3 chains"):
+        posterior = infer(linear, X, Y, method=short("NUTS", chains=3))
     assert posterior.draws["w"].shape[:2] == (1, 5)
     assert posterior.attrs["interrupted"] == 1
 
@@ -265,7 +269,8 @@ def test_an_interrupt_while_a_later_chain_is_set_up_keeps_the_first(monkeypatch)
 def test_global_state_is_given_back_after_an_interrupt(monkeypatch):
     interrupt_at(monkeypatch, 8)
     state = torch.get_rng_state()
-    infer(linear, X, Y, method=short("NUTS"))
+    with pytest.warns(RuntimeWarning, match="was interrupted and returns"):
+        infer(linear, X, Y, method=short("NUTS"))
     assert torch.equal(torch.get_rng_state(), state)
     assert not list(pyro.get_param_store())
 

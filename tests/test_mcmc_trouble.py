@@ -1,16 +1,28 @@
 """What a run says of draws that should not be believed, and starts from priors with heavy tails."""
 
 import math
+import re
 import warnings
+from dataclasses import replace
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 
-from posterity.inference import HMC, NUTS, infer
+from posterity.inference import HMC, NUTS, SVI, infer
+from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.diagnostics import function_convergence
+from posterity.inference.diagnostics.sampling._findings import disagreement, disagreement_on_sites, stuck
+from posterity.inference.diagnostics.sampling._findings_of_run import deep_trees, divergences, no_chains
+from posterity.inference.diagnostics.sampling._functions import Functions
+from posterity.inference.mcmc import reference
+from posterity.inference.mcmc.agreement import Agreement
 from posterity.inference.mcmc.trouble import trouble
+
+# A step that moves, in as little time as there is.
+TINY = {"warmup": 0, "step_size": 0.5, "trajectory_length": 1.0, "draws": 20, "engine": "eager", "threads": 1}
 
 
 def statistics(chains=4, draws=100, **changed):
@@ -21,25 +33,121 @@ def statistics(chains=4, draws=100, **changed):
     return plain | changed
 
 
+WELL = Agreement(1.003, 400.0, judged=True, predicted=True)
+
+
 def test_a_run_that_looks_well_has_none():
-    assert trouble(statistics(), 1.003) == []
-    assert trouble(statistics(), math.inf) == []
+    assert trouble(statistics(), WELL, HMC()) == []
+    assert trouble(statistics(), replace(WELL, rhat=1.04), HMC()) == []
 
 
 def test_each_kind_is_named_with_its_chain():
     diverging = torch.zeros(4, 100, dtype=torch.bool)
     diverging[2, :50] = True
-    (said,) = trouble(statistics(diverging=diverging), 1.0)
+    (said,) = trouble(statistics(diverging=diverging), WELL)
     assert said.startswith("12.5 % of the transitions diverged, 50 % of those of chain 2")
     acceptance = torch.full((4, 100), 0.9)
     acceptance[3] = 0.001
-    (said,) = trouble(statistics(acceptance_rate=acceptance), 1.0)
+    (said,) = trouble(statistics(acceptance_rate=acceptance), WELL)
     assert said.startswith("1 of 4 chains hardly move (chain 3: acceptance down to 0.00)")
-    (said,) = trouble(statistics(), 1.3)
-    assert "R-hat 1.30" in said
+    (said,) = trouble(statistics(), replace(WELL, rhat=1.3))
+    assert "do not agree on what the model predicts (R-hat 1.30)" in said
+    (said,) = trouble(statistics(), replace(WELL, rhat=1.07, chance=1.09))
+    assert "R-hat of what the model predicts is 1.07, which so few draws give by chance" in said
+    (said,) = trouble(statistics(), replace(WELL, rhat=math.inf, predicted=False))
+    assert "do not agree on the log density (R-hat inf)" in said
     one = torch.zeros(4, 100, dtype=torch.bool)
     one[0, 0] = True  # a quarter of a per cent
-    assert trouble(statistics(diverging=one), 1.0) == []
+    assert trouble(statistics(diverging=one), WELL) == []
+
+
+def test_sites_alone_are_told_from_what_the_model_predicts():
+    (said,) = trouble(statistics(), replace(WELL, sites={"m": 1.9}))
+    assert said.startswith(
+        "the chains agree on predictions but not on site 'm' (R-hat 1.90): label switching or mirror"
+    )
+    (said,) = trouble(statistics(), replace(WELL, rhat=1.5, sites={"a": 1.9, "b[1]": 1.2}))
+    assert "do not agree on what the model predicts (R-hat 1.50), nor on sites 'a' (R-hat 1.90), 'b[1]' (R-hat" in said
+
+
+def test_what_was_not_judged_is_said():
+    (said,) = trouble(statistics(draws=2), Agreement(), HMC(draws=2))
+    assert said == "convergence was not judged: R-hat takes 4 draws of each chain, got 2"
+    (said,) = trouble(statistics(chains=1, draws=7), Agreement(), HMC(draws=7, chains=1))
+    assert said == "convergence was not judged: R-hat takes 8 draws of one chain, got 7"
+    (said,) = trouble(statistics(), Agreement(), HMC())
+    assert "no function of the draws is finite and differs" in said
+    (said,) = trouble(statistics(chains=1), WELL, HMC(chains=1))
+    assert said == "one chain was run, and whether others would agree is not known: chains=4 or more"
+    (said,) = trouble(statistics(), WELL, HMC(target_ess=1000))
+    assert said == "target_ess=1000 was not reached, the smallest bulk ESS is 400: more draws (draws=1000)"
+    (said,) = trouble(statistics(), WELL, HMC(), cut="max_seconds=2 ended warm-up")
+    assert said == "max_seconds=2 ended warm-up"
+
+
+def test_chains_that_never_moved_are_named_whatever_their_acceptance():
+    w = torch.randn(4, 100, generator=torch.Generator().manual_seed(0))
+    w[1], w[3] = w[1, 0].clone(), w[0]
+    (said,) = trouble(statistics(), WELL, HMC(), draws={"w": w, "v": torch.ones(4, 100, 2)})
+    assert said.startswith("1 of 4 chains never moved (chain 1: all their draws are one point): another init ('map'")
+    (said,) = trouble(statistics(chains=1, draws=1), Agreement(), draws={"w": w[:1, :1]})
+    assert "never moved" not in said
+
+
+SETTINGS = [
+    family(target_accept=target, init=init, warmup=warmup, draws=draws)
+    for family in (HMC, NUTS, reference.HMC, reference.NUTS)
+    for target in (0.6, 0.8, 0.9, 0.95, 0.97, 0.99, 0.999)
+    for init in ("prior", "uniform", "median" if family.__module__.endswith("reference") else "map")
+    for warmup, draws in ((0, 500), (300, 300))
+]
+
+
+def test_no_advice_names_what_is_in_use():
+    """By the run itself and by the report, which reads the settings from the attributes; over a table of settings."""
+    statistics_of_all = statistics(
+        acceptance_rate=torch.full((4, 100), 0.1), diverging=torch.ones(4, 100, dtype=torch.bool)
+    )
+    values = np.random.default_rng(0).normal(size=(4, 20, 2)) + 5 * np.arange(4)[:, None, None]
+    values[3] = 1.0
+    stats = {"acceptance_rate": np.full((4, 20), 0.1), "diverging": np.eye(4, 20, dtype=bool)}
+    for settings in SETTINGS:
+        attrs = {"settings": settings.describe() if hasattr(settings, "describe") else repr(settings)}
+        functions = Functions(values, ["a", "b"], stats, attrs)
+        still = torch.zeros(4, 100)
+        said = trouble(statistics_of_all, replace(WELL, rhat=2.0), settings, draws={"w": still})
+        said += trouble(statistics_of_all, replace(WELL, sites={"m": 2.0}), settings)
+        said += [finding.words for finding in stuck(functions, values)]
+        said += [finding.words for finding in divergences(functions, stats["diverging"], ["a", "b"], None)]
+        rhat = np.array([2.0, 1.5])
+        said += [disagreement(functions, values, ["a", "b"], rhat, 1.0).words]
+        said += [disagreement_on_sites(functions, ["a", "b"], rhat, 1.0, agree).words for agree in (True, False)]
+        text = " ".join(said)
+        assert repr(settings.init) not in text
+        assert f"warmup={settings.warmup}" not in text
+        assert f"draws={settings.draws}" not in text
+        advised = [float(a) for a in re.findall(r"(?:to|or) (0\.9\d*)", text)]
+        assert all(a > settings.target_accept for a in advised)
+        assert bool(advised) == (settings.target_accept < 0.98)
+        assert ("target_accept is" in text) == (settings.target_accept > 0.98)
+        assert "init" in text
+        if "reference" in type(settings).__module__:
+            assert "'map'" not in text  # which Pyro's samplers do not have
+
+
+def test_a_mean_field_guide_is_not_blamed_where_there_is_none():
+    for guide in ("low_rank", "full_rank", "mean_field", None):
+        attrs = {"method": "SVI", "settings": repr(SVI(guide=guide))}
+        words = next(iter(no_chains(Functions(np.zeros((1, 5, 1)), ["f"], {}, attrs)))).words
+        assert ("mean-field" in words) == (guide in ("mean_field", None))
+
+
+@pytest.mark.parametrize(("limit", "raised"), [(10, True), (20, False)])
+def test_trees_that_cannot_be_deeper_are_not_advised(limit, raised):
+    stats = {"tree_depth": np.full((4, 20), limit)}
+    attrs = {"settings": NUTS(max_tree_depth=limit).describe()}
+    (found,) = deep_trees(Functions(np.zeros((4, 20, 1)), ["f"], stats, attrs))
+    assert ("raise max_tree_depth" in found.words) == raised
 
 
 def apart(x, y=None):
@@ -51,14 +159,26 @@ def apart(x, y=None):
         return pyro.sample("y", dist.Normal(a + 0 * x[:, 0], 100.0), obs=y)
 
 
-def test_a_run_warns_where_someone_watches_and_keeps_it():
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_run_warns_whether_or_not_someone_watches(progress):
+    """What is said and kept is the same, and so are draws."""
     x = torch.zeros(5, 1)
-    starts = {"a": torch.tensor([-50.0, 50.0])}
-    with pytest.warns(RuntimeWarning, match="HMC: .*do not agree"):
-        infer(apart, x, x[:, 0], method=HMC(chains=2, warmup=50, draws=50, init=starts), seed=0)
+    method = HMC(**TINY, chains=2, init={"a": torch.tensor([-50.0, 50.0])}, progress=progress)
+    with pytest.warns(
+        ConvergenceWarning, match=r"HMC: the chains do not agree on what .* \(R-hat .*nor on site 'a'"
+    ) as w:
+        posterior = infer(apart, x, x[:, 0], method=method, seed=0)
+    assert len(w) == 1
+    assert w[0].filename == __file__  # the line that called `infer`
+    assert str(w[0].message) == "HMC: " + posterior.attrs["trouble"]
+
+
+def test_python_s_filters_are_the_one_way_to_silence_it():
+    x = torch.zeros(5, 1)
+    method = HMC(**TINY, chains=2, init={"a": torch.tensor([-50.0, 50.0])}, progress=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        method = HMC(chains=2, warmup=50, draws=50, init=starts, progress=False, target_ess=100)
+        warnings.filterwarnings("ignore", category=ConvergenceWarning)
         posterior = infer(apart, x, x[:, 0], method=method, seed=0)
     assert "do not agree" in posterior.attrs["trouble"]
 

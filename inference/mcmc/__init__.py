@@ -15,8 +15,8 @@ from posterity.inference.mcmc import reference
 from posterity.inference.mcmc.blocks import Blocks
 from posterity.inference.mcmc.hmc import HMC
 from posterity.inference.mcmc.nuts import NUTS
+from posterity.inference.mcmc.resumed import resume as _resume
 from posterity.inference.mcmc.run import Settings
-from posterity.inference.mcmc.run import resume as _resume
 from posterity.inference.posterior import Posterior
 
 __all__ = ["HMC", "NUTS", "Blocks", "Settings", "reference", "resume"]

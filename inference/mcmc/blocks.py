@@ -5,6 +5,7 @@ neither on where it runs nor on what runs beside it, and a block whose worker wa
 """
 
 import dataclasses
+import math
 import threading
 import time
 import traceback
@@ -18,17 +19,21 @@ import torch
 from tqdm.auto import tqdm
 
 from posterity.inference.check import number
+from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.density import Density
 from posterity.inference.engine.lanes.build import cores
+from posterity.inference.interrupt import INTERRUPTED, warn_interrupted
+from posterity.inference.mcmc.agreement import Functions
 from posterity.inference.mcmc.run import Settings
 from posterity.inference.mcmc.starts import Init, start
+from posterity.inference.mcmc.trouble import trouble, warn_of
 from posterity.inference.posterior import Posterior
 from posterity.inference.program import Model, child_seeds, inspect
 
-# What comes back from a worker: tensors and plain values, no model. Either "draws", "sample_stats" and "attrs", or
-# the "error" that the block raised and its "traceback" as text.
+# What comes back from a worker: tensors and plain values, no model. Either "draws", "sample_stats", "attrs" and
+# "warnings" (category and text), or the "error" that the block raised and its "traceback" as text.
 Outcome = dict[str, Any]
-Task = tuple[Settings, Model, tuple[Any, ...], int, str]
+Task = tuple[Settings, Model, tuple[Any, ...], int, str, float]  # the last is when time is over, by the wall clock
 
 SUMMED = ("gradients", "warmup_gradients", "draws_mb")
 LARGEST = ("warmup_seconds", "prepare_seconds")
@@ -58,8 +63,9 @@ class Blocks:
     The same seed gives the same draws on any backend with any number of workers (of one kind of CPU, with the same
     packages): block i is ``method`` with ``chains // blocks`` chains, ``threads=1`` and seed
     ``child_seeds(seed, blocks)[i]``. Of the method's settings, ``target_ess`` and ``superchains`` are divided among
-    the blocks, ``max_seconds`` is each block's own, and ``checkpoint`` "run.pt" becomes "run-0.pt", "run-1.pt", ... of
-    the workers' disks, each for `resume` to go on with. Starts given as values or as a `Posterior` are shared out as
+    the blocks, ``max_seconds`` are those of all blocks together, whose turns may come one after another (on a cluster
+    by the clocks of its machines), and ``checkpoint`` "run.pt" becomes "run-0.pt", "run-1.pt", ... of the workers'
+    disks, each for `resume` to go on with. Starts given as values or as a `Posterior` are shared out as
     if all chains ran together. Blocks of different length (``max_seconds``, ``target_ess``) are cut to the shortest.
 
     Raises ``ValueError`` for another method, or chains (or superchains) that cannot be shared out equally.
@@ -84,27 +90,46 @@ class Blocks:
     def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
         """Sample; see `posterity.inference.infer`. Draws (chain, draw, ...) with the chains of block 0 first.
 
-        An interrupt returns the blocks that have finished. What a block raises, such as a ``ValueError`` about the
-        model, is raised here as it is. In ``attrs``, ``seconds`` are those on the clock, ``warmup_seconds`` and
-        ``prepare_seconds`` the largest of the blocks', ``gradients`` those of all; ``blocks`` is how many there are.
+        An interrupt returns the blocks that have finished, with a warning. Whether chains agree is judged over those of
+        all blocks: one `ConvergenceWarning` for the whole run. Other warnings of blocks are given once, however many
+        blocks gave them. What a block raises, such as a ``ValueError`` about the model, is raised here as it is; a
+        block whose turn comes after ``max_seconds`` is left out, and ``TimeoutError`` raised where none is left.
+        In ``attrs``, ``seconds`` are those on the clock, ``warmup_seconds`` and ``prepare_seconds`` the largest of the
+        blocks', ``gradients`` those of all; ``blocks`` is how many there are.
         """
-        begun = time.perf_counter()
+        begun, deadline = time.perf_counter(), time.time() + (self.method.max_seconds or math.inf)
         program = inspect(model, args, site)
         tasks = {
-            index: (method, model, args, block_seed, program.site)
+            index: (method, model, args, block_seed, program.site, deadline)
             for index, (method, block_seed) in enumerate(
                 zip(self._methods(model, args, seed), child_seeds(seed, self.blocks), strict=True)
             )
         }
-        found = self._gather(tasks)
+        found, stopped = self._gather(tasks)
+        late = sorted(index for index, outcome in found.items() if "late" in outcome)
+        found = {index: outcome for index, outcome in found.items() if index not in late}
+        if late and not found:
+            raise TimeoutError(f"max_seconds={self.method.max_seconds:g} was over before any block could begin")
         whole = {index: outcome for index, outcome in found.items() if not outcome["attrs"]["interrupted"]}
-        kept = [outcome for _, outcome in sorted((whole or found).items())]
+        blocks, kept = zip(*sorted((whole or found).items()), strict=True)
         length = min(_length(outcome) for outcome in kept)
         draws, statistics = (
             {name: torch.cat([outcome[part][name][:, :length] for outcome in kept]) for name in kept[0][part]}
             for part in ("draws", "sample_stats")
         )
         attrs = [outcome["attrs"] for outcome in kept]
+        for category, text in sorted({one for outcome in kept for one in outcome["warnings"]}, key=str):
+            warnings.warn(text, category, stacklevel=3)
+        if stopped:
+            rest = f"{length} of {self.method.draws} draws of {len(kept)} of {self.blocks} blocks"
+            warn_interrupted(self._title, rest, self._go_on(), stacklevel=3)
+        interrupted = len(whole) < self.blocks - len(late)
+        agree = Functions(model, args, program).judge(draws, statistics["lp"])
+        cut = _cuts(dict(zip(blocks, attrs, strict=True)), late)
+        # A target that each block has reached for its share is reached.
+        missed = self.method.target_ess if any("target_ess" in a["trouble"] for a in attrs) else None
+        method = dataclasses.replace(self.method, target_ess=missed)
+        said = trouble(statistics, agree, method, draws=draws, cut=cut, interrupted=interrupted)
         return Posterior(
             model,
             program,
@@ -120,9 +145,20 @@ class Blocks:
                 "tier": ", ".join(sorted({a["tier"] for a in attrs})),
                 "threads": 1,
                 "blocks": len(kept),
-                "interrupted": int(len(whole) < self.blocks),
+                "interrupted": int(interrupted),
+                "cut": cut,
+                "trouble": warn_of(self._title, said, stacklevel=3),
             },
         )
+
+    @property
+    def _title(self) -> str:
+        return f"{self.method.name} in blocks"
+
+    def _go_on(self) -> str:
+        if self.method.checkpoint is None:
+            return "Run it again for the rest; with checkpoint='run.pt' each block could go on."
+        return f"Go on with a block by resume, from its own file beside {str(self.method.checkpoint)!r}."
 
     def _methods(self, model: Model, args: tuple[Any, ...], seed: int) -> list[Settings]:
         """The method of each block."""
@@ -156,13 +192,11 @@ class Blocks:
         configured = joblib.effective_n_jobs(None)
         return min(self.jobs or (configured if configured > 1 else cores()), self.blocks)
 
-    def _gather(self, tasks: dict[int, Task]) -> dict[int, Outcome]:
-        """The outcomes by block, each as it comes in; fewer than tasks after an interrupt or a loss."""
+    def _gather(self, tasks: dict[int, Task]) -> tuple[dict[int, Outcome], bool]:
+        """The outcomes by block, fewer than tasks after an interrupt or a loss; and whether it was an interrupt."""
         found: dict[int, Outcome] = {}
         failed: Outcome | None = None
-        with tqdm(
-            total=len(tasks), desc=f"{self.method.name} in blocks", disable=not self.method.progress, leave=False
-        ) as bar:
+        with tqdm(total=len(tasks), desc=self._title, disable=not self.method.progress, leave=False) as bar:
             for attempt in range(self.retries + 1):
                 outcomes = _send({index: task for index, task in tasks.items() if index not in found}, self._jobs)
                 try:
@@ -172,13 +206,15 @@ class Blocks:
                             break
                         found[index] = outcome
                         bar.update()
-                        if outcome["attrs"]["interrupted"]:  # in this very process, or its worker was told to stop
-                            return found
+                        if (
+                            "late" not in outcome and outcome["attrs"]["interrupted"]
+                        ):  # in this very process, or its worker was told to stop
+                            return found, True
                     break
                 except KeyboardInterrupt:
                     if not found:
                         raise
-                    return found
+                    return found, True
                 except Exception as error:  # a block's own errors come as values: this one says that a worker was lost
                     if attempt == self.retries:
                         if not found:
@@ -198,7 +234,19 @@ class Blocks:
             if raised.__traceback__ is None:  # it came from another process
                 raised.add_note(failed["traceback"])
             raise raised
-        return found
+        return found, False
+
+
+def _cuts(attrs: dict[int, dict[str, Any]], late: list[int]) -> str:
+    """What `max_seconds` cut in which blocks, and those that had no time at all."""
+    cuts: dict[str, list[str]] = {}
+    for index, one in attrs.items():
+        if one["cut"]:
+            cuts.setdefault(one["cut"].partition(": ")[0], []).append(str(index))
+    said = [f"{cut} in block{'s' if len(those) > 1 else ''} {', '.join(those)}" for cut, those in cuts.items()]
+    if late:
+        said.append(f"max_seconds was over before the blocks {late} could begin, which are left out")
+    return f"{', '.join(said)}: raise max_seconds" if said else ""
 
 
 def _length(outcome: Outcome) -> int:
@@ -207,17 +255,32 @@ def _length(outcome: Outcome) -> int:
 
 def _run(index: int, task: Task) -> tuple[int, Outcome]:
     """One block, in the worker. Errors are returned: one that is raised then means that the worker was lost."""
-    method, model, args, seed, site = task
+    method, model, args, seed, site, deadline = task
     with _ONE_AT_A_TIME:
+        left = deadline - time.time()
+        if left <= 0:
+            return index, {"late": True}
+        if method.max_seconds is not None:
+            method = dataclasses.replace(method, max_seconds=min(left, method.max_seconds))
         try:
-            posterior = method.run(model, *args, seed=seed, site=site)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                posterior = method.run(model, *args, seed=seed, site=site)
+        except TimeoutError:
+            return index, {"late": True}
         except Exception as error:  # noqa: BLE001 - raised again by the caller, as it is
             return index, {"error": error, "traceback": traceback.format_exc()}
     return index, {
         "draws": dict(posterior.draws),
         "sample_stats": dict(posterior.sample_stats),
         "attrs": dict(posterior.attrs),
+        # Convergence and interrupts are those of the whole run, and told by the caller.
+        "warnings": [(one.category, str(one.message)) for one in caught if not _of_the_whole(one)],
     }
+
+
+def _of_the_whole(one: warnings.WarningMessage) -> bool:
+    return issubclass(one.category, ConvergenceWarning) or INTERRUPTED in str(one.message)
 
 
 def _send(tasks: dict[int, Task], jobs: int) -> Generator[tuple[int, Outcome], None, None]:

@@ -16,7 +16,8 @@ from torch import Tensor
 from posterity.inference.check import number
 from posterity.inference.engine.tiers import INTEGRATORS, Engine
 from posterity.inference.mcmc.adaptation import TrajectoryLength, halton
-from posterity.inference.mcmc.run import Kernel, Settings, State, energy
+from posterity.inference.mcmc.kernel import Kernel, State, energy
+from posterity.inference.mcmc.run import Settings
 
 APPROACH = 8  # steps at most, on the way to the typical set
 Point = tuple[Tensor, Tensor, Tensor, Tensor]

@@ -1,101 +1,81 @@
-"""Convergence of functions while a sampler runs: for the progress bar, and for stopping at a target ESS."""
+"""Convergence while a sampler runs: for the progress bar, for a target ESS, and for what is said at the end.
+
+What is computed at the end is the same whether or not anybody looked on the way.
+"""
 
 import math
 import time
-import warnings
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from posterity.inference.diagnostics.sampling.convergence import function_convergence
 from posterity.inference.engine.density import Density
-from posterity.inference.program import Program, over_draws
+from posterity.inference.mcmc.agreement import Agreement, Functions, agreement
+from posterity.inference.program import Program
 
-ROWS = 16
 PIECE = 256  # draws of each chain at a time: after a resumed run's there may be any number
-# Looking takes at most about a tenth of the time.
-SHARE = 10.0
+SHARE = 10.0  # looking on the way takes at most about a tenth of the time
+LEAST = 8  # draws before the first look on the way
 
 
 class Monitor:
-    """Means of the likelihood at 16 rows, where it has finite ones, and the log density.
+    """Means of the likelihood at 16 rows, the log density, and the named sites: see `Functions`.
 
-    A likelihood without a mean, or one that cannot be batched over draws, leaves the log density: to watch a run must
-    never end it. Of one chain the two halves are compared.
+    ``positions`` (each (chain, dim)) and ``statistics`` are the run's own lists, which grow while it goes on.
     """
 
-    def __init__(self, density: Density, program: Program, settings: Any) -> None:
-        self.density, self.program, self.chains = density, program, settings.chains
-        self.pending: list[tuple[Tensor, Tensor]] = []
+    def __init__(
+        self, density: Density, program: Program, positions: list[Tensor], statistics: list[dict[str, Tensor]]
+    ) -> None:
+        self.density, self.positions, self.statistics = density, positions, statistics
+        self.functions = Functions(density.model, density.args, program)
         self.values: list[np.ndarray] = []
-        self.watched = settings.progress or settings.target_ess is not None
+        self.sites: list[np.ndarray] = []
+        self.labels: list[str] = []  # of the elements of sites
         self.next_look = 0.0
-        self._rhat, self._ess = math.inf, 0.0
-
-    def add(self, q: Tensor, value: Tensor) -> None:
-        if self.watched:
-            self.pending.append((q, value))
+        self.found = Agreement()
 
     def rhat(self) -> float:
-        """The largest R-hat as of the last look; infinity before the first."""
-        self._look()
-        return self._rhat
+        """The largest R-hat of functions as of the last look; nan before the first."""
+        self._look_on_the_way()
+        return self.found.rhat
 
     def ess(self) -> float:
-        """The smallest bulk ESS as of the last look."""
-        self._look()
-        return self._ess
+        """The smallest bulk ESS of functions as of the last look; 0 before the first."""
+        self._look_on_the_way()
+        return self.found.ess if math.isfinite(self.found.ess) else 0.0
 
-    def last(self) -> float:
-        """The largest R-hat of all draws, whenever the last look was; infinity where nothing is watched."""
-        self.next_look = 0.0
-        return self.rhat()
+    def last(self) -> Agreement:
+        """Of all draws, whenever the last look was."""
+        if self._new:
+            self._look()
+        return self.found
 
-    def _look(self) -> None:
-        if not self.pending or time.perf_counter() < self.next_look:
-            return
-        if len(self.values) + len(self.pending) < 8:
+    @property
+    def _new(self) -> int:
+        return len(self.statistics) - sum(part.shape[1] for part in self.values)
+
+    def _look_on_the_way(self) -> None:
+        if not self._new or len(self.statistics) < LEAST or time.perf_counter() < self.next_look:
             return
         begun, first = time.perf_counter(), not self.values
-        self.values += [self._functions(self.pending[i : i + PIECE]) for i in range(0, len(self.pending), PIECE)]
-        self.pending = []
-        draws = np.concatenate(self.values, 1)
-        if self.chains == 1:
-            half = draws.shape[1] // 2
-            draws = draws[0, -2 * half :].reshape(2, half, -1)
-        draws = draws[..., np.isfinite(draws).all((0, 1))]
-        draws = draws[..., np.ptp(draws, axis=(0, 1)) > 0]
-        if draws.shape[1] >= 4 and draws.shape[2]:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found = function_convergence(draws)
-            self._rhat, self._ess = float(found.rhat.max()), float(found.ess_bulk.min())
+        self._look()
         # What the first look takes says nothing: most of it is done once.
         now = time.perf_counter()
         self.next_look = now if first else now + SHARE * (now - begun)
 
-    def _functions(self, draws: list[tuple[Tensor, Tensor]]) -> np.ndarray:
-        positions = torch.stack([q for q, _ in draws], 1)  # (chain, draw, dim)
-        density = torch.stack([v for _, v in draws], 1)[..., None].double()
-        means = density.new_full((*positions.shape[:2], ROWS), torch.nan)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found = self._means(positions)
-        except Exception:  # noqa: BLE001 - a likelihood may fail in any way, and the log density is there
-            found = None
-        if found is not None:
-            rows = torch.linspace(0, found.shape[-1] - 1, ROWS).round().long()
-            means = found[..., rows.to(found.device)]
-        return torch.cat([means, density], -1).cpu().numpy()
+    def _look(self) -> None:
+        count = len(self.statistics)
+        for begin in range(count - self._new, count, PIECE):
+            end = min(begin + PIECE, count)
+            self._read(self.positions[begin:end], self.statistics[begin:end])
+        self.found = agreement(np.concatenate(self.values, 1), np.concatenate(self.sites, 1), self.labels)
 
-    def _means(self, positions: Tensor) -> Tensor | None:
-        """E[y|x, w] of every draw, (chain, draw, N * events)."""
-        draws = {name: v.flatten(0, 1) for name, v in self.density.constrain(positions).items()}
-        likelihood = over_draws(
-            self.density.model, self.density.args, draws, self.program.site, others=self.program.observed
-        )[0]
-        functions = likelihood.mean.reshape(*positions.shape[:2], -1).double()
-        return functions if functions.shape[-1] else None
+    def _read(self, positions: Sequence[Tensor], statistics: Sequence[dict[str, Tensor]]) -> None:
+        density = torch.stack([kept["lp"] for kept in statistics], 1)[..., None].double().cpu().numpy()
+        draws = self.density.constrain(torch.stack(list(positions), 1).to(self.density.device, self.density.dtype))
+        elements, self.labels = self.functions.sites(draws)
+        self.sites.append(elements)
+        self.values.append(np.concatenate([self.functions.predicted(draws), density], -1))

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from posterity.inference.check import number
 from posterity.inference.engine.tiers import Engine
-from posterity.inference.mcmc.run import Kernel, Settings, State, energy
+from posterity.inference.mcmc.kernel import Kernel, State, energy
+from posterity.inference.mcmc.run import Settings
 
 DEEPEST = 20
 APPROACH = 4  # doublings at most, on the way to the typical set

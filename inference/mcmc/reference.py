@@ -20,7 +20,10 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from posterity.inference.interrupt import warn_interrupted
+from posterity.inference.mcmc.agreement import Functions
 from posterity.inference.mcmc.potential import capture
+from posterity.inference.mcmc.trouble import trouble, warn_of
 from posterity.inference.posterior import Posterior
 from posterity.inference.program import Model, child_seeds, inspect, seeded
 from posterity.models.guides import initial
@@ -139,10 +142,11 @@ class _ReferenceSampler:
         return kernel
 
     def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
-        """Sample; see `posterity.inference.infer`. An interrupt returns the draws made so far.
+        """Sample; see `posterity.inference.infer`. An interrupt returns the draws made so far, with a warning.
 
-        Raises ``ValueError`` for a model without latent sites (it has nothing to sample), or with parameters
-        (they would stay at their initial values).
+        Chains that do not agree, do not move or diverge are named in a `ConvergenceWarning`, and in
+        ``attrs["trouble"]``. Raises ``ValueError`` for a model without latent sites (it has nothing to sample), or
+        with parameters (they would stay at their initial values).
         """
         program = inspect(model, args, site)
         if not program.latents:
@@ -165,17 +169,26 @@ class _ReferenceSampler:
                     break
         if not chains[0].stats:
             raise KeyboardInterrupt("interrupted before the first draw")
+        interrupted = chains[-1].interrupted or len(chains) < self.chains
+        draws = _stack([chain.constrained() for chain in chains])
+        statistics = _stack([chain.statistics() for chain in chains])
+        found = Functions(model, args, program).judge(draws, statistics["lp"])
+        said = trouble(statistics, found, self, draws=draws, interrupted=interrupted)
+        if interrupted:
+            kept = f"{len(statistics['lp'][0])} of {self.draws} draws of {len(chains)} of {self.chains} chains"
+            warn_interrupted(f"reference.{self.name}", kept, "Run it again for the rest.", stacklevel=3)
         return Posterior(
             model,
             program,
-            draws=_stack([chain.constrained() for chain in chains]),
-            sample_stats=_stack([chain.statistics() for chain in chains]),
+            draws=draws,
+            sample_stats=statistics,
             attrs={
                 "method": self.name,
                 "settings": repr(self),
                 "seed": seed,
                 "seconds": time.perf_counter() - start,
-                "interrupted": int(chains[-1].interrupted or len(chains) < self.chains),
+                "interrupted": int(interrupted),
+                "trouble": warn_of(f"reference.{self.name}", said, stacklevel=3),
             },
         )
 

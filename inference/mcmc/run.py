@@ -1,12 +1,11 @@
 """One run of many chains: settings, warm-up, draws, stopping, checkpoints.
 
-A sampler is a `Settings` subclass with its fields, and a `Kernel` with one transition; everything else is here.
+A sampler is a `Settings` subclass with its fields, and a `Kernel` with one transition (`kernel`); everything else is
+here.
 """
 
 import math
 import time
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -16,34 +15,23 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from posterity.inference.arguments import read_arguments
 from posterity.inference.check import number
 from posterity.inference.engine.density import Density
 from posterity.inference.engine.tiers import RELATIVE_TOLERANCE, Engine, prepare, torch_threads
+from posterity.inference.interrupt import warn_interrupted
 from posterity.inference.mcmc import checkpoints
-from posterity.inference.mcmc.adaptation import Moments, StepSize, windows
+from posterity.inference.mcmc.agreement import Agreement
+from posterity.inference.mcmc.clock import Clock, what_was_cut
+from posterity.inference.mcmc.kernel import Kernel, State
 from posterity.inference.mcmc.monitor import Monitor
 from posterity.inference.mcmc.starts import Init, ascend, check_init, density_at, start
 from posterity.inference.mcmc.streams import Streams
-from posterity.inference.mcmc.trouble import trouble
+from posterity.inference.mcmc.trouble import trouble, warn_of
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import Model, Program, bare_model, in_numbers, inspect
+from posterity.inference.program import Model, Program, inspect
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
-APART = 3.0  # times the common step size is too long for a chain that goes on with its own
-OWN_GAIN = 0.3  # of the log of a chain's own step size, after the way to the typical set
 POOLINGS = ("within", "across")
-# What a run that goes on may have otherwise: all else would mix draws of two kinds, or come too late.
-CHANGES = ("draws", "max_seconds", "target_ess", "threads", "progress", "checkpoint", "checkpoint_seconds")
-
-
-@dataclass
-class State:
-    """All chains: positions ``q`` (chain, dim), gradient there, log density ``value`` (chain,)."""
-
-    q: Tensor
-    grad: Tensor
-    value: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +49,11 @@ class Settings:
       disturb it); "across" takes the variance over all chains.
     - ``engine``: "auto", "eager", "replay" or "compiled" (see `posterity.inference.engine`); ``threads``: None measures
       one against all cores and takes the faster.
-    - ``max_seconds``: stop drawing when the run has taken that long; ``target_ess``: when the smallest bulk ESS over
-      function values and the log density has reached it. ``draws`` is then the most.
+    - ``max_seconds``: of the whole run. Warm-up ends after three quarters of what starts and preparation leave, with
+      what it has learnt by then, and draws when the time is over; a ``ConvergenceWarning`` says what was cut. Starts
+      and preparation cannot be cut short: ``TimeoutError`` where they take all of it. An iteration is completed.
+    - ``target_ess``: stop when the smallest bulk ESS over function values and the log density has reached it.
+      ``draws`` is then the most.
     - ``checkpoint``: a file to write the whole state to, every ``checkpoint_seconds`` and at the end; see `resume`.
     - ``dtype``: in which draws are kept on the CPU, default that of the model ("float32", "float64", "float16").
     """
@@ -116,7 +107,7 @@ class Settings:
             )
         check_init(self.init)
 
-    def kernel(self, engine: Engine) -> "Kernel":
+    def kernel(self, engine: Engine) -> Kernel:
         raise NotImplementedError
 
     def describe(self) -> str:
@@ -127,138 +118,13 @@ class Settings:
         return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
     def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
-        """Sample; see `posterity.inference.infer`. An interrupt returns the draws made so far."""
-        return Run(self, model, args, seed, site).go()
+        """Sample; see `posterity.inference.infer`. An interrupt returns the draws made so far, with a warning.
 
-
-class Kernel:
-    """One transition of all chains, and what warm-up learns about it."""
-
-    uniforms: int
-
-    def __init__(self, settings: Settings, engine: Engine) -> None:
-        self.settings, self.engine = settings, engine
-        density = engine.density
-        self.inverse_mass = torch.ones(density.dim, dtype=density.dtype, device=density.device)
-        self.step = StepSize(settings.target_accept, math.log(settings.step_size or 0.1))
-        self.own = torch.full((engine.chains,), self.step.log_step, dtype=torch.double, device=density.device)
-        self.first_window, self.ends = windows(settings.warmup)
-        self.moments: Moments | None = None
-        self.seen = 0
-
-    @property
-    def phase(self) -> str:
-        """ "approach" (the way to the typical set), "windows" (mass and lengths are learnt), "settle", "draws"."""
-        if self.seen >= self.settings.warmup:
-            return "draws"
-        if self.seen < self.first_window:
-            return "approach"
-        return "windows" if self.ends and self.seen < self.ends[-1] else "settle"
-
-    def transition(
-        self, state: State, normals: Tensor, uniforms: Tensor, iteration: int
-    ) -> tuple[State, dict[str, Tensor]]:
-        """A new state, and the statistics of the transition, each (chain,)."""
-        raise NotImplementedError
-
-    def begin(self, state: State, normals: Tensor) -> None:
-        """A first step size of every chain: one step of it is accepted with about the target probability."""
-        if self.settings.step_size is not None or self.settings.warmup == 0:
-            return
-        p = normals * self.inverse_mass.rsqrt()
-        begin = energy(state.value, p, self.inverse_mass)
-        ones = torch.ones(len(state.q), dtype=torch.long, device=p.device)
-        log_step, first = self.own.clone(), torch.zeros_like(self.own)
-        for _ in range(40):
-            start = (state.q, p, state.grad, state.value)
-            moved = self.engine.integrate(start, log_step.exp().to(p.dtype), ones, self.inverse_mass)
-            change = begin - energy(moved[3], moved[1], self.inverse_mass)
-            accepted = torch.nan_to_num(change, nan=-torch.inf).clamp(max=0).exp()
-            now = torch.where(accepted > self.settings.target_accept, 1.0, -1.0).double()
-            first = torch.where(first == 0, now, first)
-            moving = now == first  # doubled or halved until it crosses the target
-            if not bool(moving.any()):
-                break
-            log_step = log_step + torch.where(moving, first * math.log(2), 0.0)
-        self.own = log_step
-        self.step = StepSize(self.settings.target_accept, float(self.own.median()))
-
-    def step_sizes(self) -> Tensor:
-        """The step size of each chain (chain,): one for all, but for chains for which that is far too long.
-
-        On the way to the typical set each chain has one of its own. Later that follows the acceptance of its chain
-        slowly, and where it is below a third of the common one the chain goes on with it: with the common one a chain
-        that is still in a narrow place would never move again. Draws are made with what warm-up ended with.
+        Chains that do not agree, do not move or diverge are named in a `ConvergenceWarning`, and in
+        ``attrs["trouble"]``, whether or not there is a progress bar. Raises ``TimeoutError`` where ``max_seconds`` are
+        over before the first iteration.
         """
-        own = self.own.exp()
-        if self.phase == "approach":
-            return own
-        return torch.where(own * APART < self.step.value, own, self.step.value)
-
-    def learn(self, state: State, statistics: dict[str, Tensor]) -> None:
-        """Take what one warm-up iteration shows."""
-        acceptance = statistics["acceptance_rate"].double()
-        approach = self.phase == "approach"
-        well = self.own.exp() * APART >= self.step.value
-        target = self.settings.target_accept
-        error = acceptance - target
-        if approach:
-            self.own = self.own + error
-            self.step.log_step = float(self.own.median())
-            self.step.restart()
-        else:
-            if bool(well.any()):
-                self.step.update(float(acceptance[well].mean()))
-            # As fast up as down, also where the target leaves little room above it.
-            self.own = self.own + OWN_GAIN * torch.where(error > 0, error / (1 - target), error / target)
-            self.own = self.own.clamp(max=self.step.log_step)
-        if self.phase == "windows":
-            self.moments = self.moments or Moments(state.q)
-            self.moments.update(state.q, state.grad)
-        self.seen += 1
-        if self.seen in self.ends and self.moments is not None:
-            before = self.inverse_mass
-            self.inverse_mass = self.moments.inverse_mass(self.settings.pooling).to(before.dtype)
-            self.moments = None
-            self.rescale(float((before / self.inverse_mass).log().mean()) / 2)
-        if self.seen == self.settings.warmup:
-            self.step.finish()
-            self.own = torch.where(self.own.exp() * APART < self.step.value, self.own, self.step.log_step)
-
-    def rescale(self, log_ratio: float) -> None:
-        """The same steps in the units of a new mass, which are longer by exp(-log_ratio)."""
-        self.step.log_step += log_ratio
-        self.own = self.own + log_ratio
-        self.step.restart()
-
-    def describe(self) -> str:
-        return ""
-
-    def state(self) -> dict[str, Any]:
-        moments = self.moments
-        return {
-            "seen": self.seen,
-            "inverse_mass": self.inverse_mass,
-            "own": self.own,
-            "step": {f.name: getattr(self.step, f.name) for f in fields(StepSize)},
-            "moments": None if moments is None else dict(vars(moments)),
-        }
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        self.seen, self.inverse_mass = saved["seen"], saved["inverse_mass"]
-        self.own = saved["own"]
-        for name, value in saved["step"].items():
-            setattr(self.step, name, value)
-        self.moments = None
-        if saved["moments"] is not None:
-            self.moments = Moments(saved["moments"]["mean"])
-            for name, value in saved["moments"].items():
-                setattr(self.moments, name, value)
-
-
-def energy(value: Tensor, p: Tensor, inverse_mass: Tensor) -> Tensor:
-    """The Hamiltonian (chain,), in double precision: differences of it are small."""
-    return (0.5 * p.double() ** 2 * inverse_mass).sum(-1) - value.double()
+        return Run(self, model, args, seed, site).go()
 
 
 class Run:
@@ -268,7 +134,7 @@ class Run:
         self, settings: Settings, model: Model, args: tuple[Any, ...], seed: int, site: str | None,
         saved: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        self.begun = time.perf_counter()
+        self.clock = Clock(settings.max_seconds)
         self.settings, self.model, self.args, self.seed = settings, model, args, seed
         if settings.checkpoint is not None:
             checkpoints.check_folder(settings.checkpoint)
@@ -283,23 +149,29 @@ class Run:
         self.positions: list[Tensor] = []
         self.statistics: list[dict[str, Tensor]] = []
         self.diverged: Tensor | None = None  # of the transitions since the last draw that was kept
-        self.interrupted, self.earlier = False, 0.0
+        self.interrupted, self.timed_out = False, False
+        self.warmup = settings.warmup  # iterations of warm-up; fewer where time cuts it short
         calls = (settings.warmup + settings.draws * settings.thin) * 10
         with torch_threads(1):
             q = self._first(saved)
+            if saved is None:
+                self.clock.after("finding starts")
             tier = settings.engine if saved is None else saved["tier"]
             self.engine = prepare(self.density, q, tier=tier, calls=calls, threads=settings.threads)
             self.kernel = settings.kernel(self.engine)
             self.streams = Streams(seed, settings.chains, self.density.dim, self.kernel.uniforms, self.density.dtype)
         if saved is not None:
             self._restore(saved, q)
+            self.clock.prepared = self.clock.seconds
             return
+        self.clock.after("preparing the engine")
         with torch_threads(self.engine.torch_threads):
             if settings.init == "map":
                 q = ascend(self.engine, q)
             value, grad = self.engine.gradient(q)
             self.state = State(q, grad, value)
             self.kernel.begin(self.state, self._normals(self.streams.next()[0]))
+        self.clock.after(f"starting from init={settings.init!r}" if settings.init == "map" else "the first step size")
 
     def _first(self, saved: dict[str, Any] | None) -> Tensor:
         if saved is not None:
@@ -320,40 +192,55 @@ class Run:
         return normals.to(self.density.device)
 
     def go(self) -> Posterior:
-        settings, total = self.settings, self.settings.warmup + self.settings.draws * self.settings.thin
-        monitor = Monitor(self.density, self.program, settings)
-        for position, kept in zip(self.positions, self.statistics, strict=True):  # of a run that goes on
-            monitor.add(position.to(self.density.device, self.density.dtype), kept["lp"].to(self.density.device))
-        last_saved = time.perf_counter()
+        settings = self.settings
+        monitor = Monitor(self.density, self.program, self.positions, self.statistics)
         with (
             torch_threads(self.engine.torch_threads),
             tqdm(
-                total=total, initial=self.iteration, desc=settings.name, disable=not settings.progress, leave=False
+                total=self.total, initial=self.iteration, desc=settings.name, disable=not settings.progress, leave=False
             ) as bar,
         ):
+            mark = self._mark()
             try:
-                while self.iteration < total:
+                last_saved = time.perf_counter()
+                while self.iteration < self.total and not self._enough(monitor):
                     mark = self._mark()
-                    self._iterate(monitor)
+                    self._iterate()
                     bar.update()
-                    if bar.disable is False and (self.iteration % 10 == 0 or self.iteration == total):
+                    if bar.disable is False and (self.iteration % 10 == 0 or self.iteration == self.total):
                         bar.set_postfix_str(self._describe(monitor), refresh=False)
                     if settings.checkpoint and time.perf_counter() - last_saved > settings.checkpoint_seconds:
                         self.save(settings.checkpoint)
                         last_saved = time.perf_counter()
-                    if self.iteration >= settings.warmup and self._enough(monitor):
-                        break
             except KeyboardInterrupt:
                 self.interrupted = True
                 self._go_back(mark)
         if settings.checkpoint:
             self.save(settings.checkpoint)
         if not self.statistics:
-            raise KeyboardInterrupt("interrupted before the first draw")
-        posterior = self.posterior(monitor.last())
-        if settings.progress and posterior.attrs["trouble"]:
-            warnings.warn(f"{settings.name}: {posterior.attrs['trouble']}", RuntimeWarning, stacklevel=4)
+            raise KeyboardInterrupt(f"interrupted in iteration {self.iteration}, before the first draw.{self._go_on()}")
+        return self._said(self.posterior(monitor.last()))
+
+    def _said(self, posterior: Posterior) -> Posterior:
+        """Warnings point at the line that called `infer`."""
+        if self.interrupted:
+            kept = f"{len(self.statistics)} of {self.settings.draws} draws of each chain"
+            go_on = self._go_on() or " Run it again for the rest; with checkpoint='run.pt' it could go on."
+            warn_interrupted(self.settings.name, kept, go_on.strip(), stacklevel=5)
+        warn_of(self.settings.name, [str(posterior.attrs["trouble"])], stacklevel=5)
         return posterior
+
+    def _go_on(self) -> str:
+        path = self.settings.checkpoint
+        return f" Go on with it by resume({str(path)!r}, ...)." if path else ""
+
+    @property
+    def total(self) -> int:
+        return self.warmup + self.settings.draws * self.settings.thin
+
+    @property
+    def drawing(self) -> bool:
+        return self.iteration >= self.warmup
 
     def _mark(self) -> tuple[Any, ...]:
         """Where an iteration began. An interrupt may come between any two lines of it; what is half done is undone."""
@@ -371,16 +258,16 @@ class Run:
         self.streams.position = 0 if position == block != self.streams.position else position
         del self.positions[kept:], self.statistics[kept:]
 
-    def _iterate(self, monitor: Monitor) -> None:
+    def _iterate(self) -> None:
         settings, kernel = self.settings, self.kernel
         normals, uniforms = self.streams.current()
         state, statistics = kernel.transition(self.state, self._normals(normals), uniforms, self.iteration)
         position, diverged = None, self.diverged
-        if self.iteration >= settings.warmup:
+        if self.drawing:
             # A draw of a thinned chain answers for the transitions before it that were not kept.
             diverged = statistics["diverging"] if diverged is None else diverged | statistics["diverging"]
             statistics = {**statistics, "diverging": diverged}
-        if self.iteration >= settings.warmup and (self.iteration - settings.warmup + 1) % settings.thin == 0:
+        if self.drawing and (self.iteration - self.warmup + 1) % settings.thin == 0:
             position = state.q.to("cpu", DTYPES[settings.dtype] if settings.dtype else None, copy=True)
             statistics, diverged = {name: value.cpu() for name, value in statistics.items()}, None
         # An interrupt between these lines must not leave a position without its statistics.
@@ -388,26 +275,36 @@ class Run:
         if position is not None:
             self.positions.append(position)
             self.statistics.append(statistics)
-            monitor.add(state.q, state.value)
-        if self.iteration < settings.warmup:
+        if not self.drawing:
             kernel.learn(state, statistics)
         self.streams.advance()
         self.iteration += 1
-        if self.iteration == settings.warmup:
-            self.warm_seconds = self.seconds
-            self.warm_gradients = self.engine.gradients
-        elif settings.warmup == 0 and self.iteration == 1:
+        if self.iteration == self.warmup:
+            self._warm()
+        elif self.warmup == 0 and self.iteration == 1:
             self.warm_seconds = self.engine.seconds
 
-    @property
-    def seconds(self) -> float:
-        return self.earlier + time.perf_counter() - self.begun
+    def _warm(self) -> None:
+        self.warm_seconds, self.warm_gradients = self.clock.seconds, self.engine.gradients
 
     def _enough(self, monitor: Monitor) -> bool:
-        settings = self.settings
-        if settings.max_seconds is not None and self.seconds > settings.max_seconds and len(self.statistics) >= 1:
-            return True
-        return settings.target_ess is not None and monitor.ess() >= settings.target_ess
+        """Whether the run is to end; warm-up whose time is over ends here, too."""
+        if not self.drawing and self.iteration and self.clock.warmup_over:
+            self._cut_warmup()
+        if not self.statistics:
+            return False
+        target = self.settings.target_ess
+        reached = target is not None and monitor.ess() >= target
+        self.timed_out = self.clock.over and not reached
+        return self.timed_out or reached
+
+    def _cut_warmup(self) -> None:
+        """Draws follow at once. A checkpoint stays as it is here, so that the whole warm-up can still be had."""
+        if self.settings.checkpoint:
+            self.save(self.settings.checkpoint)
+        self.kernel.end_warmup()
+        self.warmup = self.iteration
+        self._warm()
 
     def _describe(self, monitor: Monitor) -> str:
         recent = self.statistics[-1] if self.statistics else None
@@ -427,14 +324,18 @@ class Run:
     def draws_mb(self) -> float:
         return sum(p.numel() * p.element_size() for p in self.positions[:1]) * len(self.positions) / 2**20
 
-    def posterior(self, rhat: float = math.inf) -> Posterior:
-        """The draws so far; ``rhat`` is the largest of what the model predicts, where it is known."""
+    def posterior(self, found: Agreement) -> Posterior:
+        """The draws so far, and how far the chains agree."""
         count = min(len(self.positions), len(self.statistics))
         positions = torch.stack(self.positions[:count], 1)
         working = positions.to(self.density.dtype)
         draws = {name: v.to(positions.dtype) for name, v in self.density.constrain(working).items()}
         names = self.statistics[0]
         statistics = {name: torch.stack([s[name] for s in self.statistics[:count]], 1) for name in names}
+        warm, drawn = (self.warmup, self.settings.warmup), (count, self.settings.draws if self.timed_out else count)
+        path = self.settings.checkpoint
+        cut = what_was_cut(self.clock.max_seconds, warm, drawn, path)
+        said = trouble(statistics, found, self.settings, draws=draws, cut=cut, interrupted=self.interrupted)
         return Posterior(
             self.model,
             self.program,
@@ -444,7 +345,7 @@ class Run:
                 "method": self.settings.name,
                 "settings": self.settings.describe(),
                 "seed": self.seed,
-                "seconds": self.seconds,
+                "seconds": self.clock.seconds,
                 "warmup_seconds": self.warm_seconds,
                 "prepare_seconds": self.engine.seconds,
                 "tier": self.engine.tier,
@@ -453,14 +354,17 @@ class Run:
                 "warmup_gradients": self.warm_gradients,
                 "draws_mb": self.draws_mb,
                 "interrupted": int(self.interrupted),
-                "trouble": "; ".join(trouble(statistics, rhat)),
+                "cut": cut,
+                "trouble": "; ".join(said),
             },
         )
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
-        """The whole state, without pickle: first to a temporary name, then renamed."""
+        """The whole state, without pickle: first to a temporary name, then renamed. Not after warm-up was cut."""
+        if self.warmup < self.settings.warmup:
+            return Path(path)
         settings = {f.name: _plain(getattr(self.settings, f.name)) for f in fields(self.settings)}
         init = self.settings.init
         settings.update(init=init if isinstance(init, str) else "prior", checkpoint=str(path))
@@ -480,7 +384,7 @@ class Run:
             "positions": self.positions,
             "statistics": self.statistics,
             "diverged": self.diverged,
-            "seconds": self.seconds, "warm_seconds": self.warm_seconds,
+            "seconds": self.clock.seconds, "warm_seconds": self.warm_seconds,
             "gradients": self.engine.gradients, "warm_gradients": self.warm_gradients,
         }  # fmt: skip
         return checkpoints.write(content, path)
@@ -494,7 +398,7 @@ class Run:
         self.streams.restore(saved["streams"])
         self.iteration, self.positions, self.statistics = saved["iteration"], saved["positions"], saved["statistics"]
         self.diverged = saved["diverged"]
-        self.earlier, self.warm_seconds = saved["seconds"], saved["warm_seconds"]
+        self.clock.earlier, self.warm_seconds = saved["seconds"], saved["warm_seconds"]
         self.engine.gradients, self.warm_gradients = saved["gradients"], saved["warm_gradients"]
 
 
@@ -503,26 +407,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Integral) and not isinstance(value, bool):
         return int(value)
     return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
-
-
-def resume(
-    path: str | Path, model: Any, *args: Any, methods: dict[str, Callable[..., Settings]], **changes: Any
-) -> Posterior:
-    """See `posterity.inference.mcmc.resume`."""
-    other = sorted(changes.keys() - set(CHANGES))
-    if other:
-        raise ValueError(f"expected changes to {list(CHANGES)}: only what follows can change, got {other}")
-    args = read_arguments(args)
-    model = in_numbers(bare_model(model), args)
-    content = checkpoints.read(path, methods)
-    settings = methods[content["method"]](
-        **{**content["settings"], "threads": content["threads"], "checkpoint": str(path), **changes}
-    )
-    made = len(content["positions"])
-    if settings.draws < made:
-        raise ValueError(f"expected draws of {made} or more, as many as the checkpoint has, got {settings.draws}")
-    sites = {s.name: list(s.shape) for s in Density(model, args).sites}
-    if sites != content["sites"]:
-        raise ValueError(f"expected the model of the checkpoint, with sites {content['sites']}, got {sites}")
-    checkpoints.check_arguments(args, content["arguments"])
-    return Run(settings, model, args, content["seed"], content["site"], saved=content).go()

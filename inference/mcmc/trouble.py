@@ -1,41 +1,166 @@
-"""What a run says at its end about draws that should not be believed."""
+"""What a run says at its end about draws that should not be believed.
+
+It is computed, kept in ``attrs["trouble"]`` and warned of whether or not anybody watched the run. The one way to
+silence it is Python's own: ``warnings.filterwarnings("ignore", category=ConvergenceWarning)``.
+"""
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor
 
+from posterity.inference.convergence import ConvergenceWarning
+from posterity.inference.diagnostics.sampling import _advice as advice
+from posterity.inference.mcmc.agreement import LEAST, RHAT, Agreement
+
 DIVERGENT = 0.01  # of all transitions
 STUCK = 0.5  # the least average acceptance of a chain that moves
-RHAT = 1.05  # of what the model predicts; below 1.01 is what to aim for (Vehtari et al. 2021)
 NAMED = 5
 
 
-def trouble(statistics: Mapping[str, Tensor], rhat: float) -> list[str]:
+def trouble(
+    statistics: Mapping[str, Tensor],
+    found: Agreement,
+    settings: Any = None,
+    *,
+    draws: Mapping[str, Tensor] | None = None,
+    cut: str = "",
+    interrupted: bool = False,
+) -> list[str]:
     """One sentence for each reason to doubt, with its cure; none for a run that looks well.
 
-    ``statistics`` are those of the draws, (chain, draw); ``rhat`` the largest of what the model predicts, not finite
-    where it is not known.
+    Args:
+        statistics: those of the draws, each (chain, draw).
+        found: how far the chains agree.
+        settings: of the run; no advice names a value that is in use already.
+        draws: (chain, draw, ...) of each site, in which chains that never moved are found.
+        cut: what `max_seconds` cut, as a sentence.
+        interrupted: whether the user ended the run, who knows then that there are fewer draws than were asked for.
     """
-    found = []
-    diverging = statistics["diverging"].double()
-    if float(diverging.mean()) > DIVERGENT:
-        worst = int(diverging.mean(1).argmax())
-        found.append(
-            f"{100 * float(diverging.mean()):.1f} % of the transitions diverged, "
-            f"{100 * float(diverging[worst].mean()):.0f} % of those of chain {worst}: a higher target_accept, or a "
-            "non-centred model"
+    used = _Used(settings, not cut and not interrupted)
+    still = never_moved(draws or {})
+    said = [cut, _divergent(statistics["diverging"], used), _still(still, statistics["diverging"], used)]
+    said += [_slow(statistics["acceptance_rate"], still, used), *_apart(found, statistics["diverging"], used)]
+    target = used.number("target_ess")
+    if target is not None and not interrupted and not found.ess >= target:
+        reached = "is not known" if math.isnan(found.ess) else f"is {found.ess:.0f}"
+        said.append(f"target_ess={target:g} was not reached, the smallest bulk ESS {reached}: {used.more_draws}")
+    return [sentence for sentence in said if sentence]
+
+
+def warn_of(name: str, said: Iterable[str], *, stacklevel: int = 2) -> str:
+    """One warning with all sentences; returns them as text, which is kept with the draws."""
+    text = "; ".join(said)
+    if text:
+        warnings.warn(f"{name}: {text}", ConvergenceWarning, stacklevel + 1)
+    return text
+
+
+class _Used:
+    """Settings of the run, as far as it has them, and what they leave to be advised."""
+
+    def __init__(self, settings: Any, complete: bool) -> None:
+        self.settings, self.complete = settings, complete
+
+    def number(self, name: str) -> float | None:
+        value = getattr(self.settings, name, None)
+        return None if value is None else float(value)
+
+    @property
+    def smaller_steps(self) -> str:
+        return advice.smaller_steps(self.number("target_accept"))
+
+    @property
+    def longer_warmup(self) -> str:
+        return advice.longer_warmup(self.number("warmup"))
+
+    @property
+    def more_draws(self) -> str:
+        return advice.more_draws(self.number("draws")) if self.complete else "more draws than the run came to"
+
+    @property
+    def another_init(self) -> str:
+        init = getattr(self.settings, "init", None)
+        names = advice.INITS if hasattr(self.settings, "superchains") else advice.PYRO_INITS
+        return advice.another_init(init if isinstance(init, str) else None, names)
+
+
+def _divergent(diverging: Tensor, used: _Used) -> str:
+    share = diverging.double().mean(1)
+    if not float(share.mean()) > DIVERGENT:
+        return ""
+    worst = int(share.argmax())
+    return (
+        f"{100 * float(share.mean()):.1f} % of the transitions diverged, {100 * float(share[worst]):.0f} % of those of "
+        f"chain {worst}: {used.smaller_steps}"
+    )
+
+
+def never_moved(draws: Mapping[str, Tensor]) -> list[int]:
+    """Chains of several draws that are all the same, whatever their acceptance says."""
+    moved: Tensor | None = None
+    for value in draws.values():
+        if value.shape[1] > 1:
+            other = (value != value[:, :1]).flatten(1).any(1)
+            moved = other if moved is None else moved | other
+    return [] if moved is None else (~moved).nonzero().flatten().tolist()
+
+
+def _still(still: list[int], like: Tensor, used: _Used) -> str:
+    if not still:
+        return ""
+    return (
+        f"{len(still)} of {len(like)} chains never moved ({_named(still)}: all their draws are one point): "
+        f"{used.another_init}, or {used.longer_warmup}"
+    )
+
+
+def _slow(rates: Tensor, still: list[int], used: _Used) -> str:
+    acceptance = rates.double().mean(1)
+    slow = [chain for chain in (acceptance < STUCK).nonzero().flatten().tolist() if chain not in still]
+    if not slow:
+        return ""
+    return (
+        f"{len(slow)} of {len(acceptance)} chains hardly move ({_named(slow)}: acceptance down to "
+        f"{float(acceptance[slow].min()):.2f}): {used.longer_warmup}, or {used.another_init}"
+    )
+
+
+def _apart(found: Agreement, like: Tensor, used: _Used) -> list[str]:
+    """Chains that disagree, or that could not be compared."""
+    chains, draws = like.shape
+    if not found.judged:
+        least, each = (LEAST, "of each chain") if chains > 1 else (2 * LEAST, "of one chain")
+        if draws < least:
+            return [f"convergence was not judged: R-hat takes {least} draws {each}, got {draws}"]
+        return ["convergence was not judged: no function of the draws is finite and differs between them"]
+    said = []
+    where = "what the model predicts" if found.predicted else "the log density"
+    sites = ", ".join(f"{label!r} (R-hat {rhat:.2f})" for label, rhat in list(found.sites.items())[:NAMED])
+    sites += ", ..." if len(found.sites) > NAMED else ""
+    name = "site" if len(found.sites) == 1 else "sites"
+    if found.apart:
+        nor = f", nor on {name} {sites}" if sites else ""
+        said.append(
+            f"the chains do not agree on {where} (R-hat {found.rhat:.2f}){nor}: {used.longer_warmup}, "
+            f"{used.more_draws}, or {used.another_init}"
         )
-    acceptance = statistics["acceptance_rate"].double().mean(1)
-    stuck = (acceptance < STUCK).nonzero().flatten().tolist()
-    if stuck:
-        named = ", ".join(str(chain) for chain in stuck[:NAMED]) + (", ..." if len(stuck) > NAMED else "")
-        found.append(
-            f"{len(stuck)} of {len(acceptance)} chains hardly move (chain {named}: acceptance down to "
-            f"{float(acceptance.min()):.2f}): a longer warmup, or another init ('uniform', 'map')"
+    elif sites:
+        agree = "predictions" if found.predicted else where
+        said.append(
+            f"the chains agree on {agree} but not on {name} {sites}: label switching or mirrored modes, or too few "
+            f"draws of what the data hardly decide. Give the model an order or a sign (mu[0] < mu[1], m > 0), judge "
+            f"{agree} alone, or take {used.longer_warmup} and {used.more_draws}"
         )
-    if math.isfinite(rhat) and rhat > RHAT:
-        found.append(
-            f"the chains do not agree on what the model predicts (R-hat {rhat:.2f}): a longer warmup, more draws"
-        )
-    return found
+    elif found.rhat > RHAT:
+        said.append(f"R-hat of {where} is {found.rhat:.2f}, which so few draws give by chance as well: more draws")
+    if chains == 1:
+        said.append("one chain was run, and whether others would agree is not known: chains=4 or more")
+    return said
+
+
+def _named(chains: list[int]) -> str:
+    named = ", ".join(str(chain) for chain in chains[:NAMED]) + (", ..." if len(chains) > NAMED else "")
+    return f"chain {named}"

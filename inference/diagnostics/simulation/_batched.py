@@ -19,8 +19,9 @@ from posterity.inference.engine.density import Density
 from posterity.inference.engine.replay import replay
 from posterity.inference.engine.tiers import RECORDING_ERRORS, RELATIVE_TOLERANCE, Engine, quiet, torch_threads
 from posterity.inference.mcmc.hmc import HMC
+from posterity.inference.mcmc.kernel import Kernel, State
 from posterity.inference.mcmc.nuts import NUTS, NUTSKernel, Subtree, Tree
-from posterity.inference.mcmc.run import Kernel, Settings, State
+from posterity.inference.mcmc.run import Settings
 from posterity.inference.mcmc.starts import ascend, start
 from posterity.inference.mcmc.streams import Streams
 from posterity.inference.program import Model

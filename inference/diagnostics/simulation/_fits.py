@@ -8,16 +8,19 @@ import math
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.diagnostics.simulation._batched import one_of, sample_batched
 from posterity.inference.diagnostics.simulation._quantities import Quantities, TooFewDraws, judge
 from posterity.inference.engine.tiers import torch_threads
 from posterity.inference.infer import infer
+from posterity.inference.interrupt import INTERRUPTED
 from posterity.inference.program import bare_model, child_seeds
 
 RETRIED = 3  # the purpose of seeds of a fit that is tried again
@@ -86,7 +89,10 @@ def _alone(task: Fits, truth: Mapping[str, Tensor], y: Tensor, seed: int) -> Out
 
 
 def _fitted(task: Fits, truth: Mapping[str, Tensor], y: Tensor, seed: int, method: Any) -> Outcome:
-    posterior = infer(task.model, *task.inputs, y, method=method, seed=seed, site=task.site)
+    with warnings.catch_warnings():  # told once for all refits, by the caller
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", f".*{INTERRUPTED}", RuntimeWarning)
+        posterior = infer(task.model, *task.inputs, y, method=method, seed=seed, site=task.site)
     if posterior.attrs.get("interrupted"):
         return {"interrupted": True}
     # Samplers have statistics of their transitions; a guide's draws and the members of an ensemble are independent.

@@ -10,11 +10,13 @@ import xarray as xr
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.diagnostics.simulation._batched import CHAINS, check_method
 from posterity.inference.diagnostics.simulation._fits import Fits, Outcome, fit, judged, prepared
 from posterity.inference.diagnostics.simulation._kept import Folder, checksum
 from posterity.inference.diagnostics.simulation._simulations import Simulations
 from posterity.inference.diagnostics.simulation._tasks import spread
+from posterity.inference.interrupt import warn_interrupted
 from posterity.inference.program import child_seeds, seeded
 
 FITTED, AMORTISED = 2, 4  # purposes of seeds; 1 and 3 are simulations and second attempts
@@ -167,6 +169,7 @@ class Refits:
                 4,
             )
         y = self.simulations.y[index].detach().cpu().numpy()
+        self._say([str(outcome["trouble"]) for outcome in outcomes])
         return xr.Dataset(
             {
                 "truth": (("simulation", "quantity"), np.stack([outcome["truth"] for outcome in outcomes])),
@@ -187,6 +190,22 @@ class Refits:
                 "interrupted": int(self.interrupted),
             },
         )
+
+    def _say(self, troubles: list[str]) -> None:
+        """One warning for all refits of each kind."""
+        worried = [text for text in troubles if text]
+        if worried:
+            warnings.warn(
+                f"the method found trouble in {len(worried)} of {len(troubles)} refits (trouble has all of it), the "
+                f"first: {worried[0]}",
+                ConvergenceWarning,
+                5,
+            )
+        if self.interrupted:
+            kept = f"{len(troubles)} of {len(self.simulations)} refits"
+            go_on = "The same call goes on with them" if self.folder is not None else "With folder=... it could go on"
+            warn_interrupted("refits", kept, f"{go_on}; slow refits are missing more often than quick ones.",
+                             stacklevel=5)  # fmt: skip
 
 
 def _by_site(given: Any, simulations: Simulations) -> dict[str, Tensor]:

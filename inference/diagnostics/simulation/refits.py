@@ -103,7 +103,8 @@ def refit(
     ``attrs["failed"]`` and warned about; ``ValueError``, with the last error as a note, is raised as soon as more than
     the share ``max_failures`` of all has failed or is bound to. With ``folder`` each refit is written as it comes in,
     and the same call goes on where an earlier one ended; ``count`` may be another. An interrupt returns the refits
-    there are, with ``attrs["interrupted"]`` 1; slow ones are then missing more often than quick ones.
+    there are, with ``attrs["interrupted"]`` 1 and a warning; slow ones are then missing more often than quick ones.
+    What the method finds wrong in its own draws is in ``trouble``, and one `ConvergenceWarning` counts it.
 
     Returns over "simulation" (the index of each): ``truth`` (simulation, quantity), ``draws`` (simulation, draw,
     quantity), ``ess`` (simulation, quantity), the data ``y`` (simulation, ...), ``seconds`` and ``trouble``, what the

@@ -1,0 +1,153 @@
+"""Do the chains agree? On what the model predicts, on the log density, and on the named sites of an ordinary model."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Distribution
+
+from posterity.inference.diagnostics.sampling._chains import convergence
+from posterity.inference.diagnostics.sampling._findings import chance_of
+from posterity.inference.diagnostics.sampling._sites import site_columns
+from posterity.inference.program import Model, Program, over_draws
+
+ROWS = 16
+LEAST = 4  # draws of each chain that R-hat takes
+RHAT = 1.05  # where chains do not agree; below 1.01 is what to aim for (Vehtari et al. 2021)
+LARGEST = 2**22  # rows times draws at a time, where the model cannot be run on some of its rows
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """R-hat and ESS of the draws of a run, nan where they are not known.
+
+    - ``rhat``, ``ess``: the largest R-hat, the smallest bulk ESS, over function values and the log density.
+      ``chance`` is the R-hat that chains which agree may have with so few draws, 1 where that is no excuse.
+    - ``predicted``: whether function values were among them, or the log density alone.
+    - ``sites``: R-hat of each element of a site on which the chains do not agree, the worst first.
+    - ``judged``: whether anything could be compared.
+    """
+
+    rhat: float = np.nan
+    ess: float = np.nan
+    chance: float = 1.0
+    predicted: bool = False
+    sites: Mapping[str, float] = field(default_factory=dict)
+    judged: bool = False
+
+    @property
+    def apart(self) -> bool:
+        return self.rhat > max(RHAT, self.chance)
+
+
+def agreement(functions: np.ndarray, sites: np.ndarray, labels: list[str]) -> Agreement:
+    """Of ``functions`` (chain, draw, points), the log density last, and elements of ``sites`` with their ``labels``.
+
+    Of one chain the two halves are compared.
+    """
+    values, elements = _halves(functions), _halves(sites)
+    moves, site_moves = _moving(functions), _moving(sites)
+    if values.shape[1] < LEAST or not (moves.any() or site_moves.any()):
+        return Agreement()
+    rhat = ess = np.nan
+    chance, apart = 1.0, {}
+    if moves.any():
+        found = convergence(values[..., moves])
+        rhat, ess = float(np.nanmax(found["rhat"])), float(np.nanmin(found["ess_bulk"]))
+        chance = chance_of(values[..., moves], found["rhat"])
+    if site_moves.any():
+        names = [label for label, there in zip(labels, site_moves, strict=True) if there]
+        of_sites = convergence(elements[..., site_moves])["rhat"]
+        limit = max(RHAT, chance_of(elements[..., site_moves], of_sites))
+        worst = np.argsort(-of_sites, kind="stable")
+        apart = {names[i]: float(of_sites[i]) for i in worst if of_sites[i] > limit}
+    return Agreement(rhat, ess, chance, bool(moves[:-1].any()), apart, judged=True)
+
+
+def _halves(values: np.ndarray) -> np.ndarray:
+    if values.shape[0] > 1:
+        return values
+    half = values.shape[1] // 2
+    return values[0, -2 * half :].reshape(2, half, -1) if half else values
+
+
+def _moving(values: np.ndarray) -> np.ndarray:
+    """Which columns of (chain, draw, columns) are finite and differ between draws."""
+    return np.isfinite(values).all((0, 1)) & (values != values[:1, :1]).any((0, 1))
+
+
+class Functions:
+    """Function values of draws: what the model predicts at 16 rows, and the elements of its named sites.
+
+    E[y|x, w], or the probabilities of classes. They are computed at these rows alone where the model can be run on
+    them, and at all rows otherwise. A likelihood without a mean, or one that cannot be batched over draws, leaves nan:
+    to watch a run must never end it.
+    """
+
+    def __init__(self, model: Model, args: tuple[Any, ...], program: Program) -> None:
+        self.model, self.args, self.program = model, args, program
+        self.named = [name for name in program.latents if name not in program.weights]
+        self.rows = max((len(v) for v in args if isinstance(v, Tensor) and v.ndim), default=1)
+        self.some: tuple[Any, ...] | None = _some_rows(args, self.rows) if self.rows > ROWS else None
+
+    def predicted(self, draws: Mapping[str, Tensor]) -> np.ndarray:
+        """(chain, draw, 16), repeated where there are fewer; ``draws`` of all sites (chain, draw, ...)."""
+        shape = next(iter(draws.values())).shape[:2]
+        found = self._values(draws) if self.some is not None else None
+        if found is None:
+            self.some = None
+            found = self._in_pieces(draws)
+        if found is None or not found.shape[-1]:
+            return np.full((*shape, ROWS), np.nan)
+        rows = torch.linspace(0, found.shape[-1] - 1, ROWS).round().long()
+        return found[..., rows.to(found.device)].cpu().numpy()
+
+    def sites(self, draws: Mapping[str, Tensor]) -> tuple[np.ndarray, list[str]]:
+        return site_columns(draws, self.named)
+
+    def judge(self, draws: Mapping[str, Tensor], log_density: Tensor) -> Agreement:
+        """Of whole chains at once; ``log_density`` (chain, draw)."""
+        density = log_density.double().cpu().numpy()[..., None]
+        return agreement(np.concatenate([self.predicted(draws), density], -1), *self.sites(draws))
+
+    def _in_pieces(self, draws: Mapping[str, Tensor]) -> Tensor | None:
+        chains, count = next(iter(draws.values())).shape[:2]
+        step = max(1, LARGEST // (chains * self.rows))
+        found = []
+        for begin in range(0, count, step):
+            one = self._values({name: value[:, begin : begin + step] for name, value in draws.items()})
+            if one is None:
+                return None
+            found.append(one)
+        return torch.cat(found, 1)
+
+    def _values(self, draws: Mapping[str, Tensor]) -> Tensor | None:
+        """Of every draw, (chain, draw, N * events)."""
+        shape = next(iter(draws.values())).shape[:2]
+        args = self.args if self.some is None else self.some
+        flat = {name: value.flatten(0, 1) for name, value in draws.items()}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                likelihood = over_draws(
+                    self.model, args, flat, self.program.site, others=self.program.observed
+                )[0]  # fmt: skip
+                return _mean(likelihood).reshape(*shape, -1).double()
+        except Exception:  # noqa: BLE001 - a likelihood may fail in any way, and the log density is there
+            return None
+
+
+def _mean(likelihood: Distribution) -> Tensor:
+    base = likelihood
+    while hasattr(base, "base_dist"):
+        base = base.base_dist
+    return base.probs if isinstance(base, Categorical) else likelihood.mean
+
+
+def _some_rows(args: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+    rows = torch.linspace(0, count - 1, ROWS).round().long()
+    return tuple(v[rows.to(v.device)] if isinstance(v, Tensor) and v.ndim and len(v) == count else v for v in args)

@@ -1,0 +1,164 @@
+"""One transition of all chains, and what warm-up learns about it: what `HMC` and `NUTS` have to fill in."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from posterity.inference.engine.tiers import Engine
+from posterity.inference.mcmc.adaptation import Moments, StepSize, windows
+
+if TYPE_CHECKING:
+    from posterity.inference.mcmc.run import Settings
+
+APART = 3.0  # times the common step size is too long for a chain that goes on with its own
+OWN_GAIN = 0.3  # of the log of a chain's own step size, after the way to the typical set
+
+
+@dataclass
+class State:
+    """All chains: positions ``q`` (chain, dim), gradient there, log density ``value`` (chain,)."""
+
+    q: Tensor
+    grad: Tensor
+    value: Tensor
+
+
+class Kernel:
+    """One transition of all chains, and what warm-up learns about it."""
+
+    uniforms: int
+
+    def __init__(self, settings: "Settings", engine: Engine) -> None:
+        self.settings, self.engine = settings, engine
+        density = engine.density
+        self.inverse_mass = torch.ones(density.dim, dtype=density.dtype, device=density.device)
+        self.step = StepSize(settings.target_accept, math.log(settings.step_size or 0.1))
+        self.own = torch.full((engine.chains,), self.step.log_step, dtype=torch.double, device=density.device)
+        self.first_window, self.ends = windows(settings.warmup)
+        self.moments: Moments | None = None
+        self.seen = 0
+
+    @property
+    def phase(self) -> str:
+        """ "approach" (the way to the typical set), "windows" (mass and lengths are learnt), "settle", "draws"."""
+        if self.seen >= self.settings.warmup:
+            return "draws"
+        if self.seen < self.first_window:
+            return "approach"
+        return "windows" if self.ends and self.seen < self.ends[-1] else "settle"
+
+    def transition(
+        self, state: State, normals: Tensor, uniforms: Tensor, iteration: int
+    ) -> tuple[State, dict[str, Tensor]]:
+        """A new state, and the statistics of the transition, each (chain,)."""
+        raise NotImplementedError
+
+    def begin(self, state: State, normals: Tensor) -> None:
+        """A first step size of every chain: one step of it is accepted with about the target probability."""
+        if self.settings.step_size is not None or self.settings.warmup == 0:
+            return
+        p = normals * self.inverse_mass.rsqrt()
+        begin = energy(state.value, p, self.inverse_mass)
+        ones = torch.ones(len(state.q), dtype=torch.long, device=p.device)
+        log_step, first = self.own.clone(), torch.zeros_like(self.own)
+        for _ in range(40):
+            start = (state.q, p, state.grad, state.value)
+            moved = self.engine.integrate(start, log_step.exp().to(p.dtype), ones, self.inverse_mass)
+            change = begin - energy(moved[3], moved[1], self.inverse_mass)
+            accepted = torch.nan_to_num(change, nan=-torch.inf).clamp(max=0).exp()
+            now = torch.where(accepted > self.settings.target_accept, 1.0, -1.0).double()
+            first = torch.where(first == 0, now, first)
+            moving = now == first  # doubled or halved until it crosses the target
+            if not bool(moving.any()):
+                break
+            log_step = log_step + torch.where(moving, first * math.log(2), 0.0)
+        self.own = log_step
+        self.step = StepSize(self.settings.target_accept, float(self.own.median()))
+
+    def step_sizes(self) -> Tensor:
+        """The step size of each chain (chain,): one for all, but for chains for which that is far too long.
+
+        On the way to the typical set each chain has one of its own. Later that follows the acceptance of its chain
+        slowly, and where it is below a third of the common one the chain goes on with it: with the common one a chain
+        that is still in a narrow place would never move again. Draws are made with what warm-up ended with.
+        """
+        own = self.own.exp()
+        if self.phase == "approach":
+            return own
+        return torch.where(own * APART < self.step.value, own, self.step.value)
+
+    def learn(self, state: State, statistics: dict[str, Tensor]) -> None:
+        """Take what one warm-up iteration shows."""
+        acceptance = statistics["acceptance_rate"].double()
+        approach = self.phase == "approach"
+        well = self.own.exp() * APART >= self.step.value
+        target = self.settings.target_accept
+        error = acceptance - target
+        if approach:
+            self.own = self.own + error
+            self.step.log_step = float(self.own.median())
+            self.step.restart()
+        else:
+            if bool(well.any()):
+                self.step.update(float(acceptance[well].mean()))
+            # As fast up as down, also where the target leaves little room above it.
+            self.own = self.own + OWN_GAIN * torch.where(error > 0, error / (1 - target), error / target)
+            self.own = self.own.clamp(max=self.step.log_step)
+        if self.phase == "windows":
+            self.moments = self.moments or Moments(state.q)
+            self.moments.update(state.q, state.grad)
+        self.seen += 1
+        if self.seen in self.ends and self.moments is not None:
+            before = self.inverse_mass
+            self.inverse_mass = self.moments.inverse_mass(self.settings.pooling).to(before.dtype)
+            self.moments = None
+            self.rescale(float((before / self.inverse_mass).log().mean()) / 2)
+        if self.seen == self.settings.warmup:
+            self._settle()
+
+    def end_warmup(self) -> None:
+        """At once, with what was learnt: the mass of the last whole window, and the step size for that mass."""
+        self.seen, self.moments = self.settings.warmup, None
+        self._settle()
+
+    def _settle(self) -> None:
+        self.step.finish()
+        self.own = torch.where(self.own.exp() * APART < self.step.value, self.own, self.step.log_step)
+
+    def rescale(self, log_ratio: float) -> None:
+        """The same steps in the units of a new mass, which are longer by exp(-log_ratio)."""
+        self.step.log_step += log_ratio
+        self.own = self.own + log_ratio
+        self.step.restart()
+
+    def describe(self) -> str:
+        return ""
+
+    def state(self) -> dict[str, Any]:
+        moments = self.moments
+        return {
+            "seen": self.seen,
+            "inverse_mass": self.inverse_mass,
+            "own": self.own,
+            "step": {f.name: getattr(self.step, f.name) for f in fields(StepSize)},
+            "moments": None if moments is None else dict(vars(moments)),
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        self.seen, self.inverse_mass = saved["seen"], saved["inverse_mass"]
+        self.own = saved["own"]
+        for name, value in saved["step"].items():
+            setattr(self.step, name, value)
+        self.moments = None
+        if saved["moments"] is not None:
+            self.moments = Moments(saved["moments"]["mean"])
+            for name, value in saved["moments"].items():
+                setattr(self.moments, name, value)
+
+
+def energy(value: Tensor, p: Tensor, inverse_mass: Tensor) -> Tensor:
+    """The Hamiltonian (chain,), in double precision: differences of it are small."""
+    return (0.5 * p.double() ** 2 * inverse_mass).sum(-1) - value.double()
