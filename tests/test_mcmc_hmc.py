@@ -56,6 +56,29 @@ def test_a_window_is_at_most_half_a_trajectory():
         assert 0 <= offset < window
 
 
+@pytest.mark.parametrize(("steps", "window", "offset"), [(7, 3, 0), (7, 3, 1), (7, 3, 2), (2, 1, 0), (5, 3, 2)])
+def test_windows_are_the_ends_of_one_trajectory(steps, window, offset):
+    """Of a trajectory of n steps that is at its start after ``offset`` of them: the first w states and the last w.
+
+    On a standard normal a leapfrog step is a matrix: the state at any time, forwards or back, is a power of it.
+    """
+    kernel, _ = transitions(0, trajectory_length=1.0, window=window)
+    generator = torch.Generator().manual_seed(0)
+    q, p = (torch.randn(CHAINS, DIM, generator=generator, dtype=torch.double) for _ in range(2))
+    start = (q, p, -q, -0.5 * (q**2).sum(-1))
+    found = kernel._windows(start, torch.full((CHAINS,), STEP, dtype=torch.double), steps, window, offset)
+    half = torch.tensor([[1, 0], [-STEP / 2, 1]], dtype=torch.double)
+    drift = torch.tensor([[1, STEP], [0, 1]], dtype=torch.double)
+    reject = [*range(-1, -offset - 1, -1), *range(window - offset)]
+    accept = range(steps - offset - window + 1, steps - offset + 1)
+    for place, time in enumerate([*reject, *accept]):
+        (a, b), (c, d) = torch.linalg.matrix_power(half @ drift @ half, time)
+        torch.testing.assert_close(found[0][place], a * q + b * p, rtol=0, atol=1e-12)
+        torch.testing.assert_close(found[1][place], c * q + d * p, rtol=0, atol=1e-12)
+        torch.testing.assert_close(found[2][place], -found[0][place])
+    assert len(found[0]) == 2 * window
+
+
 @pytest.mark.parametrize("jitter", [0.0, 0.3, 0.5])
 def test_lengths_are_spread_evenly_around_the_trajectory_length(jitter):
     """2.0 in steps of 0.1: from (1 - jitter) 20 to (1 + jitter) 20 steps, along the Halton sequence."""

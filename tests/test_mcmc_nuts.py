@@ -13,6 +13,7 @@ from posterity.inference.mcmc.kernel import State
 from posterity.inference.mcmc.nuts import LeafUniforms, NUTSKernel
 
 PRECISION = torch.tensor([1.0, 4.0, 0.09, 30.0], dtype=torch.double)
+INVERSE_MASS = torch.tensor([1.5, 0.5, 3.0, 0.1], dtype=torch.double)
 STEP, CHAINS, DEEPEST = 0.11, 40, 7
 
 
@@ -20,18 +21,20 @@ def kernel():
     density = SimpleNamespace(dim=len(PRECISION), dtype=torch.double, device=torch.device("cpu"))
     engine = Engine(density, CHAINS, "eager", lambda q: (-0.5 * (PRECISION * q**2).sum(-1), -PRECISION * q))
     settings = NUTS(chains=CHAINS, warmup=0, step_size=STEP, max_tree_depth=DEEPEST, engine="eager")
-    return NUTSKernel(settings, engine)
+    made = NUTSKernel(settings, engine)
+    made.inverse_mass = INVERSE_MASS
+    return made
 
 
 def leapfrog(q, p, step):
     p = p - 0.5 * step * PRECISION * q
-    q = q + step * p
+    q = q + step * INVERSE_MASS * p
     return q, p - 0.5 * step * PRECISION * q
 
 
 def turns(momenta):
     """The U-turn of a complete tree, from the momenta of all its leaves in the order of time."""
-    total = sum(momenta) - (momenta[0] + momenta[-1]) / 2
+    total = INVERSE_MASS * (sum(momenta) - (momenta[0] + momenta[-1]) / 2)
     return bool(momenta[0] @ total <= 0) or bool(momenta[-1] @ total <= 0)
 
 
@@ -73,10 +76,11 @@ def test_trees_end_where_recursive_ones_do():
     seen = set()
     for _ in range(5):
         q = torch.randn(CHAINS, 4, dtype=torch.double, generator=generator) / PRECISION.sqrt()
-        p = torch.randn(CHAINS, 4, dtype=torch.double, generator=generator)
+        normals = torch.randn(CHAINS, 4, dtype=torch.double, generator=generator)
+        p = normals / INVERSE_MASS.sqrt()
         uniforms = torch.rand(CHAINS, nuts.uniforms, dtype=torch.double, generator=generator)
         value, grad = nuts.engine.gradient(q)
-        _, statistics = nuts.transition(State(q, grad, value), p, uniforms, 0)
+        _, statistics = nuts.transition(State(q, grad, value), normals, uniforms, 0)
         expected = [recursive(q[c], p[c], (uniforms[c, 1 : 1 + DEEPEST] < 0.5).tolist()) for c in range(CHAINS)]
         assert statistics["n_steps"].tolist() == [steps for steps, _ in expected]
         assert statistics["tree_depth"].tolist() == [depth for _, depth in expected]
