@@ -11,6 +11,7 @@ from torch import Tensor
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 DROPPED = 1e-5  # of a column's spread: a rounding error that is worth float64
+MERGED = 0.01  # of the different values of a column: those that become equal in a dtype that is refused
 NOISY = 1e-4  # of the noise of a simulated number: a rounding error that is worth float64
 RUINED = 1e-3  # of a column's spread: a rounding error that is refused
 
@@ -32,8 +33,9 @@ def holding(columns: Tensor, dtype: torch.dtype) -> torch.dtype:
 def damage(columns: Tensor, names: tuple[str, ...], dtype: torch.dtype) -> str | None:
     """What ``dtype`` would do to the first of the columns (N, D) that it damages, as a phrase; None if to none.
 
-    Damage is a number beyond the range, whole numbers that become equal, or a rounding error of more than a thousandth
-    of the column's spread. That float32 makes two of 100,000 measurements of 15 digits equal is none.
+    Damage is a number beyond the range, whole numbers that become equal, more than one in a hundred other values that
+    do, or a rounding error of more than a thousandth of the column's spread. That float32 makes a few of 100,000
+    measurements of 15 digits equal is none.
     """
     if columns.dtype == dtype:
         return None
@@ -42,8 +44,9 @@ def damage(columns: Tensor, names: tuple[str, ...], dtype: torch.dtype) -> str |
         if _beyond_range(distinct, narrow):
             return f"{dtype} cannot hold {_extreme(distinct):g} in column '{name}'"
         whole = not distinct.is_floating_point() or bool((distinct == distinct.round()).all())
-        if (whole and _merged(narrow)) or _rounding(column, dtype) > RUINED:
-            left = int((narrow.diff() != 0).sum()) + 1
+        left = int((narrow.diff() != 0).sum()) + 1
+        merged = len(distinct) - left > (0 if whole else MERGED * len(distinct))
+        if merged or _rounding(column, dtype) > RUINED:
             lost = (
                 f"would make {left} of the {len(distinct)} different values"
                 if left < len(distinct)
@@ -57,7 +60,9 @@ def damage(columns: Tensor, names: tuple[str, ...], dtype: torch.dtype) -> str |
 def undamaged(columns: Tensor, dtype: torch.dtype, noise: Tensor | float = math.inf) -> torch.dtype:
     """``dtype``, or float64 where it would damage the columns (N, D), or mostly round them by 1e-4 of the noise."""
     rounding = (columns.to(dtype).double() - columns.double()).abs()
-    lost = damage(columns, ("",) * columns.shape[1], dtype) is not None or float((rounding / noise).median()) > NOISY
+    lost = float((rounding / noise).median()) > NOISY
+    for column in columns.unbind(1):
+        lost = lost or _beyond_range(*_narrowed(column, dtype)) or _rounding(column, dtype) > RUINED
     return torch.float64 if lost else dtype
 
 

@@ -128,9 +128,9 @@ class Observations:
         """The same table on another device or in another floating dtype; None leaves either as it is.
 
         Raises:
-            ValueError: `dtype` is not floating, or too narrow: values would become infinite, different whole numbers
-                equal, or a column be rounded by more than a thousandth of its spread. Standardise first. Or `device` is
-                none, or is not at hand.
+            ValueError: `dtype` is not floating, or too narrow: values would become infinite, different ones equal (one
+                in a hundred, or any whole numbers), or a column be rounded by more than a thousandth of its spread.
+                Standardise first. Or `device` is none, or is not at hand.
         """
         if dtype is not None:
             check_dtype(dtype)
@@ -270,8 +270,8 @@ def _hint(x: Tensor) -> str:
 def _names(label: str, names: Sequence[str] | None, count: int, default: list[str]) -> tuple[str, ...]:
     if names is None:
         return tuple(default)
-    ordered = hasattr(names, "__getitem__") and not isinstance(names, str | Mapping | Tensor)
-    if not ordered or not all(isinstance(name, str) for name in names):
+    ordered = not isinstance(names, str | Mapping) and hasattr(names, "__getitem__")
+    if not ordered or getattr(names, "ndim", 1) != 1 or not all(isinstance(name, str) for name in names):
         raise ValueError(f"expected {label}_names to be a sequence of strings, got {names!r}")
     if len(names) != count:
         raise ValueError(f"expected {count} names in {label}_names, got {len(names)}: {list(names)}")

@@ -9,6 +9,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -149,12 +150,12 @@ def _numbers(header: Row, below: Iterator[Row], columns: list[Column], path: Pat
 
 
 def _asked(label: str, columns: Any) -> list[str | int]:
-    ordered = hasattr(columns, "__getitem__") and not isinstance(columns, str | Mapping | torch.Tensor)  # no set
-    listed = list(columns) if ordered else [columns]
+    ordered = not isinstance(columns, str | Mapping) and hasattr(columns, "__getitem__")  # no set: it has no order
+    listed = list(columns) if ordered and getattr(columns, "ndim", 1) == 1 else [columns]
     for column in listed:
-        if isinstance(column, bool) or not isinstance(column, str | int):
+        if isinstance(column, bool) or not isinstance(column, str | Integral):
             raise ValueError(f"expected {label} to be names of columns or their places from 0, got {column!r}")
-    return listed
+    return [column if isinstance(column, str) else int(column) for column in listed]
 
 
 def _named(label: str, asked: list[str | int], header: list[str], path: Path, decimal: str) -> list[str]:

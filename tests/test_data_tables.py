@@ -1,5 +1,6 @@
 import gzip
 
+import numpy as np
 import pytest
 import torch
 
@@ -320,6 +321,14 @@ def test_settings_that_do_not_fit_are_named(table, text, settings, message):
         read_csv(table(text), **({"x": "a", "y": "b"} | settings))
 
 
+def test_a_few_values_that_a_dtype_would_make_equal_are_named(table):
+    path = table("a,b\n1.00000001,1\n1.00000002,2\n1.5,3\n2,4\n")
+    with pytest.raises(ValueError, match="would make 3 of the 4 different values of column 'a', which are"):
+        read_csv(path, "a", "b", dtype=torch.float32)
+    assert len(read_csv(path, "a", "b").x.unique()) == 4
+
+
 def test_columns_by_place_and_tabs(table):
     data = read_csv(table("a\tb\tc\n1\t2\tx\n3\t4\ty\n"), 0, [1], delimiter="\t")
     assert (data.x_names, data.y_names, data.y.tolist()) == (("a",), ("b",), [2, 4])
+    assert read_csv(table("a,b\n1,2\n3,4\n"), np.array(["a"]), np.int64(1)).y.tolist() == [2, 4]
