@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from posterity.models import blocks
+from posterity.models.check import is_positive
 
 # Beyond this the square of a scale would overflow float32, and the loss would be nan.
 MAX_LOG_SCALE = 30.0
@@ -28,7 +29,7 @@ def gaussian(features: Tensor, noise: Tensor | float) -> dist.Normal:
     >>> gaussian(torch.zeros(4, 1), 0.5).scale
     tensor([0.5000, 0.5000, 0.5000, 0.5000])
     """
-    return dist.Normal(_columns(features, 1)[0], _like(noise, features))
+    return dist.Normal(_columns(features, 1)[0], _like("noise", noise, features))
 
 
 def heteroscedastic_gaussian(features: Tensor, *, floor: float = 1e-3) -> dist.Normal:
@@ -49,7 +50,7 @@ def student_t(features: Tensor, scale: Tensor | float, df: Tensor | float = 4.0)
     Raises ``ValueError`` for features of another width.
     """
     location = _columns(features, 1)[0]
-    return dist.StudentT(_like(df, features), location, _like(scale, features))
+    return dist.StudentT(_like("df", df, features), location, _like("scale", scale, features))
 
 
 def floored_scale(log_scale: Tensor, floor: float, ceiling: float | None = None) -> Tensor:
@@ -57,8 +58,8 @@ def floored_scale(log_scale: Tensor, floor: float, ceiling: float | None = None)
 
     With a ``ceiling`` c, exp(2 log_scale) becomes 1/(exp(-2 log_scale) + 1/c²): never above c², the same far below.
     """
-    if not 0 < floor < math.inf:
-        raise ValueError(f"expected a finite floor above 0 (the resolution of y), got {floor}")
+    if not is_positive(floor):
+        raise ValueError(f"expected a finite floor above 0 (the resolution of y), got {floor!r}")
     # Of a floor whose square is nothing in this dtype, the root of nothing would have no gradient.
     least = max(floor**2, torch.finfo(log_scale.dtype).tiny)
     if ceiling is None:
@@ -84,11 +85,23 @@ def _slope_of_bounded(log_scale: Tensor, scale: Tensor, ceiling: float) -> Tenso
     return ceiling**2 * torch.sigmoid(above) * torch.sigmoid(-above) / scale
 
 
-def _like(value: Tensor | float, features: Tensor) -> Tensor:
-    return torch.as_tensor(value, dtype=features.dtype, device=features.device)
+def _like(name: str, value: Tensor | float, features: Tensor) -> Tensor:
+    if not isinstance(value, Tensor) and not is_positive(value):
+        raise ValueError(f"expected {name} to be a tensor or a number above 0, got {value!r}")
+    found = torch.as_tensor(value, dtype=features.dtype, device=features.device)
+    try:
+        torch.broadcast_shapes(found.shape, features.shape[:-1])
+    except RuntimeError:
+        raise ValueError(
+            f"expected {name} that broadcasts to shape {tuple(features.shape[:-1])}, got {tuple(found.shape)}"
+        ) from None
+    return found
 
 
 def _columns(features: Tensor, expected: int) -> tuple[Tensor, ...]:
-    if features.ndim == 0 or features.shape[-1] != expected:
-        raise ValueError(f"expected features of shape (..., {expected}), got {tuple(features.shape)}")
+    if not isinstance(features, Tensor) or features.ndim == 0 or features.shape[-1] != expected:
+        found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(f"expected features of shape (..., {expected}), got {found}")
+    if not features.is_floating_point():
+        raise ValueError(f"expected features of floating point, got {features.dtype}")
     return features.unbind(-1)

@@ -3,7 +3,7 @@
 The likelihood of a mixture of normals has no maximum: a component that closes in on one point makes it infinite (Day
 1969). A stated resolution as the heads' floor is the first cure; these are the others. Each is called inside a model
 with a name and the mixture of all rows, and adds one log density, of the mixture's averages over the rows, that counts
-once per data set (times ``strength``) however many rows there are:
+once per data set (times ``strength``), however many rows there are, also inside a plate and with batches of the rows:
 
 - `WideScales`: an inverse gamma over the variances (Fraley & Raftery 2007, "Bayesian regularization for normal mixture
   estimation"), whose density vanishes at zero;
@@ -16,16 +16,17 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-import pyro
 import torch
 
+from posterity.models.check import is_positive
 from posterity.models.mixtures import Mixture
+from posterity.models.plates import factor_once
 
 SMALLEST_WEIGHT = 1e-4  # where a Dirichlet below one ends: its density has no maximum, a weight of zero no gradient
 
 
 class MixturePrior(Protocol):
-    """Anything that issues one ``pyro.factor`` for a mixture."""
+    """Anything that adds one log density for a mixture (`posterity.models.plates.factor_once`)."""
 
     def __call__(self, name: str, mixture: Mixture) -> None: ...
 
@@ -48,7 +49,7 @@ class WideScales:
     def __call__(self, name: str, mixture: Mixture) -> None:
         log_ratio = mixture.component_distribution.variance.log() - 2 * math.log(self.scale)
         log_density = -(self.concentration + 1) * (log_ratio + torch.exp(-log_ratio) - 1)
-        pyro.factor(name, self.strength * log_density.flatten(len(mixture.batch_shape)).sum(-1).mean())
+        factor_once(name, self.strength * log_density.flatten(len(mixture.batch_shape)).sum(-1).mean())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ class EvenWeights:
 
     def __call__(self, name: str, mixture: Mixture) -> None:
         entropy = -(mixture.log_weights.exp() * mixture.log_weights.clamp_min(-100.0)).sum(-1)
-        pyro.factor(name, self.strength * (entropy - math.log(mixture.num_components)).mean())
+        factor_once(name, self.strength * (entropy - math.log(mixture.num_components)).mean())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +85,10 @@ class SparseWeights:
     def __call__(self, name: str, mixture: Mixture) -> None:
         average = mixture.log_weights.exp().reshape(-1, mixture.num_components).mean(0)
         log_weights = torch.log(average + SMALLEST_WEIGHT)
-        pyro.factor(name, self.strength * (self.concentration - 1) * log_weights.sum())
+        factor_once(name, self.strength * (self.concentration - 1) * log_weights.sum())
 
 
 def _check_positive(prior: object) -> None:
     for name, value in vars(prior).items():
-        if not 0 < value < math.inf:
+        if not is_positive(value):
             raise ValueError(f"expected a finite {name} above 0 in {type(prior).__name__}, got {value}")

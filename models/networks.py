@@ -10,18 +10,22 @@ Both return a function with the signature of the module, evaluated by ``torch.fu
 itself is never changed, and a model stays a model for one draw; the engine adds draws and chains from outside.
 """
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import pyro
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.distributions import Distribution
 
-from posterity.models.priors import Normal, Prior
+from posterity.data._random import check_count
+from posterity.models.check import is_number, is_positive
+from posterity.models.modules import trainable, with_weights
+from posterity.models.plates import factor_once, refuse_plates
+from posterity.models.priors import Prior, choose
 
 WEIGHTS = "posterity_weights"  # in ``infer`` of a site that `bayesian` made
 
@@ -45,15 +49,20 @@ def mlp(*widths: int, activation: str = "tanh", seed: int | None = None) -> nn.S
     >>> mlp(1, 8, 2)(torch.zeros(5, 1)).shape
     torch.Size([5, 2])
     """
-    if len(widths) < 2 or any(width < 1 for width in widths):
+    if len(widths) < 2 or not all(_is_width(width) for width in widths):
         raise ValueError(f"expected at least two widths of 1 or more (input, ..., output), got {widths}")
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ValueError(f"expected an activation from {sorted(ACTIVATIONS)}, got {activation!r}")
     if seed is None:
         return _stack(widths, activation)
+    check_count("seed", seed, least=0)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed an accelerator, for good
         return _stack(widths, activation)
+
+
+def _is_width(width: Any) -> bool:
+    return isinstance(width, Integral) and not isinstance(width, bool) and width >= 1
 
 
 def _stack(widths: tuple[int, ...], activation: str) -> nn.Sequential:
@@ -77,11 +86,11 @@ class RadialBasis(nn.Module):
 
     def __init__(self, low: float, high: float, count: int, width: float = 1.0) -> None:
         super().__init__()
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        if not (is_number(low) and is_number(high) and low < high):
             raise ValueError(f"expected a finite range of the input, got {low} to {high}")
-        if count < 2:
+        if not _is_width(count) or count < 2:
             raise ValueError(f"expected 2 centres or more, got {count}")
-        if not 0 < width < math.inf:
+        if not is_positive(width):
             raise ValueError(f"expected a finite width above 0, got {width}")
         self.register_buffer("centres", torch.linspace(low, high, count))
         self.width = width * (high - low) / (count - 1)
@@ -101,10 +110,15 @@ def radial(x: Tensor, centres: int, outputs: int, *, width: float = 1.0, seed: i
     >>> radial(torch.linspace(-2, 2, 50)[:, None], 20, 9)(torch.zeros(5, 1)).shape
     torch.Size([5, 9])
     """
-    if x.ndim != 2 or x.shape[1] != 1:
-        raise ValueError(f"expected one input, x of shape (N, 1), got {tuple(x.shape)}")
-    if outputs < 1:
+    if not isinstance(x, Tensor) or x.ndim != 2 or x.shape[1] != 1 or not len(x):
+        found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"expected one input, x of shape (N, 1), got {found}")
+    if not x.is_floating_point():
+        raise ValueError(f"expected x of floating point, got {x.dtype}")
+    if not _is_width(outputs):
         raise ValueError(f"expected 1 output or more, got {outputs}")
+    if seed is not None:
+        check_count("seed", seed, least=0)
     basis = RadialBasis(float(x.min()), float(x.max()), centres, width)
     layer = nn.Linear(centres, outputs)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
@@ -114,29 +128,35 @@ def radial(x: Tensor, centres: int, outputs: int, *, width: float = 1.0, seed: i
     return nn.Sequential(OrderedDict(basis=basis, output=layer)).to(x)
 
 
-def bayesian(name: str, module: nn.Module, prior: Prior | Mapping[str, Prior] | None = None) -> Callable[..., Any]:
-    """Turn the weights of any module into sample sites; call it inside a Pyro model.
+def bayesian(
+    name: str, module: nn.Module, prior: Prior | Distribution | Mapping[str, Prior | Distribution] | None = None
+) -> Callable[..., Any]:
+    """Turn the weights of any module into sample sites; call it inside a Pyro model, outside of its plates.
 
     Every parameter ``p`` of the module becomes a site ``{name}.{p}`` of the parameter's shape (a prior with a
     hierarchy adds its own sites beside it). ``prior`` is one object for all, or a mapping from the beginning of
     a parameter's name to a prior, the longest match winning (``{"": Normal(), "output": Laplace()}``); the
-    default is `priors.Normal`, standard deviation 1/sqrt(fan-in). Parameters that do not require a gradient
-    stay constants, and buffers are used as they are: put a module with running averages in ``eval()`` first.
-    The sites are marked as weights, on which chains need not agree (see `posterity.inference.weights`).
+    default is `priors.Normal`, standard deviation 1/sqrt(fan-in). A key ends where a word or a number of the name ends:
+    "hidden1" is not the beginning of "hidden10", "hidden" is. A distribution of Pyro's is a prior too: each entry of a
+    weight follows it on its own. Parameters that do not require a gradient stay constants, and buffers are used as they
+    are: put a module with running averages in ``eval()`` first. The sites are marked as weights, on which chains need
+    not agree (see `posterity.inference.weights`).
 
-    Returns a function with the module's signature. Raises ``ValueError`` for a module without trainable
-    parameters, or a mapping that leaves one out.
+    Returns a function with the module's signature; floating inputs are cast to the dtype of the weights. Raises
+    ``ValueError`` for a module without trainable parameters or with running averages in training mode, a mapping that
+    leaves a parameter out or has a key that no parameter begins with, a call inside a plate, or inputs of another shape
+    or that the dtype of the weights cannot tell apart.
 
     >>> layer = bayesian("net", mlp(2, 3))
     >>> layer(torch.zeros(5, 2)).shape
     torch.Size([5, 3])
     """
+    refuse_plates(f"bayesian({name!r})")
+    parameters = dict(trainable(module))
+    chosen = choose(prior, list(parameters))
     with pyro.poutine.infer_config(config_fn=_of_a_network):
-        weights = {
-            parameter: _choose(prior, parameter)(f"{name}.{parameter}", value.shape, value)
-            for parameter, value in _trainable(module)
-        }
-    return _with_weights(module, weights)
+        weights = {p: chosen[p](f"{name}.{p}", value.shape, value) for p, value in parameters.items()}
+    return with_weights(module, weights)
 
 
 def _of_a_network(_: Any) -> dict[str, bool]:
@@ -148,41 +168,16 @@ def point(name: str, module: nn.Module, *, decay: float | Tensor = 0.0) -> Calla
     """Turn the weights of any module into Pyro parameters ``{name}.{p}``; call it inside a Pyro model.
 
     ``decay`` d adds ``-d/2 |w|²`` to the log joint, the log density of a normal prior of precision d: maximum a
-    posteriori instead of maximum likelihood. A tensor () is taken as it is, without a look at its value.
+    posteriori instead of maximum likelihood. It counts once, also inside a plate or with batches of the rows. A tensor
+    () is taken as it is, without a look at its value.
 
     Training starts from the module's own weights and leaves them as they are; the trained ones are in the
-    `Posterior` that `SVI` returns, as one draw. Raises ``ValueError`` for a module without trainable
-    parameters or a negative decay.
+    `Posterior` that `SVI` returns, as one draw. Inputs as in `bayesian`. Raises ``ValueError`` for a module without
+    trainable parameters or with running averages in training mode, or a decay that is negative or not finite.
     """
-    if not isinstance(decay, Tensor) and not decay >= 0:
-        raise ValueError(f"expected a decay of 0 or more, got {decay}")
-    weights = {parameter: pyro.param(f"{name}.{parameter}", value.clone()) for parameter, value in _trainable(module)}
+    if not isinstance(decay, Tensor) and not (is_number(decay) and decay >= 0):
+        raise ValueError(f"expected a decay of 0 or more, got {decay!r}")
+    weights = {parameter: pyro.param(f"{name}.{parameter}", value.clone()) for parameter, value in trainable(module)}
     if isinstance(decay, Tensor) or decay:
-        pyro.factor(f"{name}.decay", -0.5 * decay * sum((value**2).sum() for value in weights.values()))
-    return _with_weights(module, weights)
-
-
-def _trainable(module: nn.Module) -> list[tuple[str, Tensor]]:
-    # Detached at once: what records the model may not meet a tensor that wants a gradient.
-    parameters = [(name, value.detach()) for name, value in module.named_parameters() if value.requires_grad]
-    if not parameters:
-        raise ValueError(f"expected a module with trainable parameters, got {type(module).__name__} with none")
-    return parameters
-
-
-def _with_weights(module: nn.Module, weights: dict[str, Tensor]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return functional_call(module, weights, args, kwargs)
-
-    return call
-
-
-def _choose(prior: Prior | Mapping[str, Prior] | None, parameter: str) -> Prior:
-    if prior is None:
-        return Normal()
-    if not isinstance(prior, Mapping):
-        return prior
-    matches = [start for start in prior if parameter.startswith(start)]
-    if not matches:
-        raise ValueError(f"expected a prior for {parameter!r}, got priors for {sorted(prior)}")
-    return prior[max(matches, key=len)]
+        factor_once(f"{name}.decay", -0.5 * decay * sum((value**2).sum() for value in weights.values()))
+    return with_weights(module, weights)

@@ -8,11 +8,14 @@ Each function returns a `Pair` with ``.model`` (``model(x, y=None)``, written fo
 - `bayesian_mixture_density`: several answers, and a posterior of the weights.
 
 Inside, x and y are standardised; the observed site is ``y`` in its own units, so that log scores, pulls and scales
-need no conversion. ``resolution`` is how finely y was recorded, in its units: no scale falls below it. Models of
-your own are as short; read the source.
+need no conversion, and another unit of x or y changes nothing else. x is standardised in the dtype it comes in, before
+it is cast to the network's; y is scored in the wider dtype of both.
+
+``resolution`` is how finely y was recorded, in its units: no scale falls below it. By default it is a thousandth of the
+standard deviation of y. Give it where y is known better than that: y with noise of 1e-5 standard deviations would
+otherwise be predicted a hundred times too wide. Models of your own are as short; read the source.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,16 +25,20 @@ import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from posterity.data import Standardization
+from posterity.models.check import check_choice, is_number, is_positive
 from posterity.models.guides import check_guide, empty_guide, make_guide
 from posterity.models.likelihoods import gaussian, heteroscedastic_gaussian
 from posterity.models.mixture_priors import MixturePrior
 from posterity.models.mixtures import MixtureHead, MultivariateMixtureHead, mixture_head
+from posterity.models.modules import dtype_of, trainable
 from posterity.models.networks import bayesian, mlp, point
-from posterity.models.priors import Normal, Prior
+from posterity.models.priors import Normal, Prior, begins, choose
 
 Model = Callable[..., Any]
+WeightPrior = Prior | Distribution
 Head = MixtureHead | MultivariateMixtureHead
 NOISES = ("constant", "input")
 SWEPT = ("components", "decay")
@@ -39,6 +46,7 @@ SWEPT = ("components", "decay")
 # A tanh unit of a standardised input then turns within about a third of the input's spread, and its centre lies
 # anywhere in the data: wiggles of the size that tables show, where unit weights give little more than a slope.
 INPUT_SCALE = 3.0
+RESOLUTION = 1e-3  # standard deviations of y, where none is given
 
 
 @dataclass(frozen=True)
@@ -67,8 +75,8 @@ def bayesian_regression(
     *,
     hidden: tuple[int, ...] = (32,),
     noise: str = "input",
-    resolution: float = 1e-3,
-    prior: Prior | Mapping[str, Prior] | None = None,
+    resolution: float | None = None,
+    prior: WeightPrior | Mapping[str, WeightPrior] | None = None,
     activation: str = "tanh",
     guide: str = "mean_field",
 ) -> Pair:
@@ -76,20 +84,20 @@ def bayesian_regression(
 
     ``scale`` is the standardisation of the training data. ``noise`` is "constant" (one standard deviation, half
     normal of scale 1 on standardised y) or "input" (a second output of the network). ``prior``: see `bayesian`.
-    Raises ``ValueError`` for an unknown noise or guide, or a resolution that is not positive.
+    ``resolution``: see above. Raises ``ValueError`` for an unknown noise or guide, a resolution that is not positive,
+    or a prior that does not fit the network's parameters; the model, for x that is not of shape (N, D).
     """
-    if noise not in NOISES:
-        raise ValueError(f"expected noise from {list(NOISES)}, got {noise!r}")
-    check_guide(guide)
+    check_choice("noise", noise, NOISES)
+    _check(scale, guide)
     floor = _floor(scale, resolution)
     outputs = 1 if noise == "constant" else 2
     if scale.x_loc.ndim == 0:
         raise ValueError("expected a standardisation of the columns of a table, got one of inputs of any shape")
-    net = mlp(len(scale.x_loc), *hidden, outputs, activation=activation, seed=0).to(scale.x_loc)
-    weights_prior = table_prior() if prior is None else prior
+    net = mlp(len(scale.x_loc), *_hidden(hidden), outputs, activation=activation, seed=0).to(scale.x_loc)
+    weights_prior = _weights_prior(net, prior)
 
     def model(x: Tensor, y: Tensor | None = None) -> Tensor:
-        features = bayesian("net", net, weights_prior)(scale.x(x))
+        features = bayesian("net", net, weights_prior)(_standardised(scale, net, x, ndim=2))
         if noise == "constant":
             sigma = pyro.sample("noise", dist.HalfNormal(features.new_ones(())))
             likelihood = gaussian(features, (sigma**2 + floor**2).sqrt())
@@ -106,7 +114,7 @@ def mixture_density(
     *,
     components: int = 3,
     hidden: tuple[int, ...] = (32,),
-    resolution: float = 1e-3,
+    resolution: float | None = None,
     decay: float = 0.0,
     activation: str = "tanh",
     seed: int = 0,
@@ -126,13 +134,17 @@ def mixture_density(
     what it returns is (N, features) or (N, T, features), and y is (N,) or (N, T). ``mixture_priors``:
     see `posterity.models.mixture_priors`. ``swept`` makes settings, of "components" and "decay", into parameters that
     the model reads, for `posterity.inference.sweep`: with ``components`` for the largest number.
-    Raises ``ValueError`` for a resolution that is not positive, a negative decay, or a net of other outputs.
+    Raises ``ValueError`` for a resolution that is not positive or stands beside a head, a negative decay, or a net of
+    other outputs.
     """
-    if not decay >= 0:
-        raise ValueError(f"expected a decay of 0 or more, got {decay}")
-    if not set(swept) <= set(SWEPT):
-        raise ValueError(f"expected swept from {list(SWEPT)}, got {list(swept)}")
-    head = head or mixture_head(components, floor=_floor(scale, resolution))
+    if not (is_number(decay) and decay >= 0):
+        raise ValueError(f"expected a decay of 0 or more, got {decay!r}")
+    _check(scale, None, mixture_priors)
+    if not isinstance(swept, tuple | list):
+        raise ValueError(f"expected swept as a tuple of names, got {swept!r}")
+    for name in swept:
+        check_choice("swept", name, SWEPT)
+    head = _head(scale, head, components, resolution)
     net = _network(scale, head, net, hidden, activation, seed)
     if "components" in swept:
         if not isinstance(head, MixtureHead):
@@ -142,7 +154,7 @@ def mixture_density(
     def network() -> Callable[..., Tensor]:
         return point("net", net, decay=_swept("decay", decay) if "decay" in swept else decay)
 
-    return Pair(_mixture_model(scale, head, network, mixture_priors, "components" in swept), None)
+    return Pair(_mixture_model(scale, head, net, network, mixture_priors, "components" in swept), None)
 
 
 def bayesian_mixture_density(
@@ -150,8 +162,8 @@ def bayesian_mixture_density(
     *,
     components: int = 3,
     hidden: tuple[int, ...] = (32,),
-    resolution: float = 1e-3,
-    prior: Prior | Mapping[str, Prior] | None = None,
+    resolution: float | None = None,
+    prior: WeightPrior | Mapping[str, WeightPrior] | None = None,
     activation: str = "tanh",
     guide: str = "low_rank",
     head: Head | None = None,
@@ -161,25 +173,27 @@ def bayesian_mixture_density(
     """A mixture density network with a posterior of the weights; sites ``net...`` and ``y``.
 
     ``head``, ``net`` and ``mixture_priors``: see `mixture_density`. Raises ``ValueError`` for a resolution that is not
-    positive, a net of other outputs, or an unknown guide.
+    positive or stands beside a head, a net of other outputs, an unknown guide, or a prior that does not fit the net's
+    parameters.
     """
-    check_guide(guide)
-    head = head or mixture_head(components, floor=_floor(scale, resolution))
+    _check(scale, guide, mixture_priors)
+    head = _head(scale, head, components, resolution)
     net = _network(scale, head, net, hidden, activation, 0)
-    weights_prior = table_prior() if prior is None else prior
-    model = _mixture_model(scale, head, lambda: bayesian("net", net, weights_prior), mixture_priors)
+    weights_prior = _weights_prior(net, prior)
+    model = _mixture_model(scale, head, net, lambda: bayesian("net", net, weights_prior), mixture_priors)
     return Pair(model, guide)
 
 
 def _mixture_model(
     scale: Standardization,
     head: Head,
+    net: nn.Module,
     network: Callable[[], Callable[..., Tensor]],
     mixture_priors: tuple[MixturePrior, ...],
     sweep_components: bool = False,
 ) -> Model:
     def model(x: Tensor, y: Tensor | None = None) -> Tensor:
-        features = network()(scale.x(x))
+        features = network()(_standardised(scale, net, x))
         if sweep_components and isinstance(head, MixtureHead):
             mixture = head(features, _swept("components", head.components))
         else:
@@ -202,29 +216,92 @@ def _plates(batch: torch.Size) -> Iterator[None]:
         yield
 
 
+def _check(scale: Any, guide: Any, priors: Any = ()) -> None:
+    if not isinstance(scale, Standardization):
+        raise ValueError(f"expected scale to be a Standardization, got {type(scale).__name__}")
+    if guide is not None and not isinstance(guide, str):
+        raise ValueError(f"expected a guide by its name, got {guide!r}")
+    if guide is not None:
+        check_guide(guide)
+    if not isinstance(priors, tuple | list) or not all(callable(p) and not isinstance(p, type) for p in priors):
+        raise ValueError(f"expected mixture_priors as a tuple of priors, got {priors!r}")
+
+
 def _network(
     scale: Standardization, head: Head, net: nn.Module | None, hidden: tuple[int, ...], activation: str, seed: int
 ) -> nn.Module:
+    if net is not None and not isinstance(net, nn.Module):
+        raise ValueError(f"expected net to be a torch.nn.Module, got {type(net).__name__}")
     if scale.x_loc.ndim == 0:
         if net is None:
             raise ValueError("expected a net for a standardisation of inputs of any shape, got none")
         return net
-    net = net or mlp(len(scale.x_loc), *hidden, head.features, activation=activation, seed=seed).to(scale.x_loc)
-    with torch.no_grad():
-        found = tuple(net(scale.x_loc.new_zeros(1, len(scale.x_loc))).shape)
+    columns = len(scale.x_loc)
+    if net is None:
+        net = mlp(columns, *_hidden(hidden), head.features, activation=activation, seed=seed).to(scale.x_loc)
+    trainable(net)
+    row = torch.zeros(1, columns, dtype=dtype_of(net) or scale.x_loc.dtype, device=scale.x_loc.device)
+    try:
+        with torch.no_grad():
+            found = tuple(net(row).shape)
+    except RuntimeError as error:
+        raise ValueError(f"expected a net of {columns} inputs, got one that cannot take them: {error}") from error
     if found != (1, head.features):
-        raise ValueError(f"expected a net from {len(scale.x_loc)} inputs to {head.features} features, got {found[-1]}")
+        raise ValueError(f"expected a net from {columns} inputs to {head.features} features, got {found[-1]}")
     return net
+
+
+def _head(scale: Standardization, head: Head | None, components: int, resolution: float | None) -> Head:
+    if head is None:
+        return mixture_head(components, floor=_floor(scale, resolution))
+    if not isinstance(head, Head):
+        raise ValueError(f"expected head to be a MixtureHead or MultivariateMixtureHead, got {type(head).__name__}")
+    if resolution is not None:
+        raise ValueError(
+            f"expected a resolution or a head, which has a floor of its own, got both: {resolution}, {head}"
+        )
+    targets = getattr(head, "targets", 1)
+    if targets != scale.y_loc.numel():
+        raise ValueError(f"expected a head of {scale.y_loc.numel()} targets, as the standardisation has, got {targets}")
+    return head
+
+
+def _weights_prior(net: nn.Module, prior: Any) -> Any:
+    """The prior, checked before the model runs; the default one without the layers that the net lacks."""
+    names = [name for name, _ in trainable(net)]
+    if prior is None:
+        prior = {key: value for key, value in table_prior().items() if any(begins(name, key) for name in names)}
+    choose(prior, names)
+    return prior
+
+
+def _hidden(hidden: Any) -> tuple[int, ...]:
+    if not isinstance(hidden, tuple | list):
+        raise ValueError(f"expected hidden to be a tuple of widths, got {hidden!r}")
+    return tuple(hidden)
+
+
+def _standardised(scale: Standardization, net: nn.Module, x: Tensor, ndim: int | None = None) -> Tensor:
+    """x in units of its spread and in the dtype of the net, to which it is cast last: the spread is not lost."""
+    columns = scale.x_loc.ndim
+    if not isinstance(x, Tensor) or not x.numel() or (x.ndim != ndim if ndim else x.ndim <= columns):
+        wanted = f"(N, {len(scale.x_loc)})" if columns else "(N, ...)"
+        found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"expected x of shape {wanted}, got {found}")
+    dtype = dtype_of(net)
+    return scale.x(x) if dtype is None else scale.x(x).to(dtype)
 
 
 def _swept(name: str, value: float) -> Tensor:
     return pyro.param(name, torch.tensor(float(value))).detach()
 
 
-def _floor(scale: Standardization, resolution: float) -> float:
+def _floor(scale: Standardization, resolution: float | None) -> float:
     """The resolution in standardised units."""
     if scale.y_loc.ndim:
         raise ValueError(f"expected a standardisation of one target, got {len(scale.y_loc)} targets")
-    if not 0 < resolution < math.inf:
-        raise ValueError(f"expected a finite resolution above 0 in the units of y, got {resolution}")
+    if resolution is None:
+        return RESOLUTION
+    if not is_positive(resolution):
+        raise ValueError(f"expected a finite resolution above 0 in the units of y, got {resolution!r}")
     return resolution / float(scale.y_scale)

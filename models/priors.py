@@ -16,13 +16,18 @@ there: Betancourt & Girolami 2015, arXiv:1312.0906. The weight itself is kept as
 """
 
 import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
+
+from posterity.models.check import is_positive
 
 
 class Prior(Protocol):
@@ -41,8 +46,10 @@ class _FanInScaled:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is not None and not isinstance(value, bool) and not value > 0:
-                raise ValueError(f"expected {name} above 0 in {type(self).__name__}, got {value}")
+            wrong = not isinstance(value, bool) if name == "fan_in" else not is_positive(value)
+            if wrong and not (name == "bias_scale" and value is None):
+                wanted = "to be True or False" if name == "fan_in" else "above 0"
+                raise ValueError(f"expected {name} {wanted} in {type(self).__name__}, got {value!r}")
 
     def _scale_of(self, shape: torch.Size, like: Tensor) -> Tensor:
         if len(shape) < 2:
@@ -87,7 +94,7 @@ class ScaleMixture(_FanInScaled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.weight < 1:
+        if not self.weight < 1:
             raise ValueError(f"expected a weight between 0 and 1, got {self.weight}")
 
     def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
@@ -127,6 +134,59 @@ class Horseshoe(_FanInScaled):
         overall = pyro.sample(f"{name}.overall", dist.HalfCauchy(self._scale_of(shape, like)))
         local = _sample(f"{name}.local", shape, dist.HalfCauchy, like.new_ones(()))
         return _non_centred(name, shape, like, overall * local)
+
+
+def choose(prior: Any, parameters: Sequence[str]) -> dict[str, Prior]:
+    """The prior of each parameter, of one prior for all or a mapping from the beginnings of their names.
+
+    None is `Normal`. Raises ``ValueError`` for a mapping without a prior for a parameter, a key that no parameter
+    begins with, or what is no prior.
+    """
+    priors: Mapping[Any, Any] = prior if isinstance(prior, Mapping) else {"": Normal() if prior is None else prior}
+    known = {key: _checked(key, value) for key, value in priors.items()}
+    found: dict[str, Prior] = {}
+    for parameter in parameters:
+        matches = [key for key in known if begins(parameter, key)]
+        if not matches:
+            raise ValueError(f"expected a prior for {parameter!r}, got priors for {sorted(known)}")
+        found[parameter] = known[max(matches, key=len)]
+    idle = [key for key in known if not any(begins(parameter, key) for parameter in parameters)]
+    if idle:
+        raise ValueError(f"expected keys of priors that begin one of {list(parameters)}, got {idle}")
+    return found
+
+
+def begins(parameter: str, key: str) -> bool:
+    """Whether ``key`` is the beginning of a name, up to the end of a word or of a number in it."""
+    inside_word = re.match(r"[A-Za-z]{2}|\d{2}", (key[-1:] or ".") + (parameter[len(key) :][:1] or "."))
+    return parameter.startswith(key) and not inside_word
+
+
+def _checked(key: Any, prior: Any) -> Prior:
+    if not isinstance(key, str):
+        raise ValueError(f"expected names of parameters as keys of priors, got {key!r}")
+    if isinstance(prior, Distribution):
+        return _FromDistribution(prior)
+    if isinstance(prior, type) or not callable(prior):
+        raise ValueError(f"expected a prior such as priors.Normal() or dist.Normal(0, 1), got {prior!r}")
+    return prior  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class _FromDistribution:
+    """A distribution of Pyro's over each entry of a weight, or over a weight of the distribution's own shape."""
+
+    distribution: Any
+
+    def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
+        own: Any = self.distribution
+        if not hasattr(own, "to_event"):
+            raise ValueError(f"expected a distribution of pyro.distributions as a prior, got one of torch's: {own}")
+        if not own.batch_shape and not own.event_shape:
+            own = own.expand(shape)
+        elif own.shape() != shape:
+            raise ValueError(f"expected a prior of one number, or of shape {tuple(shape)} for {name!r}, got {own}")
+        return pyro.sample(name, own.to_event(len(own.batch_shape))).to(like)  # type: ignore[no-any-return]
 
 
 def _number(value: float, like: Tensor) -> Tensor:
