@@ -2,7 +2,8 @@
 
 `torch.distributions` computes the upper tail as ``1 - cdf``, which is exactly 0 from 5.5 (float32) or 8.3
 (float64) standard deviations on, and has no distribution function at all for Student's t. A pull of an outlier
-needs both, so these three functions know the usual families and fall back on the distribution's own.
+needs both, so these three functions know the usual families (see also `families`) and fall back on the distribution's
+own. A family without one is a ``ValueError`` that names it.
 """
 
 import math
@@ -13,6 +14,8 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 from torch.distributions import Distribution, Gamma, Laplace, LogNormal, Normal, Poisson, StudentT, VonMises
+
+from posterity.models import families
 
 
 def cdf(distribution: Distribution, value: Tensor) -> Tensor:
@@ -31,11 +34,14 @@ def cdf(distribution: Distribution, value: Tensor) -> Tensor:
         return torch.where(value < 0, 0.0, torch.special.gammaincc(count + 1, rate))
     if isinstance(distribution, VonMises):
         return _von_mises_cdf(distribution, value)
-    return distribution.cdf(value)
+    if isinstance(distribution, Gamma):
+        return torch.special.gammainc(distribution.concentration, distribution.rate * value.clamp_min(0))
+    found = families.evaluate(distribution, "cdf", value)
+    return _own(distribution, "cdf", value) if found is None else found
 
 
 def sf(distribution: Distribution, value: Tensor) -> Tensor:
-    """P(Y > value), without the cancellation of ``1 - cdf`` for symmetric families and the Gamma.
+    """P(Y > value), without the cancellation of ``1 - cdf`` for symmetric families and those of `families`.
 
     For others it is at least half the dtype's epsilon, so that a tail beyond it reads as that and not as impossible.
     """
@@ -48,6 +54,9 @@ def sf(distribution: Distribution, value: Tensor) -> Tensor:
         return torch.where(value < 0, 1.0, torch.special.gammainc(count + 1, rate))
     if isinstance(distribution, Gamma):
         return torch.special.gammaincc(distribution.concentration, distribution.rate * value.clamp_min(0))
+    found = families.evaluate(distribution, "sf", value)
+    if found is not None:
+        return found
     below = cdf(distribution, value)
     # Cancellation leaves nothing beneath half a unit in the last place: a bound keeps the pull finite and honest.
     return torch.where(below < 1, 1 - below, 0.5 * torch.finfo(below.dtype).eps)
@@ -68,10 +77,19 @@ def icdf(distribution: Distribution, probability: Tensor) -> Tensor:
         return icdf(distribution.base_dist, probability).exp()
     if isinstance(distribution, Poisson):
         return _poisson_icdf(distribution, probability)
+    found = families.evaluate(distribution, "ppf", probability)
+    if found is not None:
+        return found.clamp_min(0) if distribution.support.is_discrete else found  # SciPy counts from -1 at 0
+    return _own(distribution, "icdf", probability)
+
+
+def _own(distribution: Distribution, function: str, at: Tensor) -> Tensor:
     try:
-        return distribution.icdf(probability)
+        found: Tensor = getattr(distribution, function)(at)
     except NotImplementedError:
-        raise ValueError(f"expected a family with a quantile function, got {type(distribution).__name__}") from None
+        what = "distribution" if function == "cdf" else "quantile"
+        raise ValueError(f"expected a family with a {what} function, got {type(distribution).__name__}") from None
+    return found
 
 
 def _normal_cdf(standard: Tensor) -> Tensor:

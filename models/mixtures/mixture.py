@@ -7,6 +7,8 @@ components and its part between them.
 """
 
 import math
+from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any, Self
 
 import pyro.distributions as dist
@@ -16,7 +18,8 @@ from torch.distributions import Distribution
 
 from posterity.data.affine import affine
 from posterity.models import tails
-from posterity.models.mixtures import fused, moments, pathwise, quantiles, subspace
+from posterity.models.check import check_tensor, is_number, is_positive
+from posterity.models.mixtures import checked, fused, moments, pathwise, quantiles, subspace
 from posterity.models.mixtures.checked import normal
 from posterity.models.mixtures.modes import Modes, find_modes
 from posterity.models.mixtures.regions import Regions, highest_density, level_at
@@ -30,12 +33,13 @@ class Mixture(dist.MixtureSameFamily):
     Takes ``(mixture_distribution, component_distribution)`` as ``torch.distributions.MixtureSameFamily`` does:
     a ``Categorical`` of batch shape ``(...)`` and K categories, and components of batch shape ``(..., K)``. Components:
 
-    - one target: Normal, StudentT, Laplace, LogNormal; Poisson for counts; VonMises for angles in (-pi, pi], whose
-      mean and variance are circular (see `moments`);
+    - one target: Normal, StudentT, Laplace, LogNormal, Gamma, Beta; Poisson, Bernoulli, Binomial, Geometric and
+      NegativeBinomial for counts; VonMises for angles in (-pi, pi], whose mean and variance are circular (see
+      `moments`);
     - several: MultivariateNormal, LowRankMultivariateNormal, or Normal with ``to_event(1)``.
 
     Moments, `log_prob` and samples hold for other families too. Distribution functions, quantiles and regions need a
-    scalar event and raise ``ValueError`` otherwise; `marginal` gives one.
+    scalar event and a family that has one, and raise ``ValueError`` otherwise; `marginal` gives a scalar event.
 
     >>> mixture = Mixture.normal(logits=torch.zeros(2), loc=torch.tensor([-1.0, 1.0]), scale=torch.tensor(0.5))
     >>> mixture.within_component, mixture.between_component
@@ -50,6 +54,12 @@ class Mixture(dist.MixtureSameFamily):
         component_distribution: Distribution,
         validate_args: bool | None = None,
     ) -> None:
+        for name, given, kind in (
+            ("mixture_distribution", mixture_distribution, torch.distributions.Categorical),
+            ("component_distribution", component_distribution, Distribution),
+        ):
+            if not isinstance(given, kind):
+                raise ValueError(f"expected {name} to be a {kind.__name__}, got {type(given).__name__}")
         lazy = isinstance(mixture_distribution, Weights)
         mixing = mixture_distribution.unnormalized() if lazy else mixture_distribution
         super().__init__(mixing, component_distribution, validate_args=validate_args)
@@ -65,6 +75,8 @@ class Mixture(dist.MixtureSameFamily):
 
         ``logits`` need not be normalised. Raises ``ValueError`` where the shapes do not broadcast.
         """
+        for name, value in (("logits", logits), ("loc", loc), ("scale", scale)):
+            check_tensor(name, value)
         try:
             logits, loc, scale = torch.broadcast_tensors(logits, loc, scale)
         except RuntimeError:
@@ -144,6 +156,7 @@ class Mixture(dist.MixtureSameFamily):
 
     def responsibilities(self, value: Tensor) -> Tensor:
         """P(component k | Y = value), shape (..., K); rows sum to one."""
+        value = self._point(value)
         component = self.component_distribution.log_prob(value.unsqueeze(-1 - self._event_ndim))
         return torch.softmax(self.log_weights + component, -1)
 
@@ -157,30 +170,42 @@ class Mixture(dist.MixtureSameFamily):
         return fused.log_prob(logits, components.loc, components.scale, value)
 
     def _validate_sample(self, value: Tensor) -> None:
+        if not isinstance(value, Tensor) or value.is_complex() or value.dtype == torch.bool:
+            found = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"expected value to be a tensor of real numbers, got {found}")
+        checked.point(value, self.batch_shape, self.event_shape, self._logits)
         if value.numel():  # torch's check cannot reshape what has no elements
             super()._validate_sample(value)
 
     def cdf(self, value: Tensor) -> Tensor:
         """P(Y <= value), shape as ``log_prob``."""
         self._require_scalar_event("cdf")
-        return (self.log_weights.exp() * tails.cdf(self.component_distribution, value.unsqueeze(-1))).sum(-1)
+        point = self._point(value).unsqueeze(-1)
+        return (self.log_weights.exp() * tails.cdf(self.component_distribution, point)).sum(-1)
 
     def sf(self, value: Tensor) -> Tensor:
         """P(Y > value), accurate where it is tiny (``1 - cdf`` would be 0)."""
         self._require_scalar_event("sf")
-        return (self.log_weights.exp() * tails.sf(self.component_distribution, value.unsqueeze(-1))).sum(-1)
+        point = self._point(value).unsqueeze(-1)
+        return (self.log_weights.exp() * tails.sf(self.component_distribution, point)).sum(-1)
 
-    def icdf(self, probability: Tensor | float) -> Tensor:
+    def icdf(self, probability: Tensor | float | Sequence[float]) -> Tensor:
         """Quantiles, by Newton steps kept inside a bracket that halves at least every fourth step.
 
-        ``probability`` broadcasts against the batch shape: for quantiles of a batch (N,), pass (Q, 1) to get
-        (Q, N). A mixture's quantile lies between the smallest and the largest of its components' quantiles, so
-        the bracket is exact. Accurate to the dtype; of counts the smallest whose distribution function reaches the
-        probability. No gradient passes. Raises ``ValueError`` for a probability outside [0, 1].
+        A number gives one quantile for each mixture of the batch (...), a list of Q levels gives (Q, ...). A tensor
+        broadcasts against the batch shape, as in torch; one that does not is taken as levels: shape of levels + (...).
+        A tensor of Q levels for a batch of Q or of one is thus one level for each: pass a list, or (Q, 1).
+
+        A mixture's quantile lies between the smallest and the largest of its components' quantiles, so the bracket is
+        exact. Accurate to the dtype; of counts the smallest whose distribution function reaches the probability. No
+        gradient passes. Raises ``ValueError`` for a probability outside [0, 1].
         """
         self._require_scalar_event("icdf")
         like = self.component_distribution.mean
-        probability = torch.as_tensor(probability, dtype=like.dtype, device=like.device)
+        levels = not isinstance(probability, Tensor)
+        probability = checked.numbers("probabilities", probability, like)
+        if levels or not checked.broadcast(probability.shape, self.batch_shape):
+            probability = probability.reshape((*probability.shape, *(1,) * len(self.batch_shape)))
         if not bool(((probability >= 0) & (probability <= 1)).all()):
             raise ValueError(f"expected probabilities in [0, 1], got {probability.flatten()[:5].tolist()}")
         shape = torch.broadcast_shapes(probability.shape, self.batch_shape)
@@ -202,6 +227,8 @@ class Mixture(dist.MixtureSameFamily):
         >>> two.modes().location, two.modes().probability
         (tensor([-0.9993,  0.9993]), tensor([0.5000, 0.5000]))
         """
+        if not is_number(least):
+            raise ValueError(f"expected a least probability in [0, 1), got {least!r}")
         return find_modes(self, least)
 
     def hdr(self, level: float) -> Regions:
@@ -216,6 +243,8 @@ class Mixture(dist.MixtureSameFamily):
         (tensor([-1.3350,  0.6612]), tensor([-0.6612,  1.3350]))
         """
         self._require_scalar_event("hdr")
+        if not is_number(level):
+            raise ValueError(f"expected a level in (0, 1), got {level!r}")
         return highest_density(self, level)
 
     def hdr_level(self, value: Tensor) -> Tensor:
@@ -232,6 +261,7 @@ class Mixture(dist.MixtureSameFamily):
         tensor(0.9500)
         """
         self._require_scalar_event("hdr_level")
+        value = value if isinstance(value, Tensor) else checked.numbers("value", value, self._logits)
         if self._validate_args and value.shape == self.batch_shape:
             self._validate_sample(value)
         return level_at(self, value)
@@ -263,8 +293,8 @@ class Mixture(dist.MixtureSameFamily):
         A mixture's entropy has no closed form. Uses torch's global generator, as ``sample`` does. Raises
         ``ValueError`` for fewer than two draws.
         """
-        if draws < 2:
-            raise ValueError(f"expected at least 2 draws, got {draws}")
+        if isinstance(draws, bool) or not isinstance(draws, Integral) or draws < 2:
+            raise ValueError(f"expected at least 2 draws, got {draws!r}")
         surprise = -self.log_prob(self.sample(Size((draws,))))
         return surprise.mean(0), surprise.std(0) / math.sqrt(draws)
 
@@ -326,11 +356,16 @@ class Mixture(dist.MixtureSameFamily):
     def affine(self, loc: Tensor | float, scale: Tensor | float) -> "Mixture":
         """The mixture of ``loc + scale * Y``, scale > 0: how a standardised prediction gets its units back.
 
-        ``loc`` and ``scale`` are the same for the whole batch: numbers, or tensors of the event shape. Raises
-        ``ValueError`` for other shapes, which would be taken for the components', and numbers that are not finite,
-        or a scale that is not above 0.
+        ``loc`` and ``scale`` are the same for the whole batch: numbers, or tensors of the event shape. Weights and
+        components take the wider dtype of theirs and these tensors'. Raises ``ValueError`` for other shapes, which
+        would be taken for the components', and numbers that are not finite, or a scale that is not above 0.
         """
+        dtype = self._logits.dtype
         for name, value in (("loc", loc), ("scale", scale)):
+            if isinstance(value, Tensor) and value.is_floating_point():
+                dtype = torch.promote_types(dtype, value.dtype)
+            elif not isinstance(value, Tensor | Real) or isinstance(value, bool):
+                raise ValueError(f"expected {name} to be a number or a tensor, got {value!r}")
             shape = tuple(getattr(value, "shape", ()))
             if shape not in ((), tuple(self.event_shape)):
                 raise ValueError(f"expected {name} of shape () or {tuple(self.event_shape)}, got {shape}")
@@ -339,7 +374,9 @@ class Mixture(dist.MixtureSameFamily):
             if self._validate_args and not torch._is_all_true(allowed):
                 wanted = "a finite loc" if name == "loc" else "a finite scale above 0"
                 raise ValueError(f"expected {wanted}, got {value}")
-        return self.with_parts(self.mixture_distribution, affine(self.component_distribution, loc, scale))
+        # Weights of float32 sum to one up to 1e-7, which at 1e9 would move the mean by a hundred.
+        wide = self if dtype == self._logits.dtype else self.to(dtype)
+        return self.with_parts(wide.mixture_distribution, affine(wide.component_distribution, loc, scale))
 
     def tempered(self, temperature: float) -> "Mixture":
         """Weights to the power 1/temperature, renormalised, and scales times sqrt(temperature).
@@ -347,8 +384,8 @@ class Mixture(dist.MixtureSameFamily):
         The sampling temperature of world models (Ha & Schmidhuber 2018, eq. in section 2.2): below one the
         samples are safer than the data, above one wilder. Components: Normal, StudentT or Laplace.
         """
-        if not temperature > 0:
-            raise ValueError(f"expected a temperature above 0, got {temperature}")
+        if not is_positive(temperature):
+            raise ValueError(f"expected a temperature above 0, got {temperature!r}")
         weights = Weights(self.log_weights / temperature)
         components, factor = self.component_distribution, math.sqrt(temperature)
         centre = getattr(components, "loc", None)
@@ -358,6 +395,9 @@ class Mixture(dist.MixtureSameFamily):
     @property
     def _event_ndim(self) -> int:
         return len(self.event_shape)
+
+    def _point(self, value: Any) -> Tensor:
+        return checked.point(value, self.batch_shape, self.event_shape, self._logits)
 
     def _require_scalar_event(self, what: str) -> None:
         if self._event_ndim:

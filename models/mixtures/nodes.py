@@ -113,10 +113,18 @@ def log_density(mixture: MixtureLike, value: Tensor) -> Tensor:
     """`log_prob` at points (..., N) that may be infinite, or outside the support: minus infinity there."""
     there = value.isfinite()
     if is_discrete(mixture):
-        there = there & (value >= 0)
+        return _log_mass(mixture, value)
     inside = torch.where(there, value, mixture.component_distribution.mean[..., 0].expand(value.shape))
     found = mixture.log_prob(inside)
     return torch.where(there & ~found.isnan(), found, -math.inf)
+
+
+def _log_mass(mixture: MixtureLike, value: Tensor) -> Tensor:
+    """Component by component: a binomial of ten trials says of an eleventh nothing, and not minus infinity."""
+    components, point = mixture.component_distribution, value.unsqueeze(-1)
+    there = components.support.check(point)
+    found = torch.where(there, components.log_prob(torch.where(there, point, 0.0)), -math.inf)
+    return torch.logsumexp(mixture.log_weights + found, -1)
 
 
 def refine(function: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, steps: int = 60) -> Tensor:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
 
+from posterity.models.mixtures.checked import numbers
+
 Targets = int | Sequence[int]
 
 
@@ -63,7 +65,7 @@ def condition(components: Any, targets: Targets, value: Tensor) -> tuple[Tensor,
         raise ValueError(f"expected targets that leave others, got all of {components.event_shape[0]}")
     batch = components.batch_shape[:-1]
     shape = batch if isinstance(targets, int) else (*batch, len(given))
-    value = torch.as_tensor(value, dtype=components.mean.dtype, device=components.mean.device)
+    value = numbers("value", value, components.mean)
     fits = isinstance(targets, int) or value.shape[-1:] == (len(given),)
     try:
         value = value.expand(torch.broadcast_shapes(value.shape, shape))
@@ -107,6 +109,8 @@ def _indices(targets: Targets, event_shape: torch.Size) -> list[int]:
     if len(event_shape) != 1:
         raise ValueError(f"expected a mixture of several targets, got event shape {tuple(event_shape)}")
     size = event_shape[0]
+    if not isinstance(targets, int | list | tuple | range):
+        raise ValueError(f"expected targets as a whole number or a list of them, got {targets!r}")
     wanted = [targets] if isinstance(targets, int) else list(targets)
     if not wanted or not all(isinstance(d, int) and -size <= d < size for d in wanted):
         raise ValueError(f"expected targets from {-size} to {size - 1}, got {targets!r}")
