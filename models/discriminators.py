@@ -12,13 +12,16 @@
 """
 
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from posterity.data._random import check_count
-from posterity.models.generators import check_sizes, halvings, started_he, started_small
+from posterity.models.check import check_choice, check_flag, check_tensor
+from posterity.models.generators import check_layers, halvings, started_he, started_small
+from posterity.models.modules import named_misfits
 
 NORMS = ("batch", "spectral", "none")
 
@@ -31,10 +34,12 @@ class Logit(nn.Module):
         self.net, self.shape = net, tuple(shape)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_tensor("samples", x)
         if tuple(x.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise ValueError(f"expected samples of shape (N, {wanted}), got {tuple(x.shape)}")
-        logits: Tensor = self.net(x)
+        with named_misfits(self, x):
+            logits: Tensor = self.net(x)
         return logits.squeeze(-1)
 
 
@@ -69,9 +74,10 @@ def dense_discriminator(
     >>> dense_discriminator((1, 28, 28))(torch.zeros(5, 1, 28, 28)).shape
     torch.Size([5])
     """
-    check_sizes(shape, hidden)
-    if octaves < 0:
-        raise ValueError(f"expected octaves of 0 or more, got {octaves}")
+    check_layers(shape, hidden, slope)
+    check_flag("spectral", spectral)
+    if isinstance(octaves, bool) or not isinstance(octaves, Integral) or octaves < 0:
+        raise ValueError(f"expected octaves of 0 or more, got {octaves!r}")
     layers: list[nn.Module] = [nn.Flatten(), *([Waves(octaves)] if octaves else [])]
     width = torch.Size(shape).numel() * (1 + 2 * octaves)
     for size in hidden:
@@ -98,9 +104,9 @@ def dcgan_discriminator(
     >>> dcgan_discriminator((1, 28, 28), width=8)(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2])
     """
-    check_sizes(shape, (width, *hidden))
-    if norm not in NORMS:
-        raise ValueError(f"expected norm from {list(NORMS)}, got {norm!r}")
+    check_layers(shape, hidden, slope, dimensions=3)
+    check_count("width", width)
+    check_choice("norm", norm, NORMS)
     channels, height, breadth = shape
     steps = halvings(height, breadth)
     layers: list[nn.Module] = []
@@ -128,7 +134,9 @@ def strong_discriminator(
     shape: tuple[int, int, int], *, widths: tuple[int, int] = (64, 128), hidden: int = 784, spectral: bool = False
 ) -> Logit:
     """Images -> (N,) by two convolutions without stride and a dense layer: more than a dense generator can face."""
-    check_sizes(shape, (*widths, hidden))
+    check_layers(shape, widths, dimensions=3)
+    check_count("hidden", hidden)
+    check_flag("spectral", spectral)
     channels, height, breadth = shape
     layers: list[nn.Module] = []
     for outputs in widths:
@@ -146,6 +154,8 @@ class Conditional(nn.Module):
         self.net, self.condition = net, condition
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        check_tensor("samples", x)
+        check_tensor("condition", condition)
         if tuple(condition.shape) != (len(x), self.condition):
             raise ValueError(
                 f"expected a condition of shape ({len(x)}, {self.condition}), got {tuple(condition.shape)}"
@@ -170,7 +180,7 @@ def conditional(
     torch.Size([3])
     """
     check_count("condition", condition)
-    check_sizes(shape, ())
+    check_layers(shape, ())
     return Conditional(make((shape[0] + condition, *shape[1:]), **settings), condition)
 
 
@@ -182,7 +192,8 @@ class Packed(nn.Module):
         self.net, self.together = net, together
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(x) % self.together:
+        check_tensor("samples", x)
+        if x.ndim < 2 or len(x) % self.together:
             raise ValueError(f"expected a multiple of {self.together} samples to judge together, got {len(x)}")
         # Of each pack the first dimensions after the batch, channels or coordinates, one after the other.
         logits: Tensor = self.net(x.reshape(len(x) // self.together, self.together * x.shape[1], *x.shape[2:]))
@@ -198,6 +209,7 @@ def packed(make: Callable[..., nn.Module], together: int, shape: tuple[int, ...]
     torch.Size([3])
     """
     check_count("together", together)
+    check_layers(shape, ())
     return Packed(make((together * shape[0], *shape[1:]), **settings), together)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from posterity.data._random import check_count
+from posterity.models.check import check_choice, check_flag, check_sizes, check_tensor, is_number
 
 STARTS = ("he", "torch")
 
@@ -42,9 +43,9 @@ def dense_generator(
     torch.Size([5, 1, 28, 28])
     """
     check_count("latent", latent)
-    check_sizes(shape, hidden)
-    if start not in STARTS:
-        raise ValueError(f"expected start from {list(STARTS)}, got {start!r}")
+    check_layers(shape, hidden, slope)
+    check_flag("squash", squash)
+    check_choice("start", start, STARTS)
     layers: list[nn.Module] = []
     width = latent
     for size in hidden:
@@ -80,7 +81,9 @@ def dcgan_generator(
     torch.Size([2, 1, 28, 28])
     """
     check_count("latent", latent)
-    check_sizes(shape, (width, *hidden))
+    check_count("width", width)
+    check_layers(shape, hidden, dimensions=3)
+    check_flag("batch_norm", batch_norm)
     begin = _beginnings(start, batch_norm)
     channels, height, breadth = shape
     steps = halvings(height, breadth)
@@ -102,9 +105,8 @@ def dcgan_generator(
 
 def _beginnings(start: str | None, batch_norm: bool) -> Callable[[nn.Sequential], nn.Sequential]:
     ways: dict[str, Callable[[nn.Sequential], nn.Sequential]] = {"small": started_small, "he": started_he}
-    wanted = start or ("small" if batch_norm else "he")
-    if wanted not in ways:
-        raise ValueError(f"expected start from {list(ways)}, got {start!r}")
+    wanted = ("small" if batch_norm else "he") if start is None else start
+    check_choice("start", wanted, list(ways))
     return ways[wanted]
 
 
@@ -187,6 +189,8 @@ class Conditional(nn.Module):
         self.net = net
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
+        check_tensor("z", z)
+        check_tensor("condition", condition)
         if condition.ndim != 2 or len(condition) != len(z):
             raise ValueError(f"expected a condition of shape ({len(z)}, D), got {tuple(condition.shape)}")
         made: Tensor = self.net(torch.cat([z, condition.to(z)], 1))
@@ -232,9 +236,12 @@ def _normalised(norm: Callable[[int], nn.Module], channels: int, batch_norm: boo
     return [norm(channels), nn.ReLU()] if batch_norm else [nn.ReLU()]
 
 
-def check_sizes(shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
+def check_layers(shape: Any, widths: Any, slope: Any = 0.2, dimensions: int | None = None) -> None:
     """``ValueError`` unless all sizes of a sample and all widths of layers are whole numbers of 1 or more."""
-    for size in shape:
-        check_count("every size of shape", size)
-    for width in widths:
-        check_count("every width", width)
+    check_sizes("shape", shape)
+    check_sizes("hidden", widths)
+    if not shape or dimensions not in (None, len(shape)):
+        wanted = "of one size or more" if dimensions is None else "(C, H, W)"
+        raise ValueError(f"expected shape {wanted}, got {tuple(shape)}")
+    if not is_number(slope):
+        raise ValueError(f"expected slope to be a finite number, got {slope!r}")

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from posterity.data._random import check_count
 from posterity.data.kept import read_tensors, write_tensors
-from posterity.models.generators import check_sizes
+from posterity.models.check import check_sizes, check_tensor, is_number
+from posterity.models.modules import named_misfits
 
 HIDDEN, FEATURES = 120, 84
 LEAST = 12  # pixels a side: one is left where two convolutions and two poolings end
@@ -48,14 +49,15 @@ class LeNet(nn.Module):
     ) -> None:
         super().__init__()
         check_count("classes", classes, least=2)
+        for name, sizes in (("shape", shape), ("widths", widths)):
+            check_sizes(name, sizes)
         if len(shape) != 3 or len(widths) != 2:
             raise ValueError(f"expected a shape (C, H, W) and two widths, got {tuple(shape)} and {tuple(widths)}")
-        check_sizes(shape, widths)
         channels, height, width = shape
         if min(height, width) < LEAST:
             raise ValueError(f"expected images of at least {LEAST} x {LEAST} pixels, got {height} x {width}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"expected dropout in [0, 1), got {dropout}")
+        if not (is_number(dropout) and 0 <= dropout < 1):
+            raise ValueError(f"expected dropout in [0, 1), got {dropout!r}")
         self.classes, self.dropout = int(classes), float(dropout)
         self.shape, self.widths = tuple(map(int, shape)), tuple(map(int, widths))  # plain, as a file keeps them
         first, second = widths
@@ -74,10 +76,12 @@ class LeNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """The last hidden layer (N, 84), none of it below zero. Raises ``ValueError`` for images of another shape."""
+        check_tensor("images", x)
         if tuple(x.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise ValueError(f"expected images of shape (N, {wanted}), got {tuple(x.shape)}")
-        found: Tensor = self.hidden(self.convolutions(x))
+        with named_misfits(self, x):
+            found: Tensor = self.hidden(self.convolutions(x))
         return found
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.parametrize import is_parametrized
 
+from posterity.models.check import check_tensor
+from posterity.models.modules import named_misfits
+
 
 class Stacked(nn.Module):
     """M networks side by side: inputs (M, ...) -> outputs (M, ...), each slice through its own network.
@@ -27,6 +30,8 @@ class Stacked(nn.Module):
 
     def __init__(self, nets: Sequence[nn.Module]) -> None:
         super().__init__()
+        if not isinstance(nets, Sequence) or not all(isinstance(net, nn.Module) for net in nets):
+            raise ValueError(f"expected a list of torch.nn.Module, got {nets!r:.200}")
         if not nets:
             raise ValueError("expected at least one network, got none")
         if any(is_parametrized(module) for net in nets for module in net.modules()):
@@ -47,10 +52,12 @@ class Stacked(nn.Module):
 
     def forward(self, *args: Tensor) -> Tensor:
         for value in args:
+            check_tensor("inputs", value)
             if not value.ndim or len(value) != self.count:
                 raise ValueError(f"expected inputs of shape ({self.count}, ...), got {tuple(value.shape)}")
         weights = dict(self.net.named_parameters()) | dict(self.net.named_buffers())
-        outputs: Tensor = torch.vmap(self._one, randomness="different")(weights, *args)
+        with named_misfits(self.net, *args):
+            outputs: Tensor = torch.vmap(self._one, randomness="different")(weights, *args)
         return outputs
 
     def _one(self, weights: dict[str, Any], *args: Tensor) -> Any:

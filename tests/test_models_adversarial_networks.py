@@ -207,10 +207,16 @@ def test_how_often_a_size_is_halved():
     ("make", "message"),
     [
         (lambda: dense_generator(0, (2,)), "expected latent to be an integer of at least 1, got 0"),
-        (lambda: dense_generator(2, (0,)), "expected every size of shape to be an integer of at least 1, got 0"),
-        (lambda: dense_generator(2, (2,), hidden=(8, -1)), "expected every width to be an integer of at least 1"),
+        (lambda: dense_generator(2, (0,)), "expected every number of shape to be an integer of at least 1, got 0"),
+        (
+            lambda: dense_generator(2, (2,), hidden=(8, -1)),
+            "expected every number of hidden to be an integer of at least 1",
+        ),
         (lambda: dcgan_generator(2, (1, 8, 8), start="hot"), r"expected start from \['small', 'he'\], got 'hot'"),
-        (lambda: dcgan_generator(2, (1, 8, 8), hidden=(0,)), "expected every width to be an integer of at least 1"),
+        (
+            lambda: dcgan_generator(2, (1, 8, 8), hidden=(0,)),
+            "expected every number of hidden to be an integer of at least 1",
+        ),
         (lambda: dcgan_discriminator((1, 8, 8), norm="layer"), r"expected norm from \['batch', .*\], got 'layer'"),
         (lambda: dense_discriminator((2,))(torch.zeros(5, 3)), r"expected samples of shape \(N, 2\), got \(5, 3\)"),
         (lambda: dcgan_discriminator((1, 8, 8))(torch.zeros(5, 8, 8)), r"\(N, 1, 8, 8\), got \(5, 8, 8\)"),

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from posterity.data._random import check_count
+from posterity.models.check import check_choice, is_positive
 from posterity.models.likelihoods import floored_scale
 from posterity.models.mixtures.checked import normal
 from posterity.models.mixtures.mixture import Mixture
@@ -124,12 +125,12 @@ class MixtureHead:
         ceiling: float | None = None,
     ) -> None:
         _check(components, floor, ceiling)
-        if not 0 < spread < math.inf:
-            raise ValueError(f"expected a finite spread above 0, got {spread}")
-        if family not in FAMILIES:
+        if not is_positive(spread):
+            raise ValueError(f"expected a finite spread above 0, got {spread!r}")
+        if not isinstance(family, str) or family not in FAMILIES:
             raise ValueError(f"expected a family from {sorted(FAMILIES)}, got {family!r}")
-        if not df > 0:
-            raise ValueError(f"expected df above 0, got {df}")
+        if not is_positive(df):
+            raise ValueError(f"expected df above 0, got {df!r}")
         self.components, self.floor, self.spread = components, float(floor), float(spread)
         self.family, self.df, self.ceiling = family, float(df), ceiling
         positions = (torch.arange(components, dtype=torch.double) + 0.5) / components
@@ -222,9 +223,8 @@ class MultivariateMixtureHead:
     def __init__(self, components: int, targets: int, covariance: str, rank: int, floor: float) -> None:
         _check(components, floor)
         check_count("targets", targets)
-        if covariance not in COVARIANCES:
-            raise ValueError(f"expected covariance from {list(COVARIANCES)}, got {covariance!r}")
-        if not isinstance(rank, int) or not 1 <= rank <= targets:
+        check_choice("covariance", covariance, COVARIANCES)
+        if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= targets:
             raise ValueError(f"expected a rank from 1 to {targets}, got {rank}")
         self.components, self.targets, self.covariance = components, targets, covariance
         self.rank, self.floor = rank, float(floor)
@@ -245,8 +245,9 @@ class MultivariateMixtureHead:
 
         Raises ``ValueError`` for y of another shape, fewer rows than components, or values that are not finite.
         """
-        if y.ndim != 2 or y.shape[1] != self.targets:
-            raise ValueError(f"expected y of shape (N, {self.targets}), got {tuple(y.shape)}")
+        if not isinstance(y, Tensor) or y.ndim != 2 or y.shape[1] != self.targets:
+            found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+            raise ValueError(f"expected y of shape (N, {self.targets}), got {found}")
         _check_rows(y, self.components)
         centre, width, share = _groups(y.detach().double(), self.components, "k_means", seed)
         head = copy.copy(self)
@@ -294,17 +295,18 @@ def _van_der_corput(number: int) -> float:
 
 def _check(components: int, floor: float, ceiling: float | None = None) -> None:
     check_count("components", components)
-    if not 0 < floor < math.inf:
-        raise ValueError(f"expected a finite floor above 0 (the resolution of y), got {floor}")
-    if ceiling is not None and not floor < ceiling < math.inf:
-        raise ValueError(f"expected a finite ceiling above the floor of {floor}, got {ceiling}")
+    if not is_positive(floor):
+        raise ValueError(f"expected a finite floor above 0 (the resolution of y), got {floor!r}")
+    if ceiling is not None and not (is_positive(ceiling) and floor < ceiling):
+        raise ValueError(f"expected a finite ceiling above the floor of {floor}, got {ceiling!r}")
 
 
 def _check_features(features: Tensor, wanted: int, components: int) -> None:
-    if features.ndim == 0 or features.shape[-1] != wanted:
-        raise ValueError(
-            f"expected features of shape (..., {wanted}) for {components} components, got {tuple(features.shape)}"
-        )
+    if not isinstance(features, Tensor) or features.ndim == 0 or features.shape[-1] != wanted:
+        found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(f"expected features of shape (..., {wanted}) for {components} components, got {found}")
+    if not features.is_floating_point():
+        raise ValueError(f"expected features of floating point, got {features.dtype}")
 
 
 def _check_rows(y: Tensor, components: int) -> None:
@@ -316,8 +318,9 @@ def _check_rows(y: Tensor, components: int) -> None:
 
 def _line(y: Tensor, components: int, to_line: Callable[[Tensor], Tensor], family: str) -> Tensor:
     """y where its components have centres and widths: of positive numbers and counts the logarithm."""
-    if y.ndim != 1:
-        raise ValueError(f"expected y of shape (N,), got {tuple(y.shape)}")
+    if not isinstance(y, Tensor) or y.ndim != 1:
+        found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(f"expected y of shape (N,), got {found}")
     _check_rows(y, components)
     line = to_line(y.detach().double())
     if not bool(torch.isfinite(line).all()):
@@ -327,8 +330,8 @@ def _line(y: Tensor, components: int, to_line: Callable[[Tensor], Tensor], famil
 
 def _groups(y: Tensor, count: int, method: str, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Centres and standard deviations (K, D) of groups of the rows of ``y`` (N, D), and their shares (K,)."""
-    if method not in METHODS:
-        raise ValueError(f"expected method from {list(METHODS)}, got {method!r}")
+    check_choice("method", method, METHODS)
+    check_count("seed", seed, least=0)
     if method == "quantiles":
         order = y[:, 0].argsort()
         label = torch.empty(len(y), dtype=torch.long)
@@ -336,7 +339,8 @@ def _groups(y: Tensor, count: int, method: str, seed: int) -> tuple[Tensor, Tens
     else:
         _, found = kmeans2(y.numpy(), count, minit="++", rng=np.random.default_rng(seed))
         label = torch.as_tensor(found, dtype=torch.long)
-    whole = y.std(0, correction=0).clamp_min(1e-12)
+    whole = y.std(0, correction=0)
+    whole = torch.where(whole > 0, whole, 1.0)  # of a constant y nothing says how wide: the unit of the head
     rows = [y[label == k] for k in range(count)]
     # A group of one row has no width of its own; an empty one is as wide as all, at their mean.
     centre = torch.stack([r.mean(0) if len(r) else y.mean(0) for r in rows])
