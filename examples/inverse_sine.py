@@ -301,6 +301,8 @@ def main() -> None:
         "large": lambda repeat: large(settings, repeat),
     }
     if arguments.only:
+        if idle := [start for start in arguments.only if not any(name.startswith(start) for name in tasks)]:
+            options.error(f"expected --only from the beginnings of {list(tasks)}, got {idle}")
         tasks = {name: task for name, task in tasks.items() if name.startswith(tuple(arguments.only))}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in tasks}
     steps = [(name, repeat) for repeat in range(settings.repeats) for name in tasks]

@@ -353,3 +353,16 @@ def test_held_out_scores_are_compared_by_arviz():
     difference = (scores["b"] - scores["a"]).values
     np.testing.assert_allclose(abs(table.loc["a", "elpd_diff"]), difference.sum(), rtol=1e-2)
     np.testing.assert_allclose(table.loc["a", "dse"], np.sqrt(100 * difference.var()), rtol=5e-2)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"dims": {"w": ["obs"], "v": ["obs"]}}, r"expected dims of the variables \['w'\], got others: \['v'\]"),
+        ({"coords": {"osb": [1, 2]}}, r"expected coords of the dimensions .*'w_dim_0'.*, got others: \['osb'\]"),
+    ],
+)
+def test_names_that_fit_nothing_are_refused(more, message):
+    """A mistyped one would leave its dimension without labels."""
+    with pytest.raises(ValueError, match=message):
+        boundary.from_arrays(posterior={"w": np.zeros((2, 5, 2))}, **more)

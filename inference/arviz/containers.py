@@ -43,6 +43,9 @@ def from_arrays(
     for name, given in {**groups, "dims": dims, "coords": coords, "attrs": attrs}.items():
         if not isinstance(given, Mapping) and (name in groups or given is not None):
             raise ValueError(f"expected {name} as values by name, {{'y': ...}}, got {type(given).__name__}")
+    variables = {variable for arrays in groups.values() for variable in arrays}
+    if idle := [name for name in dims or {} if name not in variables]:
+        raise ValueError(f"expected dims of the variables {sorted(map(str, variables))}, got others: {idle}")
     made = {}
     for name, arrays in groups.items():
         sample = () if "data" in name else SAMPLE_DIMS
@@ -62,6 +65,9 @@ def from_arrays(
             except ValueError as error:
                 sizes = dict(zip(named, values.shape, strict=True))
                 raise ValueError(f"expected {name} of one length in each dimension, got {variable} {sizes}") from error
+    known = {str(dim) for dataset in made.values() for dim in dataset.dims}
+    if idle := [name for name in coords or {} if name not in known]:
+        raise ValueError(f"expected coords of the dimensions {sorted(known)}, got others: {idle}")
     return from_groups(made, (attrs or {}) if chains else {"sampling": INDEPENDENT, **(attrs or {})})
 
 
