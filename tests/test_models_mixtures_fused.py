@@ -128,13 +128,13 @@ def test_first_and_second_derivatives_are_those_of_differences(monkeypatch):
 
 @pytest.mark.parametrize("wanted", [("loc",), ("logits", "value"), NAMES], ids="-".join)
 def test_second_derivatives_are_torchs(wanted):
-    """Of a sum of squared gradients, also where some inputs want none."""
+    """Of a sum of squared gradients, and the gradients themselves; also where some inputs want none."""
 
     def second(function):
         leaves = [t.requires_grad_(name in wanted) for name, t in zip(NAMES, tensors(4), strict=True)]
         chosen = [t for t in leaves if t.requires_grad]
         first = torch.autograd.grad(function(*leaves).sum(), chosen, create_graph=True)
-        return torch.autograd.grad(sum((g**2).sum() for g in first), chosen)
+        return *(g.detach() for g in first), *torch.autograd.grad(sum((g**2).sum() for g in first), chosen)
 
     torch.testing.assert_close(second(fused.log_prob), second(plain))
 
