@@ -204,12 +204,23 @@ def trace(model: Model, args: tuple[Any, ...], seed: int) -> dict[str, Any]:
 
     Where the model cannot be run at a draw of its prior (a scale that came out negative, a matrix that has no
     Cholesky factor), other draws are tried, and at last one whose parameters nobody checks: the sites are the same,
-    and a start that the caller knows may still be good. Where that fails too, the first error is raised.
+    and a start that the caller knows may still be good. Where that fails too, the first error is raised. Where float64
+    data do not meet priors of torch's default dtype, the model is run with float64 as the default.
     """
 
-    def run(seed: int) -> dict[str, Any]:
+    def once(seed: int) -> dict[str, Any]:
         with seeded(seed), pyro.get_param_store().scope(), StartMessenger():
             return dict(pyro.poutine.trace(model).get_trace(*args).nodes)
+
+    def run(seed: int) -> dict[str, Any]:
+        try:
+            return once(seed)
+        except RuntimeError as error:  # as x @ w of float64 x and of w drawn from Normal(0., 1.)
+            if isinstance(error, torch.linalg.LinAlgError) or "double" not in str(error).lower():
+                raise
+            with contextlib.suppress(RuntimeError), default_dtype(torch.float64):
+                return once(seed)
+            raise
 
     first: Exception | None = None
     for attempt in range(TRIES):
@@ -233,6 +244,26 @@ def failed(error: Exception, args: tuple[Any, ...]) -> ValueError:
         f"expected a model that runs with its arguments, got {type(error).__name__}: {reason} (arguments: "
         f"{describe(args)})"
     )
+
+
+def widest(values: Iterable[Any], least: torch.dtype) -> torch.dtype:
+    """The floating dtype of most bits among tensors, other values being passed over, and ``least``."""
+    dtypes = [v.dtype for v in values if isinstance(v, Tensor) and v.is_floating_point()]
+    return max([least, *dtypes], key=lambda dtype: torch.finfo(dtype).bits)
+
+
+@contextlib.contextmanager
+def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
+    """Python floats become tensors of ``dtype`` inside; the caller's default is put back. None changes nothing."""
+    if dtype is None:
+        yield
+        return
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def bare_model(model: Any) -> Model:

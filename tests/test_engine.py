@@ -19,9 +19,11 @@ from pyro.nn import PyroModule, PyroSample
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
+from posterity.inference import HMC, NUTS, infer
 from posterity.inference.engine import TIERS, Density, Engine, prepare, tiers
 from posterity.inference.engine.density import PointDensity
 from posterity.inference.engine.lanes import build
+from posterity.inference.engine.lanes.rules import RULES
 from posterity.inference.engine.tiers import LanesEngine
 from posterity.models import bayesian, gaussian, heteroscedastic_gaussian, mixture_head, mlp, priors
 
@@ -356,10 +358,112 @@ def test_log_joint_and_gradient_are_those_of_pyro(name, tier):
             tolerance = TOLERANCE[density.dtype]
             assert abs(values[chain] - value) <= tolerance * (1 + abs(value))
             assert (gradients[chain] - gradient).abs().max() <= tolerance * (1 + gradient.abs().max())
-    # What lanes does not know, torch.compile does; what TorchScript does not, the recorded graph.
-    assert not said
+    # What lanes does not know, torch.compile does, and says so; what TorchScript does not, the recorded graph.
     assert engine.tier == tier
-    assert isinstance(engine, LanesEngine) == (tier == "compiled" and case.lanes)
+    assert engine.kind == (tier if tier != "compiled" else "lanes" if case.lanes else "inductor")
+    assert isinstance(engine, LanesEngine) == (engine.kind == "lanes")
+    if engine.kind == "inductor":
+        assert said == [f"the model runs by torch.compile instead of lanes: {engine.reason}"]
+        assert engine.reason == "Unsupported: operation linalg_cholesky_ex"
+    else:
+        assert not said
+        assert engine.reason == ""
+
+
+def spread(x, y=None):
+    w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+    return pyro.sample("y", dist.Normal(w.var() * x[:, 0], 1.0).to_event(1), obs=y)
+
+
+@pytest.mark.parametrize(("tier", "kind"), [("compiled", "inductor"), ("auto", "replay")])
+def test_a_lane_rule_that_is_wrong_is_said_whether_or_not_the_tier_was_asked_for(monkeypatch, tier, kind):
+    """The numbers stay right, from a slower engine: here `var` forgets its correction."""
+    var = RULES["var"]
+    monkeypatch.setitem(RULES, "var", lambda x, dims=None, *, correction=1, keepdim=False: var(x, dims, correction=0))
+    monkeypatch.setattr(torch, "compile", lambda graph, **settings: graph)  # which would take 20 s
+    density = Density(spread, (X, Y))
+    positions = torch.tensor([[0.1, 0.5, -0.3], [1.0, 0.2, 0.4]])
+    with pytest.warns(RuntimeWarning, match="the model runs .*: the recording gives .* where the model gives"):
+        engine = prepare(density, positions, tier=tier, calls=5000)
+    assert engine.kind == kind
+    assert engine.reason.startswith("the recording gives")
+    torch.testing.assert_close(engine.gradient(positions)[0], torch.stack([density(q) for q in positions]))
+
+
+# Precision: float64 data, as NumPy's are, beside priors of Python floats
+
+
+def regression(x, y=None):
+    a = pyro.sample("a", dist.Normal(0.0, 0.1))
+    w = pyro.sample("w", dist.Normal(torch.zeros(x.shape[1]), 0.1).to_event(1))
+    s = pyro.sample("s", dist.HalfCauchy(0.1))
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", dist.Normal(a + x @ w, s), obs=y)
+
+
+X64 = torch.cat([X, X**2], 1).double() / 3
+Y64 = Y.double() / 3
+
+
+def held_in_a_closure(x, y=None):
+    return regression(X64, Y64)
+
+
+def float32_made_outside(x, y=None):
+    s = pyro.sample("s", dist.HalfNormal(1.0))
+    w = pyro.sample("w", dist.Normal(ZEROS, 1.0).to_event(1))
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", dist.Normal((x * w).sum(-1), s), obs=y)
+
+
+ZEROS = torch.zeros(2)
+FLOAT64 = {
+    "regression": Case(regression, (X64, Y64)),
+    "held in a closure": Case(held_in_a_closure, (X, Y)),
+    "float32 made outside": Case(float32_made_outside, (X64, Y64)),
+    "Student-t of unknown tails": Case(robust, (X.double(), Y64)),
+    "hierarchical": Case(hierarchical, (GROUP, Y64)),
+    "LKJ covariance": Case(covariance, (TWO.double(), TWO.double())),
+    "Dirichlet mixture": Case(dirichlet_mixture, (X.double(), Y64)),
+    "flat prior": Case(flat_prior, (X.double(), Y64)),
+    "Gaussian process": Case(gaussian_process, (X.double(), Y64)),
+}
+
+
+@pytest.mark.parametrize("name", FLOAT64)
+def test_float64_data_make_the_density_float64_on_the_fastest_tier(name):
+    """The value is that of the model with float64 as torch's default, to 1e-10: 0.1 as a float32 is off by 1e-8."""
+    case = FLOAT64[name]
+    density = Density(case.model, case.args)
+    assert density.dtype == torch.float64
+    positions = 0.3 * torch.randn(2, density.dim, generator=torch.Generator().manual_seed(1), dtype=torch.double)
+    engine = prepare(density, positions, calls=5000, threads=1)  # a warning would be an error
+    assert (engine.kind, engine.reason) == ("lanes", "")
+    values, _ = engine.gradient(positions)
+    torch.set_default_dtype(torch.float64)
+    try:
+        expected = torch.stack([Density(case.model, case.args)(q) for q in positions])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(values, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_float64_data_that_the_model_cannot_take_are_said_once_with_the_way_out():
+    with pytest.warns(RuntimeWarning, match=r"log joint has dtype float64 .* float32.*y.to\(torch.float32\)") as said:
+        density = Density(network, (X, Y64))  # a network in float32, of float32 inputs
+    assert len(said) == 1
+    assert density.dtype == torch.float32
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("method", [HMC, NUTS])
+def test_draws_of_float64_data_are_float64_and_the_engine_is_kept_in_attrs(method):
+    settings = {"chains": 2, "warmup": 20, "draws": 5, "progress": False, "engine": "eager"}
+    posterior = infer(regression, X64, Y64, method=method(**settings))
+    assert {value.dtype for value in posterior.draws.values()} == {torch.float64}
+    assert posterior.predictive(X64).mean.dtype == torch.float64
+    expected = {"tier": "eager", "engine": "eager", "tier_reason": ""}
+    assert expected.items() <= posterior.attrs.items()
 
 
 def test_the_chains_of_an_engine_move_as_one_by_one():

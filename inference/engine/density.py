@@ -5,7 +5,9 @@ Pyro's own transform, ``biject_to(site.support)``, whose log determinant is part
 written for one chain: the tiers (`tiers`) add the chains.
 """
 
+import contextlib
 import copy
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +19,8 @@ from torch import Tensor
 from torch.distributions import Distribution, biject_to, constraints
 from torch.distributions.transforms import Transform, identity_transform
 
-from posterity.inference.program import Model, trace
+from posterity.inference.engine import flat
+from posterity.inference.program import Model, default_dtype, seeded, trace, widest
 
 # Of a value, in its own precision, outside of its support: what rounding does to it.
 SLACK = 16
@@ -43,14 +46,29 @@ class Site:
 class Density:
     """The log joint of ``model(*args)``; ``dtype`` and ``device`` are those of its latent sites.
 
-    Raises ``ValueError`` for a model without latent sites, with discrete ones, with parameters, or with sites whose
-    support depends on other sites.
+    Priors of Python floats, as ``Normal(0., 1.)``, have torch's default dtype. Beside data of higher precision the
+    model is run with the data's dtype as the default, and the density has that dtype, if the model can; otherwise
+    one ``RuntimeWarning`` says how to make the data and the model agree. Draws have the dtype of the density.
+
+    Masked latent entries that nothing reads have the prior behind the mask, see `flat`.
+
+    Raises ``ValueError`` for a model without latent sites, with discrete ones, with parameters, with sites whose
+    support depends on other sites, or with entries without a prior on which the density does not depend.
     """
 
     def __init__(self, model: Model, args: tuple[Any, ...]) -> None:
         self.model, self.args = model, args
-        with torch.no_grad():
-            nodes = trace(model, args, seed=0)
+        self.padded: dict[str, Tensor] = {}  # entries of sites that a mask leaves without a prior, and nothing reads
+        self.promoted: torch.dtype | None = None  # torch's default dtype while the model runs, where it is another
+        self._lay_out()
+        self._promote()
+        self._take_padding()
+        if any(site.transform is not identity_transform for site in self.sites):
+            self._check_supports()
+
+    def _lay_out(self) -> None:
+        """One run of the model gives the sites and where each lies in the vector."""
+        nodes = self._trace(seed=0)
         latents = {n: node for n, node in nodes.items() if is_latent(node)}
         wanted = self._wanted(nodes, latents)
         sites, start = [], 0
@@ -62,18 +80,70 @@ class Density:
             size = free.numel()
             sites.append(Site(name, start, size, tuple(free.shape), tuple(value.shape), support, transform))
             start += size
-        values = [value for value, _ in wanted.values()]
+        self.first = {name: value for name, (value, _) in wanted.items()}
         self.sites, self.dim = tuple(sites), start
-        self.dtype = max((v.dtype for v in values), key=lambda d: torch.finfo(d).bits)
-        self.device = values[0].device
+        self.dtype = widest(self.first.values(), torch.float16)
+        self.device = next(iter(self.first.values())).device
         self.event_dims = {n: node["fn"].event_dim for n, node in latents.items()}
-        if any(site.transform is not identity_transform for site in sites):
-            self._check_supports()
+        self.observed = [node["value"] for node in nodes.values() if node["type"] == "sample" and node["is_observed"]]
+
+    def _trace(self, seed: int) -> dict[str, Any]:
+        with torch.no_grad(), default_dtype(self.promoted):
+            return trace(self.model, self.args, seed=seed)
+
+    def _promote(self) -> None:
+        """Take the precision of the data, where data have more of it than torch's default or the sites."""
+        own, default = self.dtype, torch.get_default_dtype()
+        joint = self._dtype_at_first()
+        wide = widest((*self.args, *self.observed), joint or own)
+        if torch.promote_types(wide, own) == own and torch.promote_types(own, default) == default:
+            return
+        self.promoted = wide
+        with contextlib.suppress(RuntimeError, ValueError):
+            self._lay_out()
+            self.dtype = wide
+            if self._dtype_at_first() == wide:
+                return
+        self.promoted = None
+        self._lay_out()
+        if joint is None or joint == self.dtype:
+            return
+        low, high = (str(dtype).removeprefix("torch.") for dtype in (own, wide))
+        warnings.warn(
+            f"the log joint has dtype {high} and its latent sites {low}, so a slower engine is used: give the data as "
+            f"{low} (y.to(torch.{low})), or build the model in {high}: it does not run with sites of {high}",
+            RuntimeWarning,
+            stacklevel=6,
+        )
+
+    def _dtype_at_first(self) -> torch.dtype | None:
+        """The dtype of the log joint at the first draw of the prior; None where it cannot be computed there."""
+        try:
+            with torch.no_grad(), pyro.validation_enabled(False), seeded(0), pyro.get_param_store().scope():
+                return self(self.unconstrain(self.first)).dtype
+        except (RuntimeError, ValueError):
+            return None
+
+    def _take_padding(self) -> None:
+        def draw(seed: int) -> dict[str, Any]:
+            return {name: node for name, node in self._trace(seed).items() if is_latent(node)}
+
+        self.padded = flat.padded_entries(draw, self._slopes)
+
+    def _slopes(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The gradient of the log joint by the values of the sites, in their own space; nan where it has none."""
+        leaves = {name: value.detach().to(self.dtype).requires_grad_() for name, value in values.items()}
+        try:
+            with pyro.validation_enabled(False), default_dtype(self.promoted), seeded(0), torch.enable_grad():
+                found = torch.autograd.grad(self._log_prob(leaves), list(leaves.values()), allow_unused=True)
+        except (RuntimeError, ValueError):
+            return {name: torch.full_like(leaf, torch.nan) for name, leaf in leaves.items()}
+        pairs = zip(leaves.items(), found, strict=True)
+        return {name: torch.zeros_like(leaf) if slope is None else slope for (name, leaf), slope in pairs}
 
     def _check_supports(self) -> None:
         """At another draw of the prior every site has the support it had: compared is where it puts one point."""
-        with torch.no_grad():
-            nodes = trace(self.model, self.args, seed=1)
+        nodes = self._trace(seed=1)
         other = self._wanted(nodes, {n: node for n, node in nodes.items() if is_latent(node)})
         for site in self.sites:
             if site.name not in other:
@@ -102,8 +172,12 @@ class Density:
             if site.transform is not identity_transform:
                 log_det = log_det + site.transform.log_abs_det_jacobian(free, value).sum()
             values[site.name] = value
-        traced = pyro.poutine.trace(_Given(self.model, values)).get_trace(*self.args)
-        return traced.log_prob_sum() + log_det
+        with default_dtype(self.promoted):
+            return self._log_prob(values) + log_det
+
+    def _log_prob(self, values: Mapping[str, Tensor]) -> Tensor:
+        with flat.Unmask(self.padded):
+            return pyro.poutine.trace(_Given(self.model, values)).get_trace(*self.args).log_prob_sum()
 
     def constrain(self, positions: Tensor) -> dict[str, Tensor]:
         """Positions (..., dim) as values of the sites (..., *shape)."""
@@ -145,6 +219,9 @@ class PointDensity(Density):
     ``AutoDelta``: no log determinant is added, so it does not depend on how a site is moved to its support.
     """
 
+    def _take_padding(self) -> None:
+        """Entries that nothing reads stay where they start."""
+
     def _wanted(self, nodes: Mapping[str, Any], latents: Mapping[str, Any]) -> dict[str, tuple[Tensor, Any]]:
         parameters = {n: node for n, node in nodes.items() if node["type"] == "param"}
         if not latents and not parameters:
@@ -158,9 +235,9 @@ class PointDensity(Density):
 
     def __call__(self, position: Tensor) -> Tensor:
         values = self.constrain(position)
-        with _Parameters({name: values[name] for name in self.parameters}):
-            latent = {name: value for name, value in values.items() if name not in self.parameters}
-            return pyro.poutine.trace(_Given(self.model, latent)).get_trace(*self.args).log_prob_sum()
+        parameters = _Parameters({name: values[name] for name in self.parameters})
+        with parameters, default_dtype(self.promoted):
+            return self._log_prob({name: value for name, value in values.items() if name not in self.parameters})
 
 
 def _transform(support: Any) -> Transform:

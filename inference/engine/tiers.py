@@ -35,9 +35,12 @@ from posterity.inference.engine.lanes.lower import lower
 from posterity.inference.engine.replay import replay
 
 TIERS = ("eager", "replay", "compiled")
+COMPILED = ("lanes", "inductor")
 # Calls of the gradient from which the preparation of a tier has paid for itself, on small networks.
 REPLAY_FROM, COMPILE_FROM, INDUCTOR_FROM = 300, 1000, 20_000
 RELATIVE_TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-6}
+NAMED = 5  # chains in a message
+WRONG = "the recording"  # how a reason begins that says how a recording differs from the model
 Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -63,12 +66,15 @@ INTEGRATORS = {i.name: i for i in (LEAPFROG, MINIMAL_NORM)}
 class Engine:
     """All chains of one model: ``gradient`` and ``integrate`` for positions of shape (chain, dim).
 
-    ``tier`` is the one in use, ``seconds`` what it took to prepare it, ``gradients`` how many were computed, over
-    all chains.
+    ``tier`` is the one in use, and ``kind`` what computes: "eager", "replay", "inductor" (`torch.compile`) or "lanes".
+    ``reason`` says why a faster one could not be used, and is empty otherwise. ``seconds`` is the time that the
+    preparation took, ``gradients`` the number of gradients computed since, over all chains.
     """
 
-    def __init__(self, density: Density, chains: int, tier: str, gradient: Gradient) -> None:
-        self.density, self.chains, self.tier, self._gradient = density, chains, tier, gradient
+    def __init__(self, density: Density, chains: int, kind: str, gradient: Gradient) -> None:
+        self.density, self.chains, self.kind, self._gradient = density, chains, kind, gradient
+        self.tier = "compiled" if kind in COMPILED else kind
+        self.reason = ""
         self.gradients, self.seconds, self.threads = 0, 0.0, 1
 
     @property
@@ -119,7 +125,7 @@ class LanesEngine(Engine):
     """Trajectories inside compiled code."""
 
     def __init__(self, density: Density, chains: int, compiled: Compiled) -> None:
-        super().__init__(density, chains, "compiled", compiled.gradient)
+        super().__init__(density, chains, "lanes", compiled.gradient)
         self.compiled = compiled
 
     @property
@@ -162,9 +168,11 @@ def prepare(
 ) -> Engine:
     """The engine of ``density`` for as many chains as ``positions`` (chain, dim) has.
 
-    ``tier`` is one of ``TIERS`` or "auto", which goes by ``calls``, the number of gradients expected. A tier that
-    cannot be used is replaced by the next slower one, with one ``RuntimeWarning`` that says why. ``threads`` None
-    measures one thread against all cores and takes the faster.
+    ``tier`` is one of ``TIERS`` or "auto", which goes by ``calls``, the number of gradients expected. Where a model
+    cannot run on the tier, the next slower one is used, and `Engine.reason` says why. So does one ``RuntimeWarning``
+    where the tier was asked for by name (also where `torch.compile` stands in for `lanes`), where a recording is wrong,
+    and where "auto" finds no compiler or nothing faster than "eager". ``threads`` None measures one thread against
+    all cores and takes the faster.
     Raises ``ValueError`` for an unknown tier, for a model that draws random numbers of its own, one that branches on
     a sampled value, and for a start where the density or its gradient is not finite.
     """
@@ -172,9 +180,7 @@ def prepare(
         raise ValueError(f"expected a tier from {[*TIERS, 'auto']}, got {tier!r}")
     start = time.perf_counter()
     exact = _model_gradient(density)
-    with torch.no_grad(), pyro.validation_enabled(False):
-        values = _run(exact, positions)
-    _check_start(density, positions, *values)
+    _check_start(density, positions, *value_and_gradient(density, positions, exact))
     wanted = tier
     if tier == "auto":
         wanted = "compiled" if calls >= COMPILE_FROM else "replay" if calls >= REPLAY_FROM else "eager"
@@ -188,8 +194,11 @@ def prepare(
         reasons += [reason] if reason else []
     if engine is None:
         engine = Engine(density, len(positions), "eager", exact)
-    if reasons and (tier != "auto" or engine.tier == "eager" or any("compiler" in r for r in reasons)):
-        warnings.warn(f"the model runs on the tier {engine.tier!r}: {'; '.join(reasons)}", RuntimeWarning, 2)
+    engine.reason = "; ".join(reasons)
+    notable = any(r.startswith(WRONG) or MissingCompiler.__name__ in r for r in reasons)
+    if reasons and (tier != "auto" or engine.tier == "eager" or notable):
+        where = f"on the tier {engine.tier!r}" if engine.kind != "inductor" else "by torch.compile instead of lanes"
+        warnings.warn(f"the model runs {where}: {engine.reason}", RuntimeWarning, 2)
     engine.use_threads(threads or fastest_threads(engine, positions))
     engine.seconds = time.perf_counter() - start
     engine.gradients = 0
@@ -301,20 +310,42 @@ def why_not_finite(density: Density, position: Tensor) -> str:
     return ""
 
 
+def value_and_gradient(density: Density, positions: Tensor, exact: Gradient | None = None) -> tuple[Tensor, Tensor]:
+    """The log joint (chain,) and its gradient (chain, dim), from one batched run of the model."""
+    with torch.no_grad(), pyro.validation_enabled(False):
+        return _run(exact or _model_gradient(density), positions)
+
+
 def _check_start(density: Density, positions: Tensor, value: Tensor, grad: Tensor) -> None:
+    fault = start_fault(density, positions, value, grad)
+    if fault:
+        raise ValueError(f"expected {fault}: choose another init")
+
+
+def start_fault(density: Density, positions: Tensor, value: Tensor, grad: Tensor) -> str:
+    """What was expected of starts and what came, where a log density or a gradient is not finite; else nothing."""
     bad = ~torch.isfinite(value)
     if bool(bad.any()):
         reason = why_not_finite(density, positions[bad][0])
-        raise ValueError(
-            f"expected starts inside the support, with a finite log density, got {float(value[bad][0])} in "
-            f"{int(bad.sum())} of {len(value)} chains: choose another init{f' ({reason})' if reason else ''}"
+        return (
+            f"starts inside the support, with a finite log density, got {float(value[bad][0])} in "
+            f"{_chains(bad)}{f' ({reason})' if reason else ''}"
         )
+    bad = ~torch.isfinite(grad).all(1)
+    if not bool(bad.any()):
+        return ""
     broken = [s.name for s in density.sites if not bool(torch.isfinite(grad[:, s.start : s.start + s.size]).all())]
-    if broken:
-        raise ValueError(
-            f"expected a finite gradient at the start, got nan or infinity for the sites {broken}: a torch.where over "
-            "an invalid branch, or a square root at zero, gives one; or choose another init"
-        )
+    return (
+        f"a finite gradient at the start, got nan or infinity for the sites {broken} in {_chains(bad)} (a torch.where "
+        "over an invalid branch, or a square root at zero, gives one)"
+    )
+
+
+def _chains(which: Tensor) -> str:
+    """ "2 of 8 chains (3, 5)"."""
+    chains = which.nonzero().flatten().tolist()
+    shown = ", ".join(map(str, chains[:NAMED])) + (", ..." if len(chains) > NAMED else "")
+    return f"{len(chains)} of {len(which)} chains ({shown})"
 
 
 def _record(function: Callable[..., Any], *example: Tensor, **settings: Any) -> torch.fx.GraphModule:
@@ -349,7 +380,7 @@ def _compiled(
                 compiled_graph(positions)
             reason = _difference(density, compiled_graph, positions)
             if reason is None:
-                return Engine(density, chains, "compiled", _guarded(_filled(compiled_graph, chains), exact)), []
+                return Engine(density, chains, "inductor", _guarded(_filled(compiled_graph, chains), exact)), reasons
             reasons.append(reason)
         except Exception as error:  # noqa: BLE001 - a compiler may fail in any way, and a slower tier is there
             reasons.append(_short(error))
@@ -441,10 +472,10 @@ def _difference(density: Density, gradient: Gradient, positions: Tensor) -> str 
                     continue
                 scale = value.abs() + 1
                 if not (value - values[chain]).abs() <= tolerance * scale:
-                    return f"the recording gives {float(values[chain]):.9g} where the model gives {float(value):.9g}"
+                    return f"{WRONG} gives {float(values[chain]):.9g} where the model gives {float(value):.9g}"
                 apart = float((grad - grads[chain]).norm())
                 if not apart <= tolerance * (float(grad.norm()) + 1):
-                    return f"the recording's gradient differs by {apart:.3g}"
+                    return f"{WRONG} has a gradient that differs by {apart:.3g} from the model's"
     return None
 
 

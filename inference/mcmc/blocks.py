@@ -142,7 +142,7 @@ class Blocks:
                 "seconds": time.perf_counter() - begun,
                 **{name: max(a[name] for a in attrs) for name in LARGEST},
                 **{name: sum(a[name] for a in attrs) for name in SUMMED},
-                "tier": ", ".join(sorted({a["tier"] for a in attrs})),
+                **{name: ", ".join(sorted({a[name] for a in attrs})) for name in ("tier", "engine", "tier_reason")},
                 "threads": 1,
                 "blocks": len(kept),
                 "interrupted": int(interrupted),

@@ -44,7 +44,8 @@ def _apply(node: torch.fx.Node, args: Any, kwargs: dict[str, Any], dtype: torch.
     if name not in RULES:
         raise Unsupported(f"operation {name}")
     meta = node.meta.get("val")
-    if isinstance(meta, Tensor) and meta.is_floating_point() and meta.dtype != dtype:
+    # What the model computes in lower precision is computed here in that of the whole.
+    if isinstance(meta, Tensor) and meta.is_floating_point() and torch.promote_types(meta.dtype, dtype) != dtype:
         raise Unsupported(f"numbers of {meta.dtype} among {dtype}")
     ready = [as_value(a, dtype) if isinstance(a, Tensor) else a for a in args]
     value = RULES[name](*ready, **kwargs)

@@ -1,0 +1,138 @@
+"""Latent entries on which a model's density does not depend: padding behind a mask, and flat priors.
+
+Pyro gives a masked latent entry no prior. Where the entry is read nowhere either, as padding or the observed rows of
+``obs_mask=``, the density is constant along it, which is improper. Such an entry takes its prior without the mask: a
+proper distribution that integrates to one, so the posterior of everything else stays as it is. A masked entry that
+the likelihood reads keeps its flat prior.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import Independent, constraints
+
+MOST = 100  # flat entries among which directions are looked for
+BOUNDED = tuple(type(c) for c in (constraints.unit_interval, constraints.simplex, constraints.corr_cholesky))
+
+
+def padded_entries(
+    draw: Callable[[int], Mapping[str, Any]], gradient: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Which entries of a site, in the shape of its value, are masked and read nowhere.
+
+    ``draw`` gives the latent nodes of a run by its seed; ``gradient`` is that of the log joint, before any transform,
+    by the values of the sites. Raises ``ValueError`` for entries without a prior, or directions among them, on which
+    the density does not depend.
+    """
+    first = draw(0)
+    hidden = {name: masked_out(node) for name, node in first.items()}
+    improper = {name: torch.ones_like(h) if _flat(first[name]["fn"]) else h for name, h in hidden.items()}
+    improper = {name: where for name, where in improper.items() if bool(where.any())}
+    if not improper:
+        return {}
+    entries = int(sum(where.sum() for where in improper.values()))
+    runs = map(draw, range(entries + 5 if entries <= MOST else 3))
+    slopes = [gradient({n: node["value"] for n, node in run.items()}) for run in runs]
+    padded, rest = {}, {}
+    for name, where in improper.items():
+        unread = torch.stack([slope[name] == 0 for slope in slopes]).all(0) & where
+        own = first[name]["fn"]
+        mine = torch.zeros_like(unread) if _flat(own) else _whole(first[name], unread & hidden[name])
+        if bool(mine.any()):
+            padded[name] = mine
+        lost = unread & ~mine
+        if bool(lost.any()) and not isinstance(getattr(own.support, "base_constraint", own.support), BOUNDED):
+            raise ValueError(
+                f"expected a proper density, got one that does not depend on {int(lost.sum())} of {lost.numel()} "
+                f"entries of site {name!r}, which have no prior (flat or masked): leave them out, or give them one"
+            )
+        rest[name] = where & ~unread
+    _check_directions(rest, slopes)
+    return padded
+
+
+def _check_directions(rest: Mapping[str, Tensor], slopes: Sequence[Mapping[str, Tensor]]) -> None:
+    """No direction among entries without a prior is at right angles to the gradient at every draw."""
+    matrix = torch.stack([torch.cat([slope[n][where] for n, where in rest.items()]) for slope in slopes]).double()
+    matrix = matrix[torch.isfinite(matrix).all(1)]
+    rows, columns = matrix.shape
+    if columns < 2 or rows < columns + 2:
+        return
+    sizes = torch.linalg.svdvals(matrix / matrix.norm(dim=0))
+    if float(sizes[-1]) < 1e-7 * float(sizes[0]):
+        names = [name for name, where in rest.items() if bool(where.any())]
+        raise ValueError(
+            f"expected a proper density, got one that is constant along a direction of the sites {names}, which have "
+            "no prior (flat or masked): give them one"
+        )
+
+
+def masked_out(node: Mapping[str, Any]) -> Tensor:
+    """Which entries of a site, in the shape of its value, a mask leaves without a prior."""
+    value = node["value"]
+    out = torch.zeros(value.shape, dtype=torch.bool, device=value.device)
+    for mask, fn in _masks(node):
+        out = out | ~_entries(torch.as_tensor(mask, device=value.device), fn, value)
+    return out
+
+
+def _whole(node: Mapping[str, Any], entries: Tensor) -> Tensor:
+    """The entries that share an event with no others, where a mask is over events."""
+    for _, fn in _masks(node):
+        entries = entries & _entries(_events(entries, fn), fn, entries)
+    return entries
+
+
+def _masks(node: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """The masks of a site, each with the distribution whose batch shape it has."""
+    fn = node["fn"]
+    found = [] if node["mask"] is None else [(node["mask"], fn)]
+    while fn is not None:
+        found += [] if getattr(fn, "_mask", None) is None else [(fn._mask, fn)]
+        fn = getattr(fn, "base_dist", None)
+    return found
+
+
+def _entries(events: Tensor, fn: Any, like: Tensor) -> Tensor:
+    return events[(...,) + (None,) * fn.event_dim].expand(like.shape)
+
+
+def _events(entries: Tensor, fn: Any) -> Tensor:
+    return entries.flatten(entries.ndim - fn.event_dim).all(-1) if fn.event_dim else entries
+
+
+def _flat(fn: Any) -> bool:
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, dist.ImproperUniform)
+
+
+class Unmask(Messenger):
+    """Gives padded entries their prior."""
+
+    def __init__(self, padded: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.padded = padded
+
+    def _pyro_sample(self, msg: Any) -> None:
+        padded = self.padded.get(msg["name"])
+        if padded is None:
+            return
+        fn = msg["fn"]
+        if msg["mask"] is not None:
+            msg["mask"] = torch.as_tensor(msg["mask"], device=padded.device) | _events(padded, fn)
+        msg["fn"] = _unmasked(fn, padded)
+
+
+def _unmasked(fn: Any, padded: Tensor) -> Any:
+    if isinstance(fn, dist.MaskedDistribution):
+        mask = torch.as_tensor(fn._mask, device=padded.device) | _events(padded, fn)
+        return dist.MaskedDistribution(_unmasked(fn.base_dist, padded), mask)
+    if isinstance(fn, Independent):
+        base = _unmasked(fn.base_dist, padded)
+        return fn if base is fn.base_dist else dist.Independent(base, fn.reinterpreted_batch_ndims)
+    return fn
