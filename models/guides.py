@@ -8,11 +8,13 @@ unconstrained space and are Pyro's own, made for the latent sites of a model.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from pyro.infer import autoguide
 from pyro.infer.autoguide.initialization import init_to_median, init_to_sample, init_to_uniform, init_to_value
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import Independent, biject_to, constraints
 
+REDRAWS = 20
 GUIDES = ("map", "mean_field", "low_rank", "full_rank")
 
 
@@ -53,16 +55,28 @@ def empty_guide(*args: Any, **kwargs: Any) -> None:
 
 
 def init_from_prior(site: Any = None) -> Any:
-    """Start real-valued sites at a draw of their prior, and positive or bounded ones at its median.
+    """Start every site at a draw of its prior.
 
-    Weights drawn from the prior spread the chains and break the symmetry of the units; a scale drawn from a
-    half-Cauchy would put some chains where nothing moves.
+    Entries that rounding has put on the edge of their support, as a Gamma draw of 0, have no place in unconstrained
+    space: they are drawn again, up to 20 times.
     """
     if site is None:
         return init_from_prior
-    support = site["fn"].support
-    real = getattr(support, "base_constraint", support) is constraints.real
-    return init_to_sample(site) if real else init_to_median(site)
+    value = init_to_sample(site)
+    fn = site["fn"]
+    support = fn.support
+    if getattr(support, "base_constraint", support) is constraints.real:
+        return value
+    while isinstance(fn, Independent):
+        fn = fn.base_dist
+    transform = biject_to(fn.support)
+    for _ in range(REDRAWS):
+        lost = ~torch.isfinite(transform.inv(value))
+        if not bool(lost.any()):
+            break
+        entry = lost.flatten(len(fn.batch_shape)).any(-1) if fn.event_dim else lost
+        value = torch.where(entry[(...,) + (None,) * fn.event_dim], init_to_sample(site), value)
+    return value
 
 
 INITS: dict[str, Callable[..., Any]] = {

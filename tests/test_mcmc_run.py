@@ -488,7 +488,7 @@ def hardly_ever(x, y=None):
 
 def test_a_prior_without_a_start_names_init_and_a_start_that_is_given_is_enough():
     with pytest.raises(
-        ValueError, match=r"expected init with .*, got none in 20 draws of 'prior' .*Expected parameter"
+        ValueError, match=r"expected init with .*, got none in 100 draws of 'prior' .*Expected parameter"
     ):
         infer(hardly_ever, X, Y, method=short("HMC"))
     with pytest.raises(ValueError, match=r"expected starts inside the support, .*choose another init .*Expected param"):

@@ -24,7 +24,7 @@ from posterity.inference.mcmc.agreement import Agreement
 from posterity.inference.mcmc.clock import Clock, what_was_cut
 from posterity.inference.mcmc.kernel import Kernel, State
 from posterity.inference.mcmc.monitor import Monitor
-from posterity.inference.mcmc.starts import Init, ascend, check_init, density_at, start
+from posterity.inference.mcmc.starts import Init, ascend, check_init, density_at, finite_or, start
 from posterity.inference.mcmc.streams import Streams
 from posterity.inference.mcmc.trouble import trouble, warn_of
 from posterity.inference.posterior import Posterior
@@ -167,7 +167,7 @@ class Run:
         self.clock.after("preparing the engine")
         with torch_threads(self.engine.torch_threads):
             if settings.init == "map":
-                q = ascend(self.engine, q)
+                q = finite_or(self.engine, ascend(self.engine, q), q)
             value, grad = self.engine.gradient(q)
             self.state = State(q, grad, value)
             self.kernel.begin(self.state, self._normals(self.streams.next()[0]))
@@ -349,6 +349,8 @@ class Run:
                 "warmup_seconds": self.warm_seconds,
                 "prepare_seconds": self.engine.seconds,
                 "tier": self.engine.tier,
+                "engine": self.engine.kind,
+                "tier_reason": self.engine.reason,
                 "threads": self.engine.threads,
                 "gradients": self.engine.gradients,
                 "warmup_gradients": self.warm_gradients,

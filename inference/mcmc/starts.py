@@ -1,5 +1,6 @@
 """Where chains start: the prior, modes, or draws of another posterior."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,13 +9,15 @@ import torch
 from torch import Tensor
 
 from posterity.inference.engine.density import Density
-from posterity.inference.engine.tiers import Engine, why_not_finite
+from posterity.inference.engine.tiers import Engine, start_fault, value_and_gradient
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import TRIES, StartMessenger, child_seeds, seeded
+from posterity.inference.program import StartMessenger, child_seeds, default_dtype, seeded
 from posterity.models.guides import INITS
 
 Init = str | Mapping[str, Tensor] | Posterior
 NAMES = ("map", *INITS)
+TRIES = 100  # draws of each chain, as many as Stan and Pyro make
+NAMED = 5  # chains in a message
 STARTS = 1  # the purpose of seeds: a start must not be made of the numbers of the first momentum
 
 
@@ -28,20 +31,23 @@ def check_init(init: Any) -> None:
 def start(density: Density, init: Init, chains: int, seed: int) -> Tensor:
     """Positions (chain, dim) in unconstrained space; "map" starts from the prior, see `ascend`.
 
-    Draws of a `Posterior`, or values (start, ...) of every site, are taken evenly spaced, repeated where there are
-    too few; one value of a site, without that dimension, is that of every start. Raises ``ValueError`` where they do
-    not fit the model, or the prior has no start of finite density.
+    By name, each chain draws until log density and gradient are finite, `TRIES` times at most: "prior" draws every
+    site from its prior. A chain for which that found no start then draws from "uniform", and one for which another
+    name found none from "prior", which one ``RuntimeWarning`` says. Draws of a `Posterior`, or values (start, ...) of
+    every site, are taken evenly spaced, repeated where there are too few; one value of a site, without that dimension,
+    is that of every start.
+    Raises ``ValueError`` where they do not fit the model or have no finite log density and gradient, or where no
+    start was found.
     """
     if isinstance(init, str):
-        name = "prior" if init == "map" else init
-        # Each chain from a seed of its own, so that it starts there whatever runs beside it.
-        return torch.stack([_drawn(density, name, s) for s in child_seeds(seed, chains, STARTS)])
+        return _by_name(density, "prior" if init == "map" else init, chains, seed)
     if isinstance(init, Posterior):
         values: Mapping[str, Any] = {name: value.flatten(0, 1) for name, value in init.draws.items()}
     else:
         values = _values(density, init)
     positions = density.unconstrain(values).detach()
-    return positions[torch.linspace(0, len(positions) - 1, chains).round().long()].clone()
+    chosen = torch.linspace(0, len(positions) - 1, chains).round().long()
+    return positions[chosen].clone()
 
 
 def _values(density: Density, init: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -72,22 +78,98 @@ def _values(density: Density, init: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value.expand(most, *value.shape[1:]) for name, value in values.items()}
 
 
-def _drawn(density: Density, name: str, seed: int) -> Tensor:
-    """A start of finite density. A draw at which the model cannot be run is as good as one of density zero."""
-    reason = "no finite log density"
-    for attempt in range(TRIES):
-        messenger = _Initialiser(density, name)
+def _by_name(density: Density, name: str, chains: int, seed: int) -> Tensor:
+    # Each chain from a seed of its own, so that it starts there whatever runs beside it.
+    search = _Search(density, child_seeds(seed, chains, STARTS))
+    search.draw(name, 0)
+    lost = list(search.missing)
+    if not lost:
+        return search.positions()
+    other = "uniform" if name == "prior" else "prior"
+    wanted = "a finite log density and gradient"
+    reason = search.reason
+    search.draw(other, TRIES)
+    if search.missing:
+        raise ValueError(
+            f"expected init with {wanted}, got none in {TRIES} draws of {name!r} and {TRIES} of {other!r} for "
+            f"{_listed(search.missing)} ({search.reason}): give values of the sites as init"
+        )
+    warnings.warn(
+        f"init={name!r} found no start with {wanted} in {TRIES} draws for {_listed(lost)} ({reason}): started from "
+        f"{other!r}",
+        RuntimeWarning,
+        stacklevel=6,
+    )
+    return search.positions()
+
+
+class _Search:
+    """Starts of finite density and gradient, one for each seed. Chains that have one are not drawn again."""
+
+    def __init__(self, density: Density, seeds: list[int]) -> None:
+        self.density, self.seeds = density, seeds
+        self.found: dict[int, Tensor] = {}
+        self.error, self.last = "", None
+
+    last: tuple[Tensor, Tensor, Tensor] | None
+
+    @property
+    def missing(self) -> list[int]:
+        return [chain for chain in range(len(self.seeds)) if chain not in self.found]
+
+    def positions(self) -> Tensor:
+        return torch.stack([self.found[chain] for chain in range(len(self.seeds))])
+
+    def draw(self, name: str, first: int) -> None:
+        """Attempts ``first`` to ``first + TRIES - 1`` of the chains that have no start."""
+        for attempt in range(first, first + TRIES):
+            drawn = {
+                chain: q for chain in self.missing if (q := self._one(name, self.seeds[chain] + attempt)) is not None
+            }
+            if drawn:
+                self._keep(drawn)
+            if not self.missing:
+                return
+
+    def _one(self, name: str, seed: int) -> Tensor | None:
+        """None where the model cannot be run, which is as good as a density of zero."""
+        messenger = _Initialiser(self.density, name)
         try:
             # Unchecked, as the density is: where parameters are not valid it is nan.
-            with seeded(seed + attempt), torch.no_grad(), pyro.validation_enabled(False), messenger:
-                density.model(*density.args)
-            position = density.unconstrain(messenger.values)
-            if bool(torch.isfinite(density_at(density, position))):
-                return position
-            reason = why_not_finite(density, position) or reason
+            unchecked = pyro.validation_enabled(False)
+            with seeded(seed), torch.no_grad(), unchecked, messenger, default_dtype(self.density.promoted):
+                self.density.model(*self.density.args)
+            return self.density.unconstrain(messenger.values)
         except (ValueError, torch.linalg.LinAlgError) as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    raise ValueError(f"expected init with a finite log density, got none in {TRIES} draws of {name!r} ({reason})")
+            self.error = str(error).strip().partition("\n")[0] or type(error).__name__
+            return None
+
+    def _keep(self, drawn: dict[int, Tensor]) -> None:
+        positions = torch.stack(list(drawn.values()))
+        value, grad = value_and_gradient(self.density, positions)
+        good = torch.isfinite(value) & torch.isfinite(grad).all(1)
+        self.found |= {chain: q for chain, q, ok in zip(drawn, positions, good.tolist(), strict=True) if ok}
+        if not bool(good.all()):
+            self.error, self.last = "", (positions[~good], value[~good], grad[~good])
+
+    @property
+    def reason(self) -> str:
+        """Why the last draw that was refused was."""
+        if self.error or self.last is None:
+            return self.error
+        return f"expected {start_fault(self.density, *(part[:1] for part in self.last))}"
+
+
+def _listed(chains: list[int]) -> str:
+    shown = ", ".join(str(c) for c in chains[:NAMED]) + (", ..." if len(chains) > NAMED else "")
+    return f"{len(chains)} chains ({shown})" if len(chains) > 1 else f"chain {shown}"
+
+
+def finite_or(engine: Engine, positions: Tensor, before: Tensor) -> Tensor:
+    """``positions``, and ``before`` for the chains whose log density or gradient is not finite there."""
+    value, grad = engine.gradient(positions)
+    good = torch.isfinite(value) & torch.isfinite(grad).all(1)
+    return torch.where(good[:, None], positions, before)
 
 
 def density_at(density: Density, position: Tensor) -> Tensor:
