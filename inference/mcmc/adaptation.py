@@ -122,8 +122,14 @@ class TrajectoryLength:
         inverse_mass: Tensor,
         acceptance: Tensor,
         fraction: float,
+        left: Tensor | None = None,
     ) -> None:
-        """``fraction`` is the part of the length that this trajectory took; ``acceptance`` (chain,) weighs chains."""
+        """``fraction`` is the part of the length that this trajectory took; ``acceptance`` (chain,) weighs chains.
+
+        ``left`` (chain, dim), where any trajectory left the support at a hard edge, is where those did that left in
+        their second half, and nan for others: a longer trajectory loses more of them, by about their share / log 2
+        for each unit of the log length. Where all left, the length is halved.
+        """
         scale = inverse_mass.rsqrt()
         a, b = (before - centre) * scale, (after - centre) * scale
         speed = momentum * inverse_mass * scale
@@ -132,10 +138,17 @@ class TrajectoryLength:
         weights = torch.where(torch.isfinite(slope) & torch.isfinite(change), acceptance, 0.0).double()
         slope, change = (torch.where(weights > 0, x.double(), 0.0) for x in (slope, change))
         total = float((weights * change**2).sum())
+        loss = 0.0
+        if left is not None:
+            c = (left - centre) * scale
+            loss = float((((c**2).sum(-1) - (a**2).sum(-1)).double() ** 2).nansum()) / math.log(2)
+            if not total > 0:
+                self.log_length -= math.log(2)
         if not total > 0:
             return
         # d log(criterion / length) / d log(length), the criterion being the mean of change² / 4.
-        gradient = 4 * fraction * math.exp(self.log_length) * float((weights * slope).sum()) / total - 1
+        gain = 4 * fraction * math.exp(self.log_length) * float((weights * slope).sum()) - loss
+        gradient = gain / total - 1
         gradient = max(-10.0, min(10.0, gradient))
         self.count += 1
         self.first = 0.9 * self.first + 0.1 * gradient

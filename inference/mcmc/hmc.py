@@ -19,6 +19,7 @@ from posterity.inference.mcmc.adaptation import TrajectoryLength, halton
 from posterity.inference.mcmc.kernel import Kernel, State, energy
 from posterity.inference.mcmc.run import Settings
 
+FINER = 16  # times shorter is the step that tells an edge of the support from a step that is too long
 APPROACH = 8  # steps at most, on the way to the typical set
 Point = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -76,6 +77,7 @@ class HMCKernel(Kernel):
         self.adapts_length = settings.trajectory_length is None
         self.jitter, self.window = settings.jitter, settings.window
         self.centre: Tensor | None = None
+        self.accuracy = torch.empty(0)
 
     def transition(
         self, state: State, normals: Tensor, uniforms: Tensor, iteration: int
@@ -96,6 +98,11 @@ class HMCKernel(Kernel):
         log_weight = torch.where(torch.isfinite(end), begin - end, -torch.inf)
         reject, accept = torch.logsumexp(log_weight[:window], 0), torch.logsumexp(log_weight[window:], 0)
         acceptance = (accept - reject).clamp(max=0).exp()
+        self.accuracy, left = acceptance, None
+        if self.phase != "draws":
+            lost = ~torch.isfinite(end[window:]).any(0)
+            start = (state.q, p, state.grad, state.value)
+            self.accuracy, left = self._up_to_edge(acceptance, lost, start, begin, sizes.to(p.dtype), steps - offset)
         uniforms = uniforms.to(device)
         accepted = uniforms[:, 0] < acceptance
         best = log_weight[window:].amax(0)
@@ -110,7 +117,8 @@ class HMCKernel(Kernel):
             centre = state.q.mean(0) if self.settings.pooling == "across" else own
             last = (states[0][-1], states[1][-1])
             self.length.longest = self.settings.max_steps * step / (1 + self.jitter)
-            self.length.update(state.q, *last, centre, self.inverse_mass, acceptance, steps * step / self.length.value)
+            fraction = steps * step / self.length.value
+            self.length.update(state.q, *last, centre, self.inverse_mass, acceptance, fraction, left)
         return new, {
             "lp": new.value.double(),
             "energy": end[place, column],
@@ -119,6 +127,40 @@ class HMCKernel(Kernel):
             "step_size": sizes,
             "diverging": best < -self.settings.max_energy_error,
         }
+
+    def _up_to_edge(
+        self, acceptance: Tensor, lost: Tensor, start: Point, begin: Tensor, sizes: Tensor, steps: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """The acceptance from which the step size is learnt: where a trajectory leaves the support, that before it did.
+
+        Also the last position (chain, dim) inside of trajectories that left in their second half, nan for others, or
+        None where none left.
+
+        At a hard edge, as of y ~ Uniform(0, t) at t = max(y), the density drops to zero whatever the step size, and a
+        step size that is to blame for it would shrink without end. For the chains ``lost`` the last state of finite
+        energy is found by bisection. Where a sixteenth of the step size ends outside as well, the edge is hard, and
+        the acceptance is that of this state; it is 0 where that is the start itself, and where the step is to blame.
+        """
+        if not bool(lost.any()):
+            return acceptance, None
+        low, high = torch.zeros_like(lost, dtype=torch.long), torch.where(lost, steps, 1)
+        last = start
+        while bool((high - low > 1).any()):
+            middle = torch.where(high - low > 1, (low + high) // 2, low)
+            there = self.engine.integrate(last, sizes, middle - low, self.inverse_mass, self.integrator)
+            inside = torch.isfinite(energy(there[3], there[1], self.inverse_mass)) & (middle > low)
+            high = torch.where(inside | (middle == low), high, middle)
+            low = torch.where(inside, middle, low)
+            last = tuple(  # type: ignore[assignment]
+                torch.where(inside[:, None] if new.ndim > 1 else inside, new, old)
+                for new, old in zip(there, last, strict=True)
+            )
+        finer = self.engine.integrate(last, sizes / FINER, lost * FINER, self.inverse_mass, self.integrator)
+        edge = ~torch.isfinite(energy(finer[3], finer[1], self.inverse_mass)) & (low > 0)
+        before = (begin - energy(last[3], last[1], self.inverse_mass)).clamp(max=0).exp()
+        edge &= lost
+        left = torch.where((edge & (2 * low >= steps - 1))[:, None], last[0], torch.nan) if bool(edge.any()) else None
+        return torch.where(lost, torch.where(edge, before, 0.0), acceptance), left
 
     def _windows(self, start: Point, forward: Tensor, steps: int, window: int, offset: int) -> Point:
         """The states of the reject window and of the accept window, each part of shape (2 * window, chain, ...)."""
@@ -140,7 +182,7 @@ class HMCKernel(Kernel):
         # Each chain's own running mean, forgetting as it goes: warm-up starts far from where it ends.
         weight = 1 / min(self.seen + 2, 20)
         self.centre = state.q if self.centre is None else (1 - weight) * self.centre + weight * state.q
-        super().learn(state, statistics)
+        super().learn(state, {**statistics, "acceptance_rate": self.accuracy})
 
     def rescale(self, log_ratio: float) -> None:
         super().rescale(log_ratio)
