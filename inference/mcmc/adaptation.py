@@ -147,8 +147,8 @@ class TrajectoryLength:
         if not total > 0:
             return
         # d log(criterion / length) / d log(length), the criterion being the mean of change² / 4.
-        gain = 4 * fraction * math.exp(self.log_length) * float((weights * slope).sum()) - loss
-        gradient = gain / total - 1
+        gradient = 4 * fraction * math.exp(self.log_length) * float((weights * slope).sum()) / total - 1
+        gradient -= loss / total
         gradient = max(-10.0, min(10.0, gradient))
         self.count += 1
         self.first = 0.9 * self.first + 0.1 * gradient
