@@ -40,8 +40,8 @@ class Settings:
 
     - ``chains``, ``warmup`` iterations of adaptation, ``draws`` kept from each chain, one in ``thin``;
       "diverging" of a draw is that of any transition since the draw before it.
-    - ``init``: "prior" (default), "map" (modes found by a batched ascent), "uniform" or "median"; values of the sites,
-      (chain, ...); or a `Posterior`, as of an ensemble or SVI, whose draws are taken.
+    - ``init``: "prior" (default: every site drawn from its prior), "map" (modes found by a batched ascent), "uniform"
+      or "median"; values of the sites, (chain, ...); or a `Posterior`, as of an ensemble or SVI, whose draws are taken.
     - ``superchains``: in so many groups of consecutive chains, each chain of a group starts from the same point (for
       `posterity.inference.diagnostics.nested_rhat`); None starts every chain from a point of its own.
     - ``target_accept``: what the step size is adapted to; ``step_size``: the first one, with ``warmup=0`` the only one.
@@ -55,7 +55,8 @@ class Settings:
     - ``target_ess``: stop when the smallest bulk ESS over function values and the log density has reached it.
       ``draws`` is then the most.
     - ``checkpoint``: a file to write the whole state to, every ``checkpoint_seconds`` and at the end; see `resume`.
-    - ``dtype``: in which draws are kept on the CPU, default that of the model ("float32", "float64", "float16").
+    - ``dtype``: in which draws are kept on the CPU ("float32", "float64", "float16"), default that of the density:
+      torch's default dtype, or float64 where the data are.
     """
 
     draws: int = 500
