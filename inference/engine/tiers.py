@@ -317,27 +317,24 @@ def value_and_gradient(density: Density, positions: Tensor, exact: Gradient | No
 
 
 def _check_start(density: Density, positions: Tensor, value: Tensor, grad: Tensor) -> None:
-    fault = start_fault(density, positions, value, grad)
+    fault, reason = start_fault(density, positions, value, grad)
     if fault:
-        raise ValueError(f"expected {fault}: choose another init")
+        raise ValueError(f"expected {fault}: choose another init{f' ({reason})' if reason else ''}")
 
 
-def start_fault(density: Density, positions: Tensor, value: Tensor, grad: Tensor) -> str:
-    """What was expected of starts and what came, where a log density or a gradient is not finite; else nothing."""
+def start_fault(density: Density, positions: Tensor, value: Tensor, grad: Tensor) -> tuple[str, str]:
+    """What was expected of starts and what came, where a log density or a gradient is not finite, and why."""
     bad = ~torch.isfinite(value)
     if bool(bad.any()):
-        reason = why_not_finite(density, positions[bad][0])
-        return (
-            f"starts inside the support, with a finite log density, got {float(value[bad][0])} in "
-            f"{_chains(bad)}{f' ({reason})' if reason else ''}"
-        )
+        fault = f"starts inside the support, with a finite log density, got {float(value[bad][0])} in {_chains(bad)}"
+        return fault, why_not_finite(density, positions[bad][0])
     bad = ~torch.isfinite(grad).all(1)
     if not bool(bad.any()):
-        return ""
+        return "", ""
     broken = [s.name for s in density.sites if not bool(torch.isfinite(grad[:, s.start : s.start + s.size]).all())]
     return (
-        f"a finite gradient at the start, got nan or infinity for the sites {broken} in {_chains(bad)} (a torch.where "
-        "over an invalid branch, or a square root at zero, gives one)"
+        f"a finite gradient at the start, got nan or infinity for the sites {broken} in {_chains(bad)}",
+        "a torch.where over an invalid branch, or a square root at zero, gives one",
     )
 
 

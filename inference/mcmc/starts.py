@@ -157,7 +157,8 @@ class _Search:
         """Why the last draw that was refused was."""
         if self.error or self.last is None:
             return self.error
-        return f"expected {start_fault(self.density, *(part[:1] for part in self.last))}"
+        fault, reason = start_fault(self.density, *(part[:1] for part in self.last))
+        return reason or f"expected {fault}"
 
 
 def _listed(chains: list[int]) -> str:
