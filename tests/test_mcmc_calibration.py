@@ -304,7 +304,7 @@ METHODS = {
 @pytest.mark.parametrize("name", METHODS)
 def test_with_latent_data_the_weights_follow_their_prior(name):
     posterior = infer(joint_model, torch.zeros((), dtype=torch.double), method=METHODS[name], seed=0)
-    assert posterior.attrs["tier"] == "compiled"
+    assert posterior.attrs["engine"] == "lanes"
     assert prior_errors(posterior.draws) < ERRORS
 
 

@@ -39,7 +39,7 @@ def sampled(request):
     found = {}
     for name, oracle in ORACLES.items():
         found[name] = infer(oracle.model, oracle.x, oracle.y, method=SAMPLERS[request.param], seed=0)
-        assert found[name].attrs["tier"] == "compiled"
+        assert found[name].attrs["engine"] == "lanes"
     return found
 
 

@@ -34,7 +34,7 @@ def sampler(family, name):
 def test_the_posterior_is_the_published_one(name, family):
     known = reference(name)
     posterior = infer(known.model, *known.args, method=sampler(family, name), seed=0)
-    assert posterior.attrs["tier"] == "compiled"
+    assert posterior.attrs["engine"] == "lanes"
     found = compare(posterior, name)
     assert found["max_z"] < MEANS, found
     assert found["max_sd_ratio_error"] < SD, found
