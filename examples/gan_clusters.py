@@ -93,7 +93,7 @@ QUICK_RECIPES = {
     "plain": Recipe((Stage(1000, batch_size=128),)),
     "best": replace(
         RECIPES["best"],
-        stages=(Stage(500, 0.1, 2e-3, batch_size=128), Stage(700, 0.01, 2e-3, "linear", batch_size=128)),
+        stages=(Stage(600, 0.1, 2e-3, batch_size=128), Stage(900, 0.01, 2e-3, "linear", batch_size=128)),
     ),
 }
 

@@ -110,15 +110,19 @@ def keep(game: Game, path: Path) -> None:
 
 
 def runs(*, quick: bool, seed: int, widths: tuple[int, int]) -> dict[str, Run]:
-    steps, every = (80, 10) if quick else (500, 25)
-    strong = Run(True, steps=steps, every=every, seed=seed, widths=(2, 4) if quick else widths)
+    steps, every = (200, 10) if quick else (500, 25)
+    small = ((128, 256), (128,))
+    strong = Run(True, steps=steps, every=every, seed=seed, widths=(4, 8) if quick else widths)
+    strong = replace(strong, hidden=small) if quick else strong
     found = {
         "saturated": replace(strong, loss="minimax"),
         "collapsed": strong,
         "spectral": replace(strong, kept="spectral"),
         "r1": replace(strong, kept="r1"),
     }
-    healthy = Run(False, kept="penalties", steps=200 if quick else 3000, every=20 if quick else 150)
+    healthy = Run(False, kept="penalties", steps=3000, every=150)
+    if quick:  # below some 1,000 steps nothing is a digit
+        healthy = replace(healthy, steps=1500, every=75, hidden=small, batch_size=64)
     return found | {f"healthy-{k}": replace(healthy, seed=seed + k) for k in range(1 if quick else HEALTHY)}
 
 

@@ -151,7 +151,7 @@ def _mode_collapse(
         """Of all readings after the warm-up that are numbers."""
         names = [name for name in ("spread", "largest_class") if name in history] or ["spread"]
         seen = zip(*(_reading(history, name) for name in names), strict=True)
-        after, found = begun(history), []
+        after, found = begun(history), list[bool]()
         for step, values in zip(history["read_at"], seen, strict=True):
             read = {name: value for name, value in zip(names, values, strict=True) if not math.isnan(value)}
             if step > after and read:
