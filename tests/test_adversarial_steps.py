@@ -175,9 +175,10 @@ def test_a_game_takes_each_penalty_at_its_own_samples(penalties, expected):
         assert game.history["discriminator_loss"] == pytest.approx(expected, abs=error)
 
 
-def test_a_penalty_sees_what_the_discriminator_sees():
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_a_penalty_sees_what_the_discriminator_sees(noise):
     """Real and generated rows, in that order, with their noise; and the discriminator with the data's conditions."""
-    seen = []
+    seen, shown = [], []
 
     def look(discriminate, real, fake, uniform):
         seen.append((real.clone(), fake.clone(), uniform().clone(), discriminate(real).detach().clone()))
@@ -189,6 +190,8 @@ def test_a_penalty_sees_what_the_discriminator_sees():
             self.weight = nn.Parameter(torch.ones(()))
 
         def forward(self, x, condition):
+            if self.training:
+                shown.append(x.detach().clone())
             return self.weight * (x[:, 0] + 10 * condition[:, 0])
 
     class Copies(nn.Module):
@@ -200,9 +203,13 @@ def test_a_penalty_sees_what_the_discriminator_sees():
             return -condition + self.weight
 
     data = torch.arange(1.0, 101.0)[:, None]
-    chosen = settings(steps=1, regularisers=(look,), batch_size=20)
+    chosen = settings(steps=1, regularisers=(look,), batch_size=20, noise=noise)
     play(Copies(), Told(), data, latent=1, condition=data, settings=chosen)
     ((real, fake, share, answers),) = seen
+    assert torch.equal(real, shown[0])
+    assert torch.equal(fake, shown[1])
+    if noise:
+        return
     assert set(real.flatten().tolist()) <= set(data.flatten().tolist())
     assert torch.equal(fake, -real)  # made from the conditions of the real ones
     assert share.shape == (20,)
