@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from posterity.data.kept import read_tensors, write_tensors
 from posterity.inference.adversarial.settings import Adversarial
+from posterity.inference.check import number
 from posterity.inference.modes import evaluating
 from posterity.models.stacked import Stacked
 
@@ -166,7 +168,11 @@ class Game:
 
         A conditional generator is told ``condition`` (n, C), or conditions of random rows of the data.
         """
+        if condition is not None and self.condition is None:
+            raise ValueError("expected no condition for a generator that was trained without one, got some")
         if condition is None and self.condition is not None:
+            number("n", n, low=1, integer=True)
+            number("seed", seed, low=0, integer=True)
             random = torch.Generator().manual_seed(seed + 1)
             condition = self.condition[torch.randint(len(self.condition), (n,), generator=random)]
         return draw_samples(self.trained, n, self.latent, seed=seed, like=self.data, condition=condition, batch=batch)
@@ -228,10 +234,14 @@ class Game:
 
     def save(self, path: str | Path) -> None:
         """Write the `state`: to a temporary name first, so that an old file is whole until the new one is."""
+        if not isinstance(path, str | Path) or not Path(path).parent.is_dir():
+            raise ValueError(f"expected a path in a folder that is there, got {path!r}")
         write_tensors(self.state(), path)
 
     def resume(self, path: str | Path) -> None:
         """Back to what `save` wrote. Raises ``ValueError`` for another file, or that of other networks or games."""
+        if not isinstance(path, str | Path):
+            raise ValueError(f"expected the path of a checkpoint to resume, got {path!r}")
         state = read_tensors(path, "a checkpoint", device=self.data.device)
         if state.get("format") != FORMAT or "global_random" not in state:
             raise ValueError(f"expected a checkpoint of format {FORMAT} in {path}, got something else")
@@ -288,10 +298,13 @@ def draw_samples(
 
     Raises ``ValueError`` for fewer than one, or a condition of another number of rows.
     """
-    if n < 1:
-        raise ValueError(f"expected at least 1 sample, got {n}")
-    if condition is not None and len(condition) != n:
-        raise ValueError(f"expected a condition with the {n} rows of the samples, got {tuple(condition.shape)}")
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
+        raise ValueError(f"expected at least 1 sample, got {n!r}")
+    number("batch", batch, low=1, integer=True)
+    number("seed", seed, low=0, integer=True)
+    if condition is not None and (not isinstance(condition, Tensor) or condition.ndim != 2 or len(condition) != n):
+        got = tuple(condition.shape) if isinstance(condition, Tensor) else type(condition).__name__
+        raise ValueError(f"expected a condition with the {n} rows of the samples, got {got}")
     random = torch.Generator().manual_seed(seed)
     with evaluating(generator):
         z = torch.randn(n, latent, generator=random)
@@ -315,13 +328,18 @@ def asked(name: str, net: nn.Module, values: Tensor, condition: Tensor | None = 
     return made
 
 
+def check_network(name: str, net: Any) -> None:
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"expected {name} as a torch.nn.Module, got {net!r}")
+
+
 def check_data(data: Tensor, batch_size: int) -> None:
     """``ValueError`` unless data (N, ...) are finite, floating, and enough for a batch."""
     if not isinstance(data, Tensor):
         raise ValueError(f"expected data as a tensor, got {type(data).__name__}")
     if not data.is_floating_point():
         raise ValueError(f"expected floating data, got {data.dtype}: images of bytes are scaled to [-1, 1] first")
-    if data.ndim < 2 or len(data) < batch_size or not _finite(data):
+    if data.ndim < 2 or not data[:1].numel() or len(data) < batch_size or not _finite(data):
         raise ValueError(
             f"expected finite data of shape (N, ...) with at least the {batch_size} rows of a batch, got "
             f"{tuple(data.shape)}"

@@ -12,6 +12,7 @@ and then k-fold: "lazy regularisation" (Karras et al. 2020, arXiv:1912.04958, se
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -37,8 +38,8 @@ class Penalty:
 
     def __post_init__(self) -> None:
         check_count("every", self.every)
-        if not 0 < self.weight < float("inf"):
-            raise ValueError(f"expected a finite weight above 0 for {self.name}, got {self.weight}")
+        if not isinstance(self.weight, Real) or isinstance(self.weight, bool) or not 0 < self.weight < float("inf"):
+            raise ValueError(f"expected a finite weight above 0 for {self.name}, got {self.weight!r}")
 
     def __call__(self, discriminate: Discriminate, real: Tensor, fake: Tensor, uniform: Uniform) -> Tensor:
         return self.weight * self.value(discriminate, real, fake, uniform)

@@ -65,6 +65,8 @@ class Adversarial:
         for name in ("steps", "batch_size", "monitor_every"):
             number(name, getattr(self, name), low=1, integer=True)
         number("noise", self.noise, low=0, edges=True)
+        if self.checkpoint is not None and not isinstance(self.checkpoint, str | Path):
+            raise ValueError(f"expected a checkpoint as a path, got {self.checkpoint!r}")
         if self.checkpoint is not None and not Path(self.checkpoint).parent.is_dir():
             raise ValueError(f"expected a checkpoint in a folder that is there, got {self.checkpoint}")
         number("checkpoint_seconds", self.checkpoint_seconds, low=0, edges=True)
@@ -88,6 +90,8 @@ class Adversarial:
         for schedule in self.schedule:
             if not isinstance(schedule, str) or schedule not in SCHEDULES:
                 raise ValueError(f"expected schedules from {sorted(SCHEDULES)}, got {schedule!r}")
+        if not isinstance(self.best_by, str):
+            raise ValueError(f"expected best_by as the name of a reading, got {self.best_by!r}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"expected precision from {list(PRECISIONS)}, got {self.precision!r}")
 

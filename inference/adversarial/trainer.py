@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from posterity.inference.adversarial.alarms import Alarm, TrainingAlarm
-from posterity.inference.adversarial.game import Game, Record, asked, check_data
+from posterity.inference.adversarial.game import Game, Record, asked, check_data, check_network
 from posterity.inference.adversarial.losses import make_loss
 from posterity.inference.adversarial.monitors.protocol import Monitor
 from posterity.inference.adversarial.settings import Adversarial
@@ -59,7 +59,7 @@ def play(
     fewer rows than a batch; networks that do not fit it; a checkpoint of other networks; or a loss that is not finite:
     then the state of the last reading is kept, and the message says whose loss it was.
     """
-    settings = settings or Adversarial()
+    settings = Adversarial() if settings is None else settings
     game = _start(generator, discriminator, data, latent, condition, settings, (seed,), many=False)
     _run(game, monitors, alarms, resume, seed)
     return game
@@ -85,7 +85,13 @@ def play_many(
     errors are those of `play`; the networks are of one kind (see `posterity.models.stacked.Stacked`) and as many as the
     seeds.
     """
-    settings = settings or Adversarial()
+    settings = Adversarial() if settings is None else settings
+    for name, given in (("generators", generators), ("discriminators", discriminators), ("seeds", seeds)):
+        if not isinstance(given, Sequence) or isinstance(given, str):
+            raise ValueError(f"expected {name} as a sequence, got {given!r}")
+        if name != "seeds":
+            for net in given:
+                check_network(f"every one of {name}", net)
     if not len(generators) == len(discriminators) == len(seeds):
         raise ValueError(
             f"expected as many generators and discriminators as seeds, got {len(generators)}, {len(discriminators)} "
@@ -108,16 +114,20 @@ def _start(
     *,
     many: bool,
 ) -> Game:
+    if not isinstance(settings, Adversarial):
+        raise ValueError(f"expected settings as Adversarial(...), got {settings!r}")
     number("latent", latent, low=1, integer=True)
     for seed in seeds:
         number("seed", seed, low=0, integer=True)
     check_data(data, settings.batch_size)
     if condition is not None:
-        if condition.ndim != 2 or len(condition) != len(data):
-            raise ValueError(f"expected a condition of shape ({len(data)}, C), got {tuple(condition.shape)}")
+        if not isinstance(condition, Tensor) or condition.ndim != 2 or len(condition) != len(data):
+            got = tuple(condition.shape) if isinstance(condition, Tensor) else type(condition).__name__
+            raise ValueError(f"expected a condition of shape ({len(data)}, C), got {got}")
         if not bool(torch.isfinite(condition).all()):
             raise ValueError("expected a finite condition, got values that are not")
     for name, net in (("generator", generator), ("discriminator", discriminator)):
+        check_network(name, net)
         if not any(parameter.requires_grad for parameter in net.parameters()):
             raise ValueError(f"expected a {name} with weights to train, got none that requires a gradient")
     randoms = tuple(torch.Generator().manual_seed(int(seed)) for seed in seeds)

@@ -11,8 +11,9 @@ chooses it on events whose tracks are known.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ def hough_kalman(detector: Detector, images: Tensor, threshold: float = 0.8, *, 
 
     Raises ``ValueError`` for images of another detector or none, a threshold outside (0, 1], or ``most`` below 1.
     """
+    _check_detector(detector)
     fired = detector.check(images).cpu()
     _check(threshold, most)
     votes = fired.flatten(1).float() @ _lines(detector.size, detector.layers)
@@ -59,6 +61,7 @@ def hough_kalman(detector: Detector, images: Tensor, threshold: float = 0.8, *, 
 
 def combinatorial_annealed(detector: Detector, images: Tensor, threshold: float = 0.8, *, most: int = 16) -> Tensor:
     """As `hough_kalman`; the number of seeds grows as the square of the hits, and each is looked for among all hits."""
+    _check_detector(detector)
     fired = detector.check(images).cpu()
     _check(threshold, most)
     events, tracks, counts = [], [], []
@@ -82,6 +85,13 @@ def tuned(chain: Chain, detector: Detector, events: Events, thresholds: tuple[fl
 
     Raises ``ValueError`` where none of them has a track: then nothing could be found.
     """
+    _check_detector(detector)
+    if not callable(chain):
+        raise ValueError(f"expected chain as a function, such as hough_kalman, got {chain!r}")
+    if not isinstance(events, Events):
+        raise ValueError(f"expected events as posterity.data.Events, got {events!r}")
+    if thresholds is not None and (not isinstance(thresholds, Sequence) or not thresholds):
+        raise ValueError(f"expected thresholds as a sequence of at least one number, got {thresholds!r}")
     if not bool(events.present.any()):
         raise ValueError("expected events with tracks to tune on, got none")
 
@@ -166,5 +176,10 @@ def _greedy(tracks: Tensor, hits: Tensor, most: int) -> Tensor:
 
 def _check(threshold: float, most: int) -> None:
     check_count("most", most)
-    if not 0 < threshold <= 1:
-        raise ValueError(f"expected a threshold above 0 and at most 1, got {threshold}")
+    if not isinstance(threshold, Real) or isinstance(threshold, bool) or not 0 < threshold <= 1:
+        raise ValueError(f"expected a threshold above 0 and at most 1, got {threshold!r}")
+
+
+def _check_detector(detector: Detector) -> None:
+    if not isinstance(detector, Detector):
+        raise ValueError(f"expected detector as a posterity.data.Detector, got {detector!r}")

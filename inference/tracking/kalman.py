@@ -7,7 +7,9 @@ NIM A 262, section 2); the smoothed state of every layer is then the last one.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -40,6 +42,7 @@ def kalman_fit(positions: Tensor, variances: Tensor) -> Fitted:
     >>> kalman_fit(y, torch.full_like(y, 0.1)).tracks.round(decimals=3)
     tensor([[1., 3.]], dtype=torch.float64)
     """
+    _check_real(positions=positions, variances=variances)
     if positions.ndim != 2 or positions.shape != variances.shape or positions.shape[1] < 2:
         raise ValueError(
             f"expected positions and variances of one shape (B, L), L of 2 or more, got {tuple(positions.shape)} "
@@ -97,16 +100,20 @@ def annealed_fit(
     Raises:
         ValueError: other shapes, a resolution or cutoff that is not positive, or temperatures below 1 or none.
     """
-    if fired.ndim != 3 or tuple(start.shape) != (len(fired), 2):
+    _check_real(fired=fired, start=start)
+    if fired.ndim != 3 or fired.shape[2] < 2 or not fired.shape[1] or tuple(start.shape) != (len(fired), 2):
         raise ValueError(
-            f"expected fired of shape (B, size, layers) and start of shape (B, 2), got {tuple(fired.shape)} and "
+            f"expected fired of shape (B, size, layers) and start of shape (B, 2), layers of 2 or more, got "
+            f"{tuple(fired.shape)} and "
             f"{tuple(start.shape)}"
         )
     if fired.dtype != torch.bool or not bool(start.isfinite().all()):
         raise ValueError(f"expected fired of True and False and a finite start, got {fired.dtype} and {start}")
-    if not 0 < resolution < float("inf") or not 0 < cutoff < float("inf"):
-        raise ValueError(f"expected a resolution and a cutoff above 0, got {resolution} and {cutoff}")
-    if not temperatures or not all(t >= 1 for t in temperatures):
+    if not all(_is_number(one) and one > 0 for one in (resolution, cutoff)):
+        raise ValueError(f"expected a resolution and a cutoff above 0, got {resolution!r} and {cutoff!r}")
+    if not isinstance(temperatures, Sequence) or not temperatures or not all(map(_is_number, temperatures)):
+        raise ValueError(f"expected temperatures of 1 or more, a sequence of numbers, got {temperatures!r}")
+    if not all(t >= 1 for t in temperatures):
         raise ValueError(f"expected temperatures of 1 or more, got {temperatures}")
     size, layers = fired.shape[1:]
     centres = torch.arange(size, dtype=torch.double, device=fired.device)[:, None] + 0.5
@@ -131,3 +138,14 @@ def annealed_fit(
             total.sum(1),
         )
     return fitted
+
+
+def _check_real(**tensors: Tensor) -> None:
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor) or value.is_complex():
+            got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"expected {name} as a real tensor, got {got}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -9,6 +9,7 @@ assigned to none is a fake. So
 """
 
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -64,8 +65,13 @@ def match(found: Tensor, true: Tensor, *, limit: float = LIMIT) -> Matches:
         raise ValueError(
             f"expected found (N, F, 2) and true (N, T, 2), got {tuple(found.shape)} and {tuple(true.shape)}"
         )
-    if not 0 < limit < float("inf"):
-        raise ValueError(f"expected a limit above 0, got {limit}")
+    for name, table in (("found", found), ("true", true)):
+        if table.is_complex() or table.dtype == torch.bool:
+            raise ValueError(f"expected {name} tracks of real numbers, got {table.dtype}")
+        if bool(table.isinf().any()):
+            raise ValueError(f"expected {name} tracks that are finite, or NaN for none, got infinite ones")
+    if not isinstance(limit, Real) or isinstance(limit, bool) or not 0 < limit < float("inf"):
+        raise ValueError(f"expected a limit above 0, got {limit!r}")
     there, present = ~found.isnan().any(-1), ~true.isnan().any(-1)
     distance = track_distances(found, true)
     distance = torch.where(there[:, :, None] & present[:, None, :], distance, torch.inf)

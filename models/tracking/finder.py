@@ -86,12 +86,13 @@ class TrackFinder(nn.Module):
             ("hidden", hidden),
         ):
             check_count(name, count)
+        self.detector = Detector(size=size, layers=layers)
         if candidates > size**2:
             raise ValueError(f"expected at most {size**2} candidates, one for each cell, got {candidates}")
         if components > (most := (SIDE * finer) ** 2):
             raise ValueError(f"expected at most {most} components, the points of the finest grid, got {components}")
         self.size, self.layers, self.candidates, self.components = size, layers, candidates, components
-        self.finer, self.detector = finer, Detector(size=size, layers=layers)
+        self.finer = finer
         self.hough, self.roads = HoughMap(size, layers), RoadMap(size, layers)
         self.encoder = nn.Sequential(
             nn.Linear(WINDOW**2 + 1, channels),
@@ -218,10 +219,23 @@ def _small(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), last)
 
 
+def _check_finder(finder: nn.Module) -> None:
+    if not isinstance(finder, nn.Module):
+        raise ValueError(f"expected finder as a torch.nn.Module, such as TrackFinder(), got {finder!r}")
+
+
+def _check_images(images: Tensor) -> None:
+    if not isinstance(images, Tensor) or not images.ndim or not len(images):
+        got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"expected images (N, 1, size, layers), N of 1 or more, got {got}")
+
+
 def track_set_pair(finder: nn.Module) -> Pair:
     """``model(images, tracks=None)``: all tracks of each event, (N, T, 2), NaN where there is none; an empty guide."""
+    _check_finder(finder)
 
     def model(images: Tensor, tracks: Tensor | None = None) -> Tensor:
+        _check_images(images)
         net = pyro.module("finder", finder)
         with pyro.plate("events", len(images)):
             return pyro.sample("tracks", TrackSet(net(images)), obs=tracks)
@@ -231,8 +245,10 @@ def track_set_pair(finder: nn.Module) -> Pair:
 
 def single_track_pair(finder: nn.Module) -> Pair:
     """``model(images, track=None)``: of events with one track each, (N, 2); an empty guide."""
+    _check_finder(finder)
 
     def model(images: Tensor, track: Tensor | None = None) -> Tensor:
+        _check_images(images)
         net = pyro.module("finder", finder)
         with pyro.plate("events", len(images)):
             return pyro.sample("track", net(images).single(), obs=track)

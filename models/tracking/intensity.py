@@ -13,6 +13,7 @@ exist or not, each by itself, of which just one does.
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import pyro.distributions as dist
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
+from posterity.data._random import check_count
 from posterity.data.tracks import check_tracks, proper_rows, track_distances
 from posterity.models.mixtures import Mixture
 from posterity.models.tracking.normals import log_normal
@@ -66,6 +68,8 @@ class TrackIntensity:
 
     def _log_sum(self, near: Tensor, far: Tensor, tracks: Tensor) -> Tensor:
         check_tracks(tracks, len(self), rows=False)
+        if tracks.is_complex() or tracks.dtype == torch.bool:
+            raise ValueError(f"expected tracks of real numbers, got {tracks.dtype}")
         normals = self.candidates.component_distribution
         each = log_normal(tracks[:, :, None, None], normals.loc[:, None], normals.scale_tril[:, None])
         each = (each + self.candidates.log_weights[:, None]).logsumexp(-1) + near[:, None]
@@ -85,8 +89,9 @@ class TrackIntensity:
         Two whose means are nearer than ``same`` pixels (root mean square along the track) are one: the surer one stays,
         with the expected numbers of both. Raises ``ValueError`` for a least outside [0, 1), or a negative distance.
         """
-        if not 0 <= least < 1 or not same >= 0:
-            raise ValueError(f"expected a least in [0, 1) and a distance of 0 or more, got {least} and {same}")
+        numbers = all(isinstance(one, Real) and not isinstance(one, bool) for one in (least, same))
+        if not numbers or not 0 <= least < 1 or not 0 <= same < math.inf:
+            raise ValueError(f"expected a least in [0, 1) and a distance of 0 or more, got {least!r} and {same!r}")
         order = self.log_rates.argsort(dim=1, descending=True, stable=True)
         rates = self.log_rates.exp().gather(1, order)
         event = torch.arange(len(self), device=rates.device)[:, None]
@@ -160,8 +165,14 @@ class TrackSet(dist.TorchDistribution):
     def __init__(self, intensity: TrackIntensity, *, most: int = 32, validate_args: bool | None = None) -> None:
         if not isinstance(intensity, TrackIntensity):
             raise ValueError(f"expected the TrackIntensity that a finder returns, got {type(intensity).__name__}")
+        check_count("most", most, least=0)
         self.intensity = intensity
         super().__init__(torch.Size([len(intensity)]), torch.Size([most, 2]), validate_args=validate_args)
+
+    def expand(self, batch_shape: torch.Size, _instance: dist.Distribution | None = None) -> dist.Distribution:
+        """Itself in a plate of its events: Pyro expands every site, and draws have as many rows as they need."""
+        same = torch.Size(batch_shape) == self.batch_shape
+        return self if same else super().expand(batch_shape, _instance)
 
     def log_prob(self, value: Tensor) -> Tensor:
         check_tracks(value, len(self.intensity), rows=self._validate_args, draws=True)

@@ -8,6 +8,7 @@ of fired pixels on it. Both maps here are fixed, of the detector's geometry alon
 """
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,9 @@ class HoughMap(nn.Module):
 
     def __init__(self, size: int, layers: int, *, per_pixel: int = 2) -> None:
         super().__init__()
-        self.side, self.detector = size * per_pixel, Detector(size=size, layers=layers)
+        self.detector = Detector(size=size, layers=layers)
+        check_count("per_pixel", per_pixel)
+        self.side = size * per_pixel
         self.register_buffer("matrix", hough_matrix(size, layers, per_pixel) / layers, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -59,8 +62,9 @@ class RoadMap(nn.Module):
     def __init__(self, size: int, layers: int, *, points: int = 24, step: float = 1 / 16) -> None:
         super().__init__()
         check_count("points", points)
-        if not 0 < step < math.inf:
-            raise ValueError(f"expected a step above 0, got {step}")
+        if not isinstance(step, Real) or isinstance(step, bool) or not 0 < step < math.inf:
+            raise ValueError(f"expected a step above 0, got {step!r}")
+        Detector(size=size, layers=layers)  # refuses what is none
         self.size, self.layers, self.step = size, layers, step
         reach = points * step / 2
         u = torch.linspace(0, 1, layers)
@@ -75,7 +79,12 @@ class RoadMap(nn.Module):
         self.register_buffer("matrix", chosen.flatten(1).T.contiguous(), persistent=False)
 
     def forward(self, images: Tensor, tracks: Tensor) -> Tensor:
+        if not isinstance(images, Tensor) or tuple(images.shape[1:]) != (1, self.size, self.layers):
+            got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+            raise ValueError(f"expected images of shape (N, 1, {self.size}, {self.layers}), got {got}")
+        images = images.to(self.u.dtype)
         check_tracks(tracks, len(images), rows=False)
+        tracks = tracks.to(self.u.dtype).nan_to_num(-1e4)  # what is no track has no hits
         y = torch.lerp(tracks[..., :1], tracks[..., 1:], self.u)
         rows = (y[..., None] + self.away).floor().long().transpose(1, 2)  # (N, layers, M, W)
         inside = (rows >= 0) & (rows < self.size)

@@ -47,6 +47,7 @@ class BayesianGame:
         ``ValueError`` for n below 1.
         """
         number("n", n, low=1, integer=True)
+        number("seed", seed, low=0, integer=True)
         random = torch.Generator().manual_seed(seed)
         weights = self._weights()
         total = len(next(iter(weights.values())))
@@ -71,8 +72,11 @@ class BayesianGame:
         number("bandwidth", bandwidth, low=0)
         number("samples", samples, low=1, integer=True)
         made = self.samples(samples, seed=seed, each=True).flatten(2)
-        if points.ndim != 2 or points.shape[1] != made.shape[2] or not len(points):
-            raise ValueError(f"expected points of shape (P, {made.shape[2]}), got {tuple(points.shape)}")
+        if not isinstance(points, Tensor) or points.ndim != 2 or points.shape[1] != made.shape[2] or not len(points):
+            got = tuple(points.shape) if isinstance(points, Tensor) else type(points).__name__
+            raise ValueError(f"expected points of shape (P, {made.shape[2]}), got {got}")
+        if points.is_complex() or not bool(torch.isfinite(points).all()):
+            raise ValueError(f"expected finite real points, got others of {points.dtype}")
         at, constant = points.to(made), points.shape[1] * math.log(bandwidth * math.sqrt(2 * math.pi))
         densities = torch.stack(
             [

@@ -22,6 +22,9 @@ def sghmc(
     be a tensor: a step of its own for each weight. For a normal target of variance s² the draws have variance
     s² T / (1 - η/s² / (4 - 2 α)): exact but for the step.
     """
+    if not position.shape == velocity.shape == gradient.shape == noise.shape:
+        shapes = [tuple(value.shape) for value in (position, velocity, gradient, noise)]
+        raise ValueError(f"expected position, velocity, gradient and noise of one shape, got {shapes}")
     scale = (2 * friction * temperature * torch.as_tensor(rate)).sqrt().to(position)
     velocity = (1 - friction) * velocity + rate * gradient + scale * noise
     return position + velocity, velocity

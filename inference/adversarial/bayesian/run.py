@@ -17,7 +17,7 @@ from posterity.inference.adversarial.bayesian.likelihood import (
     judged,
 )
 from posterity.inference.adversarial.bayesian.settings import BayesianAdversarial
-from posterity.inference.adversarial.game import asked, check_data
+from posterity.inference.adversarial.game import asked, check_data, check_network
 from posterity.inference.check import number
 from posterity.inference.modes import evaluating
 from posterity.inference.posterior import Posterior
@@ -44,13 +44,16 @@ def play_bayesian(
     networks that do not fit it, or with buffers or frozen weights; or weights that are no longer finite, with the name
     of their network.
     """
-    settings = settings or BayesianAdversarial()
+    settings = BayesianAdversarial() if settings is None else settings
+    if not isinstance(settings, BayesianAdversarial):
+        raise ValueError(f"expected settings as BayesianAdversarial(...), got {settings!r}")
+    number("seed", seed, low=0, integer=True)
     number("latent", latent, low=1, integer=True)
     check_data(data, settings.batch_size)
     begun = time.perf_counter()
     with seeded(seed):  # what makes networks, and dropout, draw from torch's global state
-        nets = [make_generator().to(data) for _ in range(settings.generators)]
-        judges = [make_discriminator().to(data) for _ in range(settings.discriminators)]
+        nets = _made("make_generator", make_generator, settings.generators, data)
+        judges = _made("make_discriminator", make_discriminator, settings.discriminators, data)
         generators = Chains("generator", nets, child_seeds(seed, settings.generators, 0), 0)
         discriminators = Chains("discriminator", judges, child_seeds(seed, settings.discriminators, 1), 1)
         _check_fit(generators.net, discriminators.net, data, latent)
@@ -75,6 +78,15 @@ def play_bayesian(
     history = {name: torch.stack(values) for name, values in run.history.items() if values}
     posterior = Posterior(model, program, draws, history=history, attrs=attrs)
     return BayesianGame(posterior, generator, judge, latent, settings, history, run.interrupted)
+
+
+def _made(name: str, make: Callable[[], nn.Module], count: int, data: Tensor) -> list[nn.Module]:
+    if not callable(make):
+        raise ValueError(f"expected {name} as a function that makes a network, got {make!r}")
+    nets = [make() for _ in range(count)]
+    for net in nets:
+        check_network(f"what {name} makes", net)
+    return [net.to(data) for net in nets]
 
 
 class Run:

@@ -1,6 +1,7 @@
 """`BayesianAdversarial`: how the posterior of a Bayesian GAN is explored."""
 
 from dataclasses import dataclass
+from numbers import Real
 
 from posterity.inference.check import number
 
@@ -58,7 +59,7 @@ class BayesianAdversarial:
                 raise ValueError(f"expected a pair of {name}, of the generators and the discriminators, got {pair!r}")
             for value in pair:
                 number(f"every {name}", value, low=0, edges=name == "data_weight")
-        if not 0 < self.friction <= 1:
+        if not isinstance(self.friction, Real) or isinstance(self.friction, bool) or not 0 < self.friction <= 1:
             raise ValueError(f"expected friction in (0, 1], got {self.friction!r}")
         number("temperature", self.temperature, low=0, edges=True)
         if self.opponents not in OPPONENTS:

@@ -26,6 +26,8 @@ def checked(**samples: Tensor) -> tuple[Tensor, ...]:
         if not isinstance(value, Tensor) or value.ndim != 2 or len(value) < 2 or not value.shape[1]:
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"expected {name} of shape (N, D), N of 2 or more, got {got}")
+        if value.is_complex():
+            raise ValueError(f"expected real {name}, got {value.dtype}")
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"expected finite {name}, got {int((~torch.isfinite(value)).sum())} values that are not")
     widths = {name: value.shape[1] for name, value in samples.items()}

@@ -61,6 +61,8 @@ def _labels(given: Tensor, classes: int) -> Tensor:
     if not isinstance(given, Tensor) or given.ndim not in (1, 2) or not len(given):
         got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
         raise ValueError(f"expected labels (N,) or probabilities (N, {classes}), N of 1 or more, got {got}")
+    if given.is_complex():
+        raise ValueError(f"expected real labels or probabilities, got {given.dtype}")
     if given.ndim == 2:
         return _shares("probabilities", given, classes).argmax(1)
     if given.is_floating_point() or given.dtype == torch.bool:
@@ -72,6 +74,9 @@ def _labels(given: Tensor, classes: int) -> Tensor:
 
 def _shares(name: str, given: Tensor, classes: int) -> Tensor:
     """Float64, on the CPU."""
+    if not isinstance(given, Tensor) or given.is_complex():
+        got = given.dtype if isinstance(given, Tensor) else type(given).__name__
+        raise ValueError(f"expected {name} as a real tensor, got {got}")
     if given.shape[-1:] != (classes,) or (name == "reference" and given.ndim != 1):
         raise ValueError(f"expected {name} of {classes} classes, got shape {tuple(given.shape)}")
     shares = given.detach().double().cpu()

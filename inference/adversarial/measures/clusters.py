@@ -28,8 +28,14 @@ def cluster_quality(samples: Tensor, clusters: Clusters) -> Mapping[str, float]:
     >>> cluster_quality(ring().sample(2500, seed=0), ring())["modes"]
     8.0
     """
-    if not bool(torch.isfinite(samples).all()) or not len(samples):
-        raise ValueError(f"expected finite samples of shape (N, D), at least one, got shape {tuple(samples.shape)}")
+    if not isinstance(clusters, Clusters):
+        raise ValueError(f"expected clusters, such as posterity.data.ring(), got {type(clusters).__name__}")
+    if not isinstance(samples, Tensor) or samples.ndim != 2 or not len(samples) or samples.is_complex():
+        got = f"{samples.dtype} of shape {tuple(samples.shape)}" if isinstance(samples, Tensor) else repr(samples)
+        raise ValueError(f"expected finite samples of shape (N, D), at least one, got {got}")
+    if not bool(torch.isfinite(samples).all()):
+        wrong = int((~torch.isfinite(samples)).sum())
+        raise ValueError(f"expected finite samples of shape (N, D), got {wrong} values that are not finite")
     samples = samples.double()  # squares of float32 underflow from 1e-19 on
     which, away = clusters.nearest(samples)
     near, count = away <= NEAR, len(clusters.centres)

@@ -145,6 +145,8 @@ def _kernel_blocks(pooled: Tensor, kernel: Kernel, widths: Sequence[float] | Non
         for rows in row_blocks(len(pooled), len(pooled)):
             yield rows, (pooled[rows] @ pooled[rows.start :].T / pooled.shape[1] + 1) ** 3
     elif kernel == "rbf":
+        if widths is not None and not isinstance(widths, Sequence):
+            raise ValueError(f"expected widths as a sequence of numbers, got {widths!r}")
         widths = median_widths(pooled) if widths is None else tuple(widths)
         if not widths:
             raise ValueError("expected at least one width, got none")

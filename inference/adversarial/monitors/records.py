@@ -26,6 +26,8 @@ class Pictures:
     def __post_init__(self) -> None:
         number("n", self.n, low=1, integer=True)
         number("columns", self.columns, low=1, integer=True)
+        if not isinstance(self.folder, str | Path):
+            raise ValueError(f"expected folder as a path, got {self.folder!r}")
         Path(self.folder).mkdir(parents=True, exist_ok=True)
 
     def read(self, game: Game) -> Mapping[str, float]:
