@@ -23,13 +23,14 @@ from torch.distributions import Distribution, biject_to
 
 from posterity.inference.arguments import describe, nones, with_argument
 from posterity.inference.each import for_each
-from posterity.inference.observed import AsNumbers, cast_to, check_observed, log_density, scored
+from posterity.inference.observed import AsNumbers, cast_to, check_observed, scored
+from posterity.inference.reader import Reader
 from posterity.inference.weights import network_weights
 from posterity.models.parameters import family, split
 
 Model = Callable[..., Any]
 VMAP_CHUNK = 512
-FAILURES = (RuntimeError, TypeError, IndexError)
+FAILURES = (RuntimeError, TypeError, IndexError, AttributeError)
 TRIES = 20  # draws of the prior, where the model cannot be run at some of them
 
 
@@ -351,9 +352,10 @@ def _read(
     if len(sizes) > 1:
         raise ValueError(f"expected draws of one number for all sites, got {sorted(sizes)}")
     read: dict[str, Any] = {}
+    scoring, dtype = observation is not None, None if observation is None else observation.dtype
 
     def one(_: Tensor, values: dict[str, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor], tuple[Tensor, ...]]:
-        reader = _Reader(values, site, others, observation)
+        reader = Reader(values, site, others, scoring, dtype)
         with reader:
             model(*args)
         if reader.likelihood is None:
@@ -374,61 +376,6 @@ def _read(
             f"{_without(model, args)}"
         )
     return read["rebuild"](list(tensors)), deterministics, scores
-
-
-class _Reader(Messenger):
-    """Puts one draw in place of the latent sites and keeps the distribution of the observed one."""
-
-    def __init__(
-        self, values: Mapping[str, Tensor], site: str, others: Collection[str], observation: Observation | None
-    ) -> None:
-        super().__init__()
-        self.values, self.site, self.others, self.observation = values, site, others, observation
-        self.likelihood: Distribution | None = None
-        self.scores: tuple[Tensor, ...] = ()
-        self.filled: list[str] = []
-        self.deterministics: dict[str, Tensor] = {}
-        self.names: list[str] = []
-
-    def _pyro_sample(self, msg: Any) -> None:
-        name, fn = msg["name"], msg["fn"]
-        self.names.append(name)
-        if name == self.site:
-            self.likelihood = fn
-            self._fill(msg)
-            if self.observation is not None:
-                self.scores = log_density(msg, self.observation.dtype), scored(msg)
-        elif name in self.others:
-            self.filled += [] if msg["is_observed"] else [name]
-            self._fill(msg)
-        elif msg["infer"].get("_deterministic"):
-            self.deterministics[name] = msg["value"]
-        elif msg["is_observed"] or type(fn).__name__ == "_Subsample":
-            return
-        elif name == self.site.removesuffix("_observed") + "_unobserved" and self._other_rows(msg):
-            self._fill(msg)  # with obs_mask, Pyro draws here what the mask leaves out: no prediction depends on it
-        elif name not in self.values:
-            raise ValueError(f"expected draws of every latent site, got none of {name!r}")
-        elif self.values[name].shape != fn.shape():
-            raise ValueError(
-                f"expected draws of {name!r} of shape {tuple(fn.shape())} with these inputs, got "
-                f"{tuple(self.values[name].shape)}: "
-                "they are of another model, or of a site of each row, which cannot be moved to other rows"
-            )
-        else:
-            msg["value"] = self.values[name]
-
-    def _other_rows(self, msg: Any) -> bool:
-        return msg["name"] not in self.values or self.values[msg["name"]].shape != msg["fn"].shape()
-
-    def _fill(self, msg: Any) -> None:
-        """A value where there must be one; it is never scored, and nan shows wherever it is used."""
-        if msg["value"] is None:
-            msg["value"], msg["is_observed"] = torch.full(msg["fn"].shape(), torch.nan), True
-
-    def _pyro_param(self, msg: Any) -> None:
-        if msg["name"] in self.values:
-            msg["value"] = self.values[msg["name"]]
 
 
 @contextlib.contextmanager
