@@ -75,6 +75,8 @@ def test_highest_density_regions_hold_what_they_promise():
     assert raw < 0.7
     assert abs(share - 0.8) < 4 * np.sqrt(0.16 / 4000 + 0.16 / 2000)
     region = found.hdi(model[:1], 0.8)
+    assert region.level == 0.8
+    assert float(region.probability[0]) == pytest.approx(wanted, abs=1e-6)
     inside = ((fresh[:, None] > region.lower[0]) & (fresh[:, None] < region.upper[0])).any(-1).double().mean()
     assert abs(float(inside) - share) < 0.02
 

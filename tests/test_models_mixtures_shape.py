@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import optimize, signal, stats
 
 from posterity.models import Mixture
+from posterity.models.mixtures import many
 
 
 def random_mixture(*batch, components=4, seed=0, dtype=torch.double, family="normal"):
@@ -92,7 +93,7 @@ def test_modes_and_regions_have_units(scale, components):
 def test_rows_are_independent_and_padded(batch):
     mixture = random_mixture(*batch, seed=2).to(torch.float32)
     modes, region = mixture.modes(), mixture.hdr(0.6)
-    assert modes.location.shape[:-1] == modes.count.shape == region.level.shape == batch
+    assert modes.location.shape[:-1] == modes.count.shape == region.probability.shape == batch
     assert modes.location.dtype == region.lower.dtype == torch.float32
     if batch == (2, 3):
         for i, j in ((0, 0), (1, 2)):
@@ -108,12 +109,58 @@ def test_many_components_use_the_quantiles_of_the_mixture():
     mixture = random_mixture(components=3, seed=5)
     loc, scale = mixture.component_distribution.loc, mixture.component_distribution.scale
     jitter = 1e-3 * torch.randn(1000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.double)
-    many = Mixture.normal(
+    several = Mixture.normal(
         mixture.log_weights.expand(1000, 3).reshape(-1), (loc + jitter * scale).reshape(-1), scale.repeat(1000)
     )
+    x = torch.linspace(-12, 12, 16_001, dtype=torch.double)
+    height = torch.cat([several.log_prob(part) for part in x.split(500)])
+    peaks = x[signal.argrelmax(height.numpy())[0]]
+    torch.testing.assert_close(several.modes(least=0.01).location.sort().values, peaks, rtol=0, atol=1.5e-3)
+    region = several.hdr(0.8)
+    assert float(region.probability) == pytest.approx(0.8, abs=1e-7)
+    assert float((height.exp() * (x[1] - x[0]))[region.contains(x)].sum()) == pytest.approx(0.8, abs=2e-3)
+    torch.testing.assert_close(
+        several.log_prob(region.upper), region.log_density.expand(region.upper.shape), atol=1e-8, rtol=0
+    )
     main = mixture.modes(least=0.01).location
-    torch.testing.assert_close(many.modes(least=0.01).location, main, rtol=0, atol=2e-2)
-    torch.testing.assert_close(many.hdr(0.8).lower, mixture.hdr(0.8).lower, rtol=0, atol=2e-2)
+    torch.testing.assert_close(several.modes(least=0.01).location, main, rtol=0, atol=2e-2)
+    torch.testing.assert_close(several.hdr(0.8).lower, mixture.hdr(0.8).lower, rtol=0, atol=2e-2)
+
+
+def test_densities_in_blocks_are_those_of_the_mixture_wherever_they_are_small():
+    """Against `log_prob` and the distribution functions, from the middle to 60 scales away, and at no number."""
+    mixture = random_mixture(7, components=300, seed=3)
+    ends = torch.tensor([0.0, 1.0, 8.0, 60.0, 1e3, 1e4, math.inf, -math.inf]).double()[:, None]
+    for value in (
+        ends + torch.linspace(0, 1, 7),
+        torch.linspace(-9, 9, 700).double()[:, None] + torch.linspace(0, 1, 7),
+    ):
+        finite = value.isfinite()
+        expected = mixture.log_prob(value.nan_to_num(0.0, 0.0, 0.0)).masked_fill(~finite, -math.inf)
+        torch.testing.assert_close(many.log_density(mixture, value), expected, rtol=1e-12, atol=1e-12)
+    low, high = (
+        torch.tensor([-math.inf, -math.inf, -1.0, 9.0, 30.0]),
+        torch.tensor([math.inf, 0.5, 1.0, math.inf, 31.0]),
+    )
+    found = many.between(mixture, *(end.double()[:, None].expand(5, 7) for end in (low, high)))
+    zero = torch.zeros(7).double()
+    cdf, sf = mixture.cdf, mixture.sf
+    above = [sf(zero + 9), sf(zero + 30) - sf(zero + 31)]
+    expected = torch.stack([zero + 1, cdf(zero + 0.5), cdf(zero + 1) - cdf(zero - 1), *above])
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+
+
+def test_modes_and_regions_of_very_many_components_ask_for_few_densities(monkeypatch):
+    """Points at which all components are asked, a row: about 2,080 for the search, the rest to refine."""
+    asked = []
+    blocked = many._blocked
+    monkeypatch.setattr(many, "_blocked", lambda f, v, k: asked.append(int(v.isfinite().sum())) or blocked(f, v, k))
+    mixture = random_mixture(3, components=600, seed=2)
+    mixture.modes(least=0.05)
+    modes, asked[:] = sum(asked), []
+    mixture.hdr(0.9)
+    assert modes / 3 < 4000
+    assert sum(asked) / 3 < 5000
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -155,7 +202,7 @@ def test_of_one_normal_it_is_the_central_interval(level):
     region, half = mixture.hdr(level), 2 * stats.norm.isf((1 - level) / 2)
     assert region.lower.tolist() == pytest.approx([3 - half], abs=1e-6)
     assert region.upper.tolist() == pytest.approx([3 + half], abs=1e-6)
-    assert float(region.level) == pytest.approx(level, abs=1e-8)
+    assert float(region.probability) == pytest.approx(level, abs=1e-8)
 
 
 @pytest.mark.parametrize("family", ["normal", "laplace", "student_t", "log_normal"])
@@ -169,7 +216,7 @@ def test_regions_are_those_of_a_dense_grid(family, level):
         mass = (height.exp() * (x[1] - x[0]))[order].cumsum(0)
         cut = float(height[order][int((mass < level).sum())])
         assert float(region.log_density) == pytest.approx(cut, abs=2e-3)
-        assert float(region.level) == pytest.approx(level, abs=1e-7)
+        assert float(region.probability) == pytest.approx(level, abs=1e-7)
         lower, upper = region.lower, region.upper
         inside = mixture.cdf(upper) - mixture.cdf(lower)
         assert float(inside.sum()) == pytest.approx(level, abs=1e-7)
@@ -185,7 +232,7 @@ def test_no_interval_between_quantiles_is_shorter(seed, level):
     region = mixture.hdr(level)
     ends = mixture.icdf(torch.tensor([[(1 - level) / 2], [(1 + level) / 2]]))
     assert bool((region.length <= (ends[1] - ends[0]) * (1 + 1e-6)).all())
-    assert bool(((region.level - level).abs() < 1e-7).all())
+    assert bool(((region.probability - level).abs() < 1e-7).all())
     assert bool((mixture.hdr(0.5 * level).length < region.length).all())
 
 
@@ -268,7 +315,7 @@ def test_counts_have_modes_regions_and_quantiles(row):
     wanted = sorted(order[: int((np.cumsum(mass[order]) < 0.8).sum()) + 1].tolist())
     inside = region.contains(torch.arange(400, dtype=torch.double)[:, None])[:, row]
     assert inside.nonzero().flatten().tolist() == wanted
-    assert float(region.level[row]) == pytest.approx(mass[wanted].sum(), abs=1e-9)
+    assert float(region.probability[row]) == pytest.approx(mass[wanted].sum(), abs=1e-9)
     for p in (0.0, 1e-9, 0.1, 0.5, 0.9, 1 - 1e-9):
         assert float(mixture.icdf(p)[row]) == int((np.cumsum(mass) < p * (1 - 1e-12)).sum())
     assert mixture.icdf(1.0)[row] == math.inf
@@ -315,7 +362,7 @@ def test_angles_have_modes_around_the_circle_and_quantiles_on_it():
     p = torch.tensor([0.01, 0.3, 0.5, 0.99], dtype=torch.double)
     torch.testing.assert_close(mixture.cdf(mixture.icdf(p)), p)
     region = mixture.hdr(0.7)
-    assert float(region.level) == pytest.approx(0.7, abs=1e-6)
+    assert float(region.probability) == pytest.approx(0.7, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ A mixture can have fewer modes than components (they merge) and, with several ta
 own scale. Of several, from the mean of every component by the fixed-point iteration of that paper's section 4.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from posterity.models.mixtures import nodes
+from posterity.models.mixtures.many import between
 from posterity.models.mixtures.moments import is_circular
 from posterity.models.mixtures.protocol import MixtureLike
 from posterity.models.mixtures.subspace import scale_tril
@@ -80,20 +82,33 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _of_one(mixture: MixtureLike) -> tuple[Tensor, Tensor, Tensor]:
-    location, there, minima = extrema(mixture)
-    height = nodes.log_density(mixture, location)
+    found = extrema(mixture)
+    location, there, minima = found.modes, found.there, found.minima
+    height = nodes.log_density(mixture, location.masked_fill(~there, math.inf))
     edges = torch.cat([torch.full_like(location[:1], -math.inf), minima, torch.full_like(location[:1], math.inf)])
     probability = between(mixture, edges[:-1], edges[1:])
     if is_circular(mixture.component_distribution):
-        probability = _around(mixture, location, there, probability)
+        probability = _around(mixture, found, probability)
     return tuple(torch.where(there, v, math.nan).mT for v in (location, height, probability))  # type: ignore[return-value]
 
 
-def extrema(mixture: MixtureLike) -> tuple[Tensor, Tensor, Tensor]:
-    """Modes (M, N) in ascending order, which are there, and the minima (M - 1, N) between neighbours.
+@dataclass(frozen=True)
+class Extrema:
+    """Points and their log density (G, N); modes (M, N) in ascending order, which are there, and the minima (M - 1, N)
+    between neighbours.
 
-    Minima after a row's last mode are infinite.
+    Points, minima and modes that are missing in a row are infinite, at its end; only missing modes may be any number.
     """
+
+    x: Tensor
+    height: Tensor
+    modes: Tensor
+    there: Tensor
+    minima: Tensor
+
+
+def extrema(mixture: MixtureLike) -> Extrema:
+    """Every local maximum of the density, and the lowest point between each two."""
     x = nodes.points(mixture)
     height = nodes.log_density(mixture, x)
     low = torch.full_like(height[:1], -math.inf)
@@ -115,45 +130,35 @@ def extrema(mixture: MixtureLike) -> tuple[Tensor, Tensor, Tensor]:
             right = torch.where(index == last, here + (x[1:2] - x[:1]), right)
         else:
             left, right = (torch.where(end.isfinite(), end, here) for end in (left, right))
+        left, right = (end.masked_fill(~there, math.inf) for end in (left, right))
         location = nodes.refine(lambda v: nodes.log_density(mixture, v), left, right)
-    minima = _minima(mixture, x, height, index, there)
-    return location, there, minima
+    return Extrema(x, height, location, there, _minima(mixture, x, height, index, there))
 
 
 def _minima(mixture: MixtureLike, x: Tensor, height: Tensor, index: Tensor, there: Tensor) -> Tensor:
     """The lowest point between neighbouring modes."""
-    found = []
+    if len(index) < 2:
+        return x[:0]
     number = torch.arange(len(x), device=x.device)[:, None]
-    for first, second, both in zip(index[:-1], index[1:], there[1:], strict=True):
-        between_them = (number >= first) & (number <= second)
-        lowest = torch.where(between_them, height, math.inf).argmin(0, keepdim=True)
-        left, right = (x.gather(0, torch.minimum(torch.maximum(lowest + step, first), second)) for step in (-1, 1))
-        if nodes.is_discrete(mixture):
-            point = x.gather(0, lowest)
-        else:
-            point = nodes.refine(lambda v: -nodes.log_density(mixture, v), left, right)
-        found.append(torch.where(both, point[0], math.inf))
-    return torch.stack(found) if found else x[:0]
+    lowest = torch.stack(
+        [
+            torch.where((number >= first) & (number <= second), height, math.inf).argmin(0)
+            for first, second in itertools.pairwise(index)
+        ]
+    )
+    if nodes.is_discrete(mixture):
+        return x.gather(0, lowest).masked_fill(~there[1:], math.inf)
+    ends = (x.gather(0, torch.minimum(torch.maximum(lowest + step, index[:-1]), index[1:])) for step in (-1, 1))
+    left, right = (end.masked_fill(~there[1:], math.inf) for end in ends)
+    return nodes.refine(lambda v: -nodes.log_density(mixture, v), left, right).masked_fill(~there[1:], math.inf)
 
 
-def between(mixture: MixtureLike, low: Tensor, high: Tensor) -> Tensor:
-    """P(low < Y <= high) for bounds (..., N) that may be infinite, from the smaller tails."""
-    middle = mixture.component_distribution.mean[..., 0].expand(low.shape)
-    finite = torch.where(low.isfinite(), low, middle), torch.where(high.isfinite(), high, middle)
-    below = [mixture.cdf(v) for v in finite]
-    above = [mixture.sf(v) for v in finite]
-    for i, bound in enumerate((low, high)):
-        below[i] = torch.where(bound == math.inf, 1.0, torch.where(bound == -math.inf, 0.0, below[i]))
-        above[i] = torch.where(bound == math.inf, 0.0, torch.where(bound == -math.inf, 1.0, above[i]))
-    return torch.where(above[0] < below[1], above[0] - above[1], below[1] - below[0]).clamp_min(0)
-
-
-def _around(mixture: MixtureLike, location: Tensor, there: Tensor, probability: Tensor) -> Tensor:
+def _around(mixture: MixtureLike, found: Extrema, probability: Tensor) -> Tensor:
     """Corrected for the circle, which goes on at its end: the minimum beyond the last mode is before the first."""
-    x = nodes.points(mixture)
-    last = there.sum(0, keepdim=True) - 1
+    x, location = found.x, found.modes
+    last = found.there.sum(0, keepdim=True) - 1
     after, before = x > location.gather(0, last), x < location[:1]
-    height = torch.where(after | before, nodes.log_density(mixture, x), math.inf)
+    height = torch.where(after | before, found.height, math.inf)
     index, end = height.argmin(0, keepdim=True), x.isfinite().sum(0, keepdim=True) - 1
     # The first node (-pi) is the last (pi) again: the density goes on there, so the search may cross it.
     left = torch.where(index > 0, (index - 1).clamp_min(0), end - 1)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Laplace
 
 from posterity.models import tails
+from posterity.models.mixtures import many
 from posterity.models.mixtures.moments import is_circular
 from posterity.models.mixtures.protocol import MixtureLike
 from posterity.models.parameters import map_parameters
@@ -39,7 +40,7 @@ def rows(mixture: MixtureLike) -> Iterator[MixtureLike]:
         lambda t: t.detach().double().reshape(math.prod(mixture.batch_shape), *t.shape[ndim:]),
     )
     flat._validate_args = flat.component_distribution._validate_args = False
-    size = max(1, BLOCK // max(1, mixture.num_components * _count(mixture)))
+    size = max(1, BLOCK // max(MANY // 2, mixture.num_components * 2 * FEWEST))
     for start in range(0, len(flat.log_weights), size):
         part = flat[start : start + size]
         part._validate_args = part.component_distribution._validate_args = False
@@ -52,23 +53,41 @@ def points(mixture: MixtureLike) -> Tensor:
         return _counts(mixture)
     if is_circular(mixture.component_distribution):
         return _circle(mixture)
-    many = mixture.num_components * FEWEST > MANY
-    at = torch.linspace(-REACH, REACH, QUANTILES if many else _count(mixture), dtype=torch.double)
+    if mixture.num_components * FEWEST > MANY:
+        return _distinct(_of_very_many(mixture))
+    at = torch.linspace(-REACH, REACH, _count(mixture), dtype=torch.double)
     below = tails.cdf(torch.distributions.Normal(at.new_zeros(()), 1.0), at)
-    if many:
-        quantile = mixture.icdf(below[:, None].to(mixture.mean))
-        part = torch.linspace(0, 1, MANY // 2 // QUANTILES + 1, dtype=torch.double).to(quantile)[:-1, None, None]
-        found = torch.cat([(quantile[:-1] + part * quantile.diff(dim=0)).flatten(0, 1), quantile[-1:]])
-    else:
-        shape = (len(at),) + (1,) * 2
-        found = tails.icdf(mixture.component_distribution, below.reshape(shape).to(mixture.mean))
-        if isinstance(mixture.component_distribution, Laplace):
-            # A cusp on the slope of another component is a maximum, however close the minimum beside it.
-            centre, width = mixture.component_distribution.loc, mixture.component_distribution.scale
-            found = torch.cat([found, torch.stack([centre - CUSP * width, centre + CUSP * width])])
-        absent = mixture.log_weights == -math.inf
-        found = found.masked_fill(absent, math.inf).movedim(-1, 1).flatten(0, 1)
-    return _distinct(found)
+    shape = (len(at),) + (1,) * 2
+    found = tails.icdf(mixture.component_distribution, below.reshape(shape).to(mixture.mean))
+    if isinstance(mixture.component_distribution, Laplace):
+        # A cusp on the slope of another component is a maximum, however close the minimum beside it.
+        centre, width = mixture.component_distribution.loc, mixture.component_distribution.scale
+        found = torch.cat([found, torch.stack([centre - CUSP * width, centre + CUSP * width])])
+    absent = mixture.log_weights == -math.inf
+    return _distinct(found.masked_fill(absent, math.inf).movedim(-1, 1).flatten(0, 1))
+
+
+def _of_very_many(mixture: MixtureLike) -> Tensor:
+    """Quantiles of the mixture, and even steps between them.
+
+    Of the mixture as its components are by their own quantiles: each stands for the probability about it.
+    """
+    at = torch.linspace(-REACH, REACH, 2 * FEWEST - 1, dtype=torch.double)
+    normal = torch.distributions.Normal(at.new_zeros(()), 1.0)
+    edges = tails.cdf(normal, 0.5 * (at[1:] + at[:-1]))
+    share = torch.cat([edges, edges.new_ones(1)]).diff(prepend=edges.new_zeros(1)).to(mixture.mean)
+    own = tails.icdf(mixture.component_distribution, tails.cdf(normal, at)[:, None, None].to(mixture.mean))
+    weight = mixture.log_weights.exp() * share[:, None, None]
+    own = own.expand(weight.shape).masked_fill(mixture.log_weights == -math.inf, math.inf)
+    own, order = own.movedim(0, -1).flatten(1).sort(-1)
+    total = weight.movedim(0, -1).flatten(1).gather(-1, order).cumsum(-1)
+    steps = tails.cdf(normal, torch.linspace(-REACH, REACH, QUANTILES, dtype=torch.double)).to(total)
+    index = torch.searchsorted(total, steps.expand(len(total), -1) * total[:, -1:]).clamp_max(total.shape[-1] - 1)
+    inner = own.gather(-1, index).mT
+    largest = own.masked_fill(own == math.inf, -math.inf).amax(-1)
+    quantile = torch.cat([own[:, :1].mT, inner[1:-1], largest[None]])
+    part = torch.linspace(0, 1, MANY // 2 // QUANTILES + 1, dtype=torch.double).to(quantile)[:-1, None, None]
+    return torch.cat([(quantile[:-1] + part * quantile.diff(dim=0)).flatten(0, 1), quantile[-1:]])
 
 
 def _count(mixture: MixtureLike) -> int:
@@ -111,12 +130,7 @@ def _counts(mixture: MixtureLike) -> Tensor:
 
 def log_density(mixture: MixtureLike, value: Tensor) -> Tensor:
     """`log_prob` at points (..., N) that may be infinite, or outside the support: minus infinity there."""
-    there = value.isfinite()
-    if is_discrete(mixture):
-        return _log_mass(mixture, value)
-    inside = torch.where(there, value, mixture.component_distribution.mean[..., 0].expand(value.shape))
-    found = mixture.log_prob(inside)
-    return torch.where(there & ~found.isnan(), found, -math.inf)
+    return _log_mass(mixture, value) if is_discrete(mixture) else many.log_density(mixture, value)
 
 
 def _log_mass(mixture: MixtureLike, value: Tensor) -> Tensor:

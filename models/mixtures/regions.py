@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from posterity.models.mixtures import nodes
-from posterity.models.mixtures.modes import between, extrema
+from posterity.models.mixtures.many import between
+from posterity.models.mixtures.modes import extrema
 from posterity.models.mixtures.protocol import MixtureLike
 
+DENSE = 512  # points of a mixture from which its density is straight between them
 BISECTIONS = 50
 CORRECTIONS = 40
 TOLERANCE = 1e-9  # of the probability inside
@@ -27,13 +29,16 @@ class Regions:
 
     - ``lower``, ``upper`` (..., M): the ends of each interval. Of counts both belong to it. An angle's region is cut
       at pi.
-    - ``level`` (...): the probability inside, from the distribution function. Of counts it is at least what was asked.
+    - ``level``: the level that was asked for.
+    - ``probability`` (...): the probability inside, from the mixture's distribution function. It differs from the level
+      where counts can only hold more, and where a recalibration knows that the mixture promises too much or too little.
     - ``log_density`` (...): every point inside has at least this, and every point outside less.
     """
 
     lower: Tensor
     upper: Tensor
-    level: Tensor
+    level: float
+    probability: Tensor
     log_density: Tensor
 
     def contains(self, value: Tensor) -> Tensor:
@@ -58,7 +63,7 @@ def highest_density(mixture: MixtureLike, level: float) -> Regions:
         raise ValueError(f"expected a level in (0, 1), got {level}")
     if not mixture.batch_shape.numel():
         none = mixture.log_weights.new_empty(mixture.batch_shape)
-        return Regions(none.unsqueeze(-1), none.unsqueeze(-1), none, none)
+        return Regions(none.unsqueeze(-1), none.unsqueeze(-1), level, none, none)
     one = _of_counts if nodes.is_discrete(mixture) else _of_density
     with torch.no_grad():
         found = [one(part, level) for part in nodes.rows(mixture)]
@@ -72,7 +77,7 @@ def highest_density(mixture: MixtureLike, level: float) -> Regions:
     def single(number: int) -> Tensor:
         return torch.cat([part[number] for part in found]).reshape(batch).to(like)
 
-    return Regions(ends(0), ends(1), single(2), single(3))
+    return Regions(ends(0), ends(1), level, single(2), single(3))
 
 
 def level_at(mixture: MixtureLike, value: Tensor) -> Tensor:
@@ -96,7 +101,7 @@ def level_at(mixture: MixtureLike, value: Tensor) -> Tensor:
 
 def _of_density(mixture: MixtureLike, level: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x, height = _nodes(mixture)
-    share = between(mixture, x[:-1], torch.where(x[1:].isfinite(), x[1:], x[:-1]))
+    share = _shares(mixture, x, height)
     low, high = height.masked_fill(~height.isfinite(), math.inf).amin(0), height.amax(0)
     cut = _by_nodes(height, share, level, low, high)
     cut = _exactly(mixture, x, height, level, cut, lambda aim, rows: _by_nodes(height[:, rows], share[:, rows], aim,
@@ -145,10 +150,23 @@ def _exactly(
 
 def _nodes(mixture: MixtureLike) -> tuple[Tensor, Tensor]:
     """Points (G, N), the log density at them, which rises or falls all the way from one to the next."""
-    modes, there, minima = extrema(mixture)
-    x = torch.cat([nodes.points(mixture), modes.masked_fill(~there, math.inf), minima]).sort(0).values
-    x = x[: int(x.isfinite().sum(0).max())]
-    return x, nodes.log_density(mixture, x)
+    found = extrema(mixture)
+    more = torch.cat([found.modes.masked_fill(~found.there, math.inf), found.minima])
+    x, order = torch.cat([found.x, more]).sort(0)
+    height = torch.cat([found.height, nodes.log_density(mixture, more)]).gather(0, order)
+    end = int(x.isfinite().sum(0).max())
+    return x[:end], height[:end]
+
+
+def _shares(mixture: MixtureLike, x: Tensor, height: Tensor) -> Tensor:
+    """The probability between neighbouring points, (G - 1, N).
+
+    Of very many points by the trapezoidal rule: it only says where the search for the cut begins.
+    """
+    right = torch.where(x[1:].isfinite(), x[1:], x[:-1])
+    if len(x) < DENSE:
+        return between(mixture, x[:-1], right)
+    return 0.5 * (right - x[:-1]).nan_to_num(0.0) * (height[1:].exp() + height[:-1].exp())
 
 
 def _by_nodes(height: Tensor, share: Tensor, level: float | Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -216,6 +216,8 @@ class Recalibrator:
     def hdi(self, mixture: Any, level: float) -> Regions:
         """Recalibrated highest-density regions of a `Mixture` of one target: `Mixture.hdr` at `hdi_level`.
 
+        Their ``level`` is the one asked for, their ``probability`` that of the mixture, which is `hdi_level`.
+
         Raises ``ValueError`` as `hdi_level`, and where the calibration split is too small for this level.
         """
         if not is_mixture(mixture):
@@ -227,7 +229,7 @@ class Recalibrator:
                 f"regions of {level:.0%}, got {0 if self.level is None else len(self.level)}"
             )
         regions: Regions = mixture.hdr(max(wanted, 1e-9))
-        return regions
+        return replace(regions, level=float(level))
 
     def to_dataset(self) -> xr.Dataset:
         """What it knows, to be written with ``to_netcdf``; `from_dataset` reads it."""
