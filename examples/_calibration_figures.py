@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
+from _report import inches
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -28,7 +29,7 @@ ORDER = (
 def draw_page(title: str, model: Callable[[Tensor], Mixture], x: Tensor, y: Tensor) -> Figure:
     """Density with the data, pulls, pulls against x, PIT, coverage, and all tests, for one model."""
     predictive = model(x)
-    figure, axes = plt.subplots(2, 3, figsize=(15, 8.5), layout="constrained")
+    figure, axes = plt.subplots(2, 3, figsize=inches(15, 8.5), layout="constrained")
     grid = torch.linspace(-1, 1, 200).double()
     plot_conditional_density(model(grid), grid, y=y, x_data=x, ax=axes[0, 0])
     found = pulls(predictive, y)
@@ -48,7 +49,7 @@ def draw_seen(seen: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]
     """Share of repetitions in which each test rejects each model, as a table of colours."""
     tests = [name for name in ORDER if any(f"test.{name}" in shares for shares in seen.values())]
     table = np.array([[seen[model].get(f"test.{test}", np.nan) for model in titles] for test in tests])
-    figure, ax = plt.subplots(figsize=(11, 7.5), layout="constrained")
+    figure, ax = plt.subplots(figsize=inches(11, 7.5), layout="constrained")
     image = ax.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(table.shape):
         value = table[row, column]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from _report import save_figure
+from _report import inches, save_figure
 from matplotlib.figure import Figure
 
 from posterity.inference import Posterior
@@ -72,7 +72,7 @@ def draw_figures(name: str, jobs: Sequence[Any], rows: dict[str, xr.Dataset], ou
 def _panels(count: int, title: str, note: str) -> tuple[Figure, list[Any]]:
     """Two rows of panels, and how to read them where a panel is free."""
     columns = (count + 1) // 2
-    figure = Figure(figsize=(5 * columns, 8), layout="constrained")
+    figure = Figure(figsize=inches(5 * columns, 8), layout="constrained")
     figure.suptitle(title, fontsize="x-large")
     panels = list(figure.subplots(2, columns, squeeze=False).ravel())
     for spare in panels[count:]:
@@ -129,7 +129,7 @@ def _pulls(name: str, rows: dict[str, xr.Dataset]) -> tuple[str, Figure]:
 
 
 def _calibration(name: str, rows: dict[str, xr.Dataset]) -> tuple[str, Figure]:
-    figure = Figure(figsize=(4.4 * len(rows), 7), layout="constrained")
+    figure = Figure(figsize=inches(4.4 * len(rows), 7), layout="constrained")
     figure.suptitle(
         f"{name}, held out: PIT (inside the band: calibrated) and coverage of highest-density regions",
         fontsize="x-large",

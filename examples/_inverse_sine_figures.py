@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _report import save_figure
+from _report import inches, save_figure
 from matplotlib.figure import Figure
 
 from posterity.data import inverse_sine
@@ -16,12 +16,12 @@ from posterity.inference.plots import plot_conditional_density
 X = torch.linspace(-12.0, 12.0, 241)[:, None]
 Y = (-13.0, 13.0)
 SCORES = (
-    ("n3000.nll_excess", "one network, N = 3,000", 0.05),
-    ("n3000.ensemble_nll_excess", "ensemble, N = 3,000", 0.035),
-    ("n3000.varied_ensemble_nll_excess", "ensemble of two kinds, N = 3,000", 0.035),
-    ("n3000.bayes_nll_excess", "Bayesian (HMC), N = 3,000", 0.035),
-    ("n100000.nll_excess", "one network, N = 100,000", 0.01),
-    ("n100000.ensemble_nll_excess", "ensemble, N = 100,000", 0.01),
+    ("n3000.nll_excess", "one network, N = 3,000"),
+    ("n3000.ensemble_nll_excess", "ensemble, N = 3,000"),
+    ("n3000.varied_ensemble_nll_excess", "ensemble of two kinds, N = 3,000"),
+    ("n3000.bayes_nll_excess", "Bayesian (HMC), N = 3,000"),
+    ("n100000.nll_excess", "one network, N = 100,000"),
+    ("n100000.ensemble_nll_excess", "ensemble, N = 100,000"),
 )
 TERMS = (("noise", "#777777"), ("ambiguity", "#1f77b4"), ("epistemic", "#d62728"))
 
@@ -35,8 +35,9 @@ def draw_figures(out: Path, metrics: Mapping[str, float], settings: Any, pair: C
 
 def densities(out: Path, settings: Any, pair: Callable[..., Any]) -> Figure:
     """p(y|x): the Bayesian network's from few rows and from many, and the exact one."""
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = Figure(figsize=inches(13, 4.2), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
+    figure.suptitle("p(y|x): dark is likely, each column against its own maximum")
     for ax, n in zip(axes[:2], (min(settings.rows), max(settings.rows)), strict=True):
         data = inverse_sine(n, seed=10 * settings.seed)
         posterior = Posterior.load(out / f"n{n}.post", pair(data, settings).model, data.x, data.y)
@@ -59,27 +60,26 @@ def densities(out: Path, settings: Any, pair: Callable[..., Any]) -> Figure:
 
 
 def scores(metrics: Mapping[str, float]) -> Figure:
-    """Nats a point that the exact p(y|x) has more, with the bars aimed at."""
-    known = [(name, label, bar) for name, label, bar in SCORES if name in metrics]
-    figure = Figure(figsize=(7.5, 0.9 + 0.62 * len(known)), layout="constrained")
+    """Nats a point that the exact p(y|x) has more: at zero, where nothing is left to be learnt, is a line."""
+    known = [(name, label) for name, label in SCORES if name in metrics]
+    figure = Figure(figsize=inches(7.5, 0.9 + 0.62 * len(known)), layout="constrained")
     ax = figure.subplots()
-    for row, (name, _, bar) in enumerate(known):
+    for row, (name, _) in enumerate(known):
         value, error = metrics[name], metrics[f"{name}_se"]
         ax.errorbar(value, row, xerr=2 * error, fmt="o", color="#1f77b4", capsize=4, ms=8)
-        ax.plot([bar, bar], [row - 0.3, row + 0.3], color="#d62728", lw=2.5)
         ax.text(1.02, row, f"{value:.4f}", va="center", transform=ax.get_yaxis_transform())
-    ax.plot([], [], color="#d62728", lw=2.5, label="to be reached")
-    ax.errorbar([], [], xerr=[], fmt="o", color="#1f77b4", capsize=4, label="mean over data sets, ± 2 errors")
-    ax.axvline(0, color="black", lw=1)
-    ax.set_yticks(range(len(known)), [label for _, label, _ in known])
-    ax.set(xlabel="nats a point below the exact p(y|x)", xlim=(-0.002, None), ylim=(len(known) - 0.5, -0.7))
-    ax.legend(loc="lower right", fontsize=9)
+    ax.errorbar([], [], xerr=[], fmt="o", color="#1f77b4", capsize=4, label="mean over data sets, ± 2 standard errors")
+    ax.axvline(0, color="black", lw=1, label="the exact p(y|x): nothing scores better")
+    ax.set_yticks(range(len(known)), [label for _, label in known])
+    ax.set(xlabel="mean log score below that of the exact p(y|x), nats a point", ylim=(len(known) - 0.5, -0.7))
+    ax.set_xlim(-0.002, None)
+    figure.legend(loc="outside lower center", fontsize="small", ncols=2)
     return figure
 
 
 def split(metrics: Mapping[str, float]) -> Figure:
     """The three terms of the variance against the number of rows."""
-    figure = Figure(figsize=(6.5, 4.4), layout="constrained")
+    figure = Figure(figsize=inches(6.5, 4.4), layout="constrained")
     ax = figure.subplots()
     rows = sorted(
         int(name.removeprefix("noise.n")) for name in metrics if name.startswith("noise.n") and "_" not in name
@@ -91,9 +91,9 @@ def split(metrics: Mapping[str, float]) -> Figure:
     if rows:
         first = metrics[f"epistemic.n{rows[0]}"]
         ax.plot(rows, [first * rows[0] / n for n in rows], color="#d62728", ls=":", label="proportional to 1/N")
-    ax.set(xscale="log", yscale="log", xlabel="rows of training, N", ylabel="part of the variance of y")
+    ax.set(xscale="log", yscale="log", xlabel="rows of training, N", ylabel="part of the variance, squared units of y")
     ax.set_xticks(rows, [f"{n:,}" for n in rows])
     ax.minorticks_off()
-    ax.legend(fontsize=9)
-    ax.set_title("More data takes away the epistemic part alone")
+    ax.legend(fontsize="small")
+    ax.set_title("With more data the epistemic part goes as 1/N, ambiguity stays")
     return figure

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _report import save_figure
+from _report import inches, save_figure
 from matplotlib.figure import Figure
 
 CASES = {"absence": "no data in the corner", "noise": "much noise in the corner", "composition": "two answers there"}
@@ -26,7 +26,7 @@ def draw_figures(out: Path, metrics: Mapping[str, float], settings: Any) -> None
 
 def maps(out: Path) -> Figure:
     """Standard deviations, so that one colour scale serves all; the quadrant in question is framed."""
-    figure = Figure(figsize=(11.5, 8.4), layout="constrained")
+    figure = Figure(figsize=inches(11.5, 8.4), layout="constrained")
     axes = figure.subplots(len(CASES), len(COLUMNS), sharex=True, sharey=True)
     for number, (row, (case, title)) in enumerate(zip(axes, CASES.items(), strict=True)):
         with np.load(out / f"{case}.npz") as kept:
@@ -47,7 +47,7 @@ def maps(out: Path) -> Figure:
 
 def tests(metrics: Mapping[str, float], settings: Any) -> Figure:
     """More rows, and off the support."""
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=inches(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     rows = np.array(settings.branch_rows)
     for name, colour in COLOURS.items():
@@ -62,19 +62,24 @@ def tests(metrics: Mapping[str, float], settings: Any) -> Figure:
         color=COLOURS["epistemic"],
         label="as 1/N",
     )
-    left.set(xscale="log", yscale="log", xlabel="rows of training, N", ylabel="part of the variance of y")
+    left.set(
+        xscale="log", yscale="log", xlabel="rows of training, N", ylabel="part of the variance, squared units of y"
+    )
     left.set_xticks(rows, [f"{n:,}" for n in rows])
     left.minorticks_off()
     left.set_title("With more data only the epistemic part goes")
-    left.legend(fontsize=9)
+    left.legend(fontsize="small")
     place = np.arange(len(COLOURS))
     largest = rows[-1]
     for shift, key, label, hatch in ((-0.2, "", "inside the data", ""), (0.2, "off.", "far from them", "//")):
         values = [metrics[f"branches.{key}{name}.n{largest}"] for name in COLOURS]
         bars = right.bar(place + shift, values, 0.38, color=list(COLOURS.values()), hatch=hatch, edgecolor="white")
-        right.bar_label(bars, [f"{value:.2g}" for value in values], fontsize=9)
+        right.bar_label(bars, [f"{value:.2g}" for value in values], fontsize="small")
         right.bar([0], [0], color="#bbbbbb", hatch=hatch, edgecolor="white", label=label)
-    right.set(yscale="log", ylabel="part of the variance of y", title=f"Far from the data (N = {largest:,})")
+    right.margins(y=0.15)
+    right.set(
+        yscale="log", ylabel="part of the variance, squared units of y", title=f"Far from the data (N = {largest:,})"
+    )
     right.set_xticks(place, list(COLOURS))
-    right.legend(fontsize=9)
+    right.legend(fontsize="small")
     return figure

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import torch
 
@@ -71,6 +72,12 @@ def earlier_seconds(out: Path) -> float:
     """Wall seconds of the finished run whose fits are taken up again; 0 without one."""
     path = out / "report.json"
     return float(json.loads(path.read_text())["wall_seconds"]) if path.exists() else 0.0
+
+
+def inches(width: float, height: float) -> tuple[float, float]:
+    """The size of a figure for matplotlib's own letters, and larger for a reader's larger ones."""
+    letters = max(1.0, mpl.rcParams["font.size"] / mpl.rcParamsDefault["font.size"])
+    return letters * width, letters * height
 
 
 def save_figure(figure: Any, path: Path) -> Path:

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from _mdn import ROWS, excess, least_p, log_scores, standard_error
 from _parts import part, total_seconds
-from _report import finish, parser, save_figure
+from _report import finish, inches, parser, save_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch.distributions import Distribution
@@ -215,7 +215,7 @@ def summarise(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
 
 def draw_answers(settings: Settings, out: Path) -> Path:
     """p(t|x) of both noises with the data, and what it says at two values of x beside the exact density."""
-    figure = Figure(figsize=(10.4, 7.0), layout="constrained")
+    figure = Figure(figsize=inches(10.4, 7.0), layout="constrained")
     figure.suptitle("One x, several right t: Bishop's inverse problem", fontsize="x-large")
     rows = figure.subplots(2, 3, width_ratios=[2, 1, 1], sharey=True)
     for (image, *slices), name in zip(rows, ("gauss05.k5", "uniform.k3"), strict=True):
@@ -227,8 +227,11 @@ def draw_answers(settings: Settings, out: Path) -> Path:
             _slice(ax, predict(posterior, torch.tensor([[at]])), truth(data, torch.tensor([[at]])), at)
             if case.noise == "normal":  # with uniform noise the exact density is flat and has no modes
                 _modes(ax, predict(posterior, torch.tensor([[at]])), truth(data, torch.tensor([[at]])))
-    handles, labels = rows[0, 1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower right", ncols=len(labels), fontsize="small")
+    for panels, title in ((rows[:, :1], "left"), (rows[:, 1:], "right")):  # once for each name, beside the panels
+        named = {
+            label: handle for ax in panels.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(named.values(), named.keys(), loc=f"outside lower {title}", ncols=2, fontsize="small")
     return save_figure(figure, out / "bishop-answers.png")
 
 
@@ -251,8 +254,6 @@ def _image(ax: Axes, posterior: Posterior, data: Observations, case: Case) -> No
     ax.plot(x, mixture.mean, color=ORANGE, lw=2.5, ls="--", label="mean of the fit: between the answers")
     for at in (MIDDLE, BESIDE):
         ax.axvline(at, color=INK, lw=0.8, ls=":")
-    handles = {label: line for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    ax.legend(handles.values(), handles.keys(), fontsize="small", loc="upper left")
     ax.set(title=f"p(t|x), {case.title}: dark is likely", xlim=(0, 1))
 
 
@@ -272,7 +273,7 @@ def _modes(ax: Axes, fit: PredictiveMixture, exact: Any) -> None:
 
 def draw_scores(metrics: dict[str, float], out: Path) -> Path:
     """How far every case stays above its floor, beside the best that so many Gaussians can do."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Figure(figsize=inches(8, 3.2), layout="constrained")
     ax = figure.subplots()
     for place, (name, case) in enumerate(CASES.items()):
         value, error = metrics[f"{name}.excess"], metrics[f"{name}.excess_se"]

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from _mdn import ROWS, standard_error
 from _parts import part, total_seconds
-from _report import finish, parser, save_figure
+from _report import finish, inches, parser, save_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -184,7 +184,7 @@ def draw(settings: Settings, out: Path) -> Path:
         name: Posterior.load(kept(out, name, settings, 0), make_pair(name, data, settings, 0), data.x, data.y)
         for name in COLOURS
     }
-    figure = Figure(figsize=(11.5, 7.8), layout="constrained")
+    figure = Figure(figsize=inches(11.5, 7.8), layout="constrained")
     figure.suptitle("Two targets with correlated noise: y0 tells of y1, and only some models know", fontsize="x-large")
     above, below = figure.subplots(2, len(SHOWN), height_ratios=[3, 2])
     for z, top, bottom in zip(SHOWN, above, below, strict=True):
@@ -195,9 +195,11 @@ def draw(settings: Settings, out: Path) -> Path:
         top.axvline(float(given), color=INK, lw=1, ls=":")
         top.set(title=f"p(y0, y1 | z = {z:g})", xlabel="y0", ylabel="y1")
         _conditionals(bottom, both, mixtures, given)
-    handles = [Line2D([], [], color="0.75", lw=8, label="exact: half and nine tenths inside")]
+    handles = [
+        Line2D([], [], color="0.75", lw=8, label="exact: half and nine tenths inside; lines at the same densities")
+    ]
     handles += [Line2D([], [], color=colour, lw=2, label=TITLES[name]) for name, colour in COLOURS.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return save_figure(figure, out / "two-dimensional.png")
 
 

@@ -168,9 +168,9 @@ def test_bad_input_is_refused_before_a_figure_is_there(check, ranks):
         plot_ppc(ranks)
     with pytest.raises(ValueError, match=r"expected names of statistic from \['mean', 'max'\], got \['min'\]"):
         plot_ppc(check, statistics=["min"])
-    with pytest.raises(ValueError, match="expected finite replicated, got 1000 of 1000"):
+    with pytest.raises(ValueError, match="expected finite replicated of the result, got 1000 of 1000"):
         plot_ppc(check.assign(replicated=check.replicated * np.nan))
-    with pytest.raises(ValueError, match="expected at least 1 bin, got 0"):
+    with pytest.raises(ValueError, match="expected bins of 1 or more, got 0"):
         plot_ppc(check, bins=0)
     with pytest.raises(ValueError, match=r"expected a result of sbc\(\), with pit, got"):
         plot_sbc(check)
@@ -187,7 +187,7 @@ def test_bad_input_is_refused_before_a_figure_is_there(check, ranks):
         plot_ood([0.0, 1.0], [0.0, np.inf])
     with pytest.raises(ValueError, match=r"expected in_scores of shape \(N,\), got \(0,\)"):
         plot_ood([], [0.0])
-    with pytest.raises(ValueError, match="expected at least 1 bin, got 0"):
+    with pytest.raises(ValueError, match="expected bins of 1 or more, got 0"):
         plot_ood([0.0], [1.0], bins=0)
     with pytest.raises(ValueError, match=r"expected outside of shape \(N,\), N of 2 or more, got \(1,\)"):
         plot_ood([0.0, 1.0], [1.0])

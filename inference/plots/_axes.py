@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,10 @@ from matplotlib import pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
+from matplotlib.font_manager import FontProperties
 
-from posterity.inference.diagnostics.sources.checks import require_finite, to_array
+from posterity.inference.diagnostics.sources.checks import require_finite, to_numbers
+from posterity.inference.plots._check import require_figsize, require_names
 from posterity.inference.plots._style import ink, line, marker
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 PANEL = 0.7
 """Width and height of one of several panels, as a factor of the reader's figure."""
 MOST = 30
+LETTER = 0.58
+"""Width of a letter, generously, in sizes of the font."""
 
 
 def axes(ax: Axes | None) -> Axes:
@@ -41,10 +46,14 @@ def panels(
 ) -> np.ndarray:
     """Axes (rows, columns): those given, in any shape, or those of a new figure."""
     if ax is not None:
-        given = np.array([axes(one) for one in np.asarray(ax, dtype=object).ravel()], dtype=object)
+        flat = (
+            list(np.asarray(ax, dtype=object).ravel()) if isinstance(ax, np.ndarray | list | tuple) else [ax]
+        )
+        given = np.array([axes(one) for one in flat], dtype=object)
         if given.size != rows * columns:
             raise ValueError(f"expected {rows * columns} axes, got {given.size}")
         return given.reshape(rows, columns)
+    require_figsize(figsize)
     if figsize is None:
         width, height = mpl.rcParams["figure.figsize"]
         # Panels grow with the reader's letters, or titles and legends of neighbours would meet.
@@ -70,9 +79,19 @@ def one_or_array(found: Sequence[Axes]) -> Axes | np.ndarray:
     return found[0] if len(found) == 1 else np.array(found, dtype=object)
 
 
+def titled(ax: Axes, text: str) -> None:
+    """A title in lines that are as long as the axes are wide.
+
+    Broken here, not by matplotlib while it draws: a layout keeps room for lines it knows of.
+    """
+    size = FontProperties(size=mpl.rcParams["axes.titlesize"]).get_size_in_points()
+    inches = ax.get_position().width * ax.figure.get_size_inches()[0]
+    ax.set_title(textwrap.fill(text, max(12, int(72 * inches / (LETTER * size)))))
+
+
 def vector(name: str, values: Values, length: int | None = None) -> np.ndarray:
     """Finite values (N,) or (N, 1), N > 0, as float64 (N,); ``ValueError`` for another shape or length."""
-    array = to_array(values).astype(float)
+    array = to_numbers(name, values)
     if array.ndim == 2 and array.shape[1] == 1:  # one feature, as models take it
         array = array[:, 0]
     if array.ndim != 1 or not len(array) or (length is not None and len(array) != length):
@@ -87,6 +106,9 @@ def variables(what: str, result: object, *names: str) -> xr.Dataset:
     if not isinstance(result, xr.Dataset) or not set(names) <= set(result.variables):
         got = [str(name) for name in result.variables] if isinstance(result, xr.Dataset) else type(result).__name__
         raise ValueError(f"expected a result of {what}(), with {', '.join(names)}, got {got}")
+    for name in names:
+        if name in result.data_vars and result[name].dtype.kind not in "biuf":
+            raise ValueError(f"expected a result of {what}() with {name} as real numbers, got {result[name].dtype}")
     return result
 
 
@@ -98,7 +120,7 @@ def chosen(result: xr.Dataset, variable: str, dim: str, names: Sequence[Any] | N
     if dim not in result[variable].dims:
         raise ValueError(f"expected {variable} over {dim!r}, got {result[variable].dims}")
     there = result[dim].values.tolist()
-    wanted = there if names is None else ([names] if isinstance(names, str) else list(names))
+    wanted = there if names is None else require_names(f"names of {dim}", names)
     if not wanted or not set(wanted) <= set(there):
         raise ValueError(f"expected names of {dim} from {there}, got {wanted}")
     if len(wanted) > MOST:

@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from posterity.inference.diagnostics.sources.checks import require_finite, to_array
+from posterity.inference.diagnostics.sources.checks import require_finite, to_numbers
 from posterity.inference.diagnostics.sources.source import is_mixture
 from posterity.inference.plots._axes import axes, options, places, points, vector
+from posterity.inference.plots._check import require_flag
 from posterity.inference.plots._style import EPISTEMIC, legend, line, series, tint
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def plot_bands(
     Returns the axes. Raises ``ValueError`` for levels outside (0, 1) and inputs of other shapes.
     """
     wanted = check_levels(levels)
+    require_flag("split", split)
     ends = np.array([0.5 * (1 + sign * level) for level in wanted for sign in (-1, 1)] + [0.5])
     quantiles = _quantiles(predictive, ends)
     at = vector("x", x, quantiles.shape[1])
@@ -65,13 +67,14 @@ def plot_bands(
     points(ax, *data)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.margins(x=0)
-    legend(ax)
+    legend(ax, frame=True)
     return ax
 
 
 def check_levels(levels: Sequence[float]) -> list[float]:
     """The levels in ascending order; ``ValueError`` unless there are any, all in (0, 1)."""
-    wanted = sorted(levels)
+    given = to_numbers("levels", levels)
+    wanted = sorted(given.tolist()) if given.ndim == 1 else []
     if not wanted or not all(0 < level < 1 for level in wanted):
         raise ValueError(f"expected levels in (0, 1), got {levels}")
     return wanted
@@ -82,7 +85,7 @@ def _quantiles(predictive: Any, ends: np.ndarray) -> np.ndarray:
     if not is_mixture(predictive):
         if not isinstance(predictive, np.ndarray) and not hasattr(predictive, "ndim"):
             raise ValueError(f"expected a Mixture, or draws (draws, N), got {type(predictive).__name__}")
-        draws = to_array(predictive).astype(float)
+        draws = to_numbers("draws", predictive)
         if draws.ndim != 2 or 0 in draws.shape:
             raise ValueError(f"expected draws of shape (draws, N), got {draws.shape}")
         require_finite("draws", draws)

@@ -10,7 +10,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from posterity.inference.plots._axes import axes, options, variables
+from posterity.inference.diagnostics.sources.checks import require_number
+from posterity.inference.plots._axes import axes, options, titled, variables
 from posterity.inference.plots._style import ALARM, ink, legend, line, marker, tint
 
 
@@ -19,11 +20,12 @@ def plot_calibration_tests(
     *,
     limit: float = 10.0,
     ax: Axes | None = None,
-    xlabel: str = "-log10 p",
+    xlabel: str | None = None,
     title: str | None = None,
     plot_kwargs: Mapping[str, Any] | None = None,
 ) -> Axes:
-    """-log10 of the p-value of each test, and the line of the level: a test beyond it sees something.
+    """-log10 of the p-value of each test, and a line at the level, which the label of x names: a test beyond it sees
+    something.
 
     Takes what `calibration_tests` returns: ``p_value`` over "test" with the coordinate ``sees``, which stands at each
     line. In colour are tests that see something; hollow where all together do not (the ``fault`` is "none"), as one of
@@ -42,8 +44,9 @@ def plot_calibration_tests(
     p_value = panel["p_value"].values.astype(float)
     if p_value.ndim != 1 or not p_value.size or bool(((p_value < 0) | (p_value > 1)).any()):
         raise ValueError(f"expected p-values in [0, 1] over 'test', got {p_value.ravel()[:5].tolist()}")
-    if limit < 2:
-        raise ValueError(f"expected a limit of at least 2, got {limit}")
+    limit = require_number("limit", limit)
+    if not 2 <= limit < np.inf:
+        raise ValueError(f"expected a finite limit of at least 2, got {limit}")
     level, fault = float(panel.attrs.get("level", 0.05)), str(panel.attrs.get("fault", ""))
     with np.errstate(divide="ignore"):
         strength = np.minimum(-np.log10(p_value), limit)
@@ -67,12 +70,9 @@ def plot_calibration_tests(
             bbox={"facecolor": ax.get_facecolor(), "edgecolor": "none", "pad": 0.5}, zorder=1.5,
         )  # fmt: skip
     ax.axvline(-np.log10(level), color=ink(), linestyle="--", linewidth=line(0.7), zorder=1)
-    ax.annotate(
-        f"{level:.0%}", (-np.log10(level), 1), xycoords=("data", "axes fraction"), xytext=(2, -2),
-        textcoords="offset points", va="top", fontsize="small",
-    )  # fmt: skip
     largest = float(np.nanmax(strength)) if np.isfinite(strength).any() else 0.0
-    ax.set(xlim=(0, min(limit, max(3.0, 1.15 * largest))), ylim=(len(p_value) - 0.4, -0.9), xlabel=xlabel)
+    ax.set(xlim=(0, min(limit, max(3.0, 1.15 * largest))), ylim=(len(p_value) - 0.4, -0.9))
+    ax.set_xlabel(f"-log10 p (dashed: p = {level:.0%})" if xlabel is None else xlabel)
     ax.set_yticks(range(len(p_value)), [str(name) for name in panel["test"].values])
     for label, name in zip(ax.get_yticklabels(), panel["test"].values, strict=True):
         if name == fault:
@@ -80,5 +80,5 @@ def plot_calibration_tests(
     ax.tick_params(axis="y", length=0)
     if marginal:
         legend(ax, marginal[:1], ["by itself alone"], loc="lower right", frame=True)
-    ax.set_title(str(panel.attrs.get("verdict", "")) if title is None else title, wrap=True)
+    titled(ax, str(panel.attrs.get("verdict", "")) if title is None else title)
     return ax

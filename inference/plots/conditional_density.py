@@ -9,8 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
+from posterity.inference.diagnostics.sources.checks import require_whole
 from posterity.inference.diagnostics.sources.source import is_mixture
 from posterity.inference.plots._axes import axes, places, points, vector
+from posterity.inference.plots._check import require_flag, require_pair
 from posterity.inference.plots._style import VERMILION, legend, setting
 
 if TYPE_CHECKING:
@@ -51,9 +53,10 @@ def plot_conditional_density(
     require_scalar_event(check_mixture(predictive))
     at = vector("x", x, predictive.batch_shape[0])
     data = places(at, y, x_data)
-    if resolution < 2:
+    require_flag("colorbar", colorbar)
+    if require_whole("resolution", resolution) < 2:
         raise ValueError(f"expected a resolution of at least 2, got {resolution}")
-    low, high = _limits(predictive, data[1]) if limits is None else limits
+    low, high = _limits(predictive, data[1]) if limits is None else require_pair("limits", limits)
     if not low < high:
         raise ValueError(f"expected limits (low, high) with low < high, got {(low, high)}")
     grid = np.linspace(low, high, resolution)

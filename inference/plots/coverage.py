@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from posterity.inference.plots._axes import axes, by_name, options, variables
+from posterity.inference.plots._check import require_flag
 from posterity.inference.plots._style import ink, legend, line, marker, ordered, series
 
 KINDS = {"central": "central regions", "hdi": "highest-density regions", "tarp": "balls around random points"}
@@ -33,6 +35,7 @@ def plot_coverage(
     the lines.
     Returns the axes. Raises ``ValueError`` for anything that is not a result of `coverage`.
     """
+    require_flag("difference", difference)
     lines: list[tuple[str, xr.Dataset]] = []
     for name, result in by_name("result of coverage()", coverage).items():
         lines += _lines(name, variables("coverage", result, "coverage", "lower", "upper", "level"))
@@ -51,7 +54,12 @@ def plot_coverage(
     ax.set(xlim=(0, 1), xlabel=xlabel, ylabel=ylabel or ("observed - nominal" if difference else "observed share"))
     if not difference:
         ax.set(ylim=(0, 1), aspect="equal")
-    legend(ax, loc="best" if difference else "upper left")
+    if difference:  # room above the lines for the legend
+        reach = max(
+            float(abs(result[end] - result["level"]).max()) for _, result in lines for end in ("lower", "upper")
+        )
+        ax.set_ylim(-1.1 * reach, (1.3 + 0.2 * math.ceil((len(lines) + 1) / 2)) * reach)
+    legend(ax, loc="upper center" if difference else "upper left", ncols=2 if difference else 1)
     return ax
 
 

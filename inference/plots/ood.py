@@ -9,6 +9,7 @@ import numpy as np
 
 from posterity.inference.diagnostics.origin.ood import auroc
 from posterity.inference.plots._axes import panels, vector
+from posterity.inference.plots._check import require_bins, require_names
 from posterity.inference.plots._style import ink, legend, line, series, tint
 
 if TYPE_CHECKING:
@@ -41,9 +42,11 @@ def plot_ood(
     'AUROC 0.750 ± 0.289'
     """
     usual, other = vector("in_scores", in_scores), vector("out_scores", out_scores)
-    if bins < 1:
-        raise ValueError(f"expected at least 1 bin, got {bins}")
-    if len(labels) != 2:
+    for name, scores in (("in_scores", usual), ("out_scores", other)):
+        if len(scores) < 2:
+            raise ValueError(f"expected {name} of shape (N,), N of 2 or more, got {scores.shape}")
+    require_bins(bins)
+    if len(require_names("labels", labels)) != 2:
         raise ValueError(f"expected 2 labels, got {len(labels)}")
     colours = series(2, colors)
     refused, caught = _roc(usual, other)

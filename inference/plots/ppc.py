@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 
 from posterity.inference.diagnostics.sources.checks import require_finite
 from posterity.inference.plots._axes import chosen, one_or_array, options, small_multiples, variables
+from posterity.inference.plots._check import require_bins
 from posterity.inference.plots._style import ALARM, ink, legend, line, series
 
 LEVEL = 0.05
@@ -44,11 +45,10 @@ def plot_ppc(
     'T = maximum'
     """
     variables("posterior_predictive_check", result, "replicated", "observed", "p_value")
-    if bins < 1:
-        raise ValueError(f"expected at least 1 bin, got {bins}")
+    require_bins(bins)
     names = chosen(result, "replicated", "statistic", statistics)
     for variable in ("replicated", "observed"):
-        require_finite(variable, result[variable].sel(statistic=names).values)
+        require_finite(f"{variable} of the result", result[variable].sel(statistic=names).values)
     found = small_multiples(len(names), ax, figsize)
     for one, name in zip(found, names, strict=True):
         part = result.sel(statistic=name)

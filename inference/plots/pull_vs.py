@@ -14,6 +14,7 @@ from scipy.stats import chi2, norm
 from posterity.inference.diagnostics.calibration.residuals import pull_array
 from posterity.inference.diagnostics.sources.checks import to_array
 from posterity.inference.plots._axes import axes, options
+from posterity.inference.plots._check import require_above, require_prob
 from posterity.inference.plots._style import ALARM, ink, legend, line, marker, series, tint
 from posterity.inference.plots.pull import summary_without_core
 
@@ -48,10 +49,10 @@ def plot_pull_vs(
     >>> ax.get_legend_handles_labels()[1][1]
     'width outside: 1 of 4'
     """
-    if not 0 < prob < 1:
-        raise ValueError(f"expected prob in (0, 1), got {prob}")
-    if not limit > 1:
-        raise ValueError(f"expected a limit above 1, where the widths should be, got {limit}")
+    require_prob("prob", prob)
+    limit = require_above("limit", limit, 1.0)  # where the widths should be
+    if by is None:
+        raise ValueError("expected by as an array (N,) or a name in the dataset, got None")
     values, summary = pull_array(pulls), summary_without_core(pulls, by=by, bins=bins)
     at, centre, low, high = _places(pulls, by, summary)
     mean_colour, width_colour = series(2, colors)
@@ -93,7 +94,7 @@ def _places(pulls: xr.Dataset, by: Any, summary: xr.Dataset) -> tuple[np.ndarray
     """Where each pull is (N,), and the middle and the two ends of each group."""
     if isinstance(by, str):
         by = pulls[by].broadcast_like(pulls["pull"]).transpose(*pulls["pull"].dims)
-    values, groups = to_array(by).reshape(-1), summary["group"].values
+    values, groups = to_array(by, "by").reshape(-1), summary["group"].values
     if "low" in summary.coords:
         low, high = summary["low"].values, summary["high"].values
         between = 0.5 * (high[:-1] + low[1:])  # bins meet half-way between their values

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 
+from posterity.inference.diagnostics.sources.checks import require_whole
 from posterity.inference.plots._axes import axes
 
 if TYPE_CHECKING:
@@ -17,8 +18,14 @@ def plot_samples(images: Tensor, *, columns: int = 8, ax: Axes | None = None, ti
 
     Raises ``ValueError`` as `posterity.data.pictures.tiled`.
     """
+    import torch
+
     from posterity.data.pictures import tiled
 
+    if not isinstance(images, torch.Tensor):
+        raise ValueError(f"expected images as a tensor (N, C, H, W), got {type(images).__name__}")
+    if require_whole("columns", columns) < 1:
+        raise ValueError(f"expected columns of 1 or more, got {columns}")
     sheet = tiled(images, columns=columns).numpy()
     ax = axes(ax)
     ax.imshow(sheet[..., 0] if sheet.shape[-1] == 1 else sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")

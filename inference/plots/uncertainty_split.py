@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from posterity.inference.diagnostics.origin.variance import split_terms
 from posterity.inference.plots._axes import axes, vector
+from posterity.inference.plots._check import require_flag
 from posterity.inference.plots._style import AMBIGUITY, EPISTEMIC, NOISE, ink, legend, line
 
 if TYPE_CHECKING:
@@ -46,14 +47,16 @@ def plot_uncertainty_split(
     names, or shares of a total that is not above zero.
     """
     names = split_terms(split)
+    require_flag("shares", shares)
     if split["total"].ndim != 1:
         raise ValueError(f"expected the split of one target, got dimensions {split['total'].dims}")
     at = vector("x", x, split["total"].size)
     total = vector("total", split["total"].values)
     if shares and not total.min() > 0:
         raise ValueError(f"expected totals above 0 for shares, got {total.min()}")
-    if not set(colors or {}) <= set(names):
-        raise ValueError(f"expected colors for any of {list(names)}, got {list(colors or {})}")
+    if colors is not None and not (isinstance(colors, Mapping) and set(colors) <= set(names)):
+        got = list(colors) if isinstance(colors, Mapping) else type(colors).__name__
+        raise ValueError(f"expected colors for any of {list(names)}, got {got}")
     order = np.argsort(at)
     rows = [(vector(name, split[name].values) / (total if shares else 1.0))[order] for name in names]
     ax = axes(ax)
@@ -62,7 +65,7 @@ def plot_uncertainty_split(
     ax.stackplot(at[order], *rows, labels=[name.replace("_", " ") for name in names], **settings)
     if not shares:
         ax.plot(at[order], total[order], color=ink(), linewidth=line(0.8), label="total")
-    ax.set(xlabel=xlabel, ylabel=ylabel or ("share of the variance" if shares else "variance of y"))
+    ax.set(xlabel=xlabel, ylabel=ylabel or ("share of the variance" if shares else "variance of y (squared units)"))
     ax.margins(x=0)
     # With shared axes what is drawn later has to widen them still.
     ax.set_ylim(0, 1 if shares else None, auto=None if shares else True)
