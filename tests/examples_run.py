@@ -44,14 +44,19 @@ def readme_block(section: str = "") -> str:
     return code.group(1)
 
 
-def run_readme(folder: Path, long: str, short: str, *, section: str = "") -> str:
-    """What that block prints, run in ``folder`` with ``short`` in the place of ``long``."""
+def run_readme(folder: Path, *replaced: str, section: str = "") -> str:
+    """What that block prints, run by itself in ``folder``, with ``short`` in the place of ``long``: long, short, ..."""
     code = readme_block(section)
-    assert long in code
+    for long, short in zip(replaced[::2], replaced[1::2], strict=True):
+        assert long in code
+        code = code.replace(long, short)
+    program = folder / "block.py"  # a file: those that start processes need one
+    program.write_text("import warnings\nwarnings.simplefilter('ignore')\n" + code)
     result = subprocess.run(
-        [sys.executable, "-c", "import warnings\nwarnings.simplefilter('ignore')\n" + code.replace(long, short)],
+        [sys.executable, str(program)],
         capture_output=True, text=True, timeout=300, check=False, cwd=folder,
     )  # fmt: skip
+    program.unlink()
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
 
