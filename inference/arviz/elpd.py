@@ -123,8 +123,8 @@ def compare(models: Mapping[str, xr.Dataset], *, method: str = "stacking") -> An
     an outlier of -1000 nats from underflowing. Errors of a single observation are nan, with a warning.
     Raises ``ValueError`` for another method.
     """
-    if method not in METHODS:
-        raise ValueError(f"expected a method from {METHODS}, got {method!r}")
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(f"expected a method from {METHODS}, got {method if isinstance(method, str) else type(method)}")
     found = {name: model["elpd"].values.reshape(-1).astype(float) for name, model in models.items()}
     best = np.max(list(found.values()), axis=0)
     shifted = {name: elpd_data(xr.DataArray(value - best, dims="obs"), n_samples=1) for name, value in found.items()}

@@ -46,9 +46,7 @@ def panels(
 ) -> np.ndarray:
     """Axes (rows, columns): those given, in any shape, or those of a new figure."""
     if ax is not None:
-        flat = (
-            list(np.asarray(ax, dtype=object).ravel()) if isinstance(ax, np.ndarray | list | tuple) else [ax]
-        )
+        flat = list(np.asarray(ax, dtype=object).ravel()) if isinstance(ax, np.ndarray | list | tuple) else [ax]
         given = np.array([axes(one) for one in flat], dtype=object)
         if given.size != rows * columns:
             raise ValueError(f"expected {rows * columns} axes, got {given.size}")

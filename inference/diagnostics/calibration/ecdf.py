@@ -27,6 +27,8 @@ def pit_ecdf(pit_values: xr.Dataset, *, prob: float = 0.95, points: int | None =
     Raises ``ValueError`` as `ecdf_band`, and where there is no ``pit`` in [0, 1].
     """
     values = pit_array(pit_values)
+    if values.size < 2:
+        raise ValueError(f"expected pit of at least 2 observations, got {values.size}")
     band = ecdf_band(values.size, prob=prob, points=points)
     ecdf = np.searchsorted(np.sort(values), band["z"].values, side="right") / values.size
     # The limits are counts over n, and so is the ECDF: half a count of slack keeps rounding out of it.

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from posterity.inference.diagnostics.sources.checks import generator, require_seed
+from posterity.inference.diagnostics.sources.checks import generator, require_choice, require_seed
 from posterity.inference.diagnostics.sources.draws import DrawsSource, column_blocks
 from posterity.inference.diagnostics.sources.source import read
 
@@ -58,8 +58,7 @@ def mahalanobis(
     >>> result.squared_distance.values, result.pit_sf.values.round(8)  # exp(-25/2) for two targets
     (array([25.]), array([3.73e-06]))
     """
-    if reference not in REFERENCES:
-        raise ValueError(f"expected reference to be one of {', '.join(REFERENCES)}, got {reference!r}")
+    require_choice("reference", reference, REFERENCES)
     seed = require_seed(seed)
     data = read(source, y, var_name, several=True, target_dim=target_dim)
     targets = data.observed.shape[1]

@@ -15,7 +15,13 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from posterity.inference.diagnostics.sources.checks import require_number, require_seed, require_whole, to_numbers
+from posterity.inference.diagnostics.sources.checks import (
+    require_choice,
+    require_number,
+    require_seed,
+    require_whole,
+    to_numbers,
+)
 from posterity.inference.diagnostics.sources.groups import grouped, over_groups
 from posterity.inference.diagnostics.sources.source import read, require_mixture
 
@@ -103,8 +109,7 @@ def region_level(
     Returns a Dataset over "obs", or over the dimensions of the observed variable.
     Raises ``ValueError`` for an unknown kind, fewer than one draw, and as `pit`.
     """
-    if kind not in KINDS:
-        raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
+    require_choice("kind", kind, KINDS)
     if draws is not None and require_whole("draws", draws) < 1:
         raise ValueError(f"expected at least 1 draw, got {draws}")
     seed = require_seed(seed)
@@ -121,7 +126,7 @@ def region_level(
 
 def _level_dataset(levels: xr.Dataset, y: Any) -> xr.Dataset:
     if "level" not in levels or y is not None:
-        raise ValueError("expected a Dataset with 'level', as region_level() returns, and no y")
+        raise ValueError("expected a Dataset with 'level', as region_level() returns, and no y, got others")
     values = levels["level"].values
     if values.size == 0 or not bool(((values >= 0) & (values <= 1)).all()):
         raise ValueError(f"expected at least one level, all in [0, 1], got {values.reshape(-1)[:5].tolist()}")

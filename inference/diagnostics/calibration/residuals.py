@@ -22,7 +22,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtri
 
-from posterity.inference.diagnostics.sources.checks import require_finite, require_seed
+from posterity.inference.diagnostics.sources.checks import require_choice, require_finite, require_seed
 from posterity.inference.diagnostics.sources.draws import DrawsSource
 from posterity.inference.diagnostics.sources.source import read, require_mixture
 
@@ -62,8 +62,7 @@ def pulls(
     >>> pulls(mixture, torch.tensor([-2.0, 0.0, 24.0])).pull.values.round(6) + 0.0
     array([-1.,  0., 12.])
     """
-    if kind not in KINDS:
-        raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
+    require_choice("kind", kind, KINDS)
     seed = require_seed(seed)
     data = read(source, y, var_name)
     if kind != "gaussianised" and not isinstance(data, DrawsSource):

@@ -17,7 +17,13 @@ from scipy import stats
 
 from posterity.inference.diagnostics.calibration.regions import LEVELS, coverage
 from posterity.inference.diagnostics.skill.interval_score import KINDS, check_levels, over_levels, regions
-from posterity.inference.diagnostics.sources.checks import require_finite, require_whole, to_array, to_numbers
+from posterity.inference.diagnostics.sources.checks import (
+    require_choice,
+    require_finite,
+    require_whole,
+    to_array,
+    to_numbers,
+)
 from posterity.inference.diagnostics.sources.groups import grouped
 from posterity.inference.diagnostics.sources.source import read
 
@@ -45,8 +51,7 @@ def sharpness(
     (array([[ 5., 10.]]), array([7.5]))
     """
     wanted = check_levels(levels)
-    if kind not in KINDS:
-        raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
+    require_choice("kind", kind, KINDS)
     data = read(source, y, var_name, needs_y=False)
     widths = regions(data, wanted, kind).length
     _, sd = data.moments()
@@ -179,7 +184,7 @@ def class_calibration_error(probabilities: Any, labels: Any, *, bins: int = 15) 
 
 
 def _check_classes(probabilities: Any, labels: Any, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    values, known = to_numbers("probabilities", probabilities), to_array(labels)
+    values, known = to_numbers("probabilities", probabilities), to_array(labels, "labels")
     if values.ndim != 2 or len(values) == 0 or values.shape[1] < 2:
         raise ValueError(f"expected probabilities of shape (N, C >= 2), got {values.shape}")
     require_finite("probabilities", values)

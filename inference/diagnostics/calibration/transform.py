@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.checks import require_finite, require_seed, require_whole
+from posterity.inference.diagnostics.sources.checks import require_choice, require_finite, require_seed, require_whole
 from posterity.inference.diagnostics.sources.draws import DrawsSource, from_arrays
 from posterity.inference.diagnostics.sources.source import read, require_mixture
 
@@ -58,8 +58,8 @@ def pit(
     >>> pit(mixture, torch.tensor([-1.0, 0.0, 12.0])).pit.values.round(4)
     array([0.1587, 0.5   , 1.    ])
     """
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
+    if kind is not None:
+        require_choice("kind", kind, KINDS)
     seed = require_seed(seed)
     if draws is not None and require_whole("draws", draws) < 1:
         raise ValueError(f"expected at least 1 draw, got {draws}")

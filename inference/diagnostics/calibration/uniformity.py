@@ -59,6 +59,8 @@ def uniformity_test(pit_values: xr.Dataset, test: str | Sequence[str] = "ks", *,
     >>> uniformity_test(values, ["ad", "chi2", "pot_c"]).p_value.values.round(2)
     array([1., 1., 1.])
     """
+    if not isinstance(test, str) and not (isinstance(test, list | tuple) and all(isinstance(one, str) for one in test)):
+        raise ValueError(f"expected test to be a name or a list of names, got {type(test).__name__}")
     names = [test] if isinstance(test, str) else list(test)
     unknown = [name for name in names if name not in TESTS]
     if unknown or not names:

@@ -23,7 +23,7 @@ from scipy.special import log_ndtr, ndtr
 from scipy.stats import beta, norm
 
 from posterity.inference.diagnostics.calibration.residuals import pull_array
-from posterity.inference.diagnostics.sources.checks import generator, require_whole
+from posterity.inference.diagnostics.sources.checks import generator, require_choice, require_whole
 from posterity.inference.diagnostics.sources.groups import grouped, over_groups
 
 ONE_SIGMA = float(norm.cdf(1.0) - norm.cdf(-1.0))
@@ -69,8 +69,7 @@ def pull_summary(
     >>> [round(float(summary[name]), 2) for name in ("width", "width_se", "robust_width", "core_width")]
     [1.0, 0.02, 1.0, 1.0]
     """
-    if errors not in ("moments", "bootstrap"):
-        raise ValueError(f"expected errors to be 'moments' or 'bootstrap', got {errors!r}")
+    require_choice("errors", errors, ("moments", "bootstrap"))
     if require_whole("resamples", resamples) < 2:
         raise ValueError(f"expected at least 2 resamples, got {resamples}")
     values = pull_array(pulls)

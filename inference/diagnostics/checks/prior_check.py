@@ -15,7 +15,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.checks import require_finite, require_seed, to_array
+from posterity.inference.diagnostics.sources.checks import (
+    require_finite,
+    require_seed,
+    require_whole,
+    to_array,
+    to_numbers,
+)
 
 WIDE, NARROW = 0.5, 0.02
 """A share of y beyond what is plausible, and a part of the plausible range that the predictions fill."""
@@ -66,10 +72,14 @@ def prior_predictive_check(
     from posterity.inference.arguments import read_arguments
 
     seed = require_seed(seed)
+    if not callable(model) and not hasattr(model, "model"):
+        raise ValueError(f"expected model to be a Pyro model or a ready pair, got {type(model).__name__}")
+    if require_whole("count", count) < 2:
+        raise ValueError(f"expected a count of at least 2 draws, got {count}")
+    if site is not None and not isinstance(site, str):
+        raise ValueError(f"expected site to be the name of a site, got {type(site).__name__}")
+    low, high = (-math.inf, math.inf) if plausible is None else _range(plausible)
     inputs = read_arguments(inputs)
-    if count < 2:
-        raise ValueError(f"expected at least 2 draws, got {count}")
-    low, high = (-math.inf, math.inf) if plausible is None else plausible
     if plausible is not None and not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"expected a plausible range (low, high), finite and low < high, got {plausible}")
     curves, y, name = _draw(model, inputs, count, seed, site)
@@ -98,6 +108,13 @@ def prior_predictive_check(
     if plausible is not None:
         dataset.attrs |= {"plausible_low": float(low), "plausible_high": float(high)}
     return dataset.assign_attrs(finding=_finding(dataset))
+
+
+def _range(plausible: Any) -> tuple[float, float]:
+    ends = to_numbers("plausible", plausible)
+    if ends.shape != (2,):
+        raise ValueError(f"expected plausible as (low, high), got an array of shape {ends.shape}")
+    return float(ends[0]), float(ends[1])
 
 
 def _draw(

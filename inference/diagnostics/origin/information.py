@@ -24,7 +24,7 @@ import xarray as xr
 from scipy.special import xlogy
 
 from posterity.inference.arviz import group, group_names
-from posterity.inference.diagnostics.sources.checks import require_finite, require_seed, to_array
+from posterity.inference.diagnostics.sources.checks import require_finite, require_seed, require_whole, to_array
 from posterity.inference.diagnostics.sources.source import is_mixture
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def information_split(
     if samples is not None:
         raise ValueError(f"expected samples only for mixtures, whose entropy has no closed form, got {samples}")
     if arrays:
-        return _of_classes(to_array(source))
+        return _of_classes(to_array(source, "source"))
     if hasattr(source, "batch_shape"):
         probabilities = to_array(source.probs)
         return _of_classes(probabilities if probabilities.ndim == 3 else _both(probabilities))
@@ -119,7 +119,7 @@ def _of_mixture(source: Any, samples: int | None, seed: int) -> xr.Dataset:
     check_mixture(source)
     if samples is None:
         samples = default_samples(source)
-    if not isinstance(samples, int) or isinstance(samples, bool) or samples < 2 or samples % 2:
+    if require_whole("samples", samples) < 2 or samples % 2:
         raise ValueError(f"expected samples of 2 or more, even, got {samples!r}")
     found = mixture_information(source, samples, require_seed(seed))
     require_finite("entropies of the components", found["total_entropy"])

@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 
 from posterity.inference.diagnostics.origin.information import as_mixture, information_split
 from posterity.inference.diagnostics.origin.variance import uncertainty_split
-from posterity.inference.diagnostics.sources.checks import to_numbers
+from posterity.inference.diagnostics.sources.checks import require_number, to_numbers
 from posterity.inference.diagnostics.sources.source import is_mixture
 
 ORIENTATION = "larger is stranger"
@@ -68,7 +68,7 @@ def ood_detection(inside: xr.Dataset, outside: xr.Dataset) -> xr.Dataset:
     >>> float(found.auroc[0]), float(found.fpr95[0])
     (0.875, 0.5)
     """
-    a, b = ood_scores(inside), ood_scores(outside)
+    a, b = _named_scores("inside", inside), _named_scores("outside", outside)
     names = [str(name) for name in a.data_vars if name in b]
     if not names:
         raise ValueError(f"expected Datasets with a score in common, got {list(a.data_vars)} and {list(b.data_vars)}")
@@ -88,6 +88,13 @@ def ood_detection(inside: xr.Dataset, outside: xr.Dataset) -> xr.Dataset:
     columns = {name: ("score", [row[name] for row in rows]) for name in rows[0]}
     attrs = {"n_inside": inner, "n_outside": outer, "share": outer / (inner + outer)}
     return xr.Dataset(columns, coords={"score": names}, attrs=attrs)
+
+
+def _named_scores(name: str, scores: Any) -> xr.Dataset:
+    try:
+        return ood_scores(scores)
+    except ValueError as error:
+        raise ValueError(f"expected {name} as ood_scores() returns it, got another: {error}") from None
 
 
 def auroc(inside: Any, outside: Any) -> xr.Dataset:
@@ -119,7 +126,7 @@ def fpr_at_tpr(inside: Any, outside: Any, tpr: float = 0.95) -> float:
     Raises ``ValueError`` for a ``tpr`` outside (0, 1], and as `auroc`.
     """
     known, strange = _scores("inside", inside), _scores("outside", outside)
-    if not 0 < tpr <= 1:
+    if not 0 < require_number("tpr", tpr) <= 1:
         raise ValueError(f"expected tpr in (0, 1], got {tpr}")
     threshold = np.sort(known)[int(np.ceil(tpr * len(known) * (1 - 1e-12))) - 1]
     return float((strange <= threshold).mean())

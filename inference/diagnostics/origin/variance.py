@@ -79,6 +79,8 @@ def split_shares(split: xr.Dataset) -> xr.Dataset:
     (0.375, 0.25, 0.375)
     """
     names = split_terms(split)
+    if "obs" not in split["total"].dims:
+        raise ValueError(f"expected a split over 'obs', got dimensions {split['total'].dims}")
     if not bool((split["total"] > 0).all()):
         raise ValueError(f"expected totals above 0, got {float(split['total'].min())}")
     return (split[list(names)] / split["total"]).mean("obs").assign_attrs(split.attrs)
@@ -88,6 +90,9 @@ def split_terms(split: xr.Dataset) -> tuple[str, ...]:
     """The names of the terms of a split, from the one that stays to the one that data remove."""
     for names in (BY_DRAW, BY_COMPONENT):
         if isinstance(split, xr.Dataset) and all(name in split for name in (*names, "total")):
+            for name in (*names, "total"):
+                if split[name].dtype.kind not in "biuf":
+                    raise ValueError(f"expected a split with {name} as real numbers, got {split[name].dtype}")
             return names
     got = list(split.data_vars) if isinstance(split, xr.Dataset) else type(split).__name__
     raise ValueError(f"expected a split, as uncertainty_split() returns, got {got}")

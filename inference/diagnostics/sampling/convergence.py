@@ -55,7 +55,7 @@ def read_draws(values: Tensor | np.ndarray | xr.DataArray) -> np.ndarray:
     if isinstance(values, xr.DataArray | xr.Dataset):
         values = by_name("values", values)
         values = values.reshape(*values.shape[:2], math.prod(values.shape[2:]))
-    array = to_array(values)
+    array = to_array(values, "values")
     return array if array.dtype.kind == "f" else to_numbers("values", array)
 
 

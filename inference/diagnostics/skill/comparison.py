@@ -57,11 +57,17 @@ def to_elpd(result: xr.Dataset) -> Any:
     """
     if not isinstance(result, xr.Dataset) or not {"elpd", "pareto_k", "refitted"} <= set(result.data_vars):
         raise ValueError(f"expected a Dataset as loo() returns, got {_got(result)}")
+    missing = sorted(({"num_draws", "threshold"} - set(result.attrs)) | ({"p_loo"} - set(result.variables)))
+    if missing:
+        raise ValueError(f"expected a Dataset as loo() returns, got one without {', '.join(missing)}")
+    for name in ("elpd", "pareto_k", "p_loo", "refitted"):
+        if result[name].dtype.kind not in "biuf":
+            raise ValueError(f"expected the result of loo() with {name} as numbers, got {result[name].dtype}")
     return arviz.elpd_data(
         result["elpd"],
         n_samples=result.attrs["num_draws"],
         p=float(result["p_loo"]),
-        pareto_k=result["pareto_k"].where(~result["refitted"], 0.0),
+        pareto_k=result["pareto_k"].where(~result["refitted"].astype(bool), 0.0),
         good_k=result.attrs["threshold"],
     )
 

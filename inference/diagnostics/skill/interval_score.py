@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.checks import to_numbers
+from posterity.inference.diagnostics.sources.checks import require_choice, to_numbers
 from posterity.inference.diagnostics.sources.draws import DrawsSource
 from posterity.inference.diagnostics.sources.source import read, require_mixture
 
@@ -60,8 +60,7 @@ def interval_score(
     (array([[11.]]), array([[5.]]))
     """
     wanted = check_levels(levels)
-    if kind not in KINDS:
-        raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
+    require_choice("kind", kind, KINDS)
     data = read(source, y, var_name)
     cut = regions(data, wanted, kind)
     found = {

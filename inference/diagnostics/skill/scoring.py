@@ -143,7 +143,7 @@ def elpd_heldout(source: object, y: Any = None, *, var_name: str | None = None) 
     """
     if isinstance(source, xr.Dataset):
         if "log_score" not in source or y is not None:
-            raise ValueError("expected a Dataset with 'log_score', as scores() returns, and no y")
+            raise ValueError("expected a Dataset with 'log_score', as scores() returns, and no y, got others")
         values, count = source["log_score"], int(source.attrs.get("num_draws", 1))
     else:
         data = read(source, y, var_name)
@@ -170,6 +170,9 @@ def _names(scores: xr.Dataset) -> list[str]:
     names = [name for name in NAMES if name in scores]
     if not names:
         raise ValueError(f"expected a Dataset with any of {', '.join(NAMES)}, got {list(scores.data_vars)}")
+    for name in names:
+        if scores[name].dtype.kind not in "biuf":
+            raise ValueError(f"expected scores that are real numbers, got {name} of {scores[name].dtype}")
     return names
 
 

@@ -27,16 +27,16 @@ def grouped(by: Any, dataset: xr.Dataset, count: int, bins: int, least: int) -> 
         first = next(iter(dataset.data_vars.values()), None)
         if first is not None and by.shape == first.shape:
             require_same("by", by, "the observations", first)
-    values = to_array(by).reshape(-1)
+    values = to_array(by, "by").reshape(-1)
     if values.dtype.kind not in "biufUSM" and not all(isinstance(value, str) for value in values):
-        raise ValueError(f"expected values to group by as numbers, booleans, dates or text, got {values.dtype}")
+        raise ValueError(f"expected by, values to group by, as numbers, booleans, dates or text, got {values.dtype}")
     if len(values) != count:
         raise ValueError(f"expected by with {count} values, one for each observation, got {len(values)}")
     if require_whole("bins", bins) < 1:
-        raise ValueError(f"expected at least 1 bin, got {bins}")
+        raise ValueError(f"expected bins of 1 or more, got {bins}")
     numeric = values.dtype.kind in "iuf"
     if numeric:
-        require_finite("values to group by", values.astype(float))
+        require_finite("by, values to group by", values.astype(float))
     names = np.unique(values)
     if not numeric or len(names) <= bins:
         found: Groups = [(np.flatnonzero(values == name), {"group": name}) for name in names]
