@@ -51,6 +51,8 @@ def plot_conditional_density(
     from posterity.inference.diagnostics.sources.rows import by_rows
 
     require_scalar_event(check_mixture(predictive))
+    if getattr(predictive.component_distribution.support, "is_discrete", False):
+        raise ValueError("expected a predictive with a density, got one of counts, which has probabilities")
     at = vector("x", x, predictive.batch_shape[0])
     data = places(at, y, x_data)
     require_flag("colorbar", colorbar)
