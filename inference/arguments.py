@@ -58,7 +58,10 @@ def _tensor(value: Any, name: str) -> Any:
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise ValueError(f"expected {name} without a mask, got a masked array: {MISSING}")
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except TypeError:  # such as a Dataset of xarray, which has many arrays
+        raise ValueError(f"expected {name} as an array, got {type(value).__name__}") from None
     if array.dtype.kind not in "biuf":
         raise ValueError(f"expected {name} of real numbers, got an array of {array.dtype}")
     dtype = np.dtype(float) if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")

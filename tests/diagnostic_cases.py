@@ -120,7 +120,8 @@ def cases() -> dict[str, Case]:
         "pit_ecdf": Case({"pit_values": transformed, "prob": 0.9, "points": 10}, {"pit_values": RESULT}),
         "posterior_predictive_check": Case({"source": bare, "y": y, "statistics": None, "draws": 10, "seed": 0}),
         "prior_predictive_check": Case(
-            {"model": model, "inputs": x, "count": 5, "seed": 0, "plausible": (-3.0, 3.0), "site": "y"}
+            {"model": model, "inputs": x, "count": 5, "seed": 0, "plausible": (-3.0, 3.0), "site": "y"},
+            {"inputs": "argument"},
         ),
         "pull_summary": Case(
             {
@@ -141,7 +142,7 @@ def cases() -> dict[str, Case]:
         "score_summary": Case({"scores": scored}, {"scores": RESULT}),
         "scores": Case({"source": bare, "y": y, "draws": 10, "seed": 0}),
         "sharpness": Case({"source": bare, "y": y, "kind": "central", **levels}),
-        "simulate": Case({"model": model, "inputs": x, "count": 3, "seed": 0, "site": "y"}),
+        "simulate": Case({"model": model, "inputs": x, "count": 3, "seed": 0, "site": "y"}, {"inputs": "argument"}),
         "split_shares": Case({"split": split}, {"split": RESULT}),
         "to_elpd": Case({"result": loo(data)}, {"result": RESULT}),
         "uncertainty_split": Case({"predictive": bare}),

@@ -168,7 +168,7 @@ def test_results_are_written_as_netcdf(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"errors": "jackknife"}, "expected errors to be 'moments' or 'bootstrap', got 'jackknife'"),
+        ({"errors": "jackknife"}, "expected errors to be one of moments, bootstrap, got 'jackknife'"),
         ({"errors": "bootstrap", "resamples": 1}, "expected at least 2 resamples, got 1"),
         ({"by": np.zeros(3)}, "expected by with 100 values, one for each observation, got 3"),
         ({"by": "x"}, r"expected by to be one of \['pull'\], got 'x'"),

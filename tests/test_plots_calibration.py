@@ -311,7 +311,7 @@ def test_bad_input_is_refused_before_a_figure_is_there(panel):
         plot_pit_ecdf({})
     with pytest.raises(ValueError, match="expected as many PIT values of each, for one band, got \\[200, 199\\]"):
         plot_recalibration(UNIFORM, UNIFORM.isel(obs=slice(1, None)))
-    with pytest.raises(ValueError, match="expected n of at least 2, got 1"):
+    with pytest.raises(ValueError, match="expected pit of at least 2 observations, got 1"):
         plot_pit_ecdf(UNIFORM.isel(obs=[0]))
     with pytest.raises(ValueError, match=r"expected a result of coverage\(\), with coverage, lower, upper, level, got"):
         plot_coverage({"a": values})

@@ -189,7 +189,7 @@ def test_bad_input_is_refused_before_a_figure_is_there(check, ranks):
         plot_ood([], [0.0])
     with pytest.raises(ValueError, match="expected bins of 1 or more, got 0"):
         plot_ood([0.0], [1.0], bins=0)
-    with pytest.raises(ValueError, match=r"expected outside of shape \(N,\), N of 2 or more, got \(1,\)"):
+    with pytest.raises(ValueError, match=r"expected out_scores of shape \(N,\), N of 2 or more, got \(1,\)"):
         plot_ood([0.0, 1.0], [1.0])
     with pytest.raises(ValueError, match="expected 2 labels, got 1"):
         plot_ood([0.0, 1.0], [1.0, 2.0], labels=["digits"])

@@ -42,10 +42,10 @@ def plot_ood(
     'AUROC 0.750 ± 0.289'
     """
     usual, other = vector("in_scores", in_scores), vector("out_scores", out_scores)
+    require_bins(bins)
     for name, scores in (("in_scores", usual), ("out_scores", other)):
         if len(scores) < 2:
             raise ValueError(f"expected {name} of shape (N,), N of 2 or more, got {scores.shape}")
-    require_bins(bins)
     if len(require_names("labels", labels)) != 2:
         raise ValueError(f"expected 2 labels, got {len(labels)}")
     colours = series(2, colors)
