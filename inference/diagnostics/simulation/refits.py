@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from posterity.inference.diagnostics.sources.checks import require_whole
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -46,6 +48,11 @@ def simulate(model: Any, *inputs: Any, count: int, seed: int = 0, site: str | No
     """
     from posterity.inference.diagnostics.simulation import _simulations
 
+    if not callable(model) and not hasattr(model, "model"):
+        raise ValueError(f"expected model to be a Pyro model or a ready pair, got {type(model).__name__}")
+    if site is not None and not isinstance(site, str):
+        raise ValueError(f"expected site to be the name of a site, got {type(site).__name__}")
+    require_whole("count", count)
     return _simulations.simulate(model, *inputs, count=count, seed=seed, site=site)
 
 
