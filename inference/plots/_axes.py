@@ -83,7 +83,7 @@ def titled(ax: Axes, text: str) -> None:
     Broken here, not by matplotlib while it draws: a layout keeps room for lines it knows of.
     """
     size = FontProperties(size=mpl.rcParams["axes.titlesize"]).get_size_in_points()
-    inches = ax.get_position().width * ax.figure.get_size_inches()[0]
+    inches = ax.bbox.width / ax.figure.dpi
     ax.set_title(textwrap.fill(text, max(12, int(72 * inches / (LETTER * size)))))
 
 
