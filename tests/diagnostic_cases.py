@@ -157,7 +157,7 @@ def cases() -> dict[str, Case]:
         ),
         "plot_compare_uncertainty": Case(
             {"models": {"a": bare}, "x": x, "y": y, "x_data": x, "shares": False, "ax": None, **levels},
-            {"models": f"{SOURCE}|model"},
+            {"models": f"{SOURCE}|model|split"},
         ),
         "plot_conditional_density": Case(
             {"predictive": bare, "x": x, "y": y, "x_data": x, "limits": (-2, 2), "resolution": 9, "ax": None}
