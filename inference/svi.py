@@ -14,6 +14,7 @@ is then maximum likelihood, plus whatever ``pyro.factor`` the model adds.
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,15 +25,23 @@ from pyro.infer import Trace_ELBO, autoguide
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from posterity.inference.arrival import PER_ROW, probe_steps, still_gaining, tolerance
 from posterity.inference.check import numbers
+from posterity.inference.convergence import ConvergenceWarning
+from posterity.inference.guide_units import guide_unit, set_widths
+from posterity.inference.interrupt import warn_interrupted
+from posterity.inference.optimiser import AdaptiveAdam
 from posterity.inference.posterior import Posterior
 from posterity.inference.program import Model, Program, child_seeds, inspect, score, seeded
 from posterity.inference.rows import ScaleObservations, count_rows, row_plates, take
 from posterity.inference.schedule import cosine
+from posterity.inference.units import parameter_unit, prior_units
 from posterity.models.guides import GUIDES, empty_guide, initial, make_guide
 
 Guide = Callable[..., Any]
 HELD_OUT_DRAWS = 32
+PROBE_DRAWS = 16  # of the bound, before and after the probe
+BACK_OFFS = 20  # from steps into a bound that is not finite, one after another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +52,16 @@ class SVI:
       of Pyro's ``autoguide`` keeps what it learned in itself, so a second fit with it starts from the first: use a
       name, or a new object.
     - ``steps`` of Adam at ``learning_rate``, falling to ``final_rate`` times it along a cosine; the gradient's norm
-      is clipped at ``clip`` times its running median. ``particles`` samples of the bound per step.
+      is clipped at ``clip`` times its running median. ``particles`` samples of the bound per step. Steps adapt to the
+      units of the sites (`posterity.inference.optimiser`).
+    - After these, ``steps / 10`` more at the full rate ask whether the fit has arrived (`posterity.inference.arrival`);
+      a ``ConvergenceWarning`` says where it has not, and ``attrs["trouble"]`` keeps it.
     - ``batch_size``: rows per step; the terms of the observations are scaled by N / batch_size, so that the prior
       counts once per data set and not once per batch. None: all rows.
     - ``holdout``: share of the rows kept out of training; the guide's predictive log score on them is taken every
       ``check_every`` steps, training stops after ``patience`` checks without a better one, and the best is kept.
     - ``draws`` from the guide make up the `Posterior` (one for a point).
-    - ``init_scale``: standard deviation of the guide at the start; ``rank`` of the low-rank guide (default: square
+    - ``init_scale``: standard deviation of the guide at the start, over that of the prior; ``rank`` of the low-rank guide (default: square
       root of the dimension); ``init``: "prior", "uniform", "median", or "map": the mode, found by a third as many
       steps first. From the prior a wide guide may settle where most of a mixture's components are switched off.
     """
@@ -98,7 +110,12 @@ class SVI:
             fit.guide = built = self._build_guide(chosen, model, program, fit.args, seed, site)
             fit.train()
             draws = fit.draw(self.draws)
-        seconds = time.perf_counter() - start
+        seconds, trouble = time.perf_counter() - start, fit.trouble()
+        if fit.interrupted:
+            taken = f"the guide as it was after {len(fit.history['loss'])} of {self.steps} steps"
+            warn_interrupted("SVI", taken, "To finish, call infer again: it keeps no checkpoint.", stacklevel=3)
+        elif trouble:
+            warnings.warn(f"SVI: {'; '.join(trouble)}", ConvergenceWarning, stacklevel=3)
         name = chosen if isinstance(chosen, str) else getattr(chosen, "__name__", type(built).__name__)
         return Posterior(
             model,
@@ -112,6 +129,7 @@ class SVI:
                 "seed": seed,
                 "seconds": seconds,
                 "interrupted": int(fit.interrupted),
+                "trouble": "; ".join(trouble),
             },
         )
 
@@ -131,11 +149,16 @@ class SVI:
         init: str | dict[str, Tensor] = self.init
         if init == "map":
             settings = replace(self, guide="map", init="prior", steps=max(1, self.steps // 3), holdout=0.0)
-            mode = settings.run(model, *args, seed=seed, site=site)
+            with warnings.catch_warnings():
+                # Of a start that has not arrived the fit from it says what matters.
+                warnings.simplefilter("ignore", (ConvergenceWarning))
+                mode = settings.run(model, *args, seed=seed, site=site)
             if mode.attrs["interrupted"]:
                 raise KeyboardInterrupt("interrupted before the first step from the mode")
             init = {name: value[0, 0] for name, value in mode.draws.items() if name in program.latents}
-        return make_guide(chosen or "mean_field", model, init=init, init_scale=self.init_scale, rank=self.rank)
+        guide = make_guide(chosen or "mean_field", model, init=init, init_scale=self.init_scale, rank=self.rank)
+        set_widths(guide, args, prior_units(model, args), self.init_scale)
+        return guide
 
 
 class _Fit:
@@ -145,7 +168,7 @@ class _Fit:
         self.settings, self.model, self.program = settings, model, program
         self.guide: Guide = empty_guide
         self.history: dict[str, list[float]] = {"loss": []}
-        self.interrupted = False
+        self.interrupted, self.gained, self.noise = False, 0.0, 0.0
         self.rows = count_rows(args)
         self.args, self.held_out = args, None
         if settings.holdout:
@@ -158,60 +181,136 @@ class _Fit:
         if settings.batch_size is not None and settings.batch_size > self.rows:
             raise ValueError(f"expected a batch_size of at most {self.rows} rows, got {settings.batch_size}")
         self.row_plates = row_plates(model, self.args, program)
+        self.elbo = Trace_ELBO(num_particles=settings.particles).differentiable_loss
+        self.best, self.kept = -math.inf, list[Tensor]()
 
     def train(self) -> None:
-        settings, best, stale = self.settings, -math.inf, 0
-        elbo = Trace_ELBO(num_particles=settings.particles).differentiable_loss
+        """Fit, then ask whether the fit has arrived. An interrupt keeps what is fitted so far."""
+        self.parameters, units = self._parameters()
+        self.numbers = sum(value.numel() for value in self.parameters)
+        self.optimiser = AdaptiveAdam(torch.cat([u.reshape(-1) for u in units]), noisy=bool(self.program.latents) or self.settings.batch_size is not None)
+        self.good, self.norms = self._copy(), list[float]()
+        try:
+            stopped = self._descend(self.settings.steps, self.history)
+            if not stopped:
+                self._probe()
+        except KeyboardInterrupt:
+            self.interrupted = True
+        if self.best > -math.inf:  # there was a check to choose from
+            self._put(self.kept)
+
+    def _probe(self) -> None:
+        """Go on at the full rate for a while: what that gains is what was missing. Then back to where the fit ended."""
+        end, best, kept = self._copy(), self.best, self.kept
+        before = None if self.held_out is not None else self._exact_losses()
+        try:
+            self._descend(probe_steps(self.settings.steps), {"loss": []})
+            if before is None:
+                self.gained = max(self.best - best, 0.0)
+            else:
+                change = before - self._exact_losses()
+                self.gained, self.noise = float(change.mean()), float(change.std()) / math.sqrt(len(change))
+        finally:
+            self._put(end)
+            self.best, self.kept = best, kept
+
+    def _exact_losses(self) -> Tensor:
+        """Negative bounds (sample,) of the parameters as they are, of all rows, always with the same random numbers."""
+        one = Trace_ELBO(num_particles=1).differentiable_loss
+        count = PROBE_DRAWS if self.program.latents else 2
+        with torch.no_grad(), seeded(1):
+            return torch.stack([one(self.model, self.guide, *self.args) for _ in range(count)]).double()
+
+    def trouble(self) -> list[str]:
+        """One sentence for each reason to doubt the fit."""
+        settings = self.settings
+        if self.interrupted:
+            return [f"interrupted after {len(self.history['loss'])} of {settings.steps} steps"]
+        held_out = self.held_out is not None
+        limit = PER_ROW if held_out else tolerance(self.rows, self.numbers)
+        if not self.gained > limit + 3 * self.noise:
+            return []
+        unit = "nats a row of the held-out score" if held_out else f"nats of the bound ({self.rows} rows)"
+        cure = f"raise steps above {settings.steps}"
+        if self.program.latents and settings.particles == 1:
+            cure += ", or particles for a less noisy gradient"
+        return [still_gaining("the fit has not converged and", self.gained, unit, probe_steps(settings.steps), cure)]
+
+    def _parameters(self) -> tuple[list[Tensor], list[Tensor]]:
+        """What is fitted, in unconstrained space, and the units of its steps."""
         with pyro.poutine.trace(param_only=True) as capture:
-            first = elbo(self.model, self.guide, *self.args)
+            first = self.elbo(self.model, self.guide, *self.args)
         if not bool(torch.isfinite(first)):
             raise ValueError(f"expected a finite bound at the start, got a loss of {first.item()}")
         # Once more for each step would build the same list: parameters do not appear later.
-        nodes = [node["value"] for node in capture.trace.nodes.values()]
-        parameters = [value.unconstrained() if hasattr(value, "unconstrained") else value for value in nodes]
-        if not parameters:
+        nodes = {name: node["value"] for name, node in capture.trace.nodes.items() if node["type"] == "param"}
+        if not nodes:
             raise ValueError("expected a model or guide with something to fit, got no parameters")
-        optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
-        kept = [value.detach().clone() for value in parameters]
-        norms: list[float] = []
-        try:
-            with tqdm(total=settings.steps, desc="SVI", disable=not settings.progress, leave=False) as bar:
-                for step in range(settings.steps):
-                    optimiser.zero_grad()
-                    loss = self._loss(elbo)
-                    if not bool(torch.isfinite(loss)):
-                        raise ValueError(
-                            f"expected a finite bound, got a loss of {loss.item()} in step {step + 1}: "
-                            f"try a learning_rate below {settings.learning_rate:g}"
-                        )
-                    loss.backward()
-                    self._clip(parameters, norms)
-                    optimiser.step()
-                    scheduler.step()
-                    self.history["loss"].append(loss.item())
-                    bar.update()
-                    if (step + 1) % settings.check_every and step + 1 < settings.steps:
-                        continue
-                    bar.set_postfix_str(f"loss {loss.item():.1f}", refresh=False)
-                    if self.held_out is None:
-                        continue
-                    score = self._score()
-                    self.history.setdefault("held_out", []).append(score)
-                    self.history.setdefault("held_out_step", []).append(float(step + 1))
-                    if score > best:
-                        best, stale = score, 0
-                        kept = [value.detach().clone() for value in parameters]
-                    else:
-                        stale += 1
-                    if stale >= settings.patience:
-                        break
-        except KeyboardInterrupt:
-            self.interrupted = True
-        if best > -math.inf:  # there was a check to choose from
-            with torch.no_grad():
-                for value, saved in zip(parameters, kept, strict=True):
-                    value.copy_(saved)
+        latent = prior_units(self.model, self.args) if self.program.latents else {}
+        parameters, units = [], []
+        for name, value in nodes.items():
+            parameters.append(value.unconstrained() if hasattr(value, "unconstrained") else value)
+            own = None if name in self.program.parameters else guide_unit(self.guide, name, parameters[-1], latent)
+            unit = parameter_unit(parameters[-1].detach()) if own is None else own
+            units.append(torch.as_tensor(unit, dtype=value.dtype, device=value.device).expand_as(parameters[-1]))
+        return parameters, units
+
+    def _descend(self, steps: int, history: dict[str, list[float]]) -> bool:
+        """Take ``steps``; whether held-out rows ended them early."""
+        settings, stale = self.settings, 0
+        with tqdm(total=steps, desc="SVI", disable=not settings.progress, leave=False) as bar:
+            for step in range(steps):
+                loss = self._step(cosine(step, steps, settings.final_rate))
+                history["loss"].append(loss)
+                bar.update()
+                if (step + 1) % settings.check_every and step + 1 < steps:
+                    continue
+                bar.set_postfix_str(f"loss {loss:.1f}", refresh=False)
+                if self.held_out is None:
+                    continue
+                score = self._score()
+                history.setdefault("held_out", []).append(score)
+                history.setdefault("held_out_step", []).append(float(step + 1))
+                if score > self.best:
+                    self.best, self.kept, stale = score, self._copy(), 0
+                else:
+                    stale += 1
+                if stale >= settings.patience:
+                    return True
+        return False
+
+    def _step(self, share: float) -> float:
+        """One step at this share of the learning rate, and the loss before it. From where the bound is not finite, go back and take smaller steps."""
+        for _ in range(BACK_OFFS):
+            for value in self.parameters:
+                value.grad = None
+            loss = self._loss(self.elbo)
+            if bool(torch.isfinite(loss)):
+                break
+            self._put(self.good)
+            self.optimiser.back_off()
+        else:
+            raise ValueError(
+                f"expected a finite bound, got a loss of {loss.item()} in step {self.optimiser.steps + 1}: "
+                f"try a learning_rate below {self.settings.learning_rate:g}"
+            )
+        loss.backward()
+        self._clip(self.parameters, self.norms)
+        self.good = self._copy()
+        flat = torch.cat([(torch.zeros_like(v) if v.grad is None else v.grad).reshape(-1) for v in self.parameters])
+        changes = self.optimiser.step(flat, self.settings.learning_rate, share).split([v.numel() for v in self.parameters])
+        with torch.no_grad():
+            for value, change in zip(self.parameters, changes, strict=True):
+                value.add_(change.view_as(value))
+        return float(loss.detach())
+
+    def _copy(self) -> list[Tensor]:
+        return [value.detach().clone() for value in self.parameters]
+
+    def _put(self, values: list[Tensor]) -> None:
+        with torch.no_grad():
+            for value, saved in zip(self.parameters, values, strict=True):
+                value.copy_(saved)
 
     def draw(self, count: int) -> dict[str, Tensor]:
         """Draws of latent sites and values of the model's parameters, each of shape (count, ...)."""
@@ -266,9 +365,6 @@ class _Fit:
         largest = math.inf if len(norms) < 20 else self.settings.clip * sorted(norms[-100:])[len(norms[-100:]) // 2]
         gradients = [value for value in parameters if value.grad is not None]
         norms.append(float(torch.nn.utils.clip_grad_norm_(gradients, largest)))
-
-    def _rate(self, step: int) -> float:
-        return cosine(step, self.settings.steps, self.settings.final_rate)
 
 
 def _plate_nesting(model: Model, args: tuple[Any, ...]) -> int:

@@ -10,7 +10,7 @@ from torch import nn
 
 from posterity.data import Standardization, inverse_sine
 from posterity.inference import Ensemble, infer
-from posterity.inference import ensemble as module
+from posterity.inference import members
 from posterity.models import bayesian, gaussian, mixture_density, mlp, point
 from posterity.models.priors import Normal
 
@@ -139,18 +139,18 @@ def test_training_stops_when_no_member_gets_better():
 
 
 def test_an_interrupt_keeps_what_is_fitted(monkeypatch):
-    count = iter(range(100))
-    rate = module._Fit._rate
+    count, step = iter(range(100)), members._Descent._step
 
-    def stop(self, step):
+    def stop(self, share, losses):
         if next(count) == 30:
             raise KeyboardInterrupt
-        return rate(self, step)
+        step(self, share, losses)
 
-    monkeypatch.setattr(module._Fit, "_rate", stop)
-    posterior = infer(model_of_many_ways, X, Y, method=Ensemble(members=2, **SHORT), seed=0)
+    monkeypatch.setattr(members._Descent, "_step", stop)
+    with pytest.warns(RuntimeWarning, match="Ensemble was interrupted and returns its members as they were after 30 of 60"):
+        posterior = infer(model_of_many_ways, X, Y, method=Ensemble(members=2, **SHORT), seed=0)
     assert posterior.attrs["interrupted"] == 1
-    assert len(posterior.history["loss"]) == 31
+    assert len(posterior.history["loss"]) == 30
     assert float(posterior.history["loss"][-1].mean()) < float(posterior.history["loss"][0].mean())
 
 
@@ -185,14 +185,20 @@ def test_data_and_models_that_do_not_fit_are_refused():
         infer(nothing, X, Y, method=Ensemble(), seed=0)
 
 
-def test_a_step_too_large_is_said_so():
+def test_a_step_into_infinity_is_taken_back_and_one_too_many_is_said(monkeypatch):
     def exploding(x, y=None):
         w = pyro.param("w", torch.tensor(0.5))
         with pyro.plate("obs", len(x)):
             return pyro.sample("y", dist.Normal(torch.exp(w * 3).exp().expand(len(x)), 1.0), obs=y)
 
-    with pytest.raises(ValueError, match="expected a finite"):
-        infer(exploding, X, torch.full((len(X),), 1e6), method=Ensemble(members=1, learning_rate=1e3, **SHORT), seed=0)
+    method, y = Ensemble(members=1, learning_rate=1e3, steps=400, progress=False, engine="eager"), torch.full((80,), 1e6)
+    posterior = infer(exploding, X, y, method=method, seed=0)
+    loss = posterior.history["loss"]
+    assert bool(torch.isfinite(loss).all())
+    assert float(loss[-1]) < float(loss[0])
+    monkeypatch.setattr(members, "FAILURES", 0)
+    with pytest.raises(ValueError, match="expected a finite log joint, got .* try a learning_rate below 1000"):
+        infer(exploding, X, y, method=method, seed=0)
 
 
 def test_the_log_score_of_an_ensemble_is_not_below_its_members_average():

@@ -1,0 +1,348 @@
+"""The members of an ensemble, all in one batched computation: where they start, their steps, which are far behind."""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pyro
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from tqdm.auto import tqdm
+
+from posterity.inference.arrival import PER_ROW, behind, probe_steps, still_gaining, tolerance
+from posterity.inference.engine.density import PointDensity, trace
+from posterity.inference.engine.replay import replay
+from posterity.inference.engine.tiers import RECORDING_ERRORS, prepare, quiet, torch_threads
+from posterity.inference.optimiser import AdaptiveAdam
+from posterity.inference.program import Model, Program, child_seeds, score, seeded
+from posterity.inference.rows import ScaleObservations, count_rows, row_plates, take
+from posterity.inference.schedule import cosine
+from posterity.inference.units import parameter_unit, prior_units
+from posterity.models.guides import INITS
+
+if TYPE_CHECKING:
+    from posterity.inference.ensemble import Ensemble
+
+NORMS = 100  # steps over which the usual size of a gradient is taken
+FAILURES = 100  # steps of a member into a log joint that is not finite, each taken back, before the fit ends
+
+
+class MembersFit:
+    """All members of one call."""
+
+    def __init__(self, settings: "Ensemble", model: Model, program: Program, args: tuple[Any, ...], seed: int) -> None:
+        self.settings, self.model, self.program = settings, model, program
+        self.history: dict[str, list[Tensor]] = {"loss": []}
+        self.interrupted = False
+        self.seeds = child_seeds(seed, 3)
+        self.redone = 0
+        self.gained = torch.zeros(settings.members, dtype=torch.double)
+        self.generator = torch.Generator().manual_seed(self.seeds[0])
+        rows = count_rows(args)
+        self.args, self.held_out = args, None
+        if settings.holdout:
+            count = max(1, round(settings.holdout * rows))
+            if count >= rows:
+                raise ValueError(f"expected rows left to train on, got {rows} rows and {count} held out")
+            order = torch.randperm(rows, generator=self.generator)
+            self.args, self.held_out = take(args, order[count:]), take(args, order[:count])
+            rows -= count
+        self.rows = rows
+        if settings.batch_size is not None and settings.batch_size > rows:
+            raise ValueError(f"expected a batch_size of at most {rows} rows, got {settings.batch_size}")
+        self.density = PointDensity(model, self.args)
+        self.free = self._free()
+        self.units = self._units()
+        self.start = self._start(self.seeds[1])
+        self.best, self.score = self.start, torch.full((settings.members,), -math.inf, dtype=torch.double)
+        self.tier, self.threads = "eager", 1
+        self.gradient = self._prepare()
+
+    def _free(self) -> Tensor:
+        """Which numbers are trained: 0 where `Ensemble.vary` holds them."""
+        free = torch.ones(self.density.dim, dtype=self.density.dtype, device=self.density.device)
+        for name in self.settings.vary or {}:
+            if name not in self.density.parameters:
+                raise ValueError(f"expected names of parameters to vary, of {self.density.parameters}, got {name!r}")
+            site = next(s for s in self.density.sites if s.name == name)
+            if self.settings.vary[name][0].numel() != site.size:  # type: ignore[index]
+                raise ValueError(
+                    f"expected {site.size} numbers of {name!r} for each member, got values of shape "
+                    f"{tuple(self.settings.vary[name].shape)}"  # type: ignore[index]
+                )
+            free[site.start : site.start + site.size] = 0
+        return free
+
+    def _units(self) -> Tensor:
+        """The unit of every number (dim,); 0 for those of plain steps."""
+        units, latent = self.free.clone(), prior_units(self.model, self.args)
+        nodes = trace(self.model, self.args, seed=0)
+        for site in self.density.sites:
+            is_parameter = site.name in self.density.parameters
+            unit = parameter_unit(nodes[site.name]["value"].detach()) if is_parameter else latent[site.name]
+            units[site.start : site.start + site.size] = unit
+        return units
+
+    def _start(self, seed: int, *, fresh: bool = False) -> Tensor:
+        """Positions (member, dim); ``fresh`` ones do not begin with the parameters that the model brings."""
+        generator = torch.Generator().manual_seed(seed)
+        nodes = trace(self.model, self.args, seed=0)
+        positions = []
+        for member, child in enumerate(child_seeds(seed, self.settings.members)):
+            with seeded(child), pyro.get_param_store().scope(), torch.no_grad():
+                drawn = pyro.poutine.trace(
+                    pyro.infer.autoguide.initialization.InitMessenger(INITS[self.settings.init])(self.model)
+                ).get_trace(*self.args)
+            values = {
+                s.name: drawn.nodes[s.name]["value"].detach()
+                for s in self.density.sites
+                if s.name not in self.density.parameters
+            }
+            for name in self.density.parameters:
+                first = nodes[name]["value"].detach()
+                values[name] = first if member == 0 and not fresh else _anew(first, generator)
+            for name, value in (self.settings.vary or {}).items():
+                values[name] = value[member].to(values[name])
+            positions.append(self.density.unconstrain(values))
+        return torch.stack(positions)
+
+    def _prepare(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        settings = self.settings
+        if settings.batch_size is None or settings.batch_size == self.rows:
+            with torch_threads(1):
+                engine = prepare(
+                    self.density, self.start, tier=settings.engine, calls=settings.steps, threads=settings.threads
+                )
+            self.tier, self.threads = engine.tier, engine.torch_threads
+            return engine.gradient
+        return self._in_batches(settings.batch_size)
+
+    def _in_batches(self, size: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        density = PointDensity(self.model, self.args)
+        plates = row_plates(self.model, self.args, self.program)
+        tensors = [a for a in self.args if _by_rows(a, self.rows)]
+
+        def log_joint(position: Tensor, *batch: Tensor) -> Tensor:
+            parts = iter(batch)
+            density.args = tuple(next(parts) if _by_rows(a, self.rows) else a for a in self.args)
+            with ScaleObservations(self.program, plates, size, self.rows):
+                return density(position)
+
+        one = torch.func.vmap(torch.func.grad_and_value(log_joint), randomness="error")
+
+        def rows_of_each() -> list[Tensor]:
+            shape = (self.settings.members, size)
+            index = torch.randint(self.rows, shape, generator=self.generator)
+            return [a[index.to(a.device)] for a in tensors]
+
+        call: Callable[..., Any] = one
+        if self.settings.engine != "eager":
+            try:
+                with pyro.validation_enabled(False), torch.no_grad(), quiet():
+                    example = (self.start, *rows_of_each())
+                    call = replay(make_fx(one)(*example), *example)
+                self.tier = "replay"
+            except RECORDING_ERRORS as error:
+                reason = str(error).splitlines()[0]
+                warnings.warn(f"the model runs on the tier 'eager': {reason}", RuntimeWarning, stacklevel=2)
+
+        def gradient(q: Tensor) -> tuple[Tensor, Tensor]:
+            with pyro.validation_enabled(False), torch.no_grad():
+                grad, value = call(q, *rows_of_each())
+            return value, grad
+
+        return gradient
+
+    def train(self) -> None:
+        """Fit every member, ask whether it has arrived, and fit those far behind once more from other starts."""
+        try:
+            with torch_threads(self.threads):
+                self._descend(self.start, self.history)
+                if self.settings.behind != "keep" and self.settings.redo and bool(self.far().any()):
+                    self._redo()
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def _descend(self, start: Tensor, history: dict[str, list[Tensor]]) -> None:
+        """The whole schedule from ``start``, then a probe. Leaves ``best``, ``score`` and what the probe ``gained``."""
+        settings = self.settings
+        self.best, self.score = start.clone(), torch.full((settings.members,), -math.inf, dtype=torch.double)
+        self.gained = torch.zeros_like(self.score)
+        descent = _Descent(self, start)
+        try:
+            stopped = descent.go(settings.steps, settings.restarts, history)
+        finally:
+            if self.held_out is None:
+                self.best, self.score = descent.q, self._log_joint(descent.q)
+        if stopped:
+            return
+        # The probe asks, and changes nothing: members are those of the schedule's end.
+        best, scores = self.best, self.score
+        try:
+            descent.go(probe_steps(settings.steps), 0, {"loss": []})
+            after = self._log_joint(descent.q) if self.held_out is None else self.score
+            self.gained = torch.nan_to_num(after - scores, posinf=0.0).clamp_min(0)
+        finally:
+            self.best, self.score = best, scores
+
+    def _redo(self) -> None:
+        """Fit as many members from other starts; the best of them take the places of those far behind."""
+        best, scores, gained, places = self.best, self.score, self.gained, self.far().nonzero().flatten()
+        self.redone = len(places)
+        try:
+            self._descend(self._start(self.seeds[2], fresh=True), {"loss": []})
+        except KeyboardInterrupt:
+            self.best, self.score, self.gained = best, scores, gained
+            raise
+        order = self.score.argsort(descending=True)[: len(places)]
+        better = self.score[order] > scores[places]
+        places, order = places[better], order[better]
+        best, scores, gained = best.clone(), scores.clone(), gained.clone()
+        best[places], scores[places], gained[places] = self.best[order], self.score[order], self.gained[order]
+        self.best, self.score, self.gained = best, scores, gained
+
+    def far(self) -> Tensor:
+        """Which members are far behind the best (member,).
+
+        None where each has settings of its own, and none while the best one has not arrived: there is nothing to hold
+        the others against yet.
+        """
+        best = self.score.argmax()
+        if self.settings.vary or not bool(torch.isfinite(self.score[best])) or self.gained[best] > self._limit():
+            return torch.zeros(self.settings.members, dtype=torch.bool)
+        return behind(self.score if self.held_out is None else self.score * self.rows, self.rows)
+
+    def trouble(self) -> list[str]:
+        """One sentence for each reason to doubt the members."""
+        settings, far, found = self.settings, self.far(), []
+        if self.interrupted:
+            return [f"interrupted after {len(self.history['loss'])} of {settings.steps} steps"]
+        if bool(far.any()):
+            again = "after a second fit from other starts " if self.redone else ""
+            fate = "kept (behind='leave_out' leaves them out)" if settings.behind == "keep" else "left out"
+            found.append(
+                f"{int(far.sum())} of {settings.members} members (numbers {far.nonzero().flatten().tolist()}) are "
+                f"{again}more than half a nat a row behind the best and are {fate}: raise steps, or choose another init"
+            )
+        held_out = self.held_out is not None
+        slow = (self.gained > self._limit()) & (~far if settings.behind != "keep" else True)
+        if bool(slow.any()):
+            found.append(
+                still_gaining(
+                    f"{int(slow.sum())} of {settings.members} members have not converged and",
+                    float(self.gained[slow].max()),
+                    "nats a row of the held-out score" if held_out else f"nats of the log joint ({self.rows} rows)",
+                    probe_steps(settings.steps),
+                    self._cure(),
+                )
+            )
+        return found
+
+    def _limit(self) -> float:
+        """What a member may gain in the probe and have arrived: nats a row of held-out rows, else nats."""
+        return PER_ROW if self.held_out is not None else tolerance(self.rows, self.density.dim)
+
+    def _cure(self) -> str:
+        cure = f"raise steps above {self.settings.steps}"
+        if self.held_out is None and self.density.parameters:
+            cure += ", or set holdout to stop where held-out rows are predicted best"
+        return cure
+
+    def chosen(self) -> tuple[Tensor, Tensor]:
+        """Which members are kept, in their order, and their scores."""
+        order = self.score.argsort(descending=True)[: self.settings.keep or self.settings.members]
+        if self.settings.behind != "keep":
+            order = order[~self.far()[order]]
+        index = order.sort().values
+        return index, self.score[index]
+
+    def _log_joint(self, q: Tensor) -> Tensor:
+        """Of all rows (member,)."""
+        with torch.no_grad(), pyro.validation_enabled(False):
+            return torch.stack([self.density(one) for one in q]).double()
+
+    def held_out_score(self, q: Tensor) -> Tensor:
+        """Mean log score of the held-out rows, in nats per row, of each member."""
+        args, site = self.held_out or (), self.program.site
+        found = score(self.model, args, self.density.constrain(q), site, others=self.program.observed)
+        return found.left(found.log_prob).double().mean(1)
+
+
+class _Descent:
+    """Steps of all members: ``q`` (member, dim) is where they are."""
+
+    def __init__(self, fit: MembersFit, start: Tensor) -> None:
+        self.fit, self.q, self.last = fit, start, start
+        settings = fit.settings
+        noisy = settings.batch_size is not None and settings.batch_size < fit.rows
+        self.optimiser = AdaptiveAdam(fit.units.expand_as(start).clone(), noisy=noisy)
+        self.value = start.new_full((len(start),), -math.inf)
+        self.failures = torch.zeros(len(start), dtype=torch.long, device=start.device)
+        self.norms: list[Tensor] = []
+
+    def go(self, steps: int, restarts: int, history: dict[str, list[Tensor]]) -> bool:
+        """Take ``steps``; whether held-out rows ended them early."""
+        fit, settings, stale = self.fit, self.fit.settings, 0
+        with tqdm(total=steps, desc="Ensemble", disable=not settings.progress, leave=False) as bar:
+            for step in range(steps):
+                self._step(cosine(step, steps, settings.final_rate, restarts), history["loss"])
+                bar.update()
+                if (step + 1) % settings.check_every and step + 1 < steps:
+                    continue
+                bar.set_postfix_str(f"loss {-float(self.value.mean()):.1f}", refresh=False)
+                if fit.held_out is None:
+                    continue
+                found = fit.held_out_score(self.q)
+                history.setdefault("held_out", []).append(found)
+                better = found > fit.score
+                fit.best = torch.where(better[:, None], self.q, fit.best)
+                fit.score = torch.where(better, found, fit.score)
+                stale = 0 if bool(better.any()) else stale + 1
+                if stale >= settings.patience:
+                    return True
+        return False
+
+    def _step(self, share: float, losses: list[Tensor]) -> None:
+        value, grad = self.fit.gradient(self.q)
+        bad = ~torch.isfinite(value)
+        if bool(bad.any()):
+            self._back_off(value, bad)
+            value, grad = torch.where(bad, self.value, value), torch.where(bad[:, None], 0.0, grad)
+        self.last, self.value = self.q, value
+        losses.append(-value)
+        grad = self._clipped(torch.nan_to_num(grad) * self.fit.free)
+        self.q = self.q + self.optimiser.step(-grad, self.fit.settings.learning_rate, share) * self.fit.free
+
+    def _back_off(self, value: Tensor, bad: Tensor) -> None:
+        """Members whose last step led to where the log joint is not finite go back by it, and on in smaller steps."""
+        self.failures += bad
+        if self.optimiser.steps == 0 or bool((self.failures > FAILURES).any()):
+            raise ValueError(
+                f"expected a finite log joint, got {value[bad][0].item()} in step {self.optimiser.steps + 1}: try a "
+                f"learning_rate below {self.fit.settings.learning_rate:g}"
+            )
+        self.q = torch.where(bad[:, None], self.last, self.q)
+        self.optimiser.back_off(bad)
+
+    def _clipped(self, grad: Tensor) -> Tensor:
+        norm = grad.norm(dim=1, keepdim=True)
+        self.norms.append(norm)
+        del self.norms[:-NORMS]
+        if len(self.norms) < 20:
+            return grad
+        largest = self.fit.settings.clip * torch.stack(self.norms).median(0).values
+        return grad * (largest / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp(max=1)
+
+
+def _by_rows(argument: Any, rows: int) -> bool:
+    return isinstance(argument, Tensor) and argument.ndim > 0 and len(argument) == rows
+
+
+def _anew(value: Tensor, generator: torch.Generator) -> Tensor:
+    """Numbers of the same mean and standard deviation; one number by itself stays."""
+    if value.numel() < 2:
+        return value.clone()
+    noise = torch.randn(value.shape, generator=generator, dtype=value.dtype).to(value.device)
+    return value.mean() + value.std() * noise
