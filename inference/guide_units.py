@@ -24,7 +24,9 @@ def set_widths(guide: Callable[..., Any], args: tuple[Any, ...], units: Mapping[
             guide.scale = width * share * _flat_units(guide, units).to(guide.loc)
 
 
-def guide_unit(guide: Callable[..., Any], name: str, value: Tensor, units: Mapping[str, float]) -> Tensor | float | None:
+def guide_unit(
+    guide: Callable[..., Any], name: str, value: Tensor, units: Mapping[str, float]
+) -> Tensor | float | None:
     """The unit of the unconstrained parameter ``value`` called ``name``, or None where nothing is known of it.
 
     A location moves in units of its site. A scale s is fitted as the inverse softplus of s, of which the unit is a

@@ -61,9 +61,10 @@ class SVI:
     - ``holdout``: share of the rows kept out of training; the guide's predictive log score on them is taken every
       ``check_every`` steps, training stops after ``patience`` checks without a better one, and the best is kept.
     - ``draws`` from the guide make up the `Posterior` (one for a point).
-    - ``init_scale``: standard deviation of the guide at the start, over that of the prior; ``rank`` of the low-rank guide (default: square
-      root of the dimension); ``init``: "prior", "uniform", "median", or "map": the mode, found by a third as many
-      steps first. From the prior a wide guide may settle where most of a mixture's components are switched off.
+    - ``init_scale``: standard deviation of the guide at the start, over the spread of each site's prior; ``rank`` of
+      the low-rank guide (default: square root of the dimension); ``init``: "prior", "uniform", "median", or "map": the
+      mode, found by a third as many steps first. From the prior a wide guide may settle where most of a mixture's
+      components are switched off.
     """
 
     guide: str | Guide | None = None
@@ -188,7 +189,10 @@ class _Fit:
         """Fit, then ask whether the fit has arrived. An interrupt keeps what is fitted so far."""
         self.parameters, units = self._parameters()
         self.numbers = sum(value.numel() for value in self.parameters)
-        self.optimiser = AdaptiveAdam(torch.cat([u.reshape(-1) for u in units]), noisy=bool(self.program.latents) or self.settings.batch_size is not None)
+        self.optimiser = AdaptiveAdam(
+            torch.cat([u.reshape(-1) for u in units]),
+            noisy=bool(self.program.latents) or self.settings.batch_size is not None,
+        )
         self.good, self.norms = self._copy(), list[float]()
         try:
             stopped = self._descend(self.settings.steps, self.history)
@@ -280,7 +284,10 @@ class _Fit:
         return False
 
     def _step(self, share: float) -> float:
-        """One step at this share of the learning rate, and the loss before it. From where the bound is not finite, go back and take smaller steps."""
+        """One step at this share of the learning rate, and the loss before it.
+
+        From where the bound is not finite it goes back, and on in smaller steps.
+        """
         for _ in range(BACK_OFFS):
             for value in self.parameters:
                 value.grad = None
@@ -298,7 +305,9 @@ class _Fit:
         self._clip(self.parameters, self.norms)
         self.good = self._copy()
         flat = torch.cat([(torch.zeros_like(v) if v.grad is None else v.grad).reshape(-1) for v in self.parameters])
-        changes = self.optimiser.step(flat, self.settings.learning_rate, share).split([v.numel() for v in self.parameters])
+        changes = self.optimiser.step(flat, self.settings.learning_rate, share).split(
+            [v.numel() for v in self.parameters]
+        )
         with torch.no_grad():
             for value, change in zip(self.parameters, changes, strict=True):
                 value.add_(change.view_as(value))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import biject_to
 
-from posterity.inference.engine.density import is_latent
+from posterity.inference.engine.density import Density, is_latent
 from posterity.inference.program import Model, trace
 
 PRIOR_DRAWS = 10
@@ -32,6 +32,14 @@ def prior_units(model: Model, args: tuple[Any, ...]) -> dict[str, float]:
                 free = biject_to(node["fn"].support).inv(node["value"]).detach()
                 drawn.setdefault(name, []).append(free.reshape(-1).double().cpu())
     return {name: _spread(values) for name, values in drawn.items()}
+
+
+def density_units(density: Density) -> Tensor:
+    """The unit of every number of a density's vector (dim,)."""
+    units, whole = prior_units(density.model, density.args), []
+    for site in density.sites:
+        whole.append(torch.full((site.size,), units.get(site.name, 1.0), dtype=density.dtype, device=density.device))
+    return torch.cat(whole)
 
 
 def _spread(values: list[Tensor]) -> float:

@@ -21,16 +21,19 @@ from posterity.inference.engine.tiers import RELATIVE_TOLERANCE, Engine, prepare
 from posterity.inference.interrupt import warn_interrupted
 from posterity.inference.mcmc import checkpoints
 from posterity.inference.mcmc.agreement import Agreement
+from posterity.inference.mcmc.climb import AGAIN, starts_at_modes
 from posterity.inference.mcmc.clock import Clock, what_was_cut
 from posterity.inference.mcmc.kernel import Kernel, State
 from posterity.inference.mcmc.monitor import Monitor
-from posterity.inference.mcmc.starts import Init, ascend, check_init, density_at, finite_or, start
+from posterity.inference.mcmc.starts import Init, check_init, density_at, finite_or, start
 from posterity.inference.mcmc.streams import Streams
 from posterity.inference.mcmc.trouble import trouble, warn_of
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import Model, Program, inspect
+from posterity.inference.program import Model, Program, child_seeds, inspect
+from posterity.inference.units import density_units
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
+CLIMBS = 2  # the purpose of seeds: starts of chains that climb again
 POOLINGS = ("within", "across")
 
 
@@ -151,6 +154,7 @@ class Run:
         self.statistics: list[dict[str, Tensor]] = []
         self.diverged: Tensor | None = None  # of the transitions since the last draw that was kept
         self.interrupted, self.timed_out = False, False
+        self.said_of_starts: list[str] = []
         self.warmup = settings.warmup  # iterations of warm-up; fewer where time cuts it short
         calls = (settings.warmup + settings.draws * settings.thin) * 10
         with torch_threads(1):
@@ -168,11 +172,24 @@ class Run:
         self.clock.after("preparing the engine")
         with torch_threads(self.engine.torch_threads):
             if settings.init == "map":
-                q = finite_or(self.engine, ascend(self.engine, q), q)
+                q = finite_or(self.engine, self._modes(q), q)
             value, grad = self.engine.gradient(q)
             self.state = State(q, grad, value)
             self.kernel.begin(self.state, self._normals(self.streams.next()[0]))
         self.clock.after(f"starting from init={settings.init!r}" if settings.init == "map" else "the first step size")
+
+    def _modes(self, q: Tensor) -> Tensor:
+        def fresh(again: int) -> Tensor:
+            return self._starts(child_seeds(self.seed, AGAIN, CLIMBS)[again])
+
+        rows = max((len(a) for a in self.args if isinstance(a, Tensor) and a.ndim), default=1)
+        modes, self.said_of_starts = starts_at_modes(self.engine, q, density_units(self.density), rows, fresh)
+        return modes
+
+    def _starts(self, seed: int) -> Tensor:
+        chains = self.settings.chains
+        starts = start(self.density, self.settings.init, self.settings.superchains or chains, seed)
+        return starts.repeat_interleave(chains // len(starts), 0)
 
     def _first(self, saved: dict[str, Any] | None) -> Tensor:
         if saved is not None:
@@ -185,9 +202,7 @@ class Run:
                     f"{float(saved['value'][bad.cpu()][0]):.9g}"
                 )
             return q
-        chains = self.settings.chains
-        starts = start(self.density, self.settings.init, self.settings.superchains or chains, self.seed)
-        return starts.repeat_interleave(chains // len(starts), 0)
+        return self._starts(self.seed)
 
     def _normals(self, normals: Tensor) -> Tensor:
         return normals.to(self.density.device)
@@ -336,7 +351,9 @@ class Run:
         warm, drawn = (self.warmup, self.settings.warmup), (count, self.settings.draws if self.timed_out else count)
         path = self.settings.checkpoint
         cut = what_was_cut(self.clock.max_seconds, warm, drawn, path)
-        said = trouble(statistics, found, self.settings, draws=draws, cut=cut, interrupted=self.interrupted)
+        said = self.said_of_starts + trouble(
+            statistics, found, self.settings, draws=draws, cut=cut, interrupted=self.interrupted
+        )
         return Posterior(
             self.model,
             self.program,

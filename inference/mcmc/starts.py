@@ -29,7 +29,7 @@ def check_init(init: Any) -> None:
 
 
 def start(density: Density, init: Init, chains: int, seed: int) -> Tensor:
-    """Positions (chain, dim) in unconstrained space; "map" starts from the prior, see `ascend`.
+    """Positions (chain, dim) in unconstrained space; "map" starts from the prior, see `climb`.
 
     By name, each chain draws until log density and gradient are finite, `TRIES` times at most: "prior" draws every
     site from its prior. A chain for which that found no start then draws from "uniform", and one for which another
@@ -197,19 +197,3 @@ class _Initialiser(StartMessenger):
         if msg["value"] is None:
             msg["value"] = self.initial(msg)
         self.values[msg["name"]] = msg["value"].detach()
-
-
-def ascend(engine: Engine, positions: Tensor, steps: int = 300, rate: float = 0.05) -> Tensor:
-    """Every chain uphill by Adam, to a mode of its own: an ensemble of MAP estimates in one batched computation."""
-    q, best = positions.clone(), positions.clone()
-    first, second = torch.zeros_like(q), torch.zeros_like(q)
-    highest = torch.full((len(q),), -torch.inf, dtype=q.dtype, device=q.device)
-    for t in range(1, steps + 1):
-        value, grad = engine.gradient(q)
-        better = value > highest
-        best, highest = torch.where(better[:, None], q, best), torch.where(better, value, highest)
-        grad = torch.nan_to_num(grad)
-        first, second = 0.9 * first + 0.1 * grad, 0.99 * second + 0.01 * grad**2
-        slower = rate * min(1.0, 2 * (1 - t / (steps + 1)))
-        q = q + slower * (first / (1 - 0.9**t)) / ((second / (1 - 0.99**t)).sqrt() + 1e-8)
-    return best

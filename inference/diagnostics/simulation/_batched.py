@@ -18,13 +18,15 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from posterity.inference.engine.density import Density
 from posterity.inference.engine.replay import replay
 from posterity.inference.engine.tiers import RECORDING_ERRORS, RELATIVE_TOLERANCE, Engine, quiet, torch_threads
+from posterity.inference.mcmc.climb import climb
 from posterity.inference.mcmc.hmc import HMC
 from posterity.inference.mcmc.kernel import Kernel, State
 from posterity.inference.mcmc.nuts import NUTS, NUTSKernel, Subtree, Tree
 from posterity.inference.mcmc.run import Settings
-from posterity.inference.mcmc.starts import ascend, start
+from posterity.inference.mcmc.starts import start
 from posterity.inference.mcmc.streams import Streams
 from posterity.inference.program import Model
+from posterity.inference.units import density_units
 
 CHAINS = 1024
 """How many chains run together at most: memory, and what is lost by an interrupt."""
@@ -53,7 +55,7 @@ def sample_batched(
         engine = DataEngine(densities, each, q, replayed=method.engine != "eager")
         kernel: Kernel = DataNUTS(method, engine) if isinstance(method, NUTS) else method.kernel(engine)
         if method.init == "map":
-            q = ascend(engine, q)
+            q = climb(engine, q, density_units(densities))[0]  # chains of other data are no measure for each other
         value, grad = engine.gradient(q)
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"expected finite log densities at the start, got {int((~torch.isfinite(value)).sum())} "

@@ -1,0 +1,76 @@
+"""Modes to start chains from: every chain uphill until the log density is level, and those far behind once more."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from posterity.inference.arrival import behind
+from posterity.inference.engine.tiers import Engine
+from posterity.inference.optimiser import AdaptiveAdam
+
+RATE, MOST, WINDOW = 0.05, 2000, 100  # MOST steps in all, judged every WINDOW
+LEVEL = 0.1  # nats that no chain gains in a window at the full rate
+AGAIN = 2  # how often chains far behind start anew
+
+
+def climb(engine: Engine, positions: Tensor, units: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """The highest point of every chain (chain, dim), its log density (chain,), and whether all are level.
+
+    ``units`` (dim,) are those of the first steps. An ensemble of MAP estimates in one batched computation, in
+    unconstrained space. Chains never see each other.
+    """
+    q, best = positions, positions
+    optimiser = AdaptiveAdam(units.expand_as(q).clone(), noisy=False)
+    highest = torch.full((len(q),), -torch.inf, dtype=q.dtype, device=q.device)
+    before = highest
+    for step in range(1, MOST + 1):
+        value, grad = engine.gradient(q)
+        finite = torch.isfinite(value)
+        if not bool(finite.all()):
+            q = torch.where(finite[:, None], q, best)
+            optimiser.back_off(~finite)
+        better = finite & (value > highest)
+        best, highest = torch.where(better[:, None], q, best), torch.where(better, value, highest)
+        if step % WINDOW == 0:
+            if bool((highest - before < LEVEL).all()):
+                return best, highest, True
+            before = highest
+        q = q + optimiser.step(-torch.where(finite[:, None], grad, 0.0), RATE)
+    return best, highest, False
+
+
+def starts_at_modes(
+    engine: Engine, positions: Tensor, units: Tensor, rows: int, fresh: Callable[[int], Tensor]
+) -> tuple[Tensor, list[str]]:
+    """Modes of all chains, and a sentence for each thing that a user should know about them.
+
+    Chains that end far behind the best (`posterity.inference.arrival.behind`) climb again from ``fresh(round)``, other
+    positions (chain, dim). Those that are behind even then start from the modes of others, and that is said.
+    """
+    best, highest, level = climb(engine, positions, units)
+    for again in range(AGAIN):
+        far = behind(highest, rows)
+        if not level or not bool(far.any()):
+            break
+        other, reached, _ = climb(engine, fresh(again), units)
+        higher = far & (reached > highest)
+        best, highest = torch.where(higher[:, None], other, best), torch.where(higher, reached, highest)
+    said = []
+    far = behind(highest, rows)
+    if not level:
+        said.append(
+            f"init='map': the log density was still rising after {MOST} steps: it may have no maximum (a scale that "
+            "goes to zero), so take init='prior'"
+        )
+    elif bool(far.any()):
+        gap = float((highest.max() - highest[far]).max())
+        good = (~far).nonzero().flatten()
+        places = far.nonzero().flatten()
+        best = best.clone()
+        best[places] = best[good[torch.arange(len(places), device=good.device) % len(good)]]
+        said.append(
+            f"init='map': {len(places)} of {len(far)} chains (numbers {places.tolist()}) climbed {1 + AGAIN} times to modes "
+            f"up to {gap:.3g} nats below the best: they start from the modes of other chains"
+        )
+    return best, said

@@ -1,0 +1,222 @@
+"""Fits arrive whatever the units of the sites, and say where they have not."""
+
+import math
+import warnings
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from posterity.data import Standardization, mcycle
+from posterity.inference import HMC, SVI, ConvergenceWarning, Ensemble, infer
+from posterity.inference.arrival import behind, tolerance
+from posterity.inference.optimiser import AdaptiveAdam
+from posterity.inference.units import prior_units
+from posterity.models import bayesian, bayesian_regression, heteroscedastic_gaussian, mlp
+from posterity.models.priors import Normal
+
+X = torch.linspace(-1, 1, 50)
+Y = 60 + 2 * X + torch.randn(50, generator=torch.Generator().manual_seed(0))
+DESIGN = torch.stack([torch.ones(50), X], 1)
+MEAN = torch.linalg.lstsq(DESIGN, Y[:, None]).solution[:, 0]
+RESIDUAL = (Y - DESIGN @ MEAN).square().mean().sqrt()
+
+
+def line(unit, vague=1.0):
+    """y = 60 + 2x + e in units of ``unit``, and priors ``vague`` times as wide as N(0, 100)."""
+    width = 100.0 * unit * vague
+
+    def model(x, y=None):
+        a = pyro.sample("a", dist.Normal(0.0, width))
+        b = pyro.sample("b", dist.Normal(0.0, width))
+        s = pyro.sample("s", dist.HalfNormal(torch.tensor(width / 10)))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(a + b * x, s), obs=y)
+
+    return model
+
+
+@pytest.mark.parametrize(("unit", "vague"), [(1.0, 1.0), (1e-9, 1.0), (1e9, 1.0), (1.0, 1e3)])
+def test_members_arrive_in_any_unit(unit, vague):
+    """Least squares to 1e-3 of the noise; at plain steps of .01 members end at -31, 66, -55, 52 and 114."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        posterior = infer(line(unit, vague), X, Y * unit, method=Ensemble(progress=False), seed=0)
+    assert posterior.attrs["trouble"] == ""
+    found = torch.stack([posterior.draws[name][0] for name in "abs"], 1) / unit
+    torch.testing.assert_close(found, torch.stack([*MEAN, RESIDUAL]).expand(5, 3), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("unit", [1.0, *(pytest.param(u, marks=pytest.mark.slow) for u in (1e-9, 1e9))])
+def test_a_guide_arrives_in_any_unit(unit):
+    """Means within .3 posterior sd and sd within 25 % of the exact ones: .15 of a, .26 of b."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        posterior = infer(line(unit), X, Y * unit, method=SVI(steps=1500, progress=False), seed=0)
+    sd = (torch.linalg.inv(DESIGN.T @ DESIGN).diag() * RESIDUAL**2).sqrt()
+    for i, name in enumerate("ab"):
+        draws = posterior.draws[name][0] / unit
+        assert abs(float(draws.mean() - MEAN[i])) < 0.3 * float(sd[i])
+        assert float(draws.std()) == pytest.approx(float(sd[i]), rel=0.25)
+
+
+def test_fits_that_are_too_short_say_so_and_what_to_do():
+    with pytest.warns(ConvergenceWarning, match="members have not converged and still gained .* raise steps above 60"):
+        posterior = infer(line(1.0), X, Y, method=Ensemble(steps=60, progress=False), seed=0)
+    assert "raise steps" in posterior.attrs["trouble"]
+    with pytest.warns(ConvergenceWarning, match="SVI: the fit has not converged .* raise steps above 60"):
+        posterior = infer(line(1.0), X, Y, method=SVI(steps=60, progress=False), seed=0)
+    assert "raise steps" in posterior.attrs["trouble"]
+
+
+def test_minibatches_that_stop_too_soon_say_so():
+    """100,000 rows, noise .1: after 100 steps the noise is far from it."""
+    x = torch.randn(100_000, 2, generator=torch.Generator().manual_seed(1))
+    y = torch.sin(2 * x[:, 0]) + 0.1 * torch.randn(100_000, generator=torch.Generator().manual_seed(2))
+    data = Standardization.whole(x, y)
+    net = mlp(2, 16, 2, seed=0)
+
+    def model(x, y=None):
+        features = bayesian("net", net)(data.x(x))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", data.undo(heteroscedastic_gaussian(features)), obs=y)
+
+    for method in (
+        SVI(guide="map", steps=100, batch_size=200, progress=False),
+        Ensemble(members=2, steps=100, batch_size=200, progress=False),
+    ):
+        with pytest.warns(ConvergenceWarning, match=r"not converged .* \(100000 rows\) in 20 further steps"):
+            infer(model, x, y, method=method, seed=0)
+
+
+def test_the_question_changes_nothing():
+    """The answer is of the schedule's end: the history has the same steps, and the draws its last position."""
+    long = infer(line(1.0), X, Y, method=Ensemble(steps=200, progress=False, redo=False), seed=0)
+    assert len(long.history["loss"]) == 200
+
+
+def huge_weights(count=300):
+    """Weights of unit prior in a network of relu: the loss starts at 1e8 and more."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(count, 8, generator=generator)
+    y = torch.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2] + 0.3 * torch.randn(count, generator=generator)
+    net = mlp(8, 16, 16, 2, activation="relu", seed=0)
+
+    def model(x, y=None):
+        features = bayesian("net", net, Normal(fan_in=False))(x)
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", heteroscedastic_gaussian(features), obs=y)
+
+    return model, x, y
+
+
+def test_huge_first_gradients_are_forgotten():
+    """With Adam's long memory of squares, seven of eight members are at a loss of 10,000 and more after 1,500 steps."""
+    model, x, y = huge_weights()
+    method = Ensemble(members=8, steps=1500, learning_rate=0.02, progress=False)
+    posterior = infer(model, x, y, method=method, seed=0)
+    assert float(posterior.history["loss"][0].min()) > 1e7
+    assert float(posterior.history["loss"][-1].max()) < 2000
+    assert float((posterior.predictive(x).mean - y).square().mean().sqrt()) < 1.0
+
+
+def two_modes(x, y=None):
+    """The mode at -10 is 5,000 nats below the one at 10; which is found depends on the side of the start."""
+    m = pyro.sample("m", dist.Normal(0.0, 5.0))
+    with pyro.plate("obs", len(x)):
+        level = torch.where(m > 0, -0.5 * (m - 10) ** 2, -0.5 * (m + 10) ** 2 - 50)
+        pyro.factor("bump", level.expand(len(x)))
+        return pyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+
+def test_members_far_behind_are_fitted_again_or_left_out():
+    x = torch.zeros(100)
+    settings = {"members": 6, "steps": 300, "progress": False, "engine": "eager"}
+    kept = infer(two_modes, x, x, method=Ensemble(**settings, behind="keep"), seed=1)
+    worse = int((kept.draws["m"][0] < 0).sum())
+    assert 0 < worse < 6
+    assert f"{worse} of 6 members" in kept.attrs["trouble"]
+    with pytest.warns(ConvergenceWarning, match="are left out"):
+        left = infer(two_modes, x, x, method=Ensemble(**settings, redo=False), seed=1)
+    assert left.num_draws == 6 - worse
+    assert bool((left.draws["m"] > 0).all())
+    again = infer(two_modes, x, x, method=Ensemble(**settings), seed=1)
+    assert again.attrs["redone"] == worse
+    assert again.num_draws > left.num_draws
+    torch.testing.assert_close(again.draws["m"], torch.full_like(again.draws["m"], 10.0), atol=0.05, rtol=0)
+
+
+def test_chains_that_start_from_modes_leave_none_behind():
+    """At the worse mode a chain would stay for ever; all start where the density is highest, or it is said."""
+    x = torch.zeros(100)
+    method = HMC(chains=6, warmup=50, draws=20, init="map", engine="eager", progress=False)
+    posterior = infer(two_modes, x, x, method=method, seed=1)
+    assert bool((posterior.draws["m"] > 0).all())
+
+
+def test_the_ascent_arrives_in_any_unit():
+    method = HMC(chains=4, warmup=0, draws=1, step_size=1e-12, init="map", engine="replay", progress=False)
+    for unit in (1.0, 1e-6, 1e6):
+        posterior = infer(line(unit), X, Y * unit, method=method, seed=0)
+        torch.testing.assert_close(posterior.draws["a"][:, 0] / unit, MEAN[0].expand(4), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_a_ready_model_fits_the_same_in_any_unit(scale):
+    data = mcycle()
+    method = Ensemble(members=2, steps=200, progress=False)
+    one, other = (
+        infer(bayesian_regression(Standardization(s.x_loc, s.x_scale, u * s.y_loc, u * s.y_scale)), data.x, u * data.y,
+              method=method, seed=0).predictive(data.x)
+        for s, u in ((Standardization.fit(data), 1.0), (Standardization.fit(data), scale))
+    )  # fmt: skip
+    torch.testing.assert_close(other.mean / scale, one.mean, rtol=1e-2, atol=0.1)
+
+
+def test_units_are_the_spread_of_the_prior():
+    """Of a normal its sd, of a log-normal that of its logarithm, whatever the tails; 10 draws tell it within 40 %."""
+
+    def model(y=None):
+        pyro.sample("wide", dist.Normal(7.0, 30.0).expand([200]).to_event(1))
+        pyro.sample("scale", dist.LogNormal(3.0, 0.5).expand([200]).to_event(1))
+        pyro.sample("heavy", dist.Cauchy(0.0, 2.0).expand([200]).to_event(1))
+        return pyro.sample("y", dist.Normal(0.0, 1.0), obs=y)
+
+    units = prior_units(model, (torch.tensor(0.0),))
+    assert units["wide"] == pytest.approx(30.0, rel=0.15)
+    assert units["scale"] == pytest.approx(0.5, rel=0.15)
+    assert units["heavy"] == pytest.approx(1.4826 * 2.0, rel=0.25)
+
+
+def test_gains_of_noise_do_not_add_up():
+    """3,000 gradients of pure noise leave the gain within a factor of 30; a drift of 1 grows it a hundredfold."""
+    noise = torch.Generator().manual_seed(0)
+    still, moving = AdaptiveAdam(torch.ones(50), noisy=True), AdaptiveAdam(torch.ones(50), noisy=True)
+    for step in range(3000):
+        gradient = torch.randn(50, generator=noise)
+        still.step(gradient, 0.01)
+        if step < 200:
+            moving.step(0.1 * gradient + 1.0, 0.01)
+    assert float(still.gain.abs().mean()) < math.log(30)
+    assert float(moving.gain.min()) > math.log(100)
+
+
+def test_plain_numbers_take_the_steps_of_adam():
+    value = torch.randn(7, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    adam, ours = torch.optim.Adam([value], lr=0.03), AdaptiveAdam(torch.zeros(7), noisy=False)
+    mine = value.detach().clone()
+    for _ in range(20):
+        value.grad = value.detach() ** 3
+        mine = mine + ours.step(mine**3, 0.03)
+        adam.step()
+    torch.testing.assert_close(mine, value.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_far_behind():
+    near = torch.tensor([-100.0, -120.0, -130.0, -400.0])
+    assert behind(near, rows=100).tolist() == [False, False, False, True]  # 300 nats in 100 rows
+    assert behind(near, rows=1000).tolist() == [False] * 4  # .3 nats a row
+    assert behind(torch.tensor([-100.0, math.nan, -101.0]), rows=10).tolist() == [False, True, False]
+    assert tolerance(rows=10, numbers=3) == pytest.approx(0.1)
+    assert tolerance(rows=10**6, numbers=3) == pytest.approx(0.75)
