@@ -70,7 +70,7 @@ def starts_at_modes(
         best = best.clone()
         best[places] = best[good[torch.arange(len(places), device=good.device) % len(good)]]
         said.append(
-            f"init='map': {len(places)} of {len(far)} chains (numbers {places.tolist()}) climbed {1 + AGAIN} times to modes "
-            f"up to {gap:.3g} nats below the best: they start from the modes of other chains"
+            f"init='map': {len(places)} of {len(far)} chains (numbers {places.tolist()}) climbed {1 + AGAIN} times, to "
+            f"modes up to {gap:.3g} nats below the best: they start from the modes of other chains"
         )
     return best, said
