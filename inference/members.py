@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyro
 import torch
@@ -22,17 +22,14 @@ from posterity.inference.schedule import cosine
 from posterity.inference.units import parameter_unit, prior_units
 from posterity.models.guides import INITS
 
-if TYPE_CHECKING:
-    from posterity.inference.ensemble import Ensemble
-
 NORMS = 100  # steps over which the usual size of a gradient is taken
 FAILURES = 100  # steps of a member into a log joint that is not finite, each taken back, before the fit ends
 
 
 class MembersFit:
-    """All members of one call."""
+    """All members of one call; ``settings`` are an `Ensemble`."""
 
-    def __init__(self, settings: "Ensemble", model: Model, program: Program, args: tuple[Any, ...], seed: int) -> None:
+    def __init__(self, settings: Any, model: Model, program: Program, args: tuple[Any, ...], seed: int) -> None:
         self.settings, self.model, self.program = settings, model, program
         self.history: dict[str, list[Tensor]] = {"loss": []}
         self.interrupted = False

@@ -95,7 +95,7 @@ def test_time_that_is_over_before_the_first_iteration_is_a_named_error(stage, na
 
 
 def test_modes_are_climbed_within_the_time(seconds, monkeypatch):
-    monkeypatch.setattr(run, "ascend", taking(50.0, run.ascend, seconds))
+    monkeypatch.setattr(run, "starts_at_modes", taking(50.0, run.starts_at_modes, seconds))
     with pytest.raises(TimeoutError, match="starting from init='map' ended after 50 s"):
         sample(init="map", max_seconds=40.0)
 
