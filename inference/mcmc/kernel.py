@@ -2,16 +2,13 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from posterity.inference.engine.tiers import Engine
 from posterity.inference.mcmc.adaptation import Moments, StepSize, windows
-
-if TYPE_CHECKING:
-    from posterity.inference.mcmc.run import Settings
 
 APART = 3.0  # times the common step size is too long for a chain that goes on with its own
 OWN_GAIN = 0.3  # of the log of a chain's own step size, after the way to the typical set
@@ -27,11 +24,11 @@ class State:
 
 
 class Kernel:
-    """One transition of all chains, and what warm-up learns about it."""
+    """One transition of all chains, and what warm-up learns about it; ``settings`` are those of a sampler."""
 
     uniforms: int
 
-    def __init__(self, settings: "Settings", engine: Engine) -> None:
+    def __init__(self, settings: Any, engine: Engine) -> None:
         self.settings, self.engine = settings, engine
         density = engine.density
         self.inverse_mass = torch.ones(density.dim, dtype=density.dtype, device=density.device)
