@@ -10,6 +10,7 @@ import functools
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ def inspect(
         if samples[name]["fn"].support.is_discrete:
             raise ValueError(f"expected continuous latent sites (marginalise the discrete ones), got {name!r}")
     for name in observed:
-        check_observed(name, samples[name], lambda name=name: _again(model, args, name))
+        check_observed(name, samples[name], partial(_again, model, args, name))
     return Program(
         site=chosen,
         plates=tuple(frame.name for frame in _frames(samples[chosen])),

@@ -62,7 +62,7 @@ def mlp(*widths: int, activation: str = "tanh", seed: int | None = None) -> nn.S
 
 
 def _is_width(width: Any) -> bool:
-    return isinstance(width, Integral) and not isinstance(width, bool) and width >= 1
+    return isinstance(width, Integral) and not isinstance(width, bool) and int(width) >= 1
 
 
 def _stack(widths: tuple[int, ...], activation: str) -> nn.Sequential:

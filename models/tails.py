@@ -79,7 +79,8 @@ def icdf(distribution: Distribution, probability: Tensor) -> Tensor:
         return _poisson_icdf(distribution, probability)
     found = families.evaluate(distribution, "ppf", probability)
     if found is not None:
-        return found.clamp_min(0) if distribution.support.is_discrete else found  # SciPy counts from -1 at 0
+        discrete = getattr(distribution.support, "is_discrete", False)
+        return found.clamp_min(0) if discrete else found  # SciPy counts from -1 at 0
     return _own(distribution, "icdf", probability)
 
 

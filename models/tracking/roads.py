@@ -7,14 +7,12 @@ of fired pixels on it. Both maps here are fixed, of the detector's geometry alon
 - `RoadMap` counts on a fine grid of tracks near given ones: what exactly is there.
 """
 
-import math
-from numbers import Real
-
 import torch
 from torch import Tensor, nn
 
 from posterity.data._random import check_count
 from posterity.data.tracks import Detector, check_tracks
+from posterity.models.check import is_positive
 
 
 def hough_matrix(size: int, layers: int, per_pixel: int = 1) -> Tensor:
@@ -62,7 +60,7 @@ class RoadMap(nn.Module):
     def __init__(self, size: int, layers: int, *, points: int = 24, step: float = 1 / 16) -> None:
         super().__init__()
         check_count("points", points)
-        if not isinstance(step, Real) or isinstance(step, bool) or not 0 < step < math.inf:
+        if not is_positive(step):
             raise ValueError(f"expected a step above 0, got {step!r}")
         Detector(size=size, layers=layers)  # refuses what is none
         self.size, self.layers, self.step = size, layers, step
