@@ -421,6 +421,7 @@ FLOAT64 = {
     "regression": Case(regression, (X64, Y64)),
     "held in a closure": Case(held_in_a_closure, (X, Y)),
     "float32 made outside": Case(float32_made_outside, (X64, Y64)),
+    "Student-t of unknown tails": Case(robust, (X.double(), Y64)),
     "hierarchical": Case(hierarchical, (GROUP, Y64)),
     "LKJ covariance": Case(covariance, (TWO.double(), TWO.double())),
     "Dirichlet mixture": Case(dirichlet_mixture, (X.double(), Y64)),

@@ -33,6 +33,7 @@ from posterity.inference.engine.lanes.emit import Code, emit
 from posterity.inference.engine.lanes.expressions import Unsupported
 from posterity.inference.engine.lanes.lower import lower
 from posterity.inference.engine.replay import replay
+from posterity.inference.program import default_dtype
 
 TIERS = ("eager", "replay", "compiled")
 COMPILED = ("lanes", "inductor")
@@ -393,7 +394,8 @@ def compile_lanes(density: Density, position: Tensor) -> Code:
 
     # In-place operations become ordinary ones.
     graph = _record(torch.func.functionalize(one), position, decomposition_table=decompositions())
-    return emit(lower(graph, (density.dim,), density.dtype), ["value", "grad"])
+    with default_dtype(density.dtype):  # Python floats among the operations are constants of that precision
+        return emit(lower(graph, (density.dim,), density.dtype), ["value", "grad"])
 
 
 def _replayed(density: Density, positions: Tensor, exact: Gradient) -> tuple[Engine | None, str | None]:
