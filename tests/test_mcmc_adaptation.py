@@ -73,7 +73,7 @@ def test_draws_are_made_with_the_averaged_step_size(method):
             seen.append((before, self.log_mean, self.log_step))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("posterity.inference.mcmc.run.StepSize", Recorded)
+        patch.setattr("posterity.inference.mcmc.kernel.StepSize", Recorded)
         settings = {"chains": 4, "warmup": 40, "draws": 5, "engine": "eager", "progress": False}
         posterior = infer(normal, torch.zeros(()), method=method(**settings), seed=0)
     [(last, averaged, kept)] = seen
