@@ -36,8 +36,9 @@ class Ensemble:
     """Settings of an ensemble; `run` is called through `posterity.inference.infer`.
 
     - ``members``: how many fits. Member 0 starts from the parameters that the model brings, the others from ones drawn
-      anew with the same mean and standard deviation in each tensor; latent sites start as ``init`` says ("prior",
-      "uniform" or "median").
+      anew with the same mean and standard deviation in each tensor; latent sites start as ``init`` says: "prior",
+      "uniform", "median", or "network" (weights as their module is initialised, which is best where a wide prior
+      would start a network far from any data).
     - ``steps`` of Adam at ``learning_rate``, falling to ``final_rate`` times it along a cosine; the gradient of a
       member is clipped at ``clip`` times its running median. The steps of latent sites, and of parameters that are
       single numbers, adapt to their units (`posterity.inference.optimiser`).

@@ -14,6 +14,8 @@ from pyro.infer.autoguide.initialization import init_to_median, init_to_sample, 
 from torch import Tensor
 from torch.distributions import Independent, biject_to, constraints
 
+from posterity.models.networks import INITIAL
+
 REDRAWS = 20
 GUIDES = ("map", "mean_field", "low_rank", "full_rank")
 
@@ -28,7 +30,7 @@ def make_guide(
 ) -> Callable[..., Any]:
     """A fresh guide of ``model`` by name; it takes shape at its first call.
 
-    ``init`` is "prior", "uniform", "median" or a value for every site; ``init_scale`` is the standard deviation at
+    ``init`` is "prior", "network", "uniform", "median" or a value for every site; ``init_scale`` is the standard deviation at
     the start, in unconstrained space; ``rank`` is that of the low-rank guide (default: the square root of the
     dimension).
     Raises ``ValueError`` for an unknown name or init.
@@ -79,8 +81,23 @@ def init_from_prior(site: Any = None) -> Any:
     return value
 
 
+def init_from_network(site: Any = None) -> Any:
+    """Start the weights of a network as its module is initialised, and all other sites at a draw of their prior.
+
+    Each weight is drawn from a normal of the mean and standard deviation of the module's initial tensor; a tensor of
+    one number keeps it. Weights of a hierarchical prior are no sites by themselves and start from the prior.
+    """
+    if site is None:
+        return init_from_network
+    first = site["infer"].get(INITIAL)
+    if first is None:
+        return init_from_prior(site)
+    return first.clone() if first.numel() < 2 else first.mean() + first.std() * torch.randn_like(first)
+
+
 INITS: dict[str, Callable[..., Any]] = {
     "prior": init_from_prior,
+    "network": init_from_network,
     "uniform": init_to_uniform,
     "median": init_to_median,
 }

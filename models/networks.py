@@ -12,6 +12,7 @@ itself is never changed, and a model stays a model for one draw; the engine adds
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import pairwise
 from numbers import Integral
 from typing import Any
@@ -28,6 +29,7 @@ from posterity.models.plates import factor_once, refuse_plates
 from posterity.models.priors import Prior, choose
 
 WEIGHTS = "posterity_weights"  # in ``infer`` of a site that `bayesian` made
+INITIAL = "posterity_initial"  # there too, of a weight: its value in the module
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -154,14 +156,18 @@ def bayesian(
     refuse_plates(f"bayesian({name!r})")
     parameters = dict(trainable(module))
     chosen = choose(prior, list(parameters))
-    with pyro.poutine.infer_config(config_fn=_of_a_network):
+    first = {f"{name}.{p}": value for p, value in parameters.items()}
+    with pyro.poutine.infer_config(config_fn=partial(_of_a_network, first)):
         weights = {p: chosen[p](f"{name}.{p}", value.shape, value) for p, value in parameters.items()}
     return with_weights(module, weights)
 
 
-def _of_a_network(_: Any) -> dict[str, bool]:
-    """Marks a site: chains are compared by what the network computes, and not by its weights."""
-    return {WEIGHTS: True}
+def _of_a_network(first: Mapping[str, Tensor], site: Any) -> dict[str, Any]:
+    """Marks a site: chains are compared by what the network computes, and not by its weights.
+
+    A site that is a weight itself also carries the module's initial value (see `posterity.models.guides`).
+    """
+    return {WEIGHTS: True, **({INITIAL: first[site["name"]]} if site["name"] in first else {})}
 
 
 def point(name: str, module: nn.Module, *, decay: float | Tensor = 0.0) -> Callable[..., Any]:

@@ -121,6 +121,18 @@ def test_huge_first_gradients_are_forgotten():
     assert float((posterior.predictive(x).mean - y).square().mean().sqrt()) < 1.0
 
 
+def test_weights_start_as_their_module_does_where_that_is_asked():
+    """The same prior, N(0, 1) for every weight: the loss starts a thousand times lower and ends where it did."""
+    model, x, y = huge_weights()
+    settings = {"members": 4, "steps": 1500, "learning_rate": 0.02, "progress": False, "init": "network"}
+    posterior = infer(model, x, y, method=Ensemble(**settings), seed=0)
+    assert float(posterior.history["loss"][0].max()) < 1e4
+    assert float(posterior.history["loss"][-1].max()) < 2000
+    first = infer(model, x, y, method=HMC(chains=4, warmup=0, draws=1, step_size=1e-12, init="network", engine="eager"))
+    weights = first.draws["net.hidden2.weight"].flatten()
+    assert float(weights.abs().max()) < 1.0  # uniform on +-1/4 in the module; of the prior's 1,024 some are beyond 3
+
+
 def two_modes(x, y=None):
     """The mode at -10 is 5,000 nats below the one at 10; which is found depends on the side of the start."""
     m = pyro.sample("m", dist.Normal(0.0, 5.0))
