@@ -62,9 +62,10 @@ class SVI:
       ``check_every`` steps, training stops after ``patience`` checks without a better one, and the best is kept.
     - ``draws`` from the guide make up the `Posterior` (one for a point).
     - ``init_scale``: standard deviation of the guide at the start, over the spread of each site's prior; ``rank`` of
-      the low-rank guide (default: square root of the dimension); ``init``: "prior", "network" (weights as their module is initialised), "uniform", "median", or "map": the
-      mode, found by a third as many steps first. From the prior a wide guide may settle where most of a mixture's
-      components are switched off.
+      the low-rank guide (default: square root of the dimension).
+    - ``init``: "prior", "network" (weights as their module is initialised), "uniform", "median", or "map": the mode,
+      found by a third as many steps first. From the prior a wide guide may settle where most of a mixture's components
+      are switched off.
     """
 
     guide: str | Guide | None = None

@@ -30,7 +30,7 @@ def make_guide(
 ) -> Callable[..., Any]:
     """A fresh guide of ``model`` by name; it takes shape at its first call.
 
-    ``init`` is "prior", "network", "uniform", "median" or a value for every site; ``init_scale`` is the standard deviation at
+    ``init`` is "prior", "network", "uniform", "median" or a value for every site; ``init_scale`` is the sd at
     the start, in unconstrained space; ``rank`` is that of the low-rank guide (default: the square root of the
     dimension).
     Raises ``ValueError`` for an unknown name or init.

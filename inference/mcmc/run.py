@@ -43,8 +43,9 @@ class Settings:
 
     - ``chains``, ``warmup`` iterations of adaptation, ``draws`` kept from each chain, one in ``thin``;
       "diverging" of a draw is that of any transition since the draw before it.
-    - ``init``: "prior" (default: every site drawn from its prior), "map" (modes found by a batched ascent), "uniform"
-      "median" or "network"; values of the sites, (chain, ...); or a `Posterior`, as of an ensemble or SVI, whose draws are taken.
+    - ``init``: "prior" (default: every site drawn from its prior), "map" (modes found by a batched ascent), "uniform",
+      "median" or "network" (weights as their module is initialised); values of the sites, (chain, ...); or a
+      `Posterior`, as of an ensemble or SVI, whose draws are taken.
     - ``superchains``: in so many groups of consecutive chains, each chain of a group starts from the same point (for
       `posterity.inference.diagnostics.nested_rhat`); None starts every chain from a point of its own.
     - ``target_accept``: what the step size is adapted to; ``step_size``: the first one, with ``warmup=0`` the only one.
