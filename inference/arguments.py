@@ -38,6 +38,8 @@ def check_arguments(args: tuple[Any, ...]) -> None:
             f"expected the model's arguments as tensors or arrays (y last), got {len(args)} arguments and no tensor"
         )
     for position, value in enumerate(args):
+        if isinstance(value, list) and not value:
+            raise ValueError(f"expected data, got an empty list as argument {position}")
         if not isinstance(value, Tensor):
             continue
         if value.numel() == 0:

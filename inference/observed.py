@@ -61,6 +61,8 @@ def check_observed(name: str, site: Mapping[str, Any], others: Callable[[], list
     support that depends on latent sites is no reason to refuse a value.
     """
     fn, value = site["fn"], site["value"]
+    if not isinstance(value, Tensor):
+        raise ValueError(f"expected y as a tensor at the observed site {name!r}, got {type(value).__name__}")
     expected, got = tuple(fn.shape()), tuple(value.shape)
     if expected != got:
         raise ValueError(f"expected y of shape {expected} at the observed site {name!r}, got {got}")

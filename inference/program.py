@@ -179,7 +179,8 @@ def in_numbers(model: Model, args: tuple[Any, ...]) -> Model:
     """The model with observed whole numbers and truth values as numbers where its distributions compute with them."""
     with torch.no_grad():
         nodes = trace(model, args, seed=0)
-        dtypes = {n: cast_to(node) for n, node in nodes.items() if node["type"] == "sample" and node["is_observed"]}
+        observed = {n: node for n, node in nodes.items() if node["type"] == "sample" and node["is_observed"]}
+        dtypes = {n: cast_to(node) for n, node in observed.items() if isinstance(node["value"], Tensor)}
     needed = {name: dtype for name, dtype in dtypes.items() if dtype is not None}
     if not needed:
         return model

@@ -420,3 +420,61 @@ def test_an_optional_input_is_no_observation():
             return line(x, y)
 
     assert "slope" in infer(model, X, Y, method=FAST).draws
+
+
+# Any argument is a result or a ValueError that says which
+
+
+WRONG = {
+    "no rows": lambda v: v[:0],
+    "one row": lambda v: v[:1],
+    "a row less": lambda v: v[1:],
+    "a column": lambda v: v.reshape(N, 1),
+    "a row": lambda v: v.reshape(1, N),
+    "flat": lambda v: v.reshape(N),
+    "three columns": lambda v: v.reshape(N, 1).expand(N, 3),
+    "a number": lambda v: v.flatten()[0],
+    "float64": lambda v: v.double(),
+    "float16": lambda v: v.half(),
+    "whole numbers": lambda v: v.long(),
+    "truth values": lambda v: v > 0,
+    "complex": lambda v: v + 0j,
+    "nan": lambda v: torch.where(torch.arange(N).reshape(-1, *[1] * (v.ndim - 1)) == 3, torch.nan, v),
+    "infinite": lambda v: v / 0,
+    "array": lambda v: v.numpy(),
+    "big-endian array": lambda v: v.numpy().astype(">f8"),
+    "array of objects": lambda v: v.numpy().astype(object),
+    "array of texts": lambda v: v.numpy().astype(str),
+    "dates": lambda v: np.zeros(v.shape, "datetime64[s]"),
+    "masked array": lambda v: np.ma.masked_less(v.numpy(), 0),
+    "list": lambda v: v.tolist(),
+    "ragged list": lambda v: [[1.0], *[[1.0, 2.0]] * (N - 1)],
+    "empty list": lambda v: [],
+    "text": lambda v: "x",
+    "None": lambda v: None,
+    "object": lambda v: object(),
+    "dictionary": lambda v: {"x": v},
+}
+
+
+@pytest.mark.parametrize("place", ["x", "y"])
+@pytest.mark.parametrize("name", WRONG)
+def test_every_argument_is_a_result_or_a_named_error(name, place):
+    """Of 28 values for x and y each, in every method: 100 % are a finite result or a ``ValueError``."""
+    posterior = by_hand(line, X, Y, draws=2)
+    args = (WRONG[name](X), Y) if place == "x" else (X, WRONG[name](Y))
+    calls = {
+        "log_likelihood": lambda: posterior.log_likelihood(*args),
+        "to_arviz": lambda: boundary.group(posterior.to_arviz(*args), "log_likelihood")["y"].values,
+        "infer": lambda: infer(line, *args, method=FAST).draws["slope"],
+        "predictive": lambda: posterior.predictive(args[0]).mean,
+        "predict": lambda: boundary.group(posterior.to_arviz(X, Y, predict=args[0]), "predictions")["y"].values,
+    }
+    for method, call in calls.items():
+        message, found = "expected ", torch.zeros(())
+        try:
+            found = torch.as_tensor(call())
+        except ValueError as error:
+            message = str(error)
+        assert message.startswith("expected "), f"{method}: {message}"
+        assert bool(torch.isfinite(found).all()), method
