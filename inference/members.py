@@ -16,7 +16,7 @@ from posterity.inference.engine.density import PointDensity, trace
 from posterity.inference.engine.replay import replay
 from posterity.inference.engine.tiers import RECORDING_ERRORS, prepare, quiet, torch_threads
 from posterity.inference.optimiser import AdaptiveAdam
-from posterity.inference.program import Model, Program, child_seeds, score, seeded
+from posterity.inference.program import Model, Program, child_seeds, default_dtype, score, seeded
 from posterity.inference.rows import ScaleObservations, count_rows, row_plates, take
 from posterity.inference.schedule import cosine
 from posterity.inference.units import parameter_unit, prior_units
@@ -88,7 +88,8 @@ class MembersFit:
         nodes = trace(self.model, self.args, seed=0)
         positions = []
         for member, child in enumerate(child_seeds(seed, self.settings.members)):
-            with seeded(child), pyro.get_param_store().scope(), torch.no_grad():
+            own = default_dtype(self.density.promoted)
+            with seeded(child), pyro.get_param_store().scope(), torch.no_grad(), own:
                 drawn = pyro.poutine.trace(
                     pyro.infer.autoguide.initialization.InitMessenger(INITS[self.settings.init])(self.model)
                 ).get_trace(*self.args)

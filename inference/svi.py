@@ -28,11 +28,12 @@ from tqdm.auto import tqdm
 from posterity.inference.arrival import PER_ROW, probe_steps, still_gaining, tolerance
 from posterity.inference.check import numbers
 from posterity.inference.convergence import ConvergenceWarning
+from posterity.inference.engine.density import PointDensity
 from posterity.inference.guide_units import guide_unit, set_widths
 from posterity.inference.interrupt import warn_interrupted
 from posterity.inference.optimiser import AdaptiveAdam
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import Model, Program, child_seeds, inspect, score, seeded
+from posterity.inference.program import Model, Program, child_seeds, default_dtype, inspect, score, seeded
 from posterity.inference.rows import ScaleObservations, count_rows, row_plates, take
 from posterity.inference.schedule import cosine
 from posterity.inference.units import parameter_unit, prior_units
@@ -107,7 +108,8 @@ class SVI:
         program = inspect(model, args, site)
         chosen = self.guide if self.guide is not None else guide
         start = time.perf_counter()
-        with seeded(child_seeds(seed, 1)[0]), pyro.get_param_store().scope():
+        wide = default_dtype(_promoted(model, args))
+        with seeded(child_seeds(seed, 1)[0]), pyro.get_param_store().scope(), wide:
             fit = _Fit(self, model, program, args)
             fit.guide = built = self._build_guide(chosen, model, program, fit.args, seed, site)
             fit.train()
@@ -161,6 +163,16 @@ class SVI:
         guide = make_guide(chosen or "mean_field", model, init=init, init_scale=self.init_scale, rank=self.rank)
         set_widths(guide, args, prior_units(model, args), self.init_scale)
         return guide
+
+
+def _promoted(model: Model, args: tuple[Any, ...]) -> torch.dtype | None:
+    """The default dtype in which the model takes the precision of its data, None where it is torch's own."""
+    with warnings.catch_warnings(), pyro.get_param_store().scope():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of engines, which are not used here
+        try:
+            return PointDensity(model, args).promoted
+        except ValueError:  # a model that an engine refuses may have a guide all the same
+            return None
 
 
 class _Fit:
