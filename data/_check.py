@@ -1,4 +1,4 @@
-"""What the arguments of simulators and loaders are looked at with; the messages name the argument."""
+"""Checks of the arguments of simulators and loaders; the messages name the argument."""
 
 import math
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from posterity.data._precision import FLOATS
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite real number that torch can hold: no text, no tensor, no bool, no integer of 65 bits."""
+    """Whether the value is a finite real number that torch can hold: no text, tensor, bool or integer above 64 bits."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
     return -(2**63) < int(value) < 2**63 if isinstance(value, Integral) else math.isfinite(value)
 
 
 def check_floats(name: str, value: Any) -> None:
-    """Raise ValueError unless it is a dense tensor of a floating dtype that torch computes in."""
+    """Raise ValueError unless the value is a dense tensor of a floating dtype in which torch computes."""
     if not isinstance(value, Tensor) or value.dtype not in FLOATS or value.layout != torch.strided:
         raise ValueError(f"expected {name} to be a floating tensor, got {described(value)}")
 
 
 def check_real(name: str, value: Any) -> None:
-    """Raise ValueError unless it is a dense tensor of real numbers: integers, booleans or `check_floats`."""
+    """Raise ValueError unless the value is a dense tensor of integers, of booleans, or as in `check_floats`."""
     if (
         not isinstance(value, Tensor)
         or value.is_complex()
@@ -36,7 +36,7 @@ def check_real(name: str, value: Any) -> None:
 
 
 def check_flag(name: str, value: Any) -> None:
-    """Raise ValueError unless it is True or False."""
+    """Raise ValueError unless the value is True or False."""
     if not isinstance(value, bool):
         raise ValueError(f"expected {name} to be True or False, got {value!r}")
 
@@ -50,7 +50,7 @@ def check_pair(name: str, value: Any) -> tuple[float, float]:
 
 
 def described(value: Any) -> str:
-    """What came instead of a tensor of the right kind, for messages."""
+    """The dtype and shape, or the type, of an unexpected value, for messages."""
     if not isinstance(value, Tensor):
         return type(value).__name__
     layout = "" if value.layout == torch.strided else f", {value.layout}"

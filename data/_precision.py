@@ -1,7 +1,7 @@
-"""What a narrower dtype would lose of a column: values that it merges, digits that it drops, numbers beyond its range.
+"""Damage that a narrower dtype does to a column: values made equal, digits lost, numbers out of range.
 
-float32 has 24 bits: seconds since 1970 become equal where they are less than a minute apart. Tables choose their dtype
-with `holding`, and refuse a dtype that a caller chose where `damage` finds one.
+float32 has 24 bits: times in seconds since 1970 that differ by less than a minute become equal. Tables choose their
+dtype with `holding`, and refuse a dtype for which `damage` finds damage.
 """
 
 import math
@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-DROPPED = 1e-5  # of a column's spread: a rounding error that is worth float64
-MERGED = 0.01  # of the different values of a column: those that become equal in a dtype that is refused
-NOISY = 1e-4  # of the noise of a simulated number: a rounding error that is worth float64
-RUINED = 1e-3  # of a column's spread: a rounding error that is refused
+DROPPED = 1e-5  # fraction of a column's spread: a larger rounding error selects float64
+MERGED = 0.01  # fraction of the distinct values of a column: if more become equal, the dtype is refused
+NOISY = 1e-4  # fraction of the noise of a simulated number: a larger rounding error selects float64
+RUINED = 1e-3  # fraction of a column's spread: a dtype with a larger rounding error is refused
 
 
 def holding(columns: Tensor, dtype: torch.dtype) -> torch.dtype:
-    """``dtype``, or float64 where it would make two values of one of the columns (N, D) equal, or lose their digits.
+    """``dtype``, or float64 if ``dtype`` would make values in one of the columns (N, D) equal or lose their digits.
 
-    Integers are compared as they are, without a way through float64.
+    Integers are compared exactly, without conversion to float64.
     """
     if columns.dtype == dtype:
         return dtype
@@ -31,11 +31,11 @@ def holding(columns: Tensor, dtype: torch.dtype) -> torch.dtype:
 
 
 def damage(columns: Tensor, names: tuple[str, ...], dtype: torch.dtype) -> str | None:
-    """What ``dtype`` would do to the first of the columns (N, D) that it damages, as a phrase; None if to none.
+    """The damage of ``dtype`` to the first damaged column among (N, D), as a phrase; None without damage.
 
-    Damage is a number beyond the range, whole numbers that become equal, more than one in a hundred other values that
-    do, or a rounding error of more than a thousandth of the column's spread. That float32 makes a few of 100,000
-    measurements of 15 digits equal is none.
+    Damage is a number out of range, whole numbers that become equal, more than one in a hundred other values that
+    become equal, or a rounding error above a thousandth of the column's spread. A few equal float32 values among
+    100,000 measurements of 15 digits are not damage.
     """
     if columns.dtype == dtype:
         return None
@@ -58,7 +58,7 @@ def damage(columns: Tensor, names: tuple[str, ...], dtype: torch.dtype) -> str |
 
 
 def undamaged(columns: Tensor, dtype: torch.dtype, noise: Tensor | float = math.inf) -> torch.dtype:
-    """``dtype``, or float64 where it would damage the columns (N, D), or mostly round them by 1e-4 of the noise."""
+    """``dtype``, or float64 if ``dtype`` would damage the columns (N, D), or round most values by 1e-4 of the noise."""
     rounding = (columns.to(dtype).double() - columns.double()).abs()
     lost = float((rounding / noise).median()) > NOISY
     for column in columns.unbind(1):
@@ -67,7 +67,7 @@ def undamaged(columns: Tensor, dtype: torch.dtype, noise: Tensor | float = math.
 
 
 def _narrowed(column: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The different values of a column, increasing, and what the dtype makes of them."""
+    """The distinct values of a column in ascending order, and the same values rounded to the dtype."""
     distinct = torch.unique(column.detach(), sorted=True)
     return distinct, distinct.to(dtype)
 
@@ -77,7 +77,7 @@ def _merged(narrow: Tensor) -> bool:
 
 
 def _beyond_range(distinct: Tensor, narrow: Tensor) -> bool:
-    """Infinite, or below the smallest number that has all its digits."""
+    """Whether values are infinite, or below the smallest normal number of the dtype."""
     small = (distinct != 0) & (narrow.abs() < torch.finfo(narrow.dtype).tiny)
     return bool((small | ~torch.isfinite(narrow)).any())
 
@@ -88,9 +88,9 @@ def _extreme(distinct: Tensor) -> float:
 
 
 def _rounding(column: Tensor, dtype: torch.dtype) -> float:
-    """The upper quartile of rounding errors, in units of the interquartile range, or of the range where that is 0.
+    """Upper quartile of the rounding errors, relative to the interquartile range, or to the range if that is 0.
 
-    Quartiles, as a marker far away has a spread of its own, and a long tail large errors of its own.
+    Quartiles are robust against a distant missing-value marker and against the larger errors of a long tail.
     """
     exact = column.detach().double()
     ordered, error = exact.sort().values, (exact.to(dtype).double() - exact).abs().sort().values

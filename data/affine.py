@@ -26,9 +26,9 @@ def affine(distribution: Distribution, loc: Tensor | float, scale: Tensor | floa
     """The distribution of ``loc + scale * Y`` where Y follows ``distribution``; same family, same type.
 
     ``loc`` and ``scale`` > 0 broadcast to the batch shape, or to batch + event shape for several targets; a
-    mixture takes scalars, or vectors of its event shape. The wider dtype of these tensors and the distribution's is
-    taken. A distribution with a method ``affine(loc, scale)`` answers itself. Raises ``ValueError`` for a family that
-    is not closed under location and scale, or a loc or scale that is neither a number nor a tensor.
+    mixture takes scalars, or vectors of its event shape. The result has the wider dtype of these tensors and the
+    distribution. A method ``affine(loc, scale)`` of the distribution takes precedence. Raises ``ValueError`` for a
+    family that is not closed under location and scale, or a loc or scale that is neither a number nor a tensor.
 
     >>> affine(Normal(1.0, 2.0), loc=10.0, scale=3.0)
     Normal(loc: 13.0, scale: 6.0)
@@ -57,9 +57,9 @@ def _rebuilt(d: Any, *parameters: Any, **named: Any) -> Distribution:
 
 
 def _wider(parameters: tuple[Tensor, ...], *values: Any) -> list[Any]:
-    """All of them in the widest dtype and on the device of the parameters; numbers as they are.
+    """Tensors converted to the widest dtype, on the device of the parameters; numbers are unchanged.
 
-    torch itself would round a tensor () of float64 to the float32 of a vector.
+    torch's own promotion would round a float64 tensor of shape () to the float32 of a vector.
     """
     dtype = parameters[0].dtype
     for value in values:
@@ -103,7 +103,7 @@ def _independent(d: Independent, loc: Any, scale: Any) -> Distribution:
 def _mixture(d: MixtureSameFamily, loc: Any, scale: Any) -> Distribution:
     logits = _wider((d.mixture_distribution.logits,), loc, scale)[0]
     weights: Any = d.mixture_distribution
-    if logits.dtype != weights.logits.dtype:  # weights that sum to 1 in float32 alone would blur the mean
+    if logits.dtype != weights.logits.dtype:  # weights that sum to 1 only in float32 would blur the mean
         weights = _rebuilt(weights, logits=logits)
     return _rebuilt(d, weights, affine(d.component_distribution, loc, scale))
 

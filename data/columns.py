@@ -1,4 +1,4 @@
-"""Fields of a table to numbers: decimal points or commas, and what is no number, named with its line."""
+"""Conversion of table fields to numbers, with decimal points or commas; errors give the line of a bad field."""
 
 import math
 from decimal import Decimal
@@ -6,19 +6,19 @@ from pathlib import Path
 
 from posterity.data.delimited import Row
 
-DIGITS = 15  # that float64 keeps of any decimal number
+DIGITS = 15  # significant digits of a decimal number that float64 always keeps
 MISSING = {"", "na", "n/a", "nan", "null", "none"}
 
 
 class Column:
-    """A column of numbers: what its fields mean, and what is refused, with the line."""
+    """A column of numbers: converts fields, and refuses bad fields with their line."""
 
     def __init__(self, name: str, place: int, decimal: str, path: Path) -> None:
         self.name, self.place, self.decimal, self.path = name, place, decimal, path
-        self._long: dict[float, Decimal] = {}  # numbers of more digits than float64 always keeps
+        self._long: dict[float, Decimal] = {}  # numbers with more digits than float64 always keeps
 
     def number(self, text: str, row: Row) -> float:
-        """The number in a field. Raises ValueError for anything else."""
+        """The number in a field. Raises ValueError if there is none."""
         text = text.strip()
         if text.lower() in MISSING:
             raise ValueError(f"expected a number in {self._where(row)}, got the missing value {text!r}")
@@ -50,14 +50,14 @@ class Column:
         return f"column '{self.name}' of {row.place(self.path)}"
 
     def fits(self, text: str) -> bool:
-        """Whether a field could be of this column: a number, or a missing value."""
+        """Whether a field may belong to this column: a number or a missing value."""
         text = text.strip()
         return text.lower() in MISSING or not math.isnan(self._parsed(text))
 
     def _parsed(self, text: str) -> float:
-        """NaN for what is no number."""
+        """The number; NaN if the text is not a number."""
         if "_" in text or (self.decimal == "," and "." in text):
-            return math.nan  # Python reads 1_000 as a number; 1.234 with decimal commas is a thousand or a mistake
+            return math.nan  # Python reads 1_000 as a number; 1.234 with decimal commas may mean 1234, or be a mistake
         try:
             return float(text.replace(",", ".") if self.decimal == "," else text)
         except ValueError:
