@@ -1,8 +1,8 @@
-"""Whether a fit by gradients has arrived: would it still get better?
+"""Whether an optimisation has converged: would further steps still lower the loss?
 
-At the end of a schedule the learning rate is near zero, so the loss is flat whether the fit has arrived or not. The
-question is put at the full rate instead: the fit goes on for a tenth of its steps with the rate started again, and the
-loss that this gains is held against a tolerance. `behind` finds the fits that ended far below the best one.
+At the end of a schedule the learning rate is near zero, so the loss is flat whether the fit has converged or not. A
+probe therefore continues the fit for a tenth of its steps, with the schedule of the learning rate started again. The
+fit has converged if the probe gains less than a tolerance. `behind` finds fits that end far below the best fit.
 """
 
 import math
@@ -10,28 +10,28 @@ import math
 import torch
 from torch import Tensor
 
-SHARE = 10  # a probe takes one step for so many of the fit
+SHARE = 10  # steps of the fit per step of the probe
 LEAST_STEPS = 20
-PER_ROW = 0.01  # nats: a standard deviation that is 10 % off costs as much
-PER_NUMBER = 0.25  # nats: what is lost on average within 0.7 posterior standard deviations of each number
-LEAST = 0.05  # nats: below is rounding in float32
-FAR_PER_ROW, FAR_LEAST, FAR_TIMES = 0.5, 10.0, 5.0  # nats a row, nats, typical gaps
+PER_ROW = 0.01  # nats: the cost of a standard deviation that is 10 % wrong
+PER_NUMBER = 0.25  # nats: the mean loss of log density at 0.7 posterior standard deviations from the mode, per number
+LEAST = 0.05  # nats: smaller gains are float32 rounding
+FAR_PER_ROW, FAR_LEAST, FAR_TIMES = 0.5, 10.0, 5.0  # nats per row, nats, multiples of the median gap
 
 
 def probe_steps(steps: int) -> int:
-    """How many steps the probe of a fit of ``steps`` takes."""
+    """Number of steps in the probe of a fit of ``steps``."""
     return max(LEAST_STEPS, steps // SHARE)
 
 
 def tolerance(rows: int, numbers: int) -> float:
-    """Nats that a fit of so many ``numbers`` to ``rows`` may still gain in a probe and have arrived."""
+    """Largest gain in a probe, in nats, of a converged fit of ``numbers`` parameters to ``rows`` observations."""
     return max(min(PER_ROW * rows, PER_NUMBER * numbers), LEAST)
 
 
 def behind(score: Tensor, rows: int) -> Tensor:
-    """Which fits, of log joint densities ``score`` (fit,) of the same data, are far behind the best; shape (fit,).
+    """Which fits to the same data have a log joint density ``score`` (fit,) far below the best; shape (fit,).
 
-    Far is more than half a nat a row, ten nats, and five times the median distance from the best.
+    Far means a gap to the best above half a nat per row, above ten nats, and above five times the median gap.
     """
     gap = torch.where(torch.isfinite(score), score.max() - score, torch.inf).double()
     typical = float(gap.median()) if len(gap) > 3 else 0.0
@@ -40,5 +40,5 @@ def behind(score: Tensor, rows: int) -> Tensor:
 
 
 def still_gaining(what: str, gained: float, unit: str, more: int, cure: str) -> str:
-    """The sentence for a fit that has not arrived."""
+    """The sentence that tells a user that a fit has not converged."""
     return f"{what} still gained {gained:.3g} {unit} in {more} further steps at the full learning rate: {cure}"

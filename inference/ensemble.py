@@ -35,27 +35,28 @@ BEHIND = ("leave_out", "keep")
 class Ensemble:
     """Settings of an ensemble; `run` is called through `posterity.inference.infer`.
 
-    - ``members``: how many fits. Member 0 starts from the parameters that the model brings, the others from ones drawn
-      anew with the same mean and standard deviation in each tensor; latent sites start as ``init`` says: "prior",
-      "uniform", "median", or "network" (weights as their module is initialised, which is best where a wide prior
-      would start a network far from any data).
-    - ``steps`` of Adam at ``learning_rate``, falling to ``final_rate`` times it along a cosine; the gradient of a
-      member is clipped at ``clip`` times its running median. The steps of latent sites, and of parameters that are
+    - ``members``: number of fits. Member 0 starts from the parameters of the model. The others start from parameters
+      drawn anew with the same mean and standard deviation in each tensor; latent sites start from ``init``: "prior",
+      "uniform", "median", or "network" (weights from their module's initialisation, best if a wide prior would start a
+      network far from any data).
+    - ``steps`` of Adam at ``learning_rate``, which falls along a cosine to ``final_rate`` times its value; the gradient
+      of a member is clipped at ``clip`` times its running median. The steps of latent sites, and of parameters that are
       single numbers, adapt to their units (`posterity.inference.optimiser`).
-    - After these, ``steps / 10`` more at the full rate ask whether the fit has arrived (`posterity.inference.arrival`);
-      a ``ConvergenceWarning`` says where it has not, and ``attrs["trouble"]`` keeps it.
-    - ``behind``: members that end more than half a nat a row behind the best (and far more than is usual among them)
-      are fitted once more from other starts if ``redo``, which doubles the time, and "leave_out" leaves out those that
-      still are. "keep" keeps them. Not with ``vary``. A ``ConvergenceWarning`` names them either way.
-    - ``batch_size``: rows per step, the terms of the observations scaled by N / batch_size; None: all rows.
-    - ``holdout``: share of the rows kept out of training, the same for all members; the log score on them is taken
-      every ``check_every`` steps, each member keeps its best, and training stops when none has had a better one for
-      ``patience`` checks. ``keep``: only so many members, those with the best held-out score; None: all. Kept with all
-      rows in training: those with the highest log joint.
-    - ``restarts``: how often the learning rate starts again from the top, each period twice as long as the one before
-      (Loshchilov & Hutter 2017, "SGDR", arXiv:1608.03983); all periods together make up ``steps``.
-    - ``vary``: values (member, ...) at which parameters of these names are held, one for each member: settings that the
-      model reads by ``pyro.param``, compared side by side (see `sweep`).
+    - A probe of ``steps / 10`` more steps at the full rate then tests whether each member has converged
+      (`posterity.inference.arrival`). If not, a ``ConvergenceWarning`` says so, and ``attrs["trouble"]`` stores it.
+    - ``behind``: what happens to members that end more than half a nat per row behind the best (and far more than is
+      usual among the members). "leave_out" fits them once more from other starts if ``redo``, which doubles the time,
+      and leaves out members still behind. "keep" keeps them. A ``ConvergenceWarning`` names them either way. With
+      ``vary``, no member counts as behind.
+    - ``batch_size``: rows per step, with the terms of the observations scaled by N / batch_size; None: all rows.
+    - ``holdout``: share of the rows kept out of training, the same rows for all members. Their log score is computed
+      every ``check_every`` steps. Each member keeps its best state, and training stops when no member has improved for
+      ``patience`` checks. ``keep``: number of members to keep, those with the best held-out score; None: all. Without
+      ``holdout``, those with the highest log joint density.
+    - ``restarts``: number of times the learning rate restarts from its first value, each period twice as long as the
+      one before (Loshchilov & Hutter 2017, "SGDR", arXiv:1608.03983); ``steps`` is the total over all periods.
+    - ``vary``: values (member, ...) at which these parameters are fixed, one for each member: settings that the model
+      reads by ``pyro.param``, compared side by side (see `sweep`).
     - ``engine``: the tier, "auto" by default; ``threads``: None measures.
     """
 

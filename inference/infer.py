@@ -21,17 +21,17 @@ class Method(Protocol):
 def infer(model: Any, *args: Any, method: Method, seed: int = 0, site: str | None = None, **named: Any) -> Posterior:
     """Condition ``model`` on data and return its `Posterior`; comparing methods is changing one word.
 
-    ``model`` is a Pyro model ``model(x, y=None)``, or a ready pair with ``.model`` and ``.guide``; ``args`` are its
-    arguments, y last, each with one row per observation: tensors, arrays or lists of numbers, by position or by name
-    (``y=y``). An array keeps its dtype. ``method`` is a settings object such as `NUTS`, `HMC` or `SVI`. The same
-    ``seed`` gives the same result on the same device, and neither the global random state nor the caller's parameter
-    store is touched. ``site`` names the observed site where there are several.
+    ``model`` is a Pyro model ``model(x, y=None)``, or a ready pair with ``.model`` and ``.guide``. ``args`` are the
+    arguments of the model, y last, each with one row per observation: tensors, arrays or lists of numbers, by position
+    or by name (``y=y``). An array keeps its dtype. ``method`` is a settings object such as `NUTS`, `HMC` or `SVI`. The
+    same ``seed`` gives the same result on the same device. The global random state and the caller's parameter store are
+    not changed. ``site`` names the observed site if there are several.
 
-    An observation that was left out is an error; give None for one that is to be inferred with the latent sites.
+    A missing observation is an error; pass None for an observation that is to be inferred as a latent site.
 
-    Raises ``ValueError`` for values that are not finite or outside of the support of their likelihood, lengths that
-    differ, an object that is no method, a seed that is no whole number of 0 or more, or a model without an observed
-    site.
+    Raises ``ValueError`` for values that are not finite or outside the support of their likelihood, arguments of
+    different length, an object that is not a method, a seed that is not a whole number of 0 or more, or a model without
+    an observed site.
     """
     if isinstance(method, type) or not isinstance(method, Method):
         raise ValueError(f"expected a method such as NUTS(), HMC() or SVI(), got {method!r}")

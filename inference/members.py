@@ -1,4 +1,4 @@
-"""The members of an ensemble, all in one batched computation: where they start, their steps, which are far behind."""
+"""The members of an ensemble in one batched computation: starts, optimisation steps, members far behind the best."""
 
 import math
 import warnings
@@ -22,12 +22,12 @@ from posterity.inference.schedule import cosine
 from posterity.inference.units import parameter_unit, prior_units
 from posterity.models.guides import INITS
 
-NORMS = 100  # steps over which the usual size of a gradient is taken
-FAILURES = 100  # steps of a member into a log joint that is not finite, each taken back, before the fit ends
+NORMS = 100  # steps in the running median of the gradient norm
+FAILURES = 100  # steps of one member to a log joint that is not finite; each is undone, and more end the fit
 
 
 class MembersFit:
-    """All members of one call; ``settings`` are an `Ensemble`."""
+    """The optimisation of all members of one `infer` call; ``settings`` is an `Ensemble`."""
 
     def __init__(self, settings: Any, model: Model, program: Program, args: tuple[Any, ...], seed: int) -> None:
         self.settings, self.model, self.program = settings, model, program
@@ -58,11 +58,11 @@ class MembersFit:
         self.gradient = self._prepare()
 
     def _free(self) -> Tensor:
-        """Which numbers are trained: 0 where `Ensemble.vary` holds them."""
+        """1 for numbers that are trained, 0 for numbers that `Ensemble.vary` fixes; shape (dim,)."""
         free = torch.ones(self.density.dim, dtype=self.density.dtype, device=self.density.device)
         for name in self.settings.vary or {}:
             if name not in self.density.parameters:
-                raise ValueError(f"expected names of parameters to vary, of {self.density.parameters}, got {name!r}")
+                raise ValueError(f"expected vary with names of parameters {self.density.parameters}, got {name!r}")
             site = next(s for s in self.density.sites if s.name == name)
             if self.settings.vary[name][0].numel() != site.size:  # type: ignore[index]
                 raise ValueError(
@@ -73,7 +73,7 @@ class MembersFit:
         return free
 
     def _units(self) -> Tensor:
-        """The unit of every number (dim,); 0 for those of plain steps."""
+        """The unit of every number (dim,); 0 means steps without a unit."""
         units, latent = self.free.clone(), prior_units(self.model, self.args)
         nodes = trace(self.model, self.args, seed=0)
         for site in self.density.sites:
@@ -83,7 +83,7 @@ class MembersFit:
         return units
 
     def _start(self, seed: int, *, fresh: bool = False) -> Tensor:
-        """Positions (member, dim); ``fresh`` ones do not begin with the parameters that the model brings."""
+        """Positions (member, dim). With ``fresh``, member 0 does not start from the parameters of the model either."""
         generator = torch.Generator().manual_seed(seed)
         nodes = trace(self.model, self.args, seed=0)
         positions = []
@@ -154,7 +154,7 @@ class MembersFit:
         return gradient
 
     def train(self) -> None:
-        """Fit every member, ask whether it has arrived, and fit those far behind once more from other starts."""
+        """Fit every member, test convergence, and fit members far behind the best again from other starts."""
         try:
             with torch_threads(self.threads):
                 self._descend(self.start, self.history)
@@ -164,7 +164,7 @@ class MembersFit:
             self.interrupted = True
 
     def _descend(self, start: Tensor, history: dict[str, list[Tensor]]) -> None:
-        """The whole schedule from ``start``, then a probe. Leaves ``best``, ``score`` and what the probe ``gained``."""
+        """The whole schedule from ``start``, then the probe. Sets ``best``, ``score`` and the gain of the probe."""
         settings = self.settings
         self.best, self.score = start.clone(), torch.full((settings.members,), -math.inf, dtype=torch.double)
         self.gained = torch.zeros_like(self.score)
@@ -176,7 +176,7 @@ class MembersFit:
                 self.best, self.score = descent.q, self._log_joint(descent.q)
         if stopped:
             return
-        # The probe asks, and changes nothing: members are those of the schedule's end.
+        # The probe does not change the members: they stay as they were at the end of the schedule.
         best, scores = self.best, self.score
         try:
             descent.go(probe_steps(settings.steps), 0, {"loss": []})
@@ -186,7 +186,7 @@ class MembersFit:
             self.best, self.score = best, scores
 
     def _redo(self) -> None:
-        """Fit as many members from other starts; the best of them take the places of those far behind."""
+        """Fit all members from other starts; the best of the new members replace the members far behind."""
         best, scores, gained, places = self.best, self.score, self.gained, self.far().nonzero().flatten()
         self.redone = len(places)
         try:
@@ -204,8 +204,7 @@ class MembersFit:
     def far(self) -> Tensor:
         """Which members are far behind the best (member,).
 
-        None where each has settings of its own, and none while the best one has not arrived: there is nothing to hold
-        the others against yet.
+        No member is, if members have different settings (``vary``), or if the best member has not converged.
         """
         best = self.score.argmax()
         if self.settings.vary or not bool(torch.isfinite(self.score[best])) or self.gained[best] > self._limit():
@@ -222,7 +221,7 @@ class MembersFit:
             fate = "kept (behind='leave_out' leaves them out)" if settings.behind == "keep" else "left out"
             found.append(
                 f"{int(far.sum())} of {settings.members} members (numbers {far.nonzero().flatten().tolist()}) are "
-                f"{again}more than half a nat a row behind the best and are {fate}: raise steps, or choose another init"
+                f"{again}more than half a nat per row behind the best and are {fate}: raise steps, or change init"
             )
         held_out = self.held_out is not None
         slow = (self.gained > self._limit()) & (~far if settings.behind != "keep" else True)
@@ -231,7 +230,7 @@ class MembersFit:
                 still_gaining(
                     f"{int(slow.sum())} of {settings.members} members have not converged and",
                     float(self.gained[slow].max()),
-                    "nats a row of the held-out score" if held_out else f"nats of the log joint ({self.rows} rows)",
+                    "nats per row of held-out data" if held_out else f"nats of log joint density ({self.rows} rows)",
                     probe_steps(settings.steps),
                     self._cure(),
                 )
@@ -239,17 +238,17 @@ class MembersFit:
         return found
 
     def _limit(self) -> float:
-        """What a member may gain in the probe and have arrived: nats a row of held-out rows, else nats."""
+        """Largest gain in the probe of a converged member: nats per row of held-out rows, or nats of the log joint."""
         return PER_ROW if self.held_out is not None else tolerance(self.rows, self.density.dim)
 
     def _cure(self) -> str:
         cure = f"raise steps above {self.settings.steps}"
         if self.held_out is None and self.density.parameters:
-            cure += ", or set holdout to stop where held-out rows are predicted best"
+            cure += ", or set holdout to stop training early"
         return cure
 
     def chosen(self) -> tuple[Tensor, Tensor]:
-        """Which members are kept, in their order, and their scores."""
+        """Indices of the members that are kept, in ascending order, and their scores."""
         order = self.score.argsort(descending=True)[: self.settings.keep or self.settings.members]
         if self.settings.behind != "keep":
             order = order[~self.far()[order]]
@@ -257,7 +256,7 @@ class MembersFit:
         return index, self.score[index]
 
     def _log_joint(self, q: Tensor) -> Tensor:
-        """Of all rows (member,)."""
+        """Log joint density of all rows (member,)."""
         with torch.no_grad(), pyro.validation_enabled(False):
             return torch.stack([self.density(one) for one in q]).double()
 
@@ -269,7 +268,7 @@ class MembersFit:
 
 
 class _Descent:
-    """Steps of all members: ``q`` (member, dim) is where they are."""
+    """Optimisation steps of all members, at positions ``q`` (member, dim)."""
 
     def __init__(self, fit: MembersFit, start: Tensor) -> None:
         self.fit, self.q, self.last = fit, start, start
@@ -281,7 +280,7 @@ class _Descent:
         self.norms: list[Tensor] = []
 
     def go(self, steps: int, restarts: int, history: dict[str, list[Tensor]]) -> bool:
-        """Take ``steps``; whether held-out rows ended them early."""
+        """Take ``steps``; returns whether early stopping on held-out rows ended them."""
         fit, settings, stale = self.fit, self.fit.settings, 0
         with tqdm(total=steps, desc="Ensemble", disable=not settings.progress, leave=False) as bar:
             for step in range(steps):
@@ -314,7 +313,7 @@ class _Descent:
         self.q = self.q + self.optimiser.step(-grad, self.fit.settings.learning_rate, share) * self.fit.free
 
     def _back_off(self, value: Tensor, bad: Tensor) -> None:
-        """Members whose last step led to where the log joint is not finite go back by it, and on in smaller steps."""
+        """Undo the last step of members whose log joint is not finite, and make their next steps smaller."""
         self.failures += bad
         if self.optimiser.steps == 0 or bool((self.failures > FAILURES).any()):
             raise ValueError(
@@ -339,7 +338,7 @@ def _by_rows(argument: Any, rows: int) -> bool:
 
 
 def _anew(value: Tensor, generator: torch.Generator) -> Tensor:
-    """Numbers of the same mean and standard deviation; one number by itself stays."""
+    """New normal numbers with the mean and standard deviation of ``value``; a single number is kept."""
     if value.numel() < 2:
         return value.clone()
     noise = torch.randn(value.shape, generator=generator, dtype=value.dtype).to(value.device)

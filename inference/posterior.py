@@ -55,8 +55,8 @@ class Posterior:
     def likelihood(self, *args: Any, draws: int | None = None, **named: Any) -> Distribution:
         """The observed site's distribution at other inputs, one for each draw: batch shape (S, N).
 
-        ``args`` are the model's without y, as tensors or arrays, by position or name. ``draws`` takes that many, evenly
-        spaced over all chains; the default takes all. The S = chain * draw are in the order of the chains.
+        ``args`` are the model's arguments without y, as tensors or arrays, by position or name. ``draws`` is the number
+        of draws to use, evenly spaced over all chains; default: all. The S = chain * draw are ordered by chain.
         """
         args = self._arguments(args, named)
         return over_draws(self.model, args, self._flat(draws), self.program.site, others=self.program.observed)[0]
@@ -64,8 +64,8 @@ class Posterior:
     def predictive(self, *args: Any, draws: int | None = None, **named: Any) -> PredictiveMixture:
         """The posterior predictive distribution at ``args`` (the model's arguments without y), batch shape (N,).
 
-        ``draws`` as in `likelihood`. Masks and scales of the model say what is scored, not what is predicted, and have
-        no part in it. Memory grows as N * draws * K.
+        ``draws`` as in `likelihood`. Masks and scales of the model affect the log likelihood only, not predictions.
+        Memory grows as N * draws * K.
         """
         return PredictiveMixture.from_draws(self.likelihood(*args, draws=draws, **named))
 
@@ -77,11 +77,10 @@ class Posterior:
     def log_likelihood(self, *args: Any, **named: Any) -> Tensor:
         """log p(y_n | x_n, w) of every draw, shape (chain, draw, N); the last argument is y.
 
-        What is scored is the value of the model's observed site, also where the model transforms y first. The terms
-        are those of the log joint that was fitted: a row that a mask leaves out has 0, and a scale (``poutine.scale``)
-        multiplies.
+        The scored value is that of the model's observed site, also if the model transforms y first. The terms are those
+        of the fitted log joint: a row that is masked out has 0, and a scale (``poutine.scale``) multiplies its term.
 
-        Raises ``ValueError`` where y is missing, not of the shape that the model predicts or outside of the support.
+        Raises ``ValueError`` if y is missing, has another shape than the model predicts, or is outside the support.
         """
         log_prob = self._score(self._arguments(args, named)).log_prob
         return log_prob.unflatten(0, self._shape)
@@ -89,17 +88,17 @@ class Posterior:
     def to_arviz(self, *args: Any, predict: Any = None, seed: int = 0, **named: Any) -> Any:
         """ArviZ data: everything ArviZ's functions ask for, with the plates' names as dimensions.
 
-        ``args`` are the model's, y last: groups ``posterior`` (latent and deterministic sites), ``sample_stats``,
-        ``log_likelihood``, ``posterior_predictive`` (one draw of y for each posterior draw), ``observed_data`` and
-        ``constant_data``. ``predict`` takes new inputs (one, or a tuple of them) and adds ``predictions`` and
-        ``predictions_constant_data``. ``seed`` is that of the predictive draws. Draws that no Markov chain made (of a
-        guide, an ensemble) are stored as one chain, and ``attrs["sampling"]`` says so.
+        ``args`` are the arguments of the model, y last. Groups: ``posterior`` (latent and deterministic sites),
+        ``sample_stats``, ``log_likelihood``, ``posterior_predictive`` (one draw of y for each posterior draw),
+        ``observed_data`` and ``constant_data``. ``predict`` takes new inputs (one, or a tuple of them) and adds
+        ``predictions`` and ``predictions_constant_data``. ``seed`` seeds the predictive draws. Draws that no Markov
+        chain made (from a guide or an ensemble) are stored as one chain, with a note in ``attrs["sampling"]``.
 
-        ``log_likelihood`` is scaled as in the method of that name. Rows that a mask leaves out are in no group, and
-        the others keep their number as coordinate; where a mask leaves out steps of a row, the steps that are left lie
-        along one dimension "unmasked". Elements of an event that a mask leaves out are nan in ``observed_data``.
-        Names that would collide or cannot be stored are changed as `posterity.inference.export.Names` says.
-        Raises ``ValueError`` as `log_likelihood`, and where a mask leaves out everything.
+        ``log_likelihood`` has the scale of the method of that name. Rows that are masked out are in no group, and other
+        rows keep their index as coordinate. If a mask removes only some steps of a row, the remaining steps are stored
+        along one dimension "unmasked". Masked elements of an event are nan in ``observed_data``. Names that would
+        collide or cannot be stored are changed, see `posterity.inference.export.Names`.
+        Raises ``ValueError`` like `log_likelihood`, and if everything is masked out.
         """
         args = self._arguments(args, named)
         found = self._score(args)
@@ -200,7 +199,7 @@ class Posterior:
             return likelihood.sample().unflatten(0, self._shape)
 
     def _own(self, names: Names, values: Mapping[str, Tensor]) -> xr.Dataset:
-        """Values of sites, each with dimensions of its own."""
+        """Values of sites as variables, each with its own dimensions."""
         dims = {names.variables[site]: names.own(site, value.ndim - 2) for site, value in values.items()}
         return self._dataset({names.variables[site]: value for site, value in values.items()}, dims)
 
@@ -215,19 +214,19 @@ class Posterior:
 
 
 def _inputs(args: tuple[Any, ...], y: Tensor) -> dict[str, Tensor]:
-    """The model's arguments but for y: the one that is observed as it is, or the last."""
+    """The model's arguments without y: without the argument that is observed unchanged, or else the last."""
     place = next((n for n, value in enumerate(args) if value is y), len(args) - 1)
     return _named(args[:place] + args[place + 1 :])
 
 
 def _named(inputs: tuple[Any, ...]) -> dict[str, Tensor]:
-    """Variables x, or x0, x1, ... where there are several."""
+    """The inputs as variable x, or x0, x1, ... if there are several."""
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     return {"x" if len(tensors) == 1 else f"x{i}": value for i, value in enumerate(tensors)}
 
 
 def _constant(names: Names, inputs: Mapping[str, Tensor], rows: Rows | None, dims: tuple[str, ...]) -> xr.Dataset:
-    """The inputs with the rows of y that are left; ``dims`` are those of y."""
+    """The inputs for the remaining rows of y; ``dims`` are the dimensions of y."""
     first, values, named = (dims or (names.dimension("obs"),))[0], {}, {}
     for name, value in inputs.items():
         own = names.own(name, max(0, value.ndim - 1))

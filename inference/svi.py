@@ -41,32 +41,32 @@ from posterity.models.guides import GUIDES, empty_guide, initial, make_guide
 
 Guide = Callable[..., Any]
 HELD_OUT_DRAWS = 32
-PROBE_DRAWS = 16  # of the bound, before and after the probe
-BACK_OFFS = 20  # from steps into a bound that is not finite, one after another
+PROBE_DRAWS = 16  # samples of the bound before and after the probe
+BACK_OFFS = 20  # largest number of consecutive steps that are undone because the bound is not finite
 
 
 @dataclass(frozen=True, kw_only=True)
 class SVI:
     """Settings of variational inference; `run` is called through `posterity.inference.infer`.
 
-    - ``guide``: a name, a callable of the model's signature, or None: the ready pair's, else mean-field. An object
-      of Pyro's ``autoguide`` keeps what it learned in itself, so a second fit with it starts from the first: use a
+    - ``guide``: a name, a callable with the model's signature, or None (the guide of the ready pair, else mean-field).
+      An object of Pyro's ``autoguide`` stores its parameters, so a second fit with it starts from the first: use a
       name, or a new object.
-    - ``steps`` of Adam at ``learning_rate``, falling to ``final_rate`` times it along a cosine; the gradient's norm
-      is clipped at ``clip`` times its running median. ``particles`` samples of the bound per step. Steps adapt to the
-      units of the sites (`posterity.inference.optimiser`).
-    - After these, ``steps / 10`` more at the full rate ask whether the fit has arrived (`posterity.inference.arrival`);
-      a ``ConvergenceWarning`` says where it has not, and ``attrs["trouble"]`` keeps it.
+    - ``steps`` of Adam at ``learning_rate``, which falls along a cosine to ``final_rate`` times its value; the gradient
+      norm is clipped at ``clip`` times its running median. Each step uses ``particles`` samples of the bound. Step
+      sizes adapt to the units of the sites (`posterity.inference.optimiser`).
+    - A probe of ``steps / 10`` more steps at the full rate then tests whether the fit has converged
+      (`posterity.inference.arrival`). If not, a ``ConvergenceWarning`` says so, and ``attrs["trouble"]`` stores it.
     - ``batch_size``: rows per step; the terms of the observations are scaled by N / batch_size, so that the prior
       counts once per data set and not once per batch. None: all rows.
-    - ``holdout``: share of the rows kept out of training; the guide's predictive log score on them is taken every
-      ``check_every`` steps, training stops after ``patience`` checks without a better one, and the best is kept.
+    - ``holdout``: share of the rows kept out of training. The guide's predictive log score on these rows is computed
+      every ``check_every`` steps. Training stops after ``patience`` checks without improvement and keeps the best fit.
     - ``draws`` from the guide make up the `Posterior` (one for a point).
-    - ``init_scale``: standard deviation of the guide at the start, over the spread of each site's prior; ``rank`` of
+    - ``init_scale``: initial standard deviation of the guide, relative to the spread of each site's prior; ``rank`` of
       the low-rank guide (default: square root of the dimension).
-    - ``init``: "prior", "network" (weights as their module is initialised), "uniform", "median", or "map": the mode,
-      found by a third as many steps first. From the prior a wide guide may settle where most of a mixture's components
-      are switched off.
+    - ``init``: "prior", "network" (weights from their module's initialisation), "uniform", "median", or "map": the
+      posterior mode, found first with a third as many steps. From the prior, a wide guide for a mixture may converge
+      to a state in which most components have no weight.
     """
 
     guide: str | Guide | None = None
@@ -154,7 +154,7 @@ class SVI:
         if init == "map":
             settings = replace(self, guide="map", init="prior", steps=max(1, self.steps // 3), holdout=0.0)
             with warnings.catch_warnings():
-                # Of a start that has not arrived the fit from it says what matters.
+                # The warning that matters is about the fit that starts from this mode.
                 warnings.simplefilter("ignore", (ConvergenceWarning))
                 mode = settings.run(model, *args, seed=seed, site=site)
             if mode.attrs["interrupted"]:
@@ -199,7 +199,7 @@ class _Fit:
         self.best, self.kept = -math.inf, list[Tensor]()
 
     def train(self) -> None:
-        """Fit, then ask whether the fit has arrived. An interrupt keeps what is fitted so far."""
+        """Fit, then test convergence. An interrupt keeps the fit so far."""
         self.parameters, units = self._parameters()
         self.numbers = sum(value.numel() for value in self.parameters)
         self.optimiser = AdaptiveAdam(
@@ -213,11 +213,11 @@ class _Fit:
                 self._probe()
         except KeyboardInterrupt:
             self.interrupted = True
-        if self.best > -math.inf:  # there was a check to choose from
+        if self.best > -math.inf:  # held-out rows were scored at least once
             self._put(self.kept)
 
     def _probe(self) -> None:
-        """Go on at the full rate for a while: what that gains is what was missing. Then back to where the fit ended."""
+        """Continue the fit at the full learning rate, measure the gain, and restore the fit."""
         end, best, kept = self._copy(), self.best, self.kept
         before = None if self.held_out is not None else self._exact_losses()
         try:
@@ -232,7 +232,7 @@ class _Fit:
             self.best, self.kept = best, kept
 
     def _exact_losses(self) -> Tensor:
-        """Negative bounds (sample,) of the parameters as they are, of all rows, always with the same random numbers."""
+        """Negative bounds (sample,) of the current parameters, over all rows, always with the same random numbers."""
         one = Trace_ELBO(num_particles=1).differentiable_loss
         count = PROBE_DRAWS if self.program.latents else 2
         with torch.no_grad(), seeded(1):
@@ -247,22 +247,22 @@ class _Fit:
         limit = PER_ROW if held_out else tolerance(self.rows, self.numbers)
         if not self.gained > limit + 3 * self.noise:
             return []
-        unit = "nats a row of the held-out score" if held_out else f"nats of the bound ({self.rows} rows)"
+        unit = "nats per row of held-out data" if held_out else f"nats of the bound ({self.rows} rows)"
         cure = f"raise steps above {settings.steps}"
         if self.program.latents and settings.particles == 1:
             cure += ", or particles for a less noisy gradient"
         return [still_gaining("the fit has not converged and", self.gained, unit, probe_steps(settings.steps), cure)]
 
     def _parameters(self) -> tuple[list[Tensor], list[Tensor]]:
-        """What is fitted, in unconstrained space, and the units of its steps."""
+        """The parameters in unconstrained space, and the units of their steps."""
         with pyro.poutine.trace(param_only=True) as capture:
             first = self.elbo(self.model, self.guide, *self.args)
         if not bool(torch.isfinite(first)):
             raise ValueError(f"expected a finite bound at the start, got a loss of {first.item()}")
-        # Once more for each step would build the same list: parameters do not appear later.
+        # One recording is enough: later steps have the same parameters.
         nodes = {name: node["value"] for name, node in capture.trace.nodes.items() if node["type"] == "param"}
         if not nodes:
-            raise ValueError("expected a model or guide with something to fit, got no parameters")
+            raise ValueError("expected a model or guide with parameters to fit, got none")
         latent = prior_units(self.model, self.args) if self.program.latents else {}
         parameters, units = [], []
         for name, value in nodes.items():
@@ -273,7 +273,7 @@ class _Fit:
         return parameters, units
 
     def _descend(self, steps: int, history: dict[str, list[float]]) -> bool:
-        """Take ``steps``; whether held-out rows ended them early."""
+        """Take ``steps``; returns whether early stopping on held-out rows ended them."""
         settings, stale = self.settings, 0
         with tqdm(total=steps, desc="SVI", disable=not settings.progress, leave=False) as bar:
             for step in range(steps):
@@ -297,9 +297,9 @@ class _Fit:
         return False
 
     def _step(self, share: float) -> float:
-        """One step at this share of the learning rate, and the loss before it.
+        """One step at this share of the learning rate; returns the loss before the step.
 
-        From where the bound is not finite it goes back, and on in smaller steps.
+        If the bound is not finite, the last step is undone and the next steps are smaller.
         """
         for _ in range(BACK_OFFS):
             for value in self.parameters:

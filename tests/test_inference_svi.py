@@ -443,5 +443,5 @@ def test_nothing_to_fit_raises():
         with pyro.plate("obs", 3):
             return pyro.sample("y", dist.Normal(0.0, 1.0), obs=y)
 
-    with pytest.raises(ValueError, match="expected a model or guide with something to fit, got no parameters"):
+    with pytest.raises(ValueError, match="expected a model or guide with parameters to fit, got none"):
         fit(model, torch.zeros(3), steps=2)

@@ -88,7 +88,7 @@ def test_the_first_components_are_spread():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "w2"}, "expected names of parameters to vary, of .*'decay'.*, got 'w2'"),
+        ({"name": "w2"}, "expected vary with names of parameters .*'decay'.*, got 'w2'"),
         ({"values": []}, "expected values of the setting to compare, got none"),
         ({"repeats": 0}, "expected repeats of 1 or more, got 0"),
         ({"holdout": 0.0}, "expected holdout between 0 and 1, got 0"),

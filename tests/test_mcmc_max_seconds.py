@@ -111,7 +111,7 @@ def test_a_warmup_that_was_cut_can_be_gone_on_with(tmp_path):
     """The checkpoint is of the warm-up, which a longer run completes bit for bit."""
     whole = sample(warmup=50, draws=12)
     path = tmp_path / "run"
-    with pytest.warns(ConvergenceWarning, match=r"after 31 of 50 .*, or go on by resume\('.*run', ..., max_seconds="):
+    with pytest.warns(ConvergenceWarning, match=r"after 31 of 50 .* continue with resume\('.*run', ..., max_seconds="):
         part = sample(warmup=50, draws=12, max_seconds=40.0, checkpoint=path)
     assert part.num_draws == 10
     again = resume(path, line, X, Y, max_seconds=1000.0)

@@ -45,15 +45,15 @@ def test_each_kind_is_named_with_its_chain():
     diverging = torch.zeros(4, 100, dtype=torch.bool)
     diverging[2, :50] = True
     (said,) = trouble(statistics(diverging=diverging), WELL)
-    assert said.startswith("12.5 % of the transitions diverged, 50 % of those of chain 2")
+    assert said.startswith("12.5 % of all transitions diverged, and 50 % of the transitions of chain 2")
     acceptance = torch.full((4, 100), 0.9)
     acceptance[3] = 0.001
     (said,) = trouble(statistics(acceptance_rate=acceptance), WELL)
-    assert said.startswith("1 of 4 chains hardly move (chain 3: acceptance down to 0.00)")
+    assert said.startswith("1 of 4 chains hardly move (chain 3: acceptance rate down to 0.00)")
     (said,) = trouble(statistics(), replace(WELL, rhat=1.3))
     assert "do not agree on what the model predicts (R-hat 1.30)" in said
     (said,) = trouble(statistics(), replace(WELL, rhat=1.07, chance=1.09))
-    assert "R-hat of what the model predicts is 1.07, which so few draws give by chance" in said
+    assert "R-hat of what the model predicts is 1.07, which may be chance with so few draws" in said
     (said,) = trouble(statistics(), replace(WELL, rhat=math.inf, predicted=False))
     assert "do not agree on the log density (R-hat inf)" in said
     one = torch.zeros(4, 100, dtype=torch.bool)
@@ -64,7 +64,7 @@ def test_each_kind_is_named_with_its_chain():
 def test_sites_alone_are_told_from_what_the_model_predicts():
     (said,) = trouble(statistics(), replace(WELL, sites={"m": 1.9}))
     assert said.startswith(
-        "the chains agree on predictions but not on site 'm' (R-hat 1.90): label switching or mirror"
+        "the chains agree on predictions but not on site 'm' (R-hat 1.90): label switching, mirrored"
     )
     (said,) = trouble(statistics(), replace(WELL, rhat=1.5, sites={"a": 1.9, "b[1]": 1.2}))
     assert "do not agree on what the model predicts (R-hat 1.50), nor on sites 'a' (R-hat 1.90), 'b[1]' (R-hat" in said
@@ -72,13 +72,13 @@ def test_sites_alone_are_told_from_what_the_model_predicts():
 
 def test_what_was_not_judged_is_said():
     (said,) = trouble(statistics(draws=2), Agreement(), HMC(draws=2))
-    assert said == "convergence was not judged: R-hat takes 4 draws of each chain, got 2"
+    assert said == "convergence was not judged: R-hat needs 4 draws of each chain, got 2"
     (said,) = trouble(statistics(chains=1, draws=7), Agreement(), HMC(draws=7, chains=1))
-    assert said == "convergence was not judged: R-hat takes 8 draws of one chain, got 7"
+    assert said == "convergence was not judged: R-hat needs 8 draws of one chain, got 7"
     (said,) = trouble(statistics(), Agreement(), HMC())
-    assert "no function of the draws is finite and differs" in said
+    assert "no function of the draws is finite and varies" in said
     (said,) = trouble(statistics(chains=1), WELL, HMC(chains=1))
-    assert said == "one chain was run, and whether others would agree is not known: chains=4 or more"
+    assert said == "only one chain was run, so agreement between chains is unknown: run chains=4 or more"
     (said,) = trouble(statistics(), WELL, HMC(target_ess=1000))
     assert said == "target_ess=1000 was not reached, the smallest bulk ESS is 400: more draws (draws=1000)"
     (said,) = trouble(statistics(), WELL, HMC(), cut="max_seconds=2 ended warm-up")
@@ -89,7 +89,7 @@ def test_chains_that_never_moved_are_named_whatever_their_acceptance():
     w = torch.randn(4, 100, generator=torch.Generator().manual_seed(0))
     w[1], w[3] = w[1, 0].clone(), w[0]
     (said,) = trouble(statistics(), WELL, HMC(), draws={"w": w, "v": torch.ones(4, 100, 2)})
-    assert said.startswith("1 of 4 chains never moved (chain 1: all their draws are one point): another init ('map'")
+    assert said.startswith("1 of 4 chains never moved (chain 1: all draws are equal): another init ('map'")
     (said,) = trouble(statistics(chains=1, draws=1), Agreement(), draws={"w": w[:1, :1]})
     assert "never moved" not in said
 

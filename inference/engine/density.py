@@ -46,20 +46,21 @@ class Site:
 class Density:
     """The log joint of ``model(*args)``; ``dtype`` and ``device`` are those of its latent sites.
 
-    Priors of Python floats, as ``Normal(0., 1.)``, have torch's default dtype. Beside data of higher precision the
-    model is run with the data's dtype as the default, and the density has that dtype, if the model can; otherwise
-    one ``RuntimeWarning`` says how to make the data and the model agree. Draws have the dtype of the density.
+    Priors with Python floats, such as ``Normal(0., 1.)``, have torch's default dtype. If the data have higher
+    precision, the model is run with the dtype of the data as the default, and the density has that dtype. If the
+    model fails with it, one ``RuntimeWarning`` says how to give data and model the same dtype. Draws have the dtype of
+    the density.
 
-    Masked latent entries that nothing reads have the prior behind the mask, see `flat`.
+    Masked latent entries that the model does not read have the prior without the mask, see `flat`.
 
-    Raises ``ValueError`` for a model without latent sites, with discrete ones, with parameters, with sites whose
-    support depends on other sites, or with entries without a prior on which the density does not depend.
+    Raises ``ValueError`` for a model without latent sites, with discrete latent sites, with parameters, with sites
+    whose support depends on other sites, or with entries without a prior along which the density is constant.
     """
 
     def __init__(self, model: Model, args: tuple[Any, ...]) -> None:
         self.model, self.args = model, args
-        self.padded: dict[str, Tensor] = {}  # entries of sites that a mask leaves without a prior, and nothing reads
-        self.promoted: torch.dtype | None = None  # torch's default dtype while the model runs, where it is another
+        self.padded: dict[str, Tensor] = {}  # entries of sites that are masked and not read by the model
+        self.promoted: torch.dtype | None = None  # torch's default dtype while the model runs, if changed
         self._lay_out()
         self._promote()
         self._take_padding()
@@ -92,7 +93,7 @@ class Density:
             return trace(self.model, self.args, seed=seed)
 
     def _promote(self) -> None:
-        """Take the precision of the data, where data have more of it than torch's default or the sites."""
+        """Use the dtype of the data if it has higher precision than torch's default dtype or the sites."""
         own, default = self.dtype, torch.get_default_dtype()
         joint = self._dtype_at_first()
         wide = widest((*self.args, *self.observed), joint or own)
@@ -110,14 +111,14 @@ class Density:
             return
         low, high = (str(dtype).removeprefix("torch.") for dtype in (own, wide))
         warnings.warn(
-            f"the log joint has dtype {high} and its latent sites {low}, so a slower engine is used: give the data as "
-            f"{low} (y.to(torch.{low})), or build the model in {high}: it does not run with sites of {high}",
+            f"the log joint has dtype {high} but its latent sites have {low}, so a slower engine is used: convert the "
+            f"data (y.to(torch.{low})), or build the model in {high}; with sites of {high} this model fails",
             RuntimeWarning,
             stacklevel=6,
         )
 
     def _dtype_at_first(self) -> torch.dtype | None:
-        """The dtype of the log joint at the first draw of the prior; None where it cannot be computed there."""
+        """The dtype of the log joint at the first draw from the prior; None if it cannot be computed there."""
         try:
             with torch.no_grad(), pyro.validation_enabled(False), seeded(0), pyro.get_param_store().scope():
                 return self(self.unconstrain(self.first)).dtype
@@ -131,7 +132,7 @@ class Density:
         self.padded = flat.padded_entries(draw, self._slopes)
 
     def _slopes(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The gradient of the log joint by the values of the sites, in their own space; nan where it has none."""
+        """Gradient of the log joint with respect to the values of the sites, in their own space; nan if undefined."""
         leaves = {name: value.detach().to(self.dtype).requires_grad_() for name, value in values.items()}
         try:
             with pyro.validation_enabled(False), default_dtype(self.promoted), seeded(0), torch.enable_grad():
@@ -220,7 +221,7 @@ class PointDensity(Density):
     """
 
     def _take_padding(self) -> None:
-        """Entries that nothing reads stay where they start."""
+        """Entries that the model does not read keep their start value."""
 
     def _wanted(self, nodes: Mapping[str, Any], latents: Mapping[str, Any]) -> dict[str, tuple[Tensor, Any]]:
         parameters = {n: node for n, node in nodes.items() if node["type"] == "param"}

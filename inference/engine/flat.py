@@ -22,11 +22,11 @@ BOUNDED = tuple(type(c) for c in (constraints.unit_interval, constraints.simplex
 def padded_entries(
     draw: Callable[[int], Mapping[str, Any]], gradient: Callable[[dict[str, Tensor]], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """Which entries of a site, in the shape of its value, are masked and read nowhere.
+    """The entries of each site that are masked and that the model does not read, as masks in the shape of its value.
 
-    ``draw`` gives the latent nodes of a run by its seed; ``gradient`` is that of the log joint, before any transform,
-    by the values of the sites. Raises ``ValueError`` for entries without a prior, or directions among them, on which
-    the density does not depend.
+    ``draw`` maps a seed to the latent nodes of one run. ``gradient`` maps values of the sites to the gradient of the
+    log joint, in the space of the sites (no transform). Raises ``ValueError`` if the density is constant along an entry
+    without a prior, or along a direction of such entries.
     """
     first = draw(0)
     hidden = {name: masked_out(node) for name, node in first.items()}
@@ -48,7 +48,7 @@ def padded_entries(
         if bool(lost.any()) and not isinstance(getattr(own.support, "base_constraint", own.support), BOUNDED):
             raise ValueError(
                 f"expected a proper density, got one that does not depend on {int(lost.sum())} of {lost.numel()} "
-                f"entries of site {name!r}, which have no prior (flat or masked): leave them out, or give them one"
+                f"entries of site {name!r} without a prior (flat or masked): remove them, or give them a prior"
             )
         rest[name] = where & ~unread
     _check_directions(rest, slopes)
@@ -56,7 +56,7 @@ def padded_entries(
 
 
 def _check_directions(rest: Mapping[str, Tensor], slopes: Sequence[Mapping[str, Tensor]]) -> None:
-    """No direction among entries without a prior is at right angles to the gradient at every draw."""
+    """Raises ``ValueError`` if a direction of entries without a prior is orthogonal to the gradient at all draws."""
     matrix = torch.stack([torch.cat([slope[n][where] for n, where in rest.items()]) for slope in slopes]).double()
     matrix = matrix[torch.isfinite(matrix).all(1)]
     rows, columns = matrix.shape
@@ -67,12 +67,12 @@ def _check_directions(rest: Mapping[str, Tensor], slopes: Sequence[Mapping[str, 
         names = [name for name, where in rest.items() if bool(where.any())]
         raise ValueError(
             f"expected a proper density, got one that is constant along a direction of the sites {names}, which have "
-            "no prior (flat or masked): give them one"
+            "no prior (flat or masked): give them a prior"
         )
 
 
 def masked_out(node: Mapping[str, Any]) -> Tensor:
-    """Which entries of a site, in the shape of its value, a mask leaves without a prior."""
+    """The entries of a site, as a mask in the shape of its value, whose prior is masked out."""
     value = node["value"]
     out = torch.zeros(value.shape, dtype=torch.bool, device=value.device)
     for mask, fn in _masks(node):
@@ -81,7 +81,7 @@ def masked_out(node: Mapping[str, Any]) -> Tensor:
 
 
 def _whole(node: Mapping[str, Any], entries: Tensor) -> Tensor:
-    """The entries that share an event with no others, where a mask is over events."""
+    """The entries whose events lie entirely in ``entries``, for masks over events."""
     for _, fn in _masks(node):
         entries = entries & _entries(_events(entries, fn), fn, entries)
     return entries
@@ -112,7 +112,7 @@ def _flat(fn: Any) -> bool:
 
 
 class Unmask(Messenger):
-    """Gives padded entries their prior."""
+    """Restores the prior of padded entries."""
 
     def __init__(self, padded: Mapping[str, Tensor]) -> None:
         super().__init__()

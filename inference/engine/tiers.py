@@ -169,13 +169,13 @@ def prepare(
 ) -> Engine:
     """The engine of ``density`` for as many chains as ``positions`` (chain, dim) has.
 
-    ``tier`` is one of ``TIERS`` or "auto", which goes by ``calls``, the number of gradients expected. Where a model
-    cannot run on the tier, the next slower one is used, and `Engine.reason` says why. So does one ``RuntimeWarning``
-    where the tier was asked for by name (also where `torch.compile` stands in for `lanes`), where a recording is wrong,
-    and where "auto" finds no compiler or nothing faster than "eager". ``threads`` None measures one thread against
-    all cores and takes the faster.
-    Raises ``ValueError`` for an unknown tier, for a model that draws random numbers of its own, one that branches on
-    a sampled value, and for a start where the density or its gradient is not finite.
+    ``tier`` is one of ``TIERS`` or "auto", which chooses by ``calls``, the expected number of gradients. If a model
+    cannot run on the tier, the next slower tier is used, and `Engine.reason` says why. A ``RuntimeWarning`` repeats
+    the reason if the tier was requested by name (also if `torch.compile` replaces `lanes`), if a recording is wrong,
+    and if "auto" finds no compiler or nothing faster than "eager". ``threads`` None measures one thread against all
+    cores and takes the faster.
+    Raises ``ValueError`` for an unknown tier, a model that draws random numbers outside of its sites, a model that
+    branches on a sampled value, and a start at which the density or its gradient is not finite.
     """
     if tier not in (*TIERS, "auto"):
         raise ValueError(f"expected a tier from {[*TIERS, 'auto']}, got {tier!r}")
@@ -324,7 +324,7 @@ def _check_start(density: Density, positions: Tensor, value: Tensor, grad: Tenso
 
 
 def start_fault(density: Density, positions: Tensor, value: Tensor, grad: Tensor) -> tuple[str, str]:
-    """What was expected of starts and what came, where a log density or a gradient is not finite, and why."""
+    """What was expected of the starts and what came, if a log density or gradient is not finite; and the reason."""
     bad = ~torch.isfinite(value)
     if bool(bad.any()):
         fault = f"starts inside the support, with a finite log density, got {float(value[bad][0])} in {_chains(bad)}"
@@ -335,7 +335,7 @@ def start_fault(density: Density, positions: Tensor, value: Tensor, grad: Tensor
     broken = [s.name for s in density.sites if not bool(torch.isfinite(grad[:, s.start : s.start + s.size]).all())]
     return (
         f"a finite gradient at the start, got nan or infinity for the sites {broken} in {_chains(bad)}",
-        "a torch.where over an invalid branch, or a square root at zero, gives one",
+        "possible causes: a torch.where over an invalid branch, or a square root at zero",
     )
 
 
@@ -445,7 +445,7 @@ def _guarded(compiled: Gradient, exact: Gradient) -> Gradient:
 
 
 def _filled(gradient: Gradient, chains: int) -> Gradient:
-    """A recording of a fixed number of chains, for any number up to it: what is missing is filled up, and cut off."""
+    """A recording made for ``chains`` chains, callable with fewer: missing chains are filled up and then removed."""
 
     def call(q: Tensor) -> tuple[Tensor, Tensor]:
         count = len(q)
@@ -458,7 +458,7 @@ def _filled(gradient: Gradient, chains: int) -> Gradient:
 
 
 def _difference(density: Density, gradient: Gradient, positions: Tensor) -> str | None:
-    """Where a recording differs from the model, away from the point at which it was made."""
+    """How a recording differs from the model at points other than the recorded one; None if it does not differ."""
     tolerance = RELATIVE_TOLERANCE.get(density.dtype, 1e-6)
     exact = torch.func.grad_and_value(density)
     with torch.no_grad(), pyro.validation_enabled(False):

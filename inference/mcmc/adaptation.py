@@ -124,11 +124,11 @@ class TrajectoryLength:
         fraction: float,
         left: Tensor | None = None,
     ) -> None:
-        """``fraction`` is the part of the length that this trajectory took; ``acceptance`` (chain,) weighs chains.
+        """Learn from one trajectory of ``fraction`` of the length; ``acceptance`` (chain,) weighs the chains.
 
-        ``left`` (chain, dim), where any trajectory left the support at a hard edge, is where those did that left in
-        their second half, and nan for others: a longer trajectory loses more of them, by about their share / log 2
-        for each unit of the log length. Where all left, the length is halved.
+        ``left`` (chain, dim) is given if a trajectory left the support at a hard edge: its last position inside, for
+        chains that left in the second half, and nan for others. A longer trajectory loses more of these chains: about
+        their share / log 2 per unit of log length. If all chains left, the length is halved.
         """
         scale = inverse_mass.rsqrt()
         a, b = (before - centre) * scale, (after - centre) * scale

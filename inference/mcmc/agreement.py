@@ -1,4 +1,4 @@
-"""Do the chains agree? On what the model predicts, on the log density, and on the named sites of an ordinary model."""
+"""Agreement of chains on what the model predicts, on the log density, and on named sites of a model."""
 
 import warnings
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ from posterity.inference.diagnostics.sampling._sites import site_columns
 from posterity.inference.program import Model, Program, over_draws
 
 ROWS = 16
-LEAST = 4  # draws of each chain that R-hat takes
-RHAT = 1.05  # where chains do not agree; below 1.01 is what to aim for (Vehtari et al. 2021)
-LARGEST = 2**22  # rows times draws at a time, where the model cannot be run on some of its rows
+LEAST = 4  # draws of each chain that R-hat needs
+RHAT = 1.05  # above, chains disagree; the aim is below 1.01 (Vehtari et al. 2021)
+LARGEST = 2**22  # rows times draws in one batch, if the model cannot be run on a subset of its rows
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """R-hat and ESS of the draws of a run, nan where they are not known.
+    """R-hat and ESS of the draws of a run, nan if unknown.
 
-    - ``rhat``, ``ess``: the largest R-hat, the smallest bulk ESS, over function values and the log density.
-      ``chance`` is the R-hat that chains which agree may have with so few draws, 1 where that is no excuse.
-    - ``predicted``: whether function values were among them, or the log density alone.
-    - ``sites``: R-hat of each element of a site on which the chains do not agree, the worst first.
+    - ``rhat``, ``ess``: the largest R-hat and the smallest bulk ESS over function values and the log density.
+      ``chance`` is the R-hat that agreeing chains may reach by chance with so few draws; 1 if chance explains nothing.
+    - ``predicted``: whether function values were compared, or only the log density.
+    - ``sites``: R-hat of each element of a site on which the chains do not agree, largest first.
     - ``judged``: whether anything could be compared.
     """
 
@@ -45,9 +45,9 @@ class Agreement:
 
 
 def agreement(functions: np.ndarray, sites: np.ndarray, labels: list[str]) -> Agreement:
-    """Of ``functions`` (chain, draw, points), the log density last, and elements of ``sites`` with their ``labels``.
+    """Agreement on ``functions`` (chain, draw, points), the log density last, and on elements of ``sites``.
 
-    Of one chain the two halves are compared.
+    ``labels`` name the elements. The two halves of a single chain are compared.
     """
     values, elements = _halves(functions), _halves(sites)
     moves, site_moves = _moving(functions), _moving(sites)
@@ -76,16 +76,16 @@ def _halves(values: np.ndarray) -> np.ndarray:
 
 
 def _moving(values: np.ndarray) -> np.ndarray:
-    """Which columns of (chain, draw, columns) are finite and differ between draws."""
+    """Which columns of (chain, draw, columns) are finite and vary between draws."""
     return np.isfinite(values).all((0, 1)) & (values != values[:1, :1]).any((0, 1))
 
 
 class Functions:
     """Function values of draws: what the model predicts at 16 rows, and the elements of its named sites.
 
-    E[y|x, w], or the probabilities of classes. They are computed at these rows alone where the model can be run on
-    them, and at all rows otherwise. A likelihood without a mean, or one that cannot be batched over draws, leaves nan:
-    to watch a run must never end it.
+    A prediction is E[y|x, w], or the class probabilities. It is computed on the 16 rows if the model can be run on a
+    subset of its rows, and on all rows otherwise. The values are nan for a likelihood without a mean, or one that
+    cannot be batched over draws: monitoring must never end a run.
     """
 
     def __init__(self, model: Model, args: tuple[Any, ...], program: Program) -> None:
@@ -95,7 +95,7 @@ class Functions:
         self.some: tuple[Any, ...] | None = _some_rows(args, self.rows) if self.rows > ROWS else None
 
     def predicted(self, draws: Mapping[str, Tensor]) -> np.ndarray:
-        """(chain, draw, 16), repeated where there are fewer; ``draws`` of all sites (chain, draw, ...)."""
+        """Predictions (chain, draw, 16), rows repeated if fewer; ``draws`` of all sites (chain, draw, ...)."""
         shape = next(iter(draws.values())).shape[:2]
         found = self._values(draws) if self.some is not None else None
         if found is None:
@@ -110,7 +110,7 @@ class Functions:
         return site_columns(draws, self.named)
 
     def judge(self, draws: Mapping[str, Tensor], log_density: Tensor) -> Agreement:
-        """Of whole chains at once; ``log_density`` (chain, draw)."""
+        """Agreement of complete chains; ``log_density`` (chain, draw)."""
         density = log_density.double().cpu().numpy()[..., None]
         return agreement(np.concatenate([self.predicted(draws), density], -1), *self.sites(draws))
 
@@ -126,7 +126,7 @@ class Functions:
         return torch.cat(found, 1)
 
     def _values(self, draws: Mapping[str, Tensor]) -> Tensor | None:
-        """Of every draw, (chain, draw, N * events)."""
+        """Predictions of every draw (chain, draw, N * events); None if they cannot be computed."""
         shape = next(iter(draws.values())).shape[:2]
         args = self.args if self.some is None else self.some
         flat = {name: value.flatten(0, 1) for name, value in draws.items()}
@@ -137,7 +137,7 @@ class Functions:
                     self.model, args, flat, self.program.site, others=self.program.observed
                 )[0]  # fmt: skip
                 return _mean(likelihood).reshape(*shape, -1).double()
-        except Exception:  # noqa: BLE001 - a likelihood may fail in any way, and the log density is there
+        except Exception:  # noqa: BLE001 - a likelihood may fail in any way; the log density remains to compare
             return None
 
 

@@ -30,10 +30,10 @@ from posterity.inference.mcmc.trouble import trouble, warn_of
 from posterity.inference.posterior import Posterior
 from posterity.inference.program import Model, child_seeds, inspect
 
-# What comes back from a worker: tensors and plain values, no model. Either "draws", "sample_stats", "attrs" and
+# The result of a worker as tensors and plain values, without the model: either "draws", "sample_stats", "attrs" and
 # "warnings" (category and text), or the "error" that the block raised and its "traceback" as text.
 Outcome = dict[str, Any]
-Task = tuple[Settings, Model, tuple[Any, ...], int, str, float]  # the last is when time is over, by the wall clock
+Task = tuple[Settings, Model, tuple[Any, ...], int, str, float]  # the last entry is the deadline by the wall clock
 
 SUMMED = ("gradients", "warmup_gradients", "draws_mb")
 LARGEST = ("warmup_seconds", "prepare_seconds")
@@ -44,29 +44,29 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-    """The chains of ``method`` (an `HMC` or `NUTS`) in ``blocks`` of equal size, one task of joblib's each.
+    """The chains of ``method`` (an `HMC` or `NUTS`) in ``blocks`` of equal size, each block one joblib task.
 
-    ``method.chains`` are those of all blocks together: ``Blocks(HMC(chains=32), blocks=4)`` runs four times eight.
-    Each block adapts on its own, on one thread (``threads`` of the method is not used); give it eight chains or more.
+    ``method.chains`` counts the chains of all blocks: ``Blocks(HMC(chains=32), blocks=4)`` runs four blocks of eight.
+    Each block adapts separately on one thread (``threads`` of the method is ignored); use eight chains or more each.
 
-    - ``retries``: how often blocks whose worker was lost (killed, out of memory, a machine gone) are sent again.
-      Blocks that had finished are kept. What is lost after that is left out with a ``RuntimeWarning``; the worker's
-      own error is raised where nothing is left.
-    - ``jobs``: processes at a time; None takes ``n_jobs`` of the caller's ``joblib.parallel_config`` where that is
-      more than one, and all cores otherwise.
+    - ``retries``: how often blocks are sent again if their worker is lost (killed, out of memory, a machine gone).
+      Finished blocks are kept. Blocks lost after that are left out with a ``RuntimeWarning``; if no block is left, the
+      worker's error is raised.
+    - ``jobs``: number of simultaneous processes; None takes ``n_jobs`` of the caller's ``joblib.parallel_config`` if
+      it is more than one, and all cores otherwise.
 
-    Where blocks run is the caller's choice: processes of this machine by default, a Dask cluster inside
-    ``joblib.parallel_config(backend="dask")``, and so on. Threads give the same draws, one block at a time. Lost
-    workers are noticed by the backends "loky" (the default) and "dask"; "multiprocessing" waits for them forever.
-    The model, a closure over modules too, travels to a worker by cloudpickle in memory; nothing is pickled to disk.
+    The caller chooses where blocks run: processes of this machine by default, a Dask cluster inside
+    ``joblib.parallel_config(backend="dask")``, and so on. Threads give the same draws, one block at a time. The
+    backends "loky" (the default) and "dask" notice lost workers; "multiprocessing" waits for them forever.
+    The model, even one with a closure over modules, is sent to workers by cloudpickle in memory; no pickle is written.
 
-    The same seed gives the same draws on any backend with any number of workers (of one kind of CPU, with the same
+    The same seed gives the same draws on any backend with any number of workers (on one kind of CPU, with the same
     packages): block i is ``method`` with ``chains // blocks`` chains, ``threads=1`` and seed
-    ``child_seeds(seed, blocks)[i]``. Of the method's settings, ``target_ess`` and ``superchains`` are divided among
-    the blocks, ``max_seconds`` are those of all blocks together, whose turns may come one after another (on a cluster
-    by the clocks of its machines), and ``checkpoint`` "run.pt" becomes "run-0.pt", "run-1.pt", ... of the workers'
-    disks, each for `resume` to go on with. Starts given as values or as a `Posterior` are shared out as
-    if all chains ran together. Blocks of different length (``max_seconds``, ``target_ess``) are cut to the shortest.
+    ``child_seeds(seed, blocks)[i]``. ``target_ess`` and ``superchains`` of the method are divided among the blocks.
+    ``max_seconds`` limits all blocks together, also if some wait for others (on a cluster by the clocks of its
+    machines). ``checkpoint`` "run.pt" becomes "run-0.pt", "run-1.pt", ... on the workers' disks, each for `resume`.
+    Starts given as values or as a `Posterior` are assigned as if all chains ran together. Blocks of different length
+    (``max_seconds``, ``target_ess``) are cut to the shortest.
 
     Raises ``ValueError`` for another method, or chains (or superchains) that cannot be shared out equally.
     """
@@ -90,12 +90,12 @@ class Blocks:
     def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
         """Sample; see `posterity.inference.infer`. Draws (chain, draw, ...) with the chains of block 0 first.
 
-        An interrupt returns the blocks that have finished, with a warning. Whether chains agree is judged over those of
-        all blocks: one `ConvergenceWarning` for the whole run. Other warnings of blocks are given once, however many
-        blocks gave them. What a block raises, such as a ``ValueError`` about the model, is raised here as it is; a
-        block whose turn comes after ``max_seconds`` is left out, and ``TimeoutError`` raised where none is left.
-        In ``attrs``, ``seconds`` are those on the clock, ``warmup_seconds`` and ``prepare_seconds`` the largest of the
-        blocks', ``gradients`` those of all; ``blocks`` is how many there are.
+        An interrupt returns the finished blocks, with a warning. Agreement of chains is judged over all blocks, with
+        one `ConvergenceWarning` for the run. Other warnings are given once, even if several blocks gave them. An error
+        in a block, such as a ``ValueError`` about the model, is raised here unchanged. Blocks that cannot begin within
+        ``max_seconds`` are left out; if no block is left, ``TimeoutError`` is raised.
+        In ``attrs``, ``seconds`` is wall time, ``warmup_seconds`` and ``prepare_seconds`` are the largest over blocks,
+        ``gradients`` is the sum over blocks, and ``blocks`` is the number of blocks.
         """
         begun, deadline = time.perf_counter(), time.time() + (self.method.max_seconds or math.inf)
         program = inspect(model, args, site)
@@ -126,7 +126,7 @@ class Blocks:
         interrupted = len(whole) < self.blocks - len(late)
         agree = Functions(model, args, program).judge(draws, statistics["lp"])
         cut = _cuts(dict(zip(blocks, attrs, strict=True)), late)
-        # A target that each block has reached for its share is reached.
+        # Each block has reached its share of the target, so the whole target is reached.
         missed = self.method.target_ess if any("target_ess" in a["trouble"] for a in attrs) else None
         method = dataclasses.replace(self.method, target_ess=missed)
         said = trouble(statistics, agree, method, draws=draws, cut=cut, interrupted=interrupted)
@@ -158,7 +158,7 @@ class Blocks:
     def _go_on(self) -> str:
         if self.method.checkpoint is None:
             return "Run it again for the rest; with checkpoint='run.pt' each block could go on."
-        return f"Go on with a block by resume, from its own file beside {str(self.method.checkpoint)!r}."
+        return f"Continue each block with resume, from its own file beside {str(self.method.checkpoint)!r}."
 
     def _methods(self, model: Model, args: tuple[Any, ...], seed: int) -> list[Settings]:
         """The method of each block."""
@@ -193,7 +193,7 @@ class Blocks:
         return min(self.jobs or (configured if configured > 1 else cores()), self.blocks)
 
     def _gather(self, tasks: dict[int, Task]) -> tuple[dict[int, Outcome], bool]:
-        """The outcomes by block, fewer than tasks after an interrupt or a loss; and whether it was an interrupt."""
+        """Results by block index, fewer than tasks after an interrupt or a lost worker; and whether interrupted."""
         found: dict[int, Outcome] = {}
         failed: Outcome | None = None
         with tqdm(total=len(tasks), desc=self._title, disable=not self.method.progress, leave=False) as bar:
@@ -208,7 +208,7 @@ class Blocks:
                         bar.update()
                         if (
                             "late" not in outcome and outcome["attrs"]["interrupted"]
-                        ):  # in this very process, or its worker was told to stop
+                        ):  # interrupted in this process, or the worker was told to stop
                             return found, True
                     break
                 except KeyboardInterrupt:
@@ -238,7 +238,7 @@ class Blocks:
 
 
 def _cuts(attrs: dict[int, dict[str, Any]], late: list[int]) -> str:
-    """What `max_seconds` cut in which blocks, and those that had no time at all."""
+    """Which blocks `max_seconds` cut short, and which blocks could not begin, as one sentence."""
     cuts: dict[str, list[str]] = {}
     for index, one in attrs.items():
         if one["cut"]:
@@ -274,7 +274,7 @@ def _run(index: int, task: Task) -> tuple[int, Outcome]:
         "draws": dict(posterior.draws),
         "sample_stats": dict(posterior.sample_stats),
         "attrs": dict(posterior.attrs),
-        # Convergence and interrupts are those of the whole run, and told by the caller.
+        # The caller warns about convergence and interrupts, for the whole run.
         "warnings": [(one.category, str(one.message)) for one in caught if not _of_the_whole(one)],
     }
 

@@ -1,4 +1,4 @@
-"""Modes to start chains from: every chain uphill until the log density is level, and those far behind once more."""
+"""Modes to start chains from: gradient ascent of every chain; chains far behind the best are restarted."""
 
 from collections.abc import Callable
 
@@ -9,16 +9,16 @@ from posterity.inference.arrival import behind
 from posterity.inference.engine.tiers import Engine
 from posterity.inference.optimiser import AdaptiveAdam
 
-RATE, MOST, WINDOW = 0.05, 2000, 100  # MOST steps in all, judged every WINDOW
-LEVEL = 0.1  # nats that no chain gains in a window at the full rate
-AGAIN = 2  # how often chains far behind start anew
+RATE, MOST, WINDOW = 0.05, 2000, 100  # learning rate, largest number of steps, steps between tests of convergence
+LEVEL = 0.1  # nats: the ascent has converged if no chain gains more in a window at the full rate
+AGAIN = 2  # restarts of chains far behind
 
 
 def climb(engine: Engine, positions: Tensor, units: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """The highest point of every chain (chain, dim), its log density (chain,), and whether all are level.
+    """The highest point of every chain (chain, dim), its log density (chain,), and whether all chains converged.
 
-    ``units`` (dim,) are those of the first steps. An ensemble of MAP estimates in one batched computation, in
-    unconstrained space. Chains never see each other.
+    ``units`` (dim,) are the units of the first steps. The ascents are MAP estimates in unconstrained space, computed in
+    one batch and independent of each other.
     """
     q, best = positions, positions
     optimiser = AdaptiveAdam(units.expand_as(q).clone(), noisy=False)
@@ -43,10 +43,10 @@ def climb(engine: Engine, positions: Tensor, units: Tensor) -> tuple[Tensor, Ten
 def starts_at_modes(
     engine: Engine, positions: Tensor, units: Tensor, rows: int, fresh: Callable[[int], Tensor]
 ) -> tuple[Tensor, list[str]]:
-    """Modes of all chains, and a sentence for each thing that a user should know about them.
+    """Modes of all chains, and warnings for the user as sentences.
 
-    Chains that end far behind the best (`posterity.inference.arrival.behind`) climb again from ``fresh(round)``, other
-    positions (chain, dim). Those that are behind even then start from the modes of others, and that is said.
+    Chains that end far behind the best (`posterity.inference.arrival.behind`) climb again from other positions
+    ``fresh(round)`` (chain, dim). Chains still behind start from the modes of other chains, with a warning.
     """
     best, highest, level = climb(engine, positions, units)
     for again in range(AGAIN):
@@ -60,8 +60,8 @@ def starts_at_modes(
     far = behind(highest, rows)
     if not level:
         said.append(
-            f"init='map': the log density was still rising after {MOST} steps: it may have no maximum (a scale that "
-            "goes to zero), so take init='prior'"
+            f"init='map': the log density was still rising after {MOST} steps and may have no maximum (such as a scale "
+            "that goes to zero): use init='prior'"
         )
     elif bool(far.any()):
         gap = float((highest.max() - highest[far]).max())
@@ -70,7 +70,7 @@ def starts_at_modes(
         best = best.clone()
         best[places] = best[good[torch.arange(len(places), device=good.device) % len(good)]]
         said.append(
-            f"init='map': {len(places)} of {len(far)} chains (numbers {places.tolist()}) climbed {1 + AGAIN} times, to "
-            f"modes up to {gap:.3g} nats below the best: they start from the modes of other chains"
+            f"init='map': {len(places)} of {len(far)} chains (numbers {places.tolist()}) only found modes up to "
+            f"{gap:.3g} nats below the best in {1 + AGAIN} attempts: they start from the modes of other chains"
         )
     return best, said

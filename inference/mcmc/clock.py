@@ -1,13 +1,13 @@
-"""The seconds of a run against ``max_seconds``, which bounds starts, preparation, warm-up and draws together."""
+"""The time of a run and its limit ``max_seconds``, over starts, preparation, warm-up and draws together."""
 
 import time
 from pathlib import Path
 
-WARMUP = 0.75  # of the time that preparation leaves: warm-up ends then, so that draws are made with what it has learnt
+WARMUP = 0.75  # share of the time after preparation at which warm-up ends, to leave time for draws
 
 
 class Clock:
-    """Runs from its making; ``earlier`` are the seconds of the run before a checkpoint."""
+    """Starts when it is made; ``earlier`` is the time of the run before a checkpoint, in seconds."""
 
     def __init__(self, max_seconds: float | None) -> None:
         self.begun, self.earlier, self.max_seconds = time.perf_counter(), 0.0, max_seconds
@@ -23,13 +23,13 @@ class Clock:
 
     @property
     def warmup_over(self) -> bool:
-        """Whether warm-up has had its share."""
+        """Whether warm-up has used its share of the time."""
         if self.max_seconds is None:
             return False
         return self.seconds > self.prepared + WARMUP * (self.max_seconds - self.prepared)
 
     def after(self, stage: str) -> None:
-        """The end of a stage that cannot be cut short: ``TimeoutError`` where the time is over before an iteration."""
+        """End a stage that cannot be cut short. Raises ``TimeoutError`` if the time is over."""
         self.prepared = self.seconds
         if self.over:
             raise TimeoutError(
@@ -41,10 +41,10 @@ class Clock:
 def what_was_cut(
     max_seconds: float | None, warmup: tuple[int, int], draws: tuple[int, int], checkpoint: str | Path | None
 ) -> str:
-    """In words, and how to have the rest; "" where nothing was. Of ``warmup`` and ``draws``: how many, of how many."""
+    """What was cut short and how to continue; "" if nothing was. ``warmup`` and ``draws`` are (done, requested)."""
     parts = [("warm-up", warmup, "iterations"), ("the run", draws, "draws")]
     cut = [f"{what} after {made} of {wanted} {unit}" for what, (made, wanted), unit in parts if made < wanted]
     if not cut or max_seconds is None:
         return ""
-    go_on = f", or go on by resume({str(checkpoint)!r}, ..., max_seconds=...)" if checkpoint else ""
+    go_on = f", or continue with resume({str(checkpoint)!r}, ..., max_seconds=...)" if checkpoint else ""
     return f"max_seconds={max_seconds:.3g} ended {' and '.join(cut)}: raise max_seconds{go_on}"

@@ -19,7 +19,7 @@ from posterity.inference.mcmc.adaptation import TrajectoryLength, halton
 from posterity.inference.mcmc.kernel import Kernel, State, energy
 from posterity.inference.mcmc.run import Settings
 
-FINER = 16  # times shorter is the step that tells an edge of the support from a step that is too long
+FINER = 16  # factor by which the step is shortened to tell a hard edge of the support from a step size too long
 APPROACH = 8  # steps at most, on the way to the typical set
 Point = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -131,15 +131,15 @@ class HMCKernel(Kernel):
     def _up_to_edge(
         self, acceptance: Tensor, lost: Tensor, start: Point, begin: Tensor, sizes: Tensor, steps: int
     ) -> tuple[Tensor, Tensor | None]:
-        """The acceptance from which the step size is learnt: where a trajectory leaves the support, that before it did.
+        """The acceptance from which the step size is learnt: for chains that left the support, that before the edge.
 
-        Also the last position (chain, dim) inside of trajectories that left in their second half, nan for others, or
-        None where none left.
+        The second result is the last position (chain, dim) inside the support for trajectories that left it in their
+        second half and nan for others, or None if no trajectory left.
 
-        At a hard edge, as of y ~ Uniform(0, t) at t = max(y), the density drops to zero whatever the step size, and a
-        step size that is to blame for it would shrink without end. For the chains ``lost`` the last state of finite
-        energy is found by bisection. Where a sixteenth of the step size ends outside as well, the edge is hard, and
-        the acceptance is that of this state; it is 0 where that is the start itself, and where the step is to blame.
+        At a hard edge, such as y ~ Uniform(0, t) at t = max(y), the density drops to zero for any step size, and a step
+        size that adapted to it would shrink without limit. For the chains ``lost``, bisection finds the last state of
+        finite energy. If a sixteenth of the step size also ends outside, the edge is hard, and the acceptance is that
+        of this state. The acceptance is 0 if this state is the start, or if the step size is too long.
         """
         if not bool(lost.any()):
             return acceptance, None

@@ -1,4 +1,4 @@
-"""One transition of all chains, and what warm-up learns about it: what `HMC` and `NUTS` have to fill in."""
+"""One transition of all chains and its adaptation in warm-up: the base class that `HMC` and `NUTS` complete."""
 
 import math
 from dataclasses import dataclass, fields
@@ -10,13 +10,13 @@ from torch import Tensor
 from posterity.inference.engine.tiers import Engine
 from posterity.inference.mcmc.adaptation import Moments, StepSize, windows
 
-APART = 3.0  # times the common step size is too long for a chain that goes on with its own
-OWN_GAIN = 0.3  # of the log of a chain's own step size, after the way to the typical set
+APART = 3.0  # a chain keeps its own step size if the common step size is more than this many times as long
+OWN_GAIN = 0.3  # gain of the log of a chain's own step size, after the approach to the typical set
 
 
 @dataclass
 class State:
-    """All chains: positions ``q`` (chain, dim), gradient there, log density ``value`` (chain,)."""
+    """The state of all chains: positions ``q`` (chain, dim), gradients at ``q``, log density ``value`` (chain,)."""
 
     q: Tensor
     grad: Tensor
@@ -24,7 +24,7 @@ class State:
 
 
 class Kernel:
-    """One transition of all chains, and what warm-up learns about it; ``settings`` are those of a sampler."""
+    """One transition of all chains and its adaptation in warm-up; ``settings`` are those of a sampler."""
 
     uniforms: int
 
@@ -40,7 +40,7 @@ class Kernel:
 
     @property
     def phase(self) -> str:
-        """ "approach" (the way to the typical set), "windows" (mass and lengths are learnt), "settle", "draws"."""
+        """The phase: "approach" (to the typical set), "windows" (mass and lengths adapt), "settle", or "draws"."""
         if self.seen >= self.settings.warmup:
             return "draws"
         if self.seen < self.first_window:
@@ -50,11 +50,11 @@ class Kernel:
     def transition(
         self, state: State, normals: Tensor, uniforms: Tensor, iteration: int
     ) -> tuple[State, dict[str, Tensor]]:
-        """A new state, and the statistics of the transition, each (chain,)."""
+        """The new state, and the statistics of the transition, each (chain,)."""
         raise NotImplementedError
 
     def begin(self, state: State, normals: Tensor) -> None:
-        """A first step size of every chain: one step of it is accepted with about the target probability."""
+        """Choose a first step size for every chain: one step is accepted with about the target probability."""
         if self.settings.step_size is not None or self.settings.warmup == 0:
             return
         p = normals * self.inverse_mass.rsqrt()
@@ -68,7 +68,7 @@ class Kernel:
             accepted = torch.nan_to_num(change, nan=-torch.inf).clamp(max=0).exp()
             now = torch.where(accepted > self.settings.target_accept, 1.0, -1.0).double()
             first = torch.where(first == 0, now, first)
-            moving = now == first  # doubled or halved until it crosses the target
+            moving = now == first  # doubled or halved until the acceptance crosses the target
             if not bool(moving.any()):
                 break
             log_step = log_step + torch.where(moving, first * math.log(2), 0.0)
@@ -76,11 +76,11 @@ class Kernel:
         self.step = StepSize(self.settings.target_accept, float(self.own.median()))
 
     def step_sizes(self) -> Tensor:
-        """The step size of each chain (chain,): one for all, but for chains for which that is far too long.
+        """The step size of each chain (chain,): the common step size, except for chains for which it is far too long.
 
-        On the way to the typical set each chain has one of its own. Later that follows the acceptance of its chain
-        slowly, and where it is below a third of the common one the chain goes on with it: with the common one a chain
-        that is still in a narrow place would never move again. Draws are made with what warm-up ended with.
+        During the approach to the typical set each chain has its own step size. Later, a chain's own step size follows
+        its acceptance slowly. The chain uses it while it is below a third of the common step size: a chain in a narrow
+        region would otherwise never move again. Draws use the step sizes from the end of warm-up.
         """
         own = self.own.exp()
         if self.phase == "approach":
@@ -88,7 +88,7 @@ class Kernel:
         return torch.where(own * APART < self.step.value, own, self.step.value)
 
     def learn(self, state: State, statistics: dict[str, Tensor]) -> None:
-        """Take what one warm-up iteration shows."""
+        """Adapt to the result of one warm-up iteration."""
         acceptance = statistics["acceptance_rate"].double()
         approach = self.phase == "approach"
         well = self.own.exp() * APART >= self.step.value
@@ -101,7 +101,7 @@ class Kernel:
         else:
             if bool(well.any()):
                 self.step.update(float(acceptance[well].mean()))
-            # As fast up as down, also where the target leaves little room above it.
+            # The error is scaled, so that the step size can rise as fast as it falls even for a target near 1.
             self.own = self.own + OWN_GAIN * torch.where(error > 0, error / (1 - target), error / target)
             self.own = self.own.clamp(max=self.step.log_step)
         if self.phase == "windows":
@@ -117,7 +117,7 @@ class Kernel:
             self._settle()
 
     def end_warmup(self) -> None:
-        """At once, with what was learnt: the mass of the last whole window, and the step size for that mass."""
+        """End warm-up now, with the mass of the last complete window and the step size learnt for this mass."""
         self.seen, self.moments = self.settings.warmup, None
         self._settle()
 
@@ -126,7 +126,7 @@ class Kernel:
         self.own = torch.where(self.own.exp() * APART < self.step.value, self.own, self.step.log_step)
 
     def rescale(self, log_ratio: float) -> None:
-        """The same steps in the units of a new mass, which are longer by exp(-log_ratio)."""
+        """Convert step sizes to the units of a new mass, which are longer by exp(-log_ratio)."""
         self.step.log_step += log_ratio
         self.own = self.own + log_ratio
         self.step.restart()
@@ -157,5 +157,5 @@ class Kernel:
 
 
 def energy(value: Tensor, p: Tensor, inverse_mass: Tensor) -> Tensor:
-    """The Hamiltonian (chain,), in double precision: differences of it are small."""
+    """The Hamiltonian (chain,), in double precision, because energy differences are small."""
     return (0.5 * p.double() ** 2 * inverse_mass).sum(-1) - value.double()

@@ -1,6 +1,6 @@
-"""Convergence while a sampler runs: for the progress bar, for a target ESS, and for what is said at the end.
+"""Convergence during a run: for the progress bar, for a target ESS, and for the report at the end.
 
-What is computed at the end is the same whether or not anybody looked on the way.
+The result at the end does not depend on whether convergence was computed during the run.
 """
 
 import math
@@ -15,15 +15,15 @@ from posterity.inference.engine.density import Density
 from posterity.inference.mcmc.agreement import Agreement, Functions, agreement
 from posterity.inference.program import Program
 
-PIECE = 256  # draws of each chain at a time: after a resumed run's there may be any number
-SHARE = 10.0  # looking on the way takes at most about a tenth of the time
-LEAST = 8  # draws before the first look on the way
+PIECE = 256  # draws of each chain per batch, since a resumed run may have any number of new draws
+SHARE = 10.0  # monitoring takes at most about a tenth of the time
+LEAST = 8  # draws before convergence is first computed
 
 
 class Monitor:
     """Means of the likelihood at 16 rows, the log density, and the named sites: see `Functions`.
 
-    ``positions`` (each (chain, dim)) and ``statistics`` are the run's own lists, which grow while it goes on.
+    ``positions`` (each (chain, dim)) and ``statistics`` are the lists of the run, which grow during sampling.
     """
 
     def __init__(
@@ -33,22 +33,22 @@ class Monitor:
         self.functions = Functions(density.model, density.args, program)
         self.values: list[np.ndarray] = []
         self.sites: list[np.ndarray] = []
-        self.labels: list[str] = []  # of the elements of sites
+        self.labels: list[str] = []  # one for each element of the sites
         self.next_look = 0.0
         self.found = Agreement()
 
     def rhat(self) -> float:
-        """The largest R-hat of functions as of the last look; nan before the first."""
+        """The largest R-hat of functions when last computed; nan before."""
         self._look_on_the_way()
         return self.found.rhat
 
     def ess(self) -> float:
-        """The smallest bulk ESS of functions as of the last look; 0 before the first."""
+        """The smallest bulk ESS of functions when last computed; 0 before."""
         self._look_on_the_way()
         return self.found.ess if math.isfinite(self.found.ess) else 0.0
 
     def last(self) -> Agreement:
-        """Of all draws, whenever the last look was."""
+        """Agreement over all draws, including those since convergence was last computed."""
         if self._new:
             self._look()
         return self.found

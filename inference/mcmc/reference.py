@@ -144,9 +144,9 @@ class _ReferenceSampler:
     def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
         """Sample; see `posterity.inference.infer`. An interrupt returns the draws made so far, with a warning.
 
-        Chains that do not agree, do not move or diverge are named in a `ConvergenceWarning`, and in
-        ``attrs["trouble"]``. Raises ``ValueError`` for a model without latent sites (it has nothing to sample), or
-        with parameters (they would stay at their initial values).
+        A `ConvergenceWarning` names chains that do not agree, do not move or diverge; ``attrs["trouble"]`` stores its
+        text. Raises ``ValueError`` for a model without latent sites (nothing to sample), or with parameters (a sampler
+        does not learn them).
         """
         program = inspect(model, args, site)
         if not program.latents:

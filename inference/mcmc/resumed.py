@@ -1,4 +1,4 @@
-"""Going on with a run from its checkpoint."""
+"""Continuing a run from its checkpoint."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from posterity.inference.mcmc.run import Run, Settings
 from posterity.inference.posterior import Posterior
 from posterity.inference.program import bare_model, in_numbers
 
-# What a run that goes on may have otherwise: all else would mix draws of two kinds, or come too late.
+# Settings that may change on resume. Any other change would mix different draws, or have no effect any more.
 CHANGES = ("draws", "max_seconds", "target_ess", "threads", "progress", "checkpoint", "checkpoint_seconds")
 
 
@@ -21,7 +21,7 @@ def resume(
     """See `posterity.inference.mcmc.resume`."""
     other = sorted(changes.keys() - set(CHANGES))
     if other:
-        raise ValueError(f"expected changes to {list(CHANGES)}: only what follows can change, got {other}")
+        raise ValueError(f"expected changes to {list(CHANGES)} only, since other settings are fixed, got {other}")
     args = read_arguments(args)
     model = in_numbers(bare_model(model), args)
     content = checkpoints.read(path, methods)
@@ -30,7 +30,7 @@ def resume(
     )
     made = len(content["positions"])
     if settings.draws < made:
-        raise ValueError(f"expected draws of {made} or more, as many as the checkpoint has, got {settings.draws}")
+        raise ValueError(f"expected draws of at least {made}, the number in the checkpoint, got {settings.draws}")
     sites = {s.name: list(s.shape) for s in Density(model, args).sites}
     if sites != content["sites"]:
         raise ValueError(f"expected the model of the checkpoint, with sites {content['sites']}, got {sites}")

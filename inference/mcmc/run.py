@@ -1,7 +1,7 @@
 """One run of many chains: settings, warm-up, draws, stopping, checkpoints.
 
-A sampler is a `Settings` subclass with its fields, and a `Kernel` with one transition (`kernel`); everything else is
-here.
+A sampler is a subclass of `Settings` with its fields, and a `Kernel` with one transition (`kernel`). Everything else
+is in this module.
 """
 
 import math
@@ -33,34 +33,36 @@ from posterity.inference.program import Model, Program, child_seeds, inspect
 from posterity.inference.units import density_units
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
-CLIMBS = 2  # the purpose of seeds: starts of chains that climb again
+CLIMBS = 2  # purpose of the seeds: starts of chains that climb again
 POOLINGS = ("within", "across")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What `HMC` and `NUTS` have in common.
+    """Settings that `HMC` and `NUTS` share.
 
-    - ``chains``, ``warmup`` iterations of adaptation, ``draws`` kept from each chain, one in ``thin``;
-      "diverging" of a draw is that of any transition since the draw before it.
-    - ``init``: "prior" (default: every site drawn from its prior), "map" (modes found by a batched ascent), "uniform",
-      "median" or "network" (weights as their module is initialised); values of the sites, (chain, ...); or a
-      `Posterior`, as of an ensemble or SVI, whose draws are taken.
-    - ``superchains``: in so many groups of consecutive chains, each chain of a group starts from the same point (for
-      `posterity.inference.diagnostics.nested_rhat`); None starts every chain from a point of its own.
-    - ``target_accept``: what the step size is adapted to; ``step_size``: the first one, with ``warmup=0`` the only one.
+    - ``chains``; ``warmup`` iterations of adaptation; ``draws`` kept from each chain, one in ``thin``. The statistic
+      "diverging" of a draw covers all transitions since the draw before.
+    - ``init``: "prior" (default: every site drawn from its prior), "map" (modes found by a batched gradient ascent),
+      "uniform", "median" or "network" (weights from their module's initialisation); values of the sites, (chain, ...);
+      or a `Posterior`, such as an ensemble, for its draws.
+    - ``superchains``: number of groups of consecutive chains; all chains of a group start from the same point (for
+      `posterity.inference.diagnostics.nested_rhat`). None: every chain has its own start.
+    - ``target_accept``: acceptance to which the step size adapts; ``step_size``: the first step size, and the only one
+      with ``warmup=0``.
     - ``pooling``: "within" pools the moments of each chain about its own mean (default: chains in other modes do not
       disturb it); "across" takes the variance over all chains.
     - ``engine``: "auto", "eager", "replay" or "compiled" (see `posterity.inference.engine`); ``threads``: None measures
-      one against all cores and takes the faster.
-    - ``max_seconds``: of the whole run. Warm-up ends after three quarters of what starts and preparation leave, with
-      what it has learnt by then, and draws when the time is over; a ``ConvergenceWarning`` says what was cut. Starts
-      and preparation cannot be cut short: ``TimeoutError`` where they take all of it. An iteration is completed.
-    - ``target_ess``: stop when the smallest bulk ESS over function values and the log density has reached it.
-      ``draws`` is then the most.
-    - ``checkpoint``: a file to write the whole state to, every ``checkpoint_seconds`` and at the end; see `resume`.
-    - ``dtype``: in which draws are kept on the CPU ("float32", "float64", "float16"), default that of the density:
-      torch's default dtype, or float64 where the data are.
+      one thread against all cores and takes the faster.
+    - ``max_seconds``: time limit of the whole run, in seconds. Warm-up ends after three quarters of the time that
+      starts and preparation leave, with the adaptation so far; sampling ends at the limit, after a whole iteration. A
+      ``ConvergenceWarning`` says what was cut short. Starts and preparation cannot be cut short: if they take all the
+      time, ``TimeoutError`` is raised.
+    - ``target_ess``: stop when the smallest bulk ESS over function values and the log density reaches this value;
+      ``draws`` is then the maximum.
+    - ``checkpoint``: a file for the whole state, written every ``checkpoint_seconds`` and at the end; see `resume`.
+    - ``dtype``: of the stored draws on the CPU ("float32", "float64", "float16"); default: that of the density, which
+      is torch's default dtype, or float64 if the data are.
     """
 
     draws: int = 500
@@ -125,9 +127,9 @@ class Settings:
     def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
         """Sample; see `posterity.inference.infer`. An interrupt returns the draws made so far, with a warning.
 
-        Chains that do not agree, do not move or diverge are named in a `ConvergenceWarning`, and in
-        ``attrs["trouble"]``, whether or not there is a progress bar. Raises ``TimeoutError`` where ``max_seconds`` are
-        over before the first iteration.
+        A `ConvergenceWarning` names chains that do not agree, do not move or diverge, with or without a progress bar;
+        ``attrs["trouble"]`` stores its text. Raises ``TimeoutError`` if ``max_seconds`` is over before the first
+        iteration.
         """
         return Run(self, model, args, seed, site).go()
 
@@ -156,7 +158,7 @@ class Run:
         self.diverged: Tensor | None = None  # of the transitions since the last draw that was kept
         self.interrupted, self.timed_out = False, False
         self.said_of_starts: list[str] = []
-        self.warmup = settings.warmup  # iterations of warm-up; fewer where time cuts it short
+        self.warmup = settings.warmup  # iterations of warm-up; fewer if the time limit cuts it short
         calls = (settings.warmup + settings.draws * settings.thin) * 10
         with torch_threads(1):
             q = self._first(saved)
@@ -239,7 +241,7 @@ class Run:
         return self._said(self.posterior(monitor.last()))
 
     def _said(self, posterior: Posterior) -> Posterior:
-        """Warnings point at the line that called `infer`."""
+        """Warnings point to the line that called `infer`."""
         if self.interrupted:
             kept = f"{len(self.statistics)} of {self.settings.draws} draws of each chain"
             go_on = self._go_on() or " Run it again for the rest; with checkpoint='run.pt' it could go on."
@@ -305,7 +307,7 @@ class Run:
         self.warm_seconds, self.warm_gradients = self.clock.seconds, self.engine.gradients
 
     def _enough(self, monitor: Monitor) -> bool:
-        """Whether the run is to end; warm-up whose time is over ends here, too."""
+        """Whether the run ends now; also ends warm-up if its time is over."""
         if not self.drawing and self.iteration and self.clock.warmup_over:
             self._cut_warmup()
         if not self.statistics:
@@ -316,7 +318,7 @@ class Run:
         return self.timed_out or reached
 
     def _cut_warmup(self) -> None:
-        """Draws follow at once. A checkpoint stays as it is here, so that the whole warm-up can still be had."""
+        """Go on to the draws now. The checkpoint is written before, so a resumed run can do the whole warm-up."""
         if self.settings.checkpoint:
             self.save(self.settings.checkpoint)
         self.kernel.end_warmup()
@@ -342,7 +344,7 @@ class Run:
         return sum(p.numel() * p.element_size() for p in self.positions[:1]) * len(self.positions) / 2**20
 
     def posterior(self, found: Agreement) -> Posterior:
-        """The draws so far, and how far the chains agree."""
+        """The draws so far, and the agreement of the chains."""
         count = min(len(self.positions), len(self.statistics))
         positions = torch.stack(self.positions[:count], 1)
         working = positions.to(self.density.dtype)
@@ -383,7 +385,7 @@ class Run:
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
-        """The whole state, without pickle: first to a temporary name, then renamed. Not after warm-up was cut."""
+        """Save the state without pickle, first to a temporary name, then renamed. Not after warm-up was cut short."""
         if self.warmup < self.settings.warmup:
             return Path(path)
         settings = {f.name: _plain(getattr(self.settings, f.name)) for f in fields(self.settings)}

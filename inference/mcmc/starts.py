@@ -16,9 +16,9 @@ from posterity.models.guides import INITS
 
 Init = str | Mapping[str, Tensor] | Posterior
 NAMES = ("map", *INITS)
-TRIES = 100  # draws of each chain, as many as Stan and Pyro make
-NAMED = 5  # chains in a message
-STARTS = 1  # the purpose of seeds: a start must not be made of the numbers of the first momentum
+TRIES = 100  # draws per chain, the same number as in Stan and Pyro
+NAMED = 5  # chains named in a message
+STARTS = 1  # purpose of the seeds: the start and the first momentum must not share random numbers
 
 
 def check_init(init: Any) -> None:
@@ -31,13 +31,13 @@ def check_init(init: Any) -> None:
 def start(density: Density, init: Init, chains: int, seed: int) -> Tensor:
     """Positions (chain, dim) in unconstrained space; "map" starts from the prior, see `climb`.
 
-    By name, each chain draws until log density and gradient are finite, `TRIES` times at most: "prior" draws every
-    site from its prior. A chain for which that found no start then draws from "uniform", and one for which another
-    name found none from "prior", which one ``RuntimeWarning`` says. Draws of a `Posterior`, or values (start, ...) of
-    every site, are taken evenly spaced, repeated where there are too few; one value of a site, without that dimension,
-    is that of every start.
-    Raises ``ValueError`` where they do not fit the model or have no finite log density and gradient, or where no
-    start was found.
+    For a name, each chain draws until log density and gradient are finite, at most `TRIES` times; "prior" draws every
+    site from its prior. If a chain finds no start, it draws from "uniform" instead of "prior", or from "prior"
+    instead of another name, and one ``RuntimeWarning`` says so. Draws of a `Posterior`, or values (start, ...) of every
+    site, are assigned to chains evenly spaced, and repeated if there are too few; a value without the dimension of
+    starts is used for all chains.
+    Raises ``ValueError`` if values do not fit the model or have no finite log density and gradient, or if no start was
+    found.
     """
     if isinstance(init, str):
         return _by_name(density, "prior" if init == "map" else init, chains, seed)
@@ -51,7 +51,7 @@ def start(density: Density, init: Init, chains: int, seed: int) -> Tensor:
 
 
 def _values(density: Density, init: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Values (start, ...) of the sites, as many of each."""
+    """Values (start, ...) of the sites, the same number of starts for each."""
     sites = {site.name: site for site in density.sites}
     missing = [name for name in sites if name not in init]
     if missing:
@@ -79,7 +79,7 @@ def _values(density: Density, init: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _by_name(density: Density, name: str, chains: int, seed: int) -> Tensor:
-    # Each chain from a seed of its own, so that it starts there whatever runs beside it.
+    # Each chain has its own seed, so its start does not depend on the number of chains.
     search = _Search(density, child_seeds(seed, chains, STARTS))
     search.draw(name, 0)
     lost = list(search.missing)
@@ -95,7 +95,7 @@ def _by_name(density: Density, name: str, chains: int, seed: int) -> Tensor:
             f"{_listed(search.missing)} ({search.reason}): give values of the sites as init"
         )
     warnings.warn(
-        f"init={name!r} found no start with {wanted} in {TRIES} draws for {_listed(lost)} ({reason}): started from "
+        f"init={name!r} found no start with {wanted} in {TRIES} draws for {_listed(lost)} ({reason}): these start from "
         f"{other!r}",
         RuntimeWarning,
         stacklevel=6,
@@ -104,7 +104,7 @@ def _by_name(density: Density, name: str, chains: int, seed: int) -> Tensor:
 
 
 class _Search:
-    """Starts of finite density and gradient, one for each seed. Chains that have one are not drawn again."""
+    """Starts with finite density and gradient, one for each seed. A chain with a start is not drawn again."""
 
     def __init__(self, density: Density, seeds: list[int]) -> None:
         self.density, self.seeds = density, seeds
@@ -121,7 +121,7 @@ class _Search:
         return torch.stack([self.found[chain] for chain in range(len(self.seeds))])
 
     def draw(self, name: str, first: int) -> None:
-        """Attempts ``first`` to ``first + TRIES - 1`` of the chains that have no start."""
+        """Make attempts ``first`` to ``first + TRIES - 1`` for the chains without a start."""
         for attempt in range(first, first + TRIES):
             drawn = {
                 chain: q for chain in self.missing if (q := self._one(name, self.seeds[chain] + attempt)) is not None
@@ -132,10 +132,10 @@ class _Search:
                 return
 
     def _one(self, name: str, seed: int) -> Tensor | None:
-        """None where the model cannot be run, which is as good as a density of zero."""
+        """A draw of one chain; None if the model fails on it, which counts as zero density."""
         messenger = _Initialiser(self.density, name)
         try:
-            # Unchecked, as the density is: where parameters are not valid it is nan.
+            # Pyro's checks are off, as in the density: invalid parameters give nan.
             unchecked = pyro.validation_enabled(False)
             with seeded(seed), torch.no_grad(), unchecked, messenger, default_dtype(self.density.promoted):
                 self.density.model(*self.density.args)
@@ -154,7 +154,7 @@ class _Search:
 
     @property
     def reason(self) -> str:
-        """Why the last draw that was refused was."""
+        """Why the last draw was rejected."""
         if self.error or self.last is None:
             return self.error
         fault, reason = start_fault(self.density, *(part[:1] for part in self.last))
@@ -167,14 +167,14 @@ def _listed(chains: list[int]) -> str:
 
 
 def finite_or(engine: Engine, positions: Tensor, before: Tensor) -> Tensor:
-    """``positions``, and ``before`` for the chains whose log density or gradient is not finite there."""
+    """``positions``; for chains whose log density or gradient is not finite there, ``before``."""
     value, grad = engine.gradient(positions)
     good = torch.isfinite(value) & torch.isfinite(grad).all(1)
     return torch.where(good[:, None], positions, before)
 
 
 def density_at(density: Density, position: Tensor) -> Tensor:
-    """nan where a factorisation fails, as on every tier."""
+    """The log density; nan if a matrix factorisation fails, as on every tier."""
     try:
         with torch.no_grad(), pyro.validation_enabled(False):
             return density(position)

@@ -1,7 +1,7 @@
-"""What a run says at its end about draws that should not be believed.
+"""Reasons not to trust the draws of a run, reported at its end.
 
-It is computed, kept in ``attrs["trouble"]`` and warned of whether or not anybody watched the run. The one way to
-silence it is Python's own: ``warnings.filterwarnings("ignore", category=ConvergenceWarning)``.
+They are computed, stored in ``attrs["trouble"]`` and given as a warning, with or without a progress bar. To silence
+the warning: ``warnings.filterwarnings("ignore", category=ConvergenceWarning)``.
 """
 
 import math
@@ -15,8 +15,8 @@ from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.diagnostics.sampling import _advice as advice
 from posterity.inference.mcmc.agreement import LEAST, RHAT, Agreement
 
-DIVERGENT = 0.01  # of all transitions
-STUCK = 0.5  # the least average acceptance of a chain that moves
+DIVERGENT = 0.01  # largest accepted share of divergent transitions
+STUCK = 0.5  # smallest mean acceptance of a chain that moves well
 NAMED = 5
 
 
@@ -29,15 +29,15 @@ def trouble(
     cut: str = "",
     interrupted: bool = False,
 ) -> list[str]:
-    """One sentence for each reason to doubt, with its cure; none for a run that looks well.
+    """One sentence, with a remedy, for each reason to doubt the draws; an empty list if there is none.
 
     Args:
-        statistics: those of the draws, each (chain, draw).
+        statistics: sampler statistics of the draws, each (chain, draw).
         found: how far the chains agree.
-        settings: of the run; no advice names a value that is in use already.
-        draws: (chain, draw, ...) of each site, in which chains that never moved are found.
-        cut: what `max_seconds` cut, as a sentence.
-        interrupted: whether the user ended the run, who knows then that there are fewer draws than were asked for.
+        settings: settings of the run; the advice never names a value that is already in use.
+        draws: draws of each site, (chain, draw, ...), in which chains that never moved are found.
+        cut: what `max_seconds` cut short, as a sentence.
+        interrupted: whether the user interrupted the run. A missed ``target_ess`` is then not reported.
     """
     used = _Used(settings, not cut and not interrupted)
     still = never_moved(draws or {})
@@ -51,7 +51,7 @@ def trouble(
 
 
 def warn_of(name: str, said: Iterable[str], *, stacklevel: int = 2) -> str:
-    """One warning with all sentences; returns them as text, which is kept with the draws."""
+    """Give one warning with all sentences; returns them joined, as stored with the draws."""
     text = "; ".join(said)
     if text:
         warnings.warn(f"{name}: {text}", ConvergenceWarning, stacklevel + 1)
@@ -59,7 +59,7 @@ def warn_of(name: str, said: Iterable[str], *, stacklevel: int = 2) -> str:
 
 
 class _Used:
-    """Settings of the run, as far as it has them, and what they leave to be advised."""
+    """The settings of the run that are known, and the advice that remains given these settings."""
 
     def __init__(self, settings: Any, complete: bool) -> None:
         self.settings, self.complete = settings, complete
@@ -78,7 +78,7 @@ class _Used:
 
     @property
     def more_draws(self) -> str:
-        return advice.more_draws(self.number("draws")) if self.complete else "more draws than the run came to"
+        return advice.more_draws(self.number("draws")) if self.complete else "more draws than this run made"
 
     @property
     def another_init(self) -> str:
@@ -93,13 +93,13 @@ def _divergent(diverging: Tensor, used: _Used) -> str:
         return ""
     worst = int(share.argmax())
     return (
-        f"{100 * float(share.mean()):.1f} % of the transitions diverged, {100 * float(share[worst]):.0f} % of those of "
-        f"chain {worst}: {used.smaller_steps}"
+        f"{100 * float(share.mean()):.1f} % of all transitions diverged, and {100 * float(share[worst]):.0f} % of the "
+        f"transitions of chain {worst}: {used.smaller_steps}"
     )
 
 
 def never_moved(draws: Mapping[str, Tensor]) -> list[int]:
-    """Chains of several draws that are all the same, whatever their acceptance says."""
+    """Chains with several draws that are all equal, whatever their acceptance rate."""
     moved: Tensor | None = None
     for value in draws.values():
         if value.shape[1] > 1:
@@ -112,7 +112,7 @@ def _still(still: list[int], like: Tensor, used: _Used) -> str:
     if not still:
         return ""
     return (
-        f"{len(still)} of {len(like)} chains never moved ({_named(still)}: all their draws are one point): "
+        f"{len(still)} of {len(like)} chains never moved ({_named(still)}: all draws are equal): "
         f"{used.another_init}, or {used.longer_warmup}"
     )
 
@@ -123,7 +123,7 @@ def _slow(rates: Tensor, still: list[int], used: _Used) -> str:
     if not slow:
         return ""
     return (
-        f"{len(slow)} of {len(acceptance)} chains hardly move ({_named(slow)}: acceptance down to "
+        f"{len(slow)} of {len(acceptance)} chains hardly move ({_named(slow)}: acceptance rate down to "
         f"{float(acceptance[slow].min()):.2f}): {used.longer_warmup}, or {used.another_init}"
     )
 
@@ -134,8 +134,8 @@ def _apart(found: Agreement, like: Tensor, used: _Used) -> list[str]:
     if not found.judged:
         least, each = (LEAST, "of each chain") if chains > 1 else (2 * LEAST, "of one chain")
         if draws < least:
-            return [f"convergence was not judged: R-hat takes {least} draws {each}, got {draws}"]
-        return ["convergence was not judged: no function of the draws is finite and differs between them"]
+            return [f"convergence was not judged: R-hat needs {least} draws {each}, got {draws}"]
+        return ["convergence was not judged: no function of the draws is finite and varies between draws"]
     said = []
     where = "what the model predicts" if found.predicted else "the log density"
     sites = ", ".join(f"{label!r} (R-hat {rhat:.2f})" for label, rhat in list(found.sites.items())[:NAMED])
@@ -150,14 +150,14 @@ def _apart(found: Agreement, like: Tensor, used: _Used) -> list[str]:
     elif sites:
         agree = "predictions" if found.predicted else where
         said.append(
-            f"the chains agree on {agree} but not on {name} {sites}: label switching or mirrored modes, or too few "
-            f"draws of what the data hardly decide. Give the model an order or a sign (mu[0] < mu[1], m > 0), judge "
-            f"{agree} alone, or take {used.longer_warmup} and {used.more_draws}"
+            f"the chains agree on {agree} but not on {name} {sites}: label switching, mirrored modes, or too few draws "
+            f"of a site that the data hardly constrain. Add an order or sign constraint to the model (mu[0] < mu[1], "
+            f"m > 0), use {agree} only, or take {used.longer_warmup} and {used.more_draws}"
         )
     elif found.rhat > RHAT:
-        said.append(f"R-hat of {where} is {found.rhat:.2f}, which so few draws give by chance as well: more draws")
+        said.append(f"R-hat of {where} is {found.rhat:.2f}, which may be chance with so few draws: take more draws")
     if chains == 1:
-        said.append("one chain was run, and whether others would agree is not known: chains=4 or more")
+        said.append("only one chain was run, so agreement between chains is unknown: run chains=4 or more")
     return said
 
 

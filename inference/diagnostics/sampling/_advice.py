@@ -1,26 +1,27 @@
-"""What to change next, given what the run has used: no advice names a value that is in use already.
+"""Advice on what to change next, given the settings of the run. No advice names a value that is already in use.
 
-Settings that are not known (draws of another program) are None.
+Unknown settings (draws from another program) are None.
 """
 
 from __future__ import annotations
 
-TARGETS = (0.95, 0.99)  # acceptance
+TARGETS = (0.95, 0.99)  # of the acceptance rate
 INITS = ("map", "uniform", "prior")
-PYRO_INITS = ("uniform", "median", "prior")  # of Pyro's own samplers
-DEEPEST = 20  # what NUTS allows
+PYRO_INITS = ("uniform", "median", "prior")  # for Pyro's own samplers
+DEEPEST = 20  # the largest max_tree_depth that NUTS allows
 WARMUP = 300
-NON_CENTRED = "write the model non-centred, or with lighter tails"
+NON_CENTRED = "use a non-centred parametrisation, or lighter tails"
 
 
 def smaller_steps(target_accept: float | None) -> str:
-    """Against divergences."""
+    """Advice against divergences."""
     if target_accept is None:
-        return f"raise target_accept to 0.95 or 0.99; if they stay, {NON_CENTRED}"
+        return f"raise target_accept to 0.95 or 0.99; if divergences remain, {NON_CENTRED}"
     higher = [target for target in TARGETS if target > target_accept + 0.005]
     if not higher:
-        return f"target_accept is {target_accept:g} already: {NON_CENTRED}"
-    return f"raise target_accept from {target_accept:g} to {' or '.join(map(str, higher))}; if they stay, {NON_CENTRED}"
+        return f"target_accept is already {target_accept:g}: {NON_CENTRED}"
+    choice = " or ".join(map(str, higher))
+    return f"raise target_accept from {target_accept:g} to {choice}; if divergences remain, {NON_CENTRED}"
 
 
 def longer_warmup(warmup: float | None) -> str:
@@ -30,7 +31,7 @@ def longer_warmup(warmup: float | None) -> str:
 
 
 def another_init(init: str | None, names: tuple[str, ...] = INITS) -> str:
-    """Other starts; ``init`` is the name in use, None where starts were given as values or are not known."""
+    """Other starting points; ``init`` is the name in use, or None if starts were given as values or are unknown."""
     others = [name for name in names if name != init][:2]
     return f"another init ({', '.join(map(repr, others))})"
 

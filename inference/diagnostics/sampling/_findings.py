@@ -65,8 +65,8 @@ def nothing_moves(functions: Functions) -> Iterator[Finding]:
     """No function differs between draws, of which there is one, or which are constants."""
     yield Finding(
         "nothing to compare", "unknown", math.nan,
-        f"None of {len(functions.labels)} functions differs between {functions.chains * functions.draws} draws, so "
-        "that nothing could be compared. Draw more, or choose functions that depend on the parameters.",
+        f"None of {len(functions.labels)} functions varies over {functions.chains * functions.draws} draws, so nothing "
+        "could be compared. Take more draws, or choose functions that depend on the parameters.",
     )  # fmt: skip
 
 
@@ -76,15 +76,15 @@ def stuck(functions: Functions, values: np.ndarray) -> Iterator[Finding]:
     if functions.draws > 1 and still:
         yield Finding(
             "stuck", "stop", len(still),
-            f"{chains(still)} of {functions.chains} never moved. Take {another_init(functions)} or seed, and "
-            f"{longer_warmup(functions)}; if they stay, the density is not finite or not smooth there.",
+            f"{chains(still)} of {functions.chains} never moved. Take {another_init(functions)} or another seed, and "
+            f"{longer_warmup(functions)}. If they still do not move, the log density is not finite or not smooth.",
         )  # fmt: skip
     copies = _copies(values) if functions.chains > 1 else []
     if copies:
         yield Finding(
             "copies", "stop", len(copies),
-            f"{chains(copies)} of {functions.chains} have draw for draw the values of another chain, so that R-hat "
-            "compares a chain with itself. Give each chain random numbers of its own.",
+            f"{chains(copies)} of {functions.chains} have exactly the same draws as another chain, so R-hat compares a "
+            "chain with itself. Give each chain a different random seed.",
         )  # fmt: skip
     if "acceptance_rate" not in functions.stats:
         return
@@ -93,8 +93,8 @@ def stuck(functions: Functions, values: np.ndarray) -> Iterator[Finding]:
     if missing:
         yield Finding(
             "no acceptance", "unknown", len(missing),
-            f"Acceptance rates of {chains(missing)} of {functions.chains} are nan or infinite, so that nobody knows "
-            "whether they accept their steps. Keep those of the sampler (sample_stats), or leave them out.",
+            f"Acceptance rates of {chains(missing)} of {functions.chains} are nan or infinite, so acceptance was not "
+            "judged. Use the acceptance rates that the sampler computed (sample_stats), or leave them out.",
         )  # fmt: skip
     slow = [chain for chain in np.flatnonzero(acceptance < STUCK).tolist() if chain not in still]
     if slow:
@@ -106,30 +106,30 @@ def stuck(functions: Functions, values: np.ndarray) -> Iterator[Finding]:
 
 
 def _copies(values: np.ndarray) -> list[int]:
-    """Chains whose values (chain, draw, points) are those of an earlier one, and differ between draws."""
+    """Chains that vary and whose values (chain, draw, points) equal those of an earlier chain."""
     first: dict[bytes, int] = {}
     moving = [chain for chain in range(len(values)) if (values[chain] != values[chain, :1]).any()]
     return [chain for chain in moving if first.setdefault(values[chain].tobytes(), chain) != chain]
 
 
 def not_compared(functions: Functions, values: np.ndarray, labels: list[str]) -> Iterator[Finding]:
-    """A single chain, or fewer draws than R-hat takes."""
+    """A single chain, or fewer draws than R-hat needs."""
     if functions.chains > 1:
         yield Finding(
             "rhat", "unknown", math.nan,
-            f"R-hat takes 4 draws of each chain, got {functions.draws}. Draw more, or start groups of chains from one "
-            "point each (superchains=...) for nested R-hat, which takes one.",
+            f"R-hat needs 4 draws of each chain, got {functions.draws}. Take more draws, or start groups of chains "
+            "from one point each (superchains=...): nested R-hat needs only one draw.",
         )  # fmt: skip
         return
-    said, half = "it is too short to compare its halves", functions.draws // 2
+    said, half = "the chain is too short to compare its halves", functions.draws // 2
     if half >= 4:
         found = convergence(np.concatenate([values[:, :half], values[:, -half:]]))["rhat"]
         worst = int(found.argmax())
         agree = "agree" if found[worst] < RHAT_BAD else "do not even agree"
-        said = f"its own halves {agree} (R-hat of them up to {found[worst]:.2f}, at {labels[worst]})"
+        said = f"the halves of the chain {agree} (R-hat up to {found[worst]:.2f}, at {labels[worst]})"
     yield Finding(
         "rhat", "unknown", math.nan,
-        f"One chain may be in one mode and never know of others: R-hat is not to be had; {said}. Run 4 chains or more "
+        f"R-hat needs several chains, since a single chain may miss other modes; {said}. Run 4 chains or more "
         "(chains=4).",
     )  # fmt: skip
 
@@ -137,7 +137,7 @@ def not_compared(functions: Functions, values: np.ndarray, labels: list[str]) ->
 def disagreement(
     functions: Functions, values: np.ndarray, labels: list[str], rhat: np.ndarray, chance: float
 ) -> Finding | None:
-    """R-hat of 1.01 or more, and whether that is the chains or, below ``chance``, the few draws."""
+    """R-hat of 1.01 or more; below ``chance`` the small number of draws may be the reason."""
     above = rhat >= RHAT
     if not above.any():
         return None
@@ -148,22 +148,22 @@ def disagreement(
         other = ", or compare groups of chains from one start (superchains=...)" if functions.chains >= MANY else ""
         return Finding(
             "rhat", "caution", float(rhat[worst]),
-            f"{seen}, which so few draws give by chance (up to {chance:.3f}) where chains agree as well. Draw about "
-            f"{_times(factor)} as many before you judge{other}.",
+            f"{seen}. With so few draws, chains that agree reach up to {chance:.3f} by chance. Take about "
+            f"{_times(factor)} as many draws before you judge{other}.",
         )  # fmt: skip
     severity: Severity = "stop" if rhat[worst] >= RHAT_BAD else "caution"
     means = values[..., worst].astype(float).mean(1)
     apart = int(np.abs(means - np.median(means)).argmax())
     advice = (
-        f"Take {longer_warmup(functions)} and more draws; if it stays, {another_init(functions)}, or write the model "
-        "in other parameters"
+        f"Take {longer_warmup(functions)} and more draws. If the chains still disagree, take "
+        f"{another_init(functions)}, or change the parametrisation of the model"
     )
     if not functions.named:
-        advice += "; if these are weights of a network, which may be permuted, judge what it predicts (var_names=...)"
+        advice += "; if these are the weights of a network, which may be permuted, judge predictions (var_names=...)"
     return Finding(
         "rhat", severity, float(rhat[worst]),
-        f"The chains do not agree: {seen}; chain {apart} is furthest from the others there. They are in different "
-        f"modes, or have not arrived. {advice}.",
+        f"The chains do not agree: {seen}. Chain {apart} is furthest from the others there. The chains are in "
+        f"different modes, or have not converged. {advice}.",
     )  # fmt: skip
 
 
@@ -179,23 +179,23 @@ def disagreement_on_sites(
     if rhat[worst] < chance:
         return Finding(
             "site_rhat", "caution", float(rhat[worst]),
-            f"The chains differ on {seen}, by no more than so few draws do by chance (up to {chance:.3f}). Draw more "
+            f"The chains differ on {seen}, but with so few draws R-hat reaches {chance:.3f} by chance. Take more draws "
             "before you judge.",
         )  # fmt: skip
     if not agree:
-        words = f"Nor do the chains agree on {seen}."
+        words = f"The chains do not agree on {seen} either."
         return Finding("site_rhat", "stop" if rhat[worst] >= RHAT_BAD else "caution", float(rhat[worst]), words)
     return Finding(
         "site_rhat", "caution", float(rhat[worst]),
-        f"The chains agree on what the model predicts, but not on {seen}: label switching or mirrored modes, or too "
-        "few draws of what the data hardly decide. Predictions can be used, means and intervals of these sites cannot. "
-        "Give the model an order or a sign (mu[0] < mu[1], m > 0), or judge predictions alone; where it is neither, "
-        f"take {longer_warmup(functions)} and more draws.",
+        f"The chains agree on what the model predicts, but not on {seen}: label switching, mirrored modes, or too "
+        "few draws of a site that the data hardly constrain. Predictions can be used; means and intervals of these "
+        "sites cannot. Add an order or sign constraint to the model (mu[0] < mu[1], m > 0), or use predictions only. "
+        f"If there is no such symmetry, take {longer_warmup(functions)} and more draws.",
     )  # fmt: skip
 
 
 def chance_of(values: np.ndarray, rhat: np.ndarray) -> float:
-    """The R-hat that chains which agree may have at the worst of the points, at most 1.1; 1 where none needs excuse."""
+    """Largest R-hat by chance of chains that agree, at the worst point, at most 1.1; 1 if R-hat is below 1.01."""
     worst = int(np.argmax(rhat))
     if not RHAT <= rhat[worst] < RHAT_EXCUSED:
         return 1.0
@@ -205,10 +205,10 @@ def chance_of(values: np.ndarray, rhat: np.ndarray) -> float:
 def nested_disagreement(
     values: np.ndarray, labels: list[str], nested: xr.Dataset, functions: Functions | None = None
 ) -> Finding | None:
-    """Nested R-hat 0.01 or more above that of independent draws, and whether it may be by chance.
+    """Nested R-hat at least 0.01 above that of independent draws, and whether chance explains it.
 
-    By chance superchains' means differ as their chains' means do: an analysis of variance with superchains as groups
-    of chains, whatever the autocorrelation within these.
+    By chance the means of superchains scatter as the means of their chains do: an analysis of variance with the
+    superchains as groups of chains, valid for any autocorrelation within chains.
     """
     found = nested["nested_rhat"].values
     limit = float(nested.attrs["independent"]) + RHAT - 1
@@ -224,14 +224,14 @@ def nested_disagreement(
     if means.mean(1).var(ddof=1) < critical * scatter:
         return Finding(
             "nested_rhat", "caution", float(found[worst]),
-            f"The {seen}, which superchains of {size} short chains give by chance as well. Draw more, or take more "
-            "chains, before you judge.",
+            f"The {seen}, which superchains of {size} short chains may reach by chance. Take more draws or more "
+            "chains before you judge.",
         )  # fmt: skip
     severity: Severity = "stop" if found[worst] >= limit + RHAT_BAD - RHAT else "caution"
     return Finding(
         "nested_rhat", severity, float(found[worst]),
-        f"The superchains remember where they started: {seen}. Take "
-        f"{'a longer warmup' if functions is None else longer_warmup(functions)}; if it stays, the starts are in "
+        f"The superchains still depend on their starting points: {seen}. Take "
+        f"{'a longer warmup' if functions is None else longer_warmup(functions)}. If this remains, the starts are in "
         "different modes.",
     )  # fmt: skip
 
@@ -251,19 +251,19 @@ def few_draws(
         severity: Severity = "caution"
         advice = f"Draw about {_times(factor)} as many (draws={_round_up(factor * functions.draws)})"
         if apart:
-            advice = "That follows from chains that do not agree: cure that first"
+            advice = "The reason is that the chains do not agree: solve that first"
         elif found[least] >= ESS_ENOUGH:
             severity = "note"
             advice = "They are enough for means and intervals; R-hat of so short chains is uncertain (superchains=...)"
         yield Finding(
             name, severity, float(found[least]),
-            f"For the {part} the draws are worth {found[least]:.0f} independent ones at {labels[least]}, fewer than "
+            f"For the {part} the effective sample size is {found[least]:.0f} at {labels[least]}, fewer than "
             f"{rule} at {_of(found < wanted)}. {advice}.",
         )  # fmt: skip
 
 
 def chains(which: list[int]) -> str:
-    """How many, and the first of them by number."""
+    """The number of chains and the first of their indices, such as "2 (chain 0, 3)"."""
     named = ", ".join(str(chain) for chain in which[:NAMED]) + (", ..." if len(which) > NAMED else "")
     return f"{len(which)} (chain {named})"
 

@@ -41,7 +41,7 @@ def energies(functions: Functions, found: np.ndarray) -> Iterator[Finding]:
 def divergences(
     functions: Functions, hit: np.ndarray, labels: list[str], located: xr.Dataset | None
 ) -> Iterator[Finding]:
-    """Draws that diverged (chain, draw), and where they are."""
+    """The number of draws (chain, draw) that diverged, and where in function space they are."""
     count, share = int(hit.sum()), float(hit.mean())
     if not count:
         return
@@ -51,7 +51,7 @@ def divergences(
     yield Finding(
         "divergences", "stop" if share > DIVERGENT else "caution", count,
         f"{count} of {hit.size} draws ({100 * share:.2g} %) diverged, {int(hit[chain].sum())} in chain {chain}. "
-        f"{'' if located is None else _place(labels, located)}What lies beyond is missing from the draws. "
+        f"{'' if located is None else _place(labels, located)}Draws from the region behind are missing. "
         f"{steps[0].upper() if steps.startswith('raise') else steps[0]}{steps[1:]}.",
     )  # fmt: skip
 
@@ -59,7 +59,7 @@ def divergences(
 def _place(labels: list[str], located: xr.Dataset) -> str:
     p_value = float(located["p_value"])
     if p_value >= CHANCE:
-        return f"They are at no place that is clear in these functions (p = {p_value:.2g}). "
+        return f"Their place in these functions cannot be told from chance (p = {p_value:.2g}). "
     place = int(located["strength"].values.argmax())
     top, where = located.isel(point=place), labels[place]
     name = f"the {where}" if where == LOG_DENSITY else f"the function at {where}" if where.startswith("x[") else where
@@ -84,16 +84,16 @@ def deep_trees(functions: Functions) -> Iterator[Finding]:
         share, deepest = float(reached.mean()), "" if limit is None else f" of {limit:.0f}"
         yield Finding(
             "tree_depth", "note", share,
-            f"{100 * share:.2g} % of the trajectories ended at the largest tree depth{deepest}: that biases no draw, "
-            f"but each moves less far than it could. {deeper_trees(limit)}.",
+            f"{100 * share:.2g} % of the trajectories reached the maximum tree depth{deepest}. The draws are not "
+            f"biased, but the chains move more slowly than they could. {deeper_trees(limit)}.",
         )  # fmt: skip
 
 
 def no_statistics(functions: Functions) -> Iterator[Finding]:
     if "diverging" not in functions.stats and "energy" not in functions.stats:
         words = (
-            "There are no statistics of a sampler, so that divergences and E-BFMI were not judged. Keep sample_stats "
-            "where it makes them."
+            "There are no sampler statistics, so divergences and E-BFMI were not judged. Add the group sample_stats if "
+            "the sampler provides it."
         )
         yield Finding("no statistics", "note", math.nan, words)
 
@@ -101,26 +101,26 @@ def no_statistics(functions: Functions) -> Iterator[Finding]:
 def interrupted(functions: Functions) -> Iterator[Finding]:
     if functions.attrs.get("interrupted"):
         path = functions.word("checkpoint") or "checkpoint='" in str(functions.attrs.get("settings", ""))
-        how = "Go on with it (resume)" if path else "Run it again, with a checkpoint to go on from,"
-        words = f"The run was interrupted, and these are the draws it had. {how} if they are too few."
+        how = "continue the run (resume)" if path else "run again, with a checkpoint"
+        words = f"The run was interrupted, and these are the draws made before. If they are too few, {how}."
         yield Finding("interrupted", "note", functions.draws, words)
 
 
 def no_chains(functions: Functions) -> Iterator[Finding]:
-    """What there is to say of draws that no chain has made."""
+    """The finding for draws that come from SVI or an ensemble."""
     if functions.method == "Ensemble":
         words = (
-            "These are members trained from different starts, not draws of a chain: R-hat and ESS have nothing to say. "
-            "Double their number and see whether the predictions change, and compare the epistemic part of "
-            "`uncertainty_split` with that of a short NUTS run from them (init=posterior)."
+            "These are members trained from different starts, not draws of a chain: R-hat and ESS do not apply. Double "
+            "the number of members and check whether the predictions change. Compare the epistemic part of "
+            "`uncertainty_split` with that of a short NUTS run that starts from the members (init=posterior)."
         )
     else:
         known = functions.word("guide") or "mean_field"
         guide = "mean-field guide" if known == "mean_field" else f"guide {known!r} that does not fit"
         words = (
-            "These are independent draws, of which R-hat and ESS have nothing to say: they are as good as what made "
-            f"them, and a {guide} is too narrow. Compare the epistemic part of `uncertainty_split` with that "
-            "of a short NUTS run from them (init=posterior), or weigh them against the model (Pareto k below 0.7)."
+            "These are independent draws, to which R-hat and ESS do not apply. The draws are as good as the guide, and "
+            f"a {guide} is too narrow. Compare the epistemic part of `uncertainty_split` with that of a short NUTS run "
+            "from the draws (init=posterior), or compute importance weights of the draws (Pareto k below 0.7)."
         )
     yield Finding("no chains", "unknown", math.nan, words)
     if functions.losses is not None and functions.losses.size:
@@ -134,7 +134,8 @@ def _training(losses: np.ndarray) -> Finding:
     if size < 1 or not np.isfinite(last).all():
         return Finding(
             "training", "unknown", math.nan,
-            f"Whether the loss settled in {steps} steps is not known. Take {10 * BLOCKS} or more, all finite.",
+            f"{steps} steps are too few, or their loss is not finite, so convergence was not judged. Take "
+            f"{10 * BLOCKS} steps or more.",
         )  # fmt: skip
     blocks = last.reshape(2, BLOCKS, size).mean(2)
     drop = float(blocks[0].mean() - blocks[1].mean())
@@ -142,11 +143,11 @@ def _training(losses: np.ndarray) -> Finding:
     if drop > FALLING and drop > 3 * error:
         return Finding(
             "training", "caution", drop,
-            f"The loss still fell by {drop:.2g} nats between the last two tenths of the {steps} steps. Take more.",
+            f"The loss still fell by {drop:.2g} nats between the last two tenths of {steps} steps. Take more steps.",
         )  # fmt: skip
     return Finding(
         "training", "note", drop,
         f"The loss was flat at the end: it fell by {drop:.2g} ± {error:.1g} nats between the last two tenths of the "
-        f"{steps} steps. Where the learning rate falls towards the end it is flat there anyhow: see that twice the "
-        "steps predict the same.",
+        f"{steps} steps. With a falling learning rate any loss is flat at the end: check that twice the steps "
+        "give the same predictions.",
     )  # fmt: skip

@@ -21,10 +21,10 @@ SHOWN = 4  # features of an input that is named by its values
 
 @dataclass(frozen=True)
 class Functions:
-    """Draws of functions ``values`` (chain, draw, point), each with its label, and what is known of the run.
+    """Draws of functions ``values`` (chain, draw, point), with a label for each point, and known facts of the run.
 
-    ``stats`` (chain, draw) are named as ArviZ names them; ``named`` says whether someone chose the functions. The last
-    ``sites`` points are elements of named sites, on which chains may disagree that predict the same.
+    ``stats`` (chain, draw) have ArviZ's names; ``named`` says whether someone chose the functions. The last ``sites``
+    points are elements of named sites, on which chains may disagree even if their predictions agree.
     """
 
     values: np.ndarray
@@ -55,13 +55,13 @@ class Functions:
         return float(found.group(1)) if found else None
 
     def word(self, name: str) -> str | None:
-        """A setting that is a name, such as that of the starts; None if it is none."""
+        """A setting that is a string, such as the name of the starts; None otherwise."""
         found = re.search(rf"\b{name}='(\w+)'", str(self.attrs.get("settings", "")))
         return found.group(1) if found else None
 
     @property
     def of_pyro(self) -> bool:
-        """Whether one of Pyro's own samplers made the draws, which has other starts."""
+        """Whether one of Pyro's own samplers made the draws; these have other names of starts."""
         return "dense_mass=" in str(self.attrs.get("settings", ""))
 
 
@@ -198,7 +198,7 @@ def _with_density(functions: Functions) -> Functions:
 
 
 def _with_sites(functions: Functions, posterior: Any) -> Functions:
-    """The elements of named sites as more functions, but those that are the same in every draw."""
+    """Append the elements of the named sites to the functions, except elements that are equal in all draws."""
     weights = set(posterior.program.weights)
     sites, labels = site_columns(posterior.draws, [name for name in posterior.program.latents if name not in weights])
     moves = (sites != sites[:1, :1]).any((0, 1))

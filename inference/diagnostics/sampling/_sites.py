@@ -1,4 +1,4 @@
-"""Draws of the named sites of an ordinary model, element by element; those of a network's weights are left out."""
+"""Draws of the named sites of a model, by element, without the weights of networks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 ELEMENTS = 64
-"""Of a larger site so many elements are judged, spread evenly."""
+"""Largest number of elements judged per site; of a larger site, evenly spaced elements are judged."""
 
 
 def site_columns(draws: Mapping[str, Any], names: Iterable[str]) -> tuple[np.ndarray, list[str]]:
-    """Values (chain, draw, elements) of the sites ``names`` among ``draws`` (chain, draw, ...), and ``mu[0]``, ..."""
+    """Values (chain, draw, elements) of the sites ``names`` in ``draws`` (chain, draw, ...), and labels (``mu[0]``)."""
     shape = next(iter(draws.values())).shape[:2]
     columns, labels = [np.empty((*shape, 0))], []
     for name in names:

@@ -102,23 +102,23 @@ def convergence_report(
     """Have the chains converged, and if not, what is to be done? ``print`` the result.
 
     ``source`` is a `Posterior` with ``inputs``, the model's arguments without y: a grid of x that covers the data and
-    the region of interest. What is judged is E[y|x, w] at each, or the probabilities of classes, the log density, and
-    each element of the named sites, but for the weights of a network: those may be permuted from chain to chain, so
-    that chains which agree on functions disagree on them (`posterity.inference.weights` says which sites they are).
-    Or it is ArviZ data, whose group ``posterior`` holds draws of functions: those of ``var_names``, by default all its
-    variables (of a network's weights, which may be permuted from chain to chain, that is not what one wants), and
-    ``lp`` of ``sample_stats``. ``superchains`` is the number of groups of chains that start from one point each, by
-    default that of the run (``HMC(superchains=...)``).
+    the region of interest. Three kinds of quantity are judged: E[y|x, w] or class probabilities at each x, the log
+    density, and each element of the named sites except the weights of a network. Such weights may be permuted from
+    chain to chain, so chains that agree on functions disagree on weights (`posterity.inference.weights` lists them).
+    Or ``source`` is ArviZ data, whose group ``posterior`` holds draws of functions: those of ``var_names``, by default
+    all variables, and ``lp`` of ``sample_stats``. For the weights of a network, which may be permuted from chain to
+    chain, the result has little meaning. ``superchains`` is the number of groups of chains that start from the same
+    point, by default that of the run (``HMC(superchains=...)``).
 
-    What is found, and from where on: R-hat of 1.01 (and whether so few draws give that by chance), bulk and tail ESS
-    below 100 for each chain (Vehtari et al. 2021, arXiv:1903.08008), nested R-hat 0.01 above that of independent draws
-    (Margossian et al. 2024, arXiv:2110.13017) with ESS below 400 in all, E-BFMI below 0.3 (Betancourt 2016,
-    arXiv:1604.00695), any divergence and where in function space they are (`locate_divergences`), chains that stand
-    still, functions that are not finite, trees that were cut off. A single chain, and draws of SVI or an ensemble, are
-    not judged, and the report says what to look at instead.
+    The report finds: R-hat of 1.01 or more (and whether chance explains it with so few draws); bulk or tail ESS below
+    100 for each chain (Vehtari et al. 2021, arXiv:1903.08008); nested R-hat 0.01 above that of independent draws
+    (Margossian et al. 2024, arXiv:2110.13017) or total ESS below 400; E-BFMI below 0.3 (Betancourt 2016,
+    arXiv:1604.00695); any divergence, and where in function space it is (`locate_divergences`); chains that do not
+    move; functions that are not finite; and trees that reach the maximum depth. A single chain, and draws of SVI or an
+    ensemble, are not judged, and the report says what to look at instead.
 
-    Raises ``ValueError`` for a `Posterior` without inputs, ArviZ data with them or without a group ``posterior``, or
-    variables that are not there.
+    Raises ``ValueError`` for a `Posterior` without inputs, ArviZ data with inputs or without a group ``posterior``, or
+    variables that do not exist.
 
     >>> from posterity.inference.arviz import from_groups
     >>> draws = np.random.default_rng(0).normal(size=(4, 1000, 2))
@@ -181,9 +181,9 @@ def _compared(
     functions: Functions, values: np.ndarray, labels: list[str], superchains: int | None,
     columns: dict[str, np.ndarray], split: int,
 ) -> Iterator[Finding]:  # fmt: skip
-    """Chains with each other, into ``columns``; superchains are what counts where there are some.
+    """Compare chains, and superchains if there are any; statistics go into ``columns``.
 
-    Functions come first, and named sites from ``split`` on: chains may differ on these alone.
+    Columns before ``split`` are functions, and columns from ``split`` on are named sites, judged separately.
     """
     apart = False
     if functions.draws >= 4:
@@ -211,7 +211,7 @@ def _compared(
 def _disagreements(
     functions: Functions, values: np.ndarray, labels: list[str], rhat: np.ndarray, split: int
 ) -> Iterator[tuple[Finding, bool]]:
-    """On functions, and on sites; each with whether it is more than so few draws do by chance."""
+    """Findings on functions and on sites, each with whether R-hat is larger than chance explains."""
     finding = None
     if split:
         chance = find.chance_of(values[..., :split], rhat[:split])

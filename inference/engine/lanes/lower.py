@@ -44,7 +44,7 @@ def _apply(node: torch.fx.Node, args: Any, kwargs: dict[str, Any], dtype: torch.
     if name not in RULES:
         raise Unsupported(f"operation {name}")
     meta = node.meta.get("val")
-    # What the model computes in lower precision is computed here in that of the whole.
+    # Parts that the model computes in lower precision are computed here in the precision of the density.
     if isinstance(meta, Tensor) and meta.is_floating_point() and torch.promote_types(meta.dtype, dtype) != dtype:
         raise Unsupported(f"numbers of {meta.dtype} among {dtype}")
     ready = [as_value(a, dtype) if isinstance(a, Tensor) else a for a in args]
