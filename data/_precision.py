@@ -48,12 +48,12 @@ def damage(columns: Tensor, names: tuple[str, ...], dtype: torch.dtype) -> str |
         merged = len(distinct) - left > (0 if whole else MERGED * len(distinct))
         if merged or _rounding(column, dtype) > RUINED:
             lost = (
-                f"would make {left} of the {len(distinct)} different values"
+                f"would leave {left} of the {len(distinct)} different values"
                 if left < len(distinct)
                 else "would lose the digits"
             )
             low, high = distinct[0].item(), distinct[-1].item()
-            return f"{dtype} {lost} of column '{name}', which are from {low:.17g} to {high:.17g}"
+            return f"{dtype} {lost} of column '{name}', which range from {low:.17g} to {high:.17g}"
     return None
 
 

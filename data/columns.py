@@ -30,19 +30,19 @@ class Column:
                 f"expected numbers in column '{self.name}', got the text {text!r} in {row.place(self.path)}{hint}"
             )
         if math.isinf(value):
-            beyond = ", which is beyond float64" if any(digit.isdigit() for digit in text) else ""
+            beyond = ", which is out of range for float64" if any(digit.isdigit() for digit in text) else ""
             raise ValueError(f"expected a finite number in {self._where(row)}, got {text!r}{beyond}")
         exact = None
         if value == 0 or len(text) > DIGITS:
             exact = Decimal(text.replace(",", "."))
         if value == 0 and exact:
             raise ValueError(
-                f"expected a number that float64 holds in {self._where(row)}, got {text!r}, which it makes 0"
+                f"expected a number that float64 can hold in {self._where(row)}, got {text!r}, rounded to 0"
             )
         if exact is not None and self._long.setdefault(value, exact) != exact:
             raise ValueError(
-                f"expected numbers that float64 tells apart in {self._where(row)}, got {text!r}, which it makes equal "
-                f"to {self._long[value]}: subtract an origin"
+                f"expected numbers that are distinct in float64 in {self._where(row)}, got {text!r}, which float64 "
+                f"rounds to the same value as {self._long[value]}: subtract an origin"
             )
         return value
 

@@ -1,7 +1,7 @@
-"""Text files of rows and fields, read strictly: bytes become text, text becomes rows, and every error has its line.
+"""Strict reading of text files of rows and fields: bytes to text, text to rows, with the line in every error.
 
-Python's csv module parses. It closes an open quote at the end of the file in silence, and lets a stray pair of quotes
-swallow the rows between them; both are refused here. Fields are text: `posterity.data.tables` makes numbers of them.
+Python's csv module parses. It silently closes an open quote at the end of the file, and a stray pair of quotes makes
+it merge the rows between them; this module refuses both. Fields are text, and `posterity.data.tables` converts them.
 """
 
 import codecs
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from posterity.data.fetch import gunzip
 
-MARKS = (  # byte-order marks; that of UTF-16 is the beginning of one of UTF-32
+MARKS = (  # byte-order marks; UTF-32 before UTF-16, whose mark is a prefix of it
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -31,7 +31,7 @@ BINARY = {
 
 
 class Row(NamedTuple):
-    """The fields of one row, and the lines of the file that it comes from; ``first`` counts from 1."""
+    """The fields of one row and its lines in the file; ``first`` counts from 1."""
 
     fields: list[str]
     first: int
@@ -44,25 +44,25 @@ class Row(NamedTuple):
 
 
 def check_marks(delimiter: Any, decimal: Any) -> None:
-    """Raise ValueError unless the delimiter is one character that no number has, and decimal a point or a comma."""
+    """Raise ValueError unless the delimiter is one character that occurs in no number, and decimal is "." or ","."""
     if not isinstance(decimal, str) or decimal not in (".", ","):
         raise ValueError(f"expected decimal '.' or ',', got {decimal!r}")
     single = isinstance(delimiter, str) and len(delimiter) == 1
     if not single or delimiter.isalnum() or delimiter in '"+-_\r\n\0':
-        raise ValueError(f"expected delimiter to be one character that is in no number or quote, got {delimiter!r}")
+        raise ValueError(f"expected delimiter as one character that occurs in no number or quote, got {delimiter!r}")
     if delimiter == decimal:
         raise ValueError(
-            f"expected a delimiter other than the decimal mark, got {decimal!r} for both: files with decimal commas "
-            "mostly have delimiter=';'"
+            f"expected different characters for delimiter and decimal, got {decimal!r} for both: files with decimal "
+            "commas mostly have delimiter=';'"
         )
 
 
 def read_text(path: Path, encoding: str | None) -> str:
-    """The text of a file, gzip-compressed or not, in ``encoding``; None for UTF-8, or UTF-16 where a mark says so.
+    """The text of a file, plain or gzip-compressed; ``encoding`` None means UTF-8, or as a byte-order mark says.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: an unknown encoding, bytes that are no text in it (with their line), or a file that is no text.
+        FileNotFoundError: the file does not exist.
+        ValueError: an unknown encoding, bytes that are invalid in it (with their line), or a binary file.
     """
     contents = gunzip(path)
     for start, kind in BINARY.items():
@@ -70,18 +70,18 @@ def read_text(path: Path, encoding: str | None) -> str:
             raise ValueError(f"expected {path} to be a text file, got {kind}")
     marked = next((name for mark, name in MARKS if contents.startswith(mark)), "utf-8")
     if encoding is not None and (not isinstance(encoding, str) or "\0" in encoding):
-        raise ValueError(f"expected encoding to be the name of one, or None, got {encoding!r}")
+        raise ValueError(f"expected encoding as a name or None, got {encoding!r}")
     chosen = encoding or marked
     try:
         text = contents.decode(chosen)
     except LookupError as error:
-        raise ValueError(f"expected encoding to be one that Python has, got {encoding!r}: {error}") from error
+        raise ValueError(f"expected an encoding that Python knows, got {encoding!r}: {error}") from error
     except UnicodeError as error:
         before = contents[: getattr(error, "start", 0)].decode(chosen, "ignore")
         place = f"line {_line(before)}, character {len(before) - _line_start(before) + 1}"
         hint = "'utf-16'" if encoding is not None and marked != "utf-8" else "'latin-1' or 'utf-16'"
         raise ValueError(
-            f"expected {path} in the encoding {chosen}, got other bytes in {place}: give its encoding, such as {hint}"
+            f"expected {path} in the encoding {chosen}, got invalid bytes in {place}: give its encoding, such as {hint}"
         ) from error
     if "\0" in text:
         line = _line(text[: text.index("\0")])
@@ -93,12 +93,12 @@ def read_text(path: Path, encoding: str | None) -> str:
 
 
 def rows(text: str, path: Path, delimiter: str) -> Iterator[Row]:
-    """The rows of a text, its header first; blank lines are left out.
+    """The rows of a text, header first, without blank lines.
 
     Raises:
-        ValueError: a quote that is never closed, text after a closing quote, or a field that is too long.
+        ValueError: a quote that is not closed, text after a closing quote, or a field that is too long.
     """
-    lines = list(io.StringIO(text, newline=""))  # at \n, \r\n and \r alone, as a spreadsheet does
+    lines = list(io.StringIO(text, newline=""))  # lines end with \n, \r\n or \r only, as in a spreadsheet
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
@@ -117,9 +117,9 @@ def rows(text: str, path: Path, delimiter: str) -> Iterator[Row]:
 def refuse_swallowed(
     row: Row, path: Path, delimiter: str, is_row: Callable[[list[str]], bool], *, header: bool = False
 ) -> None:
-    """Raise ValueError where two lines of a row, or one below those of names, are rows if their quotes are text.
+    """Raise ValueError if two lines of a row, or one line below the header, are rows when quotes are read as text.
 
-    That is the mark of two stray quotes. A field that holds line ends by right leaves pieces of a row in each line.
+    This indicates two stray quotes. A field that properly contains line ends leaves incomplete rows in each line.
     """
     if len(row.lines) == 1:
         return
@@ -133,28 +133,28 @@ def refuse_swallowed(
 
 
 def _refused(error: csv.Error, row: Row, path: Path, delimiter: str) -> ValueError:
-    """What csv found, with the line and column of the quoted field it was in; ``row.fields`` is the header."""
+    """The error of csv with the line and column of the quoted field it was in; ``row.fields`` is the header."""
     place, field = _last_quote(row.lines, delimiter)
     column = repr(row.fields[field].strip()) if field < len(row.fields) else str(field + 1)
     opened = f"line {row.first + place} of {path}, column {column}"
     if "limit" in str(error):
         return ValueError(
-            f"expected fields of at most {csv.field_size_limit()} characters, got a longer one in {opened}: is a "
-            "quote not closed?"
+            f"expected fields of at most {csv.field_size_limit()} characters, got a longer one in {opened}: check for "
+            "a quote that is not closed"
         )
     if "end of data" in str(error):
-        return ValueError(f"expected a closing quote, got none up to the end for the one that opens in {opened}")
+        return ValueError(f"expected a closing quote, got none before the end for the quote that opens in {opened}")
     last = row.first + len(row.lines) - 1
     return ValueError(
         f"expected {delimiter!r} or the end of the line after a closing quote, got other text in line {last}, after "
-        f"the quote that opens in {opened}: a stray quote, or one inside of quotes, which is written twice"
+        f"the quote that opens in {opened}: a stray quote, or a quote inside a quoted field, which must be doubled"
     )
 
 
 def _last_quote(lines: list[str], delimiter: str) -> tuple[int, int]:
-    """Line and field, from 0, of the last opening quote, or of the longest field where there is none."""
+    """Line and field, from 0, of the last opening quote, or of the longest field if there is no open quote."""
     found, field = None, 0
-    quoted, begins, closed = False, True, False  # inside of quotes, before a field's first character, after a quote
+    quoted, begins, closed = False, True, False  # inside quotes; before the first character; after a closing quote
     for place, line in enumerate(lines):
         for character in line:
             if character == '"' and (quoted or begins or closed):
@@ -169,7 +169,7 @@ def _last_quote(lines: list[str], delimiter: str) -> tuple[int, int]:
 
 
 def _line(before: str) -> int:
-    """The number of the line that follows a text."""
+    """The number of the line after a text."""
     return len(before.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
 
 

@@ -18,7 +18,7 @@ from posterity.data._random import check_count
 from posterity.data.affine import affine
 from posterity.data.observations import Observations, exact_tensor
 
-ROUNDED = 1e-4  # standard deviations: what rounding to the dtype of a table may shift its mean
+ROUNDED = 1e-4  # standard deviations: largest shift of the mean by rounding to the dtype of a table
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +29,13 @@ class Standardization:
         x_loc, x_scale: shape (D,), in the units of x; or () for images and sequences, x of any shape.
         y_loc, y_scale: shape () for one target, (T,) for several, in the units of y.
 
-    Everything is computed, and returned, in the wider dtype of the map and of what is mapped, so that a column far from
-    zero keeps its digits: standardise first, narrow afterwards. Integers are mapped in float64 and come back in the
-    dtype of the map. The device is that of what is mapped.
+    Results have the wider dtype of the map and the mapped values, so that a column far from zero keeps its digits:
+    standardise first, convert to a narrower dtype afterwards. Integers are mapped in float64 and returned in the dtype
+    of the map. The device is that of the mapped values.
 
     Raises:
-        ValueError: what is no floating tensor, shapes that do not fit, values that are not finite, or a scale that is
-            not positive.
+        ValueError: a tensor that is not floating, shapes that do not fit, values that are not finite, or a scale that
+            is not positive.
     """
 
     x_loc: Tensor
@@ -66,8 +66,8 @@ class Standardization:
     def fit(cls, observations: Observations) -> "Standardization":
         """Means and standard deviations (divisor N) of the columns of `observations`.
 
-        They have the dtype of the table, or float64 where that would round the mean by more than 1e-4 standard
-        deviations: a table of float32 far from zero. Models of it then compute in float64.
+        They have the dtype of the table, or float64 if that dtype would round the mean by more than 1e-4 standard
+        deviations, as for a float32 table far from zero. Models of such a table then compute in float64.
 
         Raises:
             ValueError: a column is constant; the message names it.
@@ -105,10 +105,10 @@ class Standardization:
 
     @classmethod
     def identity(cls, features: int, targets: int = 1) -> "Standardization":
-        """The map that changes nothing, for `features` inputs and `targets` targets.
+        """The identity map, for `features` inputs and `targets` targets.
 
         Raises:
-            ValueError: fewer than one of either.
+            ValueError: `features` or `targets` below 1.
         """
         check_count("features", features)
         check_count("targets", targets)
@@ -163,7 +163,7 @@ class Standardization:
 
 
 def _together(label: str, values: Any, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:
-    """The three in the dtype to compute in, on the device of the values, and the dtype of the result."""
+    """Values, loc and scale in the dtype of the computation, on the device of the values, and the result's dtype."""
     if not isinstance(values, Tensor):
         values = exact_tensor(label, values)
     check_real(label, values)

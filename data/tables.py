@@ -2,8 +2,8 @@
 
 - `mcycle`: noise that changes with x. A constant-noise model is visibly wrong.
 - `geyser`: two modes of y for one x. A single normal is visibly wrong.
-- `read_csv`: refuses what later turns into a NaN, a misread column or a lost row, and says in which line it is. pandas
-  reads more kinds of files and fills in what is missing; `Observations` takes the arrays of its tables.
+- `read_csv`: refuses fields that would become a NaN, a misread column or a lost row, with their line. pandas reads more
+  kinds of files and fills in missing values; `Observations` takes arrays from its tables.
 """
 
 from collections import Counter
@@ -72,25 +72,25 @@ def read_csv(
     """The columns `x` and `y` of a CSV file whose first row names its columns.
 
     Args:
-        path: a text file, or one compressed by gzip.
-        x: the input columns, or the only one: names in the header, or places in it, counted from 0.
+        path: a text file, plain or compressed by gzip.
+        x: the input columns, or a single one: names in the header, or positions counted from 0.
         y: the target column, or several, likewise.
         delimiter: the character that separates the fields.
-        decimal: the mark in front of decimals, "." or ",".
-        encoding: None for UTF-8, or UTF-16 and UTF-32 where the file begins with their byte-order mark; else one of
-            Python's, such as "latin-1".
-        dtype: of the result; None for torch's default, float32 unless told otherwise, or float64 where the default
-            would make different numbers of a column equal or lose their digits.
+        decimal: the decimal mark, "." or ",".
+        encoding: None for UTF-8, or for UTF-16 and UTF-32 if the file begins with their byte-order mark; otherwise a
+            Python encoding, such as "latin-1".
+        dtype: dtype of the result; None for torch's default dtype, or float64 if the default would make different
+            numbers of a column equal or lose their digits.
 
-    Columns that are not asked for may hold anything. Blank lines are skipped. Quoted fields may hold line ends.
+    Other columns may hold anything. Blank lines are skipped. Quoted fields may contain line ends.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a column that is not in the header, or is there twice, or is asked for twice (also in x and in
-            y); a row with too few or too many fields; text, a missing value, NaN, infinity or a separator of thousands
-            in a column that is asked for; a quote that is not closed, or swallows rows; bytes that are no text in the
-            encoding; no rows; a constant column; a dtype, or even float64, that would make different numbers equal.
-            With the file, the line and the column.
+        FileNotFoundError: the file does not exist.
+        ValueError: a column that is not in the header, is there twice, or is requested twice (also in x and in y); a
+            row with too few or too many fields; text, a missing value, NaN, infinity or a thousands separator in a
+            requested column; a quote that is not closed, or a stray pair of quotes around rows; bytes that are invalid
+            in the encoding; no rows; a constant column; a dtype, or even float64, that would make different numbers
+            equal. The message gives the file, the line and the column.
     """
     path = as_path("path", path)
     check_marks(delimiter, decimal)
@@ -150,16 +150,16 @@ def _numbers(header: Row, below: Iterator[Row], columns: list[Column], path: Pat
 
 
 def _asked(label: str, columns: Any) -> list[str | int]:
-    ordered = not isinstance(columns, str | Mapping) and hasattr(columns, "__getitem__")  # no set: it has no order
+    ordered = not isinstance(columns, str | Mapping) and hasattr(columns, "__getitem__")  # excludes sets
     listed = list(columns) if ordered and getattr(columns, "ndim", 1) == 1 else [columns]
     for column in listed:
         if isinstance(column, bool) or not isinstance(column, str | Integral):
-            raise ValueError(f"expected {label} to be names of columns or their places from 0, got {column!r}")
+            raise ValueError(f"expected {label} as names of columns or positions from 0, got {column!r}")
     return [column if isinstance(column, str) else int(column) for column in listed]
 
 
 def _named(label: str, asked: list[str | int], header: list[str], path: Path, decimal: str) -> list[str]:
-    """The names of the columns that were asked for."""
+    """The names of the requested columns."""
     places = [column for column in asked if isinstance(column, int)]
     if places and all(Column("", 0, decimal, path).fits(name) for name in header):
         raise ValueError(f"expected a header in the first line of {path} to count columns in, got numbers: {header}")
@@ -167,12 +167,12 @@ def _named(label: str, asked: list[str | int], header: list[str], path: Path, de
     unknown += [place for place in places if not 0 <= place < len(header)]
     if unknown:
         hint = _hint(header[0], ",") if len(header) == 1 else ""
-        raise ValueError(f"expected {label} from the columns of {path}, which are {header}, got {unknown}{hint}")
+        raise ValueError(f"expected {label} from the columns {header} of {path}, got {unknown}{hint}")
     return [header[column] if isinstance(column, int) else column for column in asked]
 
 
 def _hint(line: str, delimiter: str) -> str:
-    """Another delimiter to try, where a line has one field alone."""
+    """A hint to another delimiter, for a line with a single field."""
     other = next((mark for mark in (";", "\t", "|", ",") if mark in line and mark != delimiter), None)
     return f": try delimiter={other!r}" if other else ""
 

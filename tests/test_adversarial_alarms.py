@@ -100,7 +100,7 @@ def test_one_reading_is_no_judgement(alarm):
     curves = {"spread": 0.0, "accuracy_held_out": 1.0, "accuracy_fake": 1.0}
     rung, why = first_ring(alarm, 500, 500, **curves)
     assert rung is None
-    assert why.startswith("it has 1 readings that are numbers")
+    assert why.startswith("it needs 2 readings that are not NaN, and has 1")
 
 
 def test_readings_that_are_nan_count_neither_way():
@@ -115,13 +115,13 @@ def test_readings_that_are_nan_count_neither_way():
     assert asked([1.0, 0.1, 0.1, nan, 0.1, 0.1]) == (True, None)
     assert asked([1.0, 0.1, 0.1, nan, 0.9, 0.1]) == (False, None)
     assert asked([nan, nan, nan, 0.1, 0.1, 0.1]) == (
-        False, "it has 3 readings that are numbers after step 120, 4 are needed"
+        False, "it needs 4 readings after step 120 that are not NaN, and has 3"
     )  # fmt: skip
     right = {"read_at": steps, "discriminator_loss": [0.001] * 600, "accuracy_fake": [1.0] * 6}
     alarm = saturation().over(chosen)
     assert alarm.rings(right | {"accuracy_held_out": [1, 1, nan, 1, nan, 1]})
     assert not alarm.rings(right | {"accuracy_held_out": [nan] * 6})
-    assert "0 readings" in alarm.unjudged(right | {"accuracy_held_out": [nan] * 6})
+    assert "has 0" in alarm.unjudged(right | {"accuracy_held_out": [nan] * 6})
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
@@ -167,12 +167,12 @@ def test_a_run_that_was_too_short_says_so(progress):
     assert one.category is ConvergenceWarning
     assert one.filename == __file__
     assert "this run of 5 steps was not judged" in str(one.message)
-    assert "mode_collapse: it has 1 readings that are numbers after step 1, 2 are needed" in str(one.message)
+    assert "mode_collapse: it needs 2 readings after step 1 that are not NaN, and has 1" in str(one.message)
 
 
 def test_limits_that_a_run_cannot_reach_are_said():
     game, told = found(mode_collapse(warmup=1000), monitors=(Says(spread=0.0),))
-    assert game.unjudged == {"mode_collapse": "it has 0 readings that are numbers after step 1000, 2 are needed"}
+    assert game.unjudged == {"mode_collapse": "it needs 2 readings after step 1000 that are not NaN, and has 0"}
     assert len(told) == 1
 
 
@@ -260,7 +260,7 @@ def test_an_interrupt_says_what_is_kept_and_how_to_go_on(keep, tmp_path):
     assert one.category is RuntimeWarning
     assert one.filename == __file__
     how = rf"call it again with resume={str(path)!r}" if keep else r"game.save(path), then play(..., resume=path)"
-    expected = f"interrupted: step 10 of 25 is kept, the training is not complete; to go on, {how}"
+    expected = f"interrupted: step 10 of 25 is kept, the training is not complete; to continue, {how}"
     assert str(one.message) == expected
     if not keep:
         game.save(path)
@@ -281,7 +281,7 @@ def test_an_interrupt_before_a_reading_leaves_alarms_unjudged():
             return super().forward(x)
 
     game, told = found(mode_collapse(), monitors=(Says(spread=0.9),), generator=Stops(2, 2))
-    assert game.unjudged == {"mode_collapse": "nothing was read"}
+    assert game.unjudged == {"mode_collapse": "the run has no readings"}
     assert [one.category for one in told] == [RuntimeWarning, ConvergenceWarning]
 
 
@@ -294,7 +294,7 @@ def test_an_interrupt_before_a_reading_leaves_alarms_unjudged():
             {"monitors": (Says(generator_loss=1.0),)},
             "expected another name than 'generator_loss' from the monitor Says",
         ),
-        ({"monitors": (Says(a=1), Says(a=2))}, "expected another name than 'a' from the monitor Says: it is taken"),
+        ({"monitors": (Says(a=1), Says(a=2))}, "expected a new name from the monitor Says, got 'a'"),
         ({"monitors": (Says(a="x"),)}, "expected a number for 'a' from the monitor Says, got 'x'"),
     ],
 )

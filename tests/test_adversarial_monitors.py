@@ -269,7 +269,7 @@ def test_a_collapsed_and_a_dead_game_ring_and_a_healthy_one_does_not():
         return 40 * (0.5 - (x.norm(dim=1) - 1).abs())
 
     assert rung(perfect, radius) == {}
-    with pytest.warns(UserWarning, match="mode_collapse in step 30: generated samples are nearly all alike"):
+    with pytest.warns(UserWarning, match="mode_collapse in step 30: generated samples are nearly identical"):
         assert rung(single, radius) == {"mode_collapse": 30}
     with pytest.warns(UserWarning, match="saturation in step 45"):
         assert rung(lambda z: 3 * perfect(z), radius) == {"saturation": 45}

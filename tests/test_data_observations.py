@@ -104,7 +104,7 @@ def test_ordinary_lists_stay_in_float32():
     [
         (
             [[2**53], [2**53 + 1]],
-            r"holds the values of x, got torch.float64: .* would make 1 of the 2 different",
+            r"holds the values of x, got torch.float64: .* would leave 1 of the 2 different",
         ),
         (np.array([[2**63], [2**63 + 5]], np.uint64), r"expected x below 2\*\*63, got 9223372036854775813"),
         (np.ma.masked_values([[1.0], [2.0]], 2.0), "expected x without missing values, got 1 masked ones"),
@@ -217,8 +217,8 @@ def test_to_refuses_a_dtype_that_would_ruin_a_column():
     data = Observations(STAMPS[:, None], STAMPS % 1000, x_names=["time"])
     with pytest.raises(
         ValueError,
-        match=r"expected a dtype that holds the values, got torch.float32: torch.float32 would make 17 of the 200 "
-        r"different values of column 'time', which are from 1700000000 to 1700001990",
+        match=r"expected a dtype that holds the values, got torch.float32: torch.float32 would leave 17 of the 200 "
+        r"different values of column 'time', which range from 1700000000 to 1700001990",
     ):
         data.to(dtype=torch.float32)
     with pytest.raises(ValueError, match=r"float16 cannot hold 1e\+06 in column 'y'"):

@@ -1,17 +1,18 @@
-"""Alarms: rules on the curves of a game that say when training has failed, each with a stated threshold.
+"""Alarms: rules on the training curves of a game that report failed training, each with a stated threshold.
 
-The two ways in which games end (Goodfellow 2016, arXiv:1701.00160, section 5.1; Arjovsky & Bottou 2017): the
-discriminator wins outright and the generator has nothing to learn from, or the generator makes the same few samples
-whatever the latent point. Neither shows in the losses alone: a loss can be low in a healthy game, and steady in a dead
-one. Both therefore ask monitors that look at fresh and at held-out samples, and both ask for several readings in a row,
-since healthy games have bad moments.
+Games fail in two ways (Goodfellow 2016, arXiv:1701.00160, section 5.1; Arjovsky & Bottou 2017). Saturation: the
+discriminator wins, and the generator gets no gradient. Mode collapse: the generator makes the same few samples for any
+latent point. The losses alone show neither: a loss can be low in a healthy game and steady in a failed game. Both
+alarms therefore use monitors of fresh and of held-out samples, and both need several readings in a row, since healthy
+games have bad moments.
 
-Warm-up and number of readings scale with the run. A run that is too short for an alarm to ring ends with a warning, and
-the reason is in ``Game.unjudged``: silence of an alarm means health only where its name is not there. Readings that are
-NaN count neither for nor against a game.
+Warm-up and number of readings scale with the run. If a run is too short for an alarm, it ends with a warning, and
+``Game.unjudged`` stores the reason. A silent alarm means healthy training only if it is not in ``Game.unjudged``. NaN
+readings are ignored.
 
-With the default settings: on MNIST, with a discriminator that is far too strong, both ring within 200 of 500 steps, and
-neither in five healthy games of 3,000 steps nor once the strong one has the penalty R1 (``examples/gan_failing.py``).
+Measured with the default settings on MNIST: with a discriminator that is far too strong, both alarms ring within 200 of
+500 steps. Neither rings in five healthy games of 3,000 steps, nor with the strong discriminator and the penalty R1
+(``examples/gan_failing.py``).
 """
 
 import math
@@ -27,13 +28,13 @@ from posterity.inference.check import number
 
 History = Mapping[str, list[float]]
 
-LEAST = 2  # readings in a row, however short the run
-COLLAPSE, SATURATION = 4, 3  # readings in a row where the run has as many
-WARMUP, SHARE = 1000, 0.2  # steps, and at most this share of the run
+LEAST = 2  # smallest number of readings in a row
+COLLAPSE, SATURATION = 4, 3  # readings in a row, if the run is long enough
+WARMUP, SHARE = 1000, 0.2  # steps, and the largest share of the run
 
 
 class TrainingAlarm(UserWarning):
-    """What is warned when an alarm rings."""
+    """The warning that an alarm gives when it rings."""
 
 
 def _never(history: History) -> None:
@@ -42,11 +43,11 @@ def _never(history: History) -> None:
 
 @dataclass(frozen=True)
 class Alarm:
-    """``rings(history)`` is asked after every reading of the monitors; ``meaning`` is what a user is told.
+    """An alarm rings if ``rings(history)`` is true after a reading of the monitors; ``meaning`` is the message.
 
-    ``unjudged(history)`` is asked at the end of a run without a ring: why the alarm could not have rung on these
-    readings, or None if it could. ``fitted(settings)`` is the alarm for a run with these settings, where it depends on
-    them; the trainer asks for it at the start.
+    ``unjudged(history)`` is called at the end of a run in which the alarm did not ring. It returns the reason why the
+    alarm could not have rung on these readings, or None if it could. ``fitted(settings)`` returns the alarm for a run
+    with these settings, if it depends on them; the trainer calls it at the start.
     """
 
     name: str
@@ -61,14 +62,14 @@ class Alarm:
 
 
 def saturation(*, accuracy: float = 0.99, loss: float = 0.05, readings: int | None = None) -> Alarm:
-    """The discriminator has won: the generator cannot learn from it any more.
+    """The discriminator has won: the generator can no longer learn from it.
 
-    Rings after ``readings`` in a row in which it is right about a share of ``accuracy`` of the held-out real samples
-    and of the fresh generated ones (read by `posterity.inference.adversarial.monitors.Answers`), while its median loss
-    since the reading before is below ``loss`` times that of a discriminator that answers 0 to all samples. Without
-    ``readings``: 3, or as many as the run has, but at least 2. The Wasserstein loss is 0 for such answers, so that
-    nothing is small beside it: a run with it is not judged. Asked without a run, the alarm takes the median of the
-    first ten losses for the scale.
+    Rings after ``readings`` in a row in which two conditions hold. The discriminator is right on a share of at least
+    ``accuracy`` of the held-out real samples and of fresh generated samples (read by
+    `posterity.inference.adversarial.monitors.Answers`). Its median loss since the last reading is below ``loss`` times
+    the loss of a discriminator that answers 0 to all samples. Default of ``readings``: 3, or the number of readings in
+    the run if smaller, but at least 2. With the Wasserstein loss the reference loss is 0, so such a run is not judged.
+    Outside a run, the reference is the median of the first ten losses.
 
     Raises ``ValueError`` for an accuracy or a loss outside (0, 1), or fewer than one reading.
     """
@@ -88,7 +89,7 @@ def _saturation(
         return statistics.median(_curve(history, "discriminator_loss")[:10]) if scale is None else scale
 
     def lost(history: History) -> list[bool]:
-        """Of all readings that are numbers."""
+        """Whether both conditions hold, for each reading without NaN."""
         losses, limit = _curve(history, "discriminator_loss"), loss * whole(history)
         ends = [int(step) for step in history["read_at"]]
         answers = zip(_reading(history, "accuracy_held_out"), _reading(history, "accuracy_fake"), strict=True)
@@ -100,13 +101,13 @@ def _saturation(
 
     def unjudged(history: History) -> str | None:
         if not whole(history) > 0:
-            return f"its loss is {whole(history):g} for answers of 0, so that no loss is small beside it"
+            return f"the reference loss, of answers 0, is {whole(history):g}, and no loss is small relative to it"
         return _too_few(len(lost(history)), wanted, "")
 
     def fitted(over: Adversarial) -> Alarm:
         return _saturation(accuracy, loss, readings, over, _loss_of_no_idea(over))
 
-    meaning = "the discriminator knows all samples, the generator learns nothing from it"
+    meaning = "the discriminator recognises all samples, so the generator cannot learn from it"
     return Alarm("saturation", lambda history: _all_last(lost(history), wanted), meaning, unjudged, fitted)
 
 
@@ -118,13 +119,14 @@ def _loss_of_no_idea(settings: Adversarial) -> float:
 def mode_collapse(
     *, spread: float = 0.5, largest_class: float = 0.8, readings: int | None = None, warmup: int | None = None
 ) -> Alarm:
-    """The generator makes nearly the same sample from every latent point, or samples of nearly one class.
+    """The generator makes nearly the same sample for every latent point, or samples of nearly one class.
 
-    Rings after ``readings`` in a row in which generated samples are ``spread`` times as far from each other as held-out
-    ones or less (read by `posterity.inference.adversarial.monitors.Quality`), or in which a share of ``largest_class``
-    or more is of one class (read by `posterity.inference.adversarial.monitors.Classes`). Readings in the first
-    ``warmup`` steps do not count, since a generator begins with no variety. Without ``warmup``: 1,000 steps, or a fifth
-    of the run if that is less. Without ``readings``: 4, or as many as the run has after the warm-up, but at least 2.
+    Rings after ``readings`` in a row in which the distance between generated samples is at most ``spread`` times that
+    between held-out samples (read by `posterity.inference.adversarial.monitors.Quality`), or in which a share of at
+    least ``largest_class`` is of one class (read by `posterity.inference.adversarial.monitors.Classes`). Readings in
+    the first ``warmup`` steps do not count, since a generator starts without variety. Default of ``warmup``: 1,000
+    steps, or a fifth of the run if smaller. Default of ``readings``: 4, or the number after the warm-up if smaller, but
+    at least 2.
 
     Raises ``ValueError`` for a spread or a share outside (0, 1), fewer than one reading, or a warm-up below 0.
     """
@@ -141,14 +143,14 @@ def _mode_collapse(
     spread: float, largest_class: float, readings: int | None, warmup: int | None, settings: Adversarial | None
 ) -> Alarm:
     def begun(history: History) -> float:
-        """The last step of the warm-up; of a history without its run, as if the run ended with it."""
+        """The last step of the warm-up; outside a run, the history counts as the whole run."""
         steps = settings.steps if settings is not None else history["read_at"][-1] if history["read_at"] else 0
         return min(WARMUP, SHARE * steps) if warmup is None else warmup
 
     wanted = readings or (COLLAPSE if settings is None else _as_many(COLLAPSE, settings, begun({"read_at": []})))
 
     def poor(history: History) -> list[bool]:
-        """Of all readings after the warm-up that are numbers."""
+        """Whether the samples have collapsed, for each reading after the warm-up without NaN."""
         names = [name for name in ("spread", "largest_class") if name in history] or ["spread"]
         seen = zip(*(_reading(history, name) for name in names), strict=True)
         after, found = begun(history), list[bool]()
@@ -164,18 +166,18 @@ def _mode_collapse(
     def fitted(over: Adversarial) -> Alarm:
         return _mode_collapse(spread, largest_class, readings, warmup, over)
 
-    meaning = "generated samples are nearly all alike"
+    meaning = "generated samples are nearly identical"
     return Alarm("mode_collapse", lambda history: _all_last(poor(history), wanted), meaning, unjudged, fitted)
 
 
 def _as_many(usual: int, settings: Adversarial, after: float) -> int:
-    """Readings in a row: the usual number, or as many as the run has after this step."""
+    """Readings in a row: the usual number, or the number of readings after this step if that is smaller."""
     steps = {*range(settings.monitor_every, settings.steps + 1, settings.monitor_every), settings.steps}
     return min(usual, max(LEAST, sum(step > after for step in steps)))
 
 
 def _too_few(found: int, wanted: int, when: str) -> str | None:
-    return None if found >= wanted else f"it has {found} readings that are numbers{when}, {wanted} are needed"
+    return None if found >= wanted else f"it needs {wanted} readings{when} that are not NaN, and has {found}"
 
 
 def _all_last(found: list[bool], count: int) -> bool:

@@ -24,9 +24,9 @@ PER_STEP = ("discriminator_loss", "generator_loss")  # all other curves have a v
 
 @dataclass
 class Record:
-    """What is remembered of one game: ``history[name]``, one value for each step (losses) or reading (monitors);
-    ``alarms[name]``, the step in which one rang; ``unjudged[name]``, why another could not have rung in this run; the
-    best generator so far, by the reading that settings name."""
+    """The record of one game: ``history[name]``, with one value for each step (losses) or reading (monitors);
+    ``alarms[name]``, the step in which an alarm rang; ``unjudged[name]``, why an alarm could not have rung in this run;
+    and the best generator so far, by the reading that settings name."""
 
     history: dict[str, list[float]] = field(default_factory=dict)
     alarms: dict[str, int] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Record:
             self.history.setdefault(name, []).append(float(value))
 
     def note_reading(self, values: Mapping[str, float]) -> None:
-        """One value for each curve of readings: NaN where one has none, as of monitors that were added or left out."""
+        """Append one value to each curve of readings: NaN if a curve has none, as after monitors have changed."""
         before = len(self.history.get("read_at", []))
         for name in dict.fromkeys([*self.history, *values]):
             if name not in PER_STEP:
@@ -50,7 +50,7 @@ class Record:
 
     def state(self) -> dict[str, Any]:
         curves = {name: torch.tensor(values, dtype=torch.double) for name, values in self.history.items()}
-        kept = {name: value for name, value in vars(self).items() if name != "unjudged"}  # of the run, not of the game
+        kept = {name: value for name, value in vars(self).items() if name != "unjudged"}  # of the run, not the game
         return {**kept, "history": curves, "alarms": dict(self.alarms)}
 
     @classmethod
@@ -101,12 +101,12 @@ class Game:
 
     @property
     def alarms(self) -> dict[str, int]:
-        """The step in which each alarm rang, of those that did."""
+        """The step in which each alarm rang; alarms that did not ring are missing."""
         return self.records[0].alarms
 
     @property
     def unjudged(self) -> dict[str, str]:
-        """Why each of these alarms could not have rung in this run; an alarm in neither has judged it and not rung."""
+        """Why an alarm could not have rung in this run. Alarms neither here nor in ``alarms`` found no failure."""
         return self.records[0].unjudged
 
     # Random numbers: each game has its own, so that it is the same beside others as alone

@@ -47,17 +47,17 @@ def play(
     """Train both networks, which are changed in place, on samples ``data`` (N, ...).
 
     ``generator`` maps z (B, latent) to samples (B, ...), ``discriminator`` samples to logits. With ``condition``
-    (N, C), the conditions of the data's rows, both are called with those (B, C) as a second argument. ``monitors`` look
-    at the `Game` now and then; what they read is in its ``history`` beside the losses, and ``alarms`` look at that.
-    ``resume`` goes on from a checkpoint of a run with the same settings. An interrupt keeps what there is; within a
-    step, what there was at the last reading. Warnings, whether or not there is a progress bar: a `TrainingAlarm` when
-    an alarm rings; a `posterity.inference.convergence.ConvergenceWarning` at the end of a run in which one could not
+    (N, C), one row for each row of the data, both take the rows (B, C) of the batch as a second argument. ``monitors``
+    read the `Game` at intervals. Their readings are in its ``history`` beside the losses, and ``alarms`` judge them.
+    ``resume`` continues from a checkpoint of a run with the same settings. An interrupt keeps the current state, or
+    within a step the state of the last reading. Warnings, with or without a progress bar: a `TrainingAlarm` when an
+    alarm rings; a `posterity.inference.convergence.ConvergenceWarning` at the end of a run in which an alarm could not
     have rung, with the reasons in ``unjudged`` of the game; a ``RuntimeWarning`` after an interrupt, with the step that
-    is kept and how to go on.
+    is kept and how to continue.
 
-    Raises ``ValueError`` for data with values that are not finite, not floating, beyond what the generator can make, or
-    fewer rows than a batch; networks that do not fit it; a checkpoint of other networks; or a loss that is not finite:
-    then the state of the last reading is kept, and the message says whose loss it was.
+    Raises ``ValueError`` for data that are not finite, not floating, outside the range of the generator, or with fewer
+    rows than a batch; networks that do not fit the data; a checkpoint of other networks; or a loss that is not finite:
+    the state of the last reading is then kept, and the message names the loss.
     """
     settings = Adversarial() if settings is None else settings
     game = _start(generator, discriminator, data, latent, condition, settings, (seed,), many=False)
@@ -158,10 +158,10 @@ def _loop(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> N
     bar = tqdm(total=settings.steps, initial=game.step, desc="GAN", disable=not settings.progress, leave=False)
     try:
         with bar:
-            if due := _due(game):  # a reading in which the run was stopped
+            if due := _due(game):  # the run was stopped before this reading
                 _read(game, monitors)
                 good = copy.deepcopy(game.state())
-            if due or game.step >= settings.steps:  # a run that was done may be asked by other alarms than before
+            if due or game.step >= settings.steps:  # a finished run may be given new alarms
                 _ask(game, alarms)
             while game.step < settings.steps and not _stopped(game):
                 for optimiser, rate in zip(game.optimisers, settings.rates(game.step), strict=True):
@@ -246,7 +246,7 @@ def _read(game: Game, monitors: Sequence[Monitor]) -> None:
         found["gradient_ratio"] = generator / discriminator if discriminator else math.inf if generator else math.nan
         single.reading = found
         for monitor in monitors:
-            found |= values_of(monitor, single)  # all are noted together: one that fails leaves no half reading
+            found |= values_of(monitor, single)  # stored together below, so a failing monitor leaves no partial reading
         record.note_reading(found)
         if found.get(game.settings.best_by, math.inf) < record.best_value:
             record.best_step, record.best_value = game.step, found[game.settings.best_by]
@@ -254,7 +254,7 @@ def _read(game: Game, monitors: Sequence[Monitor]) -> None:
 
 
 def _ask(game: Game, alarms: Sequence[Alarm]) -> None:
-    """All alarms that have not rung, of what has been read so far."""
+    """Test all alarms that have not rung against the readings so far."""
     for seat, record in enumerate(game.records):
         for alarm in alarms:
             if record.history.get("read_at") and alarm.name not in record.alarms and alarm.rings(record.history):

@@ -36,13 +36,13 @@ def play_bayesian(
 ) -> BayesianGame:
     """Draw generators and discriminators of samples ``data`` (N, ...) from their posterior.
 
-    Both functions make a new network each time, with the weights that a chain starts from: z (B, latent) to samples
-    (B, ...), and samples to logits. All their numbers must be weights: batch normalisation has others. An interrupt
-    keeps the draws so far, if there are any, and says how many in a ``RuntimeWarning``.
+    Both functions make a new network at each call, with the weights that a chain starts from: z (B, latent) to samples
+    (B, ...), and samples to logits. Weights must be the only state of a network, which excludes batch normalisation. An
+    interrupt keeps the draws so far, if there are any, with a ``RuntimeWarning`` that gives their number.
 
-    Raises ``ValueError`` for data with values that are not finite, not floating, or of fewer rows than a batch;
-    networks that do not fit it, or with buffers or frozen weights; or weights that are no longer finite, with the name
-    of their network.
+    Raises ``ValueError`` for data that are not finite, not floating, or have fewer rows than a batch; networks that do
+    not fit the data, or have buffers or frozen weights; or weights that are no longer finite, with the name of their
+    network.
     """
     settings = BayesianAdversarial() if settings is None else settings
     if not isinstance(settings, BayesianAdversarial):
@@ -63,7 +63,7 @@ def play_bayesian(
         raise KeyboardInterrupt("interrupted before the first draw")
     if run.interrupted:
         kept = f"{len(run.draws)} of {settings.draws} draws of each generator are kept"
-        warnings.warn(f"interrupted: {kept}; it cannot go on, only begin again", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"interrupted: {kept}; the run cannot be continued", RuntimeWarning, stacklevel=2)
     judge, generator = discriminators.net.eval().requires_grad_(False), nets[0].eval()
     model = judged(generator, judge, settings.prior_sd[0])
     program = inspect(model, (data.new_zeros(1, latent), data.new_ones(1)))

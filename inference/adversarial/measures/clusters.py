@@ -36,7 +36,7 @@ def cluster_quality(samples: Tensor, clusters: Clusters) -> Mapping[str, float]:
     if not bool(torch.isfinite(samples).all()):
         wrong = int((~torch.isfinite(samples)).sum())
         raise ValueError(f"expected finite samples of shape (N, D), got {wrong} values that are not finite")
-    samples = samples.double()  # squares of float32 underflow from 1e-19 on
+    samples = samples.double()  # squares of float32 numbers below 1e-19 underflow
     which, away = clusters.nearest(samples)
     near, count = away <= NEAR, len(clusters.centres)
     share = torch.bincount(which, minlength=count).double() / len(samples)

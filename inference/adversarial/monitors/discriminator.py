@@ -26,11 +26,11 @@ class Answers:
 
     For losses of differences (relativistic, Wasserstein) the zero of the answers means nothing: all are compared with
     the middle of the mean answers to training and generated samples.
-    A conditional game needs ``held_out_condition`` (N, C). Shares of answers that are NaN are NaN, and so is
-    ``overfitting`` where training and generated samples have one and the same mean answer.
+    A conditional game needs ``held_out_condition`` (N, C). A share of answers that are NaN is NaN, and ``overfitting``
+    is NaN if training and generated samples have the same mean answer.
 
-    Raises ``ValueError`` for fewer than 2 held-out samples or some that are not finite, n below 2, or conditions that
-    are missing.
+    Raises ``ValueError`` for fewer than 2 held-out samples or samples that are not finite, n below 2, or missing
+    conditions.
     """
 
     held_out: Tensor

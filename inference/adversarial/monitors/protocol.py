@@ -1,4 +1,4 @@
-"""What a monitor is: an object with one method; and the check of held-out samples that all of ours share."""
+"""The protocol of monitors (an object with one method), and the check of held-out samples that monitors share."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -19,9 +19,9 @@ class Monitor(Protocol):
 
 
 def check_held_out(held_out: Any, least: int, wanted: str) -> None:
-    """``ValueError`` with ``wanted`` unless these are a finite, floating tensor (N, ...), N at least ``least``."""
+    """Raises ``ValueError`` unless the samples are a finite, floating tensor (N, ...) with N at least ``least``."""
     if not isinstance(held_out, Tensor) or held_out.ndim < 2 or len(held_out) < least or not held_out[0].numel():
         got = f"shape {tuple(held_out.shape)}" if isinstance(held_out, Tensor) else type(held_out).__name__
         raise ValueError(f"expected {wanted}, got {got}")
     if not held_out.is_floating_point() or not bool(torch.isfinite(held_out).all()):
-        raise ValueError(f"expected held-out samples that are finite and floating, got others of {held_out.dtype}")
+        raise ValueError(f"expected held-out samples that are finite and floating, got {held_out.dtype}")

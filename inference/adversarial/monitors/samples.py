@@ -127,7 +127,7 @@ class Classes:
 class ClusterQuality:
     """`posterity.inference.adversarial.measures.cluster_quality` of ``n`` fresh samples, times ``scale``.
 
-    Raises ``ValueError`` for something else than `posterity.data.Clusters`, n below 1, or a scale that is not positive.
+    Raises ``ValueError`` unless clusters are `posterity.data.Clusters`, n is at least 1 and the scale is positive.
     """
 
     clusters: Clusters
