@@ -33,7 +33,7 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n $(JOBS) --doctest-modules --durations=15 tests src/posterity
 
-# Faults that the tests must notice: half an hour on two cores; interrupt and repeat, it goes on where it was.
+# Mutation tests: half an hour on two cores. An interrupted run continues where it stopped.
 mutants: $(INSTALLED)
 	$(BIN)/python tests/mutants/run.py --jobs $(JOBS) --out out/mutants.json
 

@@ -1,4 +1,4 @@
-"""The arguments of a model: what they are turned into, what is refused, and which of them was left out."""
+"""Arguments of a model: their conversion to tensors, checks, and arguments that are missing."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,11 +12,11 @@ MISSING = "for missing values give any finite number there and leave it out by a
 
 
 def read_arguments(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments with data as tensors: NumPy arrays, pandas columns and lists of numbers keep their values.
+    """The arguments with data as tensors: NumPy arrays, pandas columns and lists of numbers.
 
-    An array keeps its dtype and is copied; a list becomes a tensor where it has one number (or list of numbers) for
-    each row, as the other arguments have, or where there is no other data. Everything else stays as it is.
-    Raises ``ValueError`` for an array that is not of numbers or has a mask, and as `check_arguments`.
+    An array is copied and keeps its dtype. A list becomes a tensor if it has one number (or list of numbers) for each
+    row of the other data, or if there is no other data. Other values are unchanged. Raises ``ValueError`` for an array
+    that does not hold numbers or has a mask, and as `check_arguments` does.
     """
     read = [_tensor(value, f"argument {position}") for position, value in enumerate(args)]
     first = next((value for value in read if isinstance(value, Tensor)), None)
@@ -31,7 +31,7 @@ def read_arguments(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def check_arguments(args: tuple[Any, ...]) -> None:
-    """``ValueError`` for a model's arguments without a tensor, empty, not finite or of different lengths."""
+    """Raises ``ValueError`` for arguments without a tensor, or with empty, infinite, nan or unequally long tensors."""
     tensors = [value for value in args if isinstance(value, Tensor)]
     if not tensors:
         raise ValueError(
@@ -55,7 +55,7 @@ def check_arguments(args: tuple[Any, ...]) -> None:
 
 
 def _tensor(value: Any, name: str) -> Any:
-    """An array, or what NumPy reads as one, as a tensor; other values as they are."""
+    """An array, or an object that NumPy reads as an array, as a tensor; other values unchanged."""
     if isinstance(value, Tensor) or not hasattr(value, "__array__"):
         return value
     if isinstance(value, np.ma.MaskedArray):
@@ -83,10 +83,10 @@ def _from_list(value: Any, name: str) -> Any:
 def positional(
     model: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], list[str]]:
-    """Arguments given by name put in their places, as ``y`` of ``log_likelihood(x, y=y)``; defaults between them.
+    """Arguments with those given by name in their positions, as in ``log_likelihood(x, y=y)``, and defaults between.
 
-    Returns the names of those defaults too. Raises ``TypeError``, as Python does, for a name that the model does not
-    have or that was given twice, and ``ValueError`` for an argument without a default that is missing between others.
+    Also returns the names of these defaults. Raises ``TypeError``, as Python does, for a name that the model does not
+    have or that was given twice, and ``ValueError`` if an argument without a default is missing between others.
     """
     if not named:
         return args, []
@@ -105,14 +105,14 @@ def positional(
 
 
 def nones(model: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, bool]:
-    """The names of the model's arguments that are None, in their order, and whether None was given for them."""
+    """The names of the model's arguments that are None, in order, each with whether None was passed explicitly."""
     places = _places(model)
     given = dict(zip(places, args, strict=False))
     return {name: name in given for name, default in places.items() if given.get(name, default) is None}
 
 
 def with_argument(model: Callable[..., Any], args: tuple[Any, ...], name: str, value: Any) -> tuple[Any, ...]:
-    """The arguments with ``value`` for the one of this ``name``, and the model's defaults before it."""
+    """The arguments with ``value`` for the argument ``name``, and the model's defaults before it."""
     places = _places(model)
     place = list(places).index(name)
     filled = [*args, *list(places.values())[len(args) : place + 1]]
@@ -121,7 +121,7 @@ def with_argument(model: Callable[..., Any], args: tuple[Any, ...], name: str, v
 
 
 def _places(model: Callable[..., Any]) -> dict[str, Any]:
-    """The arguments that a model takes by position, in their order, and their defaults; none where it does not say."""
+    """The positional arguments of a model in order, with defaults; empty if the model has no signature."""
     try:
         signature = inspect.signature(model.forward if isinstance(model, torch.nn.Module) else model)
     except (TypeError, ValueError):
@@ -131,7 +131,7 @@ def _places(model: Callable[..., Any]) -> dict[str, Any]:
 
 
 def describe(args: tuple[Any, ...]) -> str:
-    """The arguments by shape and type, for messages."""
+    """Shapes and types of the arguments, for messages."""
     return ", ".join(
         f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}" if isinstance(value, Tensor) else
         "None" if value is None else type(value).__name__

@@ -13,7 +13,7 @@ from torch import Tensor
 SHARE = 10  # steps of the fit per step of the probe
 LEAST_STEPS = 20
 PER_ROW = 0.01  # nats: the cost of a standard deviation that is 10 % wrong
-PER_NUMBER = 0.25  # nats: the mean loss of log density at 0.7 posterior standard deviations from the mode, per number
+PER_NUMBER = 0.25  # nats: the loss of log density at 0.7 posterior standard deviations from the mode, per number
 LEAST = 0.05  # nats: smaller gains are float32 rounding
 FAR_PER_ROW, FAR_LEAST, FAR_TIMES = 0.5, 10.0, 5.0  # nats per row, nats, multiples of the median gap
 

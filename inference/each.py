@@ -1,4 +1,4 @@
-"""A function of one draw, at every draw: at once where torch can, one after the other where it cannot."""
+"""Evaluation of a function at every draw: in one batch if torch can, otherwise in a loop."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,13 +14,13 @@ Function = Callable[[Tensor, dict[str, Tensor]], Any]
 def for_each(function: Function, count: int, draws: dict[str, Tensor], read: Mapping[str, Any], chunk_size: int) -> Any:
     """``function(index, draw)`` at each of ``count`` draws, tensors stacked on the left.
 
-    Three ways with the same result, the next one where the one before fails: ``vmap``; ``vmap`` of what a gradient
-    would be taken of, which splits operations without a batching rule, such as recurrent layers, into ones that have
-    it; and a loop, for control flow on values and work in place. ``read["family"]`` is set by the function, and must
-    be the same at every draw.
+    Three methods give the same result; each is tried if the one before fails. ``vmap``. Then ``vmap`` of the
+    operations recorded for a gradient, which splits operations without a batching rule, such as recurrent layers, into
+    operations that have one. Then a loop, for control flow on values and in-place operations. ``read["family"]`` is
+    set by the function, and must be the same at every draw.
 
-    Raises ``ValueError`` for a function that draws random numbers, or whose results have other shapes or another
-    family at other draws; what the function raises in the loop is raised as it is.
+    Raises ``ValueError`` for a function that draws random numbers, or whose results differ in shape or family between
+    draws. An error that the function raises in the loop is not changed.
     """
     index = torch.arange(count)
     for way in (function, _differentiated(function)):
@@ -37,12 +37,12 @@ def for_each(function: Function, count: int, draws: dict[str, Tensor], read: Map
 
 RANDOM = (
     "expected all randomness in pyro.sample statements (and dropout off: module.eval()), "
-    "got a model that draws random numbers of its own"
+    "got a model that draws random numbers outside of them"
 )
 
 
 def _differentiated(function: Function) -> Function:
-    """The function where operations are recorded for a gradient, of a number that it does not depend on."""
+    """The function with its operations recorded for a gradient, with respect to a number that it does not use."""
 
     def recorded(index: Tensor, draws: dict[str, Tensor]) -> Any:
         return torch.func.grad(lambda zero: (zero, function(index, draws)), has_aux=True)(torch.zeros(()))[1]
@@ -52,7 +52,7 @@ def _differentiated(function: Function) -> Function:
 
 def _loop(function: Function, count: int, draws: Mapping[str, Tensor], read: Mapping[str, Any]) -> Any:
     found, families = [], []
-    for number in (0, *range(count)):  # the first one twice, to see whether it is the same
+    for number in (0, *range(count)):  # the first draw twice, to test for random numbers
         one = {name: value[number] for name, value in draws.items()}
         found.append(tree_map(_copied, function(torch.tensor(number), one)))
         families.append(read.get("family"))
@@ -65,7 +65,7 @@ def _loop(function: Function, count: int, draws: Mapping[str, Tensor], read: Map
         if any(other != part[0] for other in part):
             raise ValueError(
                 "expected a likelihood of one family and shape, with the same deterministic sites, at every draw, got "
-                "a model that decides about them by the values of its draws"
+                "a model in which they depend on the values of the draws"
             )
     stacked = [torch.stack(parts) for parts in zip(*leaves, strict=True)]
     return tree_unflatten(stacked, structure[0])

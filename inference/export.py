@@ -1,8 +1,8 @@
-"""The groups of ArviZ data: which rows are in them, and what variables and dimensions are called.
+"""The groups of ArviZ data: which rows they contain, and the names of variables and dimensions.
 
-Only what the model scores is exported: rows (and steps, and columns) that a mask leaves out are in no group. Every
-diagnostic that reads observations, leave-one-out, pulls, coverage, then reads what the fit has read. What is left keeps
-its number as coordinate.
+Only scored observations are exported: rows (and steps, and columns) that are masked out are in no group. Diagnostics
+that read observations (leave-one-out, pulls, coverage) therefore use the same observations as the fit. The remaining
+rows keep their index as coordinate.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,14 +18,14 @@ from posterity.inference.arviz import SAMPLE_DIMS
 
 RESERVED = {*SAMPLE_DIMS, "sample"}
 STACKED = "unmasked"
-"""The dimension of what is left of several where a mask leaves out neither whole rows nor whole columns."""
+"""The stacked dimension of remaining elements, if a mask removes neither whole rows nor whole columns."""
 
 
 class Names:
-    """Names of variables and dimensions, no two the same and none with a slash, which would be a path in a file.
+    """Names of variables and dimensions: unique, and without slashes, which would be paths in a file.
 
-    A variable keeps the name of its site but for slashes, which become dots; one called "chain", "draw" or "sample"
-    gets the suffix "_site". A dimension gets the suffix "_dim" where its name is a variable's.
+    A variable has the name of its site, with dots for slashes; a site called "chain", "draw" or "sample" gets the
+    suffix "_site". A dimension gets the suffix "_dim" if a variable has the same name.
     """
 
     def __init__(self, sites: Iterable[str]) -> None:
@@ -36,13 +36,13 @@ class Names:
             self.variables[name] = self._free(_plain(name), "_site")
 
     def dimension(self, name: str, owner: str = "") -> str:
-        """That of a plate, or, with an ``owner``, of a variable's own dimension."""
+        """The name of a plate's dimension, or, with an ``owner``, of a dimension of this variable alone."""
         if (name, owner) not in self.dimensions:
             self.dimensions[name, owner] = self._free(_plain(name), "_dim")
         return self.dimensions[name, owner]
 
     def own(self, site: str, count: int) -> tuple[str, ...]:
-        """The names of dimensions that belong to a site alone."""
+        """The names of the dimensions of one site that are not plates."""
         return tuple(self.dimension(f"{site}_dim_{i}", site) for i in range(count))
 
     def _free(self, name: str, suffix: str) -> str:
@@ -57,7 +57,7 @@ def _plain(name: str) -> str:
 
 
 def observation_dims(names: Names, site: str, plates: Sequence[str | None], ndim: int) -> tuple[str, ...]:
-    """Dimensions of y from the left: its plates, "obs" first where there is none, and its own."""
+    """Dimensions of y from the left: its plates, or "obs" without a plate, and then its event dimensions."""
     known: list[str | None] = [*plates, *[None] * (ndim - len(plates))][:ndim]
     if known and not any(known):
         known[0] = "obs"
@@ -67,7 +67,7 @@ def observation_dims(names: Names, site: str, plates: Sequence[str | None], ndim
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What a mask leaves of the batch of y: ``index`` (kept,) along each of its ``dims``, on a grid or stacked."""
+    """The unmasked part of the batch of y: ``index`` (kept,) along each of its ``dims``, on a grid or stacked."""
 
     dims: tuple[str, ...]
     shape: tuple[int, ...]
@@ -75,7 +75,7 @@ class Rows:
     stacked: str | None
 
     def of(self, values: Tensor, lead: int = 0) -> Tensor:
-        """What is left of values whose batch begins after ``lead`` dimensions."""
+        """The unmasked part of values whose batch begins after ``lead`` dimensions."""
         if self.stacked is not None:
             return values[(slice(None),) * lead + self.index]
         for axis, index in enumerate(self.index):
@@ -84,11 +84,11 @@ class Rows:
         return values
 
     def named(self, dims: tuple[str, ...]) -> tuple[str, ...]:
-        """The dimensions of y as they are after `of`."""
+        """The dimensions of y after `of`."""
         return dims if self.stacked is None else (self.stacked, *dims[len(self.dims) :])
 
     def of_input(self, value: Tensor, otherwise: str) -> tuple[Tensor, str]:
-        """What is left of an input with one element for each row, and the dimension of its rows."""
+        """The unmasked part of an input with one element for each row, and the dimension of its rows."""
         axis = next((axis for axis, size in enumerate(self.shape) if size == len(value)), None)
         if axis is None:
             return value, otherwise
@@ -98,19 +98,19 @@ class Rows:
 
     @property
     def coords(self) -> dict[str, Any]:
-        """The number of each row (step, column) that is left."""
+        """The index of each remaining row (step, column)."""
         along = self.dims if self.stacked is None else (self.stacked,) * len(self.dims)
         found = zip(self.dims, along, self.index, strict=True)
         return {name: (dim, index.cpu().numpy()) for name, dim, index in found}
 
 
 def left_rows(names: Names, dims: tuple[str, ...], kept: Tensor) -> Rows:
-    """The `Rows` of a batch with these ``dims`` of which the elements ``kept`` are scored.
+    """The `Rows` of a batch with these ``dims``, whose elements ``kept`` are scored.
 
-    Raises ``ValueError`` where none is.
+    Raises ``ValueError`` if no element is scored.
     """
     if not bool(kept.any()):
-        raise ValueError(f"expected observations that the model scores, got {kept.numel()} that its mask leaves out")
+        raise ValueError(f"expected observations that the model scores, got {kept.numel()}, all masked out")
     axes = range(kept.ndim)
     along = [kept.any(tuple(other for other in axes if other != axis)) if kept.ndim > 1 else kept for axis in axes]
     grid = torch.ones_like(kept)
@@ -125,7 +125,7 @@ def left_rows(names: Names, dims: tuple[str, ...], kept: Tensor) -> Rows:
 def dataset(
     values: Mapping[str, Tensor], dims: Mapping[str, tuple[str, ...]], coords: Mapping[str, Any] | None = None
 ) -> xr.Dataset:
-    """Variables with named dimensions, numbered from 0 where ``coords`` has no numbers for them."""
+    """Variables with named dimensions; coordinates are ``coords`` or numbers from 0."""
     arrays = {name: (dims[name], value.detach().cpu().numpy()) for name, value in values.items()}
     sizes = {d: s for _, (named, array) in arrays.items() for d, s in zip(named, array.shape, strict=True)}
     numbers = {name: (name, np.arange(size)) for name, size in sizes.items()}

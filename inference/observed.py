@@ -1,8 +1,8 @@
-"""What is observed at a site: which elements of it are scored, and whether its distribution can have made them.
+"""The value of an observed site: which of its elements are scored, and whether they lie in the support.
 
-A mask leaves elements out (``poutine.mask``, ``fn.mask``, ``obs_mask``, in the plates or inside an event); a scale
+A mask removes elements (``poutine.mask``, ``fn.mask``, ``obs_mask``, over plates or inside an event); a scale
 multiplies log densities (``poutine.scale``). Scores are the terms of the log joint that a fit maximises or samples,
-with both, as Pyro computes them.
+with masks and scales, as Pyro computes them.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,13 +20,13 @@ NO_FLOATS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedErro
 
 
 def log_density(site: Mapping[str, Any], dtype: torch.dtype | None = None) -> Tensor:
-    """The log density of a site's value, masked and scaled; ``dtype`` is what the value is cast to."""
+    """The log density of a site's value, masked and scaled; the value is first converted to ``dtype``."""
     value = site["value"] if dtype is None else site["value"].to(dtype)
     return scale_and_mask(site["fn"].log_prob(value), site["scale"], site["mask"])
 
 
 def scored(site: Mapping[str, Any]) -> Tensor:
-    """Which elements of a site's value are scored, bool of the shape of its distribution."""
+    """Which elements of a site's value are scored, as booleans in the shape of its distribution."""
     fn = site["fn"]
     found = _unmasked(fn)
     if site["mask"] is not None:
@@ -36,7 +36,7 @@ def scored(site: Mapping[str, Any]) -> Tensor:
 
 
 def _unmasked(fn: Any) -> Tensor | None:
-    """What the masks inside a distribution leave, of its shape; None without any."""
+    """The elements kept by the masks inside a distribution, in its shape; None if there are no masks."""
     if isinstance(fn, MixtureSameFamily):
         inner = _unmasked(fn.component_distribution)
         return None if inner is None else inner.any(-1 - len(fn.event_shape)).expand(fn.batch_shape + fn.event_shape)
@@ -49,16 +49,16 @@ def _unmasked(fn: Any) -> Tensor | None:
 
 
 def _spread(mask: Tensor | bool, fn: Distribution) -> Tensor:
-    """A mask of the batch, over the elements of its events."""
+    """A mask over the batch, expanded to the elements of the events."""
     mask = torch.as_tensor(mask).expand(fn.batch_shape)
     return mask[(...,) + (None,) * len(fn.event_shape)].expand(fn.batch_shape + fn.event_shape)
 
 
 def check_observed(name: str, site: Mapping[str, Any], others: Callable[[], list[Mapping[str, Any]]]) -> None:
-    """``ValueError`` for a value of another shape than the site's, not finite, or outside of the support.
+    """Raises ``ValueError`` for a value that does not have the shape of the site, is not finite, or not in the support.
 
-    Elements that a mask leaves out may be anything finite. ``others`` gives the site at other draws of the prior: a
-    support that depends on latent sites is no reason to refuse a value.
+    Masked elements may have any finite value. ``others`` gives the site at other draws from the prior: a support that
+    depends on latent sites is not checked.
     """
     fn, value = site["fn"], site["value"]
     if not isinstance(value, Tensor):
@@ -72,7 +72,7 @@ def check_observed(name: str, site: Mapping[str, Any], others: Callable[[], list
         if not _broadcasts(shape, batch):
             raise ValueError(f"expected a {word} of shape {batch} at the observed site {name!r}, got {shape}")
     if value.is_floating_point():
-        _refuse(~torch.isfinite(value), name, value, "finite values", "that are not")
+        _refuse(~torch.isfinite(value), name, value, "finite values", "nan or infinite")
     outside = _outside(site)
     if outside is None or not bool(outside.any()):
         return
@@ -100,7 +100,7 @@ def _refuse(bad: Tensor, name: str, value: Tensor, wanted: str, got: str) -> Non
 
 
 def _outside(site: Mapping[str, Any]) -> Tensor | None:
-    """Which scored values are outside of their support; None where that cannot be asked."""
+    """Which scored values are outside their support; None if the distribution cannot tell."""
     fn = _leaf(site["fn"])
     try:
         inside = fn.support.check(site["value"])
@@ -111,14 +111,14 @@ def _outside(site: Mapping[str, Any]) -> Tensor | None:
 
 
 def _leaf(fn: Any) -> Any:
-    """The distribution without its masks and its events made of a plate: what each element's support is of."""
+    """The distribution without its masks and without the plate dimensions of its events, for elementwise supports."""
     while isinstance(fn, Independent) or (hasattr(fn, "_mask") and hasattr(fn, "base_dist")):
         fn = fn.base_dist
     return fn
 
 
 def _equal(one: Any, two: Any) -> bool:
-    """Whether two constraints are the same, bounds and all."""
+    """Whether two constraints are equal, including their bounds."""
     if isinstance(one, Tensor) and isinstance(two, Tensor):
         return one.shape == two.shape and bool((one == two).all())
     if type(one) is not type(two):
@@ -132,9 +132,9 @@ def _equal(one: Any, two: Any) -> bool:
 
 
 def cast_to(site: Mapping[str, Any]) -> torch.dtype | None:
-    """The type for whole numbers or truth values at a site: its distribution's; None where they are right as they are.
+    """The dtype to convert integers or booleans at a site to, from its distribution; None if they can stay.
 
-    Most families compute with them (a Bernoulli does not take them at all), and some use them as places in a table.
+    Most families need floating values (a Bernoulli rejects others), and some use integers as indices into a table.
     """
     value, fn = site["value"], site["fn"]
     if value.is_floating_point() or value.is_complex():
@@ -149,7 +149,7 @@ def cast_to(site: Mapping[str, Any]) -> torch.dtype | None:
 
 
 class AsNumbers(Messenger):
-    """Observed whole numbers and truth values as numbers of the types given by site."""
+    """Converts observed integers and booleans to the given dtype of each site."""
 
     def __init__(self, dtypes: Mapping[str, torch.dtype]) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
 """Adam with a gain for each number: steps that do not depend on the units of the parameters.
 
-Adam (Kingma & Ba 2015) moves every number by about the learning rate a step, so a number of size 60 takes thousands of
-steps, and one of size 1e-6 never settles. Here each number has a gain on top of the learning rate. The gain starts at
-the unit of the number (the spread of its prior), grows while the gradient agrees with the last step and shrinks when it
-turns against it: hypergradient descent (Baydin et al. 2018, arXiv:1703.04782, eq. 5) with normalised steps, in the
-tradition of delta-bar-delta (Jacobs 1988). The number of steps to the optimum is then logarithmic in the distance.
+Adam (Kingma & Ba 2015) moves every number by about the learning rate in each step, so a number of size 60 takes
+thousands of steps, and one of size 1e-6 never converges. Here each number has a gain that multiplies the learning rate.
+The gain starts at the unit of the number (the spread of its prior). It grows while the gradient agrees with the last
+step, and shrinks when the gradient turns: hypergradient descent (Baydin et al. 2018, arXiv:1703.04782, eq. 5) with
+normalised steps, similar to delta-bar-delta (Jacobs 1988). The number of steps is logarithmic in the distance.
 """
 
 import math
@@ -12,21 +12,22 @@ import math
 import torch
 from torch import Tensor
 
-FIRST = 0.9  # memory of the gradient
-# Memory of its square, for exact and for noisy gradients: a long one recalls the first, huge gradients for too long.
+FIRST = 0.9  # decay of the mean gradient
+# Decay of the mean squared gradient, for exact and noisy gradients: with slower decay the first, huge gradients
+# count for too long.
 EXACT_SECOND, NOISY_SECOND = 0.9, 0.99
-PLAIN_SECOND, PLAIN_EPSILON = 0.999, 1e-8  # Adam's own
+PLAIN_SECOND, PLAIN_EPSILON = 0.999, 1e-8  # as in Adam
 GROW, SHRINK = 0.1, 0.2  # change of the log gain at full agreement and disagreement, for exact gradients
-NOISY = 0.07  # for both, where gradients are noisy: noise agrees as often as it disagrees, and must not add up
+NOISY = 0.07  # change in both directions for noisy gradients, so that the effects of noise cancel
 LARGEST = 60.0  # absolute log gain
-BACK = math.log(10)  # how much smaller the log gain is after a step that led to a density that is not finite
+BACK = math.log(10)  # decrease of the log gain after a step to a density that is not finite
 
 
 class AdaptiveAdam:
-    """Changes that minimise a function, from its gradients.
+    """Steps that minimise a function, computed from its gradients.
 
-    ``units`` has the shape of what is fitted, (dim,) or (fit, dim): the size of a first step over the learning rate,
-    and 0 for numbers that take the plain steps of Adam. ``noisy`` says whether gradients are random.
+    ``units`` has the shape of the parameters, (dim,) or (fit, dim): the size of the first step relative to the learning
+    rate, or 0 for numbers that take plain Adam steps. ``noisy`` says whether gradients are random.
     """
 
     def __init__(self, units: Tensor, *, noisy: bool) -> None:
@@ -41,10 +42,10 @@ class AdaptiveAdam:
 
     @torch.no_grad()
     def step(self, gradient: Tensor, rate: float, share: float = 1.0) -> Tensor:
-        """The change for a ``gradient`` of the loss; numbers of it that are not finite count as zero.
+        """The step for a ``gradient`` of the loss; elements of the gradient that are not finite count as zero.
 
-        The learning rate is ``rate * share``. As the ``share`` falls along a schedule, gains grow less: otherwise they
-        would make up for the fall.
+        The learning rate is ``rate * share``. Gains grow less as ``share`` falls along a schedule, since they would
+        otherwise compensate for the fall.
         """
         gradient = torch.nan_to_num(gradient, posinf=0.0, neginf=0.0)
         before = self.first / (1 - FIRST ** max(self.steps, 1))
@@ -59,7 +60,7 @@ class AdaptiveAdam:
 
     @torch.no_grad()
     def back_off(self, fits: Tensor | None = None) -> None:
-        """Forget the direction and take smaller steps: all, or those ``fits`` (fit,) that are true."""
+        """Reset the direction and take smaller steps, for all fits or those where ``fits`` (fit,) is true."""
         where = torch.ones_like(self.adapted) if fits is None else fits[:, None].expand_as(self.adapted)
         self.first = torch.where(where, 0.0, self.first)
         self.gain = torch.where(where & self.adapted, self.gain - BACK, self.gain)

@@ -1,6 +1,6 @@
-"""Arguments of models: what does not belong there is a ``ValueError`` where it is given, not another error later.
+"""Checks of the arguments of models: an invalid argument is a ``ValueError`` at once, not another error later.
 
-A bool is no number, nor is nan or infinity.
+A bool, nan and infinity are not accepted as numbers.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""The parts of a mixture, looked at for bad numbers without a pass that costs as much as the density.
+"""Parts of a mixture, checked for invalid numbers at low cost relative to the density.
 
-torch writes an array of truth values for each parameter and reads it again. Of very many numbers the least and the
-largest say as much, in a tenth of the time. The values that methods are asked about are checked by their shapes.
+torch's own check writes and reads a boolean array for each parameter. For very many numbers the minimum and maximum
+give the same answer in a tenth of the time. Values passed to methods are checked by their shapes only.
 """
 
 from collections.abc import Sequence

@@ -24,4 +24,6 @@ def check_held_out(held_out: Any, least: int, wanted: str) -> None:
         got = f"shape {tuple(held_out.shape)}" if isinstance(held_out, Tensor) else type(held_out).__name__
         raise ValueError(f"expected {wanted}, got {got}")
     if not held_out.is_floating_point() or not bool(torch.isfinite(held_out).all()):
-        raise ValueError(f"expected held-out samples that are finite and floating, got {held_out.dtype}")
+        raise ValueError(
+            f"expected held-out samples that are finite and floating, got nan, infinity or {held_out.dtype}"
+        )

@@ -51,7 +51,8 @@ def divergences(
     yield Finding(
         "divergences", "stop" if share > DIVERGENT else "caution", count,
         f"{count} of {hit.size} draws ({100 * share:.2g} %) diverged, {int(hit[chain].sum())} in chain {chain}. "
-        f"{'' if located is None else _place(labels, located)}Draws from the region behind are missing. "
+        f"{'' if located is None else _place(labels, located)}"
+        "Regions that these trajectories could not enter are missing from the draws. "
         f"{steps[0].upper() if steps.startswith('raise') else steps[0]}{steps[1:]}.",
     )  # fmt: skip
 
