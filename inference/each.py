@@ -37,7 +37,7 @@ def for_each(function: Function, count: int, draws: dict[str, Tensor], read: Map
 
 RANDOM = (
     "expected all randomness in pyro.sample statements (and dropout off: module.eval()), "
-    "got a model that draws random numbers outside of them"
+    "got a model that draws random numbers of its own"
 )
 
 
