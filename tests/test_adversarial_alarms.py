@@ -292,7 +292,7 @@ def test_an_interrupt_before_a_reading_leaves_alarms_unjudged():
         ({"monitors": (3,)}, "expected monitors as a sequence of objects with a method read"),
         (
             {"monitors": (Says(generator_loss=1.0),)},
-            "expected another name than 'generator_loss' from the monitor Says",
+            "expected a new name from the monitor Says, got 'generator_loss'",
         ),
         ({"monitors": (Says(a=1), Says(a=2))}, "expected a new name from the monitor Says, got 'a'"),
         ({"monitors": (Says(a="x"),)}, "expected a number for 'a' from the monitor Says, got 'x'"),

@@ -220,7 +220,7 @@ def test_part_of_an_event_behind_a_mask_is_nan_where_it_is_observed():
 def test_nothing_left_by_a_mask_is_an_error():
     posterior = by_hand(with_mask(MASKS["fn.mask"]), X, Y, torch.zeros(N, dtype=torch.bool))
     assert bool((posterior.log_likelihood(X, Y, torch.zeros(N, dtype=torch.bool)) == 0).all())
-    with pytest.raises(ValueError, match="expected observations that the model scores, got 20 that its mask leaves"):
+    with pytest.raises(ValueError, match="expected observations that the model scores, got 20, all masked out"):
         posterior.to_arviz(X, Y, torch.zeros(N, dtype=torch.bool))
 
 
