@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyro
@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from posterity.inference.arrival import PER_ROW, behind, probe_steps, still_gaining, tolerance
 from posterity.inference.engine.density import PointDensity, trace
 from posterity.inference.engine.replay import replay
-from posterity.inference.engine.tiers import RECORDING_ERRORS, prepare, quiet, torch_threads
+from posterity.inference.engine.tiers import RECORDING_ERRORS, prepare, quiet, torch_threads, value_and_gradient
 from posterity.inference.optimiser import AdaptiveAdam
 from posterity.inference.program import Model, Program, child_seeds, default_dtype, score, seeded
 from posterity.inference.rows import ScaleObservations, count_rows, row_plates, take
@@ -23,6 +23,7 @@ from posterity.inference.units import parameter_unit, prior_units
 from posterity.models.guides import INITS
 
 NORMS = 100  # steps in the running median of the gradient norm
+TRIES = 100  # draws of the start of a member
 FAILURES = 100  # steps of one member to a log joint that is not finite; each is undone, and more end the fit
 
 
@@ -83,28 +84,43 @@ class MembersFit:
         return units
 
     def _start(self, seed: int, *, fresh: bool = False) -> Tensor:
-        """Positions (member, dim). With ``fresh``, member 0 does not start from the parameters of the model either."""
+        """Positions (member, dim); ``fresh`` ones do not begin with the parameters that the model brings.
+
+        Each member draws its latent sites until log joint and gradient are finite, `TRIES` times at most.
+        """
         generator = torch.Generator().manual_seed(seed)
         nodes = trace(self.model, self.args, seed=0)
-        positions = []
-        for member, child in enumerate(child_seeds(seed, self.settings.members)):
-            own = default_dtype(self.density.promoted)
-            with seeded(child), pyro.get_param_store().scope(), torch.no_grad(), own:
-                drawn = pyro.poutine.trace(
-                    pyro.infer.autoguide.initialization.InitMessenger(INITS[self.settings.init])(self.model)
-                ).get_trace(*self.args)
-            values = {
-                s.name: drawn.nodes[s.name]["value"].detach()
-                for s in self.density.sites
-                if s.name not in self.density.parameters
-            }
+        parameters: list[dict[str, Tensor]] = []
+        for member in range(self.settings.members):
+            values = {}
             for name in self.density.parameters:
                 first = nodes[name]["value"].detach()
                 values[name] = first if member == 0 and not fresh else _anew(first, generator)
             for name, value in (self.settings.vary or {}).items():
                 values[name] = value[member].to(values[name])
-            positions.append(self.density.unconstrain(values))
-        return torch.stack(positions)
+            parameters.append(values)
+        seeds = child_seeds(seed, self.settings.members)
+        q = torch.stack([self._one_start(s, v) for s, v in zip(seeds, parameters, strict=True)])
+        for attempt in range(1, TRIES):
+            value, grad = value_and_gradient(self.density, q)
+            bad = ~(torch.isfinite(value) & torch.isfinite(grad).all(1))
+            if not bool(bad.any()) or not self.program.latents:
+                break
+            for member in bad.nonzero().flatten().tolist():
+                q[member] = self._one_start(seeds[member] + attempt, parameters[member])
+        return q
+
+    def _one_start(self, seed: int, parameters: Mapping[str, Tensor]) -> Tensor:
+        """One draw (dim,) of the latent sites beside these ``parameters``."""
+        own = default_dtype(self.density.promoted)
+        with seeded(seed), pyro.get_param_store().scope(), torch.no_grad(), own:
+            drawn = pyro.poutine.trace(
+                pyro.infer.autoguide.initialization.InitMessenger(INITS[self.settings.init])(self.model)
+            ).get_trace(*self.args)
+        latents = {s.name for s in self.density.sites} - set(self.density.parameters)
+        return self.density.unconstrain(
+            {name: drawn.nodes[name]["value"].detach() for name in latents} | dict(parameters)
+        )
 
     def _prepare(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         settings = self.settings
@@ -167,17 +183,23 @@ class MembersFit:
         """The whole schedule from ``start``, then the probe. Sets ``best``, ``score`` and the gain of the probe."""
         settings = self.settings
         self.best, self.score = start.clone(), torch.full((settings.members,), -math.inf, dtype=torch.double)
-        self.gained = torch.zeros_like(self.score)
+        self.gained = torch.full_like(self.score, torch.inf)  # until the probe has asked
         descent = _Descent(self, start)
         try:
             stopped = descent.go(settings.steps, settings.restarts, history)
         finally:
             if self.held_out is None:
                 self.best, self.score = descent.q, self._log_joint(descent.q)
+            else:
+                never = ~torch.isfinite(self.score)
+                self.best = torch.where(never[:, None], descent.q, self.best)
         if stopped:
+            self.gained = torch.zeros_like(self.score)
             return
         # The probe does not change the members: they stay as they were at the end of the schedule.
         best, scores = self.best, self.score
+        if descent.noisy:
+            descent.optimiser.regain()
         try:
             descent.go(probe_steps(settings.steps), 0, {"loss": []})
             after = self._log_joint(descent.q) if self.held_out is None else self.score
@@ -189,8 +211,11 @@ class MembersFit:
         """Fit all members from other starts; the best of the new members replace the members far behind."""
         best, scores, gained, places = self.best, self.score, self.gained, self.far().nonzero().flatten()
         self.redone = len(places)
+        again = self._start(self.seeds[2], fresh=True)
+        value, grad = value_and_gradient(self.density, again)
+        finite = torch.isfinite(value) & torch.isfinite(grad).all(1)
         try:
-            self._descend(self._start(self.seeds[2], fresh=True), {"loss": []})
+            self._descend(torch.where(finite[:, None], again, self.start), {"loss": []})
         except KeyboardInterrupt:
             self.best, self.score, self.gained = best, scores, gained
             raise
@@ -215,7 +240,7 @@ class MembersFit:
         """One sentence for each reason to doubt the members."""
         settings, far, found = self.settings, self.far(), []
         if self.interrupted:
-            return [f"interrupted after {len(self.history['loss'])} of {settings.steps} steps"]
+            found.append(f"interrupted after {len(self.history['loss'])} of {settings.steps} steps")
         if bool(far.any()):
             again = "after a second fit from other starts " if self.redone else ""
             fate = "kept (behind='leave_out' leaves them out)" if settings.behind == "keep" else "left out"
@@ -223,7 +248,15 @@ class MembersFit:
                 f"{int(far.sum())} of {settings.members} members (numbers {far.nonzero().flatten().tolist()}) are "
                 f"{again}more than half a nat per row behind the best and are {fate}: raise steps, or change init"
             )
+        if self.interrupted:
+            return found
         held_out = self.held_out is not None
+        if held_out and not bool(torch.isfinite(self.score).all()):
+            found.append(
+                f"the held-out score of {int((~torch.isfinite(self.score)).sum())} of {settings.members} members was "
+                "never finite, and they are as they were at the end: a held-out row may be outside of the support of "
+                "its likelihood, so set holdout=0"
+            )
         slow = (self.gained > self._limit()) & (~far if settings.behind != "keep" else True)
         if bool(slow.any()):
             found.append(
@@ -273,8 +306,8 @@ class _Descent:
     def __init__(self, fit: MembersFit, start: Tensor) -> None:
         self.fit, self.q, self.last = fit, start, start
         settings = fit.settings
-        noisy = settings.batch_size is not None and settings.batch_size < fit.rows
-        self.optimiser = AdaptiveAdam(fit.units.expand_as(start).clone(), noisy=noisy)
+        self.noisy = settings.batch_size is not None and settings.batch_size < fit.rows
+        self.optimiser = AdaptiveAdam(fit.units.expand_as(start).clone(), noisy=self.noisy)
         self.value = start.new_full((len(start),), -math.inf)
         self.failures = torch.zeros(len(start), dtype=torch.long, device=start.device)
         self.norms: list[Tensor] = []
@@ -296,7 +329,8 @@ class _Descent:
                 better = found > fit.score
                 fit.best = torch.where(better[:, None], self.q, fit.best)
                 fit.score = torch.where(better, found, fit.score)
-                stale = 0 if bool(better.any()) else stale + 1
+                # Before any score is finite there is nothing that could get worse.
+                stale = 0 if bool(better.any()) or not bool(torch.isfinite(fit.score).any()) else stale + 1
                 if stale >= settings.patience:
                     return True
         return False

@@ -39,6 +39,7 @@ class AdaptiveAdam:
         self.first, self.second = torch.zeros_like(units), torch.zeros_like(units)
         self.grow, self.shrink = (NOISY, NOISY) if noisy else (GROW, SHRINK)
         self.steps = 0
+        self.at_half = self.gain
 
     @torch.no_grad()
     def step(self, gradient: Tensor, rate: float, share: float = 1.0) -> Tensor:
@@ -47,6 +48,8 @@ class AdaptiveAdam:
         The learning rate is ``rate * share``. Gains grow less as ``share`` falls along a schedule, since they would
         otherwise compensate for the fall.
         """
+        if share >= 0.5:
+            self.at_half = self.gain
         gradient = torch.nan_to_num(gradient, posinf=0.0, neginf=0.0)
         before = self.first / (1 - FIRST ** max(self.steps, 1))
         self.steps += 1
@@ -64,3 +67,11 @@ class AdaptiveAdam:
         where = torch.ones_like(self.adapted) if fits is None else fits[:, None].expand_as(self.adapted)
         self.first = torch.where(where, 0.0, self.first)
         self.gain = torch.where(where & self.adapted, self.gain - BACK, self.gain)
+
+    def regain(self) -> None:
+        """Gains as they were while the share was last a half or more.
+
+        At a smaller share noise takes more from a gain than it gives: at the end of a schedule a gain may be a
+        thousandth of what it was, and steps at the full rate again would lead nowhere.
+        """
+        self.gain = self.at_half

@@ -215,11 +215,14 @@ class _Fit:
             self.interrupted = True
         if self.best > -math.inf:  # held-out rows were scored at least once
             self._put(self.kept)
+        if isinstance(self.guide, autoguide.AutoLaplaceApproximation):  # a point until it is asked for its normal
+            self.guide = self.guide.laplace_approximation(*self.args)
 
     def _probe(self) -> None:
         """Continue the fit at the full learning rate, measure the gain, and restore the fit."""
         end, best, kept = self._copy(), self.best, self.kept
         before = None if self.held_out is not None else self._exact_losses()
+        self.optimiser.regain()
         try:
             self._descend(probe_steps(self.settings.steps), {"loss": []})
             if before is None:
@@ -244,6 +247,11 @@ class _Fit:
         if self.interrupted:
             return [f"interrupted after {len(self.history['loss'])} of {settings.steps} steps"]
         held_out = self.held_out is not None
+        if held_out and self.best == -math.inf:
+            return [
+                "the held-out score was never finite, and the guide is as it was at the end: a held-out row may be "
+                "outside of the support of its likelihood, so set holdout=0"
+            ]
         limit = PER_ROW if held_out else tolerance(self.rows, self.numbers)
         if not self.gained > limit + 3 * self.noise:
             return []
@@ -290,7 +298,7 @@ class _Fit:
                 history.setdefault("held_out_step", []).append(float(step + 1))
                 if score > self.best:
                     self.best, self.kept, stale = score, self._copy(), 0
-                else:
+                elif self.best > -math.inf:  # before, there is nothing that could get worse
                     stale += 1
                 if stale >= settings.patience:
                     return True

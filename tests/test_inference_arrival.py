@@ -7,11 +7,13 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer.autoguide import AutoLaplaceApproximation
 
 from posterity.data import Standardization, mcycle
 from posterity.inference import HMC, SVI, ConvergenceWarning, Ensemble, infer
 from posterity.inference.arrival import behind, tolerance
 from posterity.inference.optimiser import AdaptiveAdam
+from posterity.inference.schedule import cosine
 from posterity.inference.units import prior_units
 from posterity.models import bayesian, bayesian_regression, heteroscedastic_gaussian, mlp
 from posterity.models.priors import Normal
@@ -232,3 +234,82 @@ def test_what_is_far_behind():
     assert behind(torch.tensor([-100.0, math.nan, -101.0]), rows=10).tolist() == [False, True, False]
     assert tolerance(rows=10, numbers=3) == pytest.approx(0.1)
     assert tolerance(rows=10**6, numbers=3) == pytest.approx(0.75)
+
+
+def bounded(x, y=None):
+    """Two of three draws of the prior put an observed 3 outside of the support."""
+    t = pyro.sample("t", dist.Pareto(torch.tensor(1.0), 1.0))
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", dist.Uniform(0.0, t), obs=y)
+
+
+def test_members_start_where_the_log_joint_is_finite():
+    """A start outside of the support ended the fit; now that member draws again."""
+    y = torch.linspace(0.1, 3, 20)
+    settings = Ensemble(members=6, steps=30, behind="keep", engine="eager", progress=False)
+    draws = infer(bounded, torch.zeros(20), y, method=settings, seed=0).draws["t"][0]
+    assert draws.shape == (6,)
+    assert bool((draws >= 3).all())
+
+
+def spoilt(x, y=None):
+    """A log density of -inf for four rows or fewer, as of those held out here."""
+    a = pyro.sample("a", dist.Normal(0.0, 10.0))
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", dist.Normal(a, 1.0 if len(x) > 4 else 1e-30), obs=y)
+
+
+@pytest.mark.parametrize("kind", [Ensemble, SVI])
+def test_a_held_out_score_that_is_never_finite_is_said(kind):
+    """`Ensemble` returned its starts, and `SVI` the guide after two checks, both in silence."""
+    x, y = torch.zeros(20), 5 + torch.linspace(-1, 1, 20)
+    settings = {"steps": 300, "holdout": 0.2, "check_every": 10, "patience": 2, "progress": False}
+    with pytest.warns(ConvergenceWarning, match="held-out score .*never finite"):
+        posterior = infer(spoilt, x, y, method=kind(**settings), seed=0)
+    assert abs(float(posterior.draws["a"].mean()) - 5) < 0.5  # two standard errors of 16 rows
+
+
+def test_an_interrupt_leaves_no_member_out_unsaid(monkeypatch):
+    """Nothing is known yet of members that have not arrived: all are kept."""
+    x, step, calls = torch.zeros(100), AdaptiveAdam.step, []
+
+    def interrupted(self, *args):
+        calls.append(1)
+        if len(calls) == 200:
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    monkeypatch.setattr(AdaptiveAdam, "step", interrupted)
+    with pytest.warns(RuntimeWarning, match="interrupted"):
+        posterior = infer(
+            two_modes, x, x, method=Ensemble(members=6, steps=300, progress=False, engine="eager"), seed=1
+        )
+    assert posterior.num_draws == 6
+
+
+def test_a_laplace_guide_is_the_normal_at_the_mode():
+    """Pyro's guide is a point until it is asked for its normal, so draws had no spread: the exact sd is .1."""
+
+    def model(x, y=None):
+        a = pyro.sample("a", dist.Normal(0.0, 1.0))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(a, 1.0), obs=y)
+
+    x, y = torch.zeros(99), torch.linspace(0, 1, 99)
+    guide = AutoLaplaceApproximation(model)
+    posterior = infer(model, x, y, method=SVI(guide=guide, steps=300, draws=4000, progress=False), seed=0)
+    draws = posterior.draws["a"][0]
+    assert abs(float(draws.std()) - 0.1) < 5 * 0.1 / math.sqrt(2 * 4000)  # five standard errors
+    assert abs(float(draws.mean()) - 0.495) < 0.02
+
+
+def test_the_full_rate_is_full_after_noise():
+    """Noise without a direction through a whole schedule: gains end below a tenth, and the question is put at more."""
+    generator = torch.Generator().manual_seed(0)
+    optimiser = AdaptiveAdam(torch.ones(8), noisy=True)
+    steps = 2000
+    for step in range(steps):
+        optimiser.step(torch.randn(8, generator=generator), 0.01, cosine(step, steps, 0.01))
+    assert float(optimiser.gain.exp().median()) < 0.1
+    optimiser.regain()
+    assert float(optimiser.gain.exp().median()) > 0.1
