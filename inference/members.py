@@ -101,14 +101,20 @@ class MembersFit:
             parameters.append(values)
         seeds = child_seeds(seed, self.settings.members)
         q = torch.stack([self._one_start(s, v) for s, v in zip(seeds, parameters, strict=True)])
-        for attempt in range(1, TRIES):
-            value, grad = value_and_gradient(self.density, q)
-            bad = ~(torch.isfinite(value) & torch.isfinite(grad).all(1))
-            if not bool(bad.any()) or not self.program.latents:
+        for attempt in range(1, TRIES if self.program.latents else 1):
+            lost = (~self._finite(q)).nonzero().flatten().tolist()
+            if not lost:
                 break
-            for member in bad.nonzero().flatten().tolist():
+            for member in lost:
                 q[member] = self._one_start(seeds[member] + attempt, parameters[member])
         return q
+
+    def _finite(self, q: Tensor) -> Tensor:
+        """Where log joint and gradient are finite (member,); with batches the log joint alone, for want of memory."""
+        if self.settings.batch_size is not None:
+            return torch.isfinite(self._log_joint(q))
+        value, grad = value_and_gradient(self.density, q)
+        return torch.isfinite(value) & torch.isfinite(grad).all(1)
 
     def _one_start(self, seed: int, parameters: Mapping[str, Tensor]) -> Tensor:
         """One draw (dim,) of the latent sites beside these ``parameters``."""
@@ -212,10 +218,8 @@ class MembersFit:
         best, scores, gained, places = self.best, self.score, self.gained, self.far().nonzero().flatten()
         self.redone = len(places)
         again = self._start(self.seeds[2], fresh=True)
-        value, grad = value_and_gradient(self.density, again)
-        finite = torch.isfinite(value) & torch.isfinite(grad).all(1)
         try:
-            self._descend(torch.where(finite[:, None], again, self.start), {"loss": []})
+            self._descend(torch.where(self._finite(again)[:, None], again, self.start), {"loss": []})
         except KeyboardInterrupt:
             self.best, self.score, self.gained = best, scores, gained
             raise

@@ -216,7 +216,13 @@ class _Fit:
         if self.best > -math.inf:  # held-out rows were scored at least once
             self._put(self.kept)
         if isinstance(self.guide, autoguide.AutoLaplaceApproximation):  # a point until it is asked for its normal
-            self.guide = self.guide.laplace_approximation(*self.args)
+            try:
+                self.guide = self.guide.laplace_approximation(*self.args)
+            except torch.linalg.LinAlgError as error:
+                raise ValueError(
+                    f"expected a log joint with a maximum for {type(self.guide).__name__}, got a Hessian that is not "
+                    f"positive definite where the fit ended ({error}): raise steps, or take another guide"
+                ) from error
 
     def _probe(self) -> None:
         """Continue the fit at the full learning rate, measure the gain, and restore the fit."""
