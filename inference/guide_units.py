@@ -24,6 +24,22 @@ def set_widths(guide: Callable[..., Any], args: tuple[Any, ...], units: Mapping[
             guide.scale = width * share * _flat_units(guide, units).to(guide.loc)
 
 
+def with_spread(guide: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
+    """The fitted guide to draw from: of Pyro's Laplace guide, a point while it is fitted, the normal at the mode.
+
+    Raises ``ValueError`` where the Hessian there is not positive definite.
+    """
+    if not isinstance(guide, autoguide.AutoLaplaceApproximation):
+        return guide
+    try:
+        return guide.laplace_approximation(*args)
+    except torch.linalg.LinAlgError as error:
+        raise ValueError(
+            f"expected a log joint with a maximum for {type(guide).__name__}, got a Hessian that is not positive "
+            f"definite where the fit ended ({error}): raise steps, or take another guide"
+        ) from error
+
+
 def guide_unit(
     guide: Callable[..., Any], name: str, value: Tensor, units: Mapping[str, float]
 ) -> Tensor | float | None:

@@ -29,7 +29,7 @@ from posterity.inference.arrival import PER_ROW, probe_steps, still_gaining, tol
 from posterity.inference.check import numbers
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.density import PointDensity
-from posterity.inference.guide_units import guide_unit, set_widths
+from posterity.inference.guide_units import guide_unit, set_widths, with_spread
 from posterity.inference.interrupt import warn_interrupted
 from posterity.inference.optimiser import AdaptiveAdam
 from posterity.inference.posterior import Posterior
@@ -215,14 +215,7 @@ class _Fit:
             self.interrupted = True
         if self.best > -math.inf:  # held-out rows were scored at least once
             self._put(self.kept)
-        if isinstance(self.guide, autoguide.AutoLaplaceApproximation):  # a point until it is asked for its normal
-            try:
-                self.guide = self.guide.laplace_approximation(*self.args)
-            except torch.linalg.LinAlgError as error:
-                raise ValueError(
-                    f"expected a log joint with a maximum for {type(self.guide).__name__}, got a Hessian that is not "
-                    f"positive definite where the fit ended ({error}): raise steps, or take another guide"
-                ) from error
+        self.guide = with_spread(self.guide, self.args)
 
     def _probe(self) -> None:
         """Continue the fit at the full learning rate, measure the gain, and restore the fit."""
