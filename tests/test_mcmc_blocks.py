@@ -19,7 +19,7 @@ import torch
 from posterity.inference import HMC, NUTS, SVI, Blocks, infer
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.mcmc import blocks as blocks_module
-from posterity.inference.mcmc import reference, resume
+from posterity.inference.mcmc import climb, reference, resume
 from posterity.inference.program import child_seeds
 from posterity.models import bayesian, gaussian, mlp
 
@@ -365,3 +365,20 @@ def test_a_dask_cluster_gives_the_same_draws_and_survives_the_loss_of_a_worker(t
     assert (tmp_path / "died").exists()
     assert sorted(logged(tmp_path / "done")) == sorted(map(str, seeds))
     assert_same(posterior, sample(deadly))
+
+
+def test_what_is_said_of_starts_at_modes_is_said_of_blocks(monkeypatch):
+    """It is kept from warnings of the blocks, since convergence is judged over all of them, and was lost on the way."""
+    monkeypatch.setattr(climb, "MOST", climb.WINDOW)  # one window cannot show that the density is level
+    with pytest.warns(ConvergenceWarning, match=r"block 0: init='map': .* block 1: init='map': the log density was"):
+        posterior = sample(Blocks(replace(SHORT, init="map")))
+    assert "block 1: init='map'" in posterior.attrs["trouble"]
+
+
+def test_what_is_said_of_starts_outlives_a_checkpoint(monkeypatch, tmp_path):
+    monkeypatch.setattr(climb, "MOST", climb.WINDOW)
+    path = tmp_path / "run.pt"
+    first = sample(replace(SHORT, init="map", checkpoint=path))
+    again = resume(path, linear_model(), X, Y, draws=12)
+    assert "still rising" in first.attrs["trouble"]
+    assert "still rising" in again.attrs["trouble"]

@@ -129,7 +129,8 @@ class Blocks:
         # Each block has reached its share of the target, so the whole target is reached.
         missed = self.method.target_ess if any("target_ess" in a["trouble"] for a in attrs) else None
         method = dataclasses.replace(self.method, target_ess=missed)
-        said = trouble(statistics, agree, method, draws=draws, cut=cut, interrupted=interrupted)
+        starts = [f"block {index}: {one['starts']}" for index, one in zip(blocks, attrs, strict=True) if one["starts"]]
+        said = starts + trouble(statistics, agree, method, draws=draws, cut=cut, interrupted=interrupted)
         return Posterior(
             model,
             program,

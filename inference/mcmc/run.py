@@ -378,6 +378,7 @@ class Run:
                 "draws_mb": self.draws_mb,
                 "interrupted": int(self.interrupted),
                 "cut": cut,
+                "starts": "; ".join(self.said_of_starts),
                 "trouble": "; ".join(said),
             },
         )
@@ -407,6 +408,7 @@ class Run:
             "positions": self.positions,
             "statistics": self.statistics,
             "diverged": self.diverged,
+            "said_of_starts": self.said_of_starts,
             "seconds": self.clock.seconds, "warm_seconds": self.warm_seconds,
             "gradients": self.engine.gradients, "warm_gradients": self.warm_gradients,
         }  # fmt: skip
@@ -421,6 +423,7 @@ class Run:
         self.streams.restore(saved["streams"])
         self.iteration, self.positions, self.statistics = saved["iteration"], saved["positions"], saved["statistics"]
         self.diverged = saved["diverged"]
+        self.said_of_starts = list(saved.get("said_of_starts", []))  # older files have none
         self.clock.earlier, self.warm_seconds = saved["seconds"], saved["warm_seconds"]
         self.engine.gradients, self.warm_gradients = saved["gradients"], saved["warm_gradients"]
 
