@@ -1,6 +1,7 @@
 """Numbers among settings: a bool, a text, nan or infinity is an error where it is given, not later."""
 
 import math
+from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -28,11 +29,17 @@ def number(
         raise ValueError(f"expected {name}{wanted}, got {value!r}")
 
 
-def numbers(settings: object, *, counts: tuple[str, ...] = (), positive: tuple[str, ...] = ()) -> None:
-    """`number` of some fields: ``counts`` are whole and at least 1, ``positive`` above 0, or None."""
-    for name in counts:
-        if getattr(settings, name) is not None:
-            number(name, getattr(settings, name), low=1, integer=True)
-    for name in positive:
-        if getattr(settings, name) is not None:
-            number(name, getattr(settings, name), low=0)
+def numbers(settings: Any, *, counts: tuple[str, ...] = (), positive: tuple[str, ...] = ()) -> None:
+    """`number` of some fields: ``counts`` are whole and at least 1, ``positive`` above 0; or None, where that is the
+    default."""
+    optional = {field.name for field in fields(settings) if field.default is None}
+    for name in (*counts, *positive):
+        value = getattr(settings, name)
+        if value is not None or name not in optional:
+            number(name, value, low=1 if name in counts else 0, integer=name in counts)
+
+
+def share(name: str, value: Any) -> None:
+    """``ValueError`` unless ``value`` is a number from 0 to below 1."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value < 1:
+        raise ValueError(f"expected {name} in [0, 1), got {value!r}")

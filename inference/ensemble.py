@@ -19,13 +19,14 @@ import pyro
 import torch
 from torch import Tensor
 
-from posterity.inference.check import number, numbers
+from posterity.inference.check import number, numbers, share
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.tiers import TIERS
 from posterity.inference.interrupt import warn_interrupted
 from posterity.inference.members import MembersFit
 from posterity.inference.posterior import Posterior
 from posterity.inference.program import Model, inspect
+from posterity.models.check import check_choice
 from posterity.models.guides import initial
 
 BEHIND = ("leave_out", "keep")
@@ -86,23 +87,22 @@ class Ensemble:
             counts=("members", "steps", "check_every", "patience", "batch_size", "keep", "threads"),
             positive=("learning_rate", "final_rate", "clip"),
         )
-        if not 0 <= self.holdout < 1:
-            raise ValueError(f"expected holdout in [0, 1), got {self.holdout}")
+        share("holdout", self.holdout)
         if self.keep is not None and self.keep > self.members:
             raise ValueError(f"expected keep from 1 to {self.members}, got {self.keep}")
         number("restarts", self.restarts, low=0, integer=True)
         if 2 ** (self.restarts + 1) - 1 > self.steps:
             raise ValueError(f"expected restarts from 0 to about log2 of the steps, got {self.restarts}")
+        if self.vary is not None and not isinstance(self.vary, Mapping):
+            raise ValueError(f"expected vary as a dictionary of values by name, got {self.vary!r}")
         for name, value in (self.vary or {}).items():
             if not isinstance(value, Tensor) or value.shape[:1] != (self.members,):
                 raise ValueError(
                     f"expected a value of {name!r} for each of {self.members} members, got "
-                    f"{tuple(value.shape) if isinstance(value, Tensor) else value!r}"
+                    f"{tuple(value.shape) if isinstance(value, Tensor) else value!r} in vary"
                 )
-        if self.behind not in BEHIND:
-            raise ValueError(f"expected behind from {list(BEHIND)}, got {self.behind!r}")
-        if self.engine not in (*TIERS, "auto"):
-            raise ValueError(f"expected engine from {[*TIERS, 'auto']}, got {self.engine!r}")
+        check_choice("behind", self.behind, BEHIND)
+        check_choice("engine", self.engine, (*TIERS, "auto"))
 
     def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
         """Fit all members; an interrupt keeps what is fitted so far. ``guide`` is not used.

@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from posterity.inference.arrival import PER_ROW, probe_steps, still_gaining, tolerance
-from posterity.inference.check import numbers
+from posterity.inference.check import numbers, share
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.density import PointDensity
 from posterity.inference.guide_units import guide_unit, set_widths, with_spread
@@ -86,17 +86,17 @@ class SVI:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.guide, str) and self.guide not in GUIDES:
+        known = self.guide in GUIDES if isinstance(self.guide, str) else self.guide is None or callable(self.guide)
+        if not known:
             raise ValueError(f"expected a guide from {list(GUIDES)} or a callable, got {self.guide!r}")
-        if self.init != "map":
+        if not isinstance(self.init, str) or self.init != "map":
             initial(self.init)
         numbers(
             self,
             counts=("steps", "particles", "draws", "check_every", "patience", "batch_size", "rank"),
             positive=("learning_rate", "final_rate", "clip", "init_scale"),
         )
-        if not 0 <= self.holdout < 1:
-            raise ValueError(f"expected holdout in [0, 1), got {self.holdout}")
+        share("holdout", self.holdout)
 
     def run(
         self, model: Model, *args: Any, seed: int, guide: Guide | None = None, site: str | None = None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
 from posterity.inference.arguments import read_arguments
 from posterity.inference.check import number
@@ -39,12 +40,15 @@ def sweep(
     the best value and its error ``behind_se``. ``attrs["best"]`` is the value of the best score, ``attrs["simplest"]``
     the first in the order given that is behind it by no more than one paired standard error: the one-standard-error
     rule (Breiman, Friedman, Olshen & Stone 1984, section 3.4.3), for values given from simple to complex.
-    Raises ``ValueError`` for an unknown name, no values, repeats below one, or fewer than two rows held out or left.
+    Raises ``ValueError`` for an unknown name, another method, values that are no numbers or none, repeats below one, or
+    fewer than two rows held out or left.
     """
     args = read_arguments(args)
-    values = [float(value) for value in values]
-    if not values:
-        raise ValueError("expected values of the setting to compare, got none")
+    values = _numbers(values)
+    if method is not None and not isinstance(method, Ensemble):
+        raise ValueError(f"expected method to be an Ensemble(), all fits at once, got {method!r}")
+    if not isinstance(name, str):
+        raise ValueError(f"expected name to be that of a parameter, got {name!r}")
     number("repeats", repeats, low=1, integer=True)
     number("holdout", holdout, low=0, high=1)
     _check_values(model, args, name, values)
@@ -72,6 +76,18 @@ def sweep(
     # Of rows held out of training for early stopping, where there are any: never of those that decide here.
     training = history["held_out"].amax(0) if "held_out" in history else -history["loss"][-1]
     return _judged(list(values), scores, training.reshape(len(values), repeats).numpy())
+
+
+def _numbers(values: Any) -> list[float]:
+    try:
+        found = np.asarray(values.tolist() if isinstance(values, Tensor) else values)
+    except (ValueError, TypeError, RuntimeError):  # such as lists of several lengths
+        found = np.asarray(None)
+    if found.ndim != 1 or found.dtype.kind not in "iuf":
+        raise ValueError(f"expected values as a sequence of numbers, got {values!r}")
+    if not len(found):
+        raise ValueError("expected values of the setting to compare, got none")
+    return [float(value) for value in found]
 
 
 def _check_values(model: Any, args: tuple[Any, ...], name: str, values: Sequence[float]) -> None:

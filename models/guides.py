@@ -14,6 +14,7 @@ from pyro.infer.autoguide.initialization import init_to_median, init_to_sample, 
 from torch import Tensor
 from torch.distributions import Independent, biject_to, constraints
 
+from posterity.models.check import check_choice
 from posterity.models.networks import INITIAL
 
 REDRAWS = 20
@@ -105,6 +106,5 @@ INITS: dict[str, Callable[..., Any]] = {
 
 def initial(name: str) -> Callable[..., Any]:
     """Pyro's initialisation function by name; ``ValueError`` for an unknown one."""
-    if name not in INITS:
-        raise ValueError(f"expected init from {sorted(INITS)}, got {name!r}")
+    check_choice("init", name, sorted(INITS))
     return INITS[name]

@@ -298,3 +298,14 @@ def test_the_smallest_floor_has_a_gradient(ceiling):
     for floor in (-1.0, 0.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="expected a finite floor above 0"):
             floored_scale(x, floor, ceiling)
+
+
+def test_pyros_batch_shapes_of_plain_tuples():
+    """A family without a quantile function is named, and not an AttributeError of its shape."""
+    counts = dist.ZeroInflatedPoisson(torch.ones(3, 2), gate=torch.full((3, 2), 0.3))
+    mixture = Mixture(dist.Categorical(torch.ones(3, 2)), counts)
+    assert isinstance(mixture.batch_shape, torch.Size)
+    torch.testing.assert_close(mixture.log_prob(torch.zeros(3)), counts.log_prob(torch.zeros(3, 2))[:, 0])
+    for ask in (mixture.modes, lambda: mixture.hdr(0.9), lambda: mixture.icdf(0.5)):
+        with pytest.raises(ValueError, match="expected a family with a quantile function, got ZeroInflatedPoisson"):
+            ask()

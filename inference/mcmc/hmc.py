@@ -18,6 +18,7 @@ from posterity.inference.engine.tiers import INTEGRATORS, Engine
 from posterity.inference.mcmc.adaptation import TrajectoryLength, halton
 from posterity.inference.mcmc.kernel import Kernel, State, energy
 from posterity.inference.mcmc.run import Settings
+from posterity.models.check import check_choice
 
 FINER = 16  # factor by which the step is shortened to tell a hard edge of the support from a step size too long
 APPROACH = 8  # steps at most, on the way to the typical set
@@ -51,8 +52,7 @@ class HMC(Settings):
         number("jitter", self.jitter, low=0, high=1, edges=True)
         number("max_steps", self.max_steps, low=1, integer=True)
         number("window", self.window, low=1, integer=True)
-        if self.integrator not in INTEGRATORS:
-            raise ValueError(f"expected integrator from {sorted(INTEGRATORS)}, got {self.integrator!r}")
+        check_choice("integrator", self.integrator, sorted(INTEGRATORS))
 
     def kernel(self, engine: Engine) -> Kernel:
         return HMCKernel(self, engine)

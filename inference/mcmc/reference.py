@@ -20,6 +20,7 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from posterity.inference.check import number
 from posterity.inference.interrupt import warn_interrupted
 from posterity.inference.mcmc.agreement import Functions
 from posterity.inference.mcmc.potential import capture
@@ -120,10 +121,8 @@ class _ReferenceSampler:
 
     def __post_init__(self) -> None:
         for name, least in (("draws", 1), ("warmup", 0), ("chains", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"expected {name} of {least} or more, got {getattr(self, name)}")
-        if not 0 < self.target_accept < 1:
-            raise ValueError(f"expected target_accept between 0 and 1, got {self.target_accept}")
+            number(name, getattr(self, name), low=least, integer=True)
+        number("target_accept", self.target_accept, low=0, high=1)
         initial(self.init)
 
     def _kernel(self, **settings: Any) -> Any:
@@ -259,8 +258,7 @@ class NUTS(_ReferenceSampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_tree_depth < 1:
-            raise ValueError(f"expected max_tree_depth of 1 or more, got {self.max_tree_depth}")
+        number("max_tree_depth", self.max_tree_depth, low=1, integer=True)
 
     def _kernel(self, **settings: Any) -> Any:
         return _NUTSKernel(max_tree_depth=self.max_tree_depth, **settings)
@@ -275,8 +273,7 @@ class HMC(_ReferenceSampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.trajectory_length > 0:
-            raise ValueError(f"expected trajectory_length above 0, got {self.trajectory_length}")
+        number("trajectory_length", self.trajectory_length, low=0)
 
     def _kernel(self, **settings: Any) -> Any:
         return _HMCKernel(trajectory_length=self.trajectory_length, **settings)

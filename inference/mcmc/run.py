@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from posterity.inference.check import number
 from posterity.inference.engine.density import Density
-from posterity.inference.engine.tiers import RELATIVE_TOLERANCE, Engine, prepare, torch_threads
+from posterity.inference.engine.tiers import RELATIVE_TOLERANCE, TIERS, Engine, prepare, torch_threads
 from posterity.inference.interrupt import warn_interrupted
 from posterity.inference.mcmc import checkpoints
 from posterity.inference.mcmc.agreement import Agreement
@@ -31,6 +31,7 @@ from posterity.inference.mcmc.trouble import trouble, warn_of
 from posterity.inference.posterior import Posterior
 from posterity.inference.program import Model, Program, child_seeds, inspect
 from posterity.inference.units import density_units
+from posterity.models.check import check_choice
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
 CLIMBS = 2  # purpose of the seeds: starts of chains that climb again
@@ -104,10 +105,10 @@ class Settings:
             number("superchains", groups, low=1, integer=True)
         if groups is not None and self.chains % groups:
             raise ValueError(f"expected superchains that {self.chains} chains can fill equally, got {groups!r}")
-        if self.pooling not in POOLINGS:
-            raise ValueError(f"expected pooling from {list(POOLINGS)}, got {self.pooling!r}")
-        if self.dtype is not None and self.dtype not in DTYPES:
-            raise ValueError(f"expected dtype from {sorted(DTYPES)}, got {self.dtype!r}")
+        check_choice("pooling", self.pooling, POOLINGS)
+        check_choice("engine", self.engine, (*TIERS, "auto"))
+        if self.dtype is not None:
+            check_choice("dtype", self.dtype, sorted(DTYPES))
         if self.target_ess is not None and self.chains * self.draws < self.target_ess:
             raise ValueError(
                 f"expected chains * draws of at least target_ess = {self.target_ess:g}, got {self.chains * self.draws}"

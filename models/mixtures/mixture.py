@@ -63,6 +63,7 @@ class Mixture(dist.MixtureSameFamily):
         lazy = isinstance(mixture_distribution, Weights)
         mixing = mixture_distribution.unnormalized() if lazy else mixture_distribution
         super().__init__(mixing, component_distribution, validate_args=validate_args)
+        self._batch_shape, self._event_shape = Size(self.batch_shape), Size(self.event_shape)  # Pyro's may be tuples
         self._mixture_distribution = mixture_distribution
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
