@@ -41,5 +41,5 @@ def numbers(settings: Any, *, counts: tuple[str, ...] = (), positive: tuple[str,
 
 def share(name: str, value: Any) -> None:
     """``ValueError`` unless ``value`` is a number from 0 to below 1."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value < 1:
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) < 1:
         raise ValueError(f"expected {name} in [0, 1), got {value!r}")

@@ -204,8 +204,6 @@ class MembersFit:
             return
         # The probe does not change the members: they stay as they were at the end of the schedule.
         best, scores = self.best, self.score
-        if descent.noisy:
-            descent.optimiser.regain()
         try:
             descent.go(probe_steps(settings.steps), 0, {"loss": []})
             after = self._log_joint(descent.q) if self.held_out is None else self.score
@@ -310,8 +308,8 @@ class _Descent:
     def __init__(self, fit: MembersFit, start: Tensor) -> None:
         self.fit, self.q, self.last = fit, start, start
         settings = fit.settings
-        self.noisy = settings.batch_size is not None and settings.batch_size < fit.rows
-        self.optimiser = AdaptiveAdam(fit.units.expand_as(start).clone(), noisy=self.noisy)
+        noisy = settings.batch_size is not None and settings.batch_size < fit.rows
+        self.optimiser = AdaptiveAdam(fit.units.expand_as(start).clone(), noisy=noisy)
         self.value = start.new_full((len(start),), -math.inf)
         self.failures = torch.zeros(len(start), dtype=torch.long, device=start.device)
         self.norms: list[Tensor] = []

@@ -37,26 +37,25 @@ class AdaptiveAdam:
         tiny = torch.finfo(units.dtype).tiny ** 0.5
         self.epsilon = torch.where(self.adapted, tiny, PLAIN_EPSILON).to(units)
         self.first, self.second = torch.zeros_like(units), torch.zeros_like(units)
+        self.noisy = noisy
         self.grow, self.shrink = (NOISY, NOISY) if noisy else (GROW, SHRINK)
         self.steps = 0
-        self.at_half = self.gain
 
     @torch.no_grad()
     def step(self, gradient: Tensor, rate: float, share: float = 1.0) -> Tensor:
         """The step for a ``gradient`` of the loss; elements of the gradient that are not finite count as zero.
 
         The learning rate is ``rate * share``. Gains grow less as ``share`` falls along a schedule, since they would
-        otherwise compensate for the fall.
+        otherwise compensate for the fall. With noisy gradients they also shrink less: noise would lower them otherwise.
         """
-        if share >= 0.5:
-            self.at_half = self.gain
         gradient = torch.nan_to_num(gradient, posinf=0.0, neginf=0.0)
         before = self.first / (1 - FIRST ** max(self.steps, 1))
         self.steps += 1
         self.second = self.memory * self.second + (1 - self.memory) * gradient**2
         size = (self.second / (1 - self.memory**self.steps)).sqrt() + self.epsilon
         agreement = (gradient / size).clamp(-1, 1) * (before / size).clamp(-1, 1)
-        change = torch.where(agreement > 0, self.grow * share, self.shrink) * agreement
+        shrink = self.shrink * share if self.noisy else self.shrink
+        change = torch.where(agreement > 0, self.grow * share, shrink) * agreement
         self.gain = torch.where(self.adapted, (self.gain + change).clamp(-LARGEST, LARGEST), 0.0)
         self.first = FIRST * self.first + (1 - FIRST) * gradient
         return -rate * share * self.gain.exp() * self.first / (1 - FIRST**self.steps) / size
@@ -67,11 +66,3 @@ class AdaptiveAdam:
         where = torch.ones_like(self.adapted) if fits is None else fits[:, None].expand_as(self.adapted)
         self.first = torch.where(where, 0.0, self.first)
         self.gain = torch.where(where & self.adapted, self.gain - BACK, self.gain)
-
-    def regain(self) -> None:
-        """Gains as they were while the share was last a half or more.
-
-        At a smaller share noise takes more from a gain than it gives: at the end of a schedule a gain may be a
-        thousandth of what it was, and steps at the full rate again would lead nowhere.
-        """
-        self.gain = self.at_half

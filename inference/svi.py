@@ -221,7 +221,6 @@ class _Fit:
         """Continue the fit at the full learning rate, measure the gain, and restore the fit."""
         end, best, kept = self._copy(), self.best, self.kept
         before = None if self.held_out is not None else self._exact_losses()
-        self.optimiser.regain()
         try:
             self._descend(probe_steps(self.settings.steps), {"loss": []})
             if before is None:

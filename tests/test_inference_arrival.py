@@ -304,12 +304,14 @@ def test_a_laplace_guide_is_the_normal_at_the_mode():
 
 
 def test_the_full_rate_is_full_after_noise():
-    """Noise without a direction through a whole schedule: gains end below a tenth, and the question is put at more."""
+    """Noise without a direction through a whole schedule leaves gains where they were: within a factor of 3.
+
+    Where gains shrink as fast at the end of a schedule as at its start, they end below a tenth, and the question
+    whether the fit has arrived would be put at a tenth of the full rate.
+    """
     generator = torch.Generator().manual_seed(0)
     optimiser = AdaptiveAdam(torch.ones(8), noisy=True)
     steps = 2000
     for step in range(steps):
         optimiser.step(torch.randn(8, generator=generator), 0.01, cosine(step, steps, 0.01))
-    assert float(optimiser.gain.exp().median()) < 0.1
-    optimiser.regain()
-    assert float(optimiser.gain.exp().median()) > 0.1
+    assert 1 / 3 < float(optimiser.gain.exp().median()) < 3
