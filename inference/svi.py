@@ -42,6 +42,7 @@ from posterity.models.guides import GUIDES, empty_guide, initial, make_guide
 Guide = Callable[..., Any]
 HELD_OUT_DRAWS = 32
 PROBE_DRAWS = 16  # samples of the bound before and after the probe
+SE_OF_MEDIAN = 1.2533 * 1.4826  # of a normal, over the median absolute deviation
 BACK_OFFS = 20  # largest number of consecutive steps that are undone because the bound is not finite
 
 
@@ -227,7 +228,9 @@ class _Fit:
                 self.gained = max(self.best - best, 0.0)
             else:
                 change = before - self._exact_losses()
-                self.gained, self.noise = float(change.mean()), float(change.std()) / math.sqrt(len(change))
+                # Medians: of a wide guide single draws of the bound may be off by any number of nats.
+                self.gained = float(change.median())
+                self.noise = SE_OF_MEDIAN * float((change - self.gained).abs().median()) / math.sqrt(len(change))
         finally:
             self._put(end)
             self.best, self.kept = best, kept

@@ -82,7 +82,12 @@ def test_quoted_fields_may_hold_line_ends(table):
 @pytest.mark.parametrize(
     ("text", "x", "y", "message"),
     [
-        (GOOD, ["weight"], "score", r"which are \['id', 'age', 'dose', 'note', 'score'\], got \['weight'\]"),
+        (
+            GOOD,
+            ["weight"],
+            "score",
+            r"expected x from the columns \['id', 'age', 'dose', 'note', 'score'\] of .*, got \['weight'\]",
+        ),
         (GOOD, ["age"], "Score", r"got \['Score'\]"),
         (GOOD, ["age", "id"], "score", "expected numbers in column 'id', got the text 'a' in line 2 of"),
         (GOOD, ["age"], "note", "expected numbers in column 'note', got the text 'x' in line 2 of"),
@@ -295,7 +300,7 @@ def test_no_file_and_no_path(tmp_path):
 @pytest.mark.parametrize(
     ("text", "settings", "message"),
     [
-        ("a;b\n1;2\n3;4\n", {}, r"expected x from the columns .* which are \['a;b'\], got \['a'\]: try delimiter=';'"),
+        ("a;b\n1;2\n3;4\n", {}, r"expected x from the columns \['a;b'\] of .*, got \['a'\]: try delimiter=';'"),
         ("a;b\n1;2\n", {"delimiter": ""}, "expected delimiter as one character .* got ''"),
         ("a;b\n1;2\n", {"delimiter": ";;"}, "expected delimiter as one character .* got ';;'"),
         ("a;b\n1;2\n", {"delimiter": None}, "expected delimiter as one character .* got None"),

@@ -110,7 +110,9 @@ class Kernel:
         self.seen += 1
         if self.seen in self.ends and self.moments is not None:
             before = self.inverse_mass
-            self.inverse_mass = self.moments.inverse_mass(self.settings.pooling).to(before.dtype)
+            learnt = self.moments.inverse_mass(self.settings.pooling).to(before.dtype)
+            # Squares of huge gradients overflow: such a window says nothing of these entries.
+            self.inverse_mass = torch.where(torch.isfinite(learnt) & (learnt > 0), learnt, before)
             self.moments = None
             self.rescale(float((before / self.inverse_mass).log().mean()) / 2)
         if self.seen == self.settings.warmup:
