@@ -130,7 +130,7 @@ def test_a_stuck_chain_is_named():
     assert found.verdict == "stop"
     assert found["stuck"].number == 1
     assert "chain 2" in found["stuck"].words
-    assert "chain 2 is furthest" in found["rhat"].words
+    assert "Chain 2 is furthest" in found["rhat"].words
     slow = report(independent(0), {"acceptance_rate": np.repeat([[0.9], [0.9], [0.2], [0.9]], 1000, 1)})
     assert names(slow) == [("slow", "caution")]
     assert "1 (chain 2) of 4" in slow["slow"].words
