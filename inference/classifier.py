@@ -15,6 +15,7 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from posterity.inference.check import number
+from posterity.inference.interrupt import warn_interrupted
 from posterity.inference.modes import mode
 from posterity.inference.program import child_seeds, seeded
 from posterity.inference.schedule import cosine
@@ -98,6 +99,9 @@ def fit_classifier(
     finally:
         optimiser.zero_grad(set_to_none=True)
     found.seconds = time.perf_counter() - begun
+    if found.interrupted:
+        kept = f"the weights after {found.steps} of {steps} steps"
+        warn_interrupted("fit_classifier", kept, "To train in full, start again from a new network.")
     return found
 
 

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from posterity.data.kept import read_tensors, write_tensors
 from posterity.inference.check import number
+from posterity.inference.interrupt import warn_interrupted
 from posterity.inference.modes import mode
 from posterity.inference.schedule import cosine
 from posterity.inference.training import Training
@@ -130,6 +131,9 @@ def fit_stream(
     else:
         found.steps = good[0]
         net.load_state_dict(good[1])
+    if found.interrupted:
+        go_on = "Call it again with the checkpoint to go on" if path else "With checkpoint= it could go on"
+        warn_interrupted("fit_stream", f"the weights after {found.steps} of {steps} steps", f"{go_on}.")
     return found
 
 

@@ -56,7 +56,8 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit(stop, tmp_path):
     expected = fit_stream(whole, draw, squares(whole), **settings)
     path, first = tmp_path / "run.pt", line()
     before = torch.get_rng_state()
-    stopped = fit_stream(first, draw, Interrupting(first, stop), **settings, checkpoint=path)
+    with pytest.warns(RuntimeWarning, match="fit_stream was interrupted .* Call it again with the checkpoint"):
+        stopped = fit_stream(first, draw, Interrupting(first, stop), **settings, checkpoint=path)
     assert stopped.interrupted
     assert stopped.steps == stop - 1
     second = nn.Linear(1, 1, bias=True)

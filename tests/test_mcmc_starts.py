@@ -104,7 +104,7 @@ def test_where_the_prior_has_no_start_another_is_taken_and_said():
     method = short("HMC", warmup=0, draws=1, step_size=1e-3, engine="eager")
     with pytest.warns(RuntimeWarning, match=r"init='prior' found no .* 3 chains \(0, 1, 2\) .* from 'uniform'") as said:
         posterior = infer(far_off, X, Y, method=method)
-    assert len(said) == 1
+    assert sum("found no start" in str(warning.message) for warning in said) == 1
     assert (posterior.draws["w"].abs() < 2.1).all()
 
 
