@@ -184,6 +184,7 @@ class _Fit:
         self.guide: Guide = empty_guide
         self.history: dict[str, list[float]] = {"loss": []}
         self.interrupted, self.gained, self.noise = False, 0.0, 0.0
+        self.lost: list[int] = []  # steps after which the bound was not finite
         self.rows = count_rows(args)
         self.args, self.held_out = args, None
         if settings.holdout:
@@ -253,6 +254,11 @@ class _Fit:
                 "the held-out score was never finite, and the guide is as it was at the end: a held-out row may be "
                 "outside of the support of its likelihood, so set holdout=0"
             ]
+        if len(self.lost) > settings.steps / 100 or any(step > 0.9 * settings.steps for step in self.lost):
+            return [
+                f"the bound was not finite after {len(self.lost)} steps, which were undone: the optimum may lie where "
+                "the model is not defined"
+            ]
         limit = PER_ROW if held_out else tolerance(self.rows, self.numbers)
         if not self.gained > limit + 3 * self.noise:
             return []
@@ -318,6 +324,7 @@ class _Fit:
                 break
             self._put(self.good)
             self.optimiser.back_off()
+            self.lost.append(self.optimiser.steps)
         else:
             raise ValueError(
                 f"expected a finite bound, got a loss of {loss.item()} in step {self.optimiser.steps + 1}: "

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from posterity.data import Observations, Standardization
-from posterity.inference import NUTS, SVI, Posterior, infer
+from posterity.inference import NUTS, SVI, ConvergenceWarning, Posterior, infer
 from posterity.inference.diagnostics import pulls
 from posterity.inference.mcmc.potential import capture
 from posterity.models import Mixture, bayesian, bayesian_regression, mlp
@@ -58,7 +58,7 @@ def test_a_pair_takes_float64() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Encountered NaN:UserWarning")  # Pyro's, before ours
-def test_a_bound_that_is_lost_on_the_way_is_an_error() -> None:
+def test_a_bound_that_is_lost_on_the_way_is_said() -> None:
     def model(x: Tensor, y: Tensor | None = None) -> Tensor:
         slope = pyro.sample("slope", dist.Normal(0.0, 1.0))
         # Finite at the start; the optimum, a slope of near ten, lies where the square root is not defined.
@@ -67,7 +67,7 @@ def test_a_bound_that_is_lost_on_the_way_is_an_error() -> None:
             return pyro.sample("y", dist.Normal(slope * x[:, 0], 0.1 + 0 * spread), obs=y)
 
     method = SVI(guide="map", steps=500, learning_rate=0.05, init="median", progress=False)
-    with pyro.validation_enabled(False), pytest.raises(ValueError, match="expected a finite bound, got a loss of nan"):
+    with pyro.validation_enabled(False), pytest.warns(ConvergenceWarning, match="the bound was not finite after"):
         infer(model, X, 10 * Y, method=method)
 
 

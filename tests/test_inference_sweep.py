@@ -10,6 +10,7 @@ import torch
 
 from posterity.data import Standardization
 from posterity.inference import Ensemble, infer, sweep
+from posterity.inference.schedule import cosine
 from posterity.inference.sweep import _judged
 from posterity.models import mixture_density, mixture_head
 
@@ -111,11 +112,7 @@ def test_values_for_other_members_raise():
 
 
 def test_the_rate_starts_again_with_periods_twice_as_long():
-    from posterity.inference.ensemble import _Fit
-
-    fit = object.__new__(_Fit)
-    fit.settings = Ensemble(steps=700, restarts=2, learning_rate=1.0, final_rate=0.1)
-    rates = np.array([fit._rate(step) for step in range(700)])
+    rates = np.array([cosine(step, 700, 0.1, restarts=2) for step in range(700)])
     assert np.flatnonzero(np.diff(rates) > 0.5).tolist() == [99, 299]
     assert rates[[0, 100, 300]] == pytest.approx([1.0, 1.0, 1.0])
     assert rates[50] == pytest.approx(0.55)
