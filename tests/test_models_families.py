@@ -99,7 +99,7 @@ def test_the_region_of_a_bernoulli_holds_what_it_says():
     region = mixture.hdr(0.7)
     assert region.lower[:, 0].tolist() == [1.0, 0.0]
     assert region.upper[:, 0].tolist() == [1.0, 1.0]
-    torch.testing.assert_close(region.level, double(0.9, 1.0))
+    torch.testing.assert_close(region.probability, double(0.9, 1.0))
     assert mixture.modes().location[:, 0].tolist() == [1.0, 0.0]
 
 

@@ -210,7 +210,7 @@ def test_no_rows_have_no_regions_and_no_modes(batch):
     for mixture in (normal, counts):
         region = mixture.hdr(0.5)
         assert region.lower.shape == (*batch, 1)
-        assert region.level.shape == region.count.shape == batch
+        assert region.probability.shape == region.count.shape == batch
         assert mixture.modes().location.shape == (*batch, 1)
         assert mixture.hdr_level(torch.zeros(batch)).shape == batch
     assert several.modes().location.shape == (*batch, 1, 3)

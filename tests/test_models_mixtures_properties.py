@@ -379,8 +379,8 @@ def test_modes_and_regions_are_found_among_extreme_components(family, components
     assert float(modes.probability.sum()) <= 1 + 1e-5
     assert int(region.count) >= 1
     assert bool((region.upper >= region.lower).all())
-    assert float(region.level) == pytest.approx(0.9, abs=1e-5) or family == "poisson"
-    assert float(region.level) >= 0.9 - 1e-5
+    assert float(region.probability) == pytest.approx(0.9, abs=1e-5) or family == "poisson"
+    assert float(region.probability) >= 0.9 - 1e-5
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -415,7 +415,7 @@ def test_a_batch_of_any_rank_is_its_rows(family, batch):
     assert mixture.icdf(u).shape == mixture.entropy(10).shape == batch
     assert mixture.sample((2, 5)).shape == (2, 5, *batch)
     region, modes = mixture.hdr(0.5), mixture.modes()
-    assert region.level.shape == region.count.shape == modes.count.shape == batch
+    assert region.probability.shape == region.count.shape == modes.count.shape == batch
     for place in itertools.product(*(range(n) for n in batch)):
         alone = mixture_of(family, values[place])
         torch.testing.assert_close(mixture.log_prob(y)[place], alone.log_prob(y[place]))
