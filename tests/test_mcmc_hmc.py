@@ -1,5 +1,6 @@
 """What one HMC transition does beside keeping its posterior: its jittered lengths, and where in a window it starts."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -66,7 +67,8 @@ def test_windows_are_the_ends_of_one_trajectory(steps, window, offset):
     generator = torch.Generator().manual_seed(0)
     q, p = (torch.randn(CHAINS, DIM, generator=generator, dtype=torch.double) for _ in range(2))
     start = (q, p, -q, -0.5 * (q**2).sum(-1))
-    found = kernel._windows(start, torch.full((CHAINS,), STEP, dtype=torch.double), steps, window, offset)
+    sizes = torch.full((CHAINS,), STEP, dtype=torch.double)
+    found = kernel._windows(start, sizes, torch.full((CHAINS,), steps), window, offset)
     half = torch.tensor([[1, 0], [-STEP / 2, 1]], dtype=torch.double)
     drift = torch.tensor([[1, STEP], [0, 1]], dtype=torch.double)
     reject = [*range(-1, -offset - 1, -1), *range(window - offset)]
@@ -103,3 +105,12 @@ def test_a_draw_is_its_own_log_density_energy_and_acceptance():
     # Kinetic energy in three dimensions is half a chi squared of 3: mean 3/2; 5 standard errors of 240 draws.
     kinetic = torch.stack([found["energy"] + found["lp"] for found in statistics])
     assert abs(float(kinetic.mean()) - 1.5) < 5 * (1.5 / kinetic.numel()) ** 0.5
+
+
+def test_a_chain_of_shorter_steps_takes_more_of_them():
+    """Chain 0 goes on with a fifth of the common step, chain 1 with a hundredth: 5 and at most 16 times the steps."""
+    kernel, _ = transitions(0, trajectory_length=1.0)
+    kernel.own = kernel.own.clone()
+    kernel.own[0] -= math.log(5)
+    kernel.own[1] -= math.log(100)
+    assert kernel._steps(10, kernel.step_sizes()).tolist() == [50, 160, *[10] * (CHAINS - 2)]

@@ -21,6 +21,7 @@ from posterity.inference.mcmc.run import Settings
 from posterity.models.check import check_choice
 
 FINER = 16  # factor by which the step is shortened to tell a hard edge of the support from a step size too long
+LONGER = 16  # times as many steps as usual, at most, for a chain of shorter steps
 APPROACH = 8  # steps at most, on the way to the typical set
 Point = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -93,7 +94,8 @@ class HMCKernel(Kernel):
         offset = min(window - 1, int(window * float(uniforms[0, 2])))
         p = normals * self.inverse_mass.rsqrt()
         begin = energy(state.value, p, self.inverse_mass)
-        states = self._windows((state.q, p, state.grad, state.value), sizes.to(p.dtype), steps, window, offset)
+        start, each = (state.q, p, state.grad, state.value), self._steps(steps, sizes)
+        states = self._windows(start, sizes.to(p.dtype), each, window, offset)
         end = energy(states[3], states[1], self.inverse_mass)  # (2 * window, chain)
         log_weight = torch.where(torch.isfinite(end), begin - end, -torch.inf)
         reject, accept = torch.logsumexp(log_weight[:window], 0), torch.logsumexp(log_weight[window:], 0)
@@ -101,8 +103,7 @@ class HMCKernel(Kernel):
         self.accuracy, left = acceptance, None
         if self.phase != "draws":
             lost = ~torch.isfinite(end[window:]).any(0)
-            start = (state.q, p, state.grad, state.value)
-            self.accuracy, left = self._up_to_edge(acceptance, lost, start, begin, sizes.to(p.dtype), steps - offset)
+            self.accuracy, left = self._up_to_edge(acceptance, lost, start, begin, sizes.to(p.dtype), each - offset)
         uniforms = uniforms.to(device)
         accepted = uniforms[:, 0] < acceptance
         best = log_weight[window:].amax(0)
@@ -122,14 +123,23 @@ class HMCKernel(Kernel):
         return new, {
             "lp": new.value.double(),
             "energy": end[place, column],
-            "n_steps": torch.full((chains,), steps),
+            "n_steps": each.cpu(),
             "acceptance_rate": acceptance,
             "step_size": sizes,
             "diverging": best < -self.settings.max_energy_error,
         }
 
+    def _steps(self, steps: int, sizes: Tensor) -> Tensor:
+        """The number of steps of each chain (chain,): more for chains of shorter ones, so that they get as far.
+
+        A chain that goes on with its own short step would otherwise stay in its narrow region.
+        """
+        longer = (self.step.value / sizes).round().clamp(1, LONGER)
+        each = (steps * longer).long().clamp(max=max(steps, self.settings.max_steps))
+        return torch.full_like(each, steps) if self.phase == "approach" else each
+
     def _up_to_edge(
-        self, acceptance: Tensor, lost: Tensor, start: Point, begin: Tensor, sizes: Tensor, steps: int
+        self, acceptance: Tensor, lost: Tensor, start: Point, begin: Tensor, sizes: Tensor, steps: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """The acceptance from which the step size is learnt: for chains that left the support, that before the edge.
 
@@ -162,14 +172,16 @@ class HMCKernel(Kernel):
         left = torch.where((edge & (2 * low >= steps - 1))[:, None], last[0], torch.nan) if bool(edge.any()) else None
         return torch.where(lost, torch.where(edge, before, 0.0), acceptance), left
 
-    def _windows(self, start: Point, forward: Tensor, steps: int, window: int, offset: int) -> Point:
-        """The states of the reject window and of the accept window, each part of shape (2 * window, chain, ...)."""
-        chains = len(start[0])
+    def _windows(self, start: Point, forward: Tensor, steps: Tensor, window: int, offset: int) -> Point:
+        """The states of the reject window and of the accept window, each part of shape (2 * window, chain, ...).
+
+        ``steps`` (chain,) are those of the whole trajectory of each chain.
+        """
         engine, mass, integrator = self.engine, self.inverse_mass, self.integrator
         ahead = engine.path(start, forward, window - 1 - offset, mass, integrator)
-        between = steps - 2 * (window - 1)
+        between = (steps - 2 * (window - 1)).to(forward.device)
         last = tuple(part[-1] for part in ahead)
-        first = engine.integrate(last, forward, torch.full((chains,), between, device=forward.device), mass, integrator)  # type: ignore[arg-type]
+        first = engine.integrate(last, forward, between, mass, integrator)  # type: ignore[arg-type]
         beyond = engine.path(first, forward, window - 1, mass, integrator)
         parts = [ahead, beyond]
         if offset:
