@@ -29,7 +29,7 @@ from posterity.inference.program import Model, inspect
 from posterity.models.check import check_choice
 from posterity.models.guides import initial
 
-BEHIND = ("leave_out", "keep")
+BEHIND = ("redo", "leave_out", "keep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +46,9 @@ class Ensemble:
     - A probe of ``steps / 10`` more steps at the full rate then tests whether each member has converged
       (`posterity.inference.arrival`). If not, a ``ConvergenceWarning`` says so, and ``attrs["trouble"]`` stores it.
     - ``behind``: what happens to members that end more than half a nat per row behind the best (and far more than is
-      usual among the members). "leave_out" fits them once more from other starts if ``redo``, which doubles the time,
-      and leaves out members still behind. "keep" keeps them. A ``ConvergenceWarning`` names them either way. With
-      ``vary``, no member counts as behind.
+      usual among the members). "redo" fits them once more from other starts, which doubles the time, and leaves
+      out members still behind; "leave_out" leaves them out at once; "keep" keeps them. A ``ConvergenceWarning`` names
+      members that are behind at the end. With ``vary``, no member counts as behind.
     - ``batch_size``: rows per step, with the terms of the observations scaled by N / batch_size; None: all rows.
     - ``holdout``: share of the rows kept out of training, the same rows for all members. Their log score is computed
       every ``check_every`` steps. Each member keeps its best state, and training stops when no member has improved for
@@ -74,8 +74,7 @@ class Ensemble:
     restarts: int = 0
     vary: Mapping[str, Tensor] | None = None
     init: str = "prior"
-    behind: str = "leave_out"
-    redo: bool = True
+    behind: str = "redo"
     engine: str = "auto"
     threads: int | None = None
     progress: bool = True

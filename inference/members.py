@@ -180,7 +180,7 @@ class MembersFit:
         try:
             with torch_threads(self.threads):
                 self._descend(self.start, self.history)
-                if self.settings.behind != "keep" and self.settings.redo and bool(self.far().any()):
+                if self.settings.behind == "redo" and bool(self.far().any()):
                     self._redo()
         except KeyboardInterrupt:
             self.interrupted = True

@@ -3,19 +3,15 @@
 A bool, nan and infinity are not accepted as numbers.
 """
 
-import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, TypeGuard
 
 from torch import Tensor
 
+from posterity.data._check import check_flag, is_number
 from posterity.data._random import check_count
 
-
-def is_number(value: Any) -> TypeGuard[float]:
-    """Whether it is a finite real number, and no bool."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+__all__ = ["check_choice", "check_flag", "check_sizes", "check_tensor", "is_number", "is_positive"]
 
 
 def is_positive(value: Any) -> TypeGuard[float]:
@@ -27,12 +23,6 @@ def check_choice(name: str, value: Any, options: Sequence[str]) -> None:
     """``ValueError`` unless the value is one of these names."""
     if not isinstance(value, str) or value not in options:
         raise ValueError(f"expected {name} from {list(options)}, got {value!r}")
-
-
-def check_flag(name: str, value: Any) -> None:
-    """``ValueError`` unless the value is True or False."""
-    if not isinstance(value, bool):
-        raise ValueError(f"expected {name} to be True or False, got {value!r}")
 
 
 def check_sizes(name: str, values: Any) -> None:

@@ -24,7 +24,7 @@ WRONG = {
     "negative": -1, "zero": 0, "fraction": 2.5, "object": object(), "class": dict, "tensor": torch.ones(2),
     "array": np.ones(2), "complex": 1j, "bytes": b"prior",
 }  # fmt: skip
-FLAGS = ("progress", "redo", "dense_mass", "capture")  # anything that is true or false
+FLAGS = ("progress", "dense_mass", "capture")  # anything that is true or false
 FIELDS = [
     (kind, field.name)
     for kind, made in KINDS.items()

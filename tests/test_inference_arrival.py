@@ -94,7 +94,7 @@ def test_minibatches_that_stop_too_soon_say_so():
 
 def test_the_question_changes_nothing():
     """The answer is of the schedule's end: the history has the same steps, and the draws its last position."""
-    long = infer(line(1.0), X, Y, method=Ensemble(steps=200, progress=False, redo=False), seed=0)
+    long = infer(line(1.0), X, Y, method=Ensemble(steps=200, progress=False, behind="keep"), seed=0)
     assert len(long.history["loss"]) == 200
 
 
@@ -152,7 +152,7 @@ def test_members_far_behind_are_fitted_again_or_left_out():
     assert 0 < worse < 6
     assert f"{worse} of 6 members" in kept.attrs["trouble"]
     with pytest.warns(ConvergenceWarning, match="are left out"):
-        left = infer(two_modes, x, x, method=Ensemble(**settings, redo=False), seed=1)
+        left = infer(two_modes, x, x, method=Ensemble(**settings, behind="leave_out"), seed=1)
     assert left.num_draws == 6 - worse
     assert bool((left.draws["m"] > 0).all())
     again = infer(two_modes, x, x, method=Ensemble(**settings), seed=1)

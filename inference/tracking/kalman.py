@@ -9,10 +9,11 @@ NIM A 262, section 2); the smoothed state of every layer is then the last one.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 from torch import Tensor
+
+from posterity.models.check import is_number
 
 DIFFUSE = 1e8  # variance of an intercept before the first hit, in units of that of a hit
 LEAST_WEIGHT = 1e-6  # of all hits of a layer: below it there is none
@@ -109,9 +110,9 @@ def annealed_fit(
         )
     if fired.dtype != torch.bool or not bool(start.isfinite().all()):
         raise ValueError(f"expected fired of True and False and a finite start, got {fired.dtype} and {start}")
-    if not all(_is_number(one) and one > 0 for one in (resolution, cutoff)):
+    if not all(is_number(one) and one > 0 for one in (resolution, cutoff)):
         raise ValueError(f"expected a resolution and a cutoff above 0, got {resolution!r} and {cutoff!r}")
-    if not isinstance(temperatures, Sequence) or not temperatures or not all(map(_is_number, temperatures)):
+    if not isinstance(temperatures, Sequence) or not temperatures or not all(map(is_number, temperatures)):
         raise ValueError(f"expected temperatures of 1 or more, a sequence of numbers, got {temperatures!r}")
     if not all(t >= 1 for t in temperatures):
         raise ValueError(f"expected temperatures of 1 or more, got {temperatures}")
@@ -145,7 +146,3 @@ def _check_real(**tensors: Tensor) -> None:
         if not isinstance(value, Tensor) or value.is_complex():
             got = value.dtype if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"expected {name} as a real tensor, got {got}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
