@@ -35,7 +35,8 @@ class Clusters:
         if self.centres.ndim != 2 or 0 in self.centres.shape:
             raise ValueError(f"expected centres of shape (M, D), got {tuple(self.centres.shape)}")
         if not bool(self.centres.isfinite().all()):
-            raise ValueError("expected finite centres, got some that are not")
+            bad = int((~self.centres.isfinite()).sum())
+            raise ValueError(f"expected finite centres, got {bad} values that are nan or infinite")
         if not is_number(self.sd):
             raise ValueError(f"expected an sd above 0, got {self.sd!r}")
         apart = (

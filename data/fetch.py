@@ -34,7 +34,7 @@ def read_public(name: str, url: str, sha256: str, folder: str | Path | None = No
 
 
 def as_path(label: str, path: Any) -> Path:
-    """A path from the text or path that the argument ``label`` is; ``ValueError`` for what is none."""
+    """The argument ``label`` as a path; ``ValueError`` unless it is a text or a path."""
     if isinstance(path, str | os.PathLike):
         try:
             made = Path(path)

@@ -194,7 +194,7 @@ def rows_in(index: Any, count: int) -> Any:
 
 
 def check_dtype(dtype: Any) -> None:
-    """Raise ValueError for what is no floating dtype that torch computes in."""
+    """Raise ValueError unless the value is a floating dtype in which torch computes."""
     if not isinstance(dtype, torch.dtype) or dtype not in FLOATS:
         raise ValueError(f"expected dtype to be a floating dtype of torch, got {dtype!r}")
 
@@ -241,7 +241,7 @@ def _array(label: str, values: Any) -> np.ndarray:
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise ValueError(f"expected {label} without missing values, got {np.ma.count_masked(values)} masked ones")
     try:
-        array = np.array(values)  # a copy: the table stays what it was if the caller's array changes
+        array = np.array(values)  # a copy, so that later changes of the caller's array do not reach the table
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"expected {label} to be a rectangular table of numbers: {error}") from error
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MISSING = "for missing values give any finite number there and leave it out by a mask in the model (fn.mask(there))"
+MISSING = "replace missing values by any finite number, and mask them in the model (fn.mask(is_there))"
 
 
 def read_arguments(args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -114,7 +114,7 @@ def accuracy(net: nn.Module, images: Tensor, labels: Tensor, *, batch: int = 100
 
 
 def predict_probabilities(net: nn.Module, images: Tensor, *, batch: int = 1000) -> Tensor:
-    """Of each class, (N, classes); every row sums to one. Raises ``ValueError`` for what are no finite images."""
+    """Probabilities (N, classes); every row sums to one. Raises ``ValueError`` if an image has NaN or infinity."""
     _check_images(images)
     return _ask(net, net, images, batch).softmax(1)
 

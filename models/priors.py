@@ -140,7 +140,7 @@ def choose(prior: Any, parameters: Sequence[str]) -> dict[str, Prior]:
     """The prior of each parameter, of one prior for all or a mapping from the beginnings of their names.
 
     None is `Normal`. Raises ``ValueError`` for a mapping without a prior for a parameter, a key that no parameter
-    begins with, or what is no prior.
+    begins with, or a value that is not a prior.
     """
     priors: Mapping[Any, Any] = prior if isinstance(prior, Mapping) else {"": Normal() if prior is None else prior}
     known = {key: _checked(key, value) for key, value in priors.items()}

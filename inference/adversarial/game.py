@@ -169,7 +169,7 @@ class Game:
         A conditional generator is told ``condition`` (n, C), or conditions of random rows of the data.
         """
         if condition is not None and self.condition is None:
-            raise ValueError("expected no condition for a generator that was trained without one, got some")
+            raise ValueError("expected no condition (the generator was trained without one), got a condition")
         if condition is None and self.condition is not None:
             number("n", n, low=1, integer=True)
             number("seed", seed, low=0, integer=True)

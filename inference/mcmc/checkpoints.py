@@ -19,7 +19,7 @@ KEYS = {
 
 
 def check_path(path: Any) -> None:
-    """``ValueError`` for what is no path of a file that can be written; before the run, and not when draws are lost."""
+    """``ValueError`` unless a file can be written at this path. Checked before the run, when no draw can be lost."""
     if not isinstance(path, str | Path) or not str(path):
         raise ValueError(f"expected checkpoint as the path of a file, got {path!r}")
 

@@ -41,8 +41,8 @@ def play_bayesian(
     interrupt keeps the draws so far, if there are any, with a ``RuntimeWarning`` that gives their number.
 
     Raises ``ValueError`` for data that are not finite, not floating, or have fewer rows than a batch; networks that do
-    not fit the data, or have buffers or frozen weights; or weights that are no longer finite, with the name of their
-    network.
+    not fit the data, or have buffers or frozen weights; and weights that become NaN or infinite (the message names the
+    network).
     """
     settings = BayesianAdversarial() if settings is None else settings
     if not isinstance(settings, BayesianAdversarial):
