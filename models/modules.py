@@ -23,7 +23,8 @@ MISFITS = re.compile(
 def trainable(module: nn.Module) -> list[tuple[str, Tensor]]:
     """Names and values of the parameters that require a gradient.
 
-    Raises ``ValueError`` for an object that is not a module, a module without such parameters, or running averages in training mode.
+    Raises ``ValueError`` for an object that is not a module, a module without such parameters, or running averages in
+    training mode.
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f"expected a torch.nn.Module, got {type(module).__name__}")
