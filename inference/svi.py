@@ -41,8 +41,10 @@ from posterity.models.guides import GUIDES, empty_guide, initial, make_guide
 
 Guide = Callable[..., Any]
 HELD_OUT_DRAWS = 32
-PROBE_DRAWS = 16  # samples of the bound before and after the probe
+PROBE_DRAWS, MOST_PROBE_DRAWS = 16, 512  # samples of the bound before and after the probe
+PROBE_WORK = 4  # evaluations of the data in training for each one that decides an undecided probe
 SE_OF_MEDIAN = 1.2533 * 1.4826  # of a normal, over the median absolute deviation
+SIGMAS = 3  # standard errors by which a gain has to exceed the tolerance
 BACK_OFFS = 20  # largest number of consecutive steps that are undone because the bound is not finite
 
 
@@ -222,25 +224,45 @@ class _Fit:
     def _probe(self) -> None:
         """Continue the fit at the full learning rate, measure the gain, and restore the fit."""
         end, best, kept = self._copy(), self.best, self.kept
-        before = None if self.held_out is not None else self._exact_losses()
         try:
             self._descend(probe_steps(self.settings.steps), {"loss": []})
-            if before is None:
+            if self.held_out is not None:
                 self.gained = max(self.best - best, 0.0)
             else:
-                change = before - self._exact_losses()
-                # Medians: of a wide guide single draws of the bound may be off by any number of nats.
-                self.gained = float(change.median())
-                self.noise = SE_OF_MEDIAN * float((change - self.gained).abs().median()) / math.sqrt(len(change))
+                self._measure(end, self._copy())
         finally:
             self._put(end)
             self.best, self.kept = best, kept
 
-    def _exact_losses(self) -> Tensor:
-        """Negative bounds (sample,) of the current parameters, over all rows, always with the same random numbers."""
+    def _measure(self, before: list[Tensor], after: list[Tensor]) -> None:
+        """By how much the bound gained, from as many samples of it as the answer takes, within a limit."""
+        passes = self.settings.steps * (self.settings.batch_size or self.rows) / self.rows
+        most = max(PROBE_DRAWS, min(MOST_PROBE_DRAWS, int(passes / PROBE_WORK)))
+        limit, change = tolerance(self.rows, self.numbers), torch.empty(0).double()
+        count = PROBE_DRAWS if self.program.latents else 1
+        while True:
+            losses = []
+            for parameters in (before, after):
+                self._put(parameters)
+                losses.append(self._exact_losses(count - len(change), seed=count))
+            change = torch.cat([change, losses[0] - losses[1]])
+            if not self.program.latents:
+                self.gained = float(change)
+                return
+            # The mean is the gain; the median holds where single draws of a wide guide are off by any number of nats.
+            center, spread = float(change.median()), float((change - change.median()).abs().median())
+            tests = [(float(change.mean()), float(change.std())), (center, SE_OF_MEDIAN * spread)]
+            tests = [(gained, sd / math.sqrt(len(change))) for gained, sd in tests]
+            self.gained, self.noise = max(tests, key=lambda test: test[0] - SIGMAS * test[1])
+            arrived = all(gained <= limit for gained, _ in tests)
+            if arrived or self.gained > limit + SIGMAS * self.noise or count >= most:
+                return
+            count = min(4 * count, most)
+
+    def _exact_losses(self, count: int, *, seed: int) -> Tensor:
+        """Negative bounds (count,) of the current parameters over all rows; the same ``seed``, the same randomness."""
         one = Trace_ELBO(num_particles=1).differentiable_loss
-        count = PROBE_DRAWS if self.program.latents else 2
-        with torch.no_grad(), seeded(1):
+        with torch.no_grad(), seeded(seed):
             return torch.stack([one(self.model, self.guide, *self.args) for _ in range(count)]).double()
 
     def trouble(self) -> list[str]:
@@ -260,7 +282,7 @@ class _Fit:
                 "the model is not defined"
             ]
         limit = PER_ROW if held_out else tolerance(self.rows, self.numbers)
-        if not self.gained > limit + 3 * self.noise:
+        if not self.gained > limit + SIGMAS * self.noise:
             return []
         unit = "nats per row of held-out data" if held_out else f"nats of the bound ({self.rows} rows)"
         cure = f"raise steps above {settings.steps}"

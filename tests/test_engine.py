@@ -4,6 +4,7 @@ A table of models x tiers at random positions. Tolerance, relative to 1 + |log j
 of the gradient: 1e-10 in float64; in float32 2e-5, a hundred times its rounding, for what the order of sums may do.
 """
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -682,7 +683,9 @@ NOT_EVERYWHERE = [
 @pytest.mark.parametrize(("model", "bad", "tier"), NOT_EVERYWHERE)
 def test_one_chain_without_a_density_is_alone_on_every_tier(model, bad, tier):
     y = torch.linspace(-2, 2, 20)
-    engine = start_of(model, y[:, None], y, tier=tier, threads=1)
+    inductor = tier == "compiled" and model is equally_correlated
+    with pytest.warns(RuntimeWarning, match="linalg_cholesky_ex") if inductor else contextlib.nullcontext():
+        engine = start_of(model, y[:, None], y, tier=tier, threads=1)
     assert engine.tier == tier
     for q in (torch.tensor([[0.1], [bad], [0.3]]), torch.tensor([[0.1], [0.2], [0.3]])):
         value, gradient = engine.gradient(q)

@@ -118,6 +118,8 @@ def chosen(result: xr.Dataset, variable: str, dim: str, names: Sequence[Any] | N
     if dim not in result[variable].dims:
         raise ValueError(f"expected {variable} over {dim!r}, got {result[variable].dims}")
     there = result[dim].values.tolist()
+    if not there:
+        raise ValueError(f"expected a result with at least one {dim}, got none")
     wanted = there if names is None else require_names(f"names of {dim}", names)
     if not wanted or not set(wanted) <= set(there):
         raise ValueError(f"expected names of {dim} from {there}, got {wanted}")
