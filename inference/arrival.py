@@ -2,7 +2,8 @@
 
 At the end of a schedule the learning rate is near zero, so the loss is flat whether the fit has converged or not. A
 probe therefore continues the fit for a tenth of its steps, with the schedule of the learning rate started again. The
-fit has converged if the probe gains less than a tolerance. `behind` finds fits that end far below the best fit.
+fit has converged if the probe gains less than a tolerance, and does not lose so much that noise must have cost the fit
+itself as much. `behind` finds fits that end far below the best fit.
 """
 
 import math
@@ -28,6 +29,15 @@ def tolerance(rows: int, numbers: int) -> float:
     return max(min(PER_ROW * rows, PER_NUMBER * numbers), LEAST)
 
 
+def lost_tolerance(limit: float) -> float:
+    """Largest loss in a probe, in nats, of a converged fit with this tolerance.
+
+    Noisy steps leave a fit below its optimum, by an amount that falls with the length of the schedule at most as
+    1 / steps. The schedule of the probe is shorter by `SHARE`, so it loses `SHARE` - 1 times what the fit still lacks.
+    """
+    return (SHARE - 1) * limit
+
+
 def behind(score: Tensor, rows: int) -> Tensor:
     """Which fits to the same data have a log joint density ``score`` (fit,) far below the best; shape (fit,).
 
@@ -42,3 +52,8 @@ def behind(score: Tensor, rows: int) -> Tensor:
 def still_gaining(what: str, gained: float, unit: str, more: int, cure: str) -> str:
     """The sentence that tells a user that a fit has not converged."""
     return f"{what} still gained {gained:.3g} {unit} in {more} further steps at the full learning rate: {cure}"
+
+
+def not_settled(what: str, lost: float, unit: str, more: int, cure: str) -> str:
+    """The sentence for a fit whose steps are too noisy for their number."""
+    return f"{what} has not settled: {more} further steps at the full learning rate lost {lost:.3g} {unit}: {cure}"

@@ -3,9 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pyro
 import torch
 from pyro.infer import autoguide
 from torch import Tensor
+
+from posterity.inference.engine.density import Density
+from posterity.inference.program import Model
+from posterity.models.guides import empty_guide
+
+JOINT = (autoguide.AutoMultivariateNormal, autoguide.AutoLowRankMultivariateNormal)
+NORMAL = (autoguide.AutoNormal, *JOINT)
+PRODUCTS = 8  # of the Hessian with random signs
 
 
 def set_widths(guide: Callable[..., Any], args: tuple[Any, ...], units: Mapping[str, float], width: float) -> None:
@@ -16,12 +25,71 @@ def set_widths(guide: Callable[..., Any], args: tuple[Any, ...], units: Mapping[
             for name, unit in units.items():
                 scale = _nested(guide.scales, name)
                 _set_nested(guide.scales, name, torch.full_like(scale, width * unit))
-    elif isinstance(guide, autoguide.AutoMultivariateNormal | autoguide.AutoLowRankMultivariateNormal):
+    elif isinstance(guide, JOINT):
         with torch.no_grad():
             guide(*args)
             # A low-rank guide has the other half of its variance in its factors.
             share = 0.5**0.5 if isinstance(guide, autoguide.AutoLowRankMultivariateNormal) else 1.0
             guide.scale = width * share * _flat_units(guide, units).to(guide.loc)
+
+
+def limit_widths(guide: Callable[..., Any], model: Model, args: tuple[Any, ...]) -> None:
+    """Narrow one of Pyro's normal guides to the curvature of the log joint at its location.
+
+    A guide much wider than the posterior has gradients of mere noise, and shrinks slowly; a narrow one grows fast. The
+    curvature of a number is the norm of its row of the Hessian, at least the diagonal element, estimated from products
+    with random signs (Hutchinson 1990). Where the model has no second derivatives the guide stays as it is.
+    """
+    if not isinstance(guide, NORMAL):
+        return
+    try:
+        density = Density(model, args)
+        with torch.no_grad():
+            position = density.unconstrain({k: v.detach() for k, v in guide.median(*args).items()})
+        squares = _hessian_rows(density, position)
+    except (ValueError, RuntimeError):
+        return
+    widths = squares.pow(-0.25)
+    with torch.no_grad():
+        if isinstance(guide, autoguide.AutoNormal):
+            for site in density.sites:
+                scale = _nested(guide.scales, site.name)
+                limit = widths[site.start : site.start + site.size].reshape(scale.shape).to(scale)
+                _set_nested(guide.scales, site.name, torch.minimum(scale, limit))
+        else:
+            limits = {site.name: widths[site.start : site.start + site.size] for site in density.sites}
+            limit = torch.cat([limits[name] for name in guide._unconstrained_shapes]).to(guide.scale)
+            guide.scale = torch.minimum(guide.scale, limit)
+
+
+def _hessian_rows(density: Density, position: Tensor) -> Tensor:
+    """Mean squares (dim,) of products of the Hessian of the log joint with random signs."""
+    generator = torch.Generator().manual_seed(0)
+    leaf = position.clone().requires_grad_()
+    with pyro.validation_enabled(False):
+        (gradient,) = torch.autograd.grad(density(leaf), leaf, create_graph=True)
+    total = torch.zeros_like(position)
+    for _ in range(PRODUCTS):
+        signs = (torch.randint(0, 2, position.shape, generator=generator) * 2 - 1).to(position)
+        (product,) = torch.autograd.grad(gradient, leaf, signs, retain_graph=True)
+        total += product.square()
+    squares = total / PRODUCTS
+    return torch.where(torch.isfinite(squares), squares, 0.0)
+
+
+def widths_as_units(guide: Callable[..., Any], units: Mapping[str, Tensor | float]) -> dict[str, Tensor | float]:
+    """The widths of one of Pyro's normal guides as the units of its locations, for a start at the mode."""
+    if isinstance(guide, autoguide.AutoNormal):
+        return {name: _nested(guide.scales, name).detach() for name in units}
+    if isinstance(guide, JOINT):
+        sizes = {name: shape.numel() for name, shape in guide._unconstrained_shapes.items()}
+        return dict(zip(sizes, guide.scale.detach().split(list(sizes.values())), strict=True))
+    return dict(units)
+
+
+def is_point(guide: Callable[..., Any]) -> bool:
+    """Whether a guide puts all its mass on one point while it is fitted, so that its gradients are exact."""
+    return guide is empty_guide or isinstance(guide, autoguide.AutoDelta | autoguide.AutoLaplaceApproximation)
 
 
 def with_spread(guide: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
@@ -41,7 +109,7 @@ def with_spread(guide: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..
 
 
 def guide_unit(
-    guide: Callable[..., Any], name: str, value: Tensor, units: Mapping[str, float]
+    guide: Callable[..., Any], name: str, value: Tensor, units: Mapping[str, Tensor | float]
 ) -> Tensor | float | None:
     """The unit of the unconstrained parameter ``value`` called ``name``, or None where nothing is known of it.
 
@@ -63,10 +131,11 @@ def guide_unit(
     return 1.0 if isinstance(guide, autoguide.AutoContinuous) else None
 
 
-def _flat_units(guide: Any, units: Mapping[str, float]) -> Tensor:
+def _flat_units(guide: Any, units: Mapping[str, Tensor | float]) -> Tensor:
     """One unit for each number of a guide over the whole vector of sites, in its order."""
     sites = guide._unconstrained_shapes
-    return torch.cat([torch.full((shape.numel(),), units.get(name, 1.0)) for name, shape in sites.items()])
+    parts = {name: torch.as_tensor(units.get(name, 1.0)).reshape(-1) for name in sites}
+    return torch.cat([parts[name].expand(shape.numel()) for name, shape in sites.items()])
 
 
 def _nested(module: Any, name: str) -> Any:

@@ -25,11 +25,11 @@ from pyro.infer import Trace_ELBO, autoguide
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from posterity.inference.arrival import PER_ROW, probe_steps, still_gaining, tolerance
+from posterity.inference.arrival import PER_ROW, lost_tolerance, not_settled, probe_steps, still_gaining, tolerance
 from posterity.inference.check import numbers, share
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.density import PointDensity
-from posterity.inference.guide_units import guide_unit, set_widths, with_spread
+from posterity.inference.guide_units import guide_unit, is_point, limit_widths, set_widths, widths_as_units, with_spread
 from posterity.inference.interrupt import warn_interrupted
 from posterity.inference.optimiser import AdaptiveAdam
 from posterity.inference.posterior import Posterior
@@ -44,6 +44,7 @@ HELD_OUT_DRAWS = 32
 PROBE_DRAWS, MOST_PROBE_DRAWS = 16, 512  # samples of the bound before and after the probe
 PROBE_WORK = 4  # evaluations of the data in training for each one that decides an undecided probe
 SE_OF_MEDIAN = 1.2533 * 1.4826  # of a normal, over the median absolute deviation
+STARTS = 20  # draws of init until the bound is finite
 SIGMAS = 3  # standard errors by which a gain has to exceed the tolerance
 BACK_OFFS = 20  # largest number of consecutive steps that are undone because the bound is not finite
 
@@ -65,8 +66,8 @@ class SVI:
     - ``holdout``: share of the rows kept out of training. The guide's predictive log score on these rows is computed
       every ``check_every`` steps. Training stops after ``patience`` checks without improvement and keeps the best fit.
     - ``draws`` from the guide make up the `Posterior` (one for a point).
-    - ``init_scale``: initial standard deviation of the guide, relative to the spread of each site's prior; ``rank`` of
-      the low-rank guide (default: square root of the dimension).
+    - ``init_scale``: initial standard deviation of the guide, relative to the spread of each site's prior; less where the
+      log joint is curved more than that. ``rank`` of the low-rank guide (default: square root of the dimension).
     - ``init``: "prior", "network" (weights from their module's initialisation), "uniform", "median", or "map": the
       posterior mode, found first with a third as many steps. From the prior, a wide guide for a mixture may converge
       to a state in which most components have no weight.
@@ -114,7 +115,11 @@ class SVI:
         wide = default_dtype(_promoted(model, args))
         with seeded(child_seeds(seed, 1)[0]), pyro.get_param_store().scope(), wide:
             fit = _Fit(self, model, program, args)
-            fit.guide = built = self._build_guide(chosen, model, program, fit.args, seed, site)
+            for _ in range(STARTS):
+                fit.guide = built = self._build_guide(chosen, model, program, fit.args, seed, site)
+                if not isinstance(chosen or "", str) or fit.has_a_bound():
+                    break
+                pyro.get_param_store().clear()  # another draw of init: a new guide
             fit.train()
             draws = fit.draw(self.draws)
         seconds, trouble = time.perf_counter() - start, fit.trouble()
@@ -165,6 +170,7 @@ class SVI:
             init = {name: value[0, 0] for name, value in mode.draws.items() if name in program.latents}
         guide = make_guide(chosen or "mean_field", model, init=init, init_scale=self.init_scale, rank=self.rank)
         set_widths(guide, args, prior_units(model, args), self.init_scale)
+        limit_widths(guide, model, args)
         return guide
 
 
@@ -202,13 +208,18 @@ class _Fit:
         self.elbo = Trace_ELBO(num_particles=settings.particles).differentiable_loss
         self.best, self.kept = -math.inf, list[Tensor]()
 
+    def has_a_bound(self) -> bool:
+        """Whether the bound is finite for the guide as it is."""
+        with torch.no_grad():
+            return bool(torch.isfinite(self.elbo(self.model, self.guide, *self.args)))
+
     def train(self) -> None:
         """Fit, then test convergence. An interrupt keeps the fit so far."""
         self.parameters, units = self._parameters()
         self.numbers = sum(value.numel() for value in self.parameters)
         self.optimiser = AdaptiveAdam(
             torch.cat([u.reshape(-1) for u in units]),
-            noisy=bool(self.program.latents) or self.settings.batch_size is not None,
+            noisy=not is_point(self.guide) or self.settings.batch_size is not None,
         )
         self.good, self.norms = self._copy(), list[float]()
         try:
@@ -235,7 +246,7 @@ class _Fit:
             self.best, self.kept = best, kept
 
     def _measure(self, before: list[Tensor], after: list[Tensor]) -> None:
-        """By how much the bound gained, from as many samples of it as the answer takes, within a limit."""
+        """By how much the bound gained in the probe, from as many samples of it as the answer takes, within a limit."""
         passes = self.settings.steps * (self.settings.batch_size or self.rows) / self.rows
         most = max(PROBE_DRAWS, min(MOST_PROBE_DRAWS, int(passes / PROBE_WORK)))
         limit, change = tolerance(self.rows, self.numbers), torch.empty(0).double()
@@ -282,25 +293,39 @@ class _Fit:
                 "the model is not defined"
             ]
         limit = PER_ROW if held_out else tolerance(self.rows, self.numbers)
-        if not self.gained > limit + SIGMAS * self.noise:
+        noisy = self.optimiser.noisy and not held_out
+        lost = lost_tolerance(limit) if noisy else math.inf
+        if -lost <= self.gained + SIGMAS * self.noise and self.gained <= limit + SIGMAS * self.noise:
             return []
         unit = "nats per row of held-out data" if held_out else f"nats of the bound ({self.rows} rows)"
         cure = f"raise steps above {settings.steps}"
-        if self.program.latents and settings.particles == 1:
-            cure += ", or particles for a less noisy gradient"
-        return [still_gaining("the fit has not converged and", self.gained, unit, probe_steps(settings.steps), cure)]
+        if self.program.latents and not is_point(self.guide):
+            cure += ', start from the mode (init="map")' if settings.init != "map" else ""
+            cure += ", or raise particles for a less noisy gradient" if settings.particles == 1 else ""
+        more = probe_steps(settings.steps)
+        if self.gained < 0:
+            return [not_settled("the fit", -self.gained, unit, more, cure)]
+        return [still_gaining("the fit has not converged and", self.gained, unit, more, cure)]
 
     def _parameters(self) -> tuple[list[Tensor], list[Tensor]]:
         """The parameters in unconstrained space, and the units of their steps."""
         with pyro.poutine.trace(param_only=True) as capture:
             first = self.elbo(self.model, self.guide, *self.args)
         if not bool(torch.isfinite(first)):
-            raise ValueError(f"expected a finite bound at the start, got a loss of {first.item()}")
+            others = [name for name in ("median", "uniform", "prior") if name != self.settings.init]
+            raise ValueError(
+                f"expected init with a finite bound at the start, got a loss of {first.item()} for "
+                f"init={self.settings.init!r}: try another ({', '.join(map(repr, others))}), or standardise the inputs"
+            )
         # One recording is enough: later steps have the same parameters.
         nodes = {name: node["value"] for name, node in capture.trace.nodes.items() if node["type"] == "param"}
         if not nodes:
             raise ValueError("expected a model or guide with parameters to fit, got none")
-        latent = prior_units(self.model, self.args) if self.program.latents else {}
+        latent: dict[str, Tensor | float] = {}
+        if self.program.latents:
+            latent |= prior_units(self.model, self.args)
+        if self.settings.init == "map":  # from the mode, steps as long as the prior is wide would lead away
+            latent = widths_as_units(self.guide, latent)
         parameters, units = [], []
         for name, value in nodes.items():
             parameters.append(value.unconstrained() if hasattr(value, "unconstrained") else value)

@@ -76,6 +76,41 @@ def test_a_guide_that_is_too_wide_at_the_end_says_so(unit, seed):
     assert ratio < 2.5 or [w.category for w in said] == [ConvergenceWarning]
 
 
+SIZES = torch.tensor([1.0, 1e4, 1e-3])
+RAW = torch.randn(200, 3, generator=torch.Generator().manual_seed(3)) * SIZES + torch.tensor([0.0, 2e4, 0.0])
+RAW_Y = (
+    3
+    + RAW @ (torch.tensor([1.0, 2.0, 0.5]) / SIZES)
+    + 0.5 * torch.randn(200, generator=torch.Generator().manual_seed(4))
+)
+
+
+def raw_features(x, y=None):
+    """Columns of size 1, 1e4 and 1e-3 under one wide prior: at its draws y is 1e7 standard deviations away."""
+    b = pyro.sample("b", dist.Normal(0.0, 1000.0).expand([3]).to_event(1))
+    a = pyro.sample("a", dist.Normal(0.0, 100.0))
+    s = pyro.sample("s", dist.HalfNormal(10.0))
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", dist.Normal(a + x @ b, s), obs=y)
+
+
+def test_a_guide_of_raw_features_says_that_it_has_not_settled_and_settles_from_the_mode():
+    """Mean field is exact in its widths here: one over the root of the precision's diagonal."""
+    with pytest.warns(ConvergenceWarning, match=r'start from the mode \(init="map"\)'):
+        infer(raw_features, RAW, RAW_Y, method=SVI(progress=False), seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        posterior = infer(raw_features, RAW, RAW_Y, method=SVI(init="map", progress=False), seed=0)
+    design = torch.cat([torch.ones(200, 1), RAW], 1).double()
+    mean = torch.linalg.lstsq(design, RAW_Y[:, None].double()).solution[:, 0]
+    variance = (RAW_Y - design @ mean).square().sum() / (200 - 4)
+    sd = torch.linalg.inv(design.T @ design / variance).diag().sqrt()
+    width = (design.square().sum(0) / variance).rsqrt()
+    draws = torch.cat([posterior.draws["a"][0][:, None], posterior.draws["b"][0]], 1).double()
+    assert float(((draws.mean(0) - mean) / sd).abs().max()) < 0.5
+    torch.testing.assert_close(draws.std(0), width, rtol=0.3, atol=0)
+
+
 def test_fits_that_are_too_short_say_so_and_what_to_do():
     with pytest.warns(ConvergenceWarning, match="members have not converged and still gained .* raise steps above 60"):
         posterior = infer(line(1.0), X, Y, method=Ensemble(steps=60, progress=False), seed=0)
