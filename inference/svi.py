@@ -66,8 +66,8 @@ class SVI:
     - ``holdout``: share of the rows kept out of training. The guide's predictive log score on these rows is computed
       every ``check_every`` steps. Training stops after ``patience`` checks without improvement and keeps the best fit.
     - ``draws`` from the guide make up the `Posterior` (one for a point).
-    - ``init_scale``: initial standard deviation of the guide, relative to the spread of each site's prior; less where the
-      log joint is curved more than that. ``rank`` of the low-rank guide (default: square root of the dimension).
+    - ``init_scale``: initial standard deviation of the guide, relative to the spread of each site's prior; less where
+      the log joint is curved more than that. ``rank`` of the low-rank guide (default: square root of the dimension).
     - ``init``: "prior", "network" (weights from their module's initialisation), "uniform", "median", or "map": the
       posterior mode, found first with a third as many steps. From the prior, a wide guide for a mixture may converge
       to a state in which most components have no weight.
