@@ -434,7 +434,7 @@ def test_a_bound_that_is_not_finite_raises():
         pyro.factor("nothing", torch.tensor(-math.inf))
         return pyro.sample("y", dist.Normal(w, 1.0), obs=y)
 
-    with pytest.raises(ValueError, match="expected a finite bound"):
+    with pytest.raises(ValueError, match="expected init with a finite bound at the start, got a loss of nan"):
         fit(model, torch.tensor(0.0), steps=2)
 
 

@@ -1,6 +1,7 @@
 """Runs of many chains: the same numbers from the same seed, whatever interrupts them, and what is kept of them."""
 
 import contextlib
+import functools
 from types import SimpleNamespace
 from typing import Any
 
@@ -112,12 +113,17 @@ def interrupted_at(name: str, iteration: int):
         kernel.transition = transition
 
 
+@functools.cache
+def uninterrupted(name: str):
+    return infer(network, X, Y, method=short(name), seed=2)
+
+
 @both
 @pytest.mark.parametrize("iteration", [5, 17, 29, 30, 33, 41])
 def test_a_resumed_run_is_the_uninterrupted_one(name, iteration, tmp_path):
     """Bit for bit: stopped on the way, in a window of warm-up, on its last iteration, before a draw, and later."""
     method = short(name, checkpoint=tmp_path / "run")
-    whole = infer(network, X, Y, method=short(name), seed=2)
+    whole = uninterrupted(name)
     stopped = pytest.raises(KeyboardInterrupt, match="before the first draw")
     kept = pytest.warns(
         RuntimeWarning, match=rf"interrupted and returns {iteration - 30} of 12 draws .*resume\('.*run'"
@@ -137,7 +143,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(name, iteration, tmp_path):
 @pytest.mark.parametrize("line", ["learn", "advance"])
 def test_an_interrupt_between_two_lines_of_an_iteration_is_undone(name, line, tmp_path, monkeypatch):
     # After warm-up has learnt from an iteration, or after its random numbers are used up, but before it is over.
-    whole = infer(network, X, Y, method=short(name), seed=2)
+    whole = uninterrupted(name)
     owner, method = (KERNELS[name], "learn") if line == "learn" else (Streams, "advance")
     original, count = getattr(owner, method), iter(range(10_000))
 
