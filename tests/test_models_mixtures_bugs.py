@@ -378,3 +378,14 @@ def test_a_prior_over_scales_keeps_components_from_collapsing(strength):
     assert found["narrowest"] > 0.05
     assert has_not_collapsed(found)
     assert strength == 1.0 or NOISE - found["worst"] < 1.5
+
+
+def test_classes_without_an_order_have_no_mean():
+    """torch gives nan, which would spread in silence; the log_prob of each class is there."""
+    classes = Mixture(
+        dist.Categorical(torch.ones(4, 2)), dist.Categorical(torch.tensor([0.2, 0.3, 0.5]).expand(4, 2, 3))
+    )
+    for name in ("mean", "variance", "stddev", "within_component", "between_component"):
+        with pytest.raises(ValueError, match="expected components with a mean and a variance, got Categorical"):
+            getattr(classes, name)
+    torch.testing.assert_close(classes.log_prob(torch.tensor(2)).exp(), torch.full((4,), 0.5))

@@ -83,9 +83,9 @@ def _moving(values: np.ndarray) -> np.ndarray:
 class Functions:
     """Function values of draws: what the model predicts at 16 rows, and the elements of its named sites.
 
-    A prediction is E[y|x, w], or the class probabilities. It is computed on the 16 rows if the model can be run on a
-    subset of its rows, and on all rows otherwise. The values are nan for a likelihood without a mean, or one that
-    cannot be batched over draws: monitoring must never end a run.
+    A prediction is E[y|x, w], the median if that is not finite, or the class probabilities. It is computed on the 16
+    rows if the model can be run on a subset of its rows, and on all rows otherwise. The values are nan for a likelihood
+    with none of them, or one that cannot be batched over draws: monitoring must never end a run.
     """
 
     def __init__(self, model: Model, args: tuple[Any, ...], program: Program) -> None:
@@ -145,7 +145,12 @@ def _mean(likelihood: Distribution) -> Tensor:
     base = likelihood
     while hasattr(base, "base_dist"):
         base = base.base_dist
-    return base.probs if isinstance(base, Categorical) else likelihood.mean
+    if isinstance(base, Categorical):
+        return base.probs
+    mean = likelihood.mean
+    if bool(torch.isfinite(mean).all()):
+        return mean
+    return base.icdf(torch.full_like(mean, 0.5))  # of a Cauchy likelihood, say: its median
 
 
 def _some_rows(args: tuple[Any, ...], count: int) -> tuple[Any, ...]:

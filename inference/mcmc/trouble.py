@@ -41,7 +41,12 @@ def trouble(
     """
     used = _Used(settings, not cut and not interrupted)
     still = never_moved(draws or {})
-    said = [cut, _divergent(statistics["diverging"], used), _still(still, statistics["diverging"], used)]
+    said = [
+        cut,
+        _not_finite(draws or {}),
+        _divergent(statistics["diverging"], used),
+        _still(still, statistics["diverging"], used),
+    ]
     said += [_slow(statistics["acceptance_rate"], still, used), *_apart(found, statistics["diverging"], used)]
     target = used.number("target_ess")
     if target is not None and not interrupted and not found.ess >= target:
@@ -106,6 +111,13 @@ def never_moved(draws: Mapping[str, Tensor]) -> list[int]:
             other = (value != value[:, :1]).flatten(1).any(1)
             moved = other if moved is None else moved | other
     return [] if moved is None else (~moved).nonzero().flatten().tolist()
+
+
+def _not_finite(draws: Mapping[str, Tensor]) -> str:
+    """Sites that R-hat cannot judge."""
+    lost = {name: int((~value.isfinite()).reshape(*value.shape[:2], -1).any(2).sum()) for name, value in draws.items()}
+    named = ", ".join(f"{name!r} ({count} draws)" for name, count in lost.items() if count)
+    return f"values of {named} are not finite: change the scale of the model or its priors" if named else ""
 
 
 def _still(still: list[int], like: Tensor, used: _Used) -> str:

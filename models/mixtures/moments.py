@@ -9,6 +9,7 @@ the components' lengths, and what cancels between their directions.
 import torch
 from torch import Tensor
 from torch.distributions import (
+    Categorical,
     Distribution,
     Independent,
     LowRankMultivariateNormal,
@@ -31,12 +32,12 @@ def mean(weights: Tensor, components: Distribution) -> Tensor:
     """E[Y], shape (...) + event; of angles the circular mean, in (-pi, pi]."""
     if is_circular(components):
         return torch.atan2(*_resultant(weights, components))
-    return average(weights, components.mean, len(components.event_shape))
+    return average(weights, _with_moments(components).mean, len(components.event_shape))
 
 
 def within(weights: Tensor, components: Distribution) -> Tensor:
     """E_k[Var(Y|k)], shape (...) + event; of angles the average circular variance."""
-    return average(weights, components.variance, len(components.event_shape))
+    return average(weights, _with_moments(components).variance, len(components.event_shape))
 
 
 def between(weights: Tensor, components: Distribution) -> Tensor:
@@ -64,6 +65,19 @@ def component_covariance(components: Distribution) -> Tensor:
     if isinstance(components, Independent):
         return torch.diag_embed(components.variance)
     raise ValueError(f"expected components with a known covariance matrix, got {type(components).__name__}")
+
+
+def _with_moments(components: Distribution) -> Distribution:
+    """The components, unless their values are names without an order, for which torch gives nan."""
+    base = components
+    while isinstance(base, Independent):
+        base = base.base_dist
+    if isinstance(base, Categorical):
+        raise ValueError(
+            "expected components with a mean and a variance, got Categorical, whose classes have no order: use the "
+            "log_prob of each class"
+        )
+    return components
 
 
 def _resultant(weights: Tensor, components: Distribution) -> tuple[Tensor, Tensor]:
