@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyro
-import torch
 from torch import Tensor
 
 from posterity.inference.check import number, numbers, share
@@ -127,7 +126,7 @@ class Ensemble:
             model,
             fit.program,
             draws={name: value.unsqueeze(0) for name, value in values.items()},
-            history={name: torch.stack(steps) for name, steps in fit.history.items()},
+            history=fit.curves(chosen),
             attrs={
                 "method": "Ensemble",
                 "settings": repr(self),

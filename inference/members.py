@@ -36,6 +36,7 @@ class MembersFit:
         self.interrupted = False
         self.seeds = child_seeds(seed, 3)
         self.redone = 0
+        self.replaced: dict[str, tuple[Tensor, Tensor]] = {}  # curves of members that a second fit replaced
         self.gained = torch.zeros(settings.members, dtype=torch.double)
         self.generator = torch.Generator().manual_seed(self.seeds[0])
         rows = count_rows(args)
@@ -215,9 +216,9 @@ class MembersFit:
         """Fit all members from other starts; the best of the new members replace the members far behind."""
         best, scores, gained, places = self.best, self.score, self.gained, self.far().nonzero().flatten()
         self.redone = len(places)
-        again = self._start(self.seeds[2], fresh=True)
+        again, history = self._start(self.seeds[2], fresh=True), dict[str, list[Tensor]](loss=[])
         try:
-            self._descend(torch.where(self._finite(again)[:, None], again, self.start), {"loss": []})
+            self._descend(torch.where(self._finite(again)[:, None], again, self.start), history)
         except KeyboardInterrupt:
             self.best, self.score, self.gained = best, scores, gained
             raise
@@ -226,6 +227,7 @@ class MembersFit:
         places, order = places[better], order[better]
         best, scores, gained = best.clone(), scores.clone(), gained.clone()
         best[places], scores[places], gained[places] = self.best[order], self.score[order], self.gained[order]
+        self.replaced = {name: (places, torch.stack(steps)[:, order]) for name, steps in history.items()}
         self.best, self.score, self.gained = best, scores, gained
 
     def far(self) -> Tensor:
@@ -289,6 +291,21 @@ class MembersFit:
             order = order[~self.far()[order]]
         index = order.sort().values
         return index, self.score[index]
+
+    def curves(self, chosen: Tensor) -> dict[str, Tensor]:
+        """The learning curves (step, member) of the ``chosen`` members, nan after the end of the shorter ones."""
+        found = {}
+        for name, steps in self.history.items():
+            curve = torch.stack(steps)
+            if name in self.replaced:
+                places, other = self.replaced[name]
+                longer = curve.new_full((max(len(curve), len(other)), curve.shape[1]), torch.nan)
+                longer[: len(curve)] = curve
+                longer[:, places] = torch.nan
+                longer[: len(other), places] = other
+                curve = longer
+            found[name] = curve[:, chosen]
+        return found
 
     def _log_joint(self, q: Tensor) -> Tensor:
         """Log joint density of all rows (member,)."""

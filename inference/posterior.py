@@ -27,7 +27,7 @@ class Posterior:
 
     - ``draws[name]``: shape (chain, draw, ...), in the space of the model (constrained).
     - ``sample_stats[name]``: shape (chain, draw), named as ArviZ names them; empty for variational inference.
-    - ``history[name]``: the learning curve, one value per step; empty for samplers.
+    - ``history[name]``: the learning curve, one value per step, of an ensemble (step, member); empty for samplers.
     - ``attrs``: method, settings, seed, seconds.
     """
 

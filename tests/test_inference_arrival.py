@@ -207,6 +207,12 @@ def test_members_far_behind_are_fitted_again_or_left_out():
     assert again.attrs["redone"] == worse
     assert again.num_draws > left.num_draws
     torch.testing.assert_close(again.draws["m"], torch.full_like(again.draws["m"], 10.0), atol=0.05, rtol=0)
+    # The learning curves are those of the members that are kept: no column is of another mode.
+    worst = float(kept.history["loss"][-1].min()) + 1
+    for posterior in (left, again):
+        assert posterior.history["loss"].shape == (300, posterior.num_draws)
+        assert bool((posterior.history["loss"][-1] < worst).all())
+    assert bool((kept.history["loss"][-1] > worst).any())
 
 
 def test_chains_that_start_from_modes_leave_none_behind():

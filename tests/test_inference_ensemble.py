@@ -128,6 +128,7 @@ def test_each_member_keeps_its_best_and_the_best_are_kept():
     kept = best.argsort(descending=True)[:2].sort().values
     name = next(iter(every.draws))
     torch.testing.assert_close(two.draws[name][0], every.draws[name][0, kept])
+    torch.testing.assert_close(two.history["held_out"], held_out[:, kept])
     assert two.attrs["best_score"] == pytest.approx(float(best.max()))
 
 
