@@ -2,6 +2,9 @@
 
 import ast
 import importlib
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -86,3 +89,28 @@ def test_library_code_neither_asserts_nor_prints_nor_catches_everything(path: Pa
             assert node.func.id != "print", f"{path}:{node.lineno}"
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None, f"{path}:{node.lineno}: bare except"
+
+
+LATER = """
+import time
+
+_now = time.time
+time.time = lambda: _now() + 1_000_000
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_collect_the_same_tests(tmp_path: Path) -> None:
+    """With other hash seeds and clocks: processes that share the tests must agree on their names."""
+    (tmp_path / "later.py").write_text(LATER)
+    found = []
+    for seed, plugin in (("0", []), ("1", ["-p", "later"])):
+        paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", *plugin, "tests"]
+        run = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": paths}, capture_output=True,
+            text=True, check=True,
+        )  # fmt: skip
+        found.append([line for line in run.stdout.splitlines() if "::" in line])
+    assert len(found[0]) > 4000
+    assert found[0] == found[1]
