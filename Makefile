@@ -13,12 +13,14 @@ PYTHON_ARVIZ1 ?= $(shell for python in python3.12 python3.13 python3.14 $$HOME/.
 	do "$$python" -c 'import sys; print(sys.executable)' 2>/dev/null && break; done)
 ARVIZ1 := .venv-arviz1
 
-.PHONY: demo test test-arviz1 check mutants bench results format clean
+.PHONY: demo test test-slow test-arviz1 lint check mutants bench results format clean
 
 demo: $(INSTALLED)
+	@echo "Two real tables, fitted several ways, with short chains: about a minute on two cores. Figures: out/demo"
 	$(BIN)/python examples/compare_uncertainty.py --data mcycle geyser --quick --out out/demo
 
 test: $(INSTALLED)
+	@echo "The fast tests, in $(JOBS) processes: about seven minutes on two cores"
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
 
 # The bridge and the diagnostics of stored results in ArviZ 1.x, without torch.
@@ -27,13 +29,20 @@ test-arviz1: $(ARVIZ1)/.installed
 		tests/arviz1 tests/test_inference_arviz.py $(wildcard tests/test_diagnostics_loo*.py) \
 		tests/test_diagnostics_comparison.py
 
-check: $(INSTALLED)
+check: lint test test-slow
+
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n $(JOBS) --doctest-modules --durations=15 tests src/posterity
 
-# Mutation tests: half an hour on two cores. An interrupted run continues where it stopped.
+# What `make test` leaves out: tests of minutes, given out one by one, and the examples in docstrings.
+test-slow: $(INSTALLED)
+	@echo "The slow tests, in $(JOBS) processes: about twenty minutes on two cores"
+	$(BIN)/python -m pytest -q -n $(JOBS) --maxschedchunk 1 --durations=15 -m slow tests
+	$(BIN)/python -m pytest -q -n $(JOBS) --doctest-modules src/posterity
+
+# Mutation tests: a quarter of an hour on one core. An interrupted run continues where it stopped.
 mutants: $(INSTALLED)
 	$(BIN)/python tests/mutants/run.py --jobs $(JOBS) --out out/mutants.json
 

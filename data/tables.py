@@ -22,7 +22,7 @@ from posterity.data.delimited import Row, check_marks, read_text, refuse_swallow
 from posterity.data.fetch import as_path
 from posterity.data.observations import Observations, check_dtype, refuse_damage
 
-_TABLES = Path(__file__).parent / "tables"
+_TABLES = Path(__file__).parent / "bundled-tables"
 
 
 def mcycle() -> Observations:

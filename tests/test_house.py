@@ -69,7 +69,7 @@ def test_every_package_is_listed_and_the_tables_are_shipped() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = {module_name(path) for path in FILES if path.name == "__init__.py"}
     assert set(settings["packages"]) == folders | {"posterity"}
-    assert {path.name for path in (ROOT / "data" / "tables").glob("*.csv")} == {"mcycle.csv", "geyser.csv"}
+    assert {path.name for path in (ROOT / "data" / "bundled-tables").glob("*.csv")} == {"mcycle.csv", "geyser.csv"}
 
 
 @pytest.mark.parametrize("name", ["data", "models", "inference", "inference.diagnostics", "inference.plots"])
