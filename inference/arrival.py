@@ -16,6 +16,10 @@ LEAST_STEPS = 20
 PER_ROW = 0.01  # nats: the cost of a standard deviation that is 10 % wrong
 PER_NUMBER = 0.25  # nats: the loss of log density at 0.7 posterior standard deviations from the mode, per number
 LEAST = 0.05  # nats: smaller gains are float32 rounding
+NO_MAXIMUM = (
+    "further steps lower the log joint density or end where it is not finite. It may have no maximum, as where the "
+    "scale of a hierarchy can shrink to zero: use HMC, or SVI with a guide that has a width"
+)
 FAR_PER_ROW, FAR_LEAST, FAR_TIMES = 0.5, 10.0, 5.0  # nats per row, nats, multiples of the median gap
 
 

@@ -11,13 +11,21 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from tqdm.auto import tqdm
 
-from posterity.inference.arrival import PER_ROW, behind, probe_steps, still_gaining, tolerance
+from posterity.inference.arrival import (
+    NO_MAXIMUM,
+    PER_ROW,
+    behind,
+    lost_tolerance,
+    probe_steps,
+    still_gaining,
+    tolerance,
+)
 from posterity.inference.engine.density import PointDensity, trace
 from posterity.inference.engine.replay import replay
 from posterity.inference.engine.tiers import RECORDING_ERRORS, prepare, quiet, torch_threads, value_and_gradient
 from posterity.inference.optimiser import AdaptiveAdam
 from posterity.inference.program import Model, Program, child_seeds, default_dtype, score, seeded
-from posterity.inference.rows import ScaleObservations, count_rows, row_plates, take
+from posterity.inference.rows import ScaleObservations, count_rows, row_terms, take
 from posterity.inference.schedule import cosine
 from posterity.inference.units import parameter_unit, prior_units
 from posterity.models.guides import INITS
@@ -38,6 +46,7 @@ class MembersFit:
         self.redone = 0
         self.replaced: dict[str, tuple[Tensor, Tensor]] = {}  # curves of members that a second fit replaced
         self.gained = torch.zeros(settings.members, dtype=torch.double)
+        self.unsettled = torch.zeros(settings.members, dtype=torch.bool)
         self.generator = torch.Generator().manual_seed(self.seeds[0])
         rows = count_rows(args)
         self.args, self.held_out = args, None
@@ -142,13 +151,13 @@ class MembersFit:
 
     def _in_batches(self, size: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         density = PointDensity(self.model, self.args)
-        plates = row_plates(self.model, self.args, self.program)
+        plates, sites = row_terms(self.model, self.args, self.program)
         tensors = [a for a in self.args if _by_rows(a, self.rows)]
 
         def log_joint(position: Tensor, *batch: Tensor) -> Tensor:
             parts = iter(batch)
             density.args = tuple(next(parts) if _by_rows(a, self.rows) else a for a in self.args)
-            with ScaleObservations(self.program, plates, size, self.rows):
+            with ScaleObservations(self.program, plates, size, self.rows, sites):
                 return density(position)
 
         one = torch.func.vmap(torch.func.grad_and_value(log_joint), randomness="error")
@@ -191,6 +200,7 @@ class MembersFit:
         settings = self.settings
         self.best, self.score = start.clone(), torch.full((settings.members,), -math.inf, dtype=torch.double)
         self.gained = torch.full_like(self.score, torch.inf)  # until the probe has asked
+        self.unsettled = torch.zeros(settings.members, dtype=torch.bool)
         descent = _Descent(self, start)
         try:
             stopped = descent.go(settings.steps, settings.restarts, history)
@@ -209,26 +219,31 @@ class MembersFit:
             descent.go(probe_steps(settings.steps), 0, {"loss": []})
             after = self._log_joint(descent.q) if self.held_out is None else self.score
             self.gained = torch.nan_to_num(after - scores, posinf=0.0).clamp_min(0)
+            if self.held_out is None and self.program.latents:
+                lost = descent.last_failure.cpu() > 0.9 * settings.steps
+                self.unsettled = lost | ~(scores - after <= lost_tolerance(self._limit()))
         finally:
             self.best, self.score = best, scores
 
     def _redo(self) -> None:
         """Fit all members from other starts; the best of the new members replace the members far behind."""
-        best, scores, gained, places = self.best, self.score, self.gained, self.far().nonzero().flatten()
+        before = self.best, self.score, self.gained, self.unsettled
+        places = self.far().nonzero().flatten()
         self.redone = len(places)
         again, history = self._start(self.seeds[2], fresh=True), dict[str, list[Tensor]](loss=[])
         try:
             self._descend(torch.where(self._finite(again)[:, None], again, self.start), history)
         except KeyboardInterrupt:
-            self.best, self.score, self.gained = best, scores, gained
+            self.best, self.score, self.gained, self.unsettled = before
             raise
         order = self.score.argsort(descending=True)[: len(places)]
-        better = self.score[order] > scores[places]
+        better = self.score[order] > before[1][places]
         places, order = places[better], order[better]
-        best, scores, gained = best.clone(), scores.clone(), gained.clone()
-        best[places], scores[places], gained[places] = self.best[order], self.score[order], self.gained[order]
+        now, kept = (self.best, self.score, self.gained, self.unsettled), [part.clone() for part in before]
+        for part, other in zip(kept, now, strict=True):
+            part[places] = other[order]
         self.replaced = {name: (places, torch.stack(steps)[:, order]) for name, steps in history.items()}
-        self.best, self.score, self.gained = best, scores, gained
+        self.best, self.score, self.gained, self.unsettled = kept
 
     def far(self) -> Tensor:
         """Which members are far behind the best (member,).
@@ -272,6 +287,9 @@ class MembersFit:
                     self._cure(),
                 )
             )
+        lost = self.unsettled & (~far if settings.behind != "keep" else True) & ~slow
+        if bool(lost.any()):
+            found.append(f"{int(lost.sum())} of {settings.members} members have not settled: {NO_MAXIMUM}")
         return found
 
     def _limit(self) -> float:
@@ -329,6 +347,7 @@ class _Descent:
         self.optimiser = AdaptiveAdam(fit.units.expand_as(start).clone(), noisy=noisy)
         self.value = start.new_full((len(start),), -math.inf)
         self.failures = torch.zeros(len(start), dtype=torch.long, device=start.device)
+        self.last_failure = torch.zeros_like(self.failures)  # step after which the log joint was not finite
         self.norms: list[Tensor] = []
 
     def go(self, steps: int, restarts: int, history: dict[str, list[Tensor]]) -> bool:
@@ -368,6 +387,7 @@ class _Descent:
     def _back_off(self, value: Tensor, bad: Tensor) -> None:
         """Undo the last step of members whose log joint is not finite, and make their next steps smaller."""
         self.failures += bad
+        self.last_failure = torch.where(bad, self.optimiser.steps, self.last_failure)
         if self.optimiser.steps == 0 or bool((self.failures > FAILURES).any()):
             raise ValueError(
                 f"expected a finite log joint, got {value[bad][0].item()} in step {self.optimiser.steps + 1}: try a "

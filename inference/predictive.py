@@ -19,7 +19,7 @@ from torch.distributions import Distribution, MixtureSameFamily
 from posterity.models.mixtures import Mixture
 from posterity.models.mixtures.moments import is_circular
 from posterity.models.mixtures.weights import Weights
-from posterity.models.parameters import map_parameters
+from posterity.models.parameters import map_parameters, split
 
 
 class PredictiveMixture(Mixture):
@@ -58,13 +58,14 @@ class PredictiveMixture(Mixture):
             raise ValueError("expected a likelihood of batch shape (draws, ...), got a batch shape of ()")
         num_draws, *batch = likelihood.batch_shape
         ndim = len(batch)
-        moved = map_parameters(likelihood, lambda tensor: tensor.movedim(0, ndim))
+        tensors, rebuild = split(likelihood)
+        moved = rebuild([tensor.movedim(0, ndim) for tensor in tensors])
         if isinstance(moved, MixtureSameFamily):
             within = moved.mixture_distribution.logits.log_softmax(-1)  # (..., S, K)
             components = map_parameters(moved.component_distribution, lambda t: t.flatten(ndim, ndim + 1))
         else:
-            mean = moved.mean
-            within = mean.new_zeros((*batch, num_draws, 1))
+            like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
+            within = like.new_zeros((*batch, num_draws, 1))
             components = moved
         if log_draw_weights is None:
             log_draw_weights = within.new_zeros(num_draws)

@@ -25,7 +25,15 @@ from pyro.infer import Trace_ELBO, autoguide
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from posterity.inference.arrival import PER_ROW, lost_tolerance, not_settled, probe_steps, still_gaining, tolerance
+from posterity.inference.arrival import (
+    NO_MAXIMUM,
+    PER_ROW,
+    lost_tolerance,
+    not_settled,
+    probe_steps,
+    still_gaining,
+    tolerance,
+)
 from posterity.inference.check import numbers, share
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.density import PointDensity
@@ -34,7 +42,7 @@ from posterity.inference.interrupt import warn_interrupted
 from posterity.inference.optimiser import AdaptiveAdam
 from posterity.inference.posterior import Posterior
 from posterity.inference.program import Model, Program, child_seeds, default_dtype, inspect, score, seeded
-from posterity.inference.rows import ScaleObservations, count_rows, row_plates, take
+from posterity.inference.rows import ScaleObservations, count_rows, row_terms, take
 from posterity.inference.schedule import cosine
 from posterity.inference.units import parameter_unit, prior_units
 from posterity.models.guides import GUIDES, empty_guide, initial, make_guide
@@ -62,7 +70,8 @@ class SVI:
     - A probe of ``steps / 10`` more steps at the full rate then tests whether the fit has converged
       (`posterity.inference.arrival`). If not, a ``ConvergenceWarning`` says so, and ``attrs["trouble"]`` stores it.
     - ``batch_size``: rows per step; the terms of the observations are scaled by N / batch_size, so that the prior
-      counts once per data set and not once per batch. None: all rows.
+      counts once per data set and not once per batch. A ``pyro.factor`` of the data has to stand in the plate of the
+      rows to be scaled with them. None: all rows.
     - ``holdout``: share of the rows kept out of training. The guide's predictive log score on these rows is computed
       every ``check_every`` steps. Training stops after ``patience`` checks without improvement and keeps the best fit.
     - ``draws`` from the guide make up the `Posterior` (one for a point).
@@ -204,7 +213,8 @@ class _Fit:
             self.rows -= count
         if settings.batch_size is not None and settings.batch_size > self.rows:
             raise ValueError(f"expected a batch_size of at most {self.rows} rows, got {settings.batch_size}")
-        self.row_plates = row_plates(model, self.args, program)
+        whole = settings.batch_size is None or settings.batch_size == self.rows
+        self.row_plates, self.row_sites = ((), ()) if whole else row_terms(model, self.args, program)
         self.elbo = Trace_ELBO(num_particles=settings.particles).differentiable_loss
         self.best, self.kept = -math.inf, list[Tensor]()
 
@@ -293,8 +303,9 @@ class _Fit:
                 "the model is not defined"
             ]
         limit = PER_ROW if held_out else tolerance(self.rows, self.numbers)
-        noisy = self.optimiser.noisy and not held_out
-        lost = lost_tolerance(limit) if noisy else math.inf
+        # Maximum likelihood of a network without a prior takes plain steps, whose probe may lose what it overfitted.
+        asked = (self.optimiser.noisy or bool(self.program.latents)) and not held_out
+        lost = lost_tolerance(limit) if asked else math.inf
         if -lost <= self.gained + SIGMAS * self.noise and self.gained <= limit + SIGMAS * self.noise:
             return []
         unit = "nats per row of held-out data" if held_out else f"nats of the bound ({self.rows} rows)"
@@ -303,6 +314,8 @@ class _Fit:
             cure += ', start from the mode (init="map")' if settings.init != "map" else ""
             cure += ", or raise particles for a less noisy gradient" if settings.particles == 1 else ""
         more = probe_steps(settings.steps)
+        if self.gained < 0 and is_point(self.guide) and not self.optimiser.noisy:
+            return [f"the fit has not settled: {NO_MAXIMUM}"]
         if self.gained < 0:
             return [not_settled("the fit", -self.gained, unit, more, cure)]
         return [still_gaining("the fit has not converged and", self.gained, unit, more, cure)]
@@ -443,7 +456,7 @@ class _Fit:
         if batch is None or batch == self.rows:
             return elbo(self.model, self.guide, *self.args)
         rows = torch.randperm(self.rows)[:batch]
-        with ScaleObservations(self.program, self.row_plates, batch, self.rows):
+        with ScaleObservations(self.program, self.row_plates, batch, self.rows, self.row_sites):
             return elbo(self.model, self.guide, *take(self.args, rows))
 
     def _clip(self, parameters: list[Tensor], norms: list[float]) -> None:

@@ -5,6 +5,7 @@ tensors can leave, so the parameters do, and the family is rebuilt outside aroun
 """
 
 import inspect
+import itertools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,12 @@ import torch
 from torch import Tensor
 from torch.distributions import (
     AffineTransform,
+    ComposeTransform,
     Distribution,
     Independent,
     MixtureSameFamily,
+    PowerTransform,
+    Transform,
     TransformedDistribution,
     constraints,
 )
@@ -66,18 +70,33 @@ def family(distribution: Distribution) -> tuple[Any, ...]:
 
 
 def _split_leaf(distribution: Distribution) -> tuple[list[Tensor], Rebuild]:
-    family, known = type(distribution), distribution.arg_constraints
-    names, tensors, settings = [], [], {}
+    family: Callable[..., Distribution] = type(distribution)
+    known = distribution.arg_constraints
+    tensors: list[Tensor] = []
+    places: dict[str, int] = {}
+    settings: dict[str, Any] = {}
+    nested: dict[str, tuple[slice, Rebuild]] = {}
     for name in _arguments(distribution):
         value = getattr(distribution, name)
+        if isinstance(value, Distribution):  # as the counts under a zero-inflated one
+            inner, rebuild_inner = split(value.expand(distribution.batch_shape))
+            nested[name] = (slice(len(tensors), len(tensors) + len(inner)), rebuild_inner)
+            tensors += inner
+            continue
         if name not in known and not isinstance(value, Tensor):
             settings[name] = value  # a number that is no parameter, as the total count of a multinomial
             continue
         value = torch.as_tensor(value)
         own = value.shape[value.ndim - _own_ndim(known.get(name), value.ndim - len(distribution.batch_shape)) :]
-        names.append(name)
+        places[name] = len(tensors)
         tensors.append(value.expand(distribution.batch_shape + own))
-    return tensors, lambda values: family(**dict(zip(names, values, strict=True)), **settings, validate_args=False)
+
+    def rebuild(values: list[Tensor]) -> Distribution:
+        parts = {name: one(values[where]) for name, (where, one) in nested.items()}
+        own = {name: values[place] for name, place in places.items()}
+        return family(**own, **parts, **settings, validate_args=False)
+
+    return tensors, rebuild
 
 
 def _arguments(distribution: Distribution) -> list[str]:
@@ -134,21 +153,42 @@ def _split_transformed(distribution: TransformedDistribution) -> tuple[list[Tens
     base = distribution.base_dist.expand(distribution.batch_shape)
     tensors, rebuild_base = split(base)
     count = len(tensors)
+    ways: list[tuple[slice, Callable[[list[Tensor]], Transform]]] = []
     for transform in distribution.transforms:
-        if isinstance(transform, AffineTransform):
-            tensors += [
-                torch.as_tensor(value).to(tensors[0]).expand(distribution.batch_shape)
-                for value in (transform.loc, transform.scale)
-            ]
-        elif any(isinstance(value, Tensor) and value.ndim for value in vars(transform).values()):
-            raise ValueError(f"expected affine or parameter-free transforms, got {type(transform).__name__}")
+        own, way = _split_transform(transform)
+        ways.append((slice(len(tensors), len(tensors) + len(own)), way))
+        tensors += [value.to(tensors[0]).expand(distribution.batch_shape) for value in own]
 
     def rebuild(values: list[Tensor]) -> Distribution:
-        rest = iter(values[count:])
-        transforms = [
-            AffineTransform(next(rest), next(rest)) if isinstance(t, AffineTransform) else t
-            for t in distribution.transforms
-        ]
+        transforms = [way(values[where]) for where, way in ways]
         return family(rebuild_base(values[:count]), transforms, validate_args=False)
 
     return tensors, rebuild
+
+
+def _split_transform(transform: Transform) -> tuple[list[Tensor], Callable[[list[Tensor]], Transform]]:
+    """The parameters of a transform of scalars, and the way back.
+
+    Raises ``ValueError`` for one whose parameters are not known: its tensors would be those of a single draw.
+    """
+    if isinstance(transform, AffineTransform):
+        return [torch.as_tensor(transform.loc), torch.as_tensor(transform.scale)], lambda v: AffineTransform(*v)
+    if isinstance(transform, PowerTransform):
+        return [transform.exponent], lambda v: PowerTransform(*v)
+    inverted = getattr(transform, "_inv", None)
+    if type(transform).__name__ == "_InverseTransform" and inverted is not None:
+        tensors, way = _split_transform(inverted)
+        return tensors, lambda values: way(values).inv
+    if isinstance(transform, ComposeTransform):
+        parts = [_split_transform(part) for part in transform.parts]
+        ends = [0, *itertools.accumulate(len(tensors) for tensors, _ in parts)]
+        return [value for tensors, _ in parts for value in tensors], lambda values: ComposeTransform(
+            [way(values[i:j]) for (_, way), (i, j) in zip(parts, itertools.pairwise(ends), strict=True)]
+        )
+    held = [value for name, value in vars(transform).items() if name not in ("_inv", "_cached_x_y")]
+    held += [part for value in held if isinstance(value, list | tuple) for part in value]
+    if any(isinstance(value, Tensor | Distribution | Transform) for value in held):
+        raise ValueError(
+            f"expected affine, power or parameter-free transforms, or chains of them, got {type(transform).__name__}"
+        )
+    return [], lambda values: transform

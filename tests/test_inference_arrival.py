@@ -111,6 +111,25 @@ def test_a_guide_of_raw_features_says_that_it_has_not_settled_and_settles_from_t
     torch.testing.assert_close(draws.std(0), width, rtol=0.3, atol=0)
 
 
+SCHOOLS = torch.tensor([15.0, 10, 16, 11, 9, 11, 10, 18]), torch.tensor([28.0, 8, -3, 7, -1, 1, 18, 12])
+
+
+def schools(sigma, y=None):
+    mu = pyro.sample("mu", dist.Normal(0.0, 5.0))
+    tau = pyro.sample("tau", dist.HalfCauchy(5.0))
+    with pyro.plate("schools", len(sigma)):
+        theta = pyro.sample("theta", dist.Normal(mu, tau))
+        pyro.sample("y", dist.Normal(theta, sigma), obs=y)
+
+
+@pytest.mark.parametrize("method", [Ensemble(members=4, progress=False), SVI(guide="map", steps=1500, progress=False)])
+def test_a_density_without_a_maximum_is_said(method):
+    """Eight schools, centred: the log joint grows without limit as tau falls, so every point is arbitrary."""
+    with pytest.warns(ConvergenceWarning, match="not settled: .* It may have no maximum"):
+        posterior = infer(schools, *SCHOOLS, method=method, seed=0)
+    assert float(posterior.draws["tau"].max()) < 1e-3
+
+
 def test_fits_that_are_too_short_say_so_and_what_to_do():
     with pytest.warns(ConvergenceWarning, match="members have not converged and still gained .* raise steps above 60"):
         posterior = infer(line(1.0), X, Y, method=Ensemble(steps=60, progress=False), seed=0)

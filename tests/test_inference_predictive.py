@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.distributions import ExpTransform
 
 from posterity.inference import PredictiveMixture
 from posterity.models import Mixture
@@ -206,3 +207,16 @@ def test_weights_of_another_shape_raise(shape):
 def test_components_that_are_not_a_multiple_of_the_draws_raise(num_draws):
     with pytest.raises(ValueError, match=f"expected a multiple of {num_draws} draws' components, got 6"):
         PredictiveMixture(dist.Categorical(logits=torch.zeros(6)), dist.Normal(torch.zeros(6), 1.0), num_draws)
+
+
+def test_a_transformed_likelihood_has_a_predictive_density_and_says_that_it_has_no_mean():
+    """A log-normal written as a transform: density, quantiles and samples are those of the family."""
+    scale = torch.tensor([[0.3], [0.5]])
+    transformed = dist.TransformedDistribution(dist.Normal(torch.zeros(2, 4), scale), [ExpTransform()])
+    one = PredictiveMixture.from_draws(transformed)
+    other = PredictiveMixture.from_draws(dist.LogNormal(torch.zeros(2, 4), scale))
+    y = torch.tensor([0.5, 1.0, 2.0, 3.0])
+    torch.testing.assert_close(one.log_prob(y), other.log_prob(y))
+    torch.testing.assert_close(one.cdf(y), other.cdf(y))
+    with pytest.raises(ValueError, match="expected components whose mean is known in closed form, got Transformed"):
+        one.mean  # noqa: B018

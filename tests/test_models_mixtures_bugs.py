@@ -386,6 +386,6 @@ def test_classes_without_an_order_have_no_mean():
         dist.Categorical(torch.ones(4, 2)), dist.Categorical(torch.tensor([0.2, 0.3, 0.5]).expand(4, 2, 3))
     )
     for name in ("mean", "variance", "stddev", "within_component", "between_component"):
-        with pytest.raises(ValueError, match="expected components with a mean and a variance, got Categorical"):
+        with pytest.raises(ValueError, match=r"expected components with a (mean|variance), got Categorical"):
             getattr(classes, name)
     torch.testing.assert_close(classes.log_prob(torch.tensor(2)).exp(), torch.full((4,), 0.5))

@@ -395,3 +395,12 @@ def test_a_region_holds_both_its_ends():
     assert all(bool(region.contains(end)) for end in ends)
     assert not bool(region.contains(torch.tensor(0.0)))
     assert not bool(region.contains(ends.max() + 1e-3))
+
+
+@pytest.mark.parametrize("rate", [1e6, 1.9e7, 1e9])
+def test_quantiles_of_counts_that_float32_cannot_all_hold(rate):
+    """Above 2**24 the next number is more than one count away, and halving has to end."""
+    counts = Mixture(dist.Categorical(torch.ones(3, 1)), dist.Poisson(torch.full((3, 1), rate)))
+    level = torch.tensor([0.1, 0.5, 0.9])
+    found = counts.icdf(level).double()
+    np.testing.assert_allclose(stats.poisson.cdf(found.numpy(), rate), level.numpy(), atol=1e-3)

@@ -78,6 +78,14 @@ CASES = {
     "TransformedDistribution": dist.TransformedDistribution(
         dist.Normal(t(B), t(B)), [td.AffineTransform(t(B), t(B)), td.ExpTransform()]
     ),
+    "a power with a parameter": dist.TransformedDistribution(
+        dist.Normal(t(B), t(B)), [td.ExpTransform(), td.PowerTransform(t(B))]
+    ),
+    "a chain of transforms and an inverse": dist.TransformedDistribution(
+        dist.Normal(t(B), t(B)),
+        [td.ComposeTransform([td.ExpTransform(), td.AffineTransform(0.0, t(B))]), td.AffineTransform(0.0, t(B)).inv],
+    ),
+    "ZeroInflatedDistribution": dist.ZeroInflatedDistribution(dist.NegativeBinomial(t(B), probs=t(B)), gate=t(B)),
 }  # fmt: skip
 
 
@@ -128,7 +136,8 @@ def test_parameters_leave_vmap_and_come_back(name):
     batched = torch.func.vmap(one)(factors)
     together = state["rebuild"](list(batched))
     assert together.batch_shape == (3, *distribution.batch_shape)
-    torch.testing.assert_close(together.log_prob(y)[0], distribution.log_prob(y), atol=1e-5, rtol=1e-4)
+    found = together.log_prob(y.expand(3, *y.shape))
+    torch.testing.assert_close(found[0], distribution.log_prob(y), atol=1e-5, rtol=1e-4)
 
 
 LAZY = ("probs", "logits", "covariance_matrix", "scale_tril", "precision_matrix")
@@ -170,6 +179,9 @@ def test_parameters_with_transforms_of_their_own_raise():
     vector = dist.TransformedDistribution(dist.Normal(t(B, 2), t(B, 2)).to_event(1), [td.ExpTransform()])
     with pytest.raises(ValueError, match="expected a transformed distribution of scalar events"):
         split(vector)
+    for lost in (td.CumulativeDistributionTransform(td.Normal(t(B), t(B))), td.StackTransform([td.ExpTransform()])):
+        with pytest.raises(ValueError, match=r"expected (affine|a transformed distribution of scalar)"):
+            split(dist.TransformedDistribution(dist.Normal(t(B), t(B)), [lost]))
 
 
 def test_an_unknown_kind_raises():

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from posterity.data import Observations, Standardization
-from posterity.inference import Ensemble, infer
-from posterity.inference.program import inspect
-from posterity.inference.rows import ScaleObservations, row_plates
+from posterity.inference import SVI, Ensemble, infer
+from posterity.inference.program import inspect, trace
+from posterity.inference.rows import ScaleObservations, row_plates, row_terms
 from posterity.models import bayesian, gaussian, mixture_head, mixture_priors, mlp, point
 
 N = 40
@@ -133,3 +133,57 @@ def test_a_plate_that_is_iterated_over_is_no_plate_of_rows():
             bayesian(f"net{group}", nn.Linear(1, 1), dist.Normal(0.0, 1.0))
 
     assert "net2.bias" in pyro.poutine.trace(model).get_trace().stochastic_nodes
+
+
+def two_plates(x, y=None, z=None):
+    a = pyro.sample("a", dist.Normal(0.0, 10.0))
+    with pyro.plate("first", len(x)):
+        pyro.sample("y", dist.Normal(a + 0 * x[:, 0], 0.5), obs=y)
+    with pyro.plate("second", len(x)):
+        pyro.sample("z", dist.Normal(a - x[:, 0], 2.0), obs=z)
+
+
+def two_events(x, y=None, z=None):
+    a = pyro.sample("a", dist.Normal(0.0, 10.0))
+    pyro.sample("y", dist.Normal(a + 0 * x[:, 0], 0.5).to_event(1), obs=y)
+    pyro.sample("z", dist.Normal(a - x[:, 0], 2.0).to_event(1), obs=z)
+
+
+def a_plate_as_long_as_the_data(x, y=None):
+    """Of as many targets as rows: the plate of the targets does not shrink with a batch."""
+    targets = pyro.plate("targets", N, dim=-1)
+    with targets:
+        a = pyro.sample("a", dist.Normal(0.0, 1.0))
+    with pyro.plate("rows", len(x), dim=-2), targets:
+        pyro.sample("y", dist.Normal(a, 1.0), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [(two_plates, (Y, Y + 1)), (two_events, (Y, Y + 1)), (a_plate_as_long_as_the_data, (Y[:, None] + torch.zeros(N),))],
+)
+def test_batches_average_to_the_log_joint_of_all_rows(model, data):
+    args = (X, *data)
+    program = inspect(model, args, "y")
+    plates, sites = row_terms(model, args, program)
+    latents = {name: node["value"] for name, node in trace(model, args, seed=3).items() if name in program.latents}
+    given = pyro.condition(model, latents)
+    whole = pyro.poutine.trace(given).get_trace(*args).log_prob_sum()
+    batches = []
+    for rows in torch.arange(N).split(10):
+        with ScaleObservations(program, plates, 10, N, sites):
+            batches.append(pyro.poutine.trace(given).get_trace(*(value[rows] for value in args)).log_prob_sum())
+    torch.testing.assert_close(torch.stack(batches).mean(), whole)
+
+
+def test_rows_that_are_not_independent_have_no_batches():
+    def model(x, y=None):
+        a = pyro.sample("a", dist.Normal(0.0, 1.0))
+        covariance = torch.eye(len(x)) + 0.5
+        return pyro.sample("y", dist.MultivariateNormal(a + 0 * x[:, 0], covariance), obs=y)
+
+    said = "expected no batch_size for rows that are not independent, got MultivariateNormal at 'y'"
+    for method in (SVI(steps=2, batch_size=10, progress=False), Ensemble(steps=2, batch_size=10, progress=False)):
+        with pytest.raises(ValueError, match=said):
+            infer(model, X, Y, method=method)
+    infer(model, X, Y, method=SVI(steps=2, progress=False))

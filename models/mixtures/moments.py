@@ -32,12 +32,12 @@ def mean(weights: Tensor, components: Distribution) -> Tensor:
     """E[Y], shape (...) + event; of angles the circular mean, in (-pi, pi]."""
     if is_circular(components):
         return torch.atan2(*_resultant(weights, components))
-    return average(weights, _with_moments(components).mean, len(components.event_shape))
+    return average(weights, _moment(components, "mean"), len(components.event_shape))
 
 
 def within(weights: Tensor, components: Distribution) -> Tensor:
     """E_k[Var(Y|k)], shape (...) + event; of angles the average circular variance."""
-    return average(weights, _with_moments(components).variance, len(components.event_shape))
+    return average(weights, _moment(components, "variance"), len(components.event_shape))
 
 
 def between(weights: Tensor, components: Distribution) -> Tensor:
@@ -67,17 +67,22 @@ def component_covariance(components: Distribution) -> Tensor:
     raise ValueError(f"expected components with a known covariance matrix, got {type(components).__name__}")
 
 
-def _with_moments(components: Distribution) -> Distribution:
-    """The components, unless their values are names without an order, for which torch gives nan."""
+def _moment(components: Distribution, name: str) -> Tensor:
+    """The mean or variance of every component; ``ValueError`` where there is none."""
     base = components
     while isinstance(base, Independent):
         base = base.base_dist
-    if isinstance(base, Categorical):
+    if isinstance(base, Categorical):  # torch gives nan
         raise ValueError(
-            "expected components with a mean and a variance, got Categorical, whose classes have no order: use the "
-            "log_prob of each class"
+            f"expected components with a {name}, got Categorical, whose classes have no order: use the log_prob of "
+            "each class"
         )
-    return components
+    try:
+        return getattr(components, name)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"expected components whose {name} is known in closed form, got {type(base).__name__}: use samples"
+        ) from error
 
 
 def _resultant(weights: Tensor, components: Distribution) -> tuple[Tensor, Tensor]:

@@ -67,9 +67,11 @@ def _smallest_count(mixture: MixtureLike, probability: Tensor) -> Tensor:
     endless = torch.isinf(high)
     low, high = (torch.where(endless, 0.0, end) for end in (low, high))
     while bool((low < high).any()):
-        middle = torch.floor(0.5 * (low + high))
+        # Counts above 2**24 of float32 are further apart than 1: the next number is the next count there.
+        middle = torch.minimum(torch.floor(0.5 * (low + high)), torch.nextafter(high, low))
         enough = torch.where(
             probability > 0.5, mixture.sf(middle) <= 1 - probability, mixture.cdf(middle) >= probability
         )
-        low, high = torch.where(enough, low, middle + 1), torch.where(enough, middle, high)
+        above = torch.maximum(middle + 1, torch.nextafter(middle, high))
+        low, high = torch.where(enough, low, above), torch.where(enough, middle, high)
     return torch.where(endless, math.inf, high)
