@@ -16,6 +16,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,7 +127,12 @@ class SVI:
             fit = _Fit(self, model, program, args)
             for _ in range(STARTS):
                 fit.guide = built = self._build_guide(chosen, model, program, fit.args, seed, site)
-                if not isinstance(chosen or "", str) or fit.has_a_bound():
+                if not isinstance(chosen or "", str):  # a guide of the caller's is taken as it is
+                    break
+                some, scaled = fit.some_rows()
+                with scaled:
+                    limit_widths(built, model, some)
+                if fit.has_a_bound():
                     break
                 pyro.get_param_store().clear()  # another draw of init: a new guide
             fit.train()
@@ -179,7 +185,6 @@ class SVI:
             init = {name: value[0, 0] for name, value in mode.draws.items() if name in program.latents}
         guide = make_guide(chosen or "mean_field", model, init=init, init_scale=self.init_scale, rank=self.rank)
         set_widths(guide, args, prior_units(model, args), self.init_scale)
-        limit_widths(guide, model, args)
         return guide
 
 
@@ -217,6 +222,14 @@ class _Fit:
         self.row_plates, self.row_sites = ((), ()) if whole else row_terms(model, self.args, program)
         self.elbo = Trace_ELBO(num_particles=settings.particles).differentiable_loss
         self.best, self.kept = -math.inf, list[Tensor]()
+
+    def some_rows(self) -> tuple[tuple[Any, ...], AbstractContextManager[Any]]:
+        """Data of one step, and what scales its terms to those of all rows."""
+        batch = self.settings.batch_size
+        if batch is None or batch == self.rows:
+            return self.args, nullcontext()
+        scaled = ScaleObservations(self.program, self.row_plates, batch, self.rows, self.row_sites)
+        return take(self.args, torch.randperm(self.rows)[:batch]), scaled
 
     def has_a_bound(self) -> bool:
         """Whether the bound is finite for the guide as it is."""
@@ -452,12 +465,9 @@ class _Fit:
             return float(found.left(each).mean())
 
     def _loss(self, elbo: Callable[..., Tensor]) -> Tensor:
-        batch = self.settings.batch_size
-        if batch is None or batch == self.rows:
-            return elbo(self.model, self.guide, *self.args)
-        rows = torch.randperm(self.rows)[:batch]
-        with ScaleObservations(self.program, self.row_plates, batch, self.rows, self.row_sites):
-            return elbo(self.model, self.guide, *take(self.args, rows))
+        args, scaled = self.some_rows()
+        with scaled:
+            return elbo(self.model, self.guide, *args)
 
     def _clip(self, parameters: list[Tensor], norms: list[float]) -> None:
         largest = math.inf if len(norms) < 20 else self.settings.clip * sorted(norms[-100:])[len(norms[-100:]) // 2]
