@@ -179,7 +179,15 @@ class Posterior:
         return 1, 1
 
     def _arguments(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
-        return read_arguments(positional(self.model, args, named)[0])
+        read = read_arguments(positional(self.model, args, named)[0])
+        for position, (value, dims) in enumerate(zip(read, self.program.dims, strict=False)):
+            # One row without its dimension would be read as many rows.
+            if isinstance(value, Tensor) and 0 < value.ndim < dims:
+                raise ValueError(
+                    f"expected argument {position} with {dims} dimensions as in the fit, got shape "
+                    f"{tuple(value.shape)}: a single row is value[None]"
+                )
+        return read
 
     def _score(self, args: tuple[Any, ...]) -> Score:
         return score(self.model, args, self._flat(None), self.program.site, others=self.program.observed)

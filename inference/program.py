@@ -46,6 +46,7 @@ class Program:
     parameters: tuple[str, ...]
     deterministics: tuple[str, ...]
     weights: tuple[str, ...] = ()  # latent sites that are weights of a network, see `network_weights`
+    dims: tuple[int, ...] = ()  # dimensions of each argument of the model, -1 for what is no tensor
 
 
 def inspect(
@@ -92,6 +93,7 @@ def inspect(
         parameters=tuple(name for name, node in nodes.items() if node["type"] == "param"),
         deterministics=deterministics,
         weights=network_weights({name: samples[name] for name in latents}),
+        dims=tuple(value.ndim if isinstance(value, Tensor) else -1 for value in args),
     )
 
 

@@ -7,9 +7,9 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from posterity.inference import NUTS, SVI, Posterior, infer
+from posterity.inference import NUTS, SVI, Ensemble, Posterior, infer
 from posterity.inference import arviz as boundary
-from posterity.models import gaussian, mixture_density, mlp, point
+from posterity.models import bayesian, gaussian, mixture_density, mlp, point
 from posterity.models.mixtures import mixture_head
 
 N, CHAINS, DRAWS = 12, 2, 40
@@ -321,3 +321,19 @@ def test_gaussian_head_in_float64():
     fit = infer(model, X.double(), Y.double(), method=SVI(steps=5, progress=False))
     assert fit.draws["net.output.weight"].dtype == torch.double
     assert fit.predictive(X.double()).mean.dtype == torch.double
+
+
+def test_a_row_without_its_dimension_is_not_taken_for_rows():
+    """x (2,) where the fit had (N, 2): the network would give one prediction, and the plate two of them."""
+    net = mlp(2, 3, 1)
+
+    def model(x, y=None):
+        mean = bayesian("net", net)(x)[..., 0]
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+    x = torch.randn(12, 2, generator=torch.Generator().manual_seed(0))
+    posterior = infer(model, x, x[:, 0], method=Ensemble(members=2, steps=3, progress=False))
+    with pytest.raises(ValueError, match=r"expected argument 0 with 2 dimensions as in the fit, got shape \(2,\)"):
+        posterior.predictive(x[0])
+    assert posterior.predictive(x[:1]).batch_shape == (1,)

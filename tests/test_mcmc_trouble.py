@@ -166,6 +166,16 @@ def test_a_mean_field_guide_is_not_blamed_where_there_is_none():
         assert ("mean-field" in words) == (guide in ("mean_field", None))
 
 
+def test_a_fit_that_warned_is_told_to_stop_in_the_report():
+    attrs = {"method": "SVI", "guide": "low_rank", "trouble": "the fit has not converged and still gained 158 nats"}
+    first, second, *_ = no_chains(Functions(np.zeros((1, 5, 1)), ["f"], {}, attrs))
+    assert (first.severity, second.severity) == ("stop", "unknown")
+    assert "still gained 158 nats" in first.words
+    assert (
+        next(iter(no_chains(Functions(np.zeros((1, 5, 1)), ["f"], {}, {**attrs, "trouble": ""})))).severity == "unknown"
+    )
+
+
 @pytest.mark.parametrize(("limit", "raised"), [(10, True), (20, False)])
 def test_trees_that_cannot_be_deeper_are_not_advised(limit, raised):
     stats = {"tree_depth": np.full((4, 20), limit)}

@@ -108,7 +108,10 @@ def interrupted(functions: Functions) -> Iterator[Finding]:
 
 
 def no_chains(functions: Functions) -> Iterator[Finding]:
-    """The finding for draws that come from SVI or an ensemble."""
+    """The findings for draws that come from SVI or an ensemble."""
+    warned = str(functions.attrs.get("trouble", ""))
+    if warned and not functions.attrs.get("interrupted"):
+        yield Finding("fit", "stop", math.nan, f"The fit itself has not converged: {warned}.")
     if functions.method == "Ensemble":
         words = (
             "These are members trained from different starts, not draws of a chain: R-hat and ESS do not apply. Double "
