@@ -58,7 +58,7 @@ class Posterior:
         ``args`` are the model's arguments without y, as tensors or arrays, by position or name. ``draws`` is the number
         of draws to use, evenly spaced over all chains; default: all. The S = chain * draw are ordered by chain.
         """
-        args = self._arguments(args, named)
+        args = self._inputs(args, named)
         return over_draws(self.model, args, self._flat(draws), self.program.site, others=self.program.observed)[0]
 
     def predictive(self, *args: Any, draws: int | None = None, **named: Any) -> PredictiveMixture:
@@ -179,7 +179,11 @@ class Posterior:
         return 1, 1
 
     def _arguments(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
-        read = read_arguments(positional(self.model, args, named)[0])
+        return read_arguments(positional(self.model, args, named)[0])
+
+    def _inputs(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The model's arguments without y; ``ValueError`` for one with fewer dimensions than in the fit."""
+        read = self._arguments(args, named)
         for position, (value, dims) in enumerate(zip(read, self.program.dims, strict=False)):
             # One row without its dimension would be read as many rows.
             if isinstance(value, Tensor) and 0 < value.ndim < dims:
