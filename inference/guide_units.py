@@ -7,6 +7,7 @@ import pyro
 import torch
 from pyro.infer import autoguide
 from torch import Tensor
+from torch.distributions import constraints
 
 from posterity.inference.engine.density import Density
 from posterity.inference.program import Model
@@ -113,8 +114,8 @@ def guide_unit(
 ) -> Tensor | float | None:
     """The unit of the unconstrained parameter ``value`` called ``name``, or None where nothing is known of it.
 
-    A location moves in units of its site. A scale s is fitted as the inverse softplus of s, of which the unit is a
-    change of s by its own size: s / (1 - exp(-s)).
+    A location moves in units of its site. A scale s is fitted as log(s), of unit 1; in Pyro's own guides as the inverse
+    softplus of s, of which the unit is a change of s by its own size: s / (1 - exp(-s)).
     """
     if not isinstance(guide, autoguide.AutoGuide):
         return None
@@ -125,7 +126,7 @@ def guide_unit(
         return units.get(own)
     if own == "loc" and isinstance(guide, autoguide.AutoContinuous):
         return _flat_units(guide, units).to(value)
-    if own.startswith("scales.") or own == "scale":
+    if (own.startswith("scales.") or own == "scale") and guide.scale_constraint is not constraints.positive:
         scale = torch.nn.functional.softplus(value.detach())
         return scale / -torch.expm1(-scale)
     return 1.0 if isinstance(guide, autoguide.AutoContinuous) else None

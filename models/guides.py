@@ -41,10 +41,15 @@ def make_guide(
     if name == "map":
         return autoguide.AutoDelta(model, init_loc_fn=start)
     if name == "mean_field":
-        return autoguide.AutoNormal(model, init_loc_fn=start, init_scale=init_scale)
-    if name == "low_rank":
-        return autoguide.AutoLowRankMultivariateNormal(model, init_loc_fn=start, init_scale=init_scale, rank=rank)
-    return autoguide.AutoMultivariateNormal(model, init_loc_fn=start, init_scale=init_scale)
+        guide = autoguide.AutoNormal(model, init_loc_fn=start, init_scale=init_scale)
+    elif name == "low_rank":
+        guide = autoguide.AutoLowRankMultivariateNormal(model, init_loc_fn=start, init_scale=init_scale, rank=rank)
+    else:
+        guide = autoguide.AutoMultivariateNormal(model, init_loc_fn=start, init_scale=init_scale)
+    # Widths are fitted by their logarithm, in which a step is the same in any unit of the site. Pyro's inverse softplus
+    # is that only for widths far below 1.
+    guide.scale_constraint = constraints.positive
+    return guide
 
 
 def check_guide(name: str) -> None:
