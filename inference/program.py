@@ -46,7 +46,7 @@ class Program:
     parameters: tuple[str, ...]
     deterministics: tuple[str, ...]
     weights: tuple[str, ...] = ()  # latent sites that are weights of a network, see `network_weights`
-    dims: tuple[int, ...] = ()  # dimensions of each argument of the model, -1 for what is no tensor
+    dims: tuple[int, ...] = ()  # number of dimensions of each argument of the model; -1 if it is not a tensor
 
 
 def inspect(

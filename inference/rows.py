@@ -37,18 +37,13 @@ class ScaleObservations(Messenger):
             msg["scale"] = msg["scale"] * self.factor
 
 
-def row_plates(model: Model, args: tuple[Any, ...], program: Program) -> tuple[str, ...]:
-    """The plates of observed sites that shrink with the data, see `row_terms`."""
-    return row_terms(model, args, program)[0]
-
-
 def row_terms(model: Model, args: tuple[Any, ...], program: Program) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The plates around observed sites that hold the rows, and the observed sites outside of them that do.
 
     They are those that shrink where a row is left out. If the model cannot be run on one row less (with data in its
     closure, say), they are the plates as long as the data, and the site of the program.
-    Raises ``ValueError`` for a site whose rows are not independent, as those of a multivariate normal: a batch of them
-    is no part of a sum.
+    Raises ``ValueError`` for a site whose rows are not independent, such as a multivariate normal over all rows: its
+    log density is not a sum over rows.
     """
     rows = count_rows(args)
     with torch.no_grad():

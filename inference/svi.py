@@ -316,7 +316,7 @@ class _Fit:
                 "the model is not defined"
             ]
         limit = PER_ROW if held_out else tolerance(self.rows, self.numbers)
-        # Maximum likelihood of a network without a prior takes plain steps, whose probe may lose what it overfitted.
+        # A network without a prior overfits. Its probe may lose that gain again, which says nothing about convergence.
         asked = (self.optimiser.noisy or bool(self.program.latents)) and not held_out
         lost = lost_tolerance(limit) if asked else math.inf
         if -lost <= self.gained + SIGMAS * self.noise and self.gained <= limit + SIGMAS * self.noise:

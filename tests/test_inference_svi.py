@@ -12,7 +12,7 @@ from torch.distributions import constraints
 from posterity.inference import SVI, infer
 from posterity.inference import svi as module
 from posterity.inference.program import inspect
-from posterity.inference.rows import ScaleObservations, row_plates
+from posterity.inference.rows import ScaleObservations, row_terms
 from posterity.models import mixture_head, mlp, point
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -141,7 +141,7 @@ def test_a_group_of_the_size_of_a_batch_is_not_taken_for_it():
     x, y = torch.zeros(20), torch.zeros(20, 5)
     rows = torch.arange(5)
     program = inspect(model, (x, y))
-    assert row_plates(model, (x, y), program) == ("rows",)
+    assert row_terms(model, (x, y), program)[0] == ("rows",)
     with ScaleObservations(program, ("rows",), 5, 20):
         nodes = pyro.poutine.trace(model).get_trace(x[rows], y[rows]).nodes
     assert {n: nodes[n]["scale"] for n in ("group", "own", "y")} == {"group": 1.0, "own": 4.0, "y": 4.0}

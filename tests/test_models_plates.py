@@ -9,7 +9,7 @@ from torch import nn
 from posterity.data import Observations, Standardization
 from posterity.inference import SVI, Ensemble, infer
 from posterity.inference.program import inspect, trace
-from posterity.inference.rows import ScaleObservations, row_plates, row_terms
+from posterity.inference.rows import ScaleObservations, row_terms
 from posterity.models import bayesian, gaussian, mixture_head, mixture_priors, mlp, point
 
 N = 40
@@ -79,7 +79,7 @@ def test_a_plate_that_takes_some_rows_scales_the_rows_alone(model):
 @pytest.mark.parametrize("model", [outside, inside])
 def test_batches_of_rows_scale_the_rows_alone(model):
     program = inspect(model, (X, Y))
-    plates = row_plates(model, (X, Y), program)
+    plates, _ = row_terms(model, (X, Y), program)
     with ScaleObservations(program, plates, 10, N):
         batch = terms(model, X[:10], Y[:10])
     alone = terms(model, X[:10], Y[:10])
