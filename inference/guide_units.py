@@ -69,11 +69,11 @@ def _hessian_rows(density: Density, position: Tensor) -> Tensor:
     leaf = position.clone().requires_grad_()
     with pyro.validation_enabled(False):
         (gradient,) = torch.autograd.grad(density(leaf), leaf, create_graph=True)
-    total = torch.zeros_like(position)
+    total = torch.zeros_like(position, dtype=torch.double)  # of small units, squares leave the range of float32
     for _ in range(PRODUCTS):
         signs = (torch.randint(0, 2, position.shape, generator=generator) * 2 - 1).to(position)
         (product,) = torch.autograd.grad(gradient, leaf, signs, retain_graph=True)
-        total += product.square()
+        total += product.double().square()
     squares = total / PRODUCTS
     return torch.where(torch.isfinite(squares), squares, 0.0)
 
