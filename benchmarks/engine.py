@@ -26,9 +26,10 @@ from torch import Tensor
 
 from posterity.data import wavy
 from posterity.inference.mcmc.potential import capture
-from posterity.inference.program import over_draws, seeded
+from posterity.inference.program.likelihood import over_draws
 from posterity.models import bayesian, gaussian, mlp
 from posterity.models.guides import initial
+from posterity.random import seeded
 
 GRADIENTS, DRAWS = 300, 1000
 

@@ -19,7 +19,7 @@ from torch.distributions import (
     Uniform,
 )
 
-from posterity.data._check import check_floats, is_number
+from posterity.validation import check_floating, is_number
 
 
 def affine(distribution: Distribution, loc: Tensor | float, scale: Tensor | float) -> Distribution:
@@ -39,7 +39,7 @@ def affine(distribution: Distribution, loc: Tensor | float, scale: Tensor | floa
         if not is_number(value) and not isinstance(value, Tensor):
             raise ValueError(f"expected {name} to be a finite number or a tensor, got {value!r}")
         if isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex()):
-            check_floats(name, value)
+            check_floating(name, value)
     own = getattr(distribution, "affine", None)
     if own is not None:
         return own(loc, scale)

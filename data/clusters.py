@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from posterity.data._check import check_floats, is_number
-from posterity.data._random import as_generator, check_count
+from posterity.random import as_generator
+from posterity.validation import check_floating, check_integer, check_number, is_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Clusters:
     name: str = "clusters"
 
     def __post_init__(self) -> None:
-        check_floats("centres", self.centres)
+        check_floating("centres", self.centres)
         if self.centres.ndim != 2 or 0 in self.centres.shape:
             raise ValueError(f"expected centres of shape (M, D), got {tuple(self.centres.shape)}")
         if not bool(self.centres.isfinite().all()):
@@ -50,7 +50,7 @@ class Clusters:
 
     def sample(self, n: int, *, seed: int | torch.Generator) -> Tensor:
         """n draws, shape (n, D), in the default dtype, or in float64 where that would round them by 1e-3 sd."""
-        check_count("n", n)
+        check_integer("n", n, 1)
         generator = as_generator(seed)
         dtype = torch.get_default_dtype()
         if float(self.centres.abs().max()) * torch.finfo(dtype).eps > 1e-3 * self.sd:
@@ -69,7 +69,7 @@ class Clusters:
 
     def nearest(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Of points (N, D): the nearest cluster (N,), and the distance to its centre in units of the sd (N,)."""
-        check_floats("points", points)
+        check_floating("points", points)
         if points.ndim != 2 or points.shape[1] != self.centres.shape[1]:
             raise ValueError(f"expected points of shape (N, {self.centres.shape[1]}), got {tuple(points.shape)}")
         dtype = torch.promote_types(points.dtype, self.centres.dtype)
@@ -80,17 +80,15 @@ class Clusters:
 
 def ring(modes: int = 8, *, radius: float = 1.0, sd: float = 0.01) -> Clusters:
     """``modes`` clusters at even steps around a circle."""
-    check_count("modes", modes)
-    if not (is_number(radius) and radius > 0):
-        raise ValueError(f"expected a finite radius above 0, got {radius!r}")
+    check_integer("modes", modes, 1)
+    check_number("radius", radius, "(0, inf)")
     angle = 2 * math.pi * torch.arange(modes) / modes
     return Clusters(radius * torch.stack([angle.cos(), angle.sin()], -1), sd, f"ring of {modes}")
 
 
 def grid(side: int = 5, *, spacing: float = 2.0, sd: float = 0.05) -> Clusters:
     """``side``² clusters on a square grid around the origin: at -4, -2, 0, 2, 4 along both axes."""
-    check_count("side", side)
-    if not (is_number(spacing) and spacing > 0):
-        raise ValueError(f"expected a finite spacing above 0, got {spacing!r}")
+    check_integer("side", side, 1)
+    check_number("spacing", spacing, "(0, inf)")
     steps = spacing * (torch.arange(side) - (side - 1) / 2)
     return Clusters(torch.cartesian_prod(steps, steps), sd, f"grid of {side} x {side}")

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from posterity.data._check import check_floats, check_real, described, is_number
+from posterity.validation import check_floating, check_number, check_real, is_number, shown
 
 Curve = Callable[[Tensor], Tensor]
 
@@ -59,8 +59,8 @@ class BoundedConditional(Distribution, ABC):
 
     def __init__(self, x: Tensor, curve: Curve, low: float, high: float) -> None:
         if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise ValueError(f"expected a floating x, got {described(x)}")
-        check_floats("x", x)
+            raise ValueError(f"expected a floating x, got {shown(x)}")
+        check_floating("x", x)
         if not callable(curve):
             raise ValueError(f"expected curve to be a function of y, got {curve!r}")
         if not (is_number(low) and is_number(high) and low < high):
@@ -76,7 +76,7 @@ class BoundedConditional(Distribution, ABC):
             ) from error
         if not isinstance(seen, Tensor) or seen.shape != ends.shape or not bool(torch.isfinite(seen).all()):
             raise ValueError(
-                f"expected curve to map tensors elementwise to finite numbers, got {described(seen)} of 2 numbers"
+                f"expected curve to map tensors elementwise to finite numbers, got {shown(seen)} of 2 numbers"
             )
         self.x, self.curve, self.low, self.high = x, curve, low, high
         super().__init__(x.shape, validate_args=False)
@@ -439,5 +439,4 @@ class UniformNoiseConditional(BoundedConditional):
 
 
 def _check_scale(scale: float) -> None:
-    if not (is_number(scale) and scale > 0):
-        raise ValueError(f"expected a finite positive scale, got {scale!r}")
+    check_number("scale", scale, "(0, inf)")

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from posterity.data._check import check_floats, check_pair, described, is_number
 from posterity.data._precision import undamaged
-from posterity.data._random import as_generator, check_count, normal, uniform
 from posterity.data.observations import Observations
+from posterity.random import as_generator, normal, uniform
+from posterity.validation import check_floating, check_integer, check_number, check_pair, is_number, shown
 
 Function = Callable[[Tensor], Tensor]
 
@@ -68,7 +68,7 @@ def simulate_curve(
     >>> line.oracle(torch.tensor([[0.25], [3.0]])).mean
     tensor([0.5000, 6.0000])
     """
-    check_count("n", n)
+    check_integer("n", n, 1)
     generator = as_generator(seed)
     if not callable(noise) and not (is_number(noise) and noise >= 0):
         raise ValueError(f"expected noise to be a finite number of at least 0, or a function, got {noise!r}")
@@ -131,8 +131,7 @@ def gp_curve(
     >>> data
     Observations(gp_curve: 200 rows, x: x, y: y, torch.float32, with oracle)
     """
-    if not (is_number(length_scale) and length_scale > 0):
-        raise ValueError(f"expected a positive finite length_scale, got {length_scale!r}")
+    check_number("length_scale", length_scale, "(0, inf)")
     generator = as_generator(seed)
     return simulate_curve(
         _gaussian_process(length_scale, generator),
@@ -204,7 +203,7 @@ def wavy(
 
 def column_of(x: Tensor) -> Tensor:
     """The column of one input, (M,) of x (M, 1), checked."""
-    check_floats("x", x)
+    check_floating("x", x)
     if x.ndim != 2 or x.shape[1] != 1:
         raise ValueError(f"expected x of shape (M, 1), got {tuple(x.shape)}")
     return x[:, 0]
@@ -214,7 +213,7 @@ def _values(label: str, function: Function, points: Tensor) -> Tensor:
     try:
         values = function(points)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"expected {label} of {described(points)}, got {type(error).__name__}: {error}") from error
+        raise ValueError(f"expected {label} of {shown(points)}, got {type(error).__name__}: {error}") from error
     if not isinstance(values, Tensor):
         raise ValueError(f"expected {label} to be a tensor, got {type(values).__name__}")
     if values.shape != points.shape:
@@ -261,8 +260,7 @@ def _design(
 ) -> Tensor:
     """n float64 draws whose density is constant in the interval, and `gap_density` times that in the gap."""
     low, high = check_pair("interval", interval)
-    if not (is_number(gap_density) and gap_density >= 0):
-        raise ValueError(f"expected a finite gap_density of at least 0, got {gap_density!r}")
+    check_number("gap_density", gap_density, "[0, inf)")
     nested = gap is None or (isinstance(gap, Sequence) and len(gap) == 2 and all(is_number(end) for end in gap))
     left, right = (high, high) if gap is None or not nested else gap
     if not nested or (gap is not None and not low <= left < right <= high):

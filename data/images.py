@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posterity.data._check import check_flag, is_number
-from posterity.data._random import check_count
 from posterity.data.fetch import as_path, read_public
 from posterity.data.idx import parse_idx
 from posterity.data.observations import rows_in
+from posterity.validation import check_flag, check_integer, is_number
 
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 TEN = tuple(str(digit) for digit in range(10))
@@ -125,8 +124,8 @@ class Images:
 
     def padded(self, height: int, width: int) -> "Images":
         """Black borders, as even as can be, up to a size: 28 x 28 to 32 x 32 for networks that halve five times."""
-        check_count("height", height)
-        check_count("width", width)
+        check_integer("height", height, 1)
+        check_integer("width", width, 1)
         _, own_height, own_width = self.shape
         if height < own_height or width < own_width:
             raise ValueError(f"expected a size of at least {own_height} x {own_width}, got {height} x {width}")
@@ -201,7 +200,7 @@ def image_folder(folder: str | Path, *, size: tuple[int, int] | None = None, gre
     if size is not None and (not isinstance(size, tuple) or len(size) != 2):
         raise ValueError(f"expected a size (height, width), got {size!r}")
     for side in size or ():
-        check_count("every side of the size", side)
+        check_integer("every side of the size", side, 1)
     inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
     if inner and (beside := _image_files(folder)):
         raise ValueError(f"expected images or folders of images in {folder}, got both: {beside[0].name} beside folders")

@@ -24,12 +24,12 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from posterity.data._check import is_number
 from posterity.data._precision import undamaged
-from posterity.data._random import as_generator, check_count, normal, uniform
 from posterity.data.conditional import BoundedConditional, NormalNoiseConditional, UniformNoiseConditional
 from posterity.data.curves import column_of
 from posterity.data.observations import Observations, Oracle
+from posterity.random import as_generator, normal, uniform
+from posterity.validation import check_integer, check_number
 
 _SINE_RANGE = 10.5  # y is uniform on plus and minus this
 # t + 0.3 sin(2 pi t) turns where its derivative 1 + 0.6 pi cos(2 pi t) is zero: at 0.3386 and 0.6614.
@@ -51,7 +51,7 @@ def inverse_sine(n: int = 3000, *, seed: int | torch.Generator) -> Observations:
     >>> data.oracle(torch.tensor([[0.0]])).mean.abs().item() < 1e-6  # odd in y, so 0 by symmetry
     True
     """
-    check_count("n", n)
+    check_integer("n", n, 1)
     generator = as_generator(seed)
     y = uniform(n, -_SINE_RANGE, _SINE_RANGE, generator)
     x = _sine(y) + normal(n, generator)
@@ -85,11 +85,10 @@ def bishop(
     >>> data.oracle(torch.tensor([[0.5], [0.2]])).mean
     tensor([0.5000, 0.0722])
     """
-    check_count("n", n)
+    check_integer("n", n, 1)
     if not isinstance(noise, str) or noise not in ("uniform", "normal"):
         raise ValueError(f"expected noise 'uniform' or 'normal', got {noise!r}")
-    if not (is_number(scale) and scale > 0):
-        raise ValueError(f"expected a finite positive scale, got {scale!r}")
+    check_number("scale", scale, "(0, inf)")
     generator = as_generator(seed)
     t = uniform(n, 0.0, 1.0, generator)
     error = scale * (uniform(n, -1.0, 1.0, generator) if noise == "uniform" else normal(n, generator))
@@ -116,9 +115,8 @@ def two_dimensional(n: int = 5000, correlation: float = 0.9, *, seed: int | torc
     >>> two_dimensional(100, seed=0)
     Observations(two_dimensional: 100 rows, x: z, y: y0, y1, torch.float32, with oracle)
     """
-    check_count("n", n)
-    if not (is_number(correlation) and -1 < correlation < 1):
-        raise ValueError(f"expected a correlation strictly between -1 and 1, got {correlation!r}")
+    check_integer("n", n, 1)
+    check_number("correlation", correlation, "(-1, 1)")
     generator = as_generator(seed)
     z = uniform(n, -_SINE_RANGE, _SINE_RANGE, generator)
     errors = torch.stack([normal(n, generator), normal(n, generator)], -1)

@@ -8,9 +8,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from posterity.data._check import described, is_number
-from posterity.data._random import check_count
 from posterity.data.fetch import as_path
+from posterity.validation import check_integer, check_number, shown
 
 
 def tiled(images: Tensor, *, columns: int = 8, border: int = 1) -> Tensor:
@@ -19,9 +18,9 @@ def tiled(images: Tensor, *, columns: int = 8, border: int = 1) -> Tensor:
     Values beyond are cut off. Raises ``ValueError`` for another shape, no images, or values that are not finite.
     """
     if not isinstance(images, Tensor) or images.is_complex():
-        raise ValueError(f"expected images as a tensor of real numbers, got {described(images)}")
-    check_count("columns", columns)
-    check_count("border", border, least=0)
+        raise ValueError(f"expected images as a tensor of real numbers, got {shown(images)}")
+    check_integer("columns", columns, 1)
+    check_integer("border", border, 0)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
         raise ValueError(f"expected images of shape (N, 1 or 3, H, W), at least one, got {tuple(images.shape)}")
     if not bool(torch.isfinite(images).all()):
@@ -42,7 +41,7 @@ def tiled(images: Tensor, *, columns: int = 8, border: int = 1) -> Tensor:
 def save_grid(images: Tensor, path: str | Path, *, columns: int = 8, scale: int = 2) -> Path:
     """The `tiled` images as a PNG, each pixel ``scale`` wide; written to a temporary name first."""
     path = as_path("path", path)
-    check_count("scale", scale)
+    check_integer("scale", scale, 1)
     part = path.with_name(path.name + ".part")
     part.write_bytes(_png(_picture(tiled(images, columns=columns), scale)))
     part.replace(path)
@@ -54,8 +53,7 @@ def animate(pictures: str | Path | Sequence[str | Path], path: str | Path, *, se
 
     Raises ``ValueError`` for no pictures, what are none, or seconds that are not above 0.
     """
-    if not (is_number(seconds) and seconds > 0):
-        raise ValueError(f"expected seconds above 0, got {seconds!r}")
+    check_number("seconds", seconds, "(0, inf)")
     if not isinstance(pictures, str | Path | Sequence):
         raise ValueError(f"expected pictures to be a folder or paths, got {pictures!r}")
     found = (

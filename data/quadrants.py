@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from posterity.data._check import check_flag, check_floats
-from posterity.data._random import as_generator, check_count, normal, uniform
 from posterity.data.observations import Observations
+from posterity.random import as_generator, normal, uniform
+from posterity.validation import check_flag, check_floating, check_integer
 
 Case = Literal["absence", "noise", "composition"]
 HALF_WIDTH = 6.0
@@ -41,7 +41,7 @@ def quadrants(n: int, case: Case, *, seed: int | torch.Generator, everywhere: bo
     >>> quadrants(100, "composition", seed=0)
     Observations(quadrants_composition: 100 rows, x: x0, x1, y: y, torch.float32, with oracle)
     """
-    check_count("n", n)
+    check_integer("n", n, 1)
     check_flag("everywhere", everywhere)
     if not isinstance(case, str) or case not in get_args(Case):
         raise ValueError(f"expected a case from {list(get_args(Case))}, got {case!r}")
@@ -79,7 +79,7 @@ def _curve(x: Tensor) -> Tensor:
 
 
 def _oracle(x: Tensor, case: str) -> MixtureSameFamily:
-    check_floats("x", x)
+    check_floating("x", x)
     if x.ndim != 2 or x.shape[1] != 2:
         raise ValueError(f"expected x of shape (M, 2), got {tuple(x.shape)}")
     first, value = in_first_quadrant(x), _curve(x)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from posterity.data._check import is_number
-from posterity.data._random import as_generator, check_count
 from posterity.data.observations import Observations
+from posterity.random import as_generator
+from posterity.validation import check_integer, check_number
 
 
 def kfold(n: int, folds: int, seed: int | torch.Generator) -> list[tuple[Tensor, Tensor]]:
@@ -26,8 +26,8 @@ def kfold(n: int, folds: int, seed: int | torch.Generator) -> list[tuple[Tensor,
     >>> [(len(train), len(test)) for train, test in kfold(10, 3, seed=0)]
     [(6, 4), (7, 3), (7, 3)]
     """
-    check_count("folds", folds, least=2)
-    check_count("n", n)
+    check_integer("folds", folds, 2)
+    check_integer("n", n, 1)
     if n < folds:
         raise ValueError(f"expected at least as many points as folds, got {n} points and {folds} folds")
     tests = [fold.sort().values for fold in _shuffled(n, seed).tensor_split(folds)]
@@ -46,9 +46,8 @@ def holdout(n: int, fraction: float, seed: int | torch.Generator) -> tuple[Tenso
     >>> len(train), len(test)
     (8, 2)
     """
-    check_count("n", n, least=2)
-    if not (is_number(fraction) and 0 < fraction < 1):
-        raise ValueError(f"expected a fraction strictly between 0 and 1, got {fraction!r}")
+    check_integer("n", n, 2)
+    check_number("fraction", fraction, "(0, 1)")
     size = min(max(round(n * fraction), 1), n - 1)
     test = _shuffled(n, seed)[:size].sort().values
     return _complement(n, test), test

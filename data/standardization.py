@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from posterity.data._check import check_floats, check_real, described
-from posterity.data._random import check_count
 from posterity.data.affine import affine
 from posterity.data.observations import Observations, exact_tensor
+from posterity.validation import check_floating, check_integer, check_real, shown
 
 ROUNDED = 1e-4  # standard deviations: largest shift of the mean by rounding to the dtype of a table
 
@@ -49,7 +48,7 @@ class Standardization:
             ("y", self.y_loc, self.y_scale, (0, 1)),
         ):
             for part, values in (("loc", loc), ("scale", scale)):
-                check_floats(f"{label}_{part}", values)
+                check_floating(f"{label}_{part}", values)
             if loc.ndim not in dims or loc.shape != scale.shape:
                 shape = "() or (features,)" if label == "x" else "() or (targets,)"
                 raise ValueError(
@@ -110,8 +109,8 @@ class Standardization:
         Raises:
             ValueError: `features` or `targets` below 1.
         """
-        check_count("features", features)
-        check_count("targets", targets)
+        check_integer("features", features, 1)
+        check_integer("targets", targets, 1)
         y_shape = () if targets == 1 else (targets,)
         return cls(torch.zeros(features), torch.ones(features), torch.zeros(y_shape), torch.ones(y_shape))
 
@@ -153,7 +152,7 @@ class Standardization:
         Normal(loc: 130.0, scale: 7.5)
         """
         if not isinstance(distribution, Distribution):
-            raise ValueError(f"expected distribution to be one of torch's or Pyro's, got {described(distribution)}")
+            raise ValueError(f"expected distribution to be one of torch's or Pyro's, got {shown(distribution)}")
         if self.y_loc.ndim == 1 and distribution.event_shape[-1:] != self.y_loc.shape:
             raise ValueError(
                 f"expected a distribution of event shape ({len(self.y_loc)},), one for each target, "

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
-from posterity.data._check import check_flag
 from posterity.data._precision import holding
 from posterity.data.columns import Column
 from posterity.data.delimited import Row, check_marks, read_text, refuse_swallowed, rows
 from posterity.data.fetch import as_path
 from posterity.data.observations import Observations, check_dtype, refuse_damage
+from posterity.validation import check_flag
 
 _TABLES = Path(__file__).parent / "bundled-tables"
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from posterity.data._check import check_floats, is_number
-from posterity.data._random import check_count
 from posterity.data.tracks import Detector
+from posterity.validation import check_floating, check_integer, check_number, is_number
 
 LEAST_STEP = 2.0**-16  # of smaller ones there would be too many for any memory
 LEAST_NOISE = 1e-30  # a detector without noise is the limit of little
@@ -55,7 +54,7 @@ class TrackPosterior:
 
     def log_prob(self, tracks: Tensor) -> Tensor:
         """Log density of one track (N, 2) for each event, in 1/pixel²: exact but for the evidence; -inf outside."""
-        check_floats("tracks", tracks)
+        check_floating("tracks", tracks)
         if tuple(tracks.shape) != (len(self.images), 2):
             raise ValueError(f"expected tracks of shape ({len(self.images)}, 2), got {tuple(tracks.shape)}")
         found = _gathered(_log_ratio(self.detector, self.images), self.detector.crossed(tracks.double())[:, None])[:, 0]
@@ -65,7 +64,7 @@ class TrackPosterior:
 
     def cdf(self, values: Tensor) -> Tensor:
         """(N, 2): probability that an intercept is below ``values`` (N, 2), each by itself."""
-        check_floats("values", values)
+        check_floating("values", values)
         if tuple(values.shape) != (len(self.images), 2):
             raise ValueError(f"expected values of shape ({len(self.images)}, 2), got {tuple(values.shape)}")
         share = ((values[self.event] - self.centres) / self.step + 0.5).clamp(0, 1)
@@ -95,9 +94,8 @@ def track_posterior(
     if not isinstance(detector, Detector):
         raise ValueError(f"expected detector to be a Detector, got {type(detector).__name__}")
     fired = detector.check(images)
-    check_count("batch", batch)
-    if not (is_number(loss) and 0 < loss < 1):
-        raise ValueError(f"expected a loss between 0 and 1, got {loss!r}")
+    check_integer("batch", batch, 1)
+    check_number("loss", loss, "(0, 1)")
     halvings = -math.log2(step) if is_number(step) and LEAST_STEP <= step <= 1 else math.nan
     if not halvings.is_integer():
         raise ValueError(f"expected a step that is 1, 1/2, 1/4, ..., got {step!r}")

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from posterity.data._check import check_floats, is_number
-from posterity.data._random import as_generator, check_count
+from posterity.random import as_generator
+from posterity.validation import check_floating, check_integer, check_number, is_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +85,10 @@ class Detector:
     noise: float = 0.1
 
     def __post_init__(self) -> None:
-        check_count("size", self.size, least=2)
-        check_count("layers", self.layers, least=2)
-        if not (is_number(self.efficiency) and 0 < self.efficiency <= 1):
-            raise ValueError(f"expected an efficiency above 0 and at most 1, got {self.efficiency!r}")
-        if not (is_number(self.noise) and 0 <= self.noise < 1):
-            raise ValueError(f"expected noise of at least 0 and below 1, got {self.noise!r}")
+        check_integer("size", self.size, 2)
+        check_integer("layers", self.layers, 2)
+        check_number("efficiency", self.efficiency, "(0, 1]")
+        check_number("noise", self.noise, "[0, 1)")
 
     def simulate(
         self,
@@ -108,7 +106,7 @@ class Detector:
         Raises:
             ValueError: both or neither of ``tracks`` and ``mean_tracks``, one of them below 0, or an infinite sagitta.
         """
-        check_count("n", n)
+        check_integer("n", n, 1)
         if not is_number(sagitta):
             raise ValueError(f"expected a finite sagitta, got {sagitta!r}")
         random = as_generator(seed)
@@ -134,11 +132,11 @@ class Detector:
 
         Raises ``ValueError`` for other shapes, or what is not floating.
         """
-        check_floats("tracks", tracks)
+        check_floating("tracks", tracks)
         if not tracks.ndim or tracks.shape[-1] != 2:
             raise ValueError(f"expected tracks of shape (..., 2), got {tuple(tracks.shape)}")
         if sagittas is not None:
-            check_floats("sagittas", sagittas)
+            check_floating("sagittas", sagittas)
             if sagittas.shape != tracks.shape[:-1]:
                 raise ValueError(f"expected sagittas of shape {tuple(tracks.shape[:-1])}, got {tuple(sagittas.shape)}")
         u = torch.linspace(0, 1, self.layers, dtype=tracks.dtype, device=tracks.device)
@@ -187,11 +185,10 @@ class Detector:
         if (tracks is None) == (mean is None):
             raise ValueError(f"expected either tracks or mean_tracks, got tracks={tracks} and mean_tracks={mean}")
         if mean is not None:
-            if not (is_number(mean) and mean >= 0):
-                raise ValueError(f"expected mean_tracks of at least 0, got {mean!r}")
+            check_number("mean_tracks", mean, "[0, inf)")
             return torch.poisson(torch.full((n,), float(mean), device=random.device), generator=random).long()
         each = -1 if tracks is None else tracks
-        check_count("tracks", each, least=0)
+        check_integer("tracks", each, 0)
         return torch.full((n,), int(each), device=random.device)
 
 
@@ -234,9 +231,8 @@ def intercept_covariance(layers: int, resolution: float) -> Tensor:
     tensor([[0.2500, 0.0000],
             [0.0000, 0.2500]], dtype=torch.float64)
     """
-    check_count("layers", layers, least=2)
-    if not (is_number(resolution) and resolution > 0):
-        raise ValueError(f"expected a resolution above 0, got {resolution!r}")
+    check_integer("layers", layers, 2)
+    check_number("resolution", resolution, "(0, inf)")
     variance = resolution**2 * (4 * layers - 2) / (layers * (layers + 1))
     correlation = -(layers - 2) / (2 * layers - 1)
     return variance * torch.tensor([[1.0, correlation], [correlation, 1.0]], dtype=torch.float64)
@@ -247,13 +243,12 @@ def normal_hits(tracks: Tensor, layers: int, resolution: float, *, seed: int | t
 
     Raises ``ValueError`` for fewer than 2 layers, a negative resolution, or tracks that are no pairs.
     """
-    check_count("layers", layers, least=2)
+    check_integer("layers", layers, 2)
     if not isinstance(tracks, Tensor):
         raise ValueError(f"expected floating tracks of shape (..., 2), got {type(tracks).__name__}")
     if not tracks.ndim or tracks.shape[-1] != 2 or not tracks.is_floating_point():
         raise ValueError(f"expected floating tracks of shape (..., 2), got {tracks.dtype} of {tuple(tracks.shape)}")
-    if not (is_number(resolution) and resolution >= 0):
-        raise ValueError(f"expected a resolution of at least 0, got {resolution!r}")
+    check_number("resolution", resolution, "[0, inf)")
     y = Detector(layers=layers).positions(tracks)
     random = as_generator(seed)
     return y + resolution * torch.randn(y.shape, generator=random, dtype=y.dtype, device=random.device).to(y)

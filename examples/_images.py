@@ -10,7 +10,7 @@ from torch import Tensor
 
 from posterity.data import Images, digits, fashion_mnist, mnist
 from posterity.inference.adversarial import Adversarial, measures, r1, r2
-from posterity.inference.classifier import accuracy, features, fit_classifier, predict_probabilities
+from posterity.inference.training.classifier import accuracy, features, fit_classifier, predict_probabilities
 from posterity.models import LeNet, load_lenet, save_lenet
 
 SETS = {"mnist": mnist, "fashion": fashion_mnist}

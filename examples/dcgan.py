@@ -25,7 +25,7 @@ from _report import finish, parser, save_figure
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from posterity.data.kept import read_tensors, write_tensors
+from posterity.files import read_tensors, write_tensors
 from posterity.inference.adversarial import Game, measures, play, r1, r2
 from posterity.inference.plots import plot_samples
 from posterity.models.discriminators import dcgan_discriminator, dense_discriminator

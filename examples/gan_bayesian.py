@@ -23,9 +23,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from posterity.data import grid
-from posterity.data.kept import read_tensors, write_tensors
+from posterity.files import read_tensors, write_tensors
 from posterity.inference.adversarial import Adversarial, BayesianAdversarial, play_bayesian, play_many
-from posterity.inference.adversarial.measures import cluster_quality
+from posterity.inference.adversarial.metrics import cluster_quality
 from posterity.models.discriminators import dense_discriminator
 from posterity.models.generators import dense_generator
 

@@ -24,9 +24,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from posterity.data import Clusters, grid, ring
-from posterity.data.kept import read_tensors, write_tensors
+from posterity.files import read_tensors, write_tensors
 from posterity.inference.adversarial import Adversarial, Game, play, play_many, r1, r2
-from posterity.inference.adversarial.measures import cluster_quality
+from posterity.inference.adversarial.metrics import cluster_quality
 from posterity.models.discriminators import dense_discriminator
 from posterity.models.generators import coded, dense_generator
 

@@ -18,11 +18,11 @@ from _images import DEVICE, Pictures, judge, pictures, steady
 from _report import finish, parser, save_figure
 from matplotlib.figure import Figure
 
-from posterity.data.kept import read_tensors, write_tensors
 from posterity.data.pictures import animate
+from posterity.files import read_tensors, write_tensors
 from posterity.inference.adversarial import Game, mode_collapse, play, saturation
 from posterity.inference.adversarial import monitors as watch
-from posterity.inference.adversarial.game import draw_samples
+from posterity.inference.adversarial.training_run import draw_samples
 from posterity.inference.plots import plot_samples
 from posterity.models.discriminators import dense_discriminator
 from posterity.models.generators import dense_generator

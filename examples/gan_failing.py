@@ -28,7 +28,7 @@ from _report import finish, parser, save_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from posterity.data.kept import read_tensors, write_tensors
+from posterity.files import read_tensors, write_tensors
 from posterity.inference.adversarial import Adversarial, Game, TrainingAlarm, mode_collapse, play, r1, saturation
 from posterity.inference.adversarial import monitors as watch
 from posterity.inference.plots import plot_samples

@@ -18,15 +18,15 @@ from typing import Any
 import pyro
 from torch import Tensor
 
-from posterity.inference.check import number, numbers, share
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.tiers import TIERS
-from posterity.inference.interrupt import warn_interrupted
 from posterity.inference.members import MembersFit
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import Model, inspect
-from posterity.models.check import check_choice
+from posterity.inference.program.sites import inspect
+from posterity.inference.program.trace import Model
+from posterity.inference.training.interrupt import warn_interrupted
 from posterity.models.guides import initial
+from posterity.validation import check_choice, check_fields, check_integer, check_number
 
 BEHIND = ("redo", "leave_out", "keep")
 
@@ -41,9 +41,9 @@ class Ensemble:
       network far from any data).
     - ``steps`` of Adam at ``learning_rate``, which falls along a cosine to ``final_rate`` times its value; the gradient
       of a member is clipped at ``clip`` times its running median. The steps of latent sites, and of parameters that are
-      single numbers, adapt to their units (`posterity.inference.optimiser`).
+      single numbers, adapt to their units (`posterity.inference.training.optimiser`).
     - A probe of ``steps / 10`` more steps at the full rate then tests whether each member has converged
-      (`posterity.inference.arrival`). If not, a ``ConvergenceWarning`` says so, and ``attrs["trouble"]`` stores it.
+      (`posterity.inference.training.probe`). If not, a ``ConvergenceWarning`` says so, and ``attrs["trouble"]`` stores it.
     - ``behind``: what happens to members that end more than half a nat per row behind the best (and far more than is
       usual among the members). "redo" fits them once more from other starts, which doubles the time, and leaves
       out members still behind; "leave_out" leaves them out at once; "keep" keeps them. A ``ConvergenceWarning`` names
@@ -80,15 +80,15 @@ class Ensemble:
 
     def __post_init__(self) -> None:
         initial(self.init)
-        numbers(
+        check_fields(
             self,
             counts=("members", "steps", "check_every", "patience", "batch_size", "keep", "threads"),
             positive=("learning_rate", "final_rate", "clip"),
         )
-        share("holdout", self.holdout)
+        check_number("holdout", self.holdout, "[0, 1)")
         if self.keep is not None and self.keep > self.members:
             raise ValueError(f"expected keep from 1 to {self.members}, got {self.keep}")
-        number("restarts", self.restarts, low=0, integer=True)
+        check_integer("restarts", self.restarts, 0)
         if 2 ** (self.restarts + 1) - 1 > self.steps:
             raise ValueError(f"expected restarts from 0 to about log2 of the steps, got {self.restarts}")
         if self.vary is not None and not isinstance(self.vary, Mapping):

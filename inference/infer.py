@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from posterity.inference.arguments import positional, read_arguments
-from posterity.inference.check import number
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import bare_model, in_numbers, inspect
+from posterity.inference.program.arguments import positional, read_arguments
+from posterity.inference.program.observation import in_numbers
+from posterity.inference.program.sites import inspect
+from posterity.inference.program.trace import bare_model
+from posterity.validation import check_integer
 
 
 @runtime_checkable
@@ -35,7 +37,7 @@ def infer(model: Any, *args: Any, method: Method, seed: int = 0, site: str | Non
     """
     if isinstance(method, type) or not isinstance(method, Method):
         raise ValueError(f"expected a method such as NUTS(), HMC() or SVI(), got {method!r}")
-    number("seed", seed, low=0, integer=True)
+    check_integer("seed", seed, 0)
     bare = bare_model(model)
     args, between = positional(bare, args, named)
     args = read_arguments(args)

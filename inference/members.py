@@ -11,7 +11,15 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from tqdm.auto import tqdm
 
-from posterity.inference.arrival import (
+from posterity.inference.engine.density import PointDensity, trace
+from posterity.inference.engine.recording import replay
+from posterity.inference.engine.tiers import RECORDING_ERRORS, prepare, quiet, torch_threads, value_and_gradient
+from posterity.inference.program.likelihood import score
+from posterity.inference.program.minibatch import ScaleObservations, count_rows, row_terms, take
+from posterity.inference.program.sites import Program
+from posterity.inference.program.trace import Model, default_dtype
+from posterity.inference.training.optimiser import AdaptiveAdam
+from posterity.inference.training.probe import (
     NO_MAXIMUM,
     PER_ROW,
     behind,
@@ -20,15 +28,10 @@ from posterity.inference.arrival import (
     still_gaining,
     tolerance,
 )
-from posterity.inference.engine.density import PointDensity, trace
-from posterity.inference.engine.replay import replay
-from posterity.inference.engine.tiers import RECORDING_ERRORS, prepare, quiet, torch_threads, value_and_gradient
-from posterity.inference.optimiser import AdaptiveAdam
-from posterity.inference.program import Model, Program, child_seeds, default_dtype, score, seeded
-from posterity.inference.rows import ScaleObservations, count_rows, row_terms, take
-from posterity.inference.schedule import cosine
-from posterity.inference.units import parameter_unit, prior_units
+from posterity.inference.training.schedule import cosine
+from posterity.inference.training.units import parameter_unit, prior_units
 from posterity.models.guides import INITS
+from posterity.random import child_seeds, seeded
 
 NORMS = 100  # steps in the running median of the gradient norm
 TRIES = 100  # draws of the start of a member

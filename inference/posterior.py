@@ -11,12 +11,15 @@ import xarray as xr
 from torch import Tensor
 from torch.distributions import Distribution
 
-from posterity.data.kept import read_tensors, write_tensors
+from posterity.files import read_tensors, write_tensors
 from posterity.inference import arviz
-from posterity.inference.arguments import positional, read_arguments
 from posterity.inference.export import Names, Rows, dataset, left_rows, observation_dims
 from posterity.inference.predictive import PredictiveMixture
-from posterity.inference.program import Model, Program, Score, bare_model, inspect, over_draws, score, seeded
+from posterity.inference.program.arguments import positional, read_arguments
+from posterity.inference.program.likelihood import Score, over_draws, score
+from posterity.inference.program.sites import Program, inspect
+from posterity.inference.program.trace import Model, bare_model
+from posterity.random import seeded
 
 FORMAT = 1
 

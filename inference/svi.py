@@ -26,7 +26,24 @@ from pyro.infer import Trace_ELBO, autoguide
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from posterity.inference.arrival import (
+from posterity.inference.convergence import ConvergenceWarning
+from posterity.inference.engine.density import PointDensity
+from posterity.inference.posterior import Posterior
+from posterity.inference.program.likelihood import score
+from posterity.inference.program.minibatch import ScaleObservations, count_rows, row_terms, take
+from posterity.inference.program.sites import Program, inspect
+from posterity.inference.program.trace import Model, default_dtype
+from posterity.inference.training.guide_widths import (
+    guide_unit,
+    is_point,
+    limit_widths,
+    set_widths,
+    widths_as_units,
+    with_spread,
+)
+from posterity.inference.training.interrupt import warn_interrupted
+from posterity.inference.training.optimiser import AdaptiveAdam
+from posterity.inference.training.probe import (
     NO_MAXIMUM,
     PER_ROW,
     lost_tolerance,
@@ -35,18 +52,11 @@ from posterity.inference.arrival import (
     still_gaining,
     tolerance,
 )
-from posterity.inference.check import numbers, share
-from posterity.inference.convergence import ConvergenceWarning
-from posterity.inference.engine.density import PointDensity
-from posterity.inference.guide_units import guide_unit, is_point, limit_widths, set_widths, widths_as_units, with_spread
-from posterity.inference.interrupt import warn_interrupted
-from posterity.inference.optimiser import AdaptiveAdam
-from posterity.inference.posterior import Posterior
-from posterity.inference.program import Model, Program, child_seeds, default_dtype, inspect, score, seeded
-from posterity.inference.rows import ScaleObservations, count_rows, row_terms, take
-from posterity.inference.schedule import cosine
-from posterity.inference.units import parameter_unit, prior_units
+from posterity.inference.training.schedule import cosine
+from posterity.inference.training.units import parameter_unit, prior_units
 from posterity.models.guides import GUIDES, empty_guide, initial, make_guide
+from posterity.random import child_seeds, seeded
+from posterity.validation import check_fields, check_number
 
 Guide = Callable[..., Any]
 HELD_OUT_DRAWS = 32
@@ -67,9 +77,9 @@ class SVI:
       name, or a new object.
     - ``steps`` of Adam at ``learning_rate``, which falls along a cosine to ``final_rate`` times its value; the gradient
       norm is clipped at ``clip`` times its running median. Each step uses ``particles`` samples of the bound. Step
-      sizes adapt to the units of the sites (`posterity.inference.optimiser`).
+      sizes adapt to the units of the sites (`posterity.inference.training.optimiser`).
     - A probe of ``steps / 10`` more steps at the full rate then tests whether the fit has converged
-      (`posterity.inference.arrival`). If not, a ``ConvergenceWarning`` says so, and ``attrs["trouble"]`` stores it.
+      (`posterity.inference.training.probe`). If not, a ``ConvergenceWarning`` says so, and ``attrs["trouble"]`` stores it.
     - ``batch_size``: rows per step; the terms of the observations are scaled by N / batch_size, so that the prior
       counts once per data set and not once per batch. A ``pyro.factor`` of the data has to stand in the plate of the
       rows to be scaled with them. None: all rows.
@@ -105,12 +115,12 @@ class SVI:
             raise ValueError(f"expected a guide from {list(GUIDES)} or a callable, got {self.guide!r}")
         if not isinstance(self.init, str) or self.init != "map":
             initial(self.init)
-        numbers(
+        check_fields(
             self,
             counts=("steps", "particles", "draws", "check_every", "patience", "batch_size", "rank"),
             positive=("learning_rate", "final_rate", "clip", "init_scale"),
         )
-        share("holdout", self.holdout)
+        check_number("holdout", self.holdout, "[0, 1)")
 
     def run(
         self, model: Model, *args: Any, seed: int, guide: Guide | None = None, site: str | None = None

@@ -10,12 +10,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from posterity.inference.arguments import read_arguments
-from posterity.inference.check import number
 from posterity.inference.ensemble import Ensemble
 from posterity.inference.infer import infer
-from posterity.inference.program import bare_model, child_seeds, score, trace
-from posterity.inference.rows import count_rows, take
+from posterity.inference.program.arguments import read_arguments
+from posterity.inference.program.likelihood import score
+from posterity.inference.program.minibatch import count_rows, take
+from posterity.inference.program.trace import bare_model, trace
+from posterity.random import child_seeds
+from posterity.validation import check_integer, check_number
 
 
 def sweep(
@@ -49,8 +51,8 @@ def sweep(
         raise ValueError(f"expected method to be an Ensemble(), all fits at once, got {method!r}")
     if not isinstance(name, str):
         raise ValueError(f"expected name to be that of a parameter, got {name!r}")
-    number("repeats", repeats, low=1, integer=True)
-    number("holdout", holdout, low=0, high=1)
+    check_integer("repeats", repeats, 1)
+    check_number("holdout", holdout, "(0, 1)")
     _check_values(model, args, name, values)
     rows = count_rows(args)
     count = round(holdout * rows)

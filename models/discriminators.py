@@ -18,10 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from posterity.data._random import check_count
-from posterity.models.check import check_choice, check_flag, check_tensor
 from posterity.models.generators import check_layers, halvings, started_he, started_small
 from posterity.models.modules import named_misfits
+from posterity.validation import check_choice, check_flag, check_floating, check_integer
 
 NORMS = ("batch", "spectral", "none")
 
@@ -34,7 +33,7 @@ class Logit(nn.Module):
         self.net, self.shape = net, tuple(shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_tensor("samples", x)
+        check_floating("samples", x)
         if tuple(x.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise ValueError(f"expected samples of shape (N, {wanted}), got {tuple(x.shape)}")
@@ -105,7 +104,7 @@ def dcgan_discriminator(
     torch.Size([2])
     """
     check_layers(shape, hidden, slope, dimensions=3)
-    check_count("width", width)
+    check_integer("width", width, 1)
     check_choice("norm", norm, NORMS)
     channels, height, breadth = shape
     steps = halvings(height, breadth)
@@ -135,7 +134,7 @@ def strong_discriminator(
 ) -> Logit:
     """Images -> (N,) by two convolutions without stride and a dense layer: more than a dense generator can face."""
     check_layers(shape, widths, dimensions=3)
-    check_count("hidden", hidden)
+    check_integer("hidden", hidden, 1)
     check_flag("spectral", spectral)
     channels, height, breadth = shape
     layers: list[nn.Module] = []
@@ -154,8 +153,8 @@ class Conditional(nn.Module):
         self.net, self.condition = net, condition
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        check_tensor("samples", x)
-        check_tensor("condition", condition)
+        check_floating("samples", x)
+        check_floating("condition", condition)
         if tuple(condition.shape) != (len(x), self.condition):
             raise ValueError(
                 f"expected a condition of shape ({len(x)}, {self.condition}), got {tuple(condition.shape)}"
@@ -179,7 +178,7 @@ def conditional(
     >>> judge(torch.zeros(3, 1, 8, 8), torch.eye(10)[:3]).shape
     torch.Size([3])
     """
-    check_count("condition", condition)
+    check_integer("condition", condition, 1)
     check_layers(shape, ())
     return Conditional(make((shape[0] + condition, *shape[1:]), **settings), condition)
 
@@ -192,7 +191,7 @@ class Packed(nn.Module):
         self.net, self.together = net, together
 
     def forward(self, x: Tensor) -> Tensor:
-        check_tensor("samples", x)
+        check_floating("samples", x)
         if x.ndim < 2 or len(x) % self.together:
             raise ValueError(f"expected a multiple of {self.together} samples to judge together, got {len(x)}")
         # Of each pack the first dimensions after the batch, channels or coordinates, one after the other.
@@ -208,7 +207,7 @@ def packed(make: Callable[..., nn.Module], together: int, shape: tuple[int, ...]
     >>> packed(dense_discriminator, 4, (2,))(torch.zeros(12, 2)).shape
     torch.Size([3])
     """
-    check_count("together", together)
+    check_integer("together", together, 1)
     check_layers(shape, ())
     return Packed(make((together * shape[0], *shape[1:]), **settings), together)
 

@@ -16,8 +16,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from posterity.data._random import check_count
-from posterity.models.check import check_choice, check_flag, check_sizes, check_tensor, is_number
+from posterity.validation import check_choice, check_flag, check_floating, check_integer, check_sizes, is_number
 
 STARTS = ("he", "torch")
 
@@ -42,7 +41,7 @@ def dense_generator(
     >>> dense_generator(100, (1, 28, 28))(torch.zeros(5, 100)).shape
     torch.Size([5, 1, 28, 28])
     """
-    check_count("latent", latent)
+    check_integer("latent", latent, 1)
     check_layers(shape, hidden, slope)
     check_flag("squash", squash)
     check_choice("start", start, STARTS)
@@ -80,8 +79,8 @@ def dcgan_generator(
     >>> dcgan_generator(100, (1, 28, 28), width=8)(torch.zeros(2, 100)).shape
     torch.Size([2, 1, 28, 28])
     """
-    check_count("latent", latent)
-    check_count("width", width)
+    check_integer("latent", latent, 1)
+    check_integer("width", width, 1)
     check_layers(shape, hidden, dimensions=3)
     check_flag("batch_norm", batch_norm)
     begin = _beginnings(start, batch_norm)
@@ -177,7 +176,7 @@ def coded(net: nn.Module, bits: int) -> Coded:
     >>> bool((points(z)[0] == points(z)[1]).all())
     True
     """
-    check_count("bits", bits)
+    check_integer("bits", bits, 1)
     return Coded(net, bits)
 
 
@@ -189,8 +188,8 @@ class Conditional(nn.Module):
         self.net = net
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
-        check_tensor("z", z)
-        check_tensor("condition", condition)
+        check_floating("z", z)
+        check_floating("condition", condition)
         if condition.ndim != 2 or len(condition) != len(z):
             raise ValueError(f"expected a condition of shape ({len(z)}, D), got {tuple(condition.shape)}")
         made: Tensor = self.net(torch.cat([z, condition.to(z)], 1))
@@ -208,8 +207,8 @@ def conditional(
     >>> digits(torch.zeros(3, 16), torch.eye(10)[:3]).shape
     torch.Size([3, 1, 8, 8])
     """
-    check_count("latent", latent)
-    check_count("condition", condition)
+    check_integer("latent", latent, 1)
+    check_integer("condition", condition, 1)
     return Conditional(make(latent + condition, *args, **settings))
 
 
@@ -220,7 +219,7 @@ def generator_model(generator: Callable[[Tensor], Tensor], latent: int) -> Calla
     >>> pyro.infer.Predictive(model, num_samples=4)(7)["x"].shape
     torch.Size([4, 7, 3])
     """
-    check_count("latent", latent)
+    check_integer("latent", latent, 1)
 
     def model(n: int) -> Tensor:
         with pyro.plate("samples", n):

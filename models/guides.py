@@ -14,8 +14,8 @@ from pyro.infer.autoguide.initialization import init_to_median, init_to_sample, 
 from torch import Tensor
 from torch.distributions import Independent, biject_to, constraints
 
-from posterity.models.check import check_choice
 from posterity.models.networks import INITIAL
+from posterity.validation import check_choice
 
 REDRAWS = 20
 GUIDES = ("map", "mean_field", "low_rank", "full_rank")

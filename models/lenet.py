@@ -1,7 +1,7 @@
 """LeNet: images to classes by two convolutions and three dense layers (LeCun, Bottou, Bengio & Haffner 1998).
 
 As LeNet-5, in today's dress: max pooling, ReLU, wider convolutions, logits instead of distances. Its last hidden layer
-is what other measures look at: `LeNet.features`. `posterity.inference.classifier` trains it; `save_lenet` and
+is what other measures look at: `LeNet.features`. `posterity.inference.training.classifier` trains it; `save_lenet` and
 `load_lenet` keep it in a file.
 """
 
@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from posterity.data._random import check_count
-from posterity.data.kept import read_tensors, write_tensors
-from posterity.models.check import check_sizes, check_tensor, is_number
+from posterity.files import read_tensors, write_tensors
 from posterity.models.modules import named_misfits
+from posterity.validation import check_floating, check_integer, check_number, check_sizes
 
 HIDDEN, FEATURES = 120, 84
 LEAST = 12  # pixels a side: one is left where two convolutions and two poolings end
@@ -48,7 +47,7 @@ class LeNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_count("classes", classes, least=2)
+        check_integer("classes", classes, 2)
         for name, sizes in (("shape", shape), ("widths", widths)):
             check_sizes(name, sizes)
         if len(shape) != 3 or len(widths) != 2:
@@ -56,8 +55,7 @@ class LeNet(nn.Module):
         channels, height, width = shape
         if min(height, width) < LEAST:
             raise ValueError(f"expected images of at least {LEAST} x {LEAST} pixels, got {height} x {width}")
-        if not (is_number(dropout) and 0 <= dropout < 1):
-            raise ValueError(f"expected dropout in [0, 1), got {dropout!r}")
+        check_number("dropout", dropout, "[0, 1)")
         self.classes, self.dropout = int(classes), float(dropout)
         self.shape, self.widths = tuple(map(int, shape)), tuple(map(int, widths))  # plain, as a file keeps them
         first, second = widths
@@ -76,7 +74,7 @@ class LeNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """The last hidden layer (N, 84), none of it below zero. Raises ``ValueError`` for images of another shape."""
-        check_tensor("images", x)
+        check_floating("images", x)
         if tuple(x.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise ValueError(f"expected images of shape (N, {wanted}), got {tuple(x.shape)}")

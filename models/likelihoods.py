@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from posterity.models import blocks
-from posterity.models.check import is_positive
+from posterity.validation import check_number, is_positive
 
 # Beyond this the square of a scale would overflow float32, and the loss would be nan.
 MAX_LOG_SCALE = 30.0
@@ -58,8 +58,7 @@ def floored_scale(log_scale: Tensor, floor: float, ceiling: float | None = None)
 
     With a ``ceiling`` c, exp(2 log_scale) becomes 1/(exp(-2 log_scale) + 1/c²): never above c², the same far below.
     """
-    if not is_positive(floor):
-        raise ValueError(f"expected a finite floor above 0 (the resolution of y), got {floor!r}")
+    check_number("floor", floor, "(0, inf)")
     # Of a floor whose square is nothing in this dtype, the root of nothing would have no gradient.
     least = max(floor**2, torch.finfo(log_scale.dtype).tiny)
     if ceiling is None:

@@ -18,9 +18,9 @@ from typing import Protocol
 
 import torch
 
-from posterity.models.check import is_positive
 from posterity.models.mixtures import Mixture
 from posterity.models.plates import factor_once
+from posterity.validation import check_number
 
 SMALLEST_WEIGHT = 1e-4  # where a Dirichlet below one ends: its density has no maximum, a weight of zero no gradient
 
@@ -90,5 +90,4 @@ class SparseWeights:
 
 def _check_positive(prior: object) -> None:
     for name, value in vars(prior).items():
-        if not is_positive(value):
-            raise ValueError(f"expected a finite {name} above 0 in {type(prior).__name__}, got {value}")
+        check_number("value", value, "(0, inf)")

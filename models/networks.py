@@ -22,11 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from posterity.data._random import check_count
-from posterity.models.check import is_number, is_positive
 from posterity.models.modules import trainable, with_weights
 from posterity.models.plates import factor_once, refuse_plates
 from posterity.models.priors import Prior, choose
+from posterity.validation import check_integer, check_number, is_number
 
 WEIGHTS = "posterity_weights"  # in ``infer`` of a site that `bayesian` made
 INITIAL = "posterity_initial"  # there too, of a weight: its value in the module
@@ -57,7 +56,7 @@ def mlp(*widths: int, activation: str = "tanh", seed: int | None = None) -> nn.S
         raise ValueError(f"expected an activation from {sorted(ACTIVATIONS)}, got {activation!r}")
     if seed is None:
         return _stack(widths, activation)
-    check_count("seed", seed, least=0)
+    check_integer("seed", seed, 0)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed an accelerator, for good
         return _stack(widths, activation)
@@ -92,8 +91,7 @@ class RadialBasis(nn.Module):
             raise ValueError(f"expected a finite range of the input, got {low} to {high}")
         if not _is_width(count) or count < 2:
             raise ValueError(f"expected 2 centres or more, got {count}")
-        if not is_positive(width):
-            raise ValueError(f"expected a finite width above 0, got {width}")
+        check_number("width", width, "(0, inf)")
         self.register_buffer("centres", torch.linspace(low, high, count))
         self.width = width * (high - low) / (count - 1)
 
@@ -120,7 +118,7 @@ def radial(x: Tensor, centres: int, outputs: int, *, width: float = 1.0, seed: i
     if not _is_width(outputs):
         raise ValueError(f"expected 1 output or more, got {outputs}")
     if seed is not None:
-        check_count("seed", seed, least=0)
+        check_integer("seed", seed, 0)
     basis = RadialBasis(float(x.min()), float(x.max()), centres, width)
     layer = nn.Linear(centres, outputs)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
@@ -142,7 +140,7 @@ def bayesian(
     "hidden1" is not the beginning of "hidden10", "hidden" is. A distribution of Pyro's is a prior too: each entry of a
     weight follows it on its own. Parameters that do not require a gradient stay constants, and buffers are used as they
     are: put a module with running averages in ``eval()`` first. The sites are marked as weights, on which chains need
-    not agree (see `posterity.inference.weights`).
+    not agree (see `posterity.inference.program.weights`).
 
     Returns a function with the module's signature; floating inputs are cast to the dtype of the weights. Raises
     ``ValueError`` for a module without trainable parameters or with running averages in training mode, a mapping that

@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from posterity.data import Standardization
-from posterity.models.check import check_choice, is_number, is_positive
 from posterity.models.guides import check_guide, empty_guide, make_guide
 from posterity.models.likelihoods import gaussian, heteroscedastic_gaussian
 from posterity.models.mixture_priors import MixturePrior
@@ -36,6 +35,7 @@ from posterity.models.mixtures import MixtureHead, MultivariateMixtureHead, mixt
 from posterity.models.modules import dtype_of, trainable
 from posterity.models.networks import bayesian, mlp, point
 from posterity.models.priors import Normal, Prior, begins, choose
+from posterity.validation import check_choice, check_number
 
 Model = Callable[..., Any]
 WeightPrior = Prior | Distribution
@@ -137,8 +137,7 @@ def mixture_density(
     Raises ``ValueError`` for a resolution that is not positive or stands beside a head, a negative decay, or a net of
     other outputs.
     """
-    if not (is_number(decay) and decay >= 0):
-        raise ValueError(f"expected a decay of 0 or more, got {decay!r}")
+    check_number("decay", decay, "[0, inf)")
     _check(scale, None, mixture_priors)
     if not isinstance(swept, tuple | list):
         raise ValueError(f"expected swept as a tuple of names, got {swept!r}")
@@ -302,6 +301,5 @@ def _floor(scale: Standardization, resolution: float | None) -> float:
         raise ValueError(f"expected a standardisation of one target, got {len(scale.y_loc)} targets")
     if resolution is None:
         return RESOLUTION
-    if not is_positive(resolution):
-        raise ValueError(f"expected a finite resolution above 0 in the units of y, got {resolution!r}")
+    check_number("resolution", resolution, "(0, inf)")
     return resolution / float(scale.y_scale)

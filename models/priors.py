@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from posterity.models.check import is_positive
+from posterity.validation import is_positive
 
 
 class Prior(Protocol):

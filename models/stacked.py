@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.parametrize import is_parametrized
 
-from posterity.models.check import check_tensor
 from posterity.models.modules import named_misfits
+from posterity.validation import check_floating
 
 
 class Stacked(nn.Module):
@@ -52,7 +52,7 @@ class Stacked(nn.Module):
 
     def forward(self, *args: Tensor) -> Tensor:
         for value in args:
-            check_tensor("inputs", value)
+            check_floating("inputs", value)
             if not value.ndim or len(value) != self.count:
                 raise ValueError(f"expected inputs of shape ({self.count}, ...), got {tuple(value.shape)}")
         weights = dict(self.net.named_parameters()) | dict(self.net.named_buffers())

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from posterity.inference.adversarial.measures import class_histogram
+from posterity.inference.adversarial.metrics import class_histogram
 
 
 def test_divergences_in_closed_form():

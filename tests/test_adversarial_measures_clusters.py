@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from posterity.data import Clusters, grid, ring
-from posterity.inference.adversarial.measures.clusters import cluster_quality
+from posterity.inference.adversarial.metrics.clusters import cluster_quality
 
 
 @pytest.mark.parametrize("clusters", [ring(), grid()], ids=["ring", "grid"])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
-from posterity.inference.adversarial.measures import frechet_distance
+from posterity.inference.adversarial.metrics import frechet_distance
 
 
 def white(seed, n, d):

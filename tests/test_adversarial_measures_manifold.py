@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posterity.inference.adversarial.measures import _pairs, expected_coverage, precision_recall
+from posterity.inference.adversarial.metrics import _pairs, expected_coverage, precision_recall
 
 
 def by_loops(real, fake, k):

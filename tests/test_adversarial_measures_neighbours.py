@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posterity.inference.adversarial.measures import Nearest, _pairs, nearest_training
+from posterity.inference.adversarial.metrics import Nearest, _pairs, nearest_training
 
 
 @pytest.mark.parametrize("block", [1, 50, 137, 2**20])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from posterity.inference.adversarial.measures import _pairs
+from posterity.inference.adversarial.metrics import _pairs
 
 
 @pytest.mark.parametrize("block", [1, 7, 50, 1000])

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from posterity.inference.adversarial.measures import _pairs, support_size
-from posterity.inference.adversarial.measures.support import _collisions, _interval, _smallest
+from posterity.inference.adversarial.metrics import _pairs, support_size
+from posterity.inference.adversarial.metrics.support import _collisions, _interval, _smallest
 
 
 def real(n, d=6):

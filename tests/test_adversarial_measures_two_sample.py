@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from posterity.inference.adversarial.measures import _pairs, kernel_distance, kernel_test, median_widths, two_sample
+from posterity.inference.adversarial.metrics import _pairs, kernel_distance, kernel_test, median_widths, two_sample
 
 WIDTHS = (0.5, 1.0, 3.0)
 

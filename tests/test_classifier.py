@@ -9,7 +9,7 @@ from torch import nn
 
 from posterity.data import digits, mnist
 from posterity.inference import classifier
-from posterity.inference.classifier import accuracy, features, fit_classifier, predict_probabilities
+from posterity.inference.training.classifier import accuracy, features, fit_classifier, predict_probabilities
 from posterity.models.lenet import LeNet, load_lenet, save_lenet
 
 FOLDER = os.environ.get("POSTERITY_DATA")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from posterity.data.kept import read_tensors, write_tensors
+from posterity.files import read_tensors, write_tensors
 
 
 def test_tensors_come_back_bit_for_bit_and_nothing_else_is_left(tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from posterity.data._random import as_generator, normal, uniform
+from posterity.random import as_generator, normal, uniform
 
 
 def test_an_int_starts_the_same_stream_every_time_and_leaves_the_global_one_alone():

@@ -7,8 +7,8 @@ import xarray as xr
 from scipy import stats
 
 from posterity.inference.arviz import HAS_INFERENCE_DATA, elpd_data, from_arrays
-from posterity.inference.diagnostics.skill.comparison import compare, to_elpd
-from posterity.inference.diagnostics.skill.loo import loo
+from posterity.inference.diagnostics.scoring.comparison import compare, to_elpd
+from posterity.inference.diagnostics.scoring.loo import loo
 
 COLUMNS = ["rank", "elpd", "p", "elpd_diff", "weight", "se", "dse", "warning", "n_bad", "scale"]
 

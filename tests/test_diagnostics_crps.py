@@ -6,9 +6,9 @@ import torch
 from scipy import integrate, stats
 
 from posterity.inference.diagnostics import crps_from_draws, crps_normal_mixture
-from posterity.inference.diagnostics.skill import crps
-from posterity.inference.diagnostics.sources.rows import sample
+from posterity.inference.diagnostics.scoring import crps
 from posterity.models.mixtures import Mixture
+from posterity.models.mixtures.row_chunks import sample
 
 
 def random_mixture(n: int, components: int, seed: int = 0) -> tuple[Mixture, torch.Tensor]:
@@ -45,8 +45,8 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     mixture, y = random_mixture(7, 33)
     whole = crps_normal_mixture(mixture, y)
     for block in (1, 50, 2000):
-        monkeypatch.setattr("posterity.inference.diagnostics.sources.rows.BLOCK", block)
-        monkeypatch.setattr("posterity.inference.diagnostics.sources.mixture_crps.BLOCK", block)
+        monkeypatch.setattr("posterity.models.mixtures.row_chunks.BLOCK", block)
+        monkeypatch.setattr("posterity.models.mixtures.crps.BLOCK", block)
         np.testing.assert_allclose(crps_normal_mixture(mixture, y), whole, rtol=1e-12)
 
 
@@ -75,7 +75,7 @@ def test_estimate_agrees_with_the_closed_form():
 def test_budget_decides_about_the_closed_form(monkeypatch):
     mixture, _ = random_mixture(5, 10)
     assert crps.has_closed_form(mixture)
-    monkeypatch.setattr("posterity.inference.diagnostics.skill.crps.PAIR_BUDGET", 499)
+    monkeypatch.setattr("posterity.inference.diagnostics.scoring.crps.PAIR_BUDGET", 499)
     assert not crps.has_closed_form(mixture)
 
 

@@ -14,7 +14,7 @@ from scipy import integrate, stats
 
 from posterity.inference import SVI, PredictiveMixture, infer
 from posterity.inference.arviz import from_groups
-from posterity.inference.diagnostics.origin.information import information_split
+from posterity.inference.diagnostics.decomposition.information import information_split
 from posterity.inference.diagnostics.sources import mixture_information as _mixture_information
 from posterity.models.mixtures import Mixture
 

@@ -7,7 +7,7 @@ from torch.distributions import Categorical, Poisson, StudentT, VonMises
 
 from posterity.inference.arviz import from_groups
 from posterity.inference.diagnostics import crps_normal_mixture
-from posterity.inference.diagnostics.skill.interval_score import interval_score
+from posterity.inference.diagnostics.scoring.interval_score import interval_score
 from posterity.inference.diagnostics.sources.mixture_regions import quantiles
 from posterity.models.mixtures import Mixture
 

@@ -11,8 +11,8 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from posterity.inference.arviz import HAS_INFERENCE_DATA, from_arrays, from_groups, group
-from posterity.inference.diagnostics.skill.comparison import to_elpd
-from posterity.inference.diagnostics.skill.loo import leave_one_out, loo
+from posterity.inference.diagnostics.scoring.comparison import to_elpd
+from posterity.inference.diagnostics.scoring.loo import leave_one_out, loo
 
 NOISE, PRIOR = 1.0, 3.0
 ARVIZ_WARNS = pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto distribution")
@@ -90,7 +90,7 @@ def test_it_is_arvizs_own(outlier, reff):
 
 def test_blocks_of_rows_and_several_dimensions_in_any_order_change_nothing(monkeypatch):
     whole = loo(fitted(observations()))
-    monkeypatch.setattr("posterity.inference.diagnostics.skill._psis.BLOCK", 3 * 4000)
+    monkeypatch.setattr("posterity.inference.diagnostics.scoring._psis.BLOCK", 3 * 4000)
     xr.testing.assert_identical(loo(fitted(observations())), whole)
     data = fitted(observations())
     square = {

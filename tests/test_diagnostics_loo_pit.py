@@ -8,7 +8,7 @@ from scipy import stats
 
 from posterity.inference.arviz import HAS_INFERENCE_DATA, from_arrays, from_groups, group, psislw, relative_efficiency
 from posterity.inference.diagnostics import pit, pit_ecdf, uniformity_test
-from posterity.inference.diagnostics.skill.loo_pit import loo_pit
+from posterity.inference.diagnostics.scoring.loo_pit import loo_pit
 
 
 def fitted(y: np.ndarray, seed: int = 0, draws: int = 1000) -> object:
@@ -90,7 +90,7 @@ def test_blocks_of_rows_change_nothing_and_an_influential_row_is_reported(monkey
         whole = loo_pit(fitted(y))
     assert whole.pareto_k.values.argmax() == 3
     assert whole.attrs["n_bad"] == 1
-    monkeypatch.setattr("posterity.inference.diagnostics.skill._psis.BLOCK", 5 * 4000)
+    monkeypatch.setattr("posterity.inference.diagnostics.scoring._psis.BLOCK", 5 * 4000)
     with pytest.warns(UserWarning, match="Pareto k"):
         xr.testing.assert_identical(loo_pit(fitted(y)), whole)
     whole.to_netcdf(tmp_path / "pit.nc", engine="h5netcdf")

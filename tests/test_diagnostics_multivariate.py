@@ -6,7 +6,7 @@ from scipy import special
 
 from posterity.inference.arviz import from_groups
 from posterity.inference.diagnostics import crps_from_draws
-from posterity.inference.diagnostics.skill.multivariate import (
+from posterity.inference.diagnostics.scoring.multivariate import (
     energy_from_draws,
     energy_score,
     variogram_from_draws,
@@ -78,7 +78,7 @@ def test_some_pairs_are_as_good_as_all_on_average(monkeypatch):
     y = rng.normal(size=(n, 2))
     every, pairs = energy_from_draws(made, y, 0)
     assert pairs == 40 * 39 // 2
-    monkeypatch.setattr("posterity.inference.diagnostics.skill.multivariate.PAIR_BUDGET", 4 * made.size)
+    monkeypatch.setattr("posterity.inference.diagnostics.scoring.multivariate.PAIR_BUDGET", 4 * made.size)
     some, pairs = energy_from_draws(made, y, 0)
     assert pairs == 4 * 40 - 10
     difference = np.array([np.mean(energy_from_draws(made, y, seed)[0] - every) for seed in range(8)])
@@ -92,7 +92,7 @@ def test_some_pairs_are_as_good_as_all_on_average(monkeypatch):
 def test_blocks_do_not_change_the_scores(monkeypatch):
     made, y = data()
     energy, variogram = energy_from_draws(made, y, 0)[0], variogram_from_draws(made, y)
-    monkeypatch.setattr("posterity.inference.diagnostics.skill.multivariate.BLOCK", 50)
+    monkeypatch.setattr("posterity.inference.diagnostics.scoring.multivariate.BLOCK", 50)
     monkeypatch.setattr("posterity.inference.diagnostics.sources.draws.BLOCK", 50)
     np.testing.assert_allclose(energy_from_draws(made, y, 0)[0], energy, rtol=1e-12)
     np.testing.assert_allclose(variogram_from_draws(made, y), variogram, rtol=1e-12)

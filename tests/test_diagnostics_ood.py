@@ -15,8 +15,8 @@ from sklearn import metrics
 
 from posterity.inference import PredictiveMixture
 from posterity.inference.arviz import from_groups
-from posterity.inference.diagnostics.origin.information import information_split
-from posterity.inference.diagnostics.origin.ood import (
+from posterity.inference.diagnostics.decomposition.information import information_split
+from posterity.inference.diagnostics.decomposition.ood import (
     auroc,
     average_precision,
     fpr_at_tpr,
@@ -24,7 +24,7 @@ from posterity.inference.diagnostics.origin.ood import (
     ood_scores,
     refusal_curve,
 )
-from posterity.inference.diagnostics.origin.variance import uncertainty_split
+from posterity.inference.diagnostics.decomposition.variance import uncertainty_split
 from posterity.models.mixtures import Mixture
 
 whole = {"seed": st.integers(0, 10_000), "n": st.integers(2, 40), "m": st.integers(2, 40), "values": st.integers(1, 50)}

@@ -27,8 +27,9 @@ from posterity.inference.diagnostics.simulation._fits import prepared
 from posterity.inference.diagnostics.simulation._refits import FITTED
 from posterity.inference.diagnostics.simulation.refits import refit, simulate
 from posterity.inference.diagnostics.simulation.sbc import sbc
-from posterity.inference.program import child_seeds, inspect, seeded
+from posterity.inference.program.sites import inspect
 from posterity.models import bayesian, gaussian, mlp
+from posterity.random import child_seeds, seeded
 
 X = torch.linspace(0.0, 1.0, 5)
 NOISE = 0.5

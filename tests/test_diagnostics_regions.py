@@ -65,7 +65,7 @@ def test_gap_between_two_peaks_is_central_but_not_of_high_density():
 
 
 def test_hdi_does_not_depend_on_blocks_in_distribution(monkeypatch):
-    monkeypatch.setattr("posterity.inference.diagnostics.sources.rows.BLOCK", 8)
+    monkeypatch.setattr("posterity.models.mixtures.row_chunks.BLOCK", 8)
     monkeypatch.setattr("posterity.inference.diagnostics.sources.mixture.BLOCK", 400)
     y = torch.linspace(-3, 3, 20)
     levels = region_level(normal(20), y, kind="hdi", draws=999).level.values

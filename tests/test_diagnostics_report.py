@@ -19,7 +19,7 @@ from posterity.inference.diagnostics.sampling._functions import Functions
 from posterity.inference.diagnostics.sampling.divergences import locate_divergences
 from posterity.inference.diagnostics.sampling.nested import nested_rhat
 from posterity.inference.diagnostics.sampling.report import ConvergenceReport, convergence_report
-from posterity.inference.program import inspect
+from posterity.inference.program.sites import inspect
 from posterity.models import bayesian, mlp
 
 SETTINGS = "NUTS(draws=1000, chains=4, superchains=None, target_accept=0.8, max_tree_depth=10)"

@@ -8,8 +8,8 @@ from torch.distributions import Categorical, Laplace, StudentT
 
 from posterity.inference.arviz import from_groups
 from posterity.inference.diagnostics import elpd_heldout, paired_difference, score_summary, scores
-from posterity.inference.diagnostics.skill.interval_score import interval_score
-from posterity.inference.diagnostics.skill.multivariate import energy_score, variogram_score
+from posterity.inference.diagnostics.scoring.interval_score import interval_score
+from posterity.inference.diagnostics.scoring.multivariate import energy_score, variogram_score
 from posterity.inference.predictive import PredictiveMixture
 from posterity.models.mixtures import Mixture
 

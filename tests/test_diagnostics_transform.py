@@ -56,7 +56,7 @@ def test_own_data_are_uniform_and_a_narrow_model_is_found_out():
 def test_blocks_of_rows_do_not_change_the_result(monkeypatch):
     y = bimodal(37).mean
     whole = pit(bimodal(37), y)
-    monkeypatch.setattr("posterity.inference.diagnostics.sources.rows.BLOCK", 20)
+    monkeypatch.setattr("posterity.models.mixtures.row_chunks.BLOCK", 20)
     xr.testing.assert_identical(pit(bimodal(37), y), whole)
 
 

@@ -76,7 +76,7 @@ def test_each_target_has_its_own_split():
 def test_blocks_of_rows_do_not_change_the_result(monkeypatch, tmp_path):
     predictive = predictive_of(*random_parameters(1, 3, 2, n=29))
     whole = uncertainty_split(predictive)
-    monkeypatch.setattr("posterity.inference.diagnostics.sources.rows.BLOCK", 40)
+    monkeypatch.setattr("posterity.models.mixtures.row_chunks.BLOCK", 40)
     xr.testing.assert_identical(uncertainty_split(predictive), whole)
     whole.to_netcdf(tmp_path / "split.nc", engine="h5netcdf")
 

@@ -11,10 +11,10 @@ from pyro.infer.autoguide import AutoLaplaceApproximation
 
 from posterity.data import Standardization, mcycle
 from posterity.inference import HMC, SVI, ConvergenceWarning, Ensemble, infer
-from posterity.inference.arrival import behind, tolerance
-from posterity.inference.optimiser import AdaptiveAdam
-from posterity.inference.schedule import cosine
-from posterity.inference.units import prior_units
+from posterity.inference.training.optimiser import AdaptiveAdam
+from posterity.inference.training.probe import behind, tolerance
+from posterity.inference.training.schedule import cosine
+from posterity.inference.training.units import prior_units
 from posterity.models import bayesian, bayesian_regression, heteroscedastic_gaussian, mlp
 from posterity.models.priors import Normal
 

@@ -9,7 +9,8 @@ from torch import nn
 from posterity.data import Standardization
 from posterity.inference import HMC, SVI, Ensemble, Posterior, infer
 from posterity.inference import arviz as boundary
-from posterity.inference.program import inspect, over_draws
+from posterity.inference.program.likelihood import over_draws
+from posterity.inference.program.sites import inspect
 from posterity.models import bayesian_mixture_density, mixture_density, mixture_head
 
 N, S = 6, 4

@@ -9,7 +9,7 @@ import torch
 from posterity.inference import SVI, Posterior, infer
 from posterity.inference import arviz as boundary
 from posterity.inference.arviz import containers
-from posterity.inference.program import inspect
+from posterity.inference.program.sites import inspect
 
 N = 5
 X = torch.linspace(-1, 1, N)

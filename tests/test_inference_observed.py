@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from posterity.inference import HMC, SVI, Ensemble, Posterior, infer
-from posterity.inference.program import inspect
+from posterity.inference.program.sites import inspect
 
 N = 12
 X = torch.linspace(-1, 1, N)

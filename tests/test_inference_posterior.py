@@ -181,7 +181,7 @@ def test_two_plates_and_events_name_the_dimensions():
 
 
 def boundary_program(model, *args):
-    from posterity.inference.program import inspect
+    from posterity.inference.program.sites import inspect
 
     return inspect(model, args)
 

@@ -5,8 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from posterity.inference.program import child_seeds, inspect, observed_value, over_draws, seeded
+from posterity.inference.program.likelihood import over_draws
+from posterity.inference.program.observation import observed_value
+from posterity.inference.program.sites import inspect
 from posterity.models import bayesian, gaussian, heteroscedastic_gaussian, mixture_head, mlp, point, priors, student_t
+from posterity.random import child_seeds, seeded
 
 N, S = 6, 5
 X = torch.linspace(-1, 1, N)[:, None]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from posterity.inference.streaming import fit_stream
+from posterity.inference.training.streaming import fit_stream
 
 
 def draw(random):

@@ -11,8 +11,8 @@ from torch.distributions import constraints
 
 from posterity.inference import SVI, infer
 from posterity.inference import svi as module
-from posterity.inference.program import inspect
-from posterity.inference.rows import ScaleObservations, row_terms
+from posterity.inference.program.minibatch import ScaleObservations, row_terms
+from posterity.inference.program.sites import inspect
 from posterity.models import mixture_head, mlp, point
 
 GENERATOR = torch.Generator().manual_seed(0)

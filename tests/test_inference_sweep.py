@@ -10,8 +10,8 @@ import torch
 
 from posterity.data import Standardization
 from posterity.inference import Ensemble, infer, sweep
-from posterity.inference.schedule import cosine
 from posterity.inference.sweep import _judged
+from posterity.inference.training.schedule import cosine
 from posterity.models import mixture_density, mixture_head
 
 GENERATOR = torch.Generator().manual_seed(0)

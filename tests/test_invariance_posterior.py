@@ -17,7 +17,9 @@ from posterity.data import Observations, Standardization
 from posterity.inference import SVI, Ensemble, Posterior, infer
 from posterity.inference import arviz as boundary
 from posterity.inference.diagnostics import leave_one_out, loo, pit, pulls, scores
-from posterity.inference.program import inspect, score, trace
+from posterity.inference.program.likelihood import score
+from posterity.inference.program.sites import inspect
+from posterity.inference.program.trace import trace
 from posterity.inference.sweep import sweep
 from posterity.models import bayesian_mixture_density, bayesian_regression, mixture_density
 

@@ -20,8 +20,8 @@ from posterity.inference import HMC, NUTS, SVI, Blocks, infer
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.mcmc import blocks as blocks_module
 from posterity.inference.mcmc import climb, reference, resume
-from posterity.inference.program import child_seeds
 from posterity.models import bayesian, gaussian, mlp
+from posterity.random import child_seeds
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(20, 3, generator=GENERATOR)

@@ -9,12 +9,12 @@ import torch
 from pyro.nn import PyroModule, PyroSample
 
 from posterity.inference import HMC, Blocks, infer
-from posterity.inference.diagnostics.sampling._sites import site_columns
+from posterity.inference.convergence.elements import site_columns
 from posterity.inference.engine import Density
 from posterity.inference.mcmc import agreement as agreement_module
 from posterity.inference.mcmc.agreement import Functions
 from posterity.inference.mcmc.monitor import Monitor
-from posterity.inference.program import inspect
+from posterity.inference.program.sites import inspect
 from posterity.models import bayesian, mlp
 from posterity.models.priors import HierarchicalNormal, Horseshoe
 

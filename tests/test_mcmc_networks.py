@@ -13,7 +13,7 @@ import xarray as xr
 
 from posterity.inference import HMC, NUTS, infer
 from posterity.inference.diagnostics import function_convergence
-from posterity.inference.program import over_draws
+from posterity.inference.program.likelihood import over_draws
 from tests.network_oracles import AT, LastLayer, OneUnit, linear_posterior
 
 ERRORS = 5.0

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from posterity.inference import HMC, NUTS, infer
-from posterity.inference.program import inspect
+from posterity.inference.program.sites import inspect
 from tests.reference_models import NAMES, compare, reference
 
 MEANS = 5.0

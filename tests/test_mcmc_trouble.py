@@ -20,8 +20,8 @@ from posterity.inference.diagnostics.sampling._functions import Functions
 from posterity.inference.mcmc import reference
 from posterity.inference.mcmc.agreement import Agreement
 from posterity.inference.mcmc.agreement import Functions as mcmc_functions
-from posterity.inference.mcmc.trouble import trouble
-from posterity.inference.program import inspect
+from posterity.inference.mcmc.warnings import trouble
+from posterity.inference.program.sites import inspect
 
 # A step that moves, in as little time as there is.
 TINY = {"warmup": 0, "step_size": 0.5, "trajectory_length": 1.0, "draws": 20, "engine": "eager", "threads": 1}

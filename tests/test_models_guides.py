@@ -4,8 +4,8 @@ import pytest
 import torch
 from pyro.infer import autoguide
 
-from posterity.inference.program import seeded
 from posterity.models import empty_guide, make_guide
+from posterity.random import seeded
 
 
 def model():

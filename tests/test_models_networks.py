@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from posterity.inference import SVI, infer
-from posterity.inference.program import over_draws
+from posterity.inference.program.likelihood import over_draws
 from posterity.models import RadialBasis, bayesian, gaussian, mlp, point, priors, radial
 
 

@@ -8,8 +8,9 @@ from torch import nn
 
 from posterity.data import Observations, Standardization
 from posterity.inference import SVI, Ensemble, infer
-from posterity.inference.program import inspect, trace
-from posterity.inference.rows import ScaleObservations, row_terms
+from posterity.inference.program.minibatch import ScaleObservations, row_terms
+from posterity.inference.program.sites import inspect
+from posterity.inference.program.trace import trace
 from posterity.models import bayesian, gaussian, mixture_head, mixture_priors, mlp, point
 
 N = 40

@@ -9,7 +9,7 @@ import torch
 
 from posterity.data.track_posterior import track_posterior
 from posterity.data.tracks import Detector
-from posterity.inference.streaming import fit_stream
+from posterity.inference.training.streaming import fit_stream
 from posterity.models.mixtures import Mixture
 from posterity.models.tracking import (
     HoughMap,

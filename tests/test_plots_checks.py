@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from scipy.stats import mannwhitneyu
 
 from posterity.inference.diagnostics.calibration.ecdf import ecdf_band
-from posterity.inference.diagnostics.origin.ood import auroc
+from posterity.inference.diagnostics.decomposition.ood import auroc
 from posterity.inference.plots import plot_khat, plot_ood, plot_ppc, plot_sbc
 from posterity.inference.plots._style import ALARM
 

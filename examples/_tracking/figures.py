@@ -16,7 +16,7 @@ from _tracking.many import CHAINS, of_independent
 from _tracking.one import UNLIKE
 from _tracking.settings import Settings, fresh, percent
 from posterity.data import Detector
-from posterity.data.kept import read_tensors
+from posterity.files import read_tensors
 from posterity.inference.plots import plot_pull
 
 TITLES = {

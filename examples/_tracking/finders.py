@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from _tracking.settings import MEAN_TRACKS, TRAINED, Settings
 from posterity.data import Detector, Events
-from posterity.data.kept import read_tensors, write_tensors
-from posterity.inference.streaming import fit_stream
+from posterity.files import read_tensors, write_tensors
+from posterity.inference.training.streaming import fit_stream
 from posterity.models.tracking import IndependentFinder, TrackFinder, TrackSet
 
 KINDS = ("single", "set", "independent")

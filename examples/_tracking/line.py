@@ -9,11 +9,11 @@ from _parts import tag
 from torch import Tensor, nn
 
 from _tracking.settings import Settings, fresh
-from posterity.data.kept import read_tensors, write_tensors
 from posterity.data.tracks import intercept_covariance, normal_hits
+from posterity.files import read_tensors, write_tensors
 from posterity.inference.diagnostics import pull_summary, pulls
-from posterity.inference.streaming import fit_stream
 from posterity.inference.tracking import kalman_fit
+from posterity.inference.training.streaming import fit_stream
 from posterity.models import Mixture, multivariate_mixture_head
 
 LAYERS, RESOLUTION, SIZE = 10, 0.3, 28.0

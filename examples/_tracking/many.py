@@ -10,7 +10,7 @@ from _tracking.finders import load
 from _tracking.settings import CORE, MEAN_TRACKS, Settings, fresh, percent
 from _tracking.widths import of_both
 from posterity.data import Detector
-from posterity.data.kept import write_tensors
+from posterity.files import write_tensors
 from posterity.inference.tracking import (
     Matches,
     combinatorial_annealed,

@@ -12,7 +12,7 @@ from _tracking.finders import load
 from _tracking.settings import CORE, Settings, fresh, percent
 from _tracking.widths import of_both
 from posterity.data import Detector, Events, track_posterior
-from posterity.data.kept import write_tensors
+from posterity.files import write_tensors
 from posterity.inference import PredictiveMixture
 from posterity.inference.diagnostics import pull_summary, pulls
 from posterity.models import Mixture

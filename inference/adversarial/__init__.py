@@ -11,11 +11,11 @@
 from posterity.inference.adversarial import measures, monitors
 from posterity.inference.adversarial.alarms import Alarm, TrainingAlarm, mode_collapse, saturation
 from posterity.inference.adversarial.bayesian import BayesianAdversarial, BayesianGame, play_bayesian
-from posterity.inference.adversarial.game import Game
 from posterity.inference.adversarial.losses import LOSSES, Loss, make_loss
 from posterity.inference.adversarial.regularisers import gradient_penalty, r1, r2
 from posterity.inference.adversarial.settings import Adversarial
 from posterity.inference.adversarial.trainer import play, play_many
+from posterity.inference.adversarial.training_run import Game
 
 __all__ = [
     "LOSSES",

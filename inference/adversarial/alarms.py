@@ -24,7 +24,7 @@ import torch
 
 from posterity.inference.adversarial.losses import make_loss
 from posterity.inference.adversarial.settings import Adversarial
-from posterity.inference.check import number
+from posterity.validation import check_integer, check_number
 
 History = Mapping[str, list[float]]
 
@@ -73,10 +73,10 @@ def saturation(*, accuracy: float = 0.99, loss: float = 0.05, readings: int | No
 
     Raises ``ValueError`` for an accuracy or a loss outside (0, 1), or fewer than one reading.
     """
-    number("accuracy", accuracy, low=0, high=1)
-    number("loss", loss, low=0, high=1)
+    check_number("accuracy", accuracy, "(0, 1)")
+    check_number("loss", loss, "(0, 1)")
     if readings is not None:
-        number("readings", readings, low=1, integer=True)
+        check_integer("readings", readings, 1)
     return _saturation(accuracy, loss, readings, None, None)
 
 
@@ -130,12 +130,12 @@ def mode_collapse(
 
     Raises ``ValueError`` for a spread or a share outside (0, 1), fewer than one reading, or a warm-up below 0.
     """
-    number("spread", spread, low=0, high=1)
-    number("largest_class", largest_class, low=0, high=1)
+    check_number("spread", spread, "(0, 1)")
+    check_number("largest_class", largest_class, "(0, 1)")
     if readings is not None:
-        number("readings", readings, low=1, integer=True)
+        check_integer("readings", readings, 1)
     if warmup is not None:
-        number("warmup", warmup, low=0, integer=True)
+        check_integer("warmup", warmup, 0)
     return _mode_collapse(spread, largest_class, readings, warmup, None)
 
 

@@ -17,7 +17,6 @@ two distributions, which the table names.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 
 from torch import Tensor
 from torch.nn.functional import relu, softplus
@@ -153,8 +152,7 @@ def _cross_entropy(smoothing: float) -> tuple[Half, Half]:
 
 
 def _checked(smoothing: float) -> float:
-    if not isinstance(smoothing, Real) or isinstance(smoothing, bool) or not 0 <= smoothing < 0.5:
-        raise ValueError(f"expected smoothing in [0, 0.5), got {smoothing!r}")
+    check_number("smoothing", smoothing, "[0, 0.5)")
     return smoothing
 
 

@@ -12,12 +12,11 @@ and then k-fold: "lazy regularisation" (Karras et al. 2020, arXiv:1912.04958, se
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 
 import torch
 from torch import Tensor
 
-from posterity.data._random import check_count
+from posterity.validation import check_integer, check_number
 
 Discriminate = Callable[[Tensor], Tensor]
 Uniform = Callable[[], Tensor]
@@ -37,9 +36,8 @@ class Penalty:
     every: int = 1
 
     def __post_init__(self) -> None:
-        check_count("every", self.every)
-        if not isinstance(self.weight, Real) or isinstance(self.weight, bool) or not 0 < self.weight < float("inf"):
-            raise ValueError(f"expected a finite weight above 0 for {self.name}, got {self.weight!r}")
+        check_integer("every", self.every, 1)
+        check_number("weight", self.weight, "(0, inf)")
 
     def __call__(self, discriminate: Discriminate, real: Tensor, fake: Tensor, uniform: Uniform) -> Tensor:
         return self.weight * self.value(discriminate, real, fake, uniform)

@@ -7,8 +7,8 @@ from typing import Any
 
 from posterity.inference.adversarial.losses import Loss, make_loss
 from posterity.inference.adversarial.regularisers import Penalty, Regulariser
-from posterity.inference.check import number
-from posterity.inference.schedule import cosine
+from posterity.inference.training.schedule import cosine
+from posterity.validation import check_integer, check_number
 
 SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "constant": lambda step, steps: 1.0,
@@ -63,24 +63,24 @@ class Adversarial:
     def __post_init__(self) -> None:
         make_loss(self.loss)
         for name in ("steps", "batch_size", "monitor_every"):
-            number(name, getattr(self, name), low=1, integer=True)
-        number("noise", self.noise, low=0, edges=True)
+            check_integer(name, getattr(self, name), 1)
+        check_number("noise", self.noise, "[0, inf)")
         if self.checkpoint is not None and not isinstance(self.checkpoint, str | Path):
             raise ValueError(f"expected a checkpoint as a path, got {self.checkpoint!r}")
         if self.checkpoint is not None and not Path(self.checkpoint).parent.is_dir():
             raise ValueError(f"expected a checkpoint in a folder that is there, got {self.checkpoint}")
-        number("checkpoint_seconds", self.checkpoint_seconds, low=0, edges=True)
+        check_number("checkpoint_seconds", self.checkpoint_seconds, "[0, inf)")
         if self.ema is not None:
-            number("ema", self.ema, low=0, high=1)
+            check_number("ema", self.ema, "(0, 1)")
         if self.clip is not None:
-            number("clip", self.clip, low=0)
+            check_number("clip", self.clip, "(0, inf)")
         for name in ("learning_rate", "betas", "schedule", "updates"):
             pair = getattr(self, name)
             if not isinstance(pair, tuple) or len(pair) != 2:
                 raise ValueError(f"expected a pair of {name}, of the generator and the discriminator, got {pair!r}")
         for rate, count, beta in zip(self.learning_rate, self.updates, self.betas, strict=True):
-            number("every learning_rate", rate, low=0)
-            number("every number of updates", count, low=1, integer=True)
+            check_number("every learning_rate", rate, "(0, inf)")
+            check_integer("every number of updates", count, 1)
             if not isinstance(beta, float | int) or not 0 <= beta < 1:
                 raise ValueError(f"expected betas in [0, 1), got {self.betas}")
         if not isinstance(self.regularisers, tuple) or not all(callable(one) for one in self.regularisers):

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from posterity.inference.adversarial.game import Game
 from posterity.inference.adversarial.losses import Loss
 from posterity.inference.adversarial.regularisers import due
+from posterity.inference.adversarial.training_run import Game
 
 Batch = tuple[Tensor, Tensor | None]  # samples and their conditions
 

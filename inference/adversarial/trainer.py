@@ -19,16 +19,16 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from posterity.inference.adversarial.alarms import Alarm, TrainingAlarm
-from posterity.inference.adversarial.game import Game, Record, asked, check_data, check_network
 from posterity.inference.adversarial.losses import make_loss
 from posterity.inference.adversarial.monitors.protocol import Monitor
+from posterity.inference.adversarial.readings import check_watchers, conclusions, values_of
 from posterity.inference.adversarial.settings import Adversarial
 from posterity.inference.adversarial.steps import step
-from posterity.inference.adversarial.watching import check_watchers, conclusions, values_of
-from posterity.inference.check import number
-from posterity.inference.modes import evaluating, mode
-from posterity.inference.program import seeded
+from posterity.inference.adversarial.training_run import Game, Record, asked, check_data, check_network
+from posterity.inference.training.evaluation import evaluating, mode
 from posterity.models.stacked import Stacked
+from posterity.random import seeded
+from posterity.validation import check_integer
 
 
 def play(
@@ -116,9 +116,9 @@ def _start(
 ) -> Game:
     if not isinstance(settings, Adversarial):
         raise ValueError(f"expected settings as Adversarial(...), got {settings!r}")
-    number("latent", latent, low=1, integer=True)
+    check_integer("latent", latent, 1)
     for seed in seeds:
-        number("seed", seed, low=0, integer=True)
+        check_integer("seed", seed, 0)
     check_data(data, settings.batch_size)
     if condition is not None:
         if not isinstance(condition, Tensor) or condition.ndim != 2 or len(condition) != len(data):

@@ -36,9 +36,9 @@ from posterity.inference.diagnostics.calibration.uniformity import uniformity_te
 from posterity.inference.diagnostics.calibration.widths import pull_summary
 from posterity.inference.diagnostics.checks.predictive_check import posterior_predictive_check
 from posterity.inference.diagnostics.checks.prior_check import prior_predictive_check
-from posterity.inference.diagnostics.origin.components import component_usage, label_order, relabel
-from posterity.inference.diagnostics.origin.information import information_split
-from posterity.inference.diagnostics.origin.ood import (
+from posterity.inference.diagnostics.decomposition.components import component_usage, label_order, relabel
+from posterity.inference.diagnostics.decomposition.information import information_split
+from posterity.inference.diagnostics.decomposition.ood import (
     auroc,
     average_precision,
     fpr_at_tpr,
@@ -46,22 +46,22 @@ from posterity.inference.diagnostics.origin.ood import (
     ood_scores,
     refusal_curve,
 )
-from posterity.inference.diagnostics.origin.variance import split_shares, uncertainty_split
+from posterity.inference.diagnostics.decomposition.variance import split_shares, uncertainty_split
 from posterity.inference.diagnostics.sampling.convergence import function_convergence
 from posterity.inference.diagnostics.sampling.divergences import locate_divergences
 from posterity.inference.diagnostics.sampling.nested import nested_rhat
 from posterity.inference.diagnostics.sampling.report import ConvergenceReport, Finding, convergence_report
+from posterity.inference.diagnostics.scoring.comparison import compare, to_elpd
+from posterity.inference.diagnostics.scoring.crps import crps_from_draws, crps_normal_mixture
+from posterity.inference.diagnostics.scoring.interval_score import interval_score
+from posterity.inference.diagnostics.scoring.loo import leave_one_out, loo
+from posterity.inference.diagnostics.scoring.loo_pit import loo_pit
+from posterity.inference.diagnostics.scoring.multivariate import energy_score, variogram_score
+from posterity.inference.diagnostics.scoring.scores import elpd_heldout, paired_difference, score_summary, scores
+from posterity.inference.diagnostics.scoring.waic import waic
 from posterity.inference.diagnostics.simulation.refits import refit, simulate
 from posterity.inference.diagnostics.simulation.sbc import sbc
 from posterity.inference.diagnostics.simulation.tarp import tarp
-from posterity.inference.diagnostics.skill.comparison import compare, to_elpd
-from posterity.inference.diagnostics.skill.crps import crps_from_draws, crps_normal_mixture
-from posterity.inference.diagnostics.skill.interval_score import interval_score
-from posterity.inference.diagnostics.skill.loo import leave_one_out, loo
-from posterity.inference.diagnostics.skill.loo_pit import loo_pit
-from posterity.inference.diagnostics.skill.multivariate import energy_score, variogram_score
-from posterity.inference.diagnostics.skill.scoring import elpd_heldout, paired_difference, score_summary, scores
-from posterity.inference.diagnostics.skill.waic import waic
 
 __all__ = [
     "ConvergenceReport",

@@ -20,7 +20,9 @@ from torch.distributions import Distribution, biject_to, constraints
 from torch.distributions.transforms import Transform, identity_transform
 
 from posterity.inference.engine import flat
-from posterity.inference.program import Model, default_dtype, seeded, trace, widest
+from posterity.inference.program.sites import is_latent
+from posterity.inference.program.trace import Model, default_dtype, trace, widest
+from posterity.random import seeded
 
 # Of a value, in its own precision, outside of its support: what rounding does to it.
 SLACK = 16
@@ -303,7 +305,3 @@ class _Given:
     def __call__(self, *args: Any) -> Any:
         with _Unchecked(), pyro.poutine.condition(data=dict(self.values)):
             return self.model(*args)
-
-
-def is_latent(node: Any) -> bool:
-    return node["type"] == "sample" and not node["is_observed"] and type(node["fn"]).__name__ != "_Subsample"

@@ -32,8 +32,8 @@ from posterity.inference.engine.lanes.decompose import decompositions
 from posterity.inference.engine.lanes.emit import Code, emit
 from posterity.inference.engine.lanes.expressions import Unsupported
 from posterity.inference.engine.lanes.lower import lower
-from posterity.inference.engine.replay import replay
-from posterity.inference.program import default_dtype
+from posterity.inference.engine.recording import replay
+from posterity.inference.program.trace import default_dtype
 
 TIERS = ("eager", "replay", "compiled")
 COMPILED = ("lanes", "inductor")

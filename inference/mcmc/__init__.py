@@ -15,7 +15,7 @@ from posterity.inference.mcmc import reference
 from posterity.inference.mcmc.blocks import Blocks
 from posterity.inference.mcmc.hmc import HMC
 from posterity.inference.mcmc.nuts import NUTS
-from posterity.inference.mcmc.resumed import resume as _resume
+from posterity.inference.mcmc.resuming import resume as _resume
 from posterity.inference.mcmc.run import Settings
 from posterity.inference.posterior import Posterior
 

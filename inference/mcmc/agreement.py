@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution
 
-from posterity.inference.diagnostics.sampling._chains import convergence
+from posterity.inference.convergence.elements import site_columns
+from posterity.inference.convergence.statistics import convergence
 from posterity.inference.diagnostics.sampling._findings import chance_of
-from posterity.inference.diagnostics.sampling._sites import site_columns
-from posterity.inference.program import Model, Program, over_draws
+from posterity.inference.program.likelihood import over_draws
+from posterity.inference.program.sites import Program
+from posterity.inference.program.trace import Model
 
 ROWS = 16
 LEAST = 4  # draws of each chain that R-hat needs

@@ -18,17 +18,19 @@ import joblib  # type: ignore[import-untyped]
 import torch
 from tqdm.auto import tqdm
 
-from posterity.inference.check import number
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.density import Density
 from posterity.inference.engine.lanes.build import cores
-from posterity.inference.interrupt import INTERRUPTED, warn_interrupted
 from posterity.inference.mcmc.agreement import Functions
 from posterity.inference.mcmc.run import Settings
 from posterity.inference.mcmc.starts import Init, start
-from posterity.inference.mcmc.trouble import trouble, warn_of
+from posterity.inference.mcmc.warnings import trouble, warn_of
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import Model, child_seeds, inspect
+from posterity.inference.program.sites import inspect
+from posterity.inference.program.trace import Model
+from posterity.inference.training.interrupt import INTERRUPTED, warn_interrupted
+from posterity.random import child_seeds
+from posterity.validation import check_integer
 
 # The result of a worker as tensors and plain values, without the model: either "draws", "sample_stats", "attrs" and
 # "warnings" (category and text), or the "error" that the block raised and its "traceback" as text.
@@ -81,7 +83,7 @@ class Blocks:
             raise ValueError(f"expected a many-chain method such as HMC() or NUTS(), got {self.method!r}")
         for name, least in (("blocks", 1), ("retries", 0), ("jobs", 1)):
             if name != "jobs" or self.jobs is not None:
-                number(name, getattr(self, name), low=least, integer=True)
+                check_integer(name, getattr(self, name), least)
         for name in ("chains", "superchains"):
             count = getattr(self.method, name)
             if count is not None and count % self.blocks:

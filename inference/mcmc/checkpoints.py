@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posterity.data.kept import read_tensors, write_tensors
+from posterity.files import read_tensors, write_tensors
 
 FORMAT = 2  # 2: with the fingerprints of the arguments
 KEYS = {

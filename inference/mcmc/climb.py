@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from posterity.inference.arrival import behind
 from posterity.inference.engine.tiers import Engine
-from posterity.inference.optimiser import AdaptiveAdam
+from posterity.inference.training.optimiser import AdaptiveAdam
+from posterity.inference.training.probe import behind
 
 RATE, MOST, WINDOW = 0.05, 2000, 100  # learning rate, largest number of steps, steps between tests of convergence
 LEVEL = 0.1  # nats: the ascent has converged if no chain gains more in a window at the full rate
@@ -45,7 +45,7 @@ def starts_at_modes(
 ) -> tuple[Tensor, list[str]]:
     """Modes of all chains, and warnings for the user as sentences.
 
-    Chains that end far behind the best (`posterity.inference.arrival.behind`) climb again from other positions
+    Chains that end far behind the best (`posterity.inference.training.probe.behind`) climb again from other positions
     ``fresh(round)`` (chain, dim). Chains still behind start from the modes of other chains, with a warning.
     """
     best, highest, level = climb(engine, positions, units)

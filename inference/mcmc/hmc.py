@@ -13,12 +13,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from posterity.inference.check import number
 from posterity.inference.engine.tiers import INTEGRATORS, Engine
 from posterity.inference.mcmc.adaptation import TrajectoryLength, halton
 from posterity.inference.mcmc.kernel import Kernel, State, energy
 from posterity.inference.mcmc.run import Settings
-from posterity.models.check import check_choice
+from posterity.validation import check_choice, check_integer, check_number
 
 FINER = 16  # factor by which the step is shortened to tell a hard edge of the support from a step size too long
 LONGER = 16  # times as many steps as usual, at most, for a chain of shorter steps
@@ -49,10 +48,10 @@ class HMC(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.trajectory_length is not None:
-            number("trajectory_length", self.trajectory_length, low=0)
-        number("jitter", self.jitter, low=0, high=1, edges=True)
-        number("max_steps", self.max_steps, low=1, integer=True)
-        number("window", self.window, low=1, integer=True)
+            check_number("trajectory_length", self.trajectory_length, "(0, inf)")
+        check_number("jitter", self.jitter, "[0, 1]")
+        check_integer("max_steps", self.max_steps, 1)
+        check_integer("window", self.window, 1)
         check_choice("integrator", self.integrator, sorted(INTEGRATORS))
 
     def kernel(self, engine: Engine) -> Kernel:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from posterity.inference.engine.density import Density
 from posterity.inference.mcmc.agreement import Agreement, Functions, agreement
-from posterity.inference.program import Program
+from posterity.inference.program.sites import Program
 
 PIECE = 256  # draws of each chain per batch, since a resumed run may have any number of new draws
 SHARE = 10.0  # monitoring takes at most about a tenth of the time

@@ -13,10 +13,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from posterity.inference.check import number
 from posterity.inference.engine.tiers import Engine
 from posterity.inference.mcmc.kernel import Kernel, State, energy
 from posterity.inference.mcmc.run import Settings
+from posterity.validation import check_integer
 
 DEEPEST = 20
 APPROACH = 4  # doublings at most, on the way to the typical set
@@ -33,7 +33,7 @@ class NUTS(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number("max_tree_depth", self.max_tree_depth, low=1, high=DEEPEST, integer=True)
+        check_integer("max_tree_depth", self.max_tree_depth, 1, DEEPEST)
 
     def kernel(self, engine: Engine) -> Kernel:
         return NUTSKernel(self, engine)

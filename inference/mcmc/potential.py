@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from posterity.inference.engine.replay import replay
+from posterity.inference.engine.recording import replay
 
 Values = dict[str, Tensor]
 Potential = Callable[[Values], Tensor]

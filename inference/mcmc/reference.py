@@ -20,14 +20,16 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from posterity.inference.check import number
-from posterity.inference.interrupt import warn_interrupted
 from posterity.inference.mcmc.agreement import Functions
 from posterity.inference.mcmc.potential import capture
-from posterity.inference.mcmc.trouble import trouble, warn_of
+from posterity.inference.mcmc.warnings import trouble, warn_of
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import Model, child_seeds, inspect, seeded
+from posterity.inference.program.sites import inspect
+from posterity.inference.program.trace import Model
+from posterity.inference.training.interrupt import warn_interrupted
 from posterity.models.guides import initial
+from posterity.random import child_seeds, seeded
+from posterity.validation import check_integer, check_number
 
 
 class _Recorder:
@@ -121,8 +123,8 @@ class _ReferenceSampler:
 
     def __post_init__(self) -> None:
         for name, least in (("draws", 1), ("warmup", 0), ("chains", 1)):
-            number(name, getattr(self, name), low=least, integer=True)
-        number("target_accept", self.target_accept, low=0, high=1)
+            check_integer(name, getattr(self, name), least)
+        check_number("target_accept", self.target_accept, "(0, 1)")
         initial(self.init)
 
     def _kernel(self, **settings: Any) -> Any:
@@ -258,7 +260,7 @@ class NUTS(_ReferenceSampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number("max_tree_depth", self.max_tree_depth, low=1, integer=True)
+        check_integer("max_tree_depth", self.max_tree_depth, 1)
 
     def _kernel(self, **settings: Any) -> Any:
         return _NUTSKernel(max_tree_depth=self.max_tree_depth, **settings)
@@ -273,7 +275,7 @@ class HMC(_ReferenceSampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number("trajectory_length", self.trajectory_length, low=0)
+        check_number("trajectory_length", self.trajectory_length, "(0, inf)")
 
     def _kernel(self, **settings: Any) -> Any:
         return _HMCKernel(trajectory_length=self.trajectory_length, **settings)

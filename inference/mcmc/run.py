@@ -15,10 +15,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from posterity.inference.check import number
 from posterity.inference.engine.density import Density
 from posterity.inference.engine.tiers import RELATIVE_TOLERANCE, TIERS, Engine, prepare, torch_threads
-from posterity.inference.interrupt import warn_interrupted
 from posterity.inference.mcmc import checkpoints
 from posterity.inference.mcmc.agreement import Agreement
 from posterity.inference.mcmc.climb import AGAIN, starts_at_modes
@@ -27,11 +25,14 @@ from posterity.inference.mcmc.kernel import Kernel, State
 from posterity.inference.mcmc.monitor import Monitor
 from posterity.inference.mcmc.starts import Init, check_init, density_at, finite_or, start
 from posterity.inference.mcmc.streams import Streams
-from posterity.inference.mcmc.trouble import trouble, warn_of
+from posterity.inference.mcmc.warnings import trouble, warn_of
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import Model, Program, child_seeds, inspect
-from posterity.inference.units import density_units
-from posterity.models.check import check_choice
+from posterity.inference.program.sites import Program, inspect
+from posterity.inference.program.trace import Model
+from posterity.inference.training.interrupt import warn_interrupted
+from posterity.inference.training.units import density_units
+from posterity.random import child_seeds
+from posterity.validation import check_choice, check_integer, check_number
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
 CLIMBS = 2  # purpose of the seeds: starts of chains that climb again
@@ -89,20 +90,20 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, least in (("draws", 1), ("warmup", 0), ("chains", 1), ("thin", 1)):
-            number(name, getattr(self, name), low=least, integer=True)
-        number("target_accept", self.target_accept, low=0, high=1)
-        number("max_energy_error", self.max_energy_error, low=0)
+            check_integer(name, getattr(self, name), least)
+        check_number("target_accept", self.target_accept, "(0, 1)")
+        check_number("max_energy_error", self.max_energy_error, "(0, inf)")
         for name in ("step_size", "max_seconds", "target_ess"):
             if getattr(self, name) is not None:
-                number(name, getattr(self, name), low=0)
-        number("checkpoint_seconds", self.checkpoint_seconds, low=0, edges=True)
+                check_number(name, getattr(self, name), "(0, inf)")
+        check_number("checkpoint_seconds", self.checkpoint_seconds, "[0, inf)")
         if self.threads is not None:
-            number("threads", self.threads, low=1, integer=True)
+            check_integer("threads", self.threads, 1)
         if self.checkpoint is not None:
             checkpoints.check_path(self.checkpoint)
         groups = self.superchains
         if groups is not None:
-            number("superchains", groups, low=1, integer=True)
+            check_integer("superchains", groups, 1)
         if groups is not None and self.chains % groups:
             raise ValueError(f"expected superchains that {self.chains} chains can fill equally, got {groups!r}")
         check_choice("pooling", self.pooling, POOLINGS)

@@ -11,8 +11,9 @@ from torch import Tensor
 from posterity.inference.engine.density import Density
 from posterity.inference.engine.tiers import Engine, start_fault, value_and_gradient
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import StartMessenger, child_seeds, default_dtype, seeded
+from posterity.inference.program.trace import StartMessenger, default_dtype
 from posterity.models.guides import INITS
+from posterity.random import child_seeds, seeded
 
 Init = str | Mapping[str, Tensor] | Posterior
 NAMES = ("map", *INITS)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posterity.inference.program import child_seeds
+from posterity.random import child_seeds
 
 
 class Streams:

@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
 from matplotlib.font_manager import FontProperties
 
-from posterity.inference.diagnostics.sources.checks import require_finite, to_numbers
-from posterity.inference.plots._check import require_figsize, require_names
+from posterity.inference.plots._check import check_figsize
 from posterity.inference.plots._style import ink, line, marker
+from posterity.validation import check_finite, check_names, to_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +51,7 @@ def panels(
         if given.size != rows * columns:
             raise ValueError(f"expected {rows * columns} axes, got {given.size}")
         return given.reshape(rows, columns)
-    require_figsize(figsize)
+    check_figsize(figsize)
     if figsize is None:
         width, height = mpl.rcParams["figure.figsize"]
         # Panels grow with the reader's letters, or titles and legends of neighbours would meet.
@@ -95,7 +95,7 @@ def vector(name: str, values: Values, length: int | None = None) -> np.ndarray:
     if array.ndim != 1 or not len(array) or (length is not None and len(array) != length):
         wanted = "(N,)" if length is None else f"({length},)"
         raise ValueError(f"expected {name} of shape {wanted}, got {array.shape}")
-    require_finite(name, array)
+    check_finite(name, array)
     return array
 
 
@@ -120,7 +120,7 @@ def chosen(result: xr.Dataset, variable: str, dim: str, names: Sequence[Any] | N
     there = result[dim].values.tolist()
     if not there:
         raise ValueError(f"expected a result with at least one {dim}, got none")
-    wanted = there if names is None else require_names(f"names of {dim}", names)
+    wanted = there if names is None else check_names(f"names of {dim}", names)
     if not wanted or not set(wanted) <= set(there):
         raise ValueError(f"expected names of {dim} from {there}, got {wanted}")
     if len(wanted) > MOST:

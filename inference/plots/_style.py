@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.legend import Legend
 
-from posterity.inference.plots._check import require_colors
+from posterity.inference.plots._check import check_colors
 
 # Okabe & Ito's palette (jfly.uni-koeln.de/color), safe for all common kinds of colour blindness.
 BLUE, ORANGE, GREEN, SKY, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7"
@@ -32,7 +32,7 @@ def setting(key: str, ours: Any) -> Any:
 def series(count: int, colors: Sequence[Any] | None = None) -> list[Any]:
     """``count`` colours: of ``colors``, which must be as many, of the reader's cycle, or of the palette."""
     if colors is not None:
-        return require_colors(colors, count)
+        return check_colors(colors, count)
     cycle = setting("axes.prop_cycle", None)
     found = cycle.by_key().get("color", PALETTE) if cycle is not None else PALETTE
     return [found[index % len(found)] for index in range(count)]

@@ -9,11 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from posterity.inference.diagnostics.sources.checks import require_finite, to_numbers
 from posterity.inference.diagnostics.sources.source import is_mixture
 from posterity.inference.plots._axes import axes, options, places, points, vector
-from posterity.inference.plots._check import require_flag
 from posterity.inference.plots._style import EPISTEMIC, legend, line, series, tint
+from posterity.validation import check_finite, check_flag, to_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +45,7 @@ def plot_bands(
     Returns the axes. Raises ``ValueError`` for levels outside (0, 1) and inputs of other shapes.
     """
     wanted = check_levels(levels)
-    require_flag("split", split)
+    check_flag("split", split)
     ends = np.array([0.5 * (1 + sign * level) for level in wanted for sign in (-1, 1)] + [0.5])
     quantiles = _quantiles(predictive, ends)
     at = vector("x", x, quantiles.shape[1])
@@ -88,12 +87,12 @@ def _quantiles(predictive: Any, ends: np.ndarray) -> np.ndarray:
         draws = to_numbers("draws", predictive)
         if draws.ndim != 2 or 0 in draws.shape:
             raise ValueError(f"expected draws of shape (draws, N), got {draws.shape}")
-        require_finite("draws", draws)
+        check_finite("draws", draws)
         return np.quantile(draws, ends, axis=0)
     import torch
 
     from posterity.inference.diagnostics.sources.mixture import check_mixture, require_scalar_event
-    from posterity.inference.diagnostics.sources.rows import by_rows
+    from posterity.models.mixtures.row_chunks import by_rows
 
     require_scalar_event(check_mixture(predictive))
     wanted = torch.as_tensor(ends)[:, None]
@@ -104,7 +103,7 @@ def _mean_band(predictive: Any, level: float) -> np.ndarray:
     """Central quantiles (2, N) of E[y|x, draw] over the draws, each with its weight."""
     import torch
 
-    from posterity.inference.diagnostics.sources.rows import by_rows
+    from posterity.models.mixtures.row_chunks import by_rows
 
     def evaluate(part: PredictiveMixture, rows: slice) -> Tensor:
         means, place = part.per_draw.mean.sort(-1)

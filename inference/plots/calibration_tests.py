@@ -10,9 +10,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from posterity.inference.diagnostics.sources.checks import require_number
 from posterity.inference.plots._axes import axes, options, titled, variables
 from posterity.inference.plots._style import ALARM, ink, legend, line, marker, tint
+from posterity.validation import check_number
 
 
 def plot_calibration_tests(
@@ -44,7 +44,7 @@ def plot_calibration_tests(
     p_value = panel["p_value"].values.astype(float)
     if p_value.ndim != 1 or not p_value.size or bool(((p_value < 0) | (p_value > 1)).any()):
         raise ValueError(f"expected p-values in [0, 1] over 'test', got {p_value.ravel()[:5].tolist()}")
-    limit = require_number("limit", limit)
+    limit = check_number("limit", limit)
     if not 2 <= limit < np.inf:
         raise ValueError(f"expected a finite limit of at least 2, got {limit}")
     level, fault = float(panel.attrs.get("level", 0.05)), str(panel.attrs.get("fault", ""))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.origin.variance import split_terms, uncertainty_split
+from posterity.inference.diagnostics.decomposition.variance import split_terms, uncertainty_split
 from posterity.inference.diagnostics.sources.source import is_mixture
 from posterity.inference.plots._axes import panels, places, vector
 from posterity.inference.plots._style import legend, setting

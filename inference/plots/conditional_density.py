@@ -9,11 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
-from posterity.inference.diagnostics.sources.checks import require_whole
 from posterity.inference.diagnostics.sources.source import is_mixture
 from posterity.inference.plots._axes import axes, places, points, vector
-from posterity.inference.plots._check import require_flag, require_pair
 from posterity.inference.plots._style import VERMILION, legend, setting
+from posterity.validation import check_flag, check_integer, check_pair
 
 if TYPE_CHECKING:
     from posterity.inference.plots._axes import Values
@@ -48,17 +47,16 @@ def plot_conditional_density(
     import torch
 
     from posterity.inference.diagnostics.sources.mixture import check_mixture, require_scalar_event
-    from posterity.inference.diagnostics.sources.rows import by_rows
+    from posterity.models.mixtures.row_chunks import by_rows
 
     require_scalar_event(check_mixture(predictive))
     if getattr(predictive.component_distribution.support, "is_discrete", False):
         raise ValueError("expected a predictive with a density, got one of counts, which has probabilities")
     at = vector("x", x, predictive.batch_shape[0])
     data = places(at, y, x_data)
-    require_flag("colorbar", colorbar)
-    if require_whole("resolution", resolution) < 2:
-        raise ValueError(f"expected a resolution of at least 2, got {resolution}")
-    low, high = _limits(predictive, data[1]) if limits is None else require_pair("limits", limits)
+    check_flag("colorbar", colorbar)
+    check_integer("resolution", resolution, 2)
+    low, high = _limits(predictive, data[1]) if limits is None else check_pair("limits", limits)
     if not low < high:
         raise ValueError(f"expected limits (low, high) with low < high, got {(low, high)}")
     grid = np.linspace(low, high, resolution)
@@ -83,7 +81,7 @@ def plot_conditional_density(
 def _limits(predictive: Any, y: np.ndarray) -> tuple[float, float]:
     import torch
 
-    from posterity.inference.diagnostics.sources.rows import by_rows
+    from posterity.models.mixtures.row_chunks import by_rows
 
     ends = torch.tensor([[0.001], [0.999]]).double()
     values = np.r_[by_rows(predictive, lambda part, rows: part.icdf(ends), per_row=2).ravel(), y]

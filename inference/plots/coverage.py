@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from posterity.inference.plots._axes import axes, by_name, options, variables
-from posterity.inference.plots._check import require_flag
 from posterity.inference.plots._style import ink, legend, line, marker, ordered, series
+from posterity.validation import check_flag
 
 KINDS = {"central": "central regions", "hdi": "highest-density regions", "tarp": "balls around random points"}
 
@@ -35,7 +35,7 @@ def plot_coverage(
     the lines.
     Returns the axes. Raises ``ValueError`` for anything that is not a result of `coverage`.
     """
-    require_flag("difference", difference)
+    check_flag("difference", difference)
     lines: list[tuple[str, xr.Dataset]] = []
     for name, result in by_name("result of coverage()", coverage).items():
         lines += _lines(name, variables("coverage", result, "coverage", "lower", "upper", "level"))

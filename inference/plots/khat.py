@@ -10,9 +10,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from posterity.inference.diagnostics.sources.checks import require_number
 from posterity.inference.plots._axes import axes, options, variables
 from posterity.inference.plots._style import ALARM, ink, legend, line, marker, series
+from posterity.validation import check_number
 
 NAMED = 10  # so many of the worst have their number beside them
 
@@ -42,7 +42,7 @@ def plot_khat(
     threshold = loo.attrs.get("threshold", loo.attrs.get("good_k"))
     if threshold is None:
         raise ValueError(f"expected a result of loo() with the attribute 'threshold', got {list(loo.attrs)}")
-    threshold = require_number("threshold of loo", threshold)
+    threshold = check_number("threshold of loo", threshold)
     k = loo["pareto_k"].values.ravel().astype(float)
     if not k.size or np.isnan(k).any():
         raise ValueError(f"expected at least one pareto_k, none nan, got {int(np.isnan(k).sum())} of {k.size} nan")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from posterity.inference.diagnostics.origin.ood import auroc
+from posterity.inference.diagnostics.decomposition.ood import auroc
 from posterity.inference.plots._axes import panels, vector
-from posterity.inference.plots._check import require_bins, require_names
 from posterity.inference.plots._style import ink, legend, line, series, tint
+from posterity.validation import check_integer, check_names
 
 if TYPE_CHECKING:
     from posterity.inference.plots._axes import Values
@@ -42,11 +42,11 @@ def plot_ood(
     'AUROC 0.750 ± 0.289'
     """
     usual, other = vector("in_scores", in_scores), vector("out_scores", out_scores)
-    require_bins(bins)
+    check_integer("bins", bins, 1)
     for name, scores in (("in_scores", usual), ("out_scores", other)):
         if len(scores) < 2:
             raise ValueError(f"expected {name} of shape (N,), N of 2 or more, got {scores.shape}")
-    if len(require_names("labels", labels)) != 2:
+    if len(check_names("labels", labels)) != 2:
         raise ValueError(f"expected 2 labels, got {len(labels)}")
     colours = series(2, colors)
     refused, caught = _roc(usual, other)

@@ -10,10 +10,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from posterity.inference.diagnostics.sources.checks import require_finite
 from posterity.inference.plots._axes import chosen, one_or_array, options, small_multiples, variables
-from posterity.inference.plots._check import require_bins
 from posterity.inference.plots._style import ALARM, ink, legend, line, series
+from posterity.validation import check_finite, check_integer
 
 LEVEL = 0.05
 
@@ -45,10 +44,10 @@ def plot_ppc(
     'T = maximum'
     """
     variables("posterior_predictive_check", result, "replicated", "observed", "p_value")
-    require_bins(bins)
+    check_integer("bins", bins, 1)
     names = chosen(result, "replicated", "statistic", statistics)
     for variable in ("replicated", "observed"):
-        require_finite(f"{variable} of the result", result[variable].sel(statistic=names).values)
+        check_finite(f"{variable} of the result", result[variable].sel(statistic=names).values)
     found = small_multiples(len(names), ax, figsize)
     for one, name in zip(found, names, strict=True):
         part = result.sel(statistic=name)

@@ -15,8 +15,8 @@ from scipy.stats import norm
 from posterity.inference.diagnostics.calibration.residuals import pull_array
 from posterity.inference.diagnostics.calibration.widths import pull_summary
 from posterity.inference.plots._axes import axes, options
-from posterity.inference.plots._check import require_above, require_bins
 from posterity.inference.plots._style import ink, legend, line, series
+from posterity.validation import check_integer, check_number
 
 
 def plot_pull(
@@ -35,8 +35,8 @@ def plot_pull(
     many pulls lie beyond ± ``limit``, where the histogram ends. ``plot_kwargs`` are for the histogram.
     Returns the axes. Raises ``ValueError`` without pulls, for a limit that is not positive or no bins.
     """
-    limit = require_above("limit", limit, 0.0)
-    require_bins(bins)
+    limit = check_number("limit", limit, "(0, inf)")
+    check_integer("bins", bins, 1)
     values, summary = pull_array(pulls), summary_without_core(pulls)
     mean, width = float(summary["mean"]), float(summary["width"])
     edges = np.linspace(-limit, limit, bins + 1)

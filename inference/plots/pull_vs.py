@@ -12,11 +12,10 @@ from matplotlib.lines import Line2D
 from scipy.stats import chi2, norm
 
 from posterity.inference.diagnostics.calibration.residuals import pull_array
-from posterity.inference.diagnostics.sources.checks import to_array
 from posterity.inference.plots._axes import axes, options
-from posterity.inference.plots._check import require_above, require_prob
 from posterity.inference.plots._style import ALARM, ink, legend, line, marker, series, tint
 from posterity.inference.plots.pull import summary_without_core
+from posterity.validation import check_number, to_array
 
 
 def plot_pull_vs(
@@ -49,8 +48,8 @@ def plot_pull_vs(
     >>> ax.get_legend_handles_labels()[1][1]
     'width outside: 1 of 4'
     """
-    require_prob("prob", prob)
-    limit = require_above("limit", limit, 1.0)  # where the widths should be
+    check_number("prob", prob, "(0, 1)")
+    limit = check_number("limit", limit, "(1, inf)")  # where the widths should be
     if by is None:
         raise ValueError("expected by as an array (N,) or a name in the dataset, got None")
     values, summary = pull_array(pulls), summary_without_core(pulls, by=by, bins=bins)

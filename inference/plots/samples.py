@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 
-from posterity.inference.diagnostics.sources.checks import require_whole
 from posterity.inference.plots._axes import axes
+from posterity.validation import check_integer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +24,7 @@ def plot_samples(images: Tensor, *, columns: int = 8, ax: Axes | None = None, ti
 
     if not isinstance(images, torch.Tensor):
         raise ValueError(f"expected images as a tensor (N, C, H, W), got {type(images).__name__}")
-    if require_whole("columns", columns) < 1:
-        raise ValueError(f"expected columns of 1 or more, got {columns}")
+    check_integer("columns", columns, 1)
     sheet = tiled(images, columns=columns).numpy()
     ax = axes(ax)
     ax.imshow(sheet[..., 0] if sheet.shape[-1] == 1 else sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")

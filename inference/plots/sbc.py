@@ -12,9 +12,9 @@ from matplotlib.lines import Line2D
 
 from posterity.inference.diagnostics.calibration.ecdf import pit_ecdf
 from posterity.inference.plots._axes import chosen, one_or_array, options, small_multiples, variables
-from posterity.inference.plots._check import require_prob
 from posterity.inference.plots._ecdf import draw_band, draw_curve, frame
 from posterity.inference.plots._style import legend, line, series
+from posterity.validation import check_number
 
 
 def plot_sbc(
@@ -46,7 +46,7 @@ def plot_sbc(
     """
     variables("sbc", result, "pit")
     names = chosen(result, "pit", "quantity", quantities)
-    require_prob("prob", prob)
+    check_number("prob", prob, "(0, 1)")
     each = 1 - (1 - prob) / len(names)
     curves = [pit_ecdf(result[["pit"]].sel(quantity=name), prob=each) for name in names]
     found = small_multiples(len(names), ax, figsize)

@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from posterity.inference.diagnostics.origin.variance import split_terms
+from posterity.inference.diagnostics.decomposition.variance import split_terms
 from posterity.inference.plots._axes import axes, vector
-from posterity.inference.plots._check import require_flag
 from posterity.inference.plots._style import AMBIGUITY, EPISTEMIC, NOISE, ink, legend, line
+from posterity.validation import check_flag
 
 if TYPE_CHECKING:
     from posterity.inference.plots._axes import Values
@@ -47,7 +47,7 @@ def plot_uncertainty_split(
     names, or shares of a total that is not above zero.
     """
     names = split_terms(split)
-    require_flag("shares", shares)
+    check_flag("shares", shares)
     if split["total"].ndim != 1:
         raise ValueError(f"expected the split of one target, got dimensions {split['total'].dims}")
     at = vector("x", x, split["total"].size)

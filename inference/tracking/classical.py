@@ -13,17 +13,16 @@ chooses it on events whose tracks are known.
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from numbers import Real
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from posterity.data._random import check_count
 from posterity.data.tracks import Detector, Events, track_distances
 from posterity.inference.tracking.kalman import annealed_fit, kalman_fit
 from posterity.inference.tracking.matching import match
 from posterity.models.tracking.roads import hough_matrix
+from posterity.validation import check_integer, check_number
 
 ROAD = 1.0  # pixels: hits farther from a track are not its own
 SAME = 1.0  # pixels: candidates nearer to each other are one track
@@ -175,9 +174,8 @@ def _greedy(tracks: Tensor, hits: Tensor, most: int) -> Tensor:
 
 
 def _check(threshold: float, most: int) -> None:
-    check_count("most", most)
-    if not isinstance(threshold, Real) or isinstance(threshold, bool) or not 0 < threshold <= 1:
-        raise ValueError(f"expected a threshold above 0 and at most 1, got {threshold!r}")
+    check_integer("most", most, 1)
+    check_number("threshold", threshold, "(0, 1]")
 
 
 def _check_detector(detector: Detector) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from posterity.models.check import is_number
+from posterity.validation import is_number
 
 DIFFUSE = 1e8  # variance of an intercept before the first hit, in units of that of a hit
 LEAST_WEIGHT = 1e-6  # of all hits of a layer: below it there is none

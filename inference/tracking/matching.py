@@ -9,12 +9,12 @@ assigned to none is a fake. So
 """
 
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 from torch import Tensor
 
 from posterity.data.tracks import track_distances
+from posterity.validation import check_number
 
 LIMIT = 1.0
 
@@ -70,8 +70,7 @@ def match(found: Tensor, true: Tensor, *, limit: float = LIMIT) -> Matches:
             raise ValueError(f"expected {name} tracks of real numbers, got {table.dtype}")
         if bool(table.isinf().any()):
             raise ValueError(f"expected {name} tracks that are finite, or NaN for none, got infinite ones")
-    if not isinstance(limit, Real) or isinstance(limit, bool) or not 0 < limit < float("inf"):
-        raise ValueError(f"expected a limit above 0, got {limit!r}")
+    check_number("limit", limit, "(0, inf)")
     there, present = ~found.isnan().any(-1), ~true.isnan().any(-1)
     distance = track_distances(found, true)
     distance = torch.where(there[:, :, None] & present[:, None, :], distance, torch.inf)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.special import ndtri
 
-from posterity.data._random import as_generator
 from posterity.data.tracks import check_tracks
 from posterity.models.tracking import TrackIntensity
 from posterity.models.tracking.normals import log_normal
+from posterity.random import as_generator
 
 LEAST = 2.2e-308  # smaller tails count as this: pulls of at most 37.5
 

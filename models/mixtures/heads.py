@@ -26,12 +26,11 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor
 from torch.distributions import Distribution
 
-from posterity.data._random import check_count
-from posterity.models.check import check_choice, is_positive
 from posterity.models.likelihoods import floored_scale
 from posterity.models.mixtures.checked import normal
 from posterity.models.mixtures.mixture import Mixture
 from posterity.models.mixtures.weights import Weights
+from posterity.validation import check_choice, check_integer, check_number, is_positive
 
 METHODS = ("quantiles", "k_means")
 COVARIANCES = ("diagonal", "full", "low_rank")
@@ -125,12 +124,10 @@ class MixtureHead:
         ceiling: float | None = None,
     ) -> None:
         _check(components, floor, ceiling)
-        if not is_positive(spread):
-            raise ValueError(f"expected a finite spread above 0, got {spread!r}")
+        check_number("spread", spread, "(0, inf)")
         if not isinstance(family, str) or family not in FAMILIES:
             raise ValueError(f"expected a family from {sorted(FAMILIES)}, got {family!r}")
-        if not is_positive(df):
-            raise ValueError(f"expected df above 0, got {df!r}")
+        check_number("df", df, "(0, inf)")
         self.components, self.floor, self.spread = components, float(floor), float(spread)
         self.family, self.df, self.ceiling = family, float(df), ceiling
         positions = (torch.arange(components, dtype=torch.double) + 0.5) / components
@@ -222,7 +219,7 @@ class MultivariateMixtureHead:
 
     def __init__(self, components: int, targets: int, covariance: str, rank: int, floor: float) -> None:
         _check(components, floor)
-        check_count("targets", targets)
+        check_integer("targets", targets, 1)
         check_choice("covariance", covariance, COVARIANCES)
         if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= targets:
             raise ValueError(f"expected a rank from 1 to {targets}, got {rank}")
@@ -294,9 +291,8 @@ def _van_der_corput(number: int) -> float:
 
 
 def _check(components: int, floor: float, ceiling: float | None = None) -> None:
-    check_count("components", components)
-    if not is_positive(floor):
-        raise ValueError(f"expected a finite floor above 0 (the resolution of y), got {floor!r}")
+    check_integer("components", components, 1)
+    check_number("floor", floor, "(0, inf)")
     if ceiling is not None and not (is_positive(ceiling) and floor < ceiling):
         raise ValueError(f"expected a finite ceiling above the floor of {floor}, got {ceiling!r}")
 
@@ -331,7 +327,7 @@ def _line(y: Tensor, components: int, to_line: Callable[[Tensor], Tensor], famil
 def _groups(y: Tensor, count: int, method: str, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Centres and standard deviations (K, D) of groups of the rows of ``y`` (N, D), and their shares (K,)."""
     check_choice("method", method, METHODS)
-    check_count("seed", seed, least=0)
+    check_integer("seed", seed, 0)
     if method == "quantiles":
         order = y[:, 0].argsort()
         label = torch.empty(len(y), dtype=torch.long)

@@ -18,13 +18,13 @@ from torch.distributions import Distribution
 
 from posterity.data.affine import affine
 from posterity.models import tails
-from posterity.models.check import check_tensor, is_number, is_positive
 from posterity.models.mixtures import checked, fused, moments, pathwise, quantiles, subspace
 from posterity.models.mixtures.checked import normal
 from posterity.models.mixtures.modes import Modes, find_modes
 from posterity.models.mixtures.regions import Regions, highest_density, level_at
 from posterity.models.mixtures.weights import Weights
 from posterity.models.parameters import map_parameters, split
+from posterity.validation import check_floating, check_number, is_number
 
 
 class Mixture(dist.MixtureSameFamily):
@@ -77,7 +77,7 @@ class Mixture(dist.MixtureSameFamily):
         ``logits`` need not be normalised. Raises ``ValueError`` where the shapes do not broadcast.
         """
         for name, value in (("logits", logits), ("loc", loc), ("scale", scale)):
-            check_tensor(name, value)
+            check_floating(name, value)
         try:
             logits, loc, scale = torch.broadcast_tensors(logits, loc, scale)
         except RuntimeError:
@@ -385,8 +385,7 @@ class Mixture(dist.MixtureSameFamily):
         The sampling temperature of world models (Ha & Schmidhuber 2018, eq. in section 2.2): below one the
         samples are safer than the data, above one wilder. Components: Normal, StudentT or Laplace.
         """
-        if not is_positive(temperature):
-            raise ValueError(f"expected a temperature above 0, got {temperature!r}")
+        check_number("temperature", temperature, "(0, inf)")
         weights = Weights(self.log_weights / temperature)
         components, factor = self.component_distribution, math.sqrt(temperature)
         centre = getattr(components, "loc", None)

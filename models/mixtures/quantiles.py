@@ -4,19 +4,24 @@ import math
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from posterity.models import tails
-from posterity.models.mixtures import nodes
+from posterity.models.mixtures import nodes, normal_quantiles
 from posterity.models.mixtures.moments import is_circular
 from posterity.models.mixtures.protocol import MixtureLike
 
 MAX_QUANTILE_STEPS = 200
+FEWEST = 16  # components from which the solver for normals is faster
+SMALLEST = 1e-6  # probability of the smaller tail for which it has ten digits
 
 
 def solve(mixture: MixtureLike, probability: Tensor) -> Tensor:
     """The quantiles at ``probability``, which has at least the batch shape; see `Mixture.icdf`."""
     if nodes.is_discrete(mixture):
         return _smallest_count(mixture, probability)
+    if _many_normals(mixture, probability):
+        return _of_normals(mixture, probability)
     # Solved for the smaller tail, so that quantiles next to 1 are as accurate as those next to 0.
     upper = probability > 0.5
     target = torch.where(upper, 1 - probability, probability)
@@ -42,6 +47,23 @@ def solve(mixture: MixtureLike, probability: Tensor) -> Tensor:
         proposal = torch.where(inside & ~slow, newton, 0.5 * (low + high))
         guess = torch.where(done, guess, proposal)
     return torch.where(unbounded, answer, guess)
+
+
+def _many_normals(mixture: MixtureLike, probability: Tensor) -> bool:
+    components = mixture.component_distribution
+    if not isinstance(components, Normal) or mixture.num_components < FEWEST or not probability.numel():
+        return False
+    return bool(torch.minimum(probability, 1 - probability).min() >= SMALLEST)
+
+
+def _of_normals(mixture: MixtureLike, probability: Tensor) -> Tensor:
+    weight, components = mixture.log_weights.exp(), mixture.component_distribution
+    shape = (math.prod(mixture.batch_shape), mixture.num_components)
+    weights, loc, scale = (
+        part.expand(weight.shape).reshape(shape).double() for part in (weight, components.loc, components.scale)
+    )
+    found = normal_quantiles.solve(weights, loc, scale, probability.double().reshape(-1, shape[0]))
+    return found.reshape(probability.shape).to(weight.dtype)
 
 
 def _bracket(mixture: MixtureLike, probability: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from posterity.data._random import check_count
 from posterity.data.tracks import Detector
 from posterity.models.mixtures import Mixture
 from posterity.models.pairs import Pair
 from posterity.models.tracking.intensity import TrackIntensity, TrackSet
 from posterity.models.tracking.normals import moment
 from posterity.models.tracking.roads import HoughMap, RoadMap, hits_on
+from posterity.validation import check_integer
 
 BLUR = 2.5  # nats: a hit of the first grid counts for less, since the grid is coarse
 NARROWER = (3.0, 4.5)  # nats, likewise of the grids that follow
@@ -85,7 +85,7 @@ class TrackFinder(nn.Module):
             ("channels", channels),
             ("hidden", hidden),
         ):
-            check_count(name, count)
+            check_integer(name, count, 1)
         self.detector = Detector(size=size, layers=layers)
         if candidates > size**2:
             raise ValueError(f"expected at most {size**2} candidates, one for each cell, got {candidates}")

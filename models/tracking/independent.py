@@ -7,9 +7,9 @@ which surplus ones fade. Which b1 goes with which b2 is not said, by constructio
 import torch
 from torch import Tensor, nn
 
-from posterity.data._random import check_count
 from posterity.data.tracks import Detector, check_tracks
 from posterity.models.mixtures import Mixture, mixture_head
+from posterity.validation import check_integer
 
 
 class IndependentFinder(nn.Module):
@@ -33,10 +33,10 @@ class IndependentFinder(nn.Module):
         self, size: int = 28, layers: int = 28, *, components: int = 8, channels: int = 16, hidden: int = 256
     ) -> None:
         super().__init__()
-        check_count("size", size, least=8)
-        check_count("layers", layers, least=8)
-        check_count("channels", channels)
-        check_count("hidden", hidden)
+        check_integer("size", size, 8)
+        check_integer("layers", layers, 8)
+        check_integer("channels", channels, 1)
+        check_integer("hidden", hidden, 1)
         self.size, self.layers, self.detector = size, layers, Detector(size=size, layers=layers)
         self.head = mixture_head(components, floor=0.5 / size)
         left = (size // 4) * (layers // 4)

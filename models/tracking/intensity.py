@@ -21,10 +21,10 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
-from posterity.data._random import check_count
 from posterity.data.tracks import check_tracks, proper_rows, track_distances
 from posterity.models.mixtures import Mixture
 from posterity.models.tracking.normals import log_normal
+from posterity.validation import check_integer
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +165,7 @@ class TrackSet(dist.TorchDistribution):
     def __init__(self, intensity: TrackIntensity, *, most: int = 32, validate_args: bool | None = None) -> None:
         if not isinstance(intensity, TrackIntensity):
             raise ValueError(f"expected the TrackIntensity that a finder returns, got {type(intensity).__name__}")
-        check_count("most", most, least=0)
+        check_integer("most", most, 0)
         self.intensity = intensity
         super().__init__(torch.Size([len(intensity)]), torch.Size([most, 2]), validate_args=validate_args)
 

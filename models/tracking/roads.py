@@ -10,9 +10,8 @@ of fired pixels on it. Both maps here are fixed, of the detector's geometry alon
 import torch
 from torch import Tensor, nn
 
-from posterity.data._random import check_count
 from posterity.data.tracks import Detector, check_tracks
-from posterity.models.check import is_positive
+from posterity.validation import check_integer, check_number
 
 
 def hough_matrix(size: int, layers: int, per_pixel: int = 1) -> Tensor:
@@ -20,7 +19,7 @@ def hough_matrix(size: int, layers: int, per_pixel: int = 1) -> Tensor:
 
     A flattened image times this is the number of fired pixels on the track through the centre of each cell.
     """
-    check_count("per_pixel", per_pixel)
+    check_integer("per_pixel", per_pixel, 1)
     detector = Detector(size=size, layers=layers)
     at = (torch.arange(size * per_pixel) + 0.5) / per_pixel
     rows = detector.crossed(torch.cartesian_prod(at, at))
@@ -36,7 +35,7 @@ class HoughMap(nn.Module):
     def __init__(self, size: int, layers: int, *, per_pixel: int = 2) -> None:
         super().__init__()
         self.detector = Detector(size=size, layers=layers)
-        check_count("per_pixel", per_pixel)
+        check_integer("per_pixel", per_pixel, 1)
         self.side = size * per_pixel
         self.register_buffer("matrix", hough_matrix(size, layers, per_pixel) / layers, persistent=False)
 
@@ -59,9 +58,8 @@ class RoadMap(nn.Module):
 
     def __init__(self, size: int, layers: int, *, points: int = 24, step: float = 1 / 16) -> None:
         super().__init__()
-        check_count("points", points)
-        if not is_positive(step):
-            raise ValueError(f"expected a step above 0, got {step!r}")
+        check_integer("points", points, 1)
+        check_number("step", step, "(0, inf)")
         Detector(size=size, layers=layers)  # refuses what is none
         self.size, self.layers, self.step = size, layers, step
         reach = points * step / 2

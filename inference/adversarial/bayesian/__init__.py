@@ -28,8 +28,8 @@ there are several generators: a temperature of zero does as well.
 samples, and the spread of their density.
 """
 
-from posterity.inference.adversarial.bayesian.game import BayesianGame
 from posterity.inference.adversarial.bayesian.kernel import sghmc
+from posterity.inference.adversarial.bayesian.result import BayesianGame
 from posterity.inference.adversarial.bayesian.run import play_bayesian
 from posterity.inference.adversarial.bayesian.settings import BayesianAdversarial
 

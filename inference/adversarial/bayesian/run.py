@@ -9,20 +9,21 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from posterity.inference.adversarial.bayesian.chains import Chains
-from posterity.inference.adversarial.bayesian.game import BayesianGame
 from posterity.inference.adversarial.bayesian.likelihood import (
     SITE,
     discriminator_log_likelihood,
     generator_log_likelihood,
     judged,
 )
+from posterity.inference.adversarial.bayesian.result import BayesianGame
 from posterity.inference.adversarial.bayesian.settings import BayesianAdversarial
-from posterity.inference.adversarial.game import asked, check_data, check_network
-from posterity.inference.check import number
-from posterity.inference.modes import evaluating
+from posterity.inference.adversarial.training_run import asked, check_data, check_network
 from posterity.inference.posterior import Posterior
-from posterity.inference.program import child_seeds, inspect, seeded
+from posterity.inference.program.sites import inspect
+from posterity.inference.training.evaluation import evaluating
 from posterity.models.stacked import Stacked
+from posterity.random import child_seeds, seeded
+from posterity.validation import check_integer
 
 
 def play_bayesian(
@@ -47,8 +48,8 @@ def play_bayesian(
     settings = BayesianAdversarial() if settings is None else settings
     if not isinstance(settings, BayesianAdversarial):
         raise ValueError(f"expected settings as BayesianAdversarial(...), got {settings!r}")
-    number("seed", seed, low=0, integer=True)
-    number("latent", latent, low=1, integer=True)
+    check_integer("seed", seed, 0)
+    check_integer("latent", latent, 1)
     check_data(data, settings.batch_size)
     begun = time.perf_counter()
     with seeded(seed):  # what makes networks, and dropout, draw from torch's global state

@@ -1,9 +1,8 @@
 """`BayesianAdversarial`: how the posterior of a Bayesian GAN is explored."""
 
 from dataclasses import dataclass
-from numbers import Real
 
-from posterity.inference.check import number
+from posterity.validation import check_integer, check_number
 
 OPPONENTS = ("mean", "sum")
 
@@ -47,8 +46,8 @@ class BayesianAdversarial:
 
     def __post_init__(self) -> None:
         for name in ("steps", "draws", "generators", "discriminators", "batch_size", "monitor_every"):
-            number(name, getattr(self, name), low=1, integer=True)
-        number("warmup", self.warmup, low=0, integer=True)
+            check_integer(name, getattr(self, name), 1)
+        check_integer("warmup", self.warmup, 0)
         if self.steps < self.warmup + self.draws:
             raise ValueError(
                 f"expected steps for the warmup of {self.warmup} and {self.draws} draws, got steps={self.steps}"
@@ -58,10 +57,9 @@ class BayesianAdversarial:
             if not isinstance(pair, tuple) or len(pair) != 2:
                 raise ValueError(f"expected a pair of {name}, of the generators and the discriminators, got {pair!r}")
             for value in pair:
-                number(f"every {name}", value, low=0, edges=name == "data_weight")
-        if not isinstance(self.friction, Real) or isinstance(self.friction, bool) or not 0 < self.friction <= 1:
-            raise ValueError(f"expected friction in (0, 1], got {self.friction!r}")
-        number("temperature", self.temperature, low=0, edges=True)
+                check_number(f"every {name}", value, "(0, inf)")
+        check_number("friction", self.friction, "(0, 1]")
+        check_number("temperature", self.temperature, "[0, inf)")
         if self.opponents not in OPPONENTS:
             raise ValueError(f"expected opponents from {list(OPPONENTS)}, got {self.opponents!r}")
         if self.preconditioned and not self.warmup:

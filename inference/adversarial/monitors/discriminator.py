@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from posterity.inference.adversarial.game import Game, draw_samples
 from posterity.inference.adversarial.losses import make_loss
 from posterity.inference.adversarial.monitors.protocol import check_held_out
-from posterity.inference.check import number
-from posterity.inference.modes import evaluating
+from posterity.inference.adversarial.training_run import Game, draw_samples
+from posterity.inference.training.evaluation import evaluating
+from posterity.validation import check_integer
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Answers:
     held_out_condition: Tensor | None = None
 
     def __post_init__(self) -> None:
-        number("n", self.n, low=2, integer=True)
+        check_integer("n", self.n, 2)
         check_held_out(self.held_out, 2, "held-out samples (N, ...), at least 2")
 
     @torch.no_grad()

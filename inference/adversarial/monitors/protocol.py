@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from posterity.inference.adversarial.game import Game
+from posterity.inference.adversarial.training_run import Game
 
 
 class Monitor(Protocol):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from posterity.data.pictures import save_grid
-from posterity.inference.adversarial.game import Game
-from posterity.inference.check import number
+from posterity.inference.adversarial.training_run import Game
+from posterity.validation import check_integer
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +24,8 @@ class Pictures:
     columns: int = 8
 
     def __post_init__(self) -> None:
-        number("n", self.n, low=1, integer=True)
-        number("columns", self.columns, low=1, integer=True)
+        check_integer("n", self.n, 1)
+        check_integer("columns", self.columns, 1)
         if not isinstance(self.folder, str | Path):
             raise ValueError(f"expected folder as a path, got {self.folder!r}")
         Path(self.folder).mkdir(parents=True, exist_ok=True)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from posterity.data import Clusters
-from posterity.inference.adversarial import measures
-from posterity.inference.adversarial.game import Game
-from posterity.inference.adversarial.measures.clusters import cluster_quality
+from posterity.inference.adversarial import metrics
+from posterity.inference.adversarial.metrics.clusters import cluster_quality
 from posterity.inference.adversarial.monitors.protocol import check_held_out
-from posterity.inference.check import number
+from posterity.inference.adversarial.training_run import Game
+from posterity.validation import check_integer, check_number
 
 Features = Callable[[Tensor], Tensor]
 
@@ -44,8 +44,8 @@ class Quality:
     permutations: int = 200
 
     def __post_init__(self) -> None:
-        number("n", self.n, low=12, integer=True)
-        number("permutations", self.permutations, low=1, integer=True)
+        check_integer("n", self.n, 12)
+        check_integer("permutations", self.permutations, 1)
         check_held_out(self.held_out, self.n, f"at least n = {self.n} held-out samples (N, ...)")
         _check_callable("features", self.features)
 
@@ -53,13 +53,13 @@ class Quality:
     def read(self, game: Game) -> Mapping[str, float]:
         real = self.features(self.held_out[: self.n].to(game.data))
         fake = self.features(game.samples(self.n, seed=game.step))
-        test = measures.kernel_test(
-            real, fake, permutations=self.permutations, seed=game.step, widths=measures.median_widths(real)
+        test = metrics.kernel_test(
+            real, fake, permutations=self.permutations, seed=game.step, widths=metrics.median_widths(real)
         )  # widths of the real ones: the same in every reading
         return {
             "kernel_distance": test.distance,
             "kernel_p": test.p_value,
-            **measures.precision_recall(real, fake),
+            **metrics.precision_recall(real, fake),
             "spread": float(torch.pdist(fake.double()).mean() / torch.pdist(real.double()).mean()),
         }
 
@@ -79,7 +79,7 @@ class Originality:
     features: Features = flat
 
     def __post_init__(self) -> None:
-        number("n", self.n, low=12, integer=True)
+        check_integer("n", self.n, 12)
         check_held_out(self.held_out, 2 * self.n, f"at least 2 n = {2 * self.n} held-out samples (N, ...)")
         _check_callable("features", self.features)
 
@@ -87,8 +87,8 @@ class Originality:
     def read(self, game: Game) -> Mapping[str, float]:
         fake = self.features(game.samples(self.n, seed=game.step))
         real, other = (self.features(part.to(game.data)) for part in self.held_out[: 2 * self.n].split(self.n))
-        support = measures.support_size(fake, real, other)
-        nearest = measures.nearest_training(fake, self.features(game.data), real)
+        support = metrics.support_size(fake, real, other)
+        nearest = metrics.nearest_training(fake, self.features(game.data), real)
         return {"support": support.size, "pair_ratio": support.pair_ratio, "memorised": nearest.ratio}
 
 
@@ -109,13 +109,13 @@ class Classes:
 
     def __post_init__(self) -> None:
         _check_callable("predict", self.predict)
-        number("count", self.count, low=2, integer=True)
-        number("n", self.n, low=1, integer=True)
+        check_integer("count", self.count, 2)
+        check_integer("n", self.n, 1)
 
     @torch.no_grad()
     def read(self, game: Game) -> Mapping[str, float]:
         probabilities = self.predict(game.samples(self.n, seed=game.step))
-        found = measures.class_histogram(probabilities, self.count, reference=self.reference)
+        found = metrics.class_histogram(probabilities, self.count, reference=self.reference)
         return {
             "class_kl": found.kl_uniform if found.kl_reference is None else found.kl_reference,
             "classes": float(self.count - found.missing),
@@ -125,7 +125,7 @@ class Classes:
 
 @dataclass(frozen=True, eq=False)
 class ClusterQuality:
-    """`posterity.inference.adversarial.measures.cluster_quality` of ``n`` fresh samples, times ``scale``.
+    """`posterity.inference.adversarial.metrics.cluster_quality` of ``n`` fresh samples, times ``scale``.
 
     Raises ``ValueError`` unless clusters are `posterity.data.Clusters`, n is at least 1 and the scale is positive.
     """
@@ -137,8 +137,8 @@ class ClusterQuality:
     def __post_init__(self) -> None:
         if not isinstance(self.clusters, Clusters):
             raise ValueError(f"expected clusters, such as posterity.data.ring(), got {type(self.clusters).__name__}")
-        number("n", self.n, low=1, integer=True)
-        number("scale", self.scale, low=0)
+        check_integer("n", self.n, 1)
+        check_number("scale", self.scale, "(0, inf)")
 
     def read(self, game: Game) -> Mapping[str, float]:
         return cluster_quality(game.samples(self.n, seed=game.step) * self.scale, self.clusters)

@@ -13,7 +13,7 @@ import xarray as xr
 from scipy import stats
 
 from posterity.inference.diagnostics.calibration.transform import pit_array
-from posterity.inference.diagnostics.sources.checks import require_number, require_whole
+from posterity.validation import check_integer, check_number
 
 BISECTIONS = 18
 
@@ -49,12 +49,11 @@ def ecdf_band(n: int, *, prob: float = 0.95, points: int | None = None) -> xr.Da
     >>> 0.95 <= band.attrs["simultaneous"] < 0.96, round(float((band.upper - band.lower).max()), 3)
     (True, 0.188)
     """
-    n = require_whole("n", n)
+    n = check_integer("n", n)
     if n < 2:
         raise ValueError(f"expected n of at least 2, got {n}")
-    if not 0 < require_number("prob", prob) < 1:
-        raise ValueError(f"expected prob in (0, 1), got {prob}")
-    points = min(n, 100) if points is None else require_whole("points", points)
+    check_number("prob", prob, "(0, 1)")
+    points = min(n, 100) if points is None else check_integer("points", points)
     if points < 2:
         raise ValueError(f"expected at least 2 points, got {points}")
     z = np.arange(1, points) / points

@@ -15,9 +15,10 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from posterity.inference.diagnostics.sources.checks import generator, require_choice, require_seed
 from posterity.inference.diagnostics.sources.draws import DrawsSource, column_blocks
 from posterity.inference.diagnostics.sources.source import read
+from posterity.random import generator
+from posterity.validation import check_choice, check_seed
 
 REFERENCES = ("rank", "normal")
 
@@ -58,8 +59,8 @@ def mahalanobis(
     >>> result.squared_distance.values, result.pit_sf.values.round(8)  # exp(-25/2) for two targets
     (array([25.]), array([3.73e-06]))
     """
-    require_choice("reference", reference, REFERENCES)
-    seed = require_seed(seed)
+    check_choice("reference", reference, REFERENCES)
+    seed = check_seed(seed)
     data = read(source, y, var_name, several=True, target_dim=target_dim)
     targets = data.observed.shape[1]
     attrs: dict[str, str | int] = {"targets": targets, "num_draws": data.num_draws, "seed": seed}

@@ -26,8 +26,8 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from posterity.inference.diagnostics.sources.checks import require_seed
 from posterity.inference.diagnostics.sources.source import read, require_mixture
+from posterity.validation import check_seed
 
 FAULTS = ("width", "shift", "weight")
 FAMILIES = ("Normal", "LogNormal", "StudentT", "Laplace")
@@ -65,7 +65,7 @@ def mixture_tests(source: object, y: Any = None, *, seed: int = 0) -> xr.Dataset
     {'width': True, 'shift': False, 'weight': False}
     """
     data = require_mixture(read(source, y), "mixture tests")
-    seed = require_seed(seed)
+    seed = check_seed(seed)
     family = type(data.mixture.component_distribution).__name__
     if family not in FAMILIES:
         raise ValueError(f"expected {', '.join(FAMILIES)} components for mixture tests, got {family}")

@@ -25,8 +25,8 @@ from posterity.inference.diagnostics.calibration.uniformity import (
     cauchy_combination,
     uniformity_test,
 )
-from posterity.inference.diagnostics.sources.checks import require_number, require_seed
 from posterity.inference.diagnostics.sources.source import is_mixture, read, require_mixture
+from posterity.validation import check_number, check_seed
 
 SEES = {
     "pull_mean": "predictions that are all too high or too low",
@@ -86,9 +86,8 @@ def calibration_tests(
     >>> calibration_tests(model, y).attrs["fault"], calibration_tests(model, y + 0.5).attrs["fault"]
     ('none', 'component_shift')
     """
-    if not 0 < require_number("level", level) < 1:
-        raise ValueError(f"expected level in (0, 1), got {level}")
-    seed = require_seed(seed)
+    check_number("level", level, "(0, 1)")
+    seed = check_seed(seed)
     values = pit(source, y, var_name=var_name, seed=seed)
     z = gaussianised(values["pit"].values, values["pit_sf"].values).reshape(-1)
     tests = [name for name in TESTS if name != "berkowitz" or len(z) >= LEAST_BERKOWITZ]

@@ -27,15 +27,9 @@ import xarray as xr
 
 from posterity.inference.diagnostics.calibration.regions import region_level
 from posterity.inference.diagnostics.calibration.transform import pit, pit_array
-from posterity.inference.diagnostics.sources.checks import (
-    generator,
-    require_finite,
-    require_number,
-    require_seed,
-    require_whole,
-    to_numbers,
-)
 from posterity.inference.diagnostics.sources.source import is_mixture
+from posterity.random import generator
+from posterity.validation import check_finite, check_integer, check_number, check_seed, to_numbers
 
 if TYPE_CHECKING:
     from posterity.models.mixtures import Regions
@@ -76,7 +70,7 @@ class Recalibrator:
         regions are wide.
         Raises ``ValueError`` for fewer than 20 observations, and as `pit`.
         """
-        seed = require_seed(seed)
+        seed = check_seed(seed)
         several = bool(getattr(source, "event_shape", ()))
         level = None
         if is_mixture(source):
@@ -101,7 +95,7 @@ class Recalibrator:
                 continue
             if values.ndim != 1 or len(values) < LEAST:
                 raise ValueError(f"expected a calibration split of at least {LEAST} observations, got {values.shape}")
-            require_finite(name, values)
+            check_finite(name, values)
             if (np.diff(values) < 0).any() or values[0] < 0 or values[-1] > 1:
                 raise ValueError(f"expected sorted values of {name} in [0, 1], got {values[:3].tolist()}...")
 
@@ -166,7 +160,7 @@ class Recalibrator:
             import torch
 
             from posterity.inference.diagnostics.sources.mixture import check_mixture, require_scalar_event
-            from posterity.inference.diagnostics.sources.rows import by_rows
+            from posterity.models.mixtures.row_chunks import by_rows
 
             mixture: Any = source
             require_scalar_event(check_mixture(mixture))
@@ -175,7 +169,7 @@ class Recalibrator:
         draws = to_numbers("draws", source)
         if draws.ndim != 2 or 0 in draws.shape:
             raise ValueError(f"expected a Mixture or draws of shape (draws, N), got {draws.shape}")
-        require_finite("draws", draws)
+        check_finite("draws", draws)
         end = 1 / (len(draws) + 1)
         beyond = int(((wanted < end) | (wanted > 1 - end)).sum())
         if beyond and warn:
@@ -193,9 +187,8 @@ class Recalibrator:
         They are its quantiles at random levels, one set of levels for all rows: each row's draws are right by
         themselves, and those of different rows go together.
         """
-        if require_whole("draws", draws) < 1:
-            raise ValueError(f"expected at least 1 draw, got {draws}")
-        seed = require_seed(seed)
+        check_integer("draws", draws, 1)
+        seed = check_seed(seed)
         return self._quantiles(source, generator(seed, "recalibrated draws").random(draws), warn=False)
 
     def hdi_level(self, level: float) -> float:
@@ -204,8 +197,7 @@ class Recalibrator:
         1 where the calibration split is too small to say: n >= level / (1 - level) is needed. Raises ``ValueError`` for
         a level outside (0, 1), or without levels (draws).
         """
-        if not 0 < require_number("level", level) < 1:
-            raise ValueError(f"expected level in (0, 1), got {level}")
+        check_number("level", level, "(0, 1)")
         if self.level is None:
             raise ValueError(
                 "expected a recalibrator fitted to a mixture for highest-density regions, got one of draws"

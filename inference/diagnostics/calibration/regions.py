@@ -15,15 +15,9 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from posterity.inference.diagnostics.sources.checks import (
-    require_choice,
-    require_number,
-    require_seed,
-    require_whole,
-    to_numbers,
-)
 from posterity.inference.diagnostics.sources.groups import grouped, over_groups
 from posterity.inference.diagnostics.sources.source import read, require_mixture
+from posterity.validation import check_choice, check_integer, check_number, check_seed, to_numbers
 
 KINDS = ("central", "hdi")
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
@@ -64,8 +58,7 @@ def coverage(
     wanted = to_numbers("levels", levels)
     if wanted.ndim != 1 or wanted.size == 0 or not bool(((wanted > 0) & (wanted < 1)).all()):
         raise ValueError(f"expected levels in (0, 1), got {levels}")
-    if not 0 < require_number("confidence", confidence) < 1:
-        raise ValueError(f"expected confidence in (0, 1), got {confidence}")
+    check_number("confidence", confidence, "(0, 1)")
     if isinstance(source, xr.Dataset):
         needed = _level_dataset(source, y)
     else:
@@ -109,10 +102,10 @@ def region_level(
     Returns a Dataset over "obs", or over the dimensions of the observed variable.
     Raises ``ValueError`` for an unknown kind, fewer than one draw, and as `pit`.
     """
-    require_choice("kind", kind, KINDS)
-    if draws is not None and require_whole("draws", draws) < 1:
-        raise ValueError(f"expected at least 1 draw, got {draws}")
-    seed = require_seed(seed)
+    check_choice("kind", kind, KINDS)
+    if draws is not None:
+        check_integer("draws", draws, 1)
+    seed = check_seed(seed)
     several = kind == "hdi" and bool(getattr(source, "event_shape", ()))
     data = read(source, y, var_name, several=several)
     attrs: dict[str, str | int] = {"kind": kind, "seed": seed}

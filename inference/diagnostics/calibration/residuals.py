@@ -22,9 +22,9 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtri
 
-from posterity.inference.diagnostics.sources.checks import require_choice, require_finite, require_seed
 from posterity.inference.diagnostics.sources.draws import DrawsSource
 from posterity.inference.diagnostics.sources.source import read, require_mixture
+from posterity.validation import check_choice, check_finite, check_seed
 
 if TYPE_CHECKING:
     from posterity.inference.diagnostics.sources.source import Source
@@ -62,8 +62,8 @@ def pulls(
     >>> pulls(mixture, torch.tensor([-2.0, 0.0, 24.0])).pull.values.round(6) + 0.0
     array([-1.,  0., 12.])
     """
-    require_choice("kind", kind, KINDS)
-    seed = require_seed(seed)
+    check_choice("kind", kind, KINDS)
+    seed = check_seed(seed)
     data = read(source, y, var_name)
     if kind != "gaussianised" and not isinstance(data, DrawsSource):
         from posterity.inference.diagnostics.sources.mixture_regions import require_line
@@ -86,7 +86,7 @@ def pull_array(pulls: xr.Dataset) -> np.ndarray:
         got = list(pulls.data_vars) if isinstance(pulls, xr.Dataset) else type(pulls).__name__
         raise ValueError(f"expected a Dataset with a variable 'pull', as pulls() returns, got {got}")
     values = pulls["pull"].values.reshape(-1).astype(float)
-    require_finite("pulls", values)
+    check_finite("pulls", values)
     if values.size < 2:
         raise ValueError(f"expected at least 2 pulls, got {values.size}")
     return values

@@ -2,7 +2,7 @@
 
 Of two calibrated models the sharper one is better (Gneiting, Balabdaoui & Raftery 2007). Sharpness needs no y and
 says nothing of whether it is deserved; the calibration error needs y and is blind to sharpness: a model that ignores x
-may have none. Proper scores (`posterity.inference.diagnostics.skill.scoring`) weigh both.
+may have none. Proper scores (`posterity.inference.diagnostics.scoring.scores`) weigh both.
 """
 
 from __future__ import annotations
@@ -16,16 +16,10 @@ import xarray as xr
 from scipy import stats
 
 from posterity.inference.diagnostics.calibration.regions import LEVELS, coverage
-from posterity.inference.diagnostics.skill.interval_score import KINDS, check_levels, over_levels, regions
-from posterity.inference.diagnostics.sources.checks import (
-    require_choice,
-    require_finite,
-    require_whole,
-    to_array,
-    to_numbers,
-)
+from posterity.inference.diagnostics.scoring.interval_score import KINDS, check_levels, over_levels, regions
 from posterity.inference.diagnostics.sources.groups import grouped
 from posterity.inference.diagnostics.sources.source import read
+from posterity.validation import check_choice, check_finite, check_integer, to_array, to_numbers
 
 
 def sharpness(
@@ -51,7 +45,7 @@ def sharpness(
     (array([[ 5., 10.]]), array([7.5]))
     """
     wanted = check_levels(levels)
-    require_choice("kind", kind, KINDS)
+    check_choice("kind", kind, KINDS)
     data = read(source, y, var_name, needs_y=False)
     widths = regions(data, wanted, kind).length
     _, sd = data.moments()
@@ -187,15 +181,14 @@ def _check_classes(probabilities: Any, labels: Any, bins: int) -> tuple[np.ndarr
     values, known = to_numbers("probabilities", probabilities), to_array(labels, "labels")
     if values.ndim != 2 or len(values) == 0 or values.shape[1] < 2:
         raise ValueError(f"expected probabilities of shape (N, C >= 2), got {values.shape}")
-    require_finite("probabilities", values)
+    check_finite("probabilities", values)
     if values.min() < 0 or np.abs(values.sum(1) - 1).max() > 1e-4:
         raise ValueError(f"expected rows of probabilities that sum to one, got {values[0].tolist()} and others")
     if known.shape != (len(values),) or known.dtype.kind not in "iu":
         raise ValueError(f"expected labels of shape {(len(values),)}, whole numbers, got {known.dtype} {known.shape}")
     if known.min() < 0 or known.max() >= values.shape[1]:
         raise ValueError(f"expected labels from 0 to {values.shape[1] - 1}, got {known.min()} to {known.max()}")
-    if require_whole("bins", bins) < 1:
-        raise ValueError(f"expected at least 1 bin, got {bins}")
+    check_integer("bins", bins, 1)
     return values, known
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.checks import require_choice, require_finite, require_seed, require_whole
 from posterity.inference.diagnostics.sources.draws import DrawsSource, from_arrays
 from posterity.inference.diagnostics.sources.source import read, require_mixture
+from posterity.validation import check_choice, check_finite, check_integer, check_seed
 
 KINDS = ("cdf", "rank", "hdi")
 RANKED = 999  # draws of a mixture for a rank
@@ -59,10 +59,10 @@ def pit(
     array([0.1587, 0.5   , 1.    ])
     """
     if kind is not None:
-        require_choice("kind", kind, KINDS)
-    seed = require_seed(seed)
-    if draws is not None and require_whole("draws", draws) < 1:
-        raise ValueError(f"expected at least 1 draw, got {draws}")
+        check_choice("kind", kind, KINDS)
+    seed = check_seed(seed)
+    if draws is not None:
+        check_integer("draws", draws, 1)
     data = read(source, y, var_name, several=kind == "hdi" and bool(getattr(source, "event_shape", ())))
     kind = kind or ("rank" if isinstance(data, DrawsSource) else "cdf")
     attrs: dict[str, str | int] = {"kind": kind, "num_draws": data.num_draws}
@@ -87,7 +87,7 @@ def pit_array(pit_values: xr.Dataset) -> np.ndarray:
         got = list(pit_values.data_vars) if isinstance(pit_values, xr.Dataset) else type(pit_values).__name__
         raise ValueError(f"expected a Dataset with a variable 'pit', as pit() returns, got {got}")
     values = pit_values["pit"].values.reshape(-1).astype(float)
-    require_finite("pit", values)
+    check_finite("pit", values)
     if values.size == 0 or values.min() < 0 or values.max() > 1:
         raise ValueError(f"expected at least one pit, all in [0, 1], got {values[:5].tolist()}")
     return values

@@ -30,7 +30,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import erfc, ndtri
 
 from posterity.inference.diagnostics.calibration.transform import pit_array
-from posterity.inference.diagnostics.sources.checks import require_whole
+from posterity.validation import check_integer
 
 TESTS = ("ks", "ad", "chi2", "berkowitz", "pot_c")
 LEAST = 10  # values: the distributions of the statistics are those of large samples
@@ -140,7 +140,7 @@ def _of_few(n: int, limit: float) -> float:
 def _chi2(values: np.ndarray, bins: int | None) -> tuple[float, float]:
     if bins is None:
         bins = min(BINS, len(values) // PER_BIN)
-    elif require_whole("bins", bins) < 2 or len(values) < bins * PER_BIN:
+    elif check_integer("bins", bins) < 2 or len(values) < bins * PER_BIN:
         raise ValueError(f"expected from 2 to {len(values) // PER_BIN} bins for {len(values)} values, got {bins}")
     count = np.histogram(values, bins, (0.0, 1.0))[0]
     result = stats.chisquare(count)

@@ -23,8 +23,9 @@ from scipy.special import log_ndtr, ndtr
 from scipy.stats import beta, norm
 
 from posterity.inference.diagnostics.calibration.residuals import pull_array
-from posterity.inference.diagnostics.sources.checks import generator, require_choice, require_whole
 from posterity.inference.diagnostics.sources.groups import grouped, over_groups
+from posterity.random import generator
+from posterity.validation import check_choice, check_integer
 
 ONE_SIGMA = float(norm.cdf(1.0) - norm.cdf(-1.0))
 CORE = 2.0  # robust widths from the median: what lies beyond is no part of the core
@@ -69,9 +70,8 @@ def pull_summary(
     >>> [round(float(summary[name]), 2) for name in ("width", "width_se", "robust_width", "core_width")]
     [1.0, 0.02, 1.0, 1.0]
     """
-    require_choice("errors", errors, ("moments", "bootstrap"))
-    if require_whole("resamples", resamples) < 2:
-        raise ValueError(f"expected at least 2 resamples, got {resamples}")
+    check_choice("errors", errors, ("moments", "bootstrap"))
+    check_integer("resamples", resamples, 2)
     values = pull_array(pulls)
     events = None
     if event is not None:

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.checks import require_seed, require_whole, to_numbers
 from posterity.inference.diagnostics.sources.draws import DrawsSource
 from posterity.inference.diagnostics.sources.source import read
+from posterity.validation import check_integer, check_seed, to_numbers
 
 Statistic = Callable[..., Any]
 
@@ -64,8 +64,8 @@ def posterior_predictive_check(
     >>> [str(name) for name in found.statistic.values[found.p_value < 0.01]]
     ['min', 'skewness', 'q05']
     """
-    seed = require_seed(seed)
-    require_whole("draws", draws)
+    seed = check_seed(seed)
+    check_integer("draws", draws)
     if statistics is not None:
         _check(statistics)
     data = read(source, y, var_name)

@@ -15,13 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.checks import (
-    require_finite,
-    require_seed,
-    require_whole,
-    to_array,
-    to_numbers,
-)
+from posterity.validation import check_finite, check_integer, check_seed, to_array, to_numbers
 
 WIDE, NARROW = 0.5, 0.02
 """A share of y beyond what is plausible, and a part of the plausible range that the predictions fill."""
@@ -69,13 +63,12 @@ def prior_predictive_check(
     >>> check.f.shape, bool(check.beyond.max() < 0.5)
     ((100, 50), True)
     """
-    from posterity.inference.arguments import read_arguments
+    from posterity.inference.program.arguments import read_arguments
 
-    seed = require_seed(seed)
+    seed = check_seed(seed)
     if not callable(model) and not hasattr(model, "model"):
         raise ValueError(f"expected model to be a Pyro model or a ready pair, got {type(model).__name__}")
-    if require_whole("count", count) < 2:
-        raise ValueError(f"expected a count of at least 2 draws, got {count}")
+    check_integer("count", count, 2)
     if site is not None and not isinstance(site, str):
         raise ValueError(f"expected site to be the name of a site, got {type(site).__name__}")
     low, high = (-math.inf, math.inf) if plausible is None else _range(plausible)
@@ -124,7 +117,8 @@ def _draw(
     import pyro
     import torch
 
-    from posterity.inference.program import FAILURES, bare_model, failed, seeded
+    from posterity.inference.program.trace import FAILURES, bare_model, failed
+    from posterity.random import seeded
 
     bare, curves, values, name = bare_model(model), [], [], site
     with seeded(seed), torch.no_grad():
@@ -150,7 +144,7 @@ def _draw(
     rows = len(_first(inputs))
     if f.ndim not in (2, 3) or f.shape[1] != rows:
         raise ValueError(f"expected y of shape ({rows},) or ({rows}, targets) at site {name!r}, got {f.shape[1:]}")
-    require_finite(f"means of the likelihood at site {name!r}", f)
+    check_finite(f"means of the likelihood at site {name!r}", f)
     return f, y, str(name)
 
 

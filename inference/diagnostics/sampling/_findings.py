@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 from scipy.stats import f as f_distribution
 
-from posterity.inference.diagnostics.sampling import _advice as advice_of
-from posterity.inference.diagnostics.sampling._chains import convergence, rhat_by_chance
+from posterity.inference.convergence import advice as advice_of
+from posterity.inference.convergence.statistics import convergence, rhat_by_chance
 from posterity.inference.diagnostics.sampling._functions import Functions
 
 Severity = Literal["stop", "caution", "unknown", "note"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sampling._advice import deeper_trees, smaller_steps
+from posterity.inference.convergence.advice import deeper_trees, smaller_steps
 from posterity.inference.diagnostics.sampling._findings import CHANCE, Finding, chains
 from posterity.inference.diagnostics.sampling._functions import LOG_DENSITY, Functions
 

@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from posterity.inference.arviz import group, group_names
-from posterity.inference.diagnostics.sampling._sites import site_columns
-from posterity.inference.diagnostics.sources.checks import to_array
+from posterity.inference.convergence.elements import site_columns
+from posterity.validation import to_array
 
 LOG_DENSITY = "log density"
 SHOWN = 4  # features of an input that is named by its values

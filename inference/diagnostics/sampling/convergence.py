@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sampling._chains import convergence
-from posterity.inference.diagnostics.sources.checks import require_finite, to_array, to_numbers
+from posterity.inference.convergence.statistics import convergence
+from posterity.validation import check_finite, to_array, to_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,7 @@ def function_convergence(values: Tensor | np.ndarray | xr.DataArray) -> xr.Datas
     array = read_draws(values)
     if array.ndim != 3 or array.shape[0] < 2 or array.shape[1] < 4 or array.shape[2] < 1:
         raise ValueError(f"expected values of shape (chain >= 2, draw >= 4, points), got {array.shape}")
-    require_finite("values", array)
+    check_finite("values", array)
     require_moving(array)
     found = convergence(array)
     attrs = {"chains": array.shape[0], "draws": array.shape[1]}

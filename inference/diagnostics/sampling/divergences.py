@@ -15,9 +15,9 @@ import numpy as np
 import xarray as xr
 from scipy.fft import irfft2, rfft2
 
-from posterity.inference.diagnostics.sampling._chains import THREADS, by_rank
+from posterity.inference.convergence.statistics import THREADS, by_rank
 from posterity.inference.diagnostics.sampling.convergence import by_name, read_draws, require_moving
-from posterity.inference.diagnostics.sources.checks import require_finite, to_numbers
+from posterity.validation import check_finite, to_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,7 +121,7 @@ def _checked(values: Any, diverging: Any) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"expected values of shape (chain, draw, points), got {array.shape}")
     if hit.shape != array.shape[:2]:
         raise ValueError(f"expected diverging of shape {array.shape[:2]}, (chain, draw), got {hit.shape}")
-    require_finite("values", array)
+    check_finite("values", array)
     if not np.isin(hit, (0, 1)).all():
         raise ValueError("expected diverging as true or false for each draw, got other values")
     hit = hit.astype(bool)

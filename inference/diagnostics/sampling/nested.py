@@ -17,7 +17,7 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from posterity.inference.diagnostics.sampling.convergence import read_draws, require_moving
-from posterity.inference.diagnostics.sources.checks import require_finite, require_whole
+from posterity.validation import check_finite, check_integer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,12 +58,12 @@ def nested_rhat(values: Tensor | np.ndarray | xr.DataArray, superchains: int, *,
     if array.ndim != 3 or 0 in array.shape:
         raise ValueError(f"expected values of shape (chain, draw, points), got {array.shape}")
     chains, draws = array.shape[:2]
-    superchains = require_whole("superchains", superchains)
+    superchains = check_integer("superchains", superchains)
     if superchains < 2 or chains % superchains:
         raise ValueError(f"expected 2 superchains or more that {chains} chains fill equally, got {superchains}")
     if chains * draws == superchains:
         raise ValueError("expected 2 draws or more in each superchain, got 1")
-    require_finite("values", array)
+    check_finite("values", array)
     require_moving(array)
     if rank:
         step = max(1, BLOCK // (chains * draws))

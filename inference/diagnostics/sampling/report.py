@@ -16,9 +16,9 @@ import numpy as np
 import xarray as xr
 
 from posterity.inference.arviz import INDEPENDENT, bfmi
+from posterity.inference.convergence.statistics import convergence
 from posterity.inference.diagnostics.sampling import _findings as find
 from posterity.inference.diagnostics.sampling import _findings_of_run as of_run
-from posterity.inference.diagnostics.sampling._chains import convergence
 from posterity.inference.diagnostics.sampling._findings import Finding
 from posterity.inference.diagnostics.sampling._functions import Functions, read_functions
 from posterity.inference.diagnostics.sampling.divergences import locate_divergences
@@ -104,7 +104,7 @@ def convergence_report(
     ``source`` is a `Posterior` with ``inputs``, the model's arguments without y: a grid of x that covers the data and
     the region of interest. Three kinds of quantity are judged: E[y|x, w] or class probabilities at each x, the log
     density, and each element of the named sites except the weights of a network. Such weights may be permuted from
-    chain to chain, so chains that agree on functions disagree on weights (`posterity.inference.weights` lists them).
+    chain to chain, so chains that agree on functions disagree on weights (`posterity.inference.program.weights` lists them).
     Or ``source`` is ArviZ data, whose group ``posterior`` holds draws of functions: those of ``var_names``, by default
     all variables, and ``lp`` of ``sample_stats``. For the weights of a network, which may be permuted from chain to
     chain, the result has little meaning. ``superchains`` is the number of groups of chains that start from the same

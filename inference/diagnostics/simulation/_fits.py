@@ -16,12 +16,13 @@ from typing import Any
 from torch import Tensor
 
 from posterity.inference.convergence import ConvergenceWarning
-from posterity.inference.diagnostics.simulation._batched import one_of, sample_batched
 from posterity.inference.diagnostics.simulation._quantities import Quantities, TooFewDraws, judge
 from posterity.inference.engine.tiers import torch_threads
 from posterity.inference.infer import infer
-from posterity.inference.interrupt import INTERRUPTED
-from posterity.inference.program import bare_model, child_seeds
+from posterity.inference.mcmc.batched import one_of, sample_batched
+from posterity.inference.program.trace import bare_model
+from posterity.inference.training.interrupt import INTERRUPTED
+from posterity.random import child_seeds
 
 RETRIED = 3  # the purpose of seeds of a fit that is tried again
 LONGER = 10.0  # at most so many times the draws, where those that were asked for are too correlated

@@ -11,8 +11,9 @@ import xarray as xr
 from torch import Tensor
 
 from posterity.inference import arviz
-from posterity.inference.arguments import read_arguments
-from posterity.inference.program import Model, over_draws, score
+from posterity.inference.program.arguments import read_arguments
+from posterity.inference.program.likelihood import over_draws, score
+from posterity.inference.program.trace import Model
 
 MOST = 100
 """How many test quantities there may be by default: more are weights of a network, or rows of a table."""

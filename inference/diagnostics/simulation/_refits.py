@@ -11,13 +11,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from posterity.inference.convergence import ConvergenceWarning
-from posterity.inference.diagnostics.simulation._batched import CHAINS, check_method
 from posterity.inference.diagnostics.simulation._fits import Fits, Outcome, fit, judged, prepared
-from posterity.inference.diagnostics.simulation._kept import Folder, checksum
+from posterity.inference.diagnostics.simulation._folder import Folder, checksum
 from posterity.inference.diagnostics.simulation._simulations import Simulations
-from posterity.inference.diagnostics.simulation._tasks import spread
-from posterity.inference.interrupt import warn_interrupted
-from posterity.inference.program import child_seeds, seeded
+from posterity.inference.mcmc.batched import CHAINS, check_method
+from posterity.inference.parallel import spread
+from posterity.inference.training.interrupt import warn_interrupted
+from posterity.random import child_seeds, seeded
 
 FITTED, AMORTISED = 2, 4  # purposes of seeds; 1 and 3 are simulations and second attempts
 CERTAIN = 2e-3  # failures that are less likely than this by chance are not waited out

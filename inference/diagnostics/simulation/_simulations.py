@@ -9,9 +9,12 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from posterity.inference.arguments import read_arguments
-from posterity.inference.check import number
-from posterity.inference.program import Model, bare_model, child_seeds, inspect, observed_value, seeded
+from posterity.inference.program.arguments import read_arguments
+from posterity.inference.program.observation import observed_value
+from posterity.inference.program.sites import inspect, is_deterministic, is_latent
+from posterity.inference.program.trace import Model, bare_model
+from posterity.random import child_seeds, seeded
+from posterity.validation import check_integer
 
 SIMULATED = 1  # the purpose of seeds: a fit must not be made of the numbers that made its data
 
@@ -33,8 +36,8 @@ class Simulations:
 
 def simulate(model: Any, *inputs: Any, count: int, seed: int = 0, site: str | None = None) -> Simulations:
     """See `posterity.inference.diagnostics.simulate`."""
-    number("count", count, low=1, integer=True)
-    number("seed", seed, low=0, integer=True)
+    check_integer("count", count, 1)
+    check_integer("seed", seed, 0)
     inputs = read_arguments(inputs)
     bare = bare_model(model)
     seeds = child_seeds(int(seed), int(count), SIMULATED)
@@ -45,8 +48,8 @@ def simulate(model: Any, *inputs: Any, count: int, seed: int = 0, site: str | No
     latents, deterministics, y = [], [], []
     for one in seeds:
         nodes = _run(bare, inputs, one)
-        latents.append({n: node["value"] for n, node in nodes.items() if _is_latent(node) and n != observed})
-        deterministics.append({n: node["value"] for n, node in nodes.items() if _is_deterministic(node)})
+        latents.append({n: node["value"] for n, node in nodes.items() if is_latent(node) and n != observed})
+        deterministics.append({n: node["value"] for n, node in nodes.items() if is_deterministic(node)})
         y.append(nodes[observed]["value"])
     if not latents[0]:
         raise ValueError("expected a model with latent sites, whose prior the truth is drawn from, got none")
@@ -72,17 +75,9 @@ def _run(model: Model, inputs: tuple[Any, ...], seed: int) -> dict[str, Any]:
         ) from error
 
 
-def _is_deterministic(node: Any) -> bool:
-    return node["type"] == "sample" and bool(node["infer"].get("_deterministic"))
-
-
-def _is_latent(node: Any) -> bool:
-    return node["type"] == "sample" and not node["is_observed"] and type(node["fn"]).__name__ != "_Subsample"
-
-
 def _observed_site(model: Model, inputs: tuple[Any, ...], nodes: dict[str, Any], site: str | None) -> str:
     """The site whose draw, handed over as y, is observed there: the last one that fits, or ``site``."""
-    drawn = [name for name, node in nodes.items() if _is_latent(node)]
+    drawn = [name for name, node in nodes.items() if is_latent(node)]
     if site is not None and site not in drawn:
         raise ValueError(f"expected an observed site {site!r} that is drawn where no y is given, got sites {drawn}")
     for name in [site] if site is not None else reversed(drawn):
@@ -106,7 +101,7 @@ def _check_node(name: str, node: Any, observed: str) -> None:
     """What is drawn must be the whole model: nothing weighted, masked, observed or learned beside it."""
     if node["type"] == "param":
         raise ValueError(f"expected a model whose unknowns all have a prior, got the parameter {name!r}")
-    if node["type"] != "sample" or _is_deterministic(node) or type(node["fn"]).__name__ == "_Subsample":
+    if node["type"] != "sample" or is_deterministic(node) or type(node["fn"]).__name__ == "_Subsample":
         return
     if node["is_observed"]:
         kind = "a pyro.factor" if isinstance(node["fn"], dist.Unit) else "data of the model's own"

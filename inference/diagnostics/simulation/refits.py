@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.checks import require_whole
+from posterity.validation import check_integer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,7 @@ def simulate(model: Any, *inputs: Any, count: int, seed: int = 0, site: str | No
         raise ValueError(f"expected model to be a Pyro model or a ready pair, got {type(model).__name__}")
     if site is not None and not isinstance(site, str):
         raise ValueError(f"expected site to be the name of a site, got {type(site).__name__}")
-    require_whole("count", count)
+    check_integer("count", count)
     return _simulations.simulate(model, *inputs, count=count, seed=seed, site=site)
 
 
@@ -121,22 +121,22 @@ def refit(
     with refits of other settings or data. A function in ``test_quantities``, or of a guide, is known there by its
     name alone.
     """
-    from posterity.inference.arguments import read_arguments
-    from posterity.inference.check import number
-    from posterity.inference.diagnostics.simulation._kept import Folder, checksum, describe
+    from posterity.inference.diagnostics.simulation._folder import Folder, checksum, describe
     from posterity.inference.diagnostics.simulation._quantities import read_quantities
     from posterity.inference.diagnostics.simulation._refits import Refits
     from posterity.inference.infer import Method
-    from posterity.inference.program import bare_model
+    from posterity.inference.program.arguments import read_arguments
+    from posterity.inference.program.trace import bare_model
+    from posterity.validation import check_integer, check_number
 
     if (method is None) == (posterior_draws is None):
         raise ValueError("expected either method or posterior_draws, got both" if method else "expected a method "
                          "such as NUTS(), or posterior_draws, got neither")  # fmt: skip
     if method is not None and (isinstance(method, type) or not isinstance(method, Method)):
         raise ValueError(f"expected a method such as NUTS(), HMC() or SVI(), got {method!r}")
-    number("draws", draws, low=1, integer=True)
-    number("retries", retries, low=0, integer=True)
-    number("max_failures", max_failures, low=0, high=1, edges=True)
+    check_integer("draws", draws, 1)
+    check_integer("retries", retries, 0)
+    check_number("max_failures", max_failures, "[0, 1]")
     inputs = read_arguments(inputs)
     quantities = read_quantities(test_quantities, sites, at, log_likelihood)
     simulations = simulate(model, *inputs, count=count, seed=seed, site=site)

@@ -18,7 +18,8 @@ import xarray as xr
 from scipy import stats
 
 from posterity.inference.diagnostics.simulation.refits import refit
-from posterity.inference.diagnostics.sources.checks import generator, require_finite, require_seed
+from posterity.random import generator
+from posterity.validation import check_finite, check_seed
 
 EXPECTED = 5
 """Ranks in a bin of the chi-squared test, at least."""
@@ -49,7 +50,7 @@ def sbc(source: Any, *inputs: Any, seed: int = 0, **settings: Any) -> xr.Dataset
     >>> bool(sbc(exact).p_value > 0.01)
     True
     """
-    seed = require_seed(seed)
+    seed = check_seed(seed)
     refits = source_of(source, inputs, seed, settings)
     truth, draws = refits["truth"].values, refits["draws"].values
     rng = generator(seed, "ranks of simulations")
@@ -96,8 +97,8 @@ def source_of(source: Any, inputs: tuple[Any, ...], seed: int, settings: dict[st
         raise ValueError(
             f"expected truth over {wanted[0]} and draws over {wanted[1]}, got {truth.sizes} and {draws.sizes}"
         )
-    require_finite("truth", truth.values)
-    require_finite("draws", draws.values)
+    check_finite("truth", truth.values)
+    check_finite("draws", draws.values)
     return source
 
 

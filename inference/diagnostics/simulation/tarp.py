@@ -20,7 +20,8 @@ from scipy import stats
 
 from posterity.inference.diagnostics.calibration.regions import LEVELS, coverage
 from posterity.inference.diagnostics.simulation.sbc import source_of
-from posterity.inference.diagnostics.sources.checks import generator, require_finite, require_seed, to_numbers
+from posterity.random import generator
+from posterity.validation import check_finite, check_seed, to_numbers
 
 REFERENCES = ("prior", "neighbour")
 BLOCK = 2**22
@@ -69,7 +70,7 @@ def tarp(
     >>> bool(result.p_value > 0.01), result.coverage.dims
     (True, ('level',))
     """
-    seed = require_seed(seed)
+    seed = check_seed(seed)
     levels = to_numbers("levels", levels).tolist()
     coords: dict[str, Any] = {}
     attrs: dict[str, Any] = {}
@@ -120,8 +121,8 @@ def _checked(samples: np.ndarray, truths: np.ndarray) -> tuple[np.ndarray, np.nd
         )
     if len(truths) < 2:
         raise ValueError(f"expected at least 2 simulations, got {len(truths)}")
-    require_finite("samples", samples)
-    require_finite("truths", truths)
+    check_finite("samples", samples)
+    check_finite("truths", truths)
     return samples, truths
 
 
@@ -156,7 +157,7 @@ def _references(
     points = points[:, None] if points.ndim == 1 else points
     if points.shape != truths.shape:
         raise ValueError(f"expected references of shape {truths.shape}, got {points.shape}")
-    require_finite("references", points)
+    check_finite("references", points)
     return points
 
 
@@ -165,7 +166,7 @@ def _nearest(data: np.ndarray, count: int) -> np.ndarray:
     if data.ndim < 1 or len(data) != count:
         raise ValueError(f"expected data of {count} simulations, got shape {data.shape}")
     flat = data.reshape(count, -1)
-    require_finite("data", flat)
+    check_finite("data", flat)
     centre, spread = _scale(flat, None)
     flat = (flat - centre) / spread
     nearest = np.empty(count, dtype=int)

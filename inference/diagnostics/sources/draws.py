@@ -9,8 +9,9 @@ import xarray as xr
 from scipy.special import logsumexp
 
 from posterity.inference.arviz import group
-from posterity.inference.diagnostics.sources.checks import generator, require_finite, to_numbers
 from posterity.inference.diagnostics.sources.labels import observations
+from posterity.random import generator
+from posterity.validation import check_finite, to_numbers
 
 BLOCK = 2**23
 """How many numbers of a block of columns are worked on at once: 64 MiB for each intermediate result."""
@@ -112,9 +113,9 @@ def from_arrays(draws: Any, y: Any, several: bool, needs_y: bool = True) -> Draw
     observed = np.full(values.shape[1:], np.nan) if y is None else to_numbers("y", y)
     if observed.shape != values.shape[1:]:
         raise ValueError(f"expected y of shape {values.shape[1:]}, got {observed.shape}")
-    require_finite("draws", values)
+    check_finite("draws", values)
     if y is not None:
-        require_finite("y", observed)
+        check_finite("y", observed)
     return DrawsSource(values, observed, observations(draws, y, len(observed)))
 
 
@@ -129,7 +130,7 @@ def from_arviz(data: Any, groups: list[str], var_name: str | None, target_dim: s
     full = observed[var_name]
     if full.size == 0:
         raise ValueError(f"expected observations, got observed_data[{var_name!r}] of shape {full.shape}")
-    require_finite(f"observed_data[{var_name!r}]", to_numbers(f"observed_data[{var_name!r}]", full.values))
+    check_finite(f"observed_data[{var_name!r}]", to_numbers(f"observed_data[{var_name!r}]", full.values))
     template = full
     if target_dim is not None:
         if target_dim not in full.dims or full.ndim < 2:
@@ -176,7 +177,7 @@ def _flatten(data: Any, name: str, var_name: str, template: xr.DataArray, rows: 
     flat = ordered.reshape(ordered.shape[0] * ordered.shape[1], rows, *((-1,) if template.size != rows else ()))
     flat = to_numbers(f"{name}[{var_name!r}]", flat)
     if name == "posterior_predictive":
-        require_finite(f"{name}[{var_name!r}]", flat)
+        check_finite(f"{name}[{var_name!r}]", flat)
     elif not (flat < np.inf).all():  # -inf is a y that the model calls impossible
         count, bad = int(np.isnan(flat).sum()), int((flat == np.inf).sum())
         raise ValueError(f"expected {name}[{var_name!r}] without nan and +inf, got {count} nan and {bad} +inf")

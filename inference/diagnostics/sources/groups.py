@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.checks import require_finite, require_whole, to_array
 from posterity.inference.diagnostics.sources.labels import require_same
+from posterity.validation import check_finite, check_integer, to_array
 
 Groups = list[tuple[np.ndarray, dict[str, Any]]]
 """For every group the places of its observations, and its coordinates: ``group``, and of bins ``low`` and ``high``."""
@@ -32,11 +32,10 @@ def grouped(by: Any, dataset: xr.Dataset, count: int, bins: int, least: int) -> 
         raise ValueError(f"expected by, values to group by, as numbers, booleans, dates or text, got {values.dtype}")
     if len(values) != count:
         raise ValueError(f"expected by with {count} values, one for each observation, got {len(values)}")
-    if require_whole("bins", bins) < 1:
-        raise ValueError(f"expected bins of 1 or more, got {bins}")
+    check_integer("bins", bins, 1)
     numeric = values.dtype.kind in "iuf"
     if numeric:
-        require_finite("by, values to group by", values.astype(float))
+        check_finite("by, values to group by", values.astype(float))
     names = np.unique(values)
     if not numeric or len(names) <= bins:
         found: Groups = [(np.flatnonzero(values == name), {"group": name}) for name in names]

@@ -10,13 +10,13 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from posterity.inference.diagnostics.sources.checks import generator, require_finite, to_numbers
 from posterity.inference.diagnostics.sources.labels import observations
-from posterity.inference.diagnostics.sources.rows import BLOCK, blocks, by_rows, sample, sample_block
-from posterity.inference.program import seeded
 from posterity.models.mixtures import Mixture
 from posterity.models.mixtures.moments import is_circular
 from posterity.models.mixtures.nodes import is_discrete
+from posterity.models.mixtures.row_chunks import CHUNK, by_rows, row_chunks, sample, sample_chunk
+from posterity.random import generator, seeded
+from posterity.validation import check_finite, to_numbers
 
 DENSITIES = 6e7
 """Densities of components that a rank among densities takes, where nothing else is asked for: some 4 s on one core."""
@@ -68,10 +68,8 @@ class MixtureSource:
 
     def quantiles(self, probabilities: np.ndarray) -> np.ndarray:
         """(Q, N), exact up to rounding."""
-        from posterity.inference.diagnostics.sources.mixture_regions import quantiles
-
-        wanted = torch.as_tensor(probabilities, dtype=torch.double)
-        return by_rows(self.mixture, lambda part, rows: quantiles(part, wanted), per_row=len(probabilities))
+        levels = torch.as_tensor(probabilities, dtype=torch.double)[:, None]
+        return by_rows(self.mixture, lambda part, rows: part.icdf(levels), per_row=len(probabilities))
 
     def log_score(self) -> np.ndarray:
         """log p(y), (N,), in nats."""
@@ -85,10 +83,10 @@ class MixtureSource:
         """Rows, and draws of their predictive (count, rows) or (count, rows, D): never all of them at once."""
         seeds = np.random.SeedSequence(seed)
         numbers = count * math.prod(self.mixture.event_shape)
-        for rows, part in blocks(self.mixture, max(1, math.ceil(numbers / self.mixture.num_components))):
+        for rows, part in row_chunks(self.mixture, max(1, math.ceil(numbers / self.mixture.num_components))):
             child = int(seeds.spawn(1)[0].generate_state(1, np.uint64)[0] >> 1)
             with seeded(child), torch.no_grad():
-                made = sample_block(part, count).numpy()
+                made = sample_chunk(part, count).numpy()
             yield rows, made
 
     def density_draws(self, wanted: int | None) -> int:
@@ -102,10 +100,10 @@ class MixtureSource:
         denser, equal = [], []
         with torch.no_grad(), seeded(seed):
             per_row = max(1, math.ceil(draws / self.mixture.num_components))
-            for rows, part in blocks(self.mixture, per_row):
+            for rows, part in row_chunks(self.mixture, per_row):
                 own = part.log_prob(self.y[rows])
-                others = sample_block(part, draws)
-                step = max(1, BLOCK // (len(own) * part.num_components))
+                others = sample_chunk(part, draws)
+                step = max(1, CHUNK // (len(own) * part.num_components))
                 scores = torch.cat([part.log_prob(some) for some in others.split(step)])
                 denser.append((scores > own).sum(0).numpy())
                 equal.append((scores == own).sum(0).numpy())
@@ -145,7 +143,7 @@ def from_mixture(source: object, y: Any, several: bool, needs_y: bool = True) ->
     values = to_numbers("y", y)
     if values.shape != shape:
         raise ValueError(f"expected y of shape {shape}, got {values.shape}")
-    require_finite("y", values)
+    check_finite("y", values)
     template = observations(None, y, shape[0])
     y = torch.tensor(values)
     if is_circular(mixture.component_distribution):
@@ -182,5 +180,5 @@ def _draw_component(mixture: Mixture, y: Tensor, uniform: Tensor) -> Tensor:
     mean, sd = (
         moment.expand(steps.shape).gather(-1, chosen).squeeze(-1) for moment in (components.mean, components.stddev)
     )
-    require_finite("standard deviations of the components for kind='component'", sd.numpy())
+    check_finite("standard deviations of the components for kind='component'", sd.numpy())
     return torch.stack([chosen.squeeze(-1).double(), (y - mean) / sd])

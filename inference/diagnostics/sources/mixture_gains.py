@@ -8,10 +8,10 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from posterity.inference.diagnostics.sources.checks import generator
 from posterity.inference.diagnostics.sources.mixture import MixtureSource
 from posterity.inference.diagnostics.sources.mixture_scores import log_shape, standardise
-from posterity.inference.diagnostics.sources.rows import blocks
+from posterity.models.mixtures.row_chunks import row_chunks
+from posterity.random import generator
 
 EVALUATIONS = 2**18
 """Component densities in a step of the search: of more rows so many are taken at random."""
@@ -59,7 +59,7 @@ def _rows(data: MixtureSource, seed: int) -> tuple[Tensor, Tensor, Tensor, Calla
     count = min(total, max(FEWEST, EVALUATIONS // mixture.num_components))
     chosen = torch.as_tensor(np.sort(generator(seed, "rows of gains").choice(total, count, replace=False)))
     y, columns = data.y[chosen], []
-    for rows, part in blocks(mixture[chosen]):
+    for rows, part in row_chunks(mixture[chosen]):
         components = part.component_distribution
         z = standardise(components, y[rows])
         df = getattr(components, "df", torch.ones(()).double())

@@ -18,8 +18,8 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, Normal
 
 from posterity.inference.predictive import PredictiveMixture
-from posterity.inference.program import seeded
 from posterity.models.parameters import split
+from posterity.random import seeded
 
 BLOCK = 2**19
 """How many components are evaluated at once: 4 MiB for each intermediate result."""

@@ -8,9 +8,9 @@ import torch
 from torch import Size, Tensor
 
 from posterity.inference.diagnostics.sources.mixture import MixtureSource
-from posterity.inference.diagnostics.sources.rows import blocks
-from posterity.inference.program import seeded
 from posterity.models.mixtures import Mixture
+from posterity.models.mixtures.row_chunks import row_chunks
+from posterity.random import seeded
 
 SIMULATED = 40_000
 """About how many values are drawn from the model for the covariance of the scores, and one a row at least: some 3 %."""
@@ -32,7 +32,7 @@ def scores(data: MixtureSource, seed: int) -> tuple[np.ndarray, np.ndarray, np.n
     total, covariance = torch.zeros(3 * per_draw).double(), torch.zeros(3 * per_draw, 3 * per_draw).double()
     weight = torch.zeros(per_draw).double()
     with torch.no_grad(), seeded(seed):
-        for rows, part in blocks(mixture, 3 * count):
+        for rows, part in row_chunks(mixture, 3 * count):
             total += _scores(part, data.y[rows], data.num_draws).sum(0)
             drawn = _scores(part, part.sample(Size([count])), data.num_draws)
             covariance += torch.einsum("sni,snj->ij", drawn, drawn) / count

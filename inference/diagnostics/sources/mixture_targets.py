@@ -7,14 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posterity.inference.diagnostics.sources.checks import generator
 from posterity.inference.diagnostics.sources.mixture import MixtureSource
-from posterity.inference.diagnostics.sources.rows import blocks, by_rows, sample
 from posterity.inference.predictive import PredictiveMixture
-from posterity.inference.program import seeded
 from posterity.models.mixtures import Mixture
+from posterity.models.mixtures.row_chunks import by_rows, row_chunks, sample
 from posterity.models.mixtures.subspace import scale_tril
 from posterity.models.parameters import map_parameters, split
+from posterity.random import generator, seeded
 
 SETS = 2**23
 """How many numbers of data sets are made at once: 64 MiB."""
@@ -51,7 +50,7 @@ def _replicates(mixture: PredictiveMixture, place: Tensor, seed: int) -> np.ndar
     """A data set (N,) for each place (some,) in (0, 1) along the cumulated weights of the draws."""
     shape, parts = (mixture.num_draws, mixture.components_per_draw), []
     with seeded(seed), torch.no_grad():
-        for _, part in blocks(mixture, per_row=max(1, math.ceil(len(place) / mixture.num_draws))):
+        for _, part in row_chunks(mixture, per_row=max(1, math.ceil(len(place) / mixture.num_draws))):
             weight, row = part.log_weights.exp().unflatten(-1, shape), torch.arange(len(part.log_weights))[:, None]
             chosen = _pick(weight.sum(-1), place.expand(len(row), -1))
             within = weight[row, chosen]  # (rows, some, components of one draw)

@@ -1,0 +1,67 @@
+"""What `loo` and `loo_pit` share: importance weights that leave one observation out of the posterior, and k-hat."""
+
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from posterity.inference.arviz import psislw, relative_efficiency
+from posterity.validation import check_number
+
+TAIL = 25
+"""Draws below which Pareto smoothing has no tail."""
+
+BLOCK = 2**21
+"""How many weights are worked on at once: 16 MiB for each intermediate result."""
+
+
+def smoothed(log_likelihood: np.ndarray, reff: float) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+    """Of log likelihoods (S, N), in blocks: the rows, their log likelihoods and log weights (rows, S), and k-hat."""
+    step = max(1, BLOCK // len(log_likelihood))
+    for start in range(0, log_likelihood.shape[1], step):
+        rows = slice(start, start + step)
+        values = np.ascontiguousarray(log_likelihood[:, rows].T, float)
+        yield rows, values, *psislw(-values, reff)
+
+
+def good_k(draws: int) -> float:
+    """The highest k-hat at which so many draws can be trusted: min(1 - 1/log10(S), 0.7) (Vehtari et al. 2024)."""
+    return min(1 - 1 / math.log10(draws), 0.7)
+
+
+def check_draws(draws: int) -> None:
+    """``ValueError`` for a single draw."""
+    if draws < 2:
+        raise ValueError(f"expected at least 2 draws to leave an observation out, got {draws}: use held-out data")
+
+
+def choose_reff(data: Any, reff: float | None) -> float:
+    """The one given, checked, or ArviZ's, from the group ``posterior``."""
+    if reff is None:
+        return relative_efficiency(data)
+    reff = check_number("reff", reff)
+    if not math.isfinite(reff) or reff <= 0:
+        raise ValueError(f"expected reff above 0, got {reff}")
+    return reff
+
+
+def warn_of_bad(k: np.ndarray, threshold: float, draws: int) -> None:
+    """``UserWarning`` that counts the k-hat above the threshold, or says that there are too few draws for any."""
+    bad = int((k > threshold).sum())
+    if draws < TAIL:
+        warnings.warn(
+            f"{draws} draws have no tail to judge leave-one-out by ({TAIL} or more have), and members of an ensemble "
+            "are no draws of a posterior: compare on held-out data (scores, elpd_heldout), or draw more",
+            UserWarning,
+            stacklevel=3,
+        )
+    elif bad:
+        warnings.warn(
+            f"Pareto k of {bad} of {k.size} observations is above {threshold:.2f} (highest {k.max():.2f}): without "
+            "them the posterior would be another than its draws can tell. Fit again without each of them "
+            "(loo(..., refit=leave_one_out(model, *args, method=...))), score held-out data, or widen the tails.",
+            UserWarning,
+            stacklevel=3,
+        )

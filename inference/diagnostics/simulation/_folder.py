@@ -1,0 +1,88 @@
+"""Refits on disk: one small file each, written whole or not at all, and what they are refits of. Needs torch."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posterity.files import read_tensors, write_tensors
+
+FORMAT = 1
+ARRAYS = ("truth", "draws", "ess")
+SETTINGS = "settings.json"
+
+
+class Folder:
+    """A folder of refits; ``settings`` are those by which a refit there would come out as it would now.
+
+    Raises ``ValueError`` where the folder has refits with others, or is a file.
+    """
+
+    def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"expected folder as a folder, got a file {str(path)!r}")
+        self.path.mkdir(parents=True, exist_ok=True)
+        wanted, note = {"format": FORMAT, **settings}, self.path / SETTINGS
+        if not note.exists():
+            temporary = note.with_name(note.name + ".part")
+            temporary.write_text(json.dumps(wanted, indent=1) + "\n")
+            temporary.replace(note)
+            return
+        try:
+            found = json.loads(note.read_text())
+        except ValueError:
+            found = {}
+        for name, value in wanted.items():
+            if not isinstance(found, dict) or found.get(name) != value:
+                other = found.get(name) if isinstance(found, dict) else found
+                raise ValueError(
+                    f"expected another folder, or the settings of the refits in {self.path}: {name} "
+                    f"{_short(other)}, got {_short(value)}"
+                )
+
+    def read(self, index: int, data: str) -> dict[str, Any] | None:
+        """What was written for this simulation; ``ValueError`` where the file is damaged or of other ``data``."""
+        path = self._file(index)
+        if not path.exists():
+            return None
+        content = read_tensors(path, "a refit")
+        if content.pop("data", None) != data:
+            raise ValueError(f"expected a refit of this model's simulation {index} in {path}, got one of other data")
+        return {k: v.numpy() if isinstance(v, Tensor) else v for k, v in content.items()}
+
+    def write(self, index: int, outcome: Mapping[str, Any], data: str) -> None:
+        content = {k: torch.as_tensor(v) if k in ARRAYS else v for k, v in outcome.items()}
+        write_tensors({**content, "data": data}, self._file(index))
+
+    def _file(self, index: int) -> Path:
+        return self.path / f"refit-{index:06d}.pt"
+
+
+def describe(method: Any) -> str:
+    """Settings in words that are the same in every process."""
+    text = method.describe() if hasattr(method, "describe") else repr(method)
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+def checksum(*values: Any) -> str:
+    """Equal for tensors of the same types, shapes and bits; of other values what they look like counts."""
+    found = hashlib.sha256()
+    for value in values:
+        if not isinstance(value, Tensor):
+            found.update(describe(value).encode())
+            continue
+        plain = value.detach().cpu().contiguous()
+        found.update(f"{plain.dtype} {tuple(plain.shape)}".encode())
+        found.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
+    return found.hexdigest()
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 300 else text[:300] + " ..."

@@ -1,0 +1,91 @@
+"""Some rows of the data: taking them, and what their terms of the log joint count for."""
+
+from typing import Any
+
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import Independent
+
+from posterity.inference.program.sites import Program
+from posterity.inference.program.trace import Model, trace
+
+
+class ScaleObservations(Messenger):
+    """Multiplies the log density of the rows by N / batch: of all sites in ``row_plates``, and of ``sites``.
+
+    ``sites`` are observed outside of plates, their rows in an event; None: the site of the program alone.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        row_plates: tuple[str, ...],
+        batch: int,
+        rows: int,
+        sites: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        self.program, self.row_plates, self.factor = program, row_plates, rows / batch
+        self.sites = (program.site,) if sites is None else sites
+
+    def _pyro_sample(self, msg: Any) -> None:
+        frames = {frame.name: frame for frame in msg["cond_indep_stack"]}
+        data_plates = [name for name in {*self.program.plates, *self.row_plates} if name in frames]
+        if any(frames[name].full_size not in (None, frames[name].size) for name in data_plates):
+            raise ValueError("expected batches from the model's plate or from batch_size, got both")
+        if any(name in frames for name in self.row_plates) or msg["name"] in self.sites:
+            msg["scale"] = msg["scale"] * self.factor
+
+
+def row_terms(model: Model, args: tuple[Any, ...], program: Program) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The plates around observed sites that hold the rows, and the observed sites outside of them that do.
+
+    They are those that shrink where a row is left out. If the model cannot be run on one row less (with data in its
+    closure, say), they are the plates as long as the data, and the site of the program.
+    Raises ``ValueError`` for a site whose rows are not independent, such as a multivariate normal over all rows: its
+    log density is not a sum over rows.
+    """
+    rows = count_rows(args)
+    with torch.no_grad():
+        nodes = trace(model, args, seed=0)
+        fewer = _on_fewer_rows(model, args, rows)
+    plates, sites = dict[str, None](), [program.site]
+    for name in program.observed:
+        frames = [frame for frame in nodes[name]["cond_indep_stack"] if frame.vectorized]
+        sizes = {frame.name: frame.size for frame in fewer[name]["cond_indep_stack"]} if name in fewer else {}
+        own = [frame.name for frame in frames if sizes.get(frame.name, rows - 1 if frame.size == rows else None)
+               not in (None, frame.size)]  # fmt: skip
+        plates |= dict.fromkeys(own)
+        if not own and name in fewer and nodes[name]["value"].shape != fewer[name]["value"].shape:
+            sites.append(name)
+            _check_product(name, nodes[name]["fn"])
+    return tuple(plates), tuple(dict.fromkeys(sites))
+
+
+def _on_fewer_rows(model: Model, args: tuple[Any, ...], rows: int) -> dict[str, Any]:
+    try:
+        return trace(model, take(args, torch.arange(rows - 1)), seed=0) if rows > 1 else {}
+    except (ValueError, RuntimeError, IndexError):
+        return {}
+
+
+def _check_product(name: str, likelihood: Any) -> None:
+    """``ValueError`` unless the density of an event is a product over its elements."""
+    while hasattr(likelihood, "base_dist") and not isinstance(likelihood, Independent):
+        likelihood = likelihood.base_dist  # under a mask, or a transform of each element
+    if not isinstance(likelihood, Independent):
+        raise ValueError(
+            f"expected no batch_size for rows that are not independent, got {type(likelihood).__name__} at {name!r}: "
+            "fit all rows at once"
+        )
+
+
+def count_rows(args: tuple[Any, ...]) -> int:
+    """The rows of the last tensor, which is y where it is given; a number is one row."""
+    last = next(value for value in reversed(args) if isinstance(value, Tensor))
+    return len(last) if last.ndim else 1
+
+
+def take(args: tuple[Any, ...], rows: Tensor) -> tuple[Any, ...]:
+    return tuple(value[rows.to(value.device)] if isinstance(value, Tensor) and value.ndim else value for value in args)
