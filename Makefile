@@ -26,8 +26,8 @@ test: $(INSTALLED)
 # The bridge and the diagnostics of stored results in ArviZ 1.x, without torch.
 test-arviz1: $(ARVIZ1)/.installed
 	PYTHONPATH=src $(ARVIZ1)/bin/python -m pytest -q -c tests/arviz1/pytest.ini --confcutdir tests/arviz1 \
-		tests/arviz1 tests/test_inference_arviz.py $(wildcard tests/test_diagnostics_loo*.py) \
-		tests/test_diagnostics_comparison.py
+		tests/arviz1 tests/inference/arviz/test_arviz.py $(wildcard tests/inference/diagnostics/scoring/test_loo*.py) \
+		tests/inference/diagnostics/scoring/test_comparison.py
 
 check: lint test test-slow
 

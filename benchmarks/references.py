@@ -3,7 +3,7 @@
     python benchmarks/references.py [--seed 0]
 
 Data and reference draws are those of posteriordb in POSTERITY_DATA; models and settings are those of the tests
-(`tests/reference_models.py`, `tests/test_mcmc_references.py`). For each model and sampler: ``max_z``, the largest
+(`tests/reference_models.py`, `tests/inference/mcmc/test_reference_posteriors.py`). For each model and sampler: ``max_z``, the largest
 distance of a mean in standard errors of both together; ``max_sd_ratio_error``; ``min_ess``, bulk; ``divergences``.
 Writes ``benchmarks/results/references.json``.
 """
@@ -23,8 +23,9 @@ from posterity.inference import infer
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the models live with the tests
 
-from tests.reference_models import NAMES, compare, reference  # noqa: E402
 from tests.test_mcmc_references import METHODS, sampler  # noqa: E402
+
+from tests.reference_models import NAMES, compare, reference  # noqa: E402
 
 
 def main() -> None:

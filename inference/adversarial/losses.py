@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from posterity.validation import check_number
+
 Answers = Callable[[Tensor, Tensor], Tensor]
 Half = Callable[[Tensor], Tensor]
 

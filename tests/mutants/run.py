@@ -10,7 +10,7 @@ once, or the tests cannot run).
 
 Results are written to ``--out`` after each mutant, and one that is there already, with the same text, file and tests,
 is not run again (``--again``: it is). The exit status is 0 where every mutant but the equivalent ones was killed. Not
-part of the whole check: `tests/test_mutants.py` only looks at the list there.
+part of the whole check: `tests/mutants/test_mutants.py` only looks at the list there.
 """
 
 import argparse

@@ -1,0 +1,170 @@
+import math
+
+import pyro
+import pytest
+import torch
+
+from posterity.data import Observations, Standardization
+from posterity.inference import NUTS, SVI, infer
+from posterity.models import bayesian_mixture_density, bayesian_regression, mixture_density, priors, radial, table_prior
+
+UNITS = 50.0
+
+
+def curve(n=60, seed=0):
+    """y in units of fifty, x in thousands: a pair must not care."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(n, 1, generator=generator) * 2 - 1
+    y = torch.sin(3 * x[:, 0]) + 0.2 * torch.randn(n, generator=generator)
+    return Observations(1000 * x, 200 + UNITS * y)
+
+
+DATA = curve()
+SCALE = Standardization.fit(DATA)
+PAIRS = {
+    "regression, constant noise": lambda **k: bayesian_regression(SCALE, hidden=(8,), noise="constant", **k),
+    "regression, noise of the input": lambda **k: bayesian_regression(SCALE, hidden=(8,), noise="input", **k),
+    "mixture density": lambda **k: mixture_density(SCALE, components=2, hidden=(8,), **k),
+    "Bayesian mixture density": lambda **k: bayesian_mixture_density(SCALE, components=2, hidden=(8,), **k),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_pair_learns_and_predicts_in_the_units_of_the_table(name):
+    """On new rows it beats the marginal normal, the best that ignores x, and not the truth (3.5 standard errors)."""
+    posterior = infer(
+        PAIRS[name](), DATA.x, DATA.y, method=SVI(steps=400, learning_rate=0.03, draws=100, progress=False)
+    )
+    marginal = torch.distributions.Normal(DATA.y.mean(), DATA.y.std())
+    assert (posterior.predictive(DATA.x).log_prob(DATA.y) - marginal.log_prob(DATA.y)).mean() > 0.3
+    new = curve(n=300, seed=1)
+    predictive = posterior.predictive(new.x)
+    assert predictive.batch_shape == (300,)
+    score = predictive.log_prob(new.y)
+    assert (score - marginal.log_prob(new.y)).mean() > 0.3
+    truth = torch.distributions.Normal(200 + UNITS * torch.sin(3 * new.x[:, 0] / 1000), 0.2 * UNITS)
+    loss = truth.log_prob(new.y) - score
+    assert loss.mean() > -3.5 * loss.std() / 300**0.5
+    assert (predictive.mean - new.y).abs().mean() < 0.6 * UNITS
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("resolution", [2.0, 30.0])
+def test_no_scale_falls_below_the_resolution_in_units_of_y(name, resolution):
+    """Weights, noise and all drawn at random and multiplied by thirty: the features are all over the place."""
+    pair = PAIRS[name](resolution=resolution)
+    smallest = math.inf
+    for seed in range(30):
+        torch.manual_seed(seed)
+        pyro.clear_param_store()
+        trace = pyro.poutine.trace(pair.model).get_trace(DATA.x)
+        wild = {
+            n: node["value"] * (-30.0 if "net" in n else 1e-6)
+            for n, node in trace.nodes.items()
+            if node["type"] in ("sample", "param") and n != "y"
+        }
+        with torch.no_grad():
+            for parameter in list(pyro.get_param_store()):
+                pyro.param(parameter).copy_(wild[parameter])
+        fn = pyro.poutine.trace(pyro.poutine.condition(pair.model, data=wild)).get_trace(DATA.x).nodes["y"]["fn"]
+        scale = getattr(fn, "component_distribution", fn).scale
+        smallest = min(smallest, scale.min().item())
+    assert resolution * (1 - 1e-5) <= smallest < resolution * 1.2
+
+
+def test_each_reading_of_the_guide_is_a_fresh_one():
+    pair = bayesian_regression(SCALE, hidden=(4,))
+    assert pair.guide is not pair.guide
+    assert type(pair.guide).__name__ == "AutoNormal"
+    assert type(bayesian_mixture_density(SCALE).guide).__name__ == "AutoLowRankMultivariateNormal"
+
+
+def test_a_pair_fitted_twice_gives_the_same_twice():
+    pair = bayesian_regression(SCALE, hidden=(4,))
+    method = SVI(steps=30, draws=5, progress=False)
+    first, second = (infer(pair, DATA.x, DATA.y, method=method, seed=3).draws for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_pair_is_sampled_by_nuts_too():
+    pair = bayesian_regression(SCALE, hidden=(2,), noise="constant")
+    posterior = infer(pair, DATA.x, DATA.y, method=NUTS(draws=5, warmup=5, chains=1, max_tree_depth=3, progress=False))
+    assert set(posterior.draws) == {
+        "net.hidden1.weight", "net.hidden1.bias", "net.output.weight", "net.output.bias", "noise",
+    }  # fmt: skip
+
+
+def test_the_noise_is_in_units_of_the_standardised_y():
+    """The likelihood's sd is y_scale sqrt(noise² + floor²)."""
+    pair = bayesian_regression(SCALE, hidden=(2,), noise="constant", resolution=10.0)
+    fixed = pyro.poutine.condition(pair.model, data={"noise": torch.tensor(0.5)})
+    fn = pyro.poutine.trace(fixed).get_trace(DATA.x).nodes["y"]["fn"]
+    expected = math.sqrt((0.5 * SCALE.y_scale.item()) ** 2 + 100)
+    torch.testing.assert_close(fn.scale, torch.full((60,), expected))
+
+
+def test_the_default_prior_is_wider_in_the_first_layer_alone():
+    prior = table_prior()
+    assert prior["hidden1"].scale == 3.0
+    assert prior[""] == priors.Normal()
+
+
+def test_a_prior_of_ones_own_is_used():
+    pair = bayesian_regression(SCALE, hidden=(2,), prior=priors.Laplace())
+    fn = pyro.poutine.trace(pair.model).get_trace(DATA.x).nodes["net.hidden1.weight"]["fn"]
+    assert type(fn.base_dist).__name__ == "Laplace"
+
+
+def test_decay_shrinks_the_weights_of_a_mixture_density():
+    norms = []
+    for decay in (0.0, 30.0):
+        pair = mixture_density(SCALE, components=2, hidden=(8,), decay=decay)
+        posterior = infer(pair, DATA.x, DATA.y, method=SVI(steps=200, progress=False))
+        norms.append(sum((value**2).sum() for value in posterior.draws.values()))
+    assert norms[1] < 0.3 * norms[0]
+
+
+@pytest.mark.parametrize("build", [bayesian_regression, mixture_density, bayesian_mixture_density])
+@pytest.mark.parametrize("resolution", [0.0, -1.0, math.inf])
+def test_a_resolution_that_is_not_positive_raises(build, resolution):
+    with pytest.raises(ValueError, match="expected resolution to be a finite number above 0 in the units of y"):
+        build(SCALE, resolution=resolution)
+
+
+@pytest.mark.parametrize("build", [bayesian_regression, mixture_density, bayesian_mixture_density])
+def test_several_targets_raise(build):
+    with pytest.raises(ValueError, match="expected a standardisation of one target, got 2 targets"):
+        build(Standardization.identity(1, targets=2))
+
+
+def test_an_unknown_noise_raises():
+    with pytest.raises(ValueError, match=r"expected noise from \['constant', 'input'\], got 'none'"):
+        bayesian_regression(SCALE, noise="none")
+
+
+def test_an_unknown_activation_raises():
+    with pytest.raises(ValueError, match="expected an activation from"):
+        mixture_density(SCALE, activation="none")
+
+
+@pytest.mark.parametrize("build", [bayesian_regression, bayesian_mixture_density])
+def test_an_unknown_guide_raises_at_once(build):
+    with pytest.raises(ValueError, match=r"expected a guide from .*, got 'normal'"):
+        build(SCALE, guide="normal")
+
+
+def test_a_negative_decay_raises_at_once():
+    with pytest.raises(ValueError, match="expected a decay of 0 or more, got -1"):
+        mixture_density(SCALE, decay=-1.0)
+
+
+def test_a_net_of_ones_own_takes_the_place_of_the_perceptron():
+    net = radial(SCALE.x(DATA.x), 10, 6, seed=0)
+    for make in (mixture_density, bayesian_mixture_density):
+        pair = make(SCALE, components=2, net=net)
+        names = set(pyro.poutine.trace(pair.model).get_trace(DATA.x, DATA.y).nodes)
+        assert {"net.output.weight", "net.output.bias", "y"} <= names
+        assert not any("hidden" in name for name in names)
+        with pytest.raises(ValueError, match="expected a net from 1 inputs to 9 features, got 6"):
+            make(SCALE, components=3, net=net)
+    pyro.clear_param_store()
