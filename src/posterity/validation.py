@@ -46,13 +46,12 @@ def check_integer(name: str, value: Any, low: int | None = None, high: int | Non
 
 
 def check_number(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
-    """A finite number in an ``interval`` such as "(0, 1]" or "[0, inf)", whose round brackets exclude the end."""
+    """A number in an ``interval`` such as "(0, 1]" or "[0, inf)", whose round brackets exclude the end."""
     low, high = (float(end) for end in interval[1:-1].split(","))
-    inside = is_number(value) and low <= value <= high
-    inside = inside and (value > low or interval[0] == "[") and (value < high or interval[-1] == "]")
-    if inside:
+    real = isinstance(value, Real) and not isinstance(value, bool) and (is_number(value) or value == high)
+    if real and low <= value <= high and (value > low or interval[0] == "[") and (value < high or interval[-1] == "]"):
         return float(value)
-    if math.isfinite(high):
+    if math.isfinite(high) or interval[-1] == "]":
         wanted = f"a number in {interval}"
     elif not math.isfinite(low):
         wanted = "a finite number"

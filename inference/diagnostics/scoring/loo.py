@@ -66,7 +66,7 @@ def loo(
     reff = choose_reff(data, reff)
     if refit is not None and not callable(refit):
         raise ValueError(f"expected refit to be a function of the row's number, got {type(refit).__name__}")
-    threshold = good_k(draws) if threshold is None else check_number("threshold", threshold)
+    threshold = good_k(draws) if threshold is None else check_number("threshold", threshold, "(-inf, inf]")
     elpd, fit, k = np.empty((3, template.size))
     for rows, log_likelihood, log_weights, shape in smoothed(values.values.reshape(draws, -1), reff):
         k[rows] = shape
