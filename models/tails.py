@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 import torch
-from scipy import special, stats
+from scipy import special
 from torch import Tensor
 from torch.distributions import Distribution, Gamma, Laplace, LogNormal, Normal, Poisson, StudentT, VonMises
 
@@ -111,7 +112,7 @@ def _von_mises_cdf(distribution: VonMises, value: Tensor) -> Tensor:
     """From -pi on, for angles in (-pi, pi]; below it 0 and above it 1."""
 
     def up_to(angle: Tensor) -> Tensor:
-        return _scipy(lambda k, x: stats.vonmises.cdf(x, k), distribution.concentration, angle - distribution.loc)
+        return _scipy(lambda k, x: scipy.stats.vonmises.cdf(x, k), distribution.concentration, angle - distribution.loc)
 
     return (up_to(value.clamp(-math.pi, math.pi)) - up_to(torch.full_like(value, -math.pi))).clamp(0, 1)
 

@@ -9,9 +9,9 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import scipy
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
-from scipy.stats import chi2
 
 BLOCK = 2**17
 """How many draws a thread works on at once: 1 MiB for each intermediate result."""
@@ -52,7 +52,7 @@ def rhat_by_chance(values: np.ndarray, points: int, probability: float = 0.01) -
     _, splits, length = halves.shape
     scores, folded = _normal_scores(halves), _normal_scores(_folded(halves))
     worse = scores if _rhat(scores)[0] >= _rhat(folded)[0] else folded
-    scatter = float(chi2.isf(probability / (2 * points), splits - 1)) / (splits - 1)
+    scatter = float(scipy.stats.chi2.isf(probability / (2 * points), splits - 1)) / (splits - 1)
     within = float(worse.var(2, ddof=1).mean())
     return math.sqrt(1 - 1 / length + scatter * _variance_of_mean(worse) / within)
 

@@ -23,7 +23,6 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from posterity.inference.engine.density import Density
@@ -436,7 +435,7 @@ def _guarded(compiled: Gradient, exact: Gradient) -> Gradient:
         if not failed:
             try:
                 return compiled(q)
-            except (TorchDynamoException, torch.linalg.LinAlgError) as error:
+            except (torch._dynamo.exc.TorchDynamoException, torch.linalg.LinAlgError) as error:
                 failed = True
                 warnings.warn(f"the model is run by Pyro from here on ({_short(error)})", RuntimeWarning, 2)
         return exact(q)

@@ -12,7 +12,7 @@ from torch.distributions import Categorical, Distribution
 
 from posterity.inference.convergence.elements import site_columns
 from posterity.inference.convergence.statistics import convergence
-from posterity.inference.diagnostics.sampling._findings import chance_of
+from posterity.inference.convergence.thresholds import chance_of
 from posterity.inference.program.likelihood import over_draws
 from posterity.inference.program.sites import Program
 from posterity.inference.program.trace import Model

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyro.distributions as dist
+import scipy
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -333,7 +333,7 @@ def _groups(y: Tensor, count: int, method: str, seed: int) -> tuple[Tensor, Tens
         label = torch.empty(len(y), dtype=torch.long)
         label[order] = torch.arange(len(y)) * count // len(y)
     else:
-        _, found = kmeans2(y.numpy(), count, minit="++", rng=np.random.default_rng(seed))
+        _, found = scipy.cluster.vq.kmeans2(y.numpy(), count, minit="++", rng=np.random.default_rng(seed))
         label = torch.as_tensor(found, dtype=torch.long)
     whole = y.std(0, correction=0)
     whole = torch.where(whole > 0, whole, 1.0)  # of a constant y nothing says how wide: the unit of the head

@@ -11,18 +11,13 @@ import xarray as xr
 from scipy.stats import f as f_distribution
 
 from posterity.inference.convergence import advice as advice_of
-from posterity.inference.convergence.statistics import convergence, rhat_by_chance
+from posterity.inference.convergence.statistics import convergence
+from posterity.inference.convergence.thresholds import CHANCE, ESS, ESS_ENOUGH, RHAT, RHAT_BAD
 from posterity.inference.diagnostics.sampling._functions import Functions
 
 Severity = Literal["stop", "caution", "unknown", "note"]
 
-RHAT = 1.01  # Vehtari et al. 2021, section 4.3
-RHAT_BAD = 1.05
-RHAT_EXCUSED = 1.1  # what few draws may be blamed for; above, they are too few for anything
-ESS = 100  # of each chain; the same, section 4.1
-ESS_ENOUGH = 400  # of all chains, for means and intervals
 STUCK = 0.5  # the least mean acceptance of a chain that moves
-CHANCE = 0.01
 NAMED = 5
 MANY = 16  # chains, from which on superchains are worth a thought
 
@@ -192,14 +187,6 @@ def disagreement_on_sites(
         "sites cannot. Add an order or sign constraint to the model (mu[0] < mu[1], m > 0), or use predictions only. "
         f"If there is no such symmetry, take {longer_warmup(functions)} and more draws.",
     )  # fmt: skip
-
-
-def chance_of(values: np.ndarray, rhat: np.ndarray) -> float:
-    """Largest R-hat by chance of chains that agree, at the worst point, at most 1.1; 1 if R-hat is below 1.01."""
-    worst = int(np.argmax(rhat))
-    if not RHAT <= rhat[worst] < RHAT_EXCUSED:
-        return 1.0
-    return min(rhat_by_chance(values[..., worst], len(rhat), CHANCE), RHAT_EXCUSED)
 
 
 def nested_disagreement(

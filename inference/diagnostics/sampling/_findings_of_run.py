@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from posterity.inference.convergence.advice import deeper_trees, smaller_steps
-from posterity.inference.diagnostics.sampling._findings import CHANCE, Finding, chains
+from posterity.inference.convergence.thresholds import CHANCE
+from posterity.inference.diagnostics.sampling._findings import Finding, chains
 from posterity.inference.diagnostics.sampling._functions import LOG_DENSITY, Functions
 
 ENERGY = 0.3  # Betancourt 2016, and Stan

@@ -17,6 +17,7 @@ import xarray as xr
 
 from posterity.inference.arviz import INDEPENDENT, bfmi
 from posterity.inference.convergence.statistics import convergence
+from posterity.inference.convergence.thresholds import RHAT, chance_of
 from posterity.inference.diagnostics.sampling import _findings as find
 from posterity.inference.diagnostics.sampling import _findings_of_run as of_run
 from posterity.inference.diagnostics.sampling._findings import Finding
@@ -214,15 +215,15 @@ def _disagreements(
     """Findings on functions and on sites, each with whether R-hat is larger than chance explains."""
     finding = None
     if split:
-        chance = find.chance_of(values[..., :split], rhat[:split])
+        chance = chance_of(values[..., :split], rhat[:split])
         finding = find.disagreement(functions, values[..., :split], labels[:split], rhat[:split], chance)
         if finding:
-            yield finding, bool(rhat[:split].max() >= max(chance, find.RHAT))
+            yield finding, bool(rhat[:split].max() >= max(chance, RHAT))
     if split < len(labels):
-        chance = find.chance_of(values[..., split:], rhat[split:])
+        chance = chance_of(values[..., split:], rhat[split:])
         on_sites = find.disagreement_on_sites(functions, labels[split:], rhat[split:], chance, finding is None)
         if on_sites:
-            yield on_sites, bool(rhat[split:].max() >= max(chance, find.RHAT))
+            yield on_sites, bool(rhat[split:].max() >= max(chance, RHAT))
 
 
 def _sampler(
