@@ -90,4 +90,4 @@ class SparseWeights:
 
 def _check_positive(prior: object) -> None:
     for name, value in vars(prior).items():
-        check_number("value", value, "(0, inf)")
+        check_number(f"{name} of {type(prior).__name__}", value, "(0, inf)")

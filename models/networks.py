@@ -25,7 +25,7 @@ from torch.distributions import Distribution
 from posterity.models.modules import trainable, with_weights
 from posterity.models.plates import factor_once, refuse_plates
 from posterity.models.priors import Prior, choose
-from posterity.validation import check_integer, check_number, is_number
+from posterity.validation import check_number, check_seed, is_number
 
 WEIGHTS = "posterity_weights"  # in ``infer`` of a site that `bayesian` made
 INITIAL = "posterity_initial"  # there too, of a weight: its value in the module
@@ -56,7 +56,7 @@ def mlp(*widths: int, activation: str = "tanh", seed: int | None = None) -> nn.S
         raise ValueError(f"expected an activation from {sorted(ACTIVATIONS)}, got {activation!r}")
     if seed is None:
         return _stack(widths, activation)
-    check_integer("seed", seed, 0)
+    check_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed an accelerator, for good
         return _stack(widths, activation)
@@ -118,7 +118,7 @@ def radial(x: Tensor, centres: int, outputs: int, *, width: float = 1.0, seed: i
     if not _is_width(outputs):
         raise ValueError(f"expected 1 output or more, got {outputs}")
     if seed is not None:
-        check_integer("seed", seed, 0)
+        check_seed(seed)
     basis = RadialBasis(float(x.min()), float(x.max()), centres, width)
     layer = nn.Linear(centres, outputs)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
