@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.density import Density
-from posterity.inference.engine.lanes.build import cores
+from posterity.inference.engine.threads import cores
 from posterity.inference.mcmc.agreement import Functions
-from posterity.inference.mcmc.run import Settings
+from posterity.inference.mcmc.run import Sampler
 from posterity.inference.mcmc.starts import Init, start
 from posterity.inference.mcmc.warnings import trouble, warn_of
 from posterity.inference.parallel import EXCLUSIVE, close, send
@@ -34,7 +34,7 @@ from posterity.validation import check_integer
 # The result of a worker as tensors and plain values, without the model: either "draws", "sample_stats", "attrs" and
 # "warnings" (category and text), or the "error" that the block raised and its "traceback" as text.
 Outcome = dict[str, Any]
-Task = tuple[Settings, Model, tuple[Any, ...], int, str, float]  # the last entry is the deadline by the wall clock
+Task = tuple[Sampler, Model, tuple[Any, ...], int, str, float]  # the last entry is the deadline by the wall clock
 
 SUMMED = ("gradients", "warmup_gradients", "draws_mb")
 LARGEST = ("warmup_seconds", "prepare_seconds")
@@ -69,13 +69,13 @@ class Blocks:
     Raises ``ValueError`` for another method, or chains (or superchains) that cannot be shared out equally.
     """
 
-    method: Settings
+    method: Sampler
     blocks: int = 2
     retries: int = 1
     jobs: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.method, Settings):
+        if not isinstance(self.method, Sampler):
             raise ValueError(f"expected a many-chain method such as HMC() or NUTS(), got {self.method!r}")
         for name, least in (("blocks", 1), ("retries", 0), ("jobs", 1)):
             if name != "jobs" or self.jobs is not None:
@@ -159,7 +159,7 @@ class Blocks:
             return "Run it again for the rest; with checkpoint='run.pt' each block could go on."
         return f"Continue each block with resume, from its own file beside {str(self.method.checkpoint)!r}."
 
-    def _methods(self, model: Model, args: tuple[Any, ...], seed: int) -> list[Settings]:
+    def _methods(self, model: Model, args: tuple[Any, ...], seed: int) -> list[Sampler]:
         """The method of each block."""
         method, target = self.method, self.method.target_ess
         changes: dict[str, Any] = {"chains": method.chains // self.blocks, "threads": 1, "progress": False}

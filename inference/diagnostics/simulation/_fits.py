@@ -16,7 +16,7 @@ from torch import Tensor
 
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.diagnostics.simulation._quantities import Quantities, TooFewDraws, judge
-from posterity.inference.engine.tiers import torch_threads
+from posterity.inference.engine.threads import torch_threads
 from posterity.inference.infer import infer
 from posterity.inference.mcmc.batched import one_of, sample_batched
 from posterity.inference.parallel import EXCLUSIVE
