@@ -5,7 +5,6 @@ the rest.
 """
 
 import math
-import time
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -34,6 +33,7 @@ from posterity.inference.posterior import Posterior
 from posterity.inference.program.sites import Program, inspect
 from posterity.inference.program.trace import Model
 from posterity.inference.training.interrupt import warn_interrupted
+from posterity.inference.training.recovery import Every
 from posterity.inference.training.units import density_units
 from posterity.random import child_seeds
 
@@ -127,16 +127,15 @@ class Run:
         ):
             mark = self._mark()
             try:
-                last_saved = time.perf_counter()
+                save_now = Every(settings.checkpoint_seconds)
                 while self.iteration < self.total and not self._enough(monitor):
                     mark = self._mark()
                     self._iterate()
                     bar.update()
                     if bar.disable is False and (self.iteration % 10 == 0 or self.iteration == self.total):
                         bar.set_postfix_str(self._describe(monitor), refresh=False)
-                    if settings.checkpoint and time.perf_counter() - last_saved > settings.checkpoint_seconds:
+                    if settings.checkpoint and save_now.due():
                         self.save(settings.checkpoint)
-                        last_saved = time.perf_counter()
             except KeyboardInterrupt:
                 self.interrupted = True
                 self._go_back(mark)

@@ -5,7 +5,6 @@
 in the mode in which it was.
 """
 
-import copy
 import time
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ from tqdm.auto import tqdm
 from posterity.inference.training.evaluation import mode
 from posterity.inference.training.interrupt import warn_interrupted
 from posterity.inference.training.record import Training
+from posterity.inference.training.recovery import LastGood
 from posterity.inference.training.schedule import cosine
 from posterity.random import child_seeds, seeded
 from posterity.validation import check_integer, check_number, check_seed
@@ -68,11 +68,13 @@ def fit_classifier(
     random = torch.Generator().manual_seed(seeds[0])
     per_epoch, black = len(images) // batch_size, float(images.min())
     steps = epochs * per_epoch
+    good = LastGood(net.state_dict, net.load_state_dict)
     bar = tqdm(total=steps, desc="classifier", disable=not progress, leave=False)
     try:
         with bar, mode(net, training=True), seeded(seeds[1]), torch.enable_grad():
             for epoch in range(epochs):
-                good, total = copy.deepcopy(net.state_dict()), 0.0
+                good.keep()
+                total = 0.0
                 order = torch.randperm(len(images), generator=random)[: per_epoch * batch_size].to(images.device)
                 for rows in order.split(batch_size):
                     for group in optimiser.param_groups:
@@ -81,7 +83,7 @@ def fit_classifier(
                     loss = functional.cross_entropy(net(batch), labels[rows.to(labels.device)].to(weights[0].device))
                     value = float(loss.detach())
                     if value != value or value == float("inf"):
-                        net.load_state_dict(good)
+                        good.restore()
                         raise ValueError(
                             f"expected a finite loss, got {value} in epoch {epoch + 1}: the weights before it are "
                             "kept; try a lower learning_rate"

@@ -252,7 +252,7 @@ SAMPLES, TRUTHS, DATA = problem(12, count=10, draws=5)
         ),
         ((SAMPLES, TRUTHS), {"levels": ["a"]}, "expected real numbers as levels, got <U1"),
         ((SAMPLES, TRUTHS), {"levels": None}, "expected real numbers as levels, got object"),
-        ((SAMPLES, TRUTHS), {"confidence": "0.9"}, "expected confidence to be a number in \(0, 1\), got '0.9'"),
+        ((SAMPLES, TRUTHS), {"confidence": "0.9"}, r"expected confidence to be a number in \(0, 1\), got '0.9'"),
         ((as_refits(SAMPLES, TRUTHS, DATA),), {"quantities": 3}, r"expected quantities from \['a', 'b'\], got 3"),
         ((SAMPLES, TRUTHS), {"levels": [1.5]}, r"expected levels in \(0, 1\)"),
         ((SAMPLES, TRUTHS), {"seed": 0.5}, "expected seed"),
