@@ -207,7 +207,12 @@ def test_other_coordinates_are_refused():
     [
         (bimodal(3), torch.zeros(3), {"kind": "tail"}, "expected kind to be one of 'cdf', 'rank', 'hdi', got 'tail'"),
         (bimodal(3), torch.zeros(3), {"seed": -1}, "expected seed to be a whole number of 0 or more, got -1"),
-        (bimodal(3), torch.zeros(3), {"kind": "rank", "draws": 0}, "expected draws to be a whole number of 1 or more, got 0"),
+        (
+            bimodal(3),
+            torch.zeros(3),
+            {"kind": "rank", "draws": 0},
+            "expected draws to be a whole number .* got 0",
+        ),
         (np.zeros((9, 3)), np.zeros(3), {"kind": "cdf"}, "expected a mixture and y for kind='cdf', got draws"),
         (np.zeros((9, 3)), None, {}, "expected y with an array of draws, got None"),
         (np.zeros((9, 3)), np.zeros(4), {}, r"expected y of shape \(3,\), got \(4,\)"),
