@@ -60,7 +60,7 @@ def nested_rhat(values: Tensor | np.ndarray | xr.DataArray, superchains: int, *,
     chains, draws = array.shape[:2]
     superchains = check_integer("superchains", superchains, 2)
     if chains % superchains:
-        raise ValueError(f"expected a number of superchains that divides the {chains} chains, got {superchains}")
+        raise ValueError(f"expected superchains that {chains} chains can fill equally, got {superchains}")
     if chains * draws == superchains:
         raise ValueError("expected 2 draws or more in each superchain, got 1")
     check_finite("values", array)
