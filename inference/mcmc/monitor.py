@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posterity.inference.convergence.thresholds import RHAT_DRAWS
 from posterity.inference.engine.density import Density
 from posterity.inference.mcmc.agreement import Agreement, Functions, agreement
 from posterity.inference.program.sites import Program
 
 PIECE = 256  # draws of each chain per batch, since a resumed run may have any number of new draws
 SHARE = 10.0  # monitoring takes at most about a tenth of the time
-LEAST = 8  # draws before convergence is first computed
 
 
 class Monitor:
@@ -58,7 +58,7 @@ class Monitor:
         return len(self.statistics) - sum(part.shape[1] for part in self.values)
 
     def _look_on_the_way(self) -> None:
-        if not self._new or len(self.statistics) < LEAST or time.perf_counter() < self.next_look:
+        if not self._new or len(self.statistics) < 2 * RHAT_DRAWS or time.perf_counter() < self.next_look:
             return
         begun, first = time.perf_counter(), not self.values
         self._look()

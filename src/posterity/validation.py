@@ -101,6 +101,8 @@ def check_flag(name: str, value: Any) -> bool:
 
 def check_pair(name: str, value: Any) -> tuple[float, float]:
     """Two finite numbers, the first below the second."""
+    if isinstance(value, np.ndarray):
+        value = np.atleast_1d(value)
     pair = tuple(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else ()
     if len(pair) != 2 or not all(is_number(end) for end in pair) or not pair[0] < pair[1]:
         raise ValueError(f"expected {name} to be two finite numbers (low, high) with low < high, got {shown(value)}")

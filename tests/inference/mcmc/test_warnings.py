@@ -47,15 +47,15 @@ def test_each_kind_is_named_with_its_chain():
     diverging = torch.zeros(4, 100, dtype=torch.bool)
     diverging[2, :50] = True
     (said,) = trouble(statistics(diverging=diverging), WELL)
-    assert said.startswith("12.5 % of all transitions diverged, and 50 % of the transitions of chain 2")
+    assert said.startswith("50 of 400 transitions (12.5 %) diverged, 50 of them in chain 2: raise target_accept")
     acceptance = torch.full((4, 100), 0.9)
     acceptance[3] = 0.001
     (said,) = trouble(statistics(acceptance_rate=acceptance), WELL)
-    assert said.startswith("1 of 4 chains hardly move (chain 3: acceptance rate down to 0.00)")
+    assert said.startswith("1 of 4 chains accept less than 50 % of their steps (chain 3: acceptance rate down to 0.00)")
     (said,) = trouble(statistics(), replace(WELL, rhat=1.3))
-    assert "do not agree on what the model predicts (R-hat 1.30)" in said
+    assert "do not agree on predictions (R-hat 1.30)" in said
     (said,) = trouble(statistics(), replace(WELL, rhat=1.07, chance=1.09))
-    assert "R-hat of what the model predicts is 1.07, which may be chance with so few draws" in said
+    assert "R-hat of predictions is 1.07, but with so few draws, R-hat of chains that agree reaches 1.090" in said
     (said,) = trouble(statistics(), replace(WELL, rhat=math.inf, predicted=False))
     assert "do not agree on the log density (R-hat inf)" in said
     one = torch.zeros(4, 100, dtype=torch.bool)
@@ -69,18 +69,18 @@ def test_sites_alone_are_told_from_what_the_model_predicts():
         "the chains agree on predictions but not on site 'm' (R-hat 1.90): label switching, mirrored"
     )
     (said,) = trouble(statistics(), replace(WELL, rhat=1.5, sites={"a": 1.9, "b[1]": 1.2}))
-    assert "do not agree on what the model predicts (R-hat 1.50), nor on sites 'a' (R-hat 1.90), 'b[1]' (R-hat" in said
+    assert "do not agree on predictions (R-hat 1.50), nor on sites 'a' (R-hat 1.90), 'b[1]' (R-hat" in said
 
 
 def test_what_was_not_judged_is_said():
     (said,) = trouble(statistics(draws=2), Agreement(), HMC(draws=2))
     assert said == "convergence was not judged: R-hat needs 4 draws of each chain, got 2"
     (said,) = trouble(statistics(chains=1, draws=7), Agreement(), HMC(draws=7, chains=1))
-    assert said == "convergence was not judged: R-hat needs 8 draws of one chain, got 7"
+    assert said == "convergence was not judged: R-hat needs 8 draws of a single chain, got 7"
     (said,) = trouble(statistics(), Agreement(), HMC())
     assert "no function of the draws is finite and varies" in said
     (said,) = trouble(statistics(chains=1), WELL, HMC(chains=1))
-    assert said == "only one chain was run, so agreement between chains is unknown: run chains=4 or more"
+    assert said.endswith("there is no chain to compare it with: run 4 chains or more (chains=4)")
     (said,) = trouble(statistics(), WELL, HMC(target_ess=1000))
     assert said == "target_ess=1000 was not reached, the smallest bulk ESS is 400: more draws (draws=1000)"
     (said,) = trouble(statistics(), WELL, HMC(), cut="max_seconds=2 ended warm-up")
@@ -199,7 +199,7 @@ def test_a_run_warns_whether_or_not_someone_watches(progress):
     x = torch.zeros(5, 1)
     method = HMC(**TINY, chains=2, init={"a": torch.tensor([-50.0, 50.0])}, progress=progress)
     with pytest.warns(
-        ConvergenceWarning, match=r"HMC: the chains do not agree on what .* \(R-hat .*nor on site 'a'"
+        ConvergenceWarning, match=r"HMC: the chains do not agree on .* \(R-hat .*nor on site 'a'"
     ) as w:
         posterior = infer(apart, x, x[:, 0], method=method, seed=0)
     assert len(w) == 1

@@ -254,7 +254,7 @@ SAMPLES, TRUTHS, DATA = problem(12, count=10, draws=5)
         ((SAMPLES, TRUTHS), {"levels": None}, "expected real numbers as levels, got object"),
         ((SAMPLES, TRUTHS), {"confidence": "0.9"}, r"expected confidence to be a number in \(0, 1\), got '0.9'"),
         ((as_refits(SAMPLES, TRUTHS, DATA),), {"quantities": 3}, r"expected quantities from \['a', 'b'\], got 3"),
-        ((SAMPLES, TRUTHS), {"levels": [1.5]}, r"expected levels in \(0, 1\)"),
+        ((SAMPLES, TRUTHS), {"levels": [1.5]}, r"expected levels to be numbers in \(0, 1\)"),
         ((SAMPLES, TRUTHS), {"seed": 0.5}, "expected seed"),
         ((as_refits(SAMPLES, TRUTHS, DATA),), {"quantities": ["c"]}, r"expected quantities from \['a', 'b'\], got"),
         ((as_refits(SAMPLES, TRUTHS, DATA),), {"data": DATA}, "refits have their own"),
