@@ -129,7 +129,7 @@ def of_independent(net: nn.Module, images: Tensor, *, least: float = 0.1) -> Ten
     """The modes of both mixtures that have some weight; of as many as there are in both, the surest with the surest."""
     tables = []
     for part in images.split(BATCH):
-        modes = net(part).modes(least=least)
+        modes = net(part).modes(min_probability=least)
         order = modes.probability.nan_to_num(-1).argsort(dim=-1, descending=True)
         table = modes.location.gather(-1, order)
         there = modes.probability.gather(-1, order).isfinite().all(1, keepdim=True)

@@ -183,6 +183,11 @@ def _is_dense(value: Any) -> bool:
     return hasattr(value, "detach") and str(value.layout) == "torch.strided"
 
 
+def shown_shape(value: Any) -> str:
+    """The shape of a tensor or array in a message about shapes, the type of anything else."""
+    return str(tuple(value.shape)) if hasattr(value, "shape") else type(value).__name__
+
+
 def shown(value: Any) -> str:
     """A value in a message: the type and shape of a tensor or array, the type of anything else that is long."""
     if hasattr(value, "detach"):
