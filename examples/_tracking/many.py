@@ -67,7 +67,7 @@ def said(settings: Settings, noise: float, out: Path) -> dict[str, float]:
     existence, matched, pulls, spreads, counts = [], [], [], [], []
     for images, tracks in zip(events.images.split(BATCH), events.tracks.split(BATCH), strict=True):
         intensity = net(images)
-        found = intensity.found(least=LEAST)
+        found = intensity.detect(min_existence=LEAST)
         there = ~found.existence.isnan()
         existence.append(found.existence[there])
         matched.append((match(found.tracks, tracks).true_of >= 0)[there])
@@ -121,7 +121,7 @@ def fading(settings: Settings, out: Path) -> dict[str, float]:
 
 @torch.no_grad()
 def of_set(net: nn.Module, images: Tensor) -> Tensor:
-    return torch.cat([net(part).found().tracks for part in images.split(BATCH)])
+    return torch.cat([net(part).detect().tracks for part in images.split(BATCH)])
 
 
 @torch.no_grad()
