@@ -9,6 +9,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from posterity.data.fetch import as_path
+from posterity.files import replacing
 from posterity.validation import check_finite, check_integer, check_number, check_real
 
 
@@ -48,9 +49,8 @@ def save_grid(images: Tensor, path: str | Path, *, columns: int = 8, scale: int 
     """
     path = as_path("path", path)
     check_integer("scale", scale, 1)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(_png(_picture(tiled(images, columns=columns), scale)))
-    part.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(_png(_picture(tiled(images, columns=columns), scale)))
     return path
 
 
@@ -78,10 +78,9 @@ def animate(pictures: str | Path | Sequence[str | Path], path: str | Path, *, se
         except UnidentifiedImageError as error:
             raise ValueError(f"expected pictures to be images, got {file}: {error}") from error
     path = as_path("path", path)
-    part = path.with_name(path.name + ".part")
     times = [round(1000 * seconds)] * (len(frames) - 1) + [2000]
-    frames[0].save(part, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
-    part.replace(path)
+    with replacing(path) as temporary:
+        frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
     return path
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 from tqdm.auto import tqdm
 
 from posterity.inference.engine.density import PointDensity, trace
-from posterity.inference.engine.recording import replay
-from posterity.inference.engine.tiers import RECORDING_ERRORS, prepare, quiet, torch_threads, value_and_gradient
+from posterity.inference.engine.evaluation import value_and_gradient
+from posterity.inference.engine.recording import RECORDING_ERRORS, quiet, record, replay
+from posterity.inference.engine.threads import torch_threads
+from posterity.inference.engine.tiers import prepare
 from posterity.inference.program.likelihood import score
 from posterity.inference.program.minibatch import ScaleObservations, count_rows, row_terms, take
 from posterity.inference.program.sites import Program
@@ -173,9 +174,9 @@ class MembersFit:
         call: Callable[..., Any] = one
         if self.settings.engine != "eager":
             try:
-                with pyro.validation_enabled(False), torch.no_grad(), quiet():
+                with quiet():
                     example = (self.start, *rows_of_each())
-                    call = replay(make_fx(one)(*example), *example)
+                    call = replay(record(one, *example), *example)
                 self.tier = "replay"
             except RECORDING_ERRORS as error:
                 reason = str(error).splitlines()[0]

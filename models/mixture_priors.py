@@ -89,8 +89,8 @@ class SparseWeights:
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("strength", self.strength, "(0, inf)")
-        check_number("concentration", self.concentration, "(0, 1)")
+        check_number("strength of SparseWeights", self.strength, "(0, inf)")
+        check_number("concentration of SparseWeights", self.concentration, "(0, 1)")
 
     def __call__(self, name: str, mixture: Mixture) -> None:
         average = mixture.log_weights.exp().reshape(-1, mixture.num_components).mean(0)
@@ -100,4 +100,4 @@ class SparseWeights:
 
 def _check_positive(prior: object) -> None:
     for name, value in vars(prior).items():
-        check_number(name, value, "(0, inf)")
+        check_number(f"{name} of {type(prior).__name__}", value, "(0, inf)")

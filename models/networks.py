@@ -30,6 +30,7 @@ from posterity.validation import (
     check_integer,
     check_number,
     check_pair,
+    check_seed,
     check_sizes,
     shown_shape,
 )
@@ -65,7 +66,7 @@ def mlp(*widths: int, activation: str = "tanh", seed: int | None = None) -> nn.S
     check_choice("activation", activation, sorted(ACTIVATIONS))
     if seed is None:
         return _stack(widths, activation)
-    check_integer("seed", seed, 0)
+    check_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed accelerators
         return _stack(widths, activation)
@@ -135,7 +136,7 @@ def radial(x: Tensor, centres: int, outputs: int, *, width: float = 1.0, seed: i
     check_integer("centres", centres, 2)
     check_integer("outputs", outputs, 1)
     if seed is not None:
-        check_integer("seed", seed, 0)
+        check_seed(seed)
     basis = RadialBasis(float(x.min()), float(x.max()), centres, width)
     layer = nn.Linear(centres, outputs)
     generator = None if seed is None else torch.Generator().manual_seed(seed)

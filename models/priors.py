@@ -46,10 +46,11 @@ class _FanInScaled:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
+            label = f"{name} of {type(self).__name__}"
             if name == "fan_in":
-                check_flag(name, value)
+                check_flag(label, value)
             elif name != "bias_scale" or value is not None:
-                check_number(name, value, "(0, inf)")
+                check_number(label, value, "(0, inf)")
 
     def _scale_of(self, shape: torch.Size, like: Tensor) -> Tensor:
         if len(shape) < 2:
@@ -97,7 +98,7 @@ class ScaleMixture(_FanInScaled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("weight", self.weight, "(0, 1)")
+        check_number("weight of ScaleMixture", self.weight, "(0, 1)")
 
     def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
         wide = self._scale_of(shape, like)

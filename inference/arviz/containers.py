@@ -8,6 +8,8 @@ import arviz
 import numpy as np
 import xarray as xr
 
+from posterity.files import replacing
+
 HAS_INFERENCE_DATA = int(arviz.__version__.split(".")[0]) < 1
 SAMPLE_DIMS = ("chain", "draw")
 INDEPENDENT = "independent draws, stored as one chain"
@@ -99,11 +101,9 @@ def group_names(data: Any) -> list[str]:
 
 def save(data: Any, path: str | Path) -> Path:
     """Write ArviZ data as netCDF (h5netcdf), to a temporary name first, so that a crash leaves no half a file."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    data.to_netcdf(str(temporary), engine="h5netcdf")
-    temporary.replace(path)
-    return path
+    with replacing(path) as temporary:
+        data.to_netcdf(str(temporary), engine="h5netcdf")
+    return Path(path)
 
 
 def load(path: str | Path) -> Any:

@@ -16,7 +16,7 @@ from posterity.inference.mcmc.blocks import Blocks
 from posterity.inference.mcmc.hmc import HMC
 from posterity.inference.mcmc.nuts import NUTS
 from posterity.inference.mcmc.resuming import resume as _resume
-from posterity.inference.mcmc.run import Settings
+from posterity.inference.mcmc.settings import Settings
 from posterity.inference.posterior import Posterior
 
 __all__ = ["HMC", "NUTS", "Blocks", "Settings", "reference", "resume"]

@@ -1,6 +1,5 @@
 """Files that a run goes on from: written whole or not at all, without pickle, and refused where they do not fit."""
 
-import hashlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posterity.files import read_tensors, write_tensors
+from posterity.files import checksum, read_tensors, write_tensors
 
 FORMAT = 2  # 2: with the fingerprints of the arguments
 KEYS = {
@@ -52,14 +51,7 @@ def read(path: str | Path, methods: Collection[str]) -> dict[str, Any]:
 
 def fingerprints(args: tuple[Any, ...]) -> list[str]:
     """One for each argument of a model: equal for tensors of the same type, shape and bits."""
-    return [_fingerprint(value) if isinstance(value, Tensor) else "" for value in args]
-
-
-def _fingerprint(value: Tensor) -> str:
-    plain = value.detach().cpu().contiguous().reshape(-1)
-    found = hashlib.sha256(f"{value.dtype} {tuple(value.shape)}".encode())
-    found.update(memoryview(plain.view(torch.uint8).numpy()))
-    return found.hexdigest()
+    return [checksum(value) if isinstance(value, Tensor) else "" for value in args]
 
 
 def check_arguments(args: tuple[Any, ...], saved: list[str]) -> None:

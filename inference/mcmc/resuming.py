@@ -6,7 +6,7 @@ from typing import Any
 
 from posterity.inference.engine.density import Density
 from posterity.inference.mcmc import checkpoints
-from posterity.inference.mcmc.run import Run, Settings
+from posterity.inference.mcmc.run import Run, Sampler
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.arguments import read_arguments
 from posterity.inference.program.observation import in_numbers
@@ -17,7 +17,7 @@ CHANGES = ("draws", "max_seconds", "target_ess", "threads", "progress", "checkpo
 
 
 def resume(
-    path: str | Path, model: Any, *args: Any, methods: dict[str, Callable[..., Settings]], **changes: Any
+    path: str | Path, model: Any, *args: Any, methods: dict[str, Callable[..., Sampler]], **changes: Any
 ) -> Posterior:
     """See `posterity.inference.mcmc.resume`."""
     other = sorted(changes.keys() - set(CHANGES))

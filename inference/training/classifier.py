@@ -19,7 +19,7 @@ from posterity.inference.training.interrupt import warn_interrupted
 from posterity.inference.training.record import Training
 from posterity.inference.training.schedule import cosine
 from posterity.random import child_seeds, seeded
-from posterity.validation import check_integer, check_number
+from posterity.validation import check_integer, check_number, check_seed
 
 
 def fit_classifier(
@@ -51,8 +51,8 @@ def fit_classifier(
     """
     for name, count in (("epochs", epochs), ("batch_size", batch_size)):
         check_integer(name, count, 1)
-    for name, count in (("shift", shift), ("seed", seed)):
-        check_integer(name, count, 0)
+    check_integer("shift", shift, 0)
+    check_seed(seed)
     check_number("learning_rate", learning_rate, "(0, inf)")
     check_number("weight_decay", weight_decay, "[0, inf)")
     _check_images(images)

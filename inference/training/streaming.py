@@ -19,7 +19,7 @@ from posterity.inference.training.evaluation import mode
 from posterity.inference.training.interrupt import warn_interrupted
 from posterity.inference.training.record import Training
 from posterity.inference.training.schedule import cosine
-from posterity.validation import check_integer, check_number
+from posterity.validation import check_integer, check_number, check_seed
 
 FORMAT = "posterity stream 1"
 READ = 50  # steps of which the mean loss is kept as one number
@@ -55,8 +55,9 @@ def fit_stream(
         ValueError: a setting that cannot be, a network without weights to train, a checkpoint of another run, or a loss
             that is no number with a gradient, or not finite: then the weights are those of the last mean loss that was.
     """
-    for name, count in (("steps", steps), ("seed", seed), ("warmup", warmup)):
-        check_integer(name, count, 1 if name == "steps" else 0)
+    check_integer("steps", steps, 1)
+    check_integer("warmup", warmup, 0)
+    check_seed(seed)
     check_number("learning_rate", learning_rate, "(0, inf)")
     check_number("clip", clip, "(0, inf)")
     check_number("checkpoint_seconds", checkpoint_seconds, "[0, inf)")

@@ -30,7 +30,7 @@ from posterity.models.likelihoods import floored_scale
 from posterity.models.mixtures.arguments import checked_normal
 from posterity.models.mixtures.mixture import Mixture
 from posterity.models.mixtures.weights import Weights
-from posterity.validation import check_choice, check_floating, check_integer, check_number, shown_shape
+from posterity.validation import check_choice, check_floating, check_integer, check_number, check_seed, shown_shape
 
 METHODS = ("quantiles", "k_means")
 COVARIANCES = ("diagonal", "full", "low_rank")
@@ -356,7 +356,7 @@ def _line(y: Tensor, components: int, to_line: Callable[[Tensor], Tensor], famil
 def _groups(y: Tensor, count: int, method: str, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Centres and standard deviations (K, D) of groups of the rows of ``y`` (N, D), and their shares (K,)."""
     check_choice("method", method, METHODS)
-    check_integer("seed", seed, 0)
+    check_seed(seed)
     if method == "quantiles":
         order = y[:, 0].argsort()
         label = torch.empty(len(y), dtype=torch.long)

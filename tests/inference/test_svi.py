@@ -414,7 +414,7 @@ def test_an_interrupt_before_the_first_check_keeps_what_is_fitted(monkeypatch):
         ({"learning_rate": 0.0}, "expected learning_rate to be a finite number above 0, got 0.0"),
         (
             {"learning_rate": math.nan},
-            r"expected learning_rate to be a finite number above 0 \(a finite number\), got nan",
+            r"expected learning_rate to be a finite number above 0, got nan",
         ),
         ({"final_rate": -1.0}, "expected final_rate to be a finite number above 0"),
         ({"clip": 0.0}, "expected clip to be a finite number above 0"),

@@ -5,7 +5,6 @@ Errors come back as values; nothing that comes back holds the model.
 
 import dataclasses
 import math
-import threading
 import time
 import traceback
 import warnings
@@ -17,9 +16,10 @@ from torch import Tensor
 
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.diagnostics.simulation._quantities import Quantities, TooFewDraws, judge
-from posterity.inference.engine.tiers import torch_threads
+from posterity.inference.engine.threads import torch_threads
 from posterity.inference.infer import infer
 from posterity.inference.mcmc.batched import one_of, sample_batched
+from posterity.inference.parallel import EXCLUSIVE
 from posterity.inference.program.trace import bare_model
 from posterity.inference.training.interrupt import INTERRUPTED
 from posterity.random import child_seeds
@@ -31,9 +31,6 @@ SPARE = 1.3  # as the effective sample size of a run is an estimate
 # Outcome of one refit: what `judge` returns with "seconds" and "trouble"; or "error" and "traceback" as texts, with
 # "refused", what to say, where no other seed could help; or "interrupted".
 Outcome = dict[str, Any]
-
-# Random state, Pyro's handlers and torch's threads belong to the process: where workers are threads, they take turns.
-_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +50,7 @@ class Fits:
 
 def fit(task: Fits) -> dict[int, Outcome]:
     """The outcome of every data set of the task, by index."""
-    with _ONE_AT_A_TIME, torch_threads(1):
+    with EXCLUSIVE, torch_threads(1):
         if task.batched:
             return _together(task)
         return {index: _alone(task, truth, y, seed) for index, truth, y, seed in task.data}

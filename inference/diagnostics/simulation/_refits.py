@@ -10,12 +10,13 @@ import xarray as xr
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from posterity.files import checksum
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.diagnostics.simulation._fits import Fits, Outcome, fit, judged, prepared
-from posterity.inference.diagnostics.simulation._folder import Folder, checksum
+from posterity.inference.diagnostics.simulation._folder import Folder
 from posterity.inference.diagnostics.simulation._simulations import Simulations
 from posterity.inference.mcmc.batched import CHAINS, check_method
-from posterity.inference.parallel import spread
+from posterity.inference.parallel import send_all
 from posterity.inference.training.interrupt import warn_interrupted
 from posterity.random import child_seeds, seeded
 
@@ -82,7 +83,7 @@ class Refits:
             if missing & set(indices):
                 tasks[begin] = self.task(indices, [seeds[i] for i in indices], **settings)
         lost: dict[int, str] = {}
-        self._gather(spread(fit, tasks, lost, jobs=n_jobs, retries=retries), len(missing))
+        self._gather(send_all(fit, tasks, lost, jobs=n_jobs, retries=retries), len(missing))
         for begin, error in lost.items():
             for index, *_ in tasks[begin].data:
                 if index not in self.found:

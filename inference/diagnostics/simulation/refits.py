@@ -121,7 +121,8 @@ def refit(
     with refits of other settings or data. A function in ``test_quantities``, or of a guide, is known there by its
     name alone.
     """
-    from posterity.inference.diagnostics.simulation._folder import Folder, checksum, describe
+    from posterity.files import checksum, describe
+    from posterity.inference.diagnostics.simulation._folder import Folder
     from posterity.inference.diagnostics.simulation._quantities import read_quantities
     from posterity.inference.diagnostics.simulation._refits import Refits
     from posterity.inference.infer import Method
