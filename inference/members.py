@@ -251,7 +251,7 @@ class MembersFit:
             return torch.zeros(self.settings.members, dtype=torch.bool)
         return behind(self.score if self.held_out is None else self.score * self.rows, self.rows)
 
-    def trouble(self) -> list[str]:
+    def problems(self) -> list[str]:
         """One sentence for each reason to doubt the members."""
         settings, far, found = self.settings, self.far(), []
         if self.interrupted:

@@ -81,7 +81,7 @@ class SVI:
       norm is clipped at ``clip`` times its running median. Each step uses ``particles`` samples of the bound. Step
       sizes adapt to the units of the sites (`posterity.inference.training.optimiser`).
     - A probe of ``steps / 10`` more steps at the full rate then tests whether the fit has converged
-      (`posterity.inference.training.probe`). If not, a ``ConvergenceWarning`` says so, and ``attrs["trouble"]`` stores it.
+      (`posterity.inference.training.probe`). If not, a ``ConvergenceWarning`` says so, and ``attrs["warnings"]`` stores it.
     - ``batch_size``: rows per step; the terms of the observations are scaled by N / batch_size, so that the prior
       counts once per data set and not once per batch. A ``pyro.factor`` of the data has to stand in the plate of the
       rows to be scaled with them. None: all rows.
@@ -149,12 +149,12 @@ class SVI:
                 pyro.get_param_store().clear()  # another draw of init: a new guide
             fit.train()
             draws = fit.draw(self.draws)
-        seconds, trouble = time.perf_counter() - start, fit.trouble()
+        seconds, problems = time.perf_counter() - start, fit.problems()
         if fit.interrupted:
             taken = f"the guide as it was after {len(fit.history['loss'])} of {self.steps} steps"
             warn_interrupted("SVI", taken, "To finish, call infer again: it keeps no checkpoint.", stacklevel=3)
-        elif trouble:
-            warnings.warn(f"SVI: {'; '.join(trouble)}", ConvergenceWarning, stacklevel=3)
+        elif problems:
+            warnings.warn(f"SVI: {'; '.join(problems)}", ConvergenceWarning, stacklevel=3)
         name = chosen if isinstance(chosen, str) else getattr(chosen, "__name__", type(built).__name__)
         return Posterior(
             model,
@@ -168,7 +168,7 @@ class SVI:
                 "seed": seed,
                 "seconds": seconds,
                 "interrupted": int(fit.interrupted),
-                "trouble": "; ".join(trouble),
+                "warnings": "; ".join(problems),
             },
         )
 
@@ -303,7 +303,7 @@ class _Fit:
         with torch.no_grad(), seeded(seed):
             return torch.stack([one(self.model, self.guide, *self.args) for _ in range(count)]).double()
 
-    def trouble(self) -> list[str]:
+    def problems(self) -> list[str]:
         """One sentence for each reason to doubt the fit."""
         settings = self.settings
         if self.interrupted:

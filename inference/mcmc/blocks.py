@@ -22,7 +22,7 @@ from posterity.inference.engine.threads import cores
 from posterity.inference.mcmc.agreement import Functions
 from posterity.inference.mcmc.run import Sampler
 from posterity.inference.mcmc.starts import Init, start
-from posterity.inference.mcmc.warnings import trouble, warn_of
+from posterity.inference.mcmc.warnings import find_problems, warn_of
 from posterity.inference.parallel import EXCLUSIVE, close, send
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.sites import inspect
@@ -125,10 +125,10 @@ class Blocks:
         agree = Functions(model, args, program).judge(draws, statistics["lp"])
         cut = _cuts(dict(zip(blocks, attrs, strict=True)), late)
         # Each block has reached its share of the target, so the whole target is reached.
-        missed = self.method.target_ess if any("target_ess" in a["trouble"] for a in attrs) else None
+        missed = self.method.target_ess if any("target_ess" in a["warnings"] for a in attrs) else None
         method = dataclasses.replace(self.method, target_ess=missed)
         starts = [f"block {index}: {one['starts']}" for index, one in zip(blocks, attrs, strict=True) if one["starts"]]
-        said = starts + trouble(statistics, agree, method, draws=draws, cut=cut, interrupted=interrupted)
+        said = starts + find_problems(statistics, agree, method, draws=draws, cut=cut, interrupted=interrupted)
         return Posterior(
             model,
             program,
@@ -146,7 +146,7 @@ class Blocks:
                 "blocks": len(kept),
                 "interrupted": int(interrupted),
                 "cut": cut,
-                "trouble": warn_of(self._title, said, stacklevel=3),
+                "warnings": warn_of(self._title, said, stacklevel=3),
             },
         )
 

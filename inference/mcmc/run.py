@@ -28,7 +28,7 @@ from posterity.inference.mcmc.monitor import Monitor
 from posterity.inference.mcmc.settings import DTYPES, Settings
 from posterity.inference.mcmc.starts import density_at, finite_or, start
 from posterity.inference.mcmc.streams import Streams
-from posterity.inference.mcmc.warnings import trouble, warn_of
+from posterity.inference.mcmc.warnings import find_problems, warn_of
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.sites import Program, inspect
 from posterity.inference.program.trace import Model
@@ -151,7 +151,7 @@ class Run:
             kept = f"{len(self.statistics)} of {self.settings.draws} draws of each chain"
             go_on = self._go_on() or " Run it again for the rest; with checkpoint='run.pt' it could go on."
             warn_interrupted(self.settings.name, kept, go_on.strip(), stacklevel=5)
-        warn_of(self.settings.name, [str(posterior.attrs["trouble"])], stacklevel=5)
+        warn_of(self.settings.name, [str(posterior.attrs["warnings"])], stacklevel=5)
         return posterior
 
     def _go_on(self) -> str:
@@ -259,7 +259,7 @@ class Run:
         warm, drawn = (self.warmup, self.settings.warmup), (count, self.settings.draws if self.timed_out else count)
         path = self.settings.checkpoint
         cut = what_was_cut(self.clock.max_seconds, warm, drawn, path)
-        said = self.said_of_starts + trouble(
+        said = self.said_of_starts + find_problems(
             statistics, found, self.settings, draws=draws, cut=cut, interrupted=self.interrupted
         )
         return Posterior(
@@ -284,7 +284,7 @@ class Run:
                 "interrupted": int(self.interrupted),
                 "cut": cut,
                 "starts": "; ".join(self.said_of_starts),
-                "trouble": "; ".join(said),
+                "warnings": "; ".join(said),
             },
         )
 
@@ -344,7 +344,7 @@ class Sampler(Settings):
         """Sample; see `posterity.inference.infer`. An interrupt returns the draws made so far, with a warning.
 
         A `ConvergenceWarning` names chains that do not agree, do not move or diverge, with or without a progress bar;
-        ``attrs["trouble"]`` stores its text. Raises ``TimeoutError`` if ``max_seconds`` is over before the first
+        ``attrs["warnings"]`` stores its text. Raises ``TimeoutError`` if ``max_seconds`` is over before the first
         iteration.
         """
         return Run(self, model, args, seed, site).go()

@@ -1,6 +1,6 @@
 """Reasons not to trust the draws of a run, reported at its end.
 
-They are computed, stored in ``attrs["trouble"]`` and given as a warning, with or without a progress bar. To silence
+They are computed, stored in ``attrs["warnings"]`` and given as a warning, with or without a progress bar. To silence
 the warning: ``warnings.filterwarnings("ignore", category=ConvergenceWarning)``.
 """
 
@@ -16,7 +16,7 @@ from posterity.inference.convergence.thresholds import DIVERGENT_SHARE, LOW_ACCE
 from posterity.inference.mcmc.agreement import Agreement
 
 
-def trouble(
+def find_problems(
     statistics: Mapping[str, Tensor],
     found: Agreement,
     settings: Any = None,

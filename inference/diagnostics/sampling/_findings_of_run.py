@@ -109,7 +109,7 @@ def interrupted(functions: Functions) -> Iterator[Finding]:
 
 def no_chains(functions: Functions) -> Iterator[Finding]:
     """The findings for draws that come from SVI or an ensemble."""
-    warnings = str(functions.attrs.get("trouble", ""))
+    warnings = str(functions.attrs.get("warnings", ""))
     if warnings and not functions.attrs.get("interrupted"):
         yield Finding("fit", "stop", math.nan, f"The fit itself has not converged: {warnings}.")
     if functions.method == "Ensemble":

@@ -32,7 +32,7 @@ VERDICTS = {
     "stop": "do not use these draws",
     "caution": "use these draws with care",
     "unknown": "not everything could be judged",
-    "note": "no sign of trouble",
+    "note": "no sign of a problem",
 }
 
 

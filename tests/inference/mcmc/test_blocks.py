@@ -294,8 +294,8 @@ def test_what_blocks_say_is_said_once_and_their_chains_are_compared_with_each_ot
         posterior = sample(method, apart)
     assert [one.category for one in caught] == [RuntimeWarning, ConvergenceWarning]
     assert [one.filename for one in caught] == [__file__] * 2
-    assert "site 'm' (R-hat" in posterior.attrs["trouble"]
-    assert str(caught[1].message) == "HMC in blocks: " + posterior.attrs["trouble"]
+    assert "site 'm' (R-hat" in posterior.attrs["warnings"]
+    assert str(caught[1].message) == "HMC in blocks: " + posterior.attrs["warnings"]
 
 
 def test_blocks_of_different_length_are_cut_to_the_shortest(monkeypatch):
@@ -377,7 +377,7 @@ def test_what_is_said_of_starts_at_modes_is_said_of_blocks(monkeypatch):
     monkeypatch.setattr(climb, "MOST", climb.WINDOW)  # one window cannot show that the density is level
     with pytest.warns(ConvergenceWarning, match=r"block 0: init='map': .* block 1: init='map': the log density was"):
         posterior = sample(Blocks(replace(SHORT, init="map")))
-    assert "block 1: init='map'" in posterior.attrs["trouble"]
+    assert "block 1: init='map'" in posterior.attrs["warnings"]
 
 
 def test_what_is_said_of_starts_outlives_a_checkpoint(monkeypatch, tmp_path):
@@ -385,5 +385,5 @@ def test_what_is_said_of_starts_outlives_a_checkpoint(monkeypatch, tmp_path):
     path = tmp_path / "run.pt"
     first = sample(replace(SHORT, init="map", checkpoint=path))
     again = resume(path, linear_model(), X, Y, draws=12)
-    assert "still rising" in first.attrs["trouble"]
-    assert "still rising" in again.attrs["trouble"]
+    assert "still rising" in first.attrs["warnings"]
+    assert "still rising" in again.attrs["warnings"]

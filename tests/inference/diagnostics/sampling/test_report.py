@@ -117,7 +117,7 @@ def test_good_chains_are_ok():
     assert found.ok
     assert found.findings == ()
     text = str(found)
-    assert text.startswith("4 chains of 1000 draws, judged by 5 functions: no sign of trouble.")
+    assert text.startswith("4 chains of 1000 draws, judged by 5 functions: no sign of a problem.")
     assert "0 divergences" in text
     assert "calibr" in text or "coverage" in text
 
