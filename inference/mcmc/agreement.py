@@ -80,7 +80,7 @@ def _moving(values: np.ndarray) -> np.ndarray:
     return np.isfinite(values).all((0, 1)) & (values != values[:1, :1]).any((0, 1))
 
 
-class Functions:
+class ComparedFunctions:
     """Function values of draws: what the model predicts at 16 rows, and the elements of its named sites.
 
     A prediction is E[y|x, w], the median if that is not finite, or the class probabilities. It is computed on the 16

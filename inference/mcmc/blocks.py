@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.density import Density
 from posterity.inference.engine.threads import cores
-from posterity.inference.mcmc.agreement import Functions
+from posterity.inference.mcmc.agreement import ComparedFunctions
 from posterity.inference.mcmc.run import Sampler
 from posterity.inference.mcmc.starts import Init, start
 from posterity.inference.mcmc.warnings import find_problems, warn_of
@@ -122,7 +122,7 @@ class Blocks:
             rest = f"{length} of {self.method.draws} draws of {len(kept)} of {self.blocks} blocks"
             warn_interrupted(self._title, rest, self._go_on(), stacklevel=3)
         interrupted = len(whole) < self.blocks - len(late)
-        agree = Functions(model, args, program).judge(draws, statistics["lp"])
+        agree = ComparedFunctions(model, args, program).judge(draws, statistics["lp"])
         cut = _cuts(dict(zip(blocks, attrs, strict=True)), late)
         # Each block has reached its share of the target, so the whole target is reached.
         missed = self.method.target_ess if any("target_ess" in a["warnings"] for a in attrs) else None

@@ -28,13 +28,13 @@ def check_folder(path: str | Path) -> None:
         raise ValueError(f"expected checkpoint as a file in a folder that exists, got {str(path)!r}")
 
 
-def write(content: dict[str, Any], path: str | Path) -> Path:
+def write_checkpoint(content: dict[str, Any], path: str | Path) -> Path:
     """First to a temporary name, then renamed."""
     return write_tensors({"format": FORMAT, **content}, path)
 
 
-def read(path: str | Path, methods: Collection[str]) -> dict[str, Any]:
-    """What `write` wrote; ``ValueError`` for any other file that exists."""
+def read_checkpoint(path: str | Path, methods: Collection[str]) -> dict[str, Any]:
+    """What `write_checkpoint` wrote; ``ValueError`` for any other file that exists."""
     content = read_tensors(path, f"a checkpoint of format {FORMAT}")
     found = content.get("format")
     if not isinstance(found, int) or "kernel" not in content:
@@ -54,7 +54,7 @@ def fingerprints(args: tuple[Any, ...]) -> list[str]:
     return [checksum(value) if isinstance(value, Tensor) else "" for value in args]
 
 
-def check_arguments(args: tuple[Any, ...], saved: list[str]) -> None:
+def check_same_arguments(args: tuple[Any, ...], saved: list[str]) -> None:
     """``ValueError`` where the arguments are others than those of the checkpoint."""
     found = fingerprints(args)
     if len(found) != len(saved):

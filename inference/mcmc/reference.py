@@ -20,7 +20,7 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from posterity.inference.mcmc.agreement import Functions
+from posterity.inference.mcmc.agreement import ComparedFunctions
 from posterity.inference.mcmc.potential import capture
 from posterity.inference.mcmc.warnings import find_problems, warn_of
 from posterity.inference.posterior import Posterior
@@ -173,7 +173,7 @@ class _ReferenceSampler:
         interrupted = chains[-1].interrupted or len(chains) < self.chains
         draws = _stack([chain.constrained() for chain in chains])
         statistics = _stack([chain.statistics() for chain in chains])
-        found = Functions(model, args, program).judge(draws, statistics["lp"])
+        found = ComparedFunctions(model, args, program).judge(draws, statistics["lp"])
         said = find_problems(statistics, found, self, draws=draws, interrupted=interrupted)
         if interrupted:
             kept = f"{len(statistics['lp'][0])} of {self.draws} draws of {len(chains)} of {self.chains} chains"

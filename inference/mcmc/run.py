@@ -24,7 +24,7 @@ from posterity.inference.mcmc.agreement import Agreement
 from posterity.inference.mcmc.climb import AGAIN, starts_at_modes
 from posterity.inference.mcmc.clock import Clock, what_was_cut
 from posterity.inference.mcmc.kernel import Kernel, State
-from posterity.inference.mcmc.monitor import Monitor
+from posterity.inference.mcmc.monitor import ChainMonitor
 from posterity.inference.mcmc.settings import DTYPES, Settings
 from posterity.inference.mcmc.starts import density_at, finite_or, start
 from posterity.inference.mcmc.streams import Streams
@@ -118,7 +118,7 @@ class Run:
 
     def go(self) -> Posterior:
         settings = self.settings
-        monitor = Monitor(self.density, self.program, self.positions, self.statistics)
+        monitor = ChainMonitor(self.density, self.program, self.positions, self.statistics)
         with (
             torch_threads(self.engine.torch_threads),
             tqdm(
@@ -211,7 +211,7 @@ class Run:
     def _warm(self) -> None:
         self.warm_seconds, self.warm_gradients = self.clock.seconds, self.engine.gradients
 
-    def _enough(self, monitor: Monitor) -> bool:
+    def _enough(self, monitor: ChainMonitor) -> bool:
         """Whether the run ends now; also ends warm-up if its time is over."""
         if not self.drawing and self.iteration and self.clock.warmup_over:
             self._cut_warmup()
@@ -230,7 +230,7 @@ class Run:
         self.warmup = self.iteration
         self._warm()
 
-    def _describe(self, monitor: Monitor) -> str:
+    def _describe(self, monitor: ChainMonitor) -> str:
         recent = self.statistics[-1] if self.statistics else None
         divergent = sum(int(s["diverging"].sum()) for s in self.statistics)
         parts = [f"step {self.kernel.step.value:.1e}", self.kernel.describe()]
@@ -317,7 +317,7 @@ class Run:
             "seconds": self.clock.seconds, "warm_seconds": self.warm_seconds,
             "gradients": self.engine.gradients, "warm_gradients": self.warm_gradients,
         }  # fmt: skip
-        return checkpoints.write(content, path)
+        return checkpoints.write_checkpoint(content, path)
 
     def _restore(self, saved: dict[str, Any], q: Tensor) -> None:
         device = self.density.device
