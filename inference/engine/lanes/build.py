@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from posterity.inference.engine.lanes.emit import Code
-from posterity.inference.engine.lanes.machine import machine
-from posterity.inference.engine.threads import cores
+from posterity.inference.engine.lanes.machine import cores, machine
 
 # -O3 takes half as long again to compile, and its vectorisation has nothing left to do.
 FLAGS = (
