@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from posterity.files import replacing
+
 
 def versions(*names: str) -> dict[str, str]:
     """Of Python, posterity and the packages of these names, as far as they are installed."""
@@ -35,6 +37,5 @@ def device() -> str:
 def write(path: Path, content: Any) -> None:
     """As JSON under a temporary name, then renamed: a crash leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,31 +1,32 @@
-"""What we observe: tables, simulators that know their truth, and the small tools around them.
+"""Tables, sets of images, and simulators whose conditional distribution is known exactly.
 
-The container
+Containers and tools
     `Observations`: x, y, the names of their columns and, for simulated data, the exact p(y | x) as `oracle`.
     `Standardization`: to mean 0 and standard deviation 1 and back, also for distributions.
     `kfold`, `holdout`, `cross_validation`: training and test parts.
 
 Real tables
-    `mcycle`: noise that changes with x. `geyser`: two modes. `read_csv`: a table of your own.
+    `mcycle`: noise that depends on x. `geyser`: bimodal y. `read_csv`: any CSV file.
 
 Images
-    `mnist`, `fashion_mnist`, `usps`, `digits`; `image_folder`, `read_idx` for your own; all give `Images`.
+    `mnist`, `fashion_mnist`, `usps`, `digits`; `image_folder` for any images; all return `Images`. `read_idx`: arrays.
 
-Simulators, each with an oracle
+Simulators, with an oracle
     `gp_curve`, `sinc_curve`, `sine_parabola`, `wavy`, `simulate_curve`: regression, y = f(x) + noise.
-    `inverse_sine`, `bishop`: several right answers for one x. `two_dimensional`: two correlated targets.
-    `quadrants`: no data, much noise or two answers in one quadrant of the plane.
-    `Detector`: tracks through layers of noisy pixels; `track_posterior`: where one can be, exactly.
-    `ring`, `grid`: clusters in the plane, for generators that may drop some (`Clusters`).
-    `BoundedConditional`, `NormalNoiseConditional`, `UniformNoiseConditional`: the oracles of the inverse problems.
+    `inverse_sine`, `bishop`: inverse problems with multimodal p(y | x). `two_dimensional`: two correlated targets.
+    `quadrants`: no data, strong noise or two modes in one quadrant of the plane.
+    `Detector`: tracks through layers of noisy pixels; `track_posterior`: the exact posterior of one track.
+    `ring`, `grid`: clusters in the plane, for the detection of dropped modes of generators (`Clusters`).
+    `BoundedConditional`, `NormalNoiseConditional`, `UniformNoiseConditional`: the oracles of inverse problems.
 """
 
 from posterity.data.clusters import Clusters, grid, ring
-from posterity.data.conditional import BoundedConditional, NormalNoiseConditional, UniformNoiseConditional
+from posterity.data.conditional import BoundedConditional
 from posterity.data.curves import gp_curve, simulate_curve, sinc_curve, sine_parabola, wavy
 from posterity.data.idx import read_idx
 from posterity.data.images import Images, digits, fashion_mnist, image_folder, mnist, usps
 from posterity.data.inverse import bishop, inverse_sine, two_dimensional
+from posterity.data.normal_noise import NormalNoiseConditional
 from posterity.data.observations import Observations
 from posterity.data.quadrants import quadrants
 from posterity.data.splits import cross_validation, holdout, kfold
@@ -33,6 +34,7 @@ from posterity.data.standardization import Standardization
 from posterity.data.tables import geyser, mcycle, read_csv
 from posterity.data.track_posterior import TrackPosterior, track_posterior
 from posterity.data.tracks import Detector, Events
+from posterity.data.uniform_noise import UniformNoiseConditional
 
 __all__ = [
     "BoundedConditional",

@@ -19,22 +19,25 @@ from torch.distributions import (
     Uniform,
 )
 
-from posterity.validation import check_floating, is_number
+from posterity.validation import check_floating, is_number, shown
 
 
 def affine(distribution: Distribution, loc: Tensor | float, scale: Tensor | float) -> Distribution:
     """The distribution of ``loc + scale * Y`` where Y follows ``distribution``; same family, same type.
 
-    ``loc`` and ``scale`` > 0 broadcast to the batch shape, or to batch + event shape for several targets; a
-    mixture takes scalars, or vectors of its event shape. The result has the wider dtype of these tensors and the
-    distribution. A method ``affine(loc, scale)`` of the distribution takes precedence. Raises ``ValueError`` for a
-    family that is not closed under location and scale, or a loc or scale that is neither a number nor a tensor.
+    ``loc`` and ``scale`` > 0 broadcast to the batch shape, or to batch + event shape for several targets; a mixture
+    takes scalars, or vectors of its event shape. The result has the widest dtype of these tensors and the
+    distribution. A method ``affine(loc, scale)`` of the distribution takes precedence.
+
+    Raises:
+        ValueError: a family that is not closed under location and scale, or a loc or scale that is neither a number
+            nor a tensor.
 
     >>> affine(Normal(1.0, 2.0), loc=10.0, scale=3.0)
     Normal(loc: 13.0, scale: 6.0)
     """
     if not isinstance(distribution, Distribution):
-        raise ValueError(f"expected distribution to be one of torch's or Pyro's, got {type(distribution).__name__}")
+        raise ValueError(f"expected distribution to be a distribution of torch or Pyro, got {shown(distribution)}")
     for name, value in (("loc", loc), ("scale", scale)):
         if not is_number(value) and not isinstance(value, Tensor):
             raise ValueError(f"expected {name} to be a finite number or a tensor, got {value!r}")

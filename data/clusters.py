@@ -1,4 +1,4 @@
-"""Points in the plane around known centres: what a generator that drops modes is caught with.
+"""Clusters of points around known centres, with which the modes that a generator drops can be counted.
 
 The ring and the grid of Srivastava et al. 2017 ("VEEGAN", arXiv:1705.07761) and Lin et al. 2018 ("PacGAN",
 arXiv:1712.04086).
@@ -12,15 +12,16 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from posterity.random import as_generator
-from posterity.validation import check_floating, check_integer, check_number, is_number
+from posterity.validation import check_finite, check_floating, check_integer, check_number
 
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """M normal clusters of equal weight: ``centres`` (M, D), one standard deviation ``sd`` along every direction.
+    """M normal clusters of equal weight: ``centres`` (M, D), and one standard deviation ``sd`` in all directions.
 
-    Raises ``ValueError`` for centres of another shape or dtype or not finite, an sd that is not positive, or one beyond
-    a third of the smallest distance of two centres: then it is not clear which cluster a point is of.
+    Raises:
+        ValueError: centres of another shape or dtype or not finite, an sd that is not above 0, or an sd of at least a
+            third of the smallest distance between centres, with which points cannot be assigned to clusters.
 
     >>> ring().sample(100, seed=0).shape
     torch.Size([100, 2])
@@ -34,22 +35,23 @@ class Clusters:
         check_floating("centres", self.centres)
         if self.centres.ndim != 2 or 0 in self.centres.shape:
             raise ValueError(f"expected centres of shape (M, D), got {tuple(self.centres.shape)}")
-        if not bool(self.centres.isfinite().all()):
-            bad = int((~self.centres.isfinite()).sum())
-            raise ValueError(f"expected finite centres, got {bad} values that are nan or infinite")
-        if not is_number(self.sd):
-            raise ValueError(f"expected an sd above 0, got {self.sd!r}")
+        check_finite("centres", self.centres)
+        check_number("sd", self.sd, "(0, inf)")
         apart = (
             torch.nn.functional.pdist(self.centres.double()).min() if len(self.centres) > 1 else torch.tensor(math.inf)
         )
-        if not 0 < self.sd < float(apart) / 3:
+        if not self.sd < float(apart) / 3:
             raise ValueError(
-                f"expected an sd above 0 and below a third of the least distance of centres, {float(apart):g}, "
+                f"expected sd to be below a third of the smallest distance between centres, {float(apart):g}, "
                 f"got {self.sd:g}"
             )
 
     def sample(self, n: int, *, seed: int | torch.Generator) -> Tensor:
-        """n draws, shape (n, D), in the default dtype, or in float64 where that would round them by 1e-3 sd."""
+        """n draws, shape (n, D), in the default dtype, or in float64 if that dtype would round them by 1e-3 sd.
+
+        Raises:
+            ValueError: n below 1, or a seed that is neither an int nor a generator.
+        """
         check_integer("n", n, 1)
         generator = as_generator(seed)
         dtype = torch.get_default_dtype()
@@ -61,25 +63,33 @@ class Clusters:
 
     @property
     def distribution(self) -> MixtureSameFamily:
-        """The exact density, over D targets."""
+        """The distribution of the points, of event shape (D,)."""
         count, targets = self.centres.shape
         spread = (self.sd * torch.eye(targets).to(self.centres)).expand(count, -1, -1)
         weights = Categorical(self.centres.new_ones(count))
         return MixtureSameFamily(weights, MultivariateNormal(self.centres, scale_tril=spread))
 
     def nearest(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Of points (N, D): the nearest cluster (N,), and the distance to its centre in units of the sd (N,)."""
+        """The nearest cluster (N,) of each of ``points`` (N, D), and the distance to its centre in units of sd (N,).
+
+        Raises:
+            ValueError: points of another shape or dtype.
+        """
         check_floating("points", points)
         if points.ndim != 2 or points.shape[1] != self.centres.shape[1]:
             raise ValueError(f"expected points of shape (N, {self.centres.shape[1]}), got {tuple(points.shape)}")
         dtype = torch.promote_types(points.dtype, self.centres.dtype)
         points, centres = points.to(dtype), self.centres.to(points.device, dtype)
-        found = torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist").min(-1)
-        return found.indices, found.values / self.sd
+        nearest = torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist").min(-1)
+        return nearest.indices, nearest.values / self.sd
 
 
 def ring(modes: int = 8, *, radius: float = 1.0, sd: float = 0.01) -> Clusters:
-    """``modes`` clusters at even steps around a circle."""
+    """``modes`` clusters at equal steps around a circle.
+
+    Raises:
+        ValueError: fewer than one mode, or a radius or sd that is not above 0 or does not fit.
+    """
     check_integer("modes", modes, 1)
     check_number("radius", radius, "(0, inf)")
     angle = 2 * math.pi * torch.arange(modes) / modes
@@ -87,7 +97,11 @@ def ring(modes: int = 8, *, radius: float = 1.0, sd: float = 0.01) -> Clusters:
 
 
 def grid(side: int = 5, *, spacing: float = 2.0, sd: float = 0.05) -> Clusters:
-    """``side``² clusters on a square grid around the origin: at -4, -2, 0, 2, 4 along both axes."""
+    """``side``² clusters on a square grid around the origin, by default at -4, -2, 0, 2, 4 along both axes.
+
+    Raises:
+        ValueError: a side below 1, or a spacing or sd that is not above 0 or does not fit.
+    """
     check_integer("side", side, 1)
     check_number("spacing", spacing, "(0, inf)")
     steps = spacing * (torch.arange(side) - (side - 1) / 2)

@@ -1,19 +1,19 @@
-"""One-dimensional regression curves with a known truth, y = f(x) + noise.
+"""One-dimensional regression data, y = f(x) + noise, with the exact p(y | x).
 
-- `gp_curve`: a random smooth function, the fair test of a prior; the panels of bands against noise and against n.
-- `sinc_curve`: sin(x) / x, a public demonstration that many codes report R² on.
-- `sine_parabola`: fifteen points on a parabola with a ripple: little data, a wide posterior.
-- `wavy`: a slanted sine with few points in the middle: the epistemic band must open there.
-- `simulate_curve`: any function of your own, with any noise; the others are this one with f chosen.
+- `gp_curve`: a draw of a Gaussian process.
+- `sinc_curve`: sin(x) / x, a common demonstration, on which many libraries report R².
+- `sine_parabola`: fifteen points on a parabola plus a sine: little data, a wide posterior.
+- `wavy`: a sine plus a line with few points in the middle, where the epistemic uncertainty must increase.
+- `simulate_curve`: any function with any noise, which the others call.
 
-All draw x uniformly in `interval`, leave the data out (or thin it) in `gap`, and add normal noise whose standard
+All draw x uniformly in `interval`, leave out (or thin) the points in `gap`, and add normal noise whose standard
 deviation `noise` is a number or a function of x. `oracle(x)` is Normal(f(x), noise(x)), so `oracle(x).mean` is the
-curve itself, at any x. For one seed the function, n and gap fix f, x and the noise in units of its standard
-deviation: change `noise` alone and only the noise changes.
+curve at any x. The seed, n and gap determine f, x and the noise in units of its standard deviation: a change of `noise`
+changes nothing else.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -22,7 +22,15 @@ from torch.distributions import Normal
 from posterity.data._precision import undamaged
 from posterity.data.observations import Observations
 from posterity.random import as_generator, normal, uniform
-from posterity.validation import check_floating, check_integer, check_number, check_pair, is_number, shown
+from posterity.validation import (
+    check_callable,
+    check_floating,
+    check_integer,
+    check_number,
+    check_pair,
+    check_tensor,
+    shown,
+)
 
 Function = Callable[[Tensor], Tensor]
 
@@ -46,23 +54,23 @@ def simulate_curve(
 
     Args:
         f: the curve, from x of shape (M,) to shape (M,).
-        n: the number of points, all of which are returned: none is lost to the gap.
+        n: the number of points; a gap does not reduce it.
         noise: standard deviation of y given x, in units of y: a number, or a function from x (M,) to (M,).
-            With the number 0 the points lie on the curve, and there is no oracle (it would have no density).
+            With the number 0 the points lie on the curve, and there is no oracle, since p(y | x) has no density.
         interval: (low, high), the range of x.
         gap: (low, high) inside `interval` where the density of points is `gap_density` times that elsewhere.
         gap_density: 0 leaves the gap empty.
-        seed: an int, or a generator, which then moves on.
-        name, source: kept in the result.
+        seed: an int, or a generator, whose state advances.
+        name, source: stored in the result.
 
     Returns:
-        Observations with x (n, 1), y (n,) and the oracle x (M, 1) -> Normal of batch shape (M,). They are in the
-        default dtype, or in float64 where that would lose x or the noise in the digits.
+        Observations with x (n, 1), y (n,) and the oracle x (M, 1) -> Normal of batch shape (M,), in the default dtype,
+        or in float64 if the default dtype would lose digits of x or of the noise.
 
     Raises:
-        ValueError: n below 1, an interval or gap that is empty or infinite or does not nest, a gap that leaves no
-            room, a negative `gap_density`, a noise that is negative or not finite (as a function: not positive),
-            or a function of the wrong shape.
+        ValueError: n below 1, an interval or gap that is empty or infinite, a gap outside the interval or equal to it,
+            a negative `gap_density`, a noise that is negative or not finite (from a function: not positive), or a
+            function whose result has another shape.
 
     >>> line = simulate_curve(lambda x: 2 * x, 50, noise=0.1, interval=(0, 1), seed=0)
     >>> line.oracle(torch.tensor([[0.25], [3.0]])).mean
@@ -70,10 +78,9 @@ def simulate_curve(
     """
     check_integer("n", n, 1)
     generator = as_generator(seed)
-    if not callable(noise) and not (is_number(noise) and noise >= 0):
-        raise ValueError(f"expected noise to be a finite number of at least 0, or a function, got {noise!r}")
-    if not callable(f):
-        raise ValueError(f"expected f to be a function of x, got {f!r}")
+    if not callable(noise):
+        check_number("noise", noise, "[0, inf)")
+    check_callable("f", f, "x")
 
     exact = _design(n, interval, gap, gap_density, generator)
     unit = normal(n, generator)
@@ -82,7 +89,7 @@ def simulate_curve(
         points = column_of(x)
         scale = _values("noise(x)", noise, points) if callable(noise) else torch.full_like(points, noise)
         if not (torch.isfinite(scale) & (scale > 0)).all():
-            raise ValueError(f"expected noise(x) finite and positive, got values from {scale.min():g}")
+            raise ValueError(f"expected noise(x) to be finite and above 0, got values from {scale.min():g}")
         return Normal(_values("f(x)", f, points), scale)
 
     dtype = undamaged(exact[:, None], torch.get_default_dtype())
@@ -96,7 +103,7 @@ def simulate_curve(
         if dtype == torch.float64 or undamaged(y, dtype, scale[:, None]) == dtype:
             y = truth.loc + truth.scale * unit.to(truth.loc)
             return Observations(x[:, None], y, ["x"], oracle=oracle, name=name, source=source)
-        dtype = torch.float64  # the noise is lost in the digits of f(x)
+        dtype = torch.float64  # the default dtype loses digits of the noise in f(x) + noise
 
 
 def gp_curve(
@@ -112,12 +119,11 @@ def gp_curve(
 
     The draw is f(x) = sum_j [a_j cos(w_j x) + b_j sin(w_j x)] / sqrt(F) with a, b ~ N(0, 1) and F = 2048
     frequencies w_j (Rahimi and Recht 2007), one from each of F equally likely strata of N(0, 1/length_scale²).
-    Given the frequencies it is exactly a Gaussian process with variance 1; stratifying brings its kernel to within
-    0.01 of k (measured over 30 seeds: 0.006, against 0.06 for independent frequencies) for distances up to 40 and
-    length scales from 0.5, too little to be seen in data. It can be evaluated anywhere, inside `interval` or not:
-    `oracle(x).mean`.
+    Given the frequencies, it is exactly a Gaussian process with variance 1. With stratified frequencies its kernel
+    differs from k by less than 0.01 (0.006 over 30 seeds, instead of 0.06 for independent frequencies) for distances up
+    to 40 and length scales from 0.5. `oracle(x).mean` evaluates the draw at any x, also outside `interval`.
 
-    The function depends on the seed and the length scale alone, not on n, noise, interval or gap.
+    The function depends on the seed and the length scale, not on n, noise, interval or gap.
 
     Args:
         n: the number of points.
@@ -202,7 +208,7 @@ def wavy(
 
 
 def column_of(x: Tensor) -> Tensor:
-    """The column of one input, (M,) of x (M, 1), checked."""
+    """The column (M,) of x (M, 1); ``ValueError`` for another shape or dtype."""
     check_floating("x", x)
     if x.ndim != 2 or x.shape[1] != 1:
         raise ValueError(f"expected x of shape (M, 1), got {tuple(x.shape)}")
@@ -214,8 +220,7 @@ def _values(label: str, function: Function, points: Tensor) -> Tensor:
         values = function(points)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"expected {label} of {shown(points)}, got {type(error).__name__}: {error}") from error
-    if not isinstance(values, Tensor):
-        raise ValueError(f"expected {label} to be a tensor, got {type(values).__name__}")
+    check_tensor(label, values)
     if values.shape != points.shape:
         raise ValueError(f"expected {label} of shape {tuple(points.shape)}, got {tuple(values.shape)}")
     return values
@@ -236,7 +241,7 @@ def _wavy(x: Tensor) -> Tensor:
 def _gaussian_process(length_scale: float, generator: torch.Generator) -> Function:
     strata = torch.arange(_FEATURES, dtype=torch.float64, device=generator.device)
     quantiles = (strata + uniform(_FEATURES, 0.0, 1.0, generator)) / _FEATURES
-    # Off 0 and 1, where the quantile is infinite, by less than the last stratum's own rounding.
+    # Clamped away from 0 and 1, where the quantile is infinite, by less than the rounding error of the last stratum.
     frequency = torch.special.ndtri(quantiles.clamp(1e-12, 1 - 1e-12)) / length_scale
     cosine = normal(_FEATURES, generator) / math.sqrt(_FEATURES)
     sine = normal(_FEATURES, generator) / math.sqrt(_FEATURES)
@@ -261,15 +266,14 @@ def _design(
     """n float64 draws whose density is constant in the interval, and `gap_density` times that in the gap."""
     low, high = check_pair("interval", interval)
     check_number("gap_density", gap_density, "[0, inf)")
-    nested = gap is None or (isinstance(gap, Sequence) and len(gap) == 2 and all(is_number(end) for end in gap))
-    left, right = (high, high) if gap is None or not nested else gap
-    if not nested or (gap is not None and not low <= left < right <= high):
-        raise ValueError(f"expected a gap (low, high) inside the interval {interval}, got {gap}")
+    left, right = (high, high) if gap is None else check_pair("gap", gap)
+    if not low <= left <= right <= high:
+        raise ValueError(f"expected gap inside the interval {interval}, got {gap}")
     before, inside, after = left - low, gap_density * (right - left), high - right
     if before + inside + after <= 0:
-        raise ValueError(f"expected a gap that leaves room for points in {interval}, got {gap}")
+        raise ValueError(f"expected gap to leave a part of the interval {interval}, got {gap}")
 
-    u = uniform(n, 0.0, before + inside + after, generator)  # one number for a point, so gaps do not shift the seed
+    u = uniform(n, 0.0, before + inside + after, generator)  # one number for each point, with or without a gap
     x = low + u
     if inside > 0:
         x = torch.where(u >= before, left + (u - before) / gap_density, x)

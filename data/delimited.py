@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from posterity.data.fetch import gunzip
+from posterity.validation import check_choice
 
 MARKS = (  # byte-order marks; UTF-32 before UTF-16, whose mark is a prefix of it
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -44,12 +45,11 @@ class Row(NamedTuple):
 
 
 def check_marks(delimiter: Any, decimal: Any) -> None:
-    """Raise ValueError unless the delimiter is one character that occurs in no number, and decimal is "." or ","."""
-    if not isinstance(decimal, str) or decimal not in (".", ","):
-        raise ValueError(f"expected decimal '.' or ',', got {decimal!r}")
+    """``ValueError`` unless the delimiter is one character that occurs in no number, and decimal is "." or ","."""
+    check_choice("decimal", decimal, (".", ","))
     single = isinstance(delimiter, str) and len(delimiter) == 1
     if not single or delimiter.isalnum() or delimiter in '"+-_\r\n\0':
-        raise ValueError(f"expected delimiter as one character that occurs in no number or quote, got {delimiter!r}")
+        raise ValueError(f"expected delimiter to be one character that occurs in no number or quote, got {delimiter!r}")
     if delimiter == decimal:
         raise ValueError(
             f"expected different characters for delimiter and decimal, got {decimal!r} for both: files with decimal "
@@ -70,7 +70,7 @@ def read_text(path: Path, encoding: str | None) -> str:
             raise ValueError(f"expected {path} to be a text file, got {kind}")
     marked = next((name for mark, name in MARKS if contents.startswith(mark)), "utf-8")
     if encoding is not None and (not isinstance(encoding, str) or "\0" in encoding):
-        raise ValueError(f"expected encoding as a name or None, got {encoding!r}")
+        raise ValueError(f"expected encoding to be a name or None, got {encoding!r}")
     chosen = encoding or marked
     try:
         text = contents.decode(chosen)
@@ -117,7 +117,7 @@ def rows(text: str, path: Path, delimiter: str) -> Iterator[Row]:
 def refuse_swallowed(
     row: Row, path: Path, delimiter: str, is_row: Callable[[list[str]], bool], *, header: bool = False
 ) -> None:
-    """Raise ValueError if two lines of a row, or one line below the header, are rows when quotes are read as text.
+    """``ValueError`` if two lines of a row, or one line below the header, are rows when quotes are read as text.
 
     This indicates two stray quotes. A field that properly contains line ends leaves incomplete rows in each line.
     """

@@ -1,8 +1,8 @@
-"""Sets of images: pixels with labels, checked once; digits and clothes to train on, and a folder of your own.
+"""Sets of images with labels: digits, clothes, and folders of files.
 
-- `mnist`, `fashion_mnist` (28 x 28), `usps` (16 x 16): from a folder that has them, or downloaded.
-- `digits` (8 x 8): ships with scikit-learn, always at hand.
-- `image_folder`: PNG and JPEG files, one folder a class or all in one.
+- `mnist`, `fashion_mnist` (28 x 28), `usps` (16 x 16): from a local folder, or downloaded.
+- `digits` (8 x 8): part of scikit-learn, available without a download.
+- `image_folder`: PNG and JPEG files, in one folder or in one folder for each class.
 """
 
 import io
@@ -19,7 +19,14 @@ from torch import Tensor
 from posterity.data.fetch import as_path, read_public
 from posterity.data.idx import parse_idx
 from posterity.data.observations import rows_in
-from posterity.validation import check_flag, check_integer, is_number
+from posterity.validation import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_pair,
+    check_sizes,
+    check_tensor,
+)
 
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 TEN = tuple(str(digit) for digit in range(10))
@@ -28,7 +35,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 USPS_URL = "https://hastie.su.domains/ElemStatLearn/datasets/"
-# Of what is inside the files, decompressed.
+# Hashes of the decompressed contents.
 SHA256 = {
     "mnist/train-images-idx3-ubyte.gz": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "mnist/train-labels-idx1-ubyte.gz": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -45,16 +52,17 @@ SHA256 = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Images:
-    """N images of C channels and H x W pixels, as bytes, and what is on them.
+    """N images of C channels and H x W pixels as bytes, with their classes.
 
     Args:
-        pixels: uint8, shape (N, C, H, W), C of 1 (grey) or 3 (red, green, blue); 0 is black.
+        pixels: uint8, shape (N, C, H, W), C = 1 (grey) or 3 (red, green, blue); 0 is black.
         labels: int64, shape (N,), indices into ``classes``; or None.
         classes: the name of each class.
-        name, source: of the data set.
+        name: a short name of the data set.
+        source: its origin, such as a paper.
 
     Raises:
-        ValueError: pixels of another shape or dtype, no images, labels of another number, or beyond the classes.
+        ValueError: pixels of another shape or dtype, no images, labels of another shape, or labels outside the classes.
 
     >>> Images(torch.zeros(2, 1, 4, 4, dtype=torch.uint8)).scaled().shape
     torch.Size([2, 1, 4, 4])
@@ -68,12 +76,11 @@ class Images:
 
     def __post_init__(self) -> None:
         pixels, labels = self.pixels, self.labels
-        if not isinstance(pixels, Tensor):
-            raise ValueError(f"expected pixels as a tensor, got {type(pixels).__name__}")
+        check_tensor("pixels", pixels)
         if pixels.dtype != torch.uint8:
-            raise ValueError(f"expected pixels of dtype uint8, from 0 to 255, got {pixels.dtype}")
+            raise ValueError(f"expected pixels of dtype torch.uint8, from 0 to 255, got {pixels.dtype}")
         if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
-            raise ValueError(f"expected pixels of shape (N, 1 or 3, H, W), none of them 0, got {tuple(pixels.shape)}")
+            raise ValueError(f"expected pixels of shape (N, 1 or 3, H, W) without zeros, got {tuple(pixels.shape)}")
         for label, text in (("name", self.name), ("source", self.source)):
             if not isinstance(text, str):
                 raise ValueError(f"expected {label} to be a string, got {text!r}")
@@ -81,15 +88,14 @@ class Images:
             raise ValueError(f"expected classes to be a tuple of names, got {self.classes!r}")
         if labels is None:
             return
-        if not isinstance(labels, Tensor):
-            raise ValueError(f"expected labels as a tensor, or None, got {type(labels).__name__}")
+        check_tensor("labels", labels)
         if labels.shape != pixels.shape[:1] or labels.dtype != torch.int64:
             raise ValueError(
                 f"expected int64 labels of shape ({len(pixels)},), got {labels.dtype} of shape {tuple(labels.shape)}"
             )
         if not (int(labels.min()) >= 0 and int(labels.max()) < len(self.classes)):
             raise ValueError(
-                f"expected labels from 0 to {len(self.classes) - 1}, one for each class, got {int(labels.min())} to "
+                f"expected labels from 0 to {len(self.classes) - 1}, indices into classes, got {int(labels.min())} to "
                 f"{int(labels.max())}"
             )
 
@@ -103,27 +109,42 @@ class Images:
         return channels, height, width
 
     def scaled(self, low: float = -1.0, high: float = 1.0) -> Tensor:
-        """Pixels as float32 from ``low`` (black) to ``high``, shape (N, C, H, W): what a tanh generator makes."""
-        if not (is_number(low) and is_number(high) and low < high):
-            raise ValueError(f"expected finite numbers, low below high, got {low} and {high}")
+        """Pixels as float32 from ``low`` (black) to ``high``, shape (N, C, H, W); by default as from a tanh generator.
+
+        Raises:
+            ValueError: ``low`` and ``high`` that are not finite, or not ``low`` < ``high``.
+        """
+        check_pair("range of pixels", (low, high))
         return self.pixels.float().mul_((high - low) / 255).add_(low)
 
     def subset(self, index: Any) -> "Images":
-        """The images at some places: a slice, integers or a boolean mask (N,), as `Observations.subset`."""
+        """The images at an index: a slice, integers or a boolean mask (N,), as in `Observations.subset`.
+
+        Raises:
+            ValueError: as `Observations.subset`.
+        """
         index = rows_in(index, len(self))
         return replace(self, pixels=self.pixels[index], labels=None if self.labels is None else self.labels[index])
 
     def only(self, *classes: int) -> "Images":
-        """Those of some classes alone; the classes keep their numbers."""
+        """The images of some classes; the labels are unchanged.
+
+        Raises:
+            ValueError: images without labels, no classes, or a class that does not exist.
+        """
         if self.labels is None:
-            raise ValueError("expected labels to choose classes by, got images without")
+            raise ValueError("expected images with labels, got images without")
         known = all(isinstance(c, Integral) and not isinstance(c, bool) and 0 <= c < len(self.classes) for c in classes)
         if not classes or not known:
             raise ValueError(f"expected classes from 0 to {len(self.classes) - 1}, got {classes}")
         return self.subset(torch.isin(self.labels, torch.tensor(classes)))
 
     def padded(self, height: int, width: int) -> "Images":
-        """Black borders, as even as can be, up to a size: 28 x 28 to 32 x 32 for networks that halve five times."""
+        """The images with black borders up to a size, such as 32 x 32 for networks that halve 28 x 28 five times.
+
+        Raises:
+            ValueError: a size below that of the images.
+        """
         check_integer("height", height, 1)
         check_integer("width", width, 1)
         _, own_height, own_width = self.shape
@@ -142,21 +163,27 @@ class Images:
 def mnist(part: str = "train", *, folder: str | Path | None = None) -> Images:
     """Handwritten digits, 28 x 28: 60,000 ("train") or 10,000 ("test"). LeCun, Bottou, Bengio & Haffner 1998.
 
-    From ``folder``/mnist, the folder that POSTERITY_DATA names, or downloaded. Raises ``ValueError`` for another part,
-    ``FileNotFoundError`` where the folder given does not have it.
+    From ``folder``/mnist, from POSTERITY_DATA/mnist, or downloaded.
+
+    Raises:
+        ValueError: another part, or a damaged file.
+        FileNotFoundError: ``folder`` lacks the files.
     """
     return _from_idx("mnist", MNIST_URL, part, folder, TEN, "LeCun, Bottou, Bengio & Haffner 1998, Proc. IEEE 86")
 
 
 def fashion_mnist(part: str = "train", *, folder: str | Path | None = None) -> Images:
-    """Clothes, 28 x 28: 60,000 or 10,000, as `mnist`, from ``folder``/fashion. Xiao, Rasul & Vollgraf 2017."""
+    """Clothes, 28 x 28: 60,000 ("train") or 10,000 ("test"). Xiao, Rasul & Vollgraf 2017.
+
+    From ``folder``/fashion; files and errors as in `mnist`.
+    """
     return _from_idx("fashion", FASHION_URL, part, folder, CLOTHES, "Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747")
 
 
 def usps(part: str = "train", *, folder: str | Path | None = None) -> Images:
-    """Digits from envelopes, 16 x 16: 7,291 ("train") or 2,007 ("test"), as `mnist`, from ``folder``/usps.
+    """Digits from envelopes, 16 x 16: 7,291 ("train") or 2,007 ("test"). Hastie, Tibshirani & Friedman 2009.
 
-    Published as numbers from -1 to 1, which are rounded to bytes here. Hastie, Tibshirani & Friedman 2009.
+    The published numbers from -1 to 1 are rounded to bytes. From ``folder``/usps; files and errors as in `mnist`.
     """
     _check_part(part)
     name = f"usps/zip.{part}.gz"
@@ -168,42 +195,41 @@ def usps(part: str = "train", *, folder: str | Path | None = None) -> Images:
 
 
 def digits() -> Images:
-    """1,797 handwritten digits of 8 x 8 pixels, which ship with scikit-learn: at hand without a download.
+    """1,797 handwritten digits of 8 x 8 pixels, which are part of scikit-learn.
 
     >>> digits()
     Images(digits: 1797 of 1 x 8 x 8, 10 classes)
     """
     from sklearn.datasets import load_digits  # seconds to import
 
-    found = load_digits()
-    pixels = np.rint(found.images * (255 / 16)).astype(np.uint8)[:, None]
-    labels = torch.from_numpy(found.target.astype(np.int64))
+    table = load_digits()
+    pixels = np.rint(table.images * (255 / 16)).astype(np.uint8)[:, None]
+    labels = torch.from_numpy(table.target.astype(np.int64))
     return Images(torch.from_numpy(pixels), labels, TEN, "digits", "Alpaydin & Kaynak 1998; scikit-learn")
 
 
 def image_folder(folder: str | Path, *, size: tuple[int, int] | None = None, grey: bool = False) -> Images:
     """All PNG and JPEG files in a folder, in the order of their names.
 
-    Where it has folders instead of files, these are the classes and their files the images; names that begin with a dot
-    or two underscores are left out. ``size`` (height, width) scales the images, bicubic, which otherwise must all have
-    one size; ``grey`` leaves one channel.
+    If the folder holds folders instead of files, each one is a class. Names that begin with a dot or two underscores
+    are ignored. ``size`` (height, width) scales all images, bicubically; without it they must have equal sizes.
+    ``grey`` converts them to one channel.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: no images in it or in one of its classes, images beside classes, one that cannot be read or has more
-            than 8 bits a channel, images of several sizes, or a size that is none.
+        FileNotFoundError: the folder does not exist.
+        ValueError: no images in the folder or in one of its classes, images beside folders, an image that cannot be
+            read or has more than 8 bits for each channel, images of different sizes, or another ``size``.
     """
     folder = as_path("folder", folder)
     check_flag("grey", grey)
     if not folder.is_dir():
-        raise FileNotFoundError(f"expected a folder, got {folder}, which is none")
+        raise FileNotFoundError(f"expected folder to be an existing folder, got {folder}")
     if size is not None and (not isinstance(size, tuple) or len(size) != 2):
-        raise ValueError(f"expected a size (height, width), got {size!r}")
-    for side in size or ():
-        check_integer("every side of the size", side, 1)
+        raise ValueError(f"expected size to be a tuple (height, width), got {size!r}")
+    check_sizes("size", size or ())
     inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
     if inner and (beside := _image_files(folder)):
-        raise ValueError(f"expected images or folders of images in {folder}, got both: {beside[0].name} beside folders")
+        raise ValueError(f"expected either images or folders in {folder}, got both: {beside[0].name} beside folders")
     groups = [(path.name, _image_files(path)) for path in inner] if inner else [("", _image_files(folder))]
     if inner and (empty := [name for name, found in groups if not found]) and len(empty) < len(groups):
         raise ValueError(f"expected images in every folder of {folder}, got none in {empty}")
@@ -214,7 +240,7 @@ def image_folder(folder: str | Path, *, size: tuple[int, int] | None = None, gre
     for (_, path), array in zip(paths, arrays, strict=True):
         if array.shape != arrays[0].shape:
             raise ValueError(
-                f"expected images of one size, got {arrays[0].shape[1:]} and {array.shape[1:]} in {path}: give a size"
+                f"expected images of equal sizes, got {arrays[0].shape[1:]} and {array.shape[1:]} in {path}: pass size"
             )
     labels = torch.tensor([number for number, _ in paths]) if inner else None
     classes = tuple(name for name, _ in groups) if inner else ()
@@ -232,8 +258,7 @@ def _from_idx(name: str, url: str, part: str, folder: str | Path | None, classes
 
 
 def _check_part(part: str) -> None:
-    if not isinstance(part, str) or part not in ("train", "test"):
-        raise ValueError(f"expected the part 'train' or 'test', got {part!r}")
+    check_choice("part", part, ("train", "test"))
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -249,9 +274,9 @@ def _read_image(path: Path, size: tuple[int, int] | None, grey: bool) -> np.ndar
             kind = opened.mode
             image = opened.convert("L" if grey else "RGB")
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
-        raise ValueError(f"expected an image in {path}, got something that cannot be read ({error})") from None
-    if kind.startswith(("I", "F")):  # which would be cut off at 255, not scaled
-        raise ValueError(f"expected an image of 8 bits a channel in {path}, got Pillow's mode {kind}")
+        raise ValueError(f"expected an image in {path}, got a file that cannot be read ({error})") from None
+    if kind.startswith(("I", "F")):  # Pillow would cut values off at 255 instead of scaling them
+        raise ValueError(f"expected an image with 8 bits for each channel in {path}, got Pillow's mode {kind}")
     if size is not None:
         image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
     array = np.asarray(image, dtype=np.uint8)

@@ -1,8 +1,8 @@
-"""Inverse problems: many answers y to one question x, with the exact p(y | x) known.
+"""Inverse problems with a multimodal p(y | x) that is known exactly.
 
-A cause is seen through a curve that takes the same value more than once, so the cause given the effect has several
-modes, and a least-squares network predicts the average of the right answers: a wrong one. These are the classical
-tests of mixture density networks. Each `oracle(x)` is the exact conditional distribution; the expected negative
+A cause y is observed through a curve that takes the same value more than once, so the cause given the effect has
+several modes, and a least-squares network predicts their average, which is not a possible cause. These are the
+classical tests of mixture density networks. `oracle(x)` is the exact conditional distribution; the expected negative
 log-likelihood of any model cannot be lower than the entropy of y given x, the floor:
 
 | problem | floor in nats |
@@ -12,8 +12,8 @@ log-likelihood of any model cannot be lower than the entropy of y given x, the f
 | `bishop`, normal noise 0.05 | -1.2263 |
 | `bishop`, normal noise 0.1 | -0.6992 |
 
-A held-out score clearly below its floor is a bug or a leak. `two_dimensional` is a direct problem with two
-correlated targets, for models with a full covariance.
+A held-out negative log-likelihood clearly below its floor indicates an error or a leak of test data. `two_dimensional`
+is a direct problem with two correlated targets, for models with a full covariance.
 """
 
 import math
@@ -25,21 +25,23 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from posterity.data._precision import undamaged
-from posterity.data.conditional import BoundedConditional, NormalNoiseConditional, UniformNoiseConditional
+from posterity.data.conditional import BoundedConditional
 from posterity.data.curves import column_of
+from posterity.data.normal_noise import NormalNoiseConditional
 from posterity.data.observations import Observations, Oracle
+from posterity.data.uniform_noise import UniformNoiseConditional
 from posterity.random import as_generator, normal, uniform
-from posterity.validation import check_integer, check_number
+from posterity.validation import check_choice, check_integer, check_number
 
 _SINE_RANGE = 10.5  # y is uniform on plus and minus this
-# t + 0.3 sin(2 pi t) turns where its derivative 1 + 0.6 pi cos(2 pi t) is zero: at 0.3386 and 0.6614.
+# t + 0.3 sin(2 pi t) turns at the zeros of its derivative 1 + 0.6 pi cos(2 pi t): at 0.3386 and 0.6614.
 _BISHOP_TURN = math.acos(-1 / (0.6 * math.pi)) / (2 * math.pi)
 
 
 def inverse_sine(n: int = 3000, *, seed: int | torch.Generator) -> Observations:
     """n pairs of y ~ U(-10.5, 10.5) and x = 7 sin(0.75 y) + 0.5 y + N(0, 1); predict y from x.
 
-    Up to five values of y are right for one x. The floor of the expected negative log-likelihood is 1.2880 nats.
+    p(y | x) has up to five modes. The floor of the expected negative log-likelihood is 1.2880 nats.
 
     Returns:
         Observations with x (n, 1), y (n,) and the oracle x (M, 1) -> `NormalNoiseConditional` of batch shape (M,).
@@ -64,18 +66,19 @@ def bishop(
 ) -> Observations:
     """n pairs of t ~ U(0, 1) and x = t + 0.3 sin(2 pi t) + e; predict t from x.
 
-    The example of Bishop, "Mixture density networks" (Aston University NCRG/94/004, 1994), whose noise is the
+    The example of Bishop, "Mixture density networks" (Aston University NCRG/94/004, 1994), with his noise as the
     default.
 
     Args:
         n: the number of pairs.
         noise: "uniform" for e ~ U(-scale, scale), "normal" for e ~ N(0, scale²).
-        scale: in units of x. The usual variants are ("uniform", 0.1), ("normal", 0.05) and ("normal", 0.1).
+        scale: scale of the noise, in units of x. Common variants are ("uniform", 0.1), ("normal", 0.05) and
+            ("normal", 0.1).
 
     Returns:
         Observations with x (n, 1), targets t as y (n,), and the oracle x (M, 1) -> `BoundedConditional` of batch
-        shape (M,). With uniform noise the density given x is flat on up to three intervals, and the oracle refuses
-        an x that no t could have given.
+        shape (M,). With uniform noise p(t | x) is constant on up to three intervals, and the oracle raises ValueError
+        for an x with p(x) = 0.
 
     Raises:
         ValueError: n below 1, an unknown noise, a scale that is not positive, or a seed that is neither an int nor
@@ -86,8 +89,7 @@ def bishop(
     tensor([0.5000, 0.0722])
     """
     check_integer("n", n, 1)
-    if not isinstance(noise, str) or noise not in ("uniform", "normal"):
-        raise ValueError(f"expected noise 'uniform' or 'normal', got {noise!r}")
+    check_choice("noise", noise, ("uniform", "normal"))
     check_number("scale", scale, "(0, inf)")
     generator = as_generator(seed)
     t = uniform(n, 0.0, 1.0, generator)

@@ -1,11 +1,11 @@
-"""What was observed: a table of inputs `x` and targets `y`, checked once so that nothing after it has to.
+"""A table of inputs `x` and targets `y`, which is validated once for all later uses.
 
-Every loader and simulator of `posterity.data` returns `Observations`. Build one yourself from tensors or numpy
-arrays; for a CSV file there is `posterity.data.read_csv`. The mistakes that later turn into a silent broadcast or
-a NaN posterior (a column of shape (N, 1) for y, a missing value, an empty table) are refused here, by name.
+All loaders and simulators of `posterity.data` return `Observations`. Tables can also be built from tensors or numpy
+arrays, and from CSV files by `posterity.data.read_csv`. Mistakes that would later cause a silent broadcast or a NaN
+posterior (a column of shape (N, 1) for y, a missing value, an empty table) raise an error here.
 
-Simulators also know the truth: their `oracle` gives the exact conditional distribution p(y | x) at any x, so the
-expected log score of a model can be held against a floor that no model can pass.
+Simulators add an `oracle`, the exact conditional distribution p(y | x) at any x, which gives the highest expected log
+score that a model can reach.
 """
 
 from collections import Counter
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from posterity.data._precision import FLOATS, damage, holding
+from posterity.validation import shown
 
 Oracle = Callable[[Tensor], Distribution]
 
@@ -35,7 +36,7 @@ class Observations:
         oracle: for simulated data, maps inputs of shape (M, D) to the exact conditional distribution p(y | x), of
             batch shape (M,) and event shape () or (T,).
         name: a short name of the data set.
-        source: where it comes from: a paper, a formula, a file.
+        source: its origin: a paper, a formula, a file.
 
     `x` and `y` share one floating dtype and one device. Integers and booleans become the default dtype (float32
     unless torch is told otherwise), as do lists, but float64 where the default would make different values equal or
@@ -93,7 +94,7 @@ class Observations:
         _check_finite("x", x, x_names)
         _check_finite("y", y, y_names)
         if oracle is not None and not callable(oracle):
-            raise ValueError(f"expected oracle to be a function of x, or None, got {oracle!r}")
+            raise ValueError(f"expected oracle to be a function of x, or None, got {shown(oracle)}")
         for label, text in (("name", name), ("source", source)):
             if not isinstance(text, str):
                 raise ValueError(f"expected {label} to be a string, got {text!r}")
@@ -102,7 +103,7 @@ class Observations:
 
         values = (x, y, x_names, y_names, oracle, name, source)
         for field, value in zip(fields(self), values, strict=True):
-            object.__setattr__(self, field.name, value)  # the way in to a frozen dataclass
+            object.__setattr__(self, field.name, value)  # the dataclass is frozen
 
     def __len__(self) -> int:
         """The number of rows N."""
@@ -129,8 +130,8 @@ class Observations:
 
         Raises:
             ValueError: `dtype` is not floating, or too narrow: values would become infinite, different ones equal (one
-                in a hundred, or any whole numbers), or a column be rounded by more than a thousandth of its spread.
-                Standardise first. Or `device` is none, or is not at hand.
+                in a hundred, or any whole numbers), or a column be rounded by more than a thousandth of its spread, so
+                that the table must be standardised first. Or `device` does not exist.
         """
         if dtype is not None:
             check_dtype(dtype)
@@ -139,11 +140,11 @@ class Observations:
         try:
             x, y = (values.to(device=device, dtype=dtype) for values in (self.x, self.y))
         except (RuntimeError, AssertionError, TypeError, ValueError) as error:  # torch without CUDA raises the second
-            raise ValueError(f"expected a device that is at hand, got {device!r}: {error}") from error
+            raise ValueError(f"expected device to be an available device, got {device!r}: {error}") from error
         return replace(self, x=x, y=y)
 
     def oracle_log_prob(self) -> Tensor:
-        """log p(y | x) of every row under the truth, shape (N,), in nats per unit of y.
+        """log p(y | x) of each row under the oracle, shape (N,), in nats, for y in its units.
 
         Minus its mean estimates the floor: the lowest expected negative log-likelihood that any model can reach.
 
@@ -155,54 +156,54 @@ class Observations:
         try:
             truth = self.oracle(self.x)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"expected an oracle of x, got {type(error).__name__}: {error}") from error
+            raise ValueError(f"expected oracle to be a function of x, got {type(error).__name__}: {error}") from error
         if not isinstance(truth, Distribution):
-            raise ValueError(f"expected an oracle that returns a distribution, got {type(truth).__name__}")
+            raise ValueError(f"expected oracle to return a distribution, got {type(truth).__name__}")
         log_prob = truth.log_prob(self.y)
         if log_prob.shape != (len(self),):
-            raise ValueError(f"expected an oracle with log_prob of shape ({len(self)},), got {tuple(log_prob.shape)}")
+            raise ValueError(f"expected log_prob of the oracle of shape ({len(self)},), got {tuple(log_prob.shape)}")
         return log_prob
 
 
 def rows_in(index: Any, count: int) -> Any:
-    """A slice as it is, or an index tensor of ``count`` rows, checked. `Observations.subset` says what is refused."""
+    """A slice without change, or an index tensor into ``count`` rows. `Observations.subset` lists the errors."""
     if isinstance(index, slice):
         try:
             rows = range(count)[index]
         except (TypeError, ValueError) as error:
-            raise ValueError(f"expected an index that is a slice of whole numbers, got {index}: {error}") from error
+            raise ValueError(f"expected index to be a slice of whole numbers, got {index}: {error}") from error
         return index if rows.step == 1 else torch.tensor(rows, dtype=torch.long)
     try:
         index = torch.as_tensor(index)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"expected an index of integers or booleans, got {type(index).__name__}: {error}") from error
+        raise ValueError(f"expected index to be integers or booleans, got {type(index).__name__}: {error}") from error
     if index.numel() == 0:
-        index = index.long()  # an empty list is float to torch; the empty table is refused later
+        index = index.long()  # torch reads an empty list as float; the empty table raises an error later
     if index.ndim != 1 or index.dtype.is_floating_point or index.dtype.is_complex:
         raise ValueError(
-            "expected an index of integers or booleans with one dimension, "
+            "expected index to be integers or booleans with one dimension, "
             f"got shape {tuple(index.shape)} and {index.dtype}"
         )
     if index.dtype == torch.bool and len(index) != count:
-        raise ValueError(f"expected an index of {count} booleans, one for each row, got {len(index)}")
+        raise ValueError(f"expected index to have {count} booleans, one for each row, got {len(index)}")
     if index.dtype != torch.bool:
-        index = index.long()  # torch takes bytes for booleans
+        index = index.long()  # torch reads bytes as booleans
         if index.numel() and not -count <= int(index.min()) <= int(index.max()) < count:
-            found = f"{int(index.min())} to {int(index.max())}"
-            raise ValueError(f"expected an index of rows from 0 to {count - 1}, got {found}: out of bounds")
+            ends = f"{int(index.min())} to {int(index.max())}"
+            raise ValueError(f"expected index to have rows from 0 to {count - 1}, got {ends}")
     return index.cpu()
 
 
 def check_dtype(dtype: Any) -> None:
-    """Raise ValueError unless the value is a floating dtype in which torch computes."""
+    """``ValueError`` unless the value is a floating dtype in which torch computes."""
     if not isinstance(dtype, torch.dtype) or dtype not in FLOATS:
         raise ValueError(f"expected dtype to be a floating dtype of torch, got {dtype!r}")
 
 
 def refuse_damage(columns: Tensor, names: tuple[str, ...], dtype: torch.dtype, where: str = "") -> None:
-    """Raise ValueError where ``dtype`` is too narrow for one of the columns (N, D)."""
-    if found := damage(columns, names, dtype):
-        raise ValueError(f"expected a dtype that holds the values{where}, got {dtype}: {found}")
+    """``ValueError`` if ``dtype`` is too narrow for one of the columns (N, D)."""
+    if phrase := damage(columns, names, dtype):
+        raise ValueError(f"expected a dtype that holds the values{where}, got {dtype}: {phrase}")
 
 
 def as_columns(values: Tensor) -> Tensor:
@@ -211,7 +212,7 @@ def as_columns(values: Tensor) -> Tensor:
 
 
 def exact_tensor(label: str, values: Any) -> Tensor:
-    """A tensor of an array, in its own dtype, or of lists: integers, or the default dtype where it holds the digits."""
+    """An array as a tensor of its dtype; lists as integers, or in the default dtype if it holds the digits."""
     tensor, dtype_is_open = _tensor(label, values)
     if not dtype_is_open or not tensor.is_floating_point():
         return tensor
@@ -219,7 +220,7 @@ def exact_tensor(label: str, values: Any) -> Tensor:
 
 
 def _tensor(label: str, values: Any) -> tuple[Tensor, bool]:
-    """All digits of the values, and whether their dtype is still open: that of integers and lists is."""
+    """The values with all digits, and whether their dtype may still be chosen, as for integers and lists."""
     dtype_is_open = False
     if not isinstance(values, Tensor):
         dtype_is_open = not hasattr(values, "__array__")
@@ -241,7 +242,7 @@ def _array(label: str, values: Any) -> np.ndarray:
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise ValueError(f"expected {label} without missing values, got {np.ma.count_masked(values)} masked ones")
     try:
-        array = np.array(values)  # a copy, so that later changes of the caller's array do not reach the table
+        array = np.array(values)  # a copy, so that later changes of the caller's array do not change the table
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"expected {label} to be a rectangular table of numbers: {error}") from error
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
@@ -254,7 +255,7 @@ def _array(label: str, values: Any) -> np.ndarray:
 
 
 def _dtype(label: str, values: Tensor, names: tuple[str, ...], dtype_is_open: bool) -> torch.dtype:
-    """The dtype of the values, or the default one, or float64 where the default one would lose some of them."""
+    """The dtype of the values, or the default dtype, or float64 if the default dtype would lose some of them."""
     if not dtype_is_open:
         return values.dtype
     dtype = holding(as_columns(values), torch.get_default_dtype())

@@ -1,4 +1,4 @@
-"""Images to look at: many as one PNG, many PNG files as one moving picture."""
+"""Contact sheets and animations: many images as one PNG, many PNG files as one GIF."""
 
 import io
 from collections.abc import Sequence
@@ -9,22 +9,25 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from posterity.data.fetch import as_path
-from posterity.validation import check_integer, check_number, shown
+from posterity.files import replacing
+from posterity.validation import check_finite, check_integer, check_number, check_real
 
 
 def tiled(images: Tensor, *, columns: int = 8, border: int = 1) -> Tensor:
-    """Images (N, C, H, W) with values from -1 to 1 as one of bytes (H', W', C): rows of ``columns``, white between.
+    """Images (N, C, H, W) with values from -1 to 1 as one image of bytes (H', W', C), on a grid with white borders.
 
-    Values beyond are cut off. Raises ``ValueError`` for another shape, no images, or values that are not finite.
+    Values outside the range are clipped.
+
+    Raises:
+        ValueError: another shape, no images, values that are not real or not finite, columns below 1, or a negative
+            border.
     """
-    if not isinstance(images, Tensor) or images.is_complex():
-        raise ValueError(f"expected images as a tensor of real numbers, got {shown(images)}")
+    check_real("images", images)
     check_integer("columns", columns, 1)
     check_integer("border", border, 0)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
-        raise ValueError(f"expected images of shape (N, 1 or 3, H, W), at least one, got {tuple(images.shape)}")
-    if not bool(torch.isfinite(images).all()):
-        raise ValueError("expected finite images, got values that are not")
+        raise ValueError(f"expected images of shape (N, 1 or 3, H, W), N of 1 or more, got {tuple(images.shape)}")
+    check_finite("images", images)
     count, channels, height, width = images.shape
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -39,42 +42,45 @@ def tiled(images: Tensor, *, columns: int = 8, border: int = 1) -> Tensor:
 
 
 def save_grid(images: Tensor, path: str | Path, *, columns: int = 8, scale: int = 2) -> Path:
-    """The `tiled` images as a PNG, each pixel ``scale`` wide; written to a temporary name first."""
+    """Write the `tiled` images as a PNG with pixels of side ``scale``; an old file is replaced when this is complete.
+
+    Raises:
+        ValueError: as `tiled`, or a scale below 1.
+    """
     path = as_path("path", path)
     check_integer("scale", scale, 1)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(_png(_picture(tiled(images, columns=columns), scale)))
-    part.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(_png(_picture(tiled(images, columns=columns), scale)))
     return path
 
 
 def animate(pictures: str | Path | Sequence[str | Path], path: str | Path, *, seconds: float = 0.15) -> Path:
-    """PNG files, or all in a folder in the order of their names, as one GIF; the last one stays for two seconds.
+    """Write PNG files, or those of a folder in the order of their names, as one GIF; the last stays for two seconds.
 
-    Raises ``ValueError`` for no pictures, what are none, or seconds that are not above 0.
+    Raises:
+        ValueError: no pictures, files that are not images, or ``seconds`` that are not above 0.
     """
     check_number("seconds", seconds, "(0, inf)")
     if not isinstance(pictures, str | Path | Sequence):
         raise ValueError(f"expected pictures to be a folder or paths, got {pictures!r}")
-    found = (
+    files = (
         sorted(as_path("pictures", pictures).glob("*.png"))
         if isinstance(pictures, str | Path)
         else [as_path("pictures", p) for p in pictures]
     )
-    if not found:
-        raise ValueError(f"expected pictures to animate, got none in {pictures}")
+    if not files:
+        raise ValueError(f"expected at least one picture, got none in {pictures}")
     frames = []
-    for file in found:
+    for file in files:
         try:
             with Image.open(file) as picture:
                 frames.append(picture.convert("P", palette=Image.Palette.ADAPTIVE))
         except UnidentifiedImageError as error:
-            raise ValueError(f"expected pictures that are images, got {file}: {error}") from error
+            raise ValueError(f"expected pictures to be images, got {file}: {error}") from error
     path = as_path("path", path)
-    part = path.with_name(path.name + ".part")
     times = [round(1000 * seconds)] * (len(frames) - 1) + [2000]
-    frames[0].save(part, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
-    part.replace(path)
+    with replacing(path) as temporary:
+        frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
     return path
 
 

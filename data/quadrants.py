@@ -1,9 +1,9 @@
-"""Three ways not to know, each in one quadrant of the plane, with the exact p(y | x).
+"""Three kinds of uncertainty in one quadrant of the plane, with the exact p(y | x).
 
 After the synthetic examples of Choi, Lee, Lim & Oh 2018, "Uncertainty-aware learning from demonstration using mixture
 density networks with sampling-free uncertainty modeling" (arXiv:1709.02249), section IV-A. Where both inputs are above
-zero there is no data ("absence"), there is much noise ("noise"), or two functions answer ("composition"); elsewhere all
-three are the same curve with little noise.
+zero, there is no data ("absence"), strong noise ("noise"), or a mixture of two functions ("composition"); elsewhere all
+three are the same curve with weak noise.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from posterity.data.observations import Observations
 from posterity.random import as_generator, normal, uniform
-from posterity.validation import check_flag, check_floating, check_integer
+from posterity.validation import check_choice, check_flag, check_floating, check_integer
 
 Case = Literal["absence", "noise", "composition"]
 HALF_WIDTH = 6.0
@@ -24,13 +24,13 @@ NOISE, HEAVY_NOISE = 0.2, 1.5  # standard deviations
 
 
 def quadrants(n: int, case: Case, *, seed: int | torch.Generator, everywhere: bool = False) -> Observations:
-    """n rows of x ~ U(-6, 6)² and y = 5 cos(pi |x| / 4) exp(-pi |x| / 20) + N(0, 0.2²), but for the first quadrant.
+    """n rows of x ~ U(-6, 6)² and y = 5 cos(pi |x| / 4) exp(-pi |x| / 20) + N(0, 0.2²), except in the first quadrant.
 
-    There, with both inputs above zero:
+    The first quadrant, with both inputs above zero, has for each ``case``:
 
-    - "absence": no rows (the other three quadrants have all n); ``everywhere`` puts rows there too, as a test needs;
-    - "noise": normal noise of sd 1.5 instead of 0.2 (Choi et al. have uniform noise of half-width 2);
-    - "composition": y or -y of the curve, with equal probability.
+    - "absence": no rows (the other three quadrants have all n); with ``everywhere`` it has rows too, for a test set;
+    - "noise": normal noise with a standard deviation of 1.5 (Choi et al. use uniform noise of half-width 2);
+    - "composition": plus or minus the curve, with equal probability.
 
     Returns:
         Observations with x (n, 2), y (n,) and the oracle x (M, 2) -> a mixture of two normals of batch shape (M,).
@@ -43,12 +43,11 @@ def quadrants(n: int, case: Case, *, seed: int | torch.Generator, everywhere: bo
     """
     check_integer("n", n, 1)
     check_flag("everywhere", everywhere)
-    if not isinstance(case, str) or case not in get_args(Case):
-        raise ValueError(f"expected a case from {list(get_args(Case))}, got {case!r}")
+    check_choice("case", case, get_args(Case))
     generator = as_generator(seed)
     x = torch.stack([uniform(n, -HALF_WIDTH, HALF_WIDTH, generator) for _ in range(2)], -1)
     if case == "absence" and not everywhere:
-        # The empty quadrant's rows go to one of the others.
+        # Rows of the empty quadrant move to one of the others.
         to = torch.floor(uniform(n, 0.0, 3.0, generator)).long().clamp_max(2)
         sign = torch.tensor([[-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]], dtype=x.dtype)[to]
         x = torch.where(in_first_quadrant(x).unsqueeze(-1), x * sign, x)
@@ -69,7 +68,7 @@ def quadrants(n: int, case: Case, *, seed: int | torch.Generator, everywhere: bo
 
 
 def in_first_quadrant(x: Tensor) -> Tensor:
-    """Whether both inputs are above zero, shape (...) of x (..., 2)."""
+    """Whether both inputs x (..., 2) are above zero, shape (...)."""
     return (x > 0).all(-1)
 
 

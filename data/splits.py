@@ -1,6 +1,6 @@
-"""Parting a table in training and test rows, the same way for the same seed.
+"""Splits of a table into training and test rows, reproducible by their seed.
 
-`holdout` for one split, `kfold` for the row numbers of k of them, `cross_validation` for the tables themselves.
+`holdout` returns the row numbers of one split, `kfold` those of k splits, `cross_validation` the tables of k splits.
 Fit a `Standardization` on the training part of each split, never on the whole table.
 """
 
@@ -29,7 +29,7 @@ def kfold(n: int, folds: int, seed: int | torch.Generator) -> list[tuple[Tensor,
     check_integer("folds", folds, 2)
     check_integer("n", n, 1)
     if n < folds:
-        raise ValueError(f"expected at least as many points as folds, got {n} points and {folds} folds")
+        raise ValueError(f"expected at least as many rows as folds, got {n} rows and {folds} folds")
     tests = [fold.sort().values for fold in _shuffled(n, seed).tensor_split(folds)]
     return [(_complement(n, test), test) for test in tests]
 
@@ -56,10 +56,10 @@ def holdout(n: int, fraction: float, seed: int | torch.Generator) -> tuple[Tenso
 def cross_validation(
     observations: Observations, folds: int, seed: int | torch.Generator
 ) -> Iterator[tuple[Observations, Observations]]:
-    """The tables (train, test) of `kfold(len(observations), folds, seed)`, one split after the other.
+    """An iterator over the tables (train, test) of `kfold(len(observations), folds, seed)`.
 
     Raises:
-        ValueError: as `kfold`, at once and not only when the first split is asked for.
+        ValueError: as `kfold`, at the call and not at the first split.
     """
     if not isinstance(observations, Observations):
         raise ValueError(f"expected observations to be Observations, got {type(observations).__name__}")

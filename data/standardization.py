@@ -1,9 +1,9 @@
-"""Networks like inputs and targets of mean 0 and standard deviation 1; people like their own units.
+"""Standardisation of inputs and targets to mean 0 and standard deviation 1, and its inverse for predictions.
 
-Fit a `Standardization` on the training rows alone, train on `s.x(x)` and `s.y(y)`, and bring the predictive
-distribution back with `s.undo(distribution)`. A log score in standardised units is not comparable between splits
-or with the literature: it lacks log y_scale. `undo` returns a distribution in the units of y, of the same family,
-so its `log_prob`, `mean`, `cdf` and the rest are right and stay analytic.
+Fit a `Standardization` on the training rows alone, train on `s.x(x)` and `s.y(y)`, and transform the predictive
+distribution to the units of y with `s.undo(distribution)`. A log score in standardised units is not comparable between
+splits or with the literature, since it lacks log y_scale. `undo` returns a distribution of the same family in the units
+of y, whose `log_prob`, `mean` and `cdf` stay analytic.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 
 from posterity.data.affine import affine
 from posterity.data.observations import Observations, exact_tensor
-from posterity.validation import check_floating, check_integer, check_real, shown
+from posterity.validation import check_finite, check_floating, check_integer, check_real, shown
 
 ROUNDED = 1e-4  # standard deviations: largest shift of the mean by rounding to the dtype of a table
 
@@ -24,13 +24,13 @@ ROUNDED = 1e-4  # standard deviations: largest shift of the mean by rounding to 
 class Standardization:
     """The map x -> (x - x_loc) / x_scale, y -> (y - y_loc) / y_scale, and its inverse.
 
-    Args:
-        x_loc, x_scale: shape (D,), in the units of x; or () for images and sequences, x of any shape.
-        y_loc, y_scale: shape () for one target, (T,) for several, in the units of y.
-
     Results have the wider dtype of the map and the mapped values, so that a column far from zero keeps its digits:
     standardise first, convert to a narrower dtype afterwards. Integers are mapped in float64 and returned in the dtype
     of the map. The device is that of the mapped values.
+
+    Args:
+        x_loc, x_scale: shape (D,), in units of x; or () for x of any shape, such as images and sequences.
+        y_loc, y_scale: shape () for one target, (T,) for several, in units of y.
 
     Raises:
         ValueError: a tensor that is not floating, shapes that do not fit, values that are not finite, or a scale that
@@ -84,9 +84,9 @@ class Standardization:
 
     @classmethod
     def whole(cls, x: Tensor, y: Tensor) -> "Standardization":
-        """One mean and standard deviation for all of ``x``, and one for all of ``y``, whatever their shapes.
+        """One mean and standard deviation for all values of ``x``, and one for all values of ``y``, of any shape.
 
-        For images (N, C, H, W), whose pixels are of one kind, and sequences (N, T, D) or (N, T).
+        For images (N, C, H, W), and sequences (N, T, D) or (N, T).
 
         Raises:
             ValueError: one of them is constant, empty or not finite.
@@ -96,8 +96,9 @@ class Standardization:
         """
         for name, values in (("x", x), ("y", y)):
             check_real(name, values)
-            if not values.numel() or not bool(torch.isfinite(values).all()):
-                raise ValueError(f"expected finite values of {name}, at least one, got shape {tuple(values.shape)}")
+            if not values.numel():
+                raise ValueError(f"expected {name} with at least one value, got shape {tuple(values.shape)}")
+            check_finite(name, values)
         x_loc, x_scale = _moments(x.reshape(-1), ("x",))
         y_loc, y_scale = _moments(y.reshape(-1), ("y",))
         return cls(x_loc, x_scale, y_loc, y_scale)
@@ -115,22 +116,22 @@ class Standardization:
         return cls(torch.zeros(features), torch.ones(features), torch.zeros(y_shape), torch.ones(y_shape))
 
     def x(self, x: Tensor) -> Tensor:
-        """Inputs of shape (..., D), or any where it is for all of x, in units of their spread, from their own units."""
+        """Standardised inputs, from inputs (..., D) in their own units, or of any shape if `x_loc` has shape ()."""
         x, loc, scale, dtype = _together("x", x, self.x_loc, self.x_scale)
         return ((x - loc) / scale).to(dtype)
 
     def y(self, y: Tensor) -> Tensor:
-        """Targets of any shape (one target) or of shape (..., T), in units of their spread."""
+        """Standardised targets, from targets of any shape (one target) or (..., T) in their own units."""
         y, loc, scale, dtype = _together("y", y, self.y_loc, self.y_scale)
         return ((y - loc) / scale).to(dtype)
 
     def inverse_x(self, x: Tensor) -> Tensor:
-        """Standardised inputs of shape (..., D), back in their own units."""
+        """Inputs in their own units, from standardised inputs (..., D)."""
         x, loc, scale, dtype = _together("x", x, self.x_loc, self.x_scale)
         return (loc + scale * x).to(dtype)
 
     def inverse_y(self, y: Tensor) -> Tensor:
-        """Standardised targets of any shape (one target) or of shape (..., T), back in their own units."""
+        """Targets in their own units, from standardised targets of any shape (one target) or (..., T)."""
         y, loc, scale, dtype = _together("y", y, self.y_loc, self.y_scale)
         return (loc + scale * y).to(dtype)
 
@@ -152,7 +153,7 @@ class Standardization:
         Normal(loc: 130.0, scale: 7.5)
         """
         if not isinstance(distribution, Distribution):
-            raise ValueError(f"expected distribution to be one of torch's or Pyro's, got {shown(distribution)}")
+            raise ValueError(f"expected distribution to be a distribution of torch or Pyro, got {shown(distribution)}")
         if self.y_loc.ndim == 1 and distribution.event_shape[-1:] != self.y_loc.shape:
             raise ValueError(
                 f"expected a distribution of event shape ({len(self.y_loc)},), one for each target, "
@@ -177,12 +178,12 @@ def _together(label: str, values: Any, loc: Tensor, scale: Tensor) -> tuple[Tens
 
 def _moments(values: Tensor, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     dtype = values.dtype if values.is_floating_point() else torch.get_default_dtype()
-    exact = values.double()  # float32 would lose the spread of a narrow column far from zero
+    exact = values.double()  # float32 would lose the digits of a narrow column far from zero
     low, high = exact.amin(0), exact.amax(0)
     size = torch.maximum(low.abs(), high.abs())
     unit = torch.where(size > 0, size, 1.0)  # squares of 1e-200 and 1e200 are 0 and infinite
     loc, scale = exact.mean(0), (exact / unit).std(0, correction=0) * unit
-    loc = torch.where(torch.isfinite(loc), loc, (exact / unit).mean(0) * unit)  # the sum may be infinite, too
+    loc = torch.where(torch.isfinite(loc), loc, (exact / unit).mean(0) * unit)  # the sum may overflow, too
     constant = ((low == high) | ~(scale > 0)).reshape(-1)
     if constant.any():
         column = int(constant.int().argmax())

@@ -1,7 +1,7 @@
-"""Real tables: two small classics that ship with the package, and a strict reader of CSV files for your own.
+"""Real tables: two small classics that are part of the package, and a strict reader of CSV files.
 
-- `mcycle`: noise that changes with x. A constant-noise model is visibly wrong.
-- `geyser`: two modes of y for one x. A single normal is visibly wrong.
+- `mcycle`: noise that depends on x. A model with constant noise fits visibly badly.
+- `geyser`: p(y | x) with two modes. A single normal fits visibly badly.
 - `read_csv`: refuses fields that would become a NaN, a misread column or a lost row, with their line. pandas reads more
   kinds of files and fills in missing values; `Observations` takes arrays from its tables.
 """
@@ -154,7 +154,7 @@ def _asked(label: str, columns: Any) -> list[str | int]:
     listed = list(columns) if ordered and getattr(columns, "ndim", 1) == 1 else [columns]
     for column in listed:
         if isinstance(column, bool) or not isinstance(column, str | Integral):
-            raise ValueError(f"expected {label} as names of columns or positions from 0, got {column!r}")
+            raise ValueError(f"expected {label} to be names of columns or positions from 0, got {column!r}")
     return [column if isinstance(column, str) else int(column) for column in listed]
 
 

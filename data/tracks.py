@@ -1,12 +1,13 @@
-"""Straight tracks through a detector of pixels that also fire by themselves.
+r"""Straight tracks through a detector with layers of noisy pixels.
 
-The exact density of an image given its tracks is known, so everything that looks for tracks can be held against what
-is possible: see `posterity.data.track_posterior`. Lengths are in pixels. Layer i of L is crossed at
+The exact density of an image given its tracks is known, so that track finders can be compared with the best possible
+result: see `posterity.data.track_posterior`. Lengths are in pixels. A track that crosses the first layer at $b_1$ and
+the last one at $b_2$ crosses layer i of L at
 
-    y_i = b1 + (b2 - b1) u_i + 4 c u_i (1 - u_i),   u_i = i / (L - 1),
+$$y_i = b_1 + (b_2 - b_1) u_i + 4 c u_i (1 - u_i), \quad u_i = i / (L - 1),$$
 
-by a track that enters the first layer at ``b1`` and leaves the last one at ``b2``; c, its sagitta, is 0 for a straight
-one. Pixel r of a layer is hit where r <= y_i < r + 1: its centre is at r + 1/2.
+where the sagitta c is 0 for a straight track. It hits pixel r of the layer if $r \le y_i < r + 1$; the centre of the
+pixel is at r + 1/2.
 """
 
 from dataclasses import dataclass
@@ -15,18 +16,21 @@ import torch
 from torch import Tensor
 
 from posterity.random import as_generator
-from posterity.validation import check_floating, check_integer, check_number, is_number
+from posterity.validation import check_floating, check_integer, check_number, check_tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """Images and the tracks they were made of; T is the largest number of tracks in one event.
+    """Images of N events and their true tracks; T is the largest number of tracks in an event.
 
     Attributes:
-        images: (N, 1, size, layers), 1 where a pixel fired and 0 where not, uint8; rows are y, columns are layers.
+        images: (N, 1, size, layers), uint8, 1 for pixels that fired and 0 for others; rows are y, columns are layers.
         tracks: (N, T, 2), both intercepts in pixels; NaN beyond the tracks of an event.
-        sagittas: (N, T), in pixels, 0 for straight tracks; NaN likewise.
-        hits: (N, T, layers), whether the track's own hit was seen; False beyond the tracks of an event.
+        sagittas: (N, T), in pixels, 0 for straight tracks; NaN beyond the tracks of an event.
+        hits: (N, T, layers), whether the layer registered the track; False beyond the tracks of an event.
+
+    Raises:
+        ValueError: attributes that are not tensors or whose shapes do not fit.
     """
 
     images: Tensor
@@ -36,8 +40,7 @@ class Events:
 
     def __post_init__(self) -> None:
         for name in ("images", "tracks", "sagittas", "hits"):
-            if not isinstance(getattr(self, name), Tensor):
-                raise ValueError(f"expected {name} as a tensor, got {type(getattr(self, name)).__name__}")
+            check_tensor(name, getattr(self, name))
         if self.images.ndim != 4 or self.images.shape[1] != 1:
             raise ValueError(f"expected images of shape (N, 1, size, layers), got {tuple(self.images.shape)}")
         events, layers = len(self.images), self.images.shape[-1]
@@ -52,24 +55,24 @@ class Events:
 
     @property
     def present(self) -> Tensor:
-        """(N, T), True where there is a track."""
+        """Whether each row of ``tracks`` is a track, (N, T)."""
         return ~self.tracks[..., 0].isnan()
 
     @property
     def count(self) -> Tensor:
-        """(N,), tracks of each event."""
+        """The number of tracks of each event, (N,)."""
         return self.present.sum(-1)
 
 
 @dataclass(frozen=True)
 class Detector:
-    """``layers`` layers of ``size`` pixels each.
+    """A detector with ``layers`` layers of ``size`` pixels each.
 
     Args:
         size: pixels of a layer.
-        layers: how many layers there are, one column of the image each.
-        efficiency: probability that a layer sees a track that crosses it.
-        noise: probability that a pixel without such a hit fires nevertheless.
+        layers: number of layers, one column of the image each.
+        efficiency: probability that a layer registers a track that crosses it.
+        noise: probability that a pixel without a registered track fires.
 
     Raises:
         ValueError: fewer than 2 pixels or layers, an efficiency outside (0, 1], or noise outside [0, 1).
@@ -99,16 +102,20 @@ class Detector:
         sagitta: float = 0.0,
         seed: int | torch.Generator,
     ) -> Events:
-        """n events, intercepts uniform over [0, size), with ``tracks`` each or Poisson(``mean_tracks``) of them.
+        """n simulated events with intercepts uniform over [0, size).
 
-        ``sagitta`` bends every track by as much up or down; what leaves the detector makes no hits.
+        Args:
+            n: the number of events.
+            tracks: the number of tracks of each event, or
+            mean_tracks: the mean of a Poisson number of tracks.
+            sagitta: curvature of each track, in pixels, with a random sign; a track outside the detector has no hits.
+            seed: an int, or a generator, whose state advances.
 
         Raises:
             ValueError: both or neither of ``tracks`` and ``mean_tracks``, one of them below 0, or an infinite sagitta.
         """
         check_integer("n", n, 1)
-        if not is_number(sagitta):
-            raise ValueError(f"expected a finite sagitta, got {sagitta!r}")
+        check_number("sagitta", sagitta)
         random = as_generator(seed)
         count = self._counts(n, tracks, mean_tracks, random)
         most = int(count.max())
@@ -128,9 +135,10 @@ class Detector:
         return Events(images[:, None], intercepts + missing[..., None], bend + missing, hits)
 
     def positions(self, tracks: Tensor, sagittas: Tensor | None = None) -> Tensor:
-        """Where tracks (..., 2) cross the layers: (..., layers), in pixels; ``sagittas`` (...).
+        """Positions (..., layers), in pixels, at which tracks (..., 2) with ``sagittas`` (...) cross the layers.
 
-        Raises ``ValueError`` for other shapes, or what is not floating.
+        Raises:
+            ValueError: other shapes, or tensors that are not floating.
         """
         check_floating("tracks", tracks)
         if not tracks.ndim or tracks.shape[-1] != 2:
@@ -144,20 +152,26 @@ class Detector:
         return y if sagittas is None else y + 4 * sagittas[..., None] * u * (1 - u)
 
     def crossed(self, tracks: Tensor, sagittas: Tensor | None = None) -> Tensor:
-        """The pixels that tracks (..., 2) cross: (..., layers), whole numbers; outside [0, size) there is none."""
+        """Indices (..., layers) of the pixels that tracks (..., 2) cross, outside [0, size) without a pixel.
+
+        Raises:
+            ValueError: as `positions`.
+        """
         return self.positions(tracks, sagittas).floor().long()
 
     def log_prob(self, images: Tensor, tracks: Tensor) -> Tensor:
-        """log p(image | tracks), (N,): of images (N, 1, size, layers), and all straight tracks (N, T, 2) of each event.
+        """log p(image | tracks), (N,), of images (N, 1, size, layers) with all straight tracks (N, T, 2) of each event.
 
-        A pixel crossed by k tracks fires with probability 1 - (1 - efficiency)^k (1 - noise), independently of all
-        others. Rows of NaN are no tracks. Raises ``ValueError`` for other shapes, no event, tracks that are not
-        floating, rows that are neither finite nor NaN, or pixels other than 0 and 1.
+        A pixel that k tracks cross fires with probability 1 - (1 - efficiency)^k (1 - noise), independently of all
+        others. Rows of NaN are ignored.
+
+        Raises:
+            ValueError: other shapes, no events, tracks that are not floating, rows that are neither finite nor NaN, or
+                pixels other than 0 and 1.
         """
         fired = self.check(images)
         check_tracks(tracks, len(fired))
-        if not tracks.is_floating_point():
-            raise ValueError(f"expected floating tracks, got {tracks.dtype}")
+        check_floating("tracks", tracks)
         rows = self.crossed(tracks.nan_to_num(-1e4))
         inside = (rows >= 0) & (rows < self.size)
         crossings = torch.zeros(fired.shape, dtype=torch.float64, device=fired.device)
@@ -167,18 +181,18 @@ class Detector:
         return torch.where(fired, (1 - silent).log(), silent.log()).sum((1, 2))
 
     def check(self, images: Tensor) -> Tensor:
-        """Images (N, 1, size, layers) of this detector, N of 1 or more, as booleans (N, size, layers).
+        """Images (N, 1, size, layers), N of 1 or more, of a detector of this shape, as booleans (N, size, layers).
 
-        Only its shape matters. Raises ``ValueError`` for others, or pixels other than 0 and 1.
+        Raises:
+            ValueError: images of another shape, or with pixels other than 0 and 1.
         """
-        if not isinstance(images, Tensor):
-            raise ValueError(f"expected images as a tensor, such as events.images, got {type(images).__name__}")
+        check_tensor("images", images)
         if images.ndim != 4 or tuple(images.shape[1:]) != (1, self.size, self.layers) or not len(images):
             wanted = f"(N, 1, {self.size}, {self.layers}), N of 1 or more"
             raise ValueError(f"expected images of shape {wanted}, got {tuple(images.shape)}")
         fired = images[:, 0] == 1
         if not bool((fired | (images[:, 0] == 0)).all()):
-            raise ValueError("expected pixels that are 0 or 1, got others")
+            raise ValueError("expected pixels to be 0 or 1, got other values")
         return fired
 
     def _counts(self, n: int, tracks: int | None, mean: float | None, random: torch.Generator) -> Tensor:
@@ -193,39 +207,39 @@ class Detector:
 
 
 def check_tracks(tracks: Tensor, events: int, *, rows: bool = True, draws: bool = False) -> None:
-    """``ValueError`` unless tracks are a table (events, T, 2), of rows that are `proper_rows`.
+    """``ValueError`` unless ``tracks`` is a table (events, T, 2) whose rows are all `proper_rows`.
 
-    Without ``rows`` the numbers in it are not looked at; with ``draws`` there may be any number of them,
-    (..., events, T, 2).
+    With ``rows`` false the values are not checked; with ``draws`` the shape may be (..., events, T, 2).
     """
-    if not isinstance(tracks, Tensor):
-        raise ValueError(f"expected tracks as a tensor, such as events.tracks, got {type(tracks).__name__}")
+    check_tensor("tracks", tracks)
     if tracks.ndim < 3 or (tracks.ndim > 3 and not draws) or tracks.shape[-3] != events or tracks.shape[-1] != 2:
         wanted = f"({'..., ' if draws else ''}{events}, T, 2)"
         raise ValueError(f"expected tracks of shape {wanted}, got {tuple(tracks.shape)}")
     if rows and not bool(proper_rows(tracks).all()):
-        raise ValueError("expected rows of two finite numbers, or of two NaN where there is no track, got others")
+        raise ValueError("expected rows of tracks with two finite numbers, or two NaN for no track, got other values")
 
 
 def proper_rows(tracks: Tensor) -> Tensor:
-    """(...,), whether a row of tracks (..., 2) is two finite numbers, or two NaN where there is no track."""
+    """Whether each row of tracks (..., 2) has two finite numbers, or two NaN for no track: (...)."""
     return tracks.isfinite().all(-1) | tracks.isnan().all(-1)
 
 
 def track_distances(one: Tensor, other: Tensor) -> Tensor:
-    """Root mean squares along tracks (..., F, 2) and (..., T, 2) of how far they are apart: (..., F, T), in pixels.
+    """Root mean square distances (..., F, T), in pixels, between straight tracks (..., F, 2) and (..., T, 2).
 
-    Of a distance that goes from d1 to d2 along a line it is sqrt((d1² + d1 d2 + d2²) / 3). Straight tracks.
+    The root mean square of a distance that changes linearly from d1 to d2 is sqrt((d1² + d1 d2 + d2²) / 3).
     """
     first, last = (one[..., :, None, :] - other[..., None, :, :]).unbind(-1)
     return ((first**2 + first * last + last**2) / 3).sqrt()
 
 
 def intercept_covariance(layers: int, resolution: float) -> Tensor:
-    """Least covariance (2, 2) of both intercepts, hits of ``layers`` layers normal around the track (Cramér-Rao).
+    """The Cramér-Rao bound (2, 2) of the covariance of both intercepts, for normal hits in L = ``layers`` layers.
 
-    Of either the variance is resolution² (4 L - 2) / (L (L + 1)), with a correlation of -(L - 2) / (2 L - 1).
-    Raises ``ValueError`` for fewer than 2 layers or a resolution that is not positive.
+    The variance of each intercept is resolution² (4 L - 2) / (L (L + 1)), their correlation -(L - 2) / (2 L - 1).
+
+    Raises:
+        ValueError: fewer than 2 layers, or a resolution that is not above 0.
 
     >>> intercept_covariance(2, 0.5)
     tensor([[0.2500, 0.0000],
@@ -239,15 +253,12 @@ def intercept_covariance(layers: int, resolution: float) -> Tensor:
 
 
 def normal_hits(tracks: Tensor, layers: int, resolution: float, *, seed: int | torch.Generator) -> Tensor:
-    """Where each of ``layers`` layers sees the tracks (..., 2): (..., layers), normal around them.
+    """Measured positions (..., layers) of tracks (..., 2), with normal errors of standard deviation ``resolution``.
 
-    Raises ``ValueError`` for fewer than 2 layers, a negative resolution, or tracks that are no pairs.
+    Raises:
+        ValueError: fewer than 2 layers, a negative resolution, or tracks of another shape or dtype.
     """
     check_integer("layers", layers, 2)
-    if not isinstance(tracks, Tensor):
-        raise ValueError(f"expected floating tracks of shape (..., 2), got {type(tracks).__name__}")
-    if not tracks.ndim or tracks.shape[-1] != 2 or not tracks.is_floating_point():
-        raise ValueError(f"expected floating tracks of shape (..., 2), got {tracks.dtype} of {tuple(tracks.shape)}")
     check_number("resolution", resolution, "[0, inf)")
     y = Detector(layers=layers).positions(tracks)
     random = as_generator(seed)

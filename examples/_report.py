@@ -14,6 +14,8 @@ import matplotlib as mpl
 import numpy as np
 import torch
 
+from posterity.files import replacing
+
 PACKAGES = ("posterity", "torch", "pyro-ppl", "arviz", "numpy", "scipy", "xarray", "matplotlib")
 
 
@@ -29,9 +31,8 @@ def parser(description: str | None, name: str) -> argparse.ArgumentParser:
 
 def write_json(path: Path, content: Any) -> Path:
     """Write under a temporary name, then rename: a crash leaves the old file or the new one."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     return path
 
 
@@ -82,7 +83,6 @@ def inches(width: float, height: float) -> tuple[float, float]:
 
 def save_figure(figure: Any, path: Path) -> Path:
     """Write a PNG under a temporary name, then rename."""
-    temporary = path.with_name(path.stem + ".part.png")
-    figure.savefig(temporary, dpi=130)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130, format="png")
     return path

@@ -44,6 +44,7 @@ from posterity.data import (
     mcycle,
     read_csv,
 )
+from posterity.files import replacing
 from posterity.inference import HMC, SVI, Posterior, PredictiveMixture, infer
 from posterity.inference import arviz as arviz_io
 from posterity.inference.diagnostics import (
@@ -226,9 +227,8 @@ def run_job(job: Job) -> Path:
     if job.fold == 0:
         data = posterior.to_arviz(job.train.x, job.train.y, predict=job.test.x[:ROWS], seed=job.seed)
         arviz_io.save(data, job.path.with_suffix(".arviz.nc"))
-    temporary = job.path.with_suffix(".part")
-    rows.to_netcdf(temporary, engine="h5netcdf")
-    temporary.replace(job.path)
+    with replacing(job.path) as temporary:
+        rows.to_netcdf(temporary, engine="h5netcdf")
     return job.path
 
 

@@ -152,7 +152,7 @@ def judge(posterior: Posterior, test: Observations, few: int) -> dict[str, float
         "oracle_mse": float(((truth(test, test.x).mean - y) ** 2).mean()),
     }
     middle = torch.tensor([[MIDDLE]])
-    found = predict(posterior, middle).modes(least=LEAST).location[0]
+    found = predict(posterior, middle).modes(min_probability=LEAST).location[0]
     found = found[found.isfinite()]
     exact = exact_modes(truth(test, middle))
     numbers["modes"] = float(len(found))
@@ -243,7 +243,7 @@ def _image(ax: Axes, posterior: Posterior, data: Observations, case: Case) -> No
         data.x[:, 0], data.y, ".", color=VERMILION, markersize=2.5, alpha=0.6, label=f"{SHOWN} of the training rows"
     )
     if case.noise == "normal":
-        modes = mixture.modes(least=LEAST).location
+        modes = mixture.modes(min_probability=LEAST).location
         dots = ax.plot(x[::2], modes[::2], ".", color=INK, markersize=4)
         dots[0].set_label("modes of the fit")
     else:
@@ -266,7 +266,7 @@ def _slice(ax: Axes, fit: PredictiveMixture, exact: Any, at: float) -> None:
 
 
 def _modes(ax: Axes, fit: PredictiveMixture, exact: Any) -> None:
-    modes, found = exact_modes(exact), fit.modes(least=LEAST)
+    modes, found = exact_modes(exact), fit.modes(min_probability=LEAST)
     ax.plot(exact.log_prob(modes).exp(), modes, "k_", ms=16, mew=1.5, label="exact modes")
     ax.plot(found.log_density[0].exp(), found.location[0], "o", color=BLUE, ms=6, label="modes of the fit")
 

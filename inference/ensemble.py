@@ -43,7 +43,7 @@ class Ensemble:
       of a member is clipped at ``clip`` times its running median. The steps of latent sites, and of parameters that are
       single numbers, adapt to their units (`posterity.inference.training.optimiser`).
     - A probe of ``steps / 10`` more steps at the full rate then tests whether each member has converged
-      (`posterity.inference.training.probe`). If not, a ``ConvergenceWarning`` says so, and ``attrs["trouble"]`` stores it.
+      (`posterity.inference.training.probe`). If not, a ``ConvergenceWarning`` says so, and ``attrs["warnings"]`` stores it.
     - ``behind``: what happens to members that end more than half a nat per row behind the best (and far more than is
       usual among the members). "redo" fits them once more from other starts, which doubles the time, and leaves
       out members still behind; "leave_out" leaves them out at once; "keep" keeps them. A ``ConvergenceWarning`` names
@@ -116,12 +116,12 @@ class Ensemble:
         fit = MembersFit(self, model, inspect(model, args, site), args, seed)
         fit.train()
         chosen, score = fit.chosen()
-        values, trouble = fit.density.constrain(fit.best[chosen]), fit.trouble()
+        values, problems = fit.density.constrain(fit.best[chosen]), fit.problems()
         if fit.interrupted:
             taken = f"its members as they were after {len(fit.history['loss'])} of {self.steps} steps"
             warn_interrupted("Ensemble", taken, "To finish, call infer again: it keeps no checkpoint.", stacklevel=4)
-        elif trouble:
-            warnings.warn(f"Ensemble: {'; '.join(trouble)}", ConvergenceWarning, stacklevel=4)
+        elif problems:
+            warnings.warn(f"Ensemble: {'; '.join(problems)}", ConvergenceWarning, stacklevel=4)
         return Posterior(
             model,
             fit.program,
@@ -136,6 +136,6 @@ class Ensemble:
                 "interrupted": int(fit.interrupted),
                 "best_score": float(score.max()),
                 "redone": fit.redone,
-                "trouble": "; ".join(trouble),
+                "warnings": "; ".join(problems),
             },
         )

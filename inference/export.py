@@ -21,8 +21,8 @@ STACKED = "unmasked"
 """The stacked dimension of remaining elements, if a mask removes neither whole rows nor whole columns."""
 
 
-class Names:
-    """Names of variables and dimensions: unique, and without slashes, which would be paths in a file.
+class ArvizNames:
+    """ArvizNames of variables and dimensions: unique, and without slashes, which would be paths in a file.
 
     A variable has the name of its site, with dots for slashes; a site called "chain", "draw" or "sample" gets the
     suffix "_site". A dimension gets the suffix "_dim" if a variable has the same name.
@@ -56,7 +56,7 @@ def _plain(name: str) -> str:
     return name.replace("/", ".").strip(" .") or "site"
 
 
-def observation_dims(names: Names, site: str, plates: Sequence[str | None], ndim: int) -> tuple[str, ...]:
+def observation_dims(names: ArvizNames, site: str, plates: Sequence[str | None], ndim: int) -> tuple[str, ...]:
     """Dimensions of y from the left: its plates, or "obs" without a plate, and then its event dimensions."""
     known: list[str | None] = [*plates, *[None] * (ndim - len(plates))][:ndim]
     if known and not any(known):
@@ -104,7 +104,7 @@ class Rows:
         return {name: (dim, index.cpu().numpy()) for name, dim, index in found}
 
 
-def left_rows(names: Names, dims: tuple[str, ...], kept: Tensor) -> Rows:
+def left_rows(names: ArvizNames, dims: tuple[str, ...], kept: Tensor) -> Rows:
     """The `Rows` of a batch with these ``dims``, whose elements ``kept`` are scored.
 
     Raises ``ValueError`` if no element is scored.

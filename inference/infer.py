@@ -8,7 +8,7 @@ from posterity.inference.program.arguments import positional, read_arguments
 from posterity.inference.program.observation import in_numbers
 from posterity.inference.program.sites import inspect
 from posterity.inference.program.trace import bare_model
-from posterity.validation import check_integer
+from posterity.validation import check_seed
 
 
 @runtime_checkable
@@ -37,7 +37,7 @@ def infer(model: Any, *args: Any, method: Method, seed: int = 0, site: str | Non
     """
     if isinstance(method, type) or not isinstance(method, Method):
         raise ValueError(f"expected a method such as NUTS(), HMC() or SVI(), got {method!r}")
-    check_integer("seed", seed, 0)
+    check_seed(seed)
     bare = bare_model(model)
     args, between = positional(bare, args, named)
     args = read_arguments(args)

@@ -8,16 +8,19 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 from tqdm.auto import tqdm
 
 from posterity.inference.engine.density import PointDensity, trace
-from posterity.inference.engine.recording import replay
-from posterity.inference.engine.tiers import RECORDING_ERRORS, prepare, quiet, torch_threads, value_and_gradient
+from posterity.inference.engine.evaluation import value_and_gradient
+from posterity.inference.engine.recording import RECORDING_ERRORS, quiet, record, replay
+from posterity.inference.engine.threads import torch_threads
+from posterity.inference.engine.tiers import prepare
 from posterity.inference.program.likelihood import score
-from posterity.inference.program.minibatch import ScaleObservations, count_rows, row_terms, take
+from posterity.inference.program.minibatch import ScaleObservations, count_rows, row_terms
 from posterity.inference.program.sites import Program
 from posterity.inference.program.trace import Model, default_dtype
+from posterity.inference.training.clipping import RelativeClip
+from posterity.inference.training.holdout import Patience, check_batch_size, hold_out
 from posterity.inference.training.optimiser import AdaptiveAdam
 from posterity.inference.training.probe import (
     NO_MAXIMUM,
@@ -33,7 +36,6 @@ from posterity.inference.training.units import parameter_unit, prior_units
 from posterity.models.guides import INITS
 from posterity.random import child_seeds, seeded
 
-NORMS = 100  # steps in the running median of the gradient norm
 TRIES = 100  # draws of the start of a member
 FAILURES = 100  # steps of one member to a log joint that is not finite; each is undone, and more end the fit
 
@@ -51,18 +53,9 @@ class MembersFit:
         self.gained = torch.zeros(settings.members, dtype=torch.double)
         self.unsettled = torch.zeros(settings.members, dtype=torch.bool)
         self.generator = torch.Generator().manual_seed(self.seeds[0])
-        rows = count_rows(args)
-        self.args, self.held_out = args, None
-        if settings.holdout:
-            count = max(1, round(settings.holdout * rows))
-            if count >= rows:
-                raise ValueError(f"expected rows left to train on, got {rows} rows and {count} held out")
-            order = torch.randperm(rows, generator=self.generator)
-            self.args, self.held_out = take(args, order[count:]), take(args, order[:count])
-            rows -= count
-        self.rows = rows
-        if settings.batch_size is not None and settings.batch_size > rows:
-            raise ValueError(f"expected a batch_size of at most {rows} rows, got {settings.batch_size}")
+        self.args, self.held_out = hold_out(args, settings.holdout, self.generator)
+        self.rows = count_rows(self.args)
+        check_batch_size(settings.batch_size, self.rows)
         self.density = PointDensity(model, self.args)
         self.free = self._free()
         self.units = self._units()
@@ -173,9 +166,9 @@ class MembersFit:
         call: Callable[..., Any] = one
         if self.settings.engine != "eager":
             try:
-                with pyro.validation_enabled(False), torch.no_grad(), quiet():
+                with quiet():
                     example = (self.start, *rows_of_each())
-                    call = replay(make_fx(one)(*example), *example)
+                    call = replay(record(one, *example), *example)
                 self.tier = "replay"
             except RECORDING_ERRORS as error:
                 reason = str(error).splitlines()[0]
@@ -258,7 +251,7 @@ class MembersFit:
             return torch.zeros(self.settings.members, dtype=torch.bool)
         return behind(self.score if self.held_out is None else self.score * self.rows, self.rows)
 
-    def trouble(self) -> list[str]:
+    def problems(self) -> list[str]:
         """One sentence for each reason to doubt the members."""
         settings, far, found = self.settings, self.far(), []
         if self.interrupted:
@@ -351,11 +344,12 @@ class _Descent:
         self.value = start.new_full((len(start),), -math.inf)
         self.failures = torch.zeros(len(start), dtype=torch.long, device=start.device)
         self.last_failure = torch.zeros_like(self.failures)  # step after which the log joint was not finite
-        self.norms: list[Tensor] = []
+        self.clip = RelativeClip(settings.clip)
 
     def go(self, steps: int, restarts: int, history: dict[str, list[Tensor]]) -> bool:
         """Take ``steps``; returns whether early stopping on held-out rows ended them."""
-        fit, settings, stale = self.fit, self.fit.settings, 0
+        fit, settings = self.fit, self.fit.settings
+        patience = Patience(settings.patience)
         with tqdm(total=steps, desc="Ensemble", disable=not settings.progress, leave=False) as bar:
             for step in range(steps):
                 self._step(cosine(step, steps, settings.final_rate, restarts), history["loss"])
@@ -370,9 +364,7 @@ class _Descent:
                 better = found > fit.score
                 fit.best = torch.where(better[:, None], self.q, fit.best)
                 fit.score = torch.where(better, found, fit.score)
-                # Before any score is finite there is nothing that could get worse.
-                stale = 0 if bool(better.any()) or not bool(torch.isfinite(fit.score).any()) else stale + 1
-                if stale >= settings.patience:
+                if patience.exhausted(improved=bool(better.any()), scored=bool(torch.isfinite(fit.score).any())):
                     return True
         return False
 
@@ -384,7 +376,7 @@ class _Descent:
             value, grad = torch.where(bad, self.value, value), torch.where(bad[:, None], 0.0, grad)
         self.last, self.value = self.q, value
         losses.append(-value)
-        grad = self._clipped(torch.nan_to_num(grad) * self.fit.free)
+        grad = self.clip(torch.nan_to_num(grad) * self.fit.free)
         self.q = self.q + self.optimiser.step(-grad, self.fit.settings.learning_rate, share) * self.fit.free
 
     def _back_off(self, value: Tensor, bad: Tensor) -> None:
@@ -398,15 +390,6 @@ class _Descent:
             )
         self.q = torch.where(bad[:, None], self.last, self.q)
         self.optimiser.back_off(bad)
-
-    def _clipped(self, grad: Tensor) -> Tensor:
-        norm = grad.norm(dim=1, keepdim=True)
-        self.norms.append(norm)
-        del self.norms[:-NORMS]
-        if len(self.norms) < 20:
-            return grad
-        largest = self.fit.settings.clip * torch.stack(self.norms).median(0).values
-        return grad * (largest / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp(max=1)
 
 
 def _by_rows(argument: Any, rows: int) -> bool:

@@ -1,9 +1,10 @@
-"""Many tasks of one function over joblib: in this process, in others, or on the workers of a cluster.
+"""Tasks of one function over joblib: in this process, in other processes, or on the workers of a cluster.
 
-Whose worker was lost (killed, out of memory, a machine gone) is sent again. Nothing is assumed of the function but
-that it can be pickled by cloudpickle and returns its own errors as values: one that is raised means a lost worker.
+The function must be picklable by cloudpickle, and must return its own errors as values: an error that is raised means
+that a worker was lost (killed, out of memory, a machine gone).
 """
 
+import threading
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
@@ -12,16 +13,46 @@ import joblib  # type: ignore[import-untyped]
 
 Results = Generator[tuple[Any, Any], None, None]
 
+EXCLUSIVE = threading.Lock()
+"""Held by a task that uses the state of its process: random state, Pyro's handlers, torch's threads.
 
-def spread(
+Where workers are threads of one process, such tasks take turns.
+"""
+
+
+def send(
+    function: Callable[[Any], Any], tasks: Mapping[Any, Any], *, jobs: int | None, pre_dispatch: str = "2 * n_jobs"
+) -> Results:
+    """``(key, function(task))`` of each task, in the order in which tasks end, on the caller's joblib backend.
+
+    ``jobs`` None takes the ``n_jobs`` of the caller's ``joblib.parallel_config``; ``pre_dispatch`` as of
+    `joblib.Parallel`. Raises the error of the backend if a worker is lost, after the other results on Dask, at once
+    otherwise. Close the generator to give up the remaining tasks.
+    """
+    backend, _ = joblib.parallel.get_active_backend()
+    if type(backend).__name__ == "DaskDistributedBackend":
+        yield from _send_to_dask(backend, function, tasks)
+        return
+    parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=pre_dispatch, return_as="generator_unordered")
+    yield from parallel(joblib.delayed(_keyed)(function, key, task) for key, task in list(tasks.items()))
+
+
+def close(results: Results) -> None:
+    """Give up the tasks that have not ended, without the warning of joblib."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results.close()
+
+
+def send_all(
     function: Callable[[Any], Any], tasks: Mapping[Any, Any], lost: dict[Any, str], *, jobs: int | None, retries: int
 ) -> Results:
-    """``(key, function(task))`` of all tasks, as they come in, on the caller's joblib backend.
+    """As `send`, with the tasks of lost workers sent again.
 
-    ``jobs`` None takes the ``n_jobs`` of the caller's ``joblib.parallel_config``. A worker that dies may take others
-    with it, and nobody says which task it had. So what is missing is sent again, in the opposite order, as long as
-    that brings anything; what is left then is sent by itself, up to ``retries`` times (once at least), and given up:
-    it is in ``lost``, with the backend's error.
+    A worker that dies may take the tasks of others with it, and the backend does not say which task killed it. Missing
+    tasks are therefore sent again, in the opposite order, as long as this brings results. Each of the rest is then sent
+    alone, up to ``retries`` times (at least once). Tasks that fail there too are given up: ``lost`` maps their keys to
+    the error of the backend.
     """
     missing = dict(tasks)
     while missing:
@@ -43,18 +74,16 @@ def spread(
 def _round(
     function: Callable[[Any], Any], missing: dict[Any, Any], jobs: int | None
 ) -> Generator[tuple[Any, Any], None, str]:
-    """Send what is missing, and take from it what comes back; returns how a worker was lost, if one was."""
-    results = _send(function, missing, jobs)
+    """Send the missing tasks and remove those that end; returns the error of a lost worker, or ""."""
+    results = send(function, missing, jobs=jobs)
     try:
         for key, result in results:
             del missing[key]
             yield key, result
-    except Exception as raised:  # noqa: BLE001 - of whatever kind a backend reports the loss of a worker by
+    except Exception as raised:  # noqa: BLE001 - each backend reports a lost worker by an error of another type
         return f"{type(raised).__name__}: {str(raised).strip().partition(chr(10))[0]}"
     finally:
-        with warnings.catch_warnings():  # that unfinished tasks are given up is meant
-            warnings.simplefilter("ignore")
-            results.close()
+        close(results)
     return ""
 
 
@@ -62,20 +91,11 @@ def _keyed(function: Callable[[Any], Any], key: Any, task: Any) -> tuple[Any, An
     return key, function(task)
 
 
-def _send(function: Callable[[Any], Any], tasks: Mapping[Any, Any], jobs: int | None) -> Results:
-    backend, _ = joblib.parallel.get_active_backend()
-    if type(backend).__name__ == "DaskDistributedBackend":
-        yield from _send_to_dask(backend, function, tasks)
-        return
-    parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-    yield from parallel(joblib.delayed(_keyed)(function, key, task) for key, task in list(tasks.items()))
-
-
 def _send_to_dask(backend: Any, function: Callable[[Any], Any], tasks: Mapping[Any, Any]) -> Results:
     """By Dask's own client: joblib's backend (1.6) waits forever for a task that died with its worker."""
     from distributed import as_completed  # type: ignore[import-untyped,unused-ignore]
 
-    # Dask itself moves a task to another worker some times ("distributed.scheduler.allowed-failures").
+    # Dask itself moves a task to another worker a few times ("distributed.scheduler.allowed-failures").
     futures = [
         backend.client.submit(_keyed, function, key, task, pure=False, **backend.submit_kwargs)
         for key, task in tasks.items()
@@ -85,7 +105,7 @@ def _send_to_dask(backend: Any, function: Callable[[Any], Any], tasks: Mapping[A
         for future in as_completed(futures):
             try:
                 result = future.result()
-            except Exception as error:  # noqa: BLE001 - raised once the others are in
+            except Exception as error:  # noqa: BLE001 - raised after the other results
                 lost = error
                 continue
             yield result

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 from posterity.files import read_tensors, write_tensors
 from posterity.inference import arviz
-from posterity.inference.export import Names, Rows, dataset, left_rows, observation_dims
+from posterity.inference.export import ArvizNames, Rows, dataset, left_rows, observation_dims
 from posterity.inference.predictive import PredictiveMixture
 from posterity.inference.program.arguments import positional, read_arguments
 from posterity.inference.program.likelihood import Score, over_draws, score
@@ -99,8 +99,8 @@ class Posterior:
 
         ``log_likelihood`` has the scale of the method of that name. Rows that are masked out are in no group, and other
         rows keep their index as coordinate. If a mask removes only some steps of a row, the remaining steps are stored
-        along one dimension "unmasked". Masked elements of an event are nan in ``observed_data``. Names that would
-        collide or cannot be stored are changed, see `posterity.inference.export.Names`.
+        along one dimension "unmasked". Masked elements of an event are nan in ``observed_data``. ArvizNames that would
+        collide or cannot be stored are changed, see `posterity.inference.export.ArvizNames`.
         Raises ``ValueError`` like `log_likelihood`, and if everything is masked out.
         """
         args = self._arguments(args, named)
@@ -108,7 +108,7 @@ class Posterior:
         likelihood, y, site = found.likelihood, found.observation.value, self.program.site
         batch = len(likelihood.batch_shape) - 1
         inputs = _inputs(args, y)
-        names = Names([*self.draws, *found.deterministics, site, *inputs])
+        names = ArvizNames([*self.draws, *found.deterministics, site, *inputs])
         dims = observation_dims(names, site, found.observation.plates, y.ndim)
         rows = left_rows(names, dims[:batch], found.kept_rows)
         if y.is_floating_point():
@@ -126,7 +126,7 @@ class Posterior:
             "constant_data": _constant(names, inputs, rows, dims),
         }
         if self.sample_stats:
-            groups["sample_stats"] = self._own(Names(self.sample_stats), self.sample_stats)
+            groups["sample_stats"] = self._own(ArvizNames(self.sample_stats), self.sample_stats)
         if predict is not None:
             new = self._arguments(predict if isinstance(predict, tuple) else (predict,), {})
             ahead = self._sample(self.likelihood(*new), seed + 1)
@@ -213,7 +213,7 @@ class Posterior:
         with seeded(seed):
             return likelihood.sample().unflatten(0, self._shape)
 
-    def _own(self, names: Names, values: Mapping[str, Tensor]) -> xr.Dataset:
+    def _own(self, names: ArvizNames, values: Mapping[str, Tensor]) -> xr.Dataset:
         """Values of sites as variables, each with its own dimensions."""
         dims = {names.variables[site]: names.own(site, value.ndim - 2) for site, value in values.items()}
         return self._dataset({names.variables[site]: value for site, value in values.items()}, dims)
@@ -240,7 +240,7 @@ def _named(inputs: tuple[Any, ...]) -> dict[str, Tensor]:
     return {"x" if len(tensors) == 1 else f"x{i}": value for i, value in enumerate(tensors)}
 
 
-def _constant(names: Names, inputs: Mapping[str, Tensor], rows: Rows | None, dims: tuple[str, ...]) -> xr.Dataset:
+def _constant(names: ArvizNames, inputs: Mapping[str, Tensor], rows: Rows | None, dims: tuple[str, ...]) -> xr.Dataset:
     """The inputs for the remaining rows of y; ``dims`` are the dimensions of y."""
     first, values, named = (dims or (names.dimension("obs"),))[0], {}, {}
     for name, value in inputs.items():

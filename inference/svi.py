@@ -33,6 +33,7 @@ from posterity.inference.program.likelihood import score
 from posterity.inference.program.minibatch import ScaleObservations, count_rows, row_terms, take
 from posterity.inference.program.sites import Program, inspect
 from posterity.inference.program.trace import Model, default_dtype
+from posterity.inference.training.clipping import RelativeClip
 from posterity.inference.training.guide_widths import (
     guide_unit,
     is_point,
@@ -41,6 +42,7 @@ from posterity.inference.training.guide_widths import (
     widths_as_units,
     with_spread,
 )
+from posterity.inference.training.holdout import Patience, check_batch_size, hold_out
 from posterity.inference.training.interrupt import warn_interrupted
 from posterity.inference.training.optimiser import AdaptiveAdam
 from posterity.inference.training.probe import (
@@ -79,7 +81,7 @@ class SVI:
       norm is clipped at ``clip`` times its running median. Each step uses ``particles`` samples of the bound. Step
       sizes adapt to the units of the sites (`posterity.inference.training.optimiser`).
     - A probe of ``steps / 10`` more steps at the full rate then tests whether the fit has converged
-      (`posterity.inference.training.probe`). If not, a ``ConvergenceWarning`` says so, and ``attrs["trouble"]`` stores it.
+      (`posterity.inference.training.probe`). If not, a ``ConvergenceWarning`` says so, and ``attrs["warnings"]`` stores it.
     - ``batch_size``: rows per step; the terms of the observations are scaled by N / batch_size, so that the prior
       counts once per data set and not once per batch. A ``pyro.factor`` of the data has to stand in the plate of the
       rows to be scaled with them. None: all rows.
@@ -147,12 +149,12 @@ class SVI:
                 pyro.get_param_store().clear()  # another draw of init: a new guide
             fit.train()
             draws = fit.draw(self.draws)
-        seconds, trouble = time.perf_counter() - start, fit.trouble()
+        seconds, problems = time.perf_counter() - start, fit.problems()
         if fit.interrupted:
             taken = f"the guide as it was after {len(fit.history['loss'])} of {self.steps} steps"
             warn_interrupted("SVI", taken, "To finish, call infer again: it keeps no checkpoint.", stacklevel=3)
-        elif trouble:
-            warnings.warn(f"SVI: {'; '.join(trouble)}", ConvergenceWarning, stacklevel=3)
+        elif problems:
+            warnings.warn(f"SVI: {'; '.join(problems)}", ConvergenceWarning, stacklevel=3)
         name = chosen if isinstance(chosen, str) else getattr(chosen, "__name__", type(built).__name__)
         return Posterior(
             model,
@@ -166,7 +168,7 @@ class SVI:
                 "seed": seed,
                 "seconds": seconds,
                 "interrupted": int(fit.interrupted),
-                "trouble": "; ".join(trouble),
+                "warnings": "; ".join(problems),
             },
         )
 
@@ -217,17 +219,9 @@ class _Fit:
         self.history: dict[str, list[float]] = {"loss": []}
         self.interrupted, self.gained, self.noise = False, 0.0, 0.0
         self.lost: list[int] = []  # steps after which the bound was not finite
-        self.rows = count_rows(args)
-        self.args, self.held_out = args, None
-        if settings.holdout:
-            count = max(1, round(settings.holdout * self.rows))
-            if count >= self.rows:
-                raise ValueError(f"expected rows left to train on, got {self.rows} rows and {count} held out")
-            order = torch.randperm(self.rows)
-            self.args, self.held_out = take(args, order[count:]), take(args, order[:count])
-            self.rows -= count
-        if settings.batch_size is not None and settings.batch_size > self.rows:
-            raise ValueError(f"expected a batch_size of at most {self.rows} rows, got {settings.batch_size}")
+        self.args, self.held_out = hold_out(args, settings.holdout)
+        self.rows = count_rows(self.args)
+        check_batch_size(settings.batch_size, self.rows)
         whole = settings.batch_size is None or settings.batch_size == self.rows
         self.row_plates, self.row_sites = ((), ()) if whole else row_terms(model, self.args, program)
         self.elbo = Trace_ELBO(num_particles=settings.particles).differentiable_loss
@@ -254,7 +248,7 @@ class _Fit:
             torch.cat([u.reshape(-1) for u in units]),
             noisy=not is_point(self.guide) or self.settings.batch_size is not None,
         )
-        self.good, self.norms = self._copy(), list[float]()
+        self.good, self.clip = self._copy(), RelativeClip(self.settings.clip)
         try:
             stopped = self._descend(self.settings.steps, self.history)
             if not stopped:
@@ -309,7 +303,7 @@ class _Fit:
         with torch.no_grad(), seeded(seed):
             return torch.stack([one(self.model, self.guide, *self.args) for _ in range(count)]).double()
 
-    def trouble(self) -> list[str]:
+    def problems(self) -> list[str]:
         """One sentence for each reason to doubt the fit."""
         settings = self.settings
         if self.interrupted:
@@ -372,7 +366,7 @@ class _Fit:
 
     def _descend(self, steps: int, history: dict[str, list[float]]) -> bool:
         """Take ``steps``; returns whether early stopping on held-out rows ended them."""
-        settings, stale = self.settings, 0
+        settings, patience = self.settings, Patience(self.settings.patience)
         with tqdm(total=steps, desc="SVI", disable=not settings.progress, leave=False) as bar:
             for step in range(steps):
                 loss = self._step(cosine(step, steps, settings.final_rate))
@@ -386,11 +380,10 @@ class _Fit:
                 score = self._score()
                 history.setdefault("held_out", []).append(score)
                 history.setdefault("held_out_step", []).append(float(step + 1))
-                if score > self.best:
-                    self.best, self.kept, stale = score, self._copy(), 0
-                elif self.best > -math.inf:  # before, there is nothing that could get worse
-                    stale += 1
-                if stale >= settings.patience:
+                improved = score > self.best
+                if improved:
+                    self.best, self.kept = score, self._copy()
+                if patience.exhausted(improved=improved, scored=self.best > -math.inf):
                     return True
         return False
 
@@ -414,10 +407,9 @@ class _Fit:
                 f"try a learning_rate below {self.settings.learning_rate:g}"
             )
         loss.backward()
-        self._clip(self.parameters, self.norms)
         self.good = self._copy()
         flat = torch.cat([(torch.zeros_like(v) if v.grad is None else v.grad).reshape(-1) for v in self.parameters])
-        changes = self.optimiser.step(flat, self.settings.learning_rate, share).split(
+        changes = self.optimiser.step(self.clip(torch.nan_to_num(flat)), self.settings.learning_rate, share).split(
             [v.numel() for v in self.parameters]
         )
         with torch.no_grad():
@@ -478,11 +470,6 @@ class _Fit:
         args, scaled = self.some_rows()
         with scaled:
             return elbo(self.model, self.guide, *args)
-
-    def _clip(self, parameters: list[Tensor], norms: list[float]) -> None:
-        largest = math.inf if len(norms) < 20 else self.settings.clip * sorted(norms[-100:])[len(norms[-100:]) // 2]
-        gradients = [value for value in parameters if value.grad is not None]
-        norms.append(float(torch.nn.utils.clip_grad_norm_(gradients, largest)))
 
 
 def _plate_nesting(model: Model, args: tuple[Any, ...]) -> int:

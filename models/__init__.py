@@ -1,13 +1,15 @@
-"""What we believe: networks, priors, likelihoods, mixtures, and ready pairs of a model and its guide.
+"""Networks, priors, likelihoods and mixtures, and complete models with their guides.
 
-- `networks`: `mlp`, `radial`; `bayesian` and `point`, by which any module enters a Pyro model.
-- `priors`: one small object for each prior over weights.
-- `likelihoods`: from features to the distribution of y with one answer; `mixtures`: with several;
-  `mixture_priors`: what is believed of those.
-- `pairs`: models of a table, in its own units, with their guides; `guides`: guides by name.
-- `generators`, `discriminators`: what adversarial training trains; `stacked`: many networks as one; `lenet`: features.
+- `networks`: `mlp`, `radial`; `bayesian` and `point`, which place any module in a Pyro model.
+- `priors`: priors over weights, one object each.
+- `likelihoods`: unimodal distributions of y from features; `mixtures`: multimodal ones; `mixture_priors`: priors over
+  the components of a mixture.
+- `pairs`: models of a table in its own units, with their guides; `guides`: guides by name.
+- `generators`, `discriminators`: the networks of adversarial training; `stacked`: many networks as one; `lenet`: a
+  classifier whose features other measures use.
 - `tracking`: networks that find tracks in a detector.
-- `parameters`, `tails`: distributions taken apart and put together, and their functions far out.
+- `parameters`, `tails`, `families`: parameters of distributions, and their distribution functions, also in the tails.
+- `modules`, `plates`, `chunks`: calls of modules, terms outside plates, and work on large tensors.
 """
 
 from posterity.models import discriminators, generators, mixture_priors, priors

@@ -1,32 +1,31 @@
-"""Discriminators: samples (N, ...) -> one logit each (N,), above zero for what looks real.
+"""Discriminators: modules that map samples (N, ...) to logits (N,), positive for samples that look real.
 
 - `dense_discriminator`: fully connected, for points and small images.
 - `dcgan_discriminator`: strided convolutions (Radford, Metz & Chintala 2016), with batch normalisation, spectral norm
   or neither.
-- `strong_discriminator`: two convolutions at full size and a wide layer: too strong for a small generator.
-- `conditional`: any of them, told what the sample should be.
-- `packed`: several samples of one kind are judged together (Lin et al. 2018, PacGAN), so that a lack of variety shows.
+- `strong_discriminator`: two convolutions at full size and a wide layer, too strong for a small generator.
+- `conditional`: any of them, with the condition of the sample as a second input.
+- `packed`: any of them, with one logit for several samples (Lin et al. 2018, PacGAN), so that a lack of variety shows.
 
-``spectral=True`` divides every weight by its largest singular value (Miyato et al. 2018): the discriminator is then
+``spectral=True`` divides each weight by its largest singular value (Miyato et al. 2018), which makes the discriminator
 1-Lipschitz up to its activations.
 """
 
 from collections.abc import Callable
-from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from posterity.models.generators import check_layers, halvings, started_he, started_small
-from posterity.models.modules import named_misfits
+from posterity.models.modules import described_inputs
 from posterity.validation import check_choice, check_flag, check_floating, check_integer
 
 NORMS = ("batch", "spectral", "none")
 
 
 class Logit(nn.Module):
-    """A network with one output per sample, without the last dimension: (N, ...) -> (N,)."""
+    """A network with one output for each sample, (N, ...) -> (N,)."""
 
     def __init__(self, net: nn.Module, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -37,15 +36,15 @@ class Logit(nn.Module):
         if tuple(x.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise ValueError(f"expected samples of shape (N, {wanted}), got {tuple(x.shape)}")
-        with named_misfits(self, x):
+        with described_inputs(self, x):
             logits: Tensor = self.net(x)
         return logits.squeeze(-1)
 
 
-class Waves(nn.Module):
-    """x (N, D) -> (N, D + 2 D octaves): itself, and sin and cos of pi 2^k x for k = 0, 1, ...
+class FourierFeatures(nn.Module):
+    r"""x (N, D) -> (N, D + 2 D octaves): x, and $\sin(\pi 2^k x)$ and $\cos(\pi 2^k x)$ for k from 0 to octaves - 1.
 
-    Fine detail of few coordinates, to which networks are nearly blind (Tancik et al. 2020, arXiv:2006.10739).
+    Networks learn fine details of few coordinates slowly without them (Tancik et al. 2020, arXiv:2006.10739).
     """
 
     def __init__(self, octaves: int) -> None:
@@ -65,19 +64,26 @@ def dense_discriminator(
     spectral: bool = False,
     octaves: int = 0,
 ) -> Logit:
-    """(N, *shape) -> (N,) through leaky ReLUs.
+    """A fully connected network with leaky ReLUs, (N, *shape) -> (N,).
 
-    ``octaves`` adds waves of every value, of lengths 2, 1, 1/2, ..., to see clusters much narrower than their distance;
-    for points, not images. Raises ``ValueError`` for a width or a size below 1, or a negative number of octaves.
+    Args:
+        shape: shape of one sample.
+        hidden: widths of the hidden layers.
+        slope: slope of the leaky ReLUs for negative inputs.
+        spectral: whether weights have spectral norm.
+        octaves: number of `FourierFeatures` of each value, with wavelengths 2, 1, 1/2, ..., for points in clusters that
+            are much narrower than their distance; not for images.
+
+    Raises:
+        ValueError: a width or size below 1, or negative octaves.
 
     >>> dense_discriminator((1, 28, 28))(torch.zeros(5, 1, 28, 28)).shape
     torch.Size([5])
     """
     check_layers(shape, hidden, slope)
     check_flag("spectral", spectral)
-    if isinstance(octaves, bool) or not isinstance(octaves, Integral) or octaves < 0:
-        raise ValueError(f"expected octaves of 0 or more, got {octaves!r}")
-    layers: list[nn.Module] = [nn.Flatten(), *([Waves(octaves)] if octaves else [])]
+    check_integer("octaves", octaves, 0)
+    layers: list[nn.Module] = [nn.Flatten(), *([FourierFeatures(octaves)] if octaves else [])]
     width = torch.Size(shape).numel() * (1 + 2 * octaves)
     for size in hidden:
         layers += [nn.Linear(width, size), nn.LeakyReLU(slope)]
@@ -93,12 +99,20 @@ def dcgan_discriminator(
     norm: str = "batch",
     slope: float = 0.2,
 ) -> Logit:
-    """Images (N, C, H, W) -> (N,): halved by strided convolutions as often as the generator doubles them.
+    """A network of strided convolutions, images (N, C, H, W) -> (N,), as DCGAN.
 
-    ``width`` channels after the first, twice as many after each further one; then dense layers, if ``hidden`` has any.
-    ``norm`` is "batch" (of all convolutions but the first, as Radford et al., whose weights start small), "spectral" or
-    "none" (then weights start as He et al. 2015). Raises ``ValueError`` for another norm, sizes or widths below 1, or
-    sides that cannot be halved.
+    Images are halved as many times as `posterity.models.generators.dcgan_generator` doubles them.
+
+    Args:
+        shape: (C, H, W) of one image.
+        width: channels after the first convolution, doubled at each further one.
+        hidden: widths of dense layers after the convolutions.
+        norm: "batch" (batch normalisation of all convolutions but the first and weights that start small, as Radford
+            et al.), "spectral" or "none" (both with weights that start as He et al. 2015).
+        slope: slope of the leaky ReLUs for negative inputs.
+
+    Raises:
+        ValueError: another norm, a width or size below 1, or sides that are not even and above 4.
 
     >>> dcgan_discriminator((1, 28, 28), width=8)(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2])
@@ -132,7 +146,13 @@ def dcgan_discriminator(
 def strong_discriminator(
     shape: tuple[int, int, int], *, widths: tuple[int, int] = (64, 128), hidden: int = 784, spectral: bool = False
 ) -> Logit:
-    """Images -> (N,) by two convolutions without stride and a dense layer: more than a dense generator can face."""
+    """A network of two convolutions without stride and a dense layer, images (N, C, H, W) -> (N,).
+
+    It is too strong for a dense generator.
+
+    Raises:
+        ValueError: a width or size below 1.
+    """
     check_layers(shape, widths, dimensions=3)
     check_integer("hidden", hidden, 1)
     check_flag("spectral", spectral)
@@ -156,10 +176,8 @@ class Conditional(nn.Module):
         check_floating("samples", x)
         check_floating("condition", condition)
         if tuple(condition.shape) != (len(x), self.condition):
-            raise ValueError(
-                f"expected a condition of shape ({len(x)}, {self.condition}), got {tuple(condition.shape)}"
-            )
-        # The same number everywhere: of points further coordinates, of images further channels.
+            raise ValueError(f"expected condition of shape ({len(x)}, {self.condition}), got {tuple(condition.shape)}")
+        # Further coordinates of a point, or further constant channels of an image.
         planes = condition.to(x).reshape(*condition.shape, *(1,) * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])
         logits: Tensor = self.net(torch.cat([x, planes], 1))
         return logits
@@ -168,11 +186,14 @@ class Conditional(nn.Module):
 def conditional(
     make: Callable[..., nn.Module], shape: tuple[int, ...], condition: int, **settings: object
 ) -> Conditional:
-    """A discriminator called with samples (N, *shape) and a condition (N, condition): Mirza & Osindero 2014.
+    """A conditional discriminator, (samples (N, *shape), condition (N, condition)) -> (N,) (Mirza & Osindero 2014).
 
-    ``make`` is one of those above, called with ``settings``; it sees the condition as further coordinates of a point
-    or channels of an image. A class is given one-hot. The other side is `posterity.models.generators.conditional`.
-    Raises ``ValueError`` for fewer than one number, or, when called, a condition of another shape.
+    ``make`` is one of the functions above, called with ``settings``. Its network gets the condition as further
+    coordinates of a point or channels of an image. A class is passed one-hot. The counterpart is
+    `posterity.models.generators.conditional`.
+
+    Raises:
+        ValueError: a condition dimension below 1; when called, a condition of another shape.
 
     >>> judge = conditional(dense_discriminator, (1, 8, 8), 10)
     >>> judge(torch.zeros(3, 1, 8, 8), torch.eye(10)[:3]).shape
@@ -193,16 +214,19 @@ class Packed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_floating("samples", x)
         if x.ndim < 2 or len(x) % self.together:
-            raise ValueError(f"expected a multiple of {self.together} samples to judge together, got {len(x)}")
-        # Of each pack the first dimensions after the batch, channels or coordinates, one after the other.
+            raise ValueError(f"expected a multiple of {self.together} samples, got {len(x)}")
+        # The samples of a pack are concatenated along the channels or coordinates.
         logits: Tensor = self.net(x.reshape(len(x) // self.together, self.together * x.shape[1], *x.shape[2:]))
         return logits
 
 
 def packed(make: Callable[..., nn.Module], together: int, shape: tuple[int, ...], **settings: object) -> Packed:
-    """(N, *shape) -> (N / together,): samples are judged ``together`` at a time, one logit for all of them.
+    """A discriminator with one logit for each pack of ``together`` samples, (N, *shape) -> (N / together,).
 
-    Raises ``ValueError`` for fewer than one together, or, when called, a number of samples that is no multiple of it.
+    ``make`` is one of the functions above, called with ``settings``.
+
+    Raises:
+        ValueError: ``together`` below 1; when called, a number of samples that is not a multiple of it.
 
     >>> packed(dense_discriminator, 4, (2,))(torch.zeros(12, 2)).shape
     torch.Size([3])

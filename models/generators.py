@@ -1,10 +1,10 @@
-"""Generators: from a latent z (N, Z) to samples (N, ...), as modules and as a Pyro program.
+"""Generators: modules that map a latent z (N, Z) to samples (N, ...), and their Pyro models.
 
-- `dense_generator`: fully connected; for points and small images.
+- `dense_generator`: fully connected, for points and small images.
 - `dcgan_generator`: fractionally strided convolutions (Radford, Metz & Chintala 2016, arXiv:1511.06434).
-- `coded`: either, with the signs of some latent numbers for the numbers: made of pieces, for clusters without bridges.
-- `conditional`: either, told what to make: the condition is appended to z.
-- `generator_model`: any of them as a Pyro model, so that ``Predictive`` and ArviZ see its draws.
+- `coded`: either, with some latent numbers replaced by their signs, for separated clusters.
+- `conditional`: either, with a condition appended to z.
+- `generator_model`: a generator as a Pyro model, for ``Predictive`` and ArviZ.
 """
 
 import math
@@ -16,7 +16,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from posterity.validation import check_choice, check_flag, check_floating, check_integer, check_sizes, is_number
+from posterity.validation import check_choice, check_flag, check_floating, check_integer, check_number, check_sizes
 
 STARTS = ("he", "torch")
 
@@ -30,13 +30,23 @@ def dense_generator(
     squash: bool = True,
     start: str = "he",
 ) -> nn.Sequential:
-    """z (N, latent) -> (N, *shape) through leaky ReLUs; with ``squash`` a tanh at the end, for values from -1 to 1.
+    """A fully connected network with leaky ReLUs, z (N, latent) -> (N, *shape).
 
-    ``start``: weights as He et al. 2015 (arXiv:1502.01852, eq. 15), which keep the variance of z through all layers, so
-    that samples differ from the first step on; or those of "torch", with which the first samples are nearly all alike
-    (one twentieth as far from each other), and a GAN of digits with R1 has uneven classes for longer (after 2,200 steps
-    by a KL of 1.1 instead of 0.17, one seed).
-    Raises ``ValueError`` for a latent, a width or a size below 1, or another start.
+    The start "he" (He et al. 2015, arXiv:1502.01852, eq. 15) keeps the variance of z through all layers, so that
+    samples differ from the first step on. With the initial weights of torch the first samples are nearly equal, with
+    distances a twentieth as large, and the class frequencies of a GAN of digits with R1 stay uneven for longer (a KL
+    divergence of 1.1 instead of 0.17 after 2,200 steps, one seed).
+
+    Args:
+        latent: dimension of z.
+        shape: shape of one sample.
+        hidden: widths of the hidden layers.
+        slope: slope of the leaky ReLUs for negative inputs.
+        squash: whether a tanh bounds the outputs to (-1, 1).
+        start: initial weights, "he" or "torch".
+
+    Raises:
+        ValueError: a latent dimension, width or size below 1, or another start.
 
     >>> dense_generator(100, (1, 28, 28))(torch.zeros(5, 100)).shape
     torch.Size([5, 1, 28, 28])
@@ -66,15 +76,23 @@ def dcgan_generator(
     batch_norm: bool = True,
     start: str | None = None,
 ) -> nn.Sequential:
-    """z (N, latent) -> images (N, C, H, W) in (-1, 1): a small image of many channels, doubled until it has the size.
+    """A convolutional network, z (N, latent) -> images (N, C, H, W) in (-1, 1), as DCGAN.
 
-    ``width`` is the number of channels before the last layer, doubled at each step back (Radford et al. have 128). The
-    size is halved as long as it is even and above 4: 28 x 28 begins as 7 x 7, 64 x 64 as 4 x 4. ``hidden`` are dense
-    layers before it (Chen et al. 2016, InfoGAN, appendix C.1, has 1,024 for digits): on a CPU they cost little.
-    ``batch_norm`` is that of all layers but the last, as theirs. ``start``: "small", their weights with a sd of 0.02,
-    or "he", see `dense_generator`; without one, "small" with normalisation and "he" without it, since nothing else
-    would keep the variance of z. Raises ``ValueError`` for sizes below 1, another start, or an image whose sides cannot
-    be halved as often as each other.
+    A small image with many channels is doubled in size until it has the required size: 28 x 28 starts as 7 x 7, and
+    64 x 64 as 4 x 4.
+
+    Args:
+        latent: dimension of z.
+        shape: (C, H, W) of one image.
+        width: channels before the last layer, doubled at each step towards the first (128 in Radford et al.).
+        hidden: widths of dense layers before the convolutions, which take little time on a CPU (1,024 for digits in
+            Chen et al. 2016, InfoGAN, appendix C.1).
+        batch_norm: whether all layers but the last have batch normalisation.
+        start: initial weights, "small" (a standard deviation of 0.02, as Radford et al.) or "he" (see
+            `dense_generator`); by default "small" with batch normalisation, and "he" without, to keep the variance.
+
+    Raises:
+        ValueError: a latent dimension, width or size below 1, another start, or sides that are not even and above 4.
 
     >>> dcgan_generator(100, (1, 28, 28), width=8)(torch.zeros(2, 100)).shape
     torch.Size([2, 1, 28, 28])
@@ -83,7 +101,7 @@ def dcgan_generator(
     check_integer("width", width, 1)
     check_layers(shape, hidden, dimensions=3)
     check_flag("batch_norm", batch_norm)
-    begin = _beginnings(start, batch_norm)
+    initialise = _initialisation(start, batch_norm)
     channels, height, breadth = shape
     steps = halvings(height, breadth)
     first = (width * 2 ** (steps - 1), height // 2**steps, breadth // 2**steps)
@@ -99,10 +117,10 @@ def dcgan_generator(
         last = step == 0
         layers.append(nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=last or not batch_norm))
         layers += [nn.Tanh()] if last else _normalised(nn.BatchNorm2d, outputs, batch_norm)
-    return begin(nn.Sequential(*layers))
+    return initialise(nn.Sequential(*layers))
 
 
-def _beginnings(start: str | None, batch_norm: bool) -> Callable[[nn.Sequential], nn.Sequential]:
+def _initialisation(start: str | None, batch_norm: bool) -> Callable[[nn.Sequential], nn.Sequential]:
     ways: dict[str, Callable[[nn.Sequential], nn.Sequential]] = {"small": started_small, "he": started_he}
     wanted = ("small" if batch_norm else "he") if start is None else start
     check_choice("start", wanted, list(ways))
@@ -110,19 +128,22 @@ def _beginnings(start: str | None, batch_norm: bool) -> Callable[[nn.Sequential]
 
 
 def halvings(height: int, breadth: int) -> int:
-    """How often an image of this size is halved: while both sides are even and above 4."""
+    """How many times an image of this size is halved: while both sides are even and above 4."""
     steps = 0
     while height % 2 == breadth % 2 == 0 and min(height, breadth) > 4:
         height, breadth, steps = height // 2, breadth // 2, steps + 1
     if not steps:
         raise ValueError(
-            f"expected an image whose sides are even and above 4, got {height} x {breadth}: see Images.padded"
+            f"expected images whose sides are even and above 4, got {height} x {breadth}: see Images.padded"
         )
     return steps
 
 
 def started_he(net: nn.Sequential, slope: float = 0.0) -> nn.Sequential:
-    """Weights of variance 2 / ((1 + slope²) n), n the inputs of an output, no biases (He et al. 2015, eq. 15)."""
+    """Draw weights of variance 2 / ((1 + slope²) n) for n inputs of an output; set biases to 0.
+
+    He et al. 2015, eq. 15.
+    """
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             inputs = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels * _taps(layer)
@@ -133,13 +154,16 @@ def started_he(net: nn.Sequential, slope: float = 0.0) -> nn.Sequential:
 
 
 def _taps(layer: nn.Conv2d | nn.ConvTranspose2d) -> float:
-    """Pixels that reach one pixel: of a kernel that is spread out, each pixel of the result meets a part of it."""
+    """Inputs of one output pixel and channel; in a transposed convolution a part of the kernel."""
     taps = math.prod(layer.kernel_size)
     return taps / math.prod(layer.stride) if isinstance(layer, nn.ConvTranspose2d) else taps
 
 
 def started_small(net: nn.Sequential) -> nn.Sequential:
-    """Weights of sd 0.02, batch normalisation around 1, no biases (Radford et al. 2016, section 4)."""
+    """Draw weights with a standard deviation of 0.02, scales of batch normalisation around 1; set biases to 0.
+
+    Radford et al. 2016, section 4.
+    """
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(layer.weight, 0.0, 0.02)
@@ -159,17 +183,19 @@ class Coded(nn.Module):
         self.net, self.bits = net, bits
 
     def forward(self, z: Tensor) -> Tensor:
-        made: Tensor = self.net(torch.cat([z[..., : self.bits].sign(), z[..., self.bits :]], -1))
-        return made
+        samples: Tensor = self.net(torch.cat([z[..., : self.bits].sign(), z[..., self.bits :]], -1))
+        return samples
 
 
 def coded(net: nn.Module, bits: int) -> Coded:
-    """A generator whose first ``bits`` latent numbers count by their signs alone: z (N, latent) -> samples (N, ...).
+    """A generator in which the first ``bits`` latent numbers are replaced by their signs, z (N, latent) -> (N, ...).
 
-    z is then a code of 2^bits equally likely values beside normal numbers, a mixture as in Gurumurthy et al. 2017
-    (DeLiGAN, arXiv:1706.02071). A continuous generator must bridge the gaps between clusters with samples that are of
-    none (Khayatkhoei, Singh & Elgammal 2018, arXiv:1806.00880); this one need not, whatever the number of clusters.
-    Raises ``ValueError`` for fewer than one bit; at least one more latent number is needed.
+    The latent distribution is then a mixture of 2^bits equal parts, as in Gurumurthy et al. 2017 (DeLiGAN,
+    arXiv:1706.02071). A continuous generator connects clusters by samples between them (Khayatkhoei, Singh & Elgammal
+    2018, arXiv:1806.00880); a coded one need not. z needs at least one more number than ``bits``.
+
+    Raises:
+        ValueError: fewer than one bit.
 
     >>> points = coded(dense_generator(3, (2,), squash=False), bits=2)
     >>> z = torch.tensor([[0.1, -3.0, 1.0], [2.0, -0.2, 1.0]])
@@ -191,17 +217,26 @@ class Conditional(nn.Module):
         check_floating("z", z)
         check_floating("condition", condition)
         if condition.ndim != 2 or len(condition) != len(z):
-            raise ValueError(f"expected a condition of shape ({len(z)}, D), got {tuple(condition.shape)}")
-        made: Tensor = self.net(torch.cat([z, condition.to(z)], 1))
-        return made
+            raise ValueError(f"expected condition of shape ({len(z)}, D), got {tuple(condition.shape)}")
+        samples: Tensor = self.net(torch.cat([z, condition.to(z)], 1))
+        return samples
 
 
 def conditional(
     make: Callable[..., nn.Module], latent: int, condition: int, *args: Any, **settings: Any
 ) -> Conditional:
-    """A generator called with z (N, latent) and a condition (N, condition): Mirza & Osindero 2014, arXiv:1411.1784.
+    """A conditional generator, (z (N, latent), condition (N, condition)) -> samples (Mirza & Osindero 2014).
 
-    ``make`` is one of the generators above, called with ``args`` and ``settings``; a class is given one-hot.
+    A class is passed one-hot. (arXiv:1411.1784.)
+
+    Args:
+        make: a function that builds the generator, such as `dense_generator`.
+        latent: dimension of z.
+        condition: dimension of the condition.
+        args, settings: further arguments of ``make``.
+
+    Raises:
+        ValueError: a dimension below 1; when called, a condition of another shape.
 
     >>> digits = conditional(dense_generator, 16, 10, (1, 8, 8))
     >>> digits(torch.zeros(3, 16), torch.eye(10)[:3]).shape
@@ -224,8 +259,8 @@ def generator_model(generator: Callable[[Tensor], Tensor], latent: int) -> Calla
     def model(n: int) -> Tensor:
         with pyro.plate("samples", n):
             z = pyro.sample("z", dist.Normal(torch.zeros(latent), 1.0).to_event(1))
-        made = generator(z)
-        x: Tensor = pyro.deterministic("x", made, event_dim=made.ndim - 1)
+        samples = generator(z)
+        x: Tensor = pyro.deterministic("x", samples, event_dim=samples.ndim - 1)
         return x
 
     return model
@@ -240,7 +275,6 @@ def check_layers(shape: Any, widths: Any, slope: Any = 0.2, dimensions: int | No
     check_sizes("shape", shape)
     check_sizes("hidden", widths)
     if not shape or dimensions not in (None, len(shape)):
-        wanted = "of one size or more" if dimensions is None else "(C, H, W)"
-        raise ValueError(f"expected shape {wanted}, got {tuple(shape)}")
-    if not is_number(slope):
-        raise ValueError(f"expected slope to be a finite number, got {slope!r}")
+        wanted = "at least one size" if dimensions is None else "three sizes (C, H, W)"
+        raise ValueError(f"expected shape to be {wanted}, got {tuple(shape)}")
+    check_number("slope", slope)

@@ -1,8 +1,8 @@
-"""Guides by name, and where guides and samplers start.
+"""Guides by name, and starting points of guides and samplers.
 
-From narrow to wide: ``"map"`` (a point, the mode of the joint density), ``"mean_field"`` (independent normals),
-``"low_rank"`` (a normal of covariance diagonal + rank r), ``"full_rank"`` (a normal of full covariance). All live in
-unconstrained space and are Pyro's own, made for the latent sites of a model.
+In order of flexibility: ``"map"`` (a point at the mode of the joint density), ``"mean_field"`` (independent normals),
+``"low_rank"`` (a normal with covariance diagonal + rank r), ``"full_rank"`` (a normal with full covariance). All are
+Pyro's autoguides in unconstrained space, over the latent sites of a model.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,12 +29,17 @@ def make_guide(
     init_scale: float = 0.05,
     rank: int | None = None,
 ) -> Callable[..., Any]:
-    """A fresh guide of ``model`` by name; it takes shape at its first call.
+    """A new guide of ``model``, whose parameters are created at its first call.
 
-    ``init`` is "prior", "network", "uniform", "median" or a value for every site; ``init_scale`` is the sd at
-    the start, in unconstrained space; ``rank`` is that of the low-rank guide (default: the square root of the
-    dimension).
-    Raises ``ValueError`` for an unknown name or init.
+    Args:
+        name: "map", "mean_field", "low_rank" or "full_rank".
+        model: a Pyro model.
+        init: starting point: "prior", "network", "uniform", "median", or a mapping with a value for each site.
+        init_scale: standard deviation at the start, in unconstrained space.
+        rank: rank of the low-rank guide; by default the square root of the dimension.
+
+    Raises:
+        ValueError: an unknown name or init.
     """
     check_guide(name)
     start = initial(init) if isinstance(init, str) else init_to_value(values=dict(init))
@@ -46,26 +51,25 @@ def make_guide(
         guide = autoguide.AutoLowRankMultivariateNormal(model, init_loc_fn=start, init_scale=init_scale, rank=rank)
     else:
         guide = autoguide.AutoMultivariateNormal(model, init_loc_fn=start, init_scale=init_scale)
-    # Widths are fitted by their logarithm, in which a step is the same in any unit of the site. Pyro's inverse softplus
-    # is that only for widths far below 1.
+    # Scales are fitted by their logarithm, whose steps do not depend on the unit of the site. Pyro's inverse softplus
+    # is a logarithm only for scales far below 1.
     guide.scale_constraint = constraints.positive
     return guide
 
 
 def check_guide(name: str) -> None:
-    """``ValueError`` for an unknown name, where a guide is chosen long before it is made."""
-    if name not in GUIDES:
-        raise ValueError(f"expected a guide from {list(GUIDES)}, got {name!r}")
+    """``ValueError`` for an unknown name, at the time a guide is chosen, long before it is created."""
+    check_choice("guide", name, GUIDES)
 
 
 def empty_guide(*args: Any, **kwargs: Any) -> None:
-    """The guide of a model without latent sites: maximising the bound is then maximum likelihood (or MAP)."""
+    """The guide of a model without latent sites, with which maximising the ELBO is maximum likelihood (or MAP)."""
 
 
 def init_from_prior(site: Any = None) -> Any:
-    """Start every site at a draw of its prior.
+    """Start each site at a draw from its prior.
 
-    Entries that rounding has put on the edge of their support, as a Gamma draw of 0, have no place in unconstrained
+    Entries that rounding has moved to the edge of the support, such as a Gamma draw of 0, are infinite in unconstrained
     space: they are drawn again, up to 20 times.
     """
     if site is None:
@@ -88,10 +92,10 @@ def init_from_prior(site: Any = None) -> Any:
 
 
 def init_from_network(site: Any = None) -> Any:
-    """Start the weights of a network as its module is initialised, and all other sites at a draw of their prior.
+    """Start the weights of a network as in its module, and all other sites at a draw from their prior.
 
-    Each weight is drawn from a normal of the mean and standard deviation of the module's initial tensor; a tensor of
-    one number keeps it. Weights of a hierarchical prior are no sites by themselves and start from the prior.
+    Each weight is drawn from a normal with the mean and standard deviation of the module's initial tensor; a tensor
+    with one entry is copied. Weights with a hierarchical prior are not sites and start at a draw from the prior.
     """
     if site is None:
         return init_from_network

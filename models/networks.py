@@ -1,20 +1,19 @@
-"""Small networks, and the ways a network enters a Pyro model.
+"""Small networks, and the functions that place a network in a Pyro model.
 
-A network is an ordinary ``torch.nn.Module``; nothing here is needed to use your own. Inside a model it becomes
+Any ``torch.nn.Module`` can be used. Inside a model,
 
-- `bayesian("net", module, prior)`: its weights are sample sites, so that they have a posterior;
-- `point("net", module)`: its weights are Pyro parameters, so that SVI maximises over them;
-- the module itself, called directly: its weights are constants (frozen features).
+- `bayesian("net", module, prior)` makes its weights sample sites, with a posterior;
+- `point("net", module)` makes its weights Pyro parameters, over which SVI maximises;
+- the module called directly has constant weights (frozen features).
 
-Both return a function with the signature of the module, evaluated by ``torch.func.functional_call``: the module
-itself is never changed, and a model stays a model for one draw; the engine adds draws and chains from outside.
+Both functions return a function with the signature of the module, evaluated by ``torch.func.functional_call``. The
+module is never modified, and the model describes one draw; the engine adds draws and chains from outside.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
-from numbers import Integral
 from typing import Any
 
 import pyro
@@ -25,10 +24,19 @@ from torch.distributions import Distribution
 from posterity.models.modules import trainable, with_weights
 from posterity.models.plates import factor_once, refuse_plates
 from posterity.models.priors import Prior, choose
-from posterity.validation import check_integer, check_number, is_number
+from posterity.validation import (
+    check_choice,
+    check_floating,
+    check_integer,
+    check_number,
+    check_pair,
+    check_seed,
+    check_sizes,
+    shown_shape,
+)
 
-WEIGHTS = "posterity_weights"  # in ``infer`` of a site that `bayesian` made
-INITIAL = "posterity_initial"  # there too, of a weight: its value in the module
+WEIGHTS = "posterity_weights"  # key in ``infer`` of the sites of `bayesian`
+INITIAL = "posterity_initial"  # key in ``infer`` of a weight, with its value in the module
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -40,30 +48,28 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def mlp(*widths: int, activation: str = "tanh", seed: int | None = None) -> nn.Sequential:
-    """A fully connected network, (..., widths[0]) -> (..., widths[-1]), with named layers.
+    """A fully connected network with named layers, (..., widths[0]) -> (..., widths[-1]).
 
-    ``mlp(1, 32, 32, 9)`` has layers ``hidden1``, ``hidden2`` and ``output``, so that sample sites read
-    ``net.hidden1.weight``. ``activation`` is one of tanh, relu, silu, gelu, softplus. With ``seed`` the initial
-    weights depend on it alone and the global random state is left as it was; without, they are torch's.
-    Raises ``ValueError`` for fewer than two widths, a width below one, or an unknown activation.
+    ``mlp(1, 32, 32, 9)`` has layers ``hidden1``, ``hidden2`` and ``output``, so that a sample site has the name
+    ``net.hidden1.weight``. ``activation`` is "tanh", "relu", "silu", "gelu" or "softplus". With ``seed`` the initial
+    weights depend on it alone and the global random state is unchanged; without, they use the global random state.
+
+    Raises:
+        ValueError: fewer than two widths, a width below 1, or an unknown activation.
 
     >>> mlp(1, 8, 2)(torch.zeros(5, 1)).shape
     torch.Size([5, 2])
     """
-    if len(widths) < 2 or not all(_is_width(width) for width in widths):
-        raise ValueError(f"expected at least two widths of 1 or more (input, ..., output), got {widths}")
-    if not isinstance(activation, str) or activation not in ACTIVATIONS:
-        raise ValueError(f"expected an activation from {sorted(ACTIVATIONS)}, got {activation!r}")
+    check_sizes("widths", widths)
+    if len(widths) < 2:
+        raise ValueError(f"expected at least two widths (input, ..., output), got {widths}")
+    check_choice("activation", activation, sorted(ACTIVATIONS))
     if seed is None:
         return _stack(widths, activation)
-    check_integer("seed", seed, 0)
+    check_seed(seed)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed an accelerator, for good
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed accelerators
         return _stack(widths, activation)
-
-
-def _is_width(width: Any) -> bool:
-    return isinstance(width, Integral) and not isinstance(width, bool) and int(width) >= 1
 
 
 def _stack(widths: tuple[int, ...], activation: str) -> nn.Sequential:
@@ -76,21 +82,27 @@ def _stack(widths: tuple[int, ...], activation: str) -> nn.Sequential:
 
 
 class RadialBasis(nn.Module):
-    """Gaussian bumps at fixed centres along one input, normalised to sum to one (Moody & Darken 1989).
+    """Gaussian basis functions of one input, normalised to sum to one, (..., 1) -> (..., count).
 
-    (..., 1) -> (..., centres). What a layer after it says at one place it learns from the data there, so that answers
-    which appear and vanish along the input do not disturb each other; beyond the centres it says what it says at the
-    last of them.
+    A layer on top of them learns its output at each input from nearby data alone, so that modes which appear and vanish
+    along the input do not disturb each other. Outside the range of the centres the output is nearly constant.
+    (Moody & Darken 1989, "Fast learning in networks of locally-tuned processing units", Neural Computation 1.)
+
+    Args:
+        low, high: the first and the last centre.
+        count: the number of centres, equally spaced.
+        width: standard deviation of a basis function, in units of the distance between centres.
+
+    Raises:
+        ValueError: an empty or infinite range, fewer than two centres, or a width that is not above 0.
     """
 
     centres: Tensor
 
     def __init__(self, low: float, high: float, count: int, width: float = 1.0) -> None:
         super().__init__()
-        if not (is_number(low) and is_number(high) and low < high):
-            raise ValueError(f"expected a finite range of the input, got {low} to {high}")
-        if not _is_width(count) or count < 2:
-            raise ValueError(f"expected 2 centres or more, got {count}")
+        check_pair("range of the centres", (low, high))
+        check_integer("count", count, 2)
         check_number("width", width, "(0, inf)")
         self.register_buffer("centres", torch.linspace(low, high, count))
         self.width = width * (high - low) / (count - 1)
@@ -100,25 +112,31 @@ class RadialBasis(nn.Module):
 
 
 def radial(x: Tensor, centres: int, outputs: int, *, width: float = 1.0, seed: int | None = None) -> nn.Sequential:
-    """A network of one input, (..., 1) -> (..., outputs): `RadialBasis` over the range of ``x`` (N, 1), then a layer.
+    """A network of one input, (..., 1) -> (..., outputs): `RadialBasis` over the range of ``x``, then a linear layer.
 
-    With as many rows as here and there decide what is said there, as 10^5 of one input, it finds in seconds what a
-    multilayer perceptron takes long to. ``width`` of a bump is in units of the distance of centres. The weights start
-    small; with ``seed`` they depend on it alone, as in `mlp`. Raises ``ValueError`` for x of another shape or without
-    a range, fewer than two centres, or fewer than one output.
+    With many rows, such as 10^5, it fits in seconds what takes a multilayer perceptron much longer. The weights start
+    small.
+
+    Args:
+        x: training inputs (N, 1), whose range the centres cover.
+        centres: the number of centres.
+        outputs: the number of outputs.
+        width: standard deviation of a basis function, in units of the distance between centres.
+        seed: seed of the initial weights; None for the global random state.
+
+    Raises:
+        ValueError: x of another shape or with equal values, fewer than two centres, or fewer than one output.
 
     >>> radial(torch.linspace(-2, 2, 50)[:, None], 20, 9)(torch.zeros(5, 1)).shape
     torch.Size([5, 9])
     """
     if not isinstance(x, Tensor) or x.ndim != 2 or x.shape[1] != 1 or not len(x):
-        found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"expected one input, x of shape (N, 1), got {found}")
-    if not x.is_floating_point():
-        raise ValueError(f"expected x of floating point, got {x.dtype}")
-    if not _is_width(outputs):
-        raise ValueError(f"expected 1 output or more, got {outputs}")
+        raise ValueError(f"expected x of shape (N, 1), got {shown_shape(x)}")
+    check_floating("x", x)
+    check_integer("centres", centres, 2)
+    check_integer("outputs", outputs, 1)
     if seed is not None:
-        check_integer("seed", seed, 0)
+        check_seed(seed)
     basis = RadialBasis(float(x.min()), float(x.max()), centres, width)
     layer = nn.Linear(centres, outputs)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
@@ -131,21 +149,25 @@ def radial(x: Tensor, centres: int, outputs: int, *, width: float = 1.0, seed: i
 def bayesian(
     name: str, module: nn.Module, prior: Prior | Distribution | Mapping[str, Prior | Distribution] | None = None
 ) -> Callable[..., Any]:
-    """Turn the weights of any module into sample sites; call it inside a Pyro model, outside of its plates.
+    """Turn the weights of any module into sample sites; for calls inside a Pyro model, outside its plates.
 
-    Every parameter ``p`` of the module becomes a site ``{name}.{p}`` of the parameter's shape (a prior with a
-    hierarchy adds its own sites beside it). ``prior`` is one object for all, or a mapping from the beginning of
-    a parameter's name to a prior, the longest match winning (``{"": Normal(), "output": Laplace()}``); the
-    default is `priors.Normal`, standard deviation 1/sqrt(fan-in). A key ends where a word or a number of the name ends:
-    "hidden1" is not the beginning of "hidden10", "hidden" is. A distribution of Pyro's is a prior too: each entry of a
-    weight follows it on its own. Parameters that do not require a gradient stay constants, and buffers are used as they
-    are: put a module with running averages in ``eval()`` first. The sites are marked as weights, on which chains need
-    not agree (see `posterity.inference.program.weights`).
+    Each parameter ``p`` of the module becomes a site ``{name}.{p}`` of the shape of the parameter; a hierarchical prior
+    adds sites beside it. ``prior`` is one object for all parameters, or a mapping from prefixes of parameter names to
+    priors, of which the longest match applies (``{"": Normal(), "output": Laplace()}``). A prefix ends with a word or a
+    number of the name: "hidden" is a prefix of "hidden10", "hidden1" is not. The default is `priors.Normal`, with
+    standard deviation 1/sqrt(fan-in). A distribution of Pyro is the prior of each entry of a weight.
 
-    Returns a function with the module's signature; floating inputs are cast to the dtype of the weights. Raises
-    ``ValueError`` for a module without trainable parameters or with running averages in training mode, a mapping that
-    leaves a parameter out or has a key that no parameter begins with, a call inside a plate, or inputs of another shape
-    or that the dtype of the weights cannot tell apart.
+    Parameters that do not require a gradient are constants. Buffers are used without change: put a module with running
+    averages in ``eval()`` mode first. The sites are marked as weights, which differ between chains that agree in their
+    predictions (see `posterity.inference.program.weights`).
+
+    Returns:
+        A function with the signature of the module; floating inputs are cast to the dtype of the weights.
+
+    Raises:
+        ValueError: a module without trainable parameters or with running averages in training mode, a mapping without
+            a prior for a parameter or with a key that is not a prefix of one, a call inside a plate; when called,
+            inputs of another shape, or whose values the dtype of the weights cannot distinguish.
 
     >>> layer = bayesian("net", mlp(2, 3))
     >>> layer(torch.zeros(5, 2)).shape
@@ -161,26 +183,32 @@ def bayesian(
 
 
 def _of_a_network(first: Mapping[str, Tensor], site: Any) -> dict[str, Any]:
-    """Marks a site: chains are compared by what the network computes, and not by its weights.
+    """The mark of a site of a network: chains are compared by the outputs of the network and not by its weights.
 
-    A site that is a weight itself also carries the module's initial value (see `posterity.models.guides`).
+    The site of a weight also stores the initial value in the module (see `posterity.models.guides`).
     """
     return {WEIGHTS: True, **({INITIAL: first[site["name"]]} if site["name"] in first else {})}
 
 
 def point(name: str, module: nn.Module, *, decay: float | Tensor = 0.0) -> Callable[..., Any]:
-    """Turn the weights of any module into Pyro parameters ``{name}.{p}``; call it inside a Pyro model.
+    """Turn the weights of any module into Pyro parameters ``{name}.{p}``; for calls inside a Pyro model.
 
-    ``decay`` d adds ``-d/2 |w|²`` to the log joint, the log density of a normal prior of precision d: maximum a
-    posteriori instead of maximum likelihood. It counts once, also inside a plate or with batches of the rows. A tensor
-    () is taken as it is, without a look at its value.
+    ``decay`` d adds ``-d/2 |w|²`` to the log joint, the log density of a normal prior of precision d, so that the fit
+    is maximum a posteriori instead of maximum likelihood. It counts once, also inside a plate and with minibatches. The
+    value of a tensor () is not checked.
 
-    Training starts from the module's own weights and leaves them as they are; the trained ones are in the
-    `Posterior` that `SVI` returns, as one draw. Inputs as in `bayesian`. Raises ``ValueError`` for a module without
-    trainable parameters or with running averages in training mode, or a decay that is negative or not finite.
+    Training starts from the weights of the module and does not modify them; the trained weights are one draw of the
+    `Posterior` that `SVI` returns.
+
+    Returns:
+        A function as that of `bayesian`.
+
+    Raises:
+        ValueError: a module without trainable parameters or with running averages in training mode, or a decay that is
+            negative or not finite.
     """
-    if not isinstance(decay, Tensor) and not (is_number(decay) and decay >= 0):
-        raise ValueError(f"expected a decay of 0 or more, got {decay!r}")
+    if not isinstance(decay, Tensor):
+        check_number("decay", decay, "[0, inf)")
     weights = {parameter: pyro.param(f"{name}.{parameter}", value.clone()) for parameter, value in trainable(module)}
     if isinstance(decay, Tensor) or decay:
         factor_once(f"{name}.decay", -0.5 * decay * sum((value**2).sum() for value in weights.values()))

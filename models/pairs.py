@@ -1,19 +1,19 @@
-"""Ready pairs: a Pyro model of a table and its guide, in the units of the table.
+"""Pairs of a Pyro model of a table and its guide, in the units of the table.
 
 Each function returns a `Pair` with ``.model`` (``model(x, y=None)``, written for one draw) and ``.guide``, which
-`posterity.inference.infer` takes as it takes a bare model. Which one:
+`posterity.inference.infer` accepts like a bare model:
 
-- `bayesian_regression`: one answer with Gaussian noise, the same everywhere or depending on x.
-- `mixture_density`: several answers; the weights are parameters (maximum likelihood, or MAP with ``decay``).
-- `bayesian_mixture_density`: several answers, and a posterior of the weights.
+- `bayesian_regression`: unimodal y with Gaussian noise, constant or depending on x, and a posterior of the weights.
+- `mixture_density`: multimodal y; the weights are parameters (maximum likelihood, or MAP with ``decay``).
+- `bayesian_mixture_density`: multimodal y, and a posterior of the weights.
 
-Inside, x and y are standardised; the observed site is ``y`` in its own units, so that log scores, pulls and scales
-need no conversion, and another unit of x or y changes nothing else. x is standardised in the dtype it comes in, before
-it is cast to the network's; y is scored in the wider dtype of both.
+Inside the model x and y are standardised. The observed site is ``y`` in its own units, so that log scores, pulls and
+scales need no conversion, and a change of units of x or y changes nothing else. x is standardised in its own dtype
+before the cast to the dtype of the network; y is scored in the wider dtype of both.
 
-``resolution`` is how finely y was recorded, in its units: no scale falls below it. By default it is a thousandth of the
-standard deviation of y. Give it where y is known better than that: y with noise of 1e-5 standard deviations would
-otherwise be predicted a hundred times too wide. Models of your own are as short; read the source.
+``resolution`` is the precision to which y was recorded, in units of y: no scale falls below it. By default it is a
+thousandth of the standard deviation of y. Pass it if y is known more precisely: y with noise of 1e-5 standard
+deviations would otherwise be predicted a hundred times too wide.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,8 +34,8 @@ from posterity.models.mixture_priors import MixturePrior
 from posterity.models.mixtures import MixtureHead, MultivariateMixtureHead, mixture_head
 from posterity.models.modules import dtype_of, trainable
 from posterity.models.networks import bayesian, mlp, point
-from posterity.models.priors import Normal, Prior, begins, choose
-from posterity.validation import check_choice, check_number
+from posterity.models.priors import Normal, Prior, choose, has_prefix
+from posterity.validation import check_choice, check_number, shown_shape
 
 Model = Callable[..., Any]
 WeightPrior = Prior | Distribution
@@ -43,18 +43,17 @@ Head = MixtureHead | MultivariateMixtureHead
 NOISES = ("constant", "input")
 SWEPT = ("components", "decay")
 
-# A tanh unit of a standardised input then turns within about a third of the input's spread, and its centre lies
-# anywhere in the data: wiggles of the size that tables show, where unit weights give little more than a slope.
 INPUT_SCALE = 3.0
-RESOLUTION = 1e-3  # standard deviations of y, where none is given
+"""Prior scale of the first layer. A tanh unit of a standardised input then turns within about a third of the spread of
+the input, with its centre anywhere in the data. With unit scale functions are little more than straight lines."""
+RESOLUTION = 1e-3  # default resolution, in standard deviations of y
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A model and the guide made for it, by name, or None for the empty one.
+    """A model, and the name of its guide; None for the empty guide.
 
-    Each reading of ``guide`` is a fresh one: a trained guide is not shared. Inference takes the name where there is
-    one, so that its settings (where to start, how wide) hold for a pair as for a bare model.
+    Inference uses the name, so that its settings (starting point, initial scale) apply to a pair as to a bare model.
     """
 
     model: Model
@@ -62,11 +61,12 @@ class Pair:
 
     @property
     def guide(self) -> Callable[..., Any]:
+        """A new guide at each access: trained guides are not shared."""
         return empty_guide if self.guide_name is None else make_guide(self.guide_name, self.model)
 
 
 def table_prior() -> dict[str, Prior]:
-    """The pairs' default prior over the weights: `priors.Normal`, wider for the first layer (see INPUT_SCALE)."""
+    """The default prior over the weights of pairs: `priors.Normal`, wider for the first layer (see `INPUT_SCALE`)."""
     return {"": Normal(), "hidden1": Normal(scale=INPUT_SCALE)}
 
 
@@ -80,19 +80,28 @@ def bayesian_regression(
     activation: str = "tanh",
     guide: str = "mean_field",
 ) -> Pair:
-    """A Bayesian network with a Gaussian likelihood; sites ``net...``, ``noise`` (constant noise alone) and ``y``.
+    """A Bayesian network with a Gaussian likelihood; sites ``net...``, ``noise`` (if constant) and ``y``.
 
-    ``scale`` is the standardisation of the training data. ``noise`` is "constant" (one standard deviation, half
-    normal of scale 1 on standardised y) or "input" (a second output of the network). ``prior``: see `bayesian`.
-    ``resolution``: see above. Raises ``ValueError`` for an unknown noise or guide, a resolution that is not positive,
-    or a prior that does not fit the network's parameters; the model, for x that is not of shape (N, D).
+    Args:
+        scale: standardisation of the training data.
+        hidden: widths of the hidden layers.
+        noise: "constant" (one standard deviation, with a half-normal prior of scale 1 for standardised y) or "input" (a
+            second output of the network).
+        resolution: lower bound of the noise, in units of y; see the module.
+        prior: prior over the weights, as in `bayesian`; `table_prior` by default.
+        activation: activation function, as in `mlp`.
+        guide: name of the guide, as in `make_guide`.
+
+    Raises:
+        ValueError: an unknown noise, activation or guide, a resolution that is not above 0, or a prior that does not
+            fit the parameters of the network; in the model, x that is not of shape (N, D).
     """
     check_choice("noise", noise, NOISES)
     _check(scale, guide)
     floor = _floor(scale, resolution)
     outputs = 1 if noise == "constant" else 2
     if scale.x_loc.ndim == 0:
-        raise ValueError("expected a standardisation of the columns of a table, got one of inputs of any shape")
+        raise ValueError("expected scale to standardise the columns of a table, got one for inputs of any shape")
     net = mlp(len(scale.x_loc), *_hidden(hidden), outputs, activation=activation, seed=0).to(scale.x_loc)
     weights_prior = _weights_prior(net, prior)
 
@@ -125,29 +134,39 @@ def mixture_density(
 ) -> Pair:
     """A mixture density network (Bishop 1994) whose weights are parameters; its guide is empty.
 
-    ``decay`` d adds ``-d/2 |w|²`` to the log likelihood: the log density of a normal prior of precision d, so that the
-    fit is MAP. Zero is maximum likelihood. ``seed`` is that of the initial weights. ``head`` (in units of the
-    standardised y) takes the place of ``components`` and ``resolution``: another family, several targets, components
-    that start where the data are. ``net``, from standardised x to
-    ``head.features``, takes the place of the multilayer perceptron: `radial`, or any of your own. With
-    `Standardization.whole` it may take images (N, C, H, W), or sequences (N, T, D) and say something about each step:
-    what it returns is (N, features) or (N, T, features), and y is (N,) or (N, T). ``mixture_priors``:
-    see `posterity.models.mixture_priors`. ``swept`` makes settings, of "components" and "decay", into parameters that
-    the model reads, for `posterity.inference.sweep`: with ``components`` for the largest number.
-    Raises ``ValueError`` for a resolution that is not positive or stands beside a head, a negative decay, or a net of
-    other outputs.
+    With `Standardization.whole` the net may take images (N, C, H, W) or sequences (N, T, D). Its output is then
+    (N, features) with y (N,), or (N, T, features) with y (N, T).
+
+    Args:
+        scale: standardisation of the training data.
+        components: the number of components; the largest one if it is swept.
+        hidden: widths of the hidden layers.
+        resolution: lower bound of all scales, in units of y; see the module.
+        decay: precision d of a normal prior over the weights, which adds ``-d/2 |w|²`` to the log likelihood (MAP);
+            0 for maximum likelihood.
+        activation: activation function, as in `mlp`.
+        seed: seed of the initial weights.
+        head: a head in units of the standardised y, instead of ``components`` and ``resolution``, for another family,
+            several targets, or components that start at the data.
+        net: a network from standardised x to ``head.features`` instead of the multilayer perceptron, such as `radial`.
+        mixture_priors: priors over the components, see `posterity.models.mixture_priors`.
+        swept: settings ("components", "decay") that the model reads from parameters, for `posterity.inference.sweep`.
+
+    Raises:
+        ValueError: a resolution that is not above 0 or is passed together with a head, a negative decay, or a net with
+            a wrong number of inputs or outputs.
     """
     check_number("decay", decay, "[0, inf)")
     _check(scale, None, mixture_priors)
     if not isinstance(swept, tuple | list):
-        raise ValueError(f"expected swept as a tuple of names, got {swept!r}")
+        raise ValueError(f"expected swept to be a tuple of names, got {swept!r}")
     for name in swept:
         check_choice("swept", name, SWEPT)
     head = _head(scale, head, components, resolution)
     net = _network(scale, head, net, hidden, activation, seed)
     if "components" in swept:
         if not isinstance(head, MixtureHead):
-            raise ValueError("expected a head of one target to sweep its components, got one of several")
+            raise ValueError("expected a head of one target for a sweep over components, got a multivariate head")
         head = head.spread_first()
 
     def network() -> Callable[..., Tensor]:
@@ -171,9 +190,14 @@ def bayesian_mixture_density(
 ) -> Pair:
     """A mixture density network with a posterior of the weights; sites ``net...`` and ``y``.
 
-    ``head``, ``net`` and ``mixture_priors``: see `mixture_density`. Raises ``ValueError`` for a resolution that is not
-    positive or stands beside a head, a net of other outputs, an unknown guide, or a prior that does not fit the net's
-    parameters.
+    Args:
+        scale, components, hidden, resolution, activation, head, net, mixture_priors: as in `mixture_density`.
+        prior: prior over the weights, as in `bayesian`; `table_prior` by default.
+        guide: name of the guide, as in `make_guide`.
+
+    Raises:
+        ValueError: a resolution that is not above 0 or is passed together with a head, a net with a wrong number of
+            inputs or outputs, an unknown guide, or a prior that does not fit the parameters of the net.
     """
     _check(scale, guide, mixture_priors)
     head = _head(scale, head, components, resolution)
@@ -207,7 +231,7 @@ def _mixture_model(
 
 @contextmanager
 def _plates(batch: torch.Size) -> Iterator[None]:
-    """The rows, and what each of them has several answers for, as the steps of a sequence or the pixels of an image."""
+    """Plates of the rows, and of steps of a sequence or pixels of an image."""
     with ExitStack() as stack:
         for place, size in enumerate(batch):
             name = "obs" if place == 0 else f"obs.{place}"
@@ -218,12 +242,10 @@ def _plates(batch: torch.Size) -> Iterator[None]:
 def _check(scale: Any, guide: Any, priors: Any = ()) -> None:
     if not isinstance(scale, Standardization):
         raise ValueError(f"expected scale to be a Standardization, got {type(scale).__name__}")
-    if guide is not None and not isinstance(guide, str):
-        raise ValueError(f"expected a guide by its name, got {guide!r}")
     if guide is not None:
         check_guide(guide)
     if not isinstance(priors, tuple | list) or not all(callable(p) and not isinstance(p, type) for p in priors):
-        raise ValueError(f"expected mixture_priors as a tuple of priors, got {priors!r}")
+        raise ValueError(f"expected mixture_priors to be a tuple of priors, got {priors!r}")
 
 
 def _network(
@@ -233,7 +255,7 @@ def _network(
         raise ValueError(f"expected net to be a torch.nn.Module, got {type(net).__name__}")
     if scale.x_loc.ndim == 0:
         if net is None:
-            raise ValueError("expected a net for a standardisation of inputs of any shape, got none")
+            raise ValueError("expected a net with a standardisation of inputs of any shape, got none")
         return net
     columns = len(scale.x_loc)
     if net is None:
@@ -242,11 +264,13 @@ def _network(
     row = torch.zeros(1, columns, dtype=dtype_of(net) or scale.x_loc.dtype, device=scale.x_loc.device)
     try:
         with torch.no_grad():
-            found = tuple(net(row).shape)
+            shape = tuple(net(row).shape)
     except RuntimeError as error:
-        raise ValueError(f"expected a net of {columns} inputs, got one that cannot take them: {error}") from error
-    if found != (1, head.features):
-        raise ValueError(f"expected a net from {columns} inputs to {head.features} features, got {found[-1]}")
+        raise ValueError(f"expected a net of {columns} inputs, got one that fails with them: {error}") from error
+    if shape != (1, head.features):
+        raise ValueError(
+            f"expected a net from (N, {columns}) to (N, {head.features}) features, got {shape} for (1, {columns})"
+        )
     return net
 
 
@@ -256,20 +280,18 @@ def _head(scale: Standardization, head: Head | None, components: int, resolution
     if not isinstance(head, Head):
         raise ValueError(f"expected head to be a MixtureHead or MultivariateMixtureHead, got {type(head).__name__}")
     if resolution is not None:
-        raise ValueError(
-            f"expected a resolution or a head, which has a floor of its own, got both: {resolution}, {head}"
-        )
+        raise ValueError(f"expected either resolution or head, which has its own floor, got both: {resolution}, {head}")
     targets = getattr(head, "targets", 1)
     if targets != scale.y_loc.numel():
-        raise ValueError(f"expected a head of {scale.y_loc.numel()} targets, as the standardisation has, got {targets}")
+        raise ValueError(f"expected head with {scale.y_loc.numel()} targets, as the standardisation, got {targets}")
     return head
 
 
 def _weights_prior(net: nn.Module, prior: Any) -> Any:
-    """The prior, checked before the model runs; the default one without the layers that the net lacks."""
+    """The prior, checked before the model runs; the default prior without the layers that the net lacks."""
     names = [name for name, _ in trainable(net)]
     if prior is None:
-        prior = {key: value for key, value in table_prior().items() if any(begins(name, key) for name in names)}
+        prior = {key: value for key, value in table_prior().items() if any(has_prefix(name, key) for name in names)}
     choose(prior, names)
     return prior
 
@@ -281,12 +303,11 @@ def _hidden(hidden: Any) -> tuple[int, ...]:
 
 
 def _standardised(scale: Standardization, net: nn.Module, x: Tensor, ndim: int | None = None) -> Tensor:
-    """x in units of its spread and in the dtype of the net, to which it is cast last: the spread is not lost."""
+    """Standardised x, cast to the dtype of the net after standardisation, which keeps its digits."""
     columns = scale.x_loc.ndim
     if not isinstance(x, Tensor) or not x.numel() or (x.ndim != ndim if ndim else x.ndim <= columns):
         wanted = f"(N, {len(scale.x_loc)})" if columns else "(N, ...)"
-        found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"expected x of shape {wanted}, got {found}")
+        raise ValueError(f"expected x of shape {wanted}, got {shown_shape(x)}")
     dtype = dtype_of(net)
     return scale.x(x) if dtype is None else scale.x(x).to(dtype)
 
@@ -298,7 +319,7 @@ def _swept(name: str, value: float) -> Tensor:
 def _floor(scale: Standardization, resolution: float | None) -> float:
     """The resolution in standardised units."""
     if scale.y_loc.ndim:
-        raise ValueError(f"expected a standardisation of one target, got {len(scale.y_loc)} targets")
+        raise ValueError(f"expected scale to standardise one target, got {len(scale.y_loc)} targets")
     if resolution is None:
         return RESOLUTION
     check_number("resolution", resolution, "(0, inf)")

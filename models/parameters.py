@@ -1,7 +1,7 @@
-"""Take a distribution apart into its parameter tensors, and put it together again.
+"""Split a distribution into its parameter tensors, and rebuild it from them.
 
-This is what lets a likelihood written for one draw come back as one batched distribution: under ``vmap`` only
-tensors can leave, so the parameters do, and the family is rebuilt outside around whatever dimensions were added.
+A likelihood written for one draw becomes one batched distribution this way: only tensors can leave ``vmap``, so the
+parameters leave it, and the family is rebuilt outside with the added dimensions in its batch shape.
 """
 
 import inspect
@@ -24,7 +24,7 @@ from torch.distributions import (
     constraints,
 )
 
-# Ways to give one parameter: a distribution keeps the one it was given, and may have computed others since.
+# Alternative parametrisations: a distribution stores the one it was given, and may have computed the others later.
 ALTERNATIVES = (
     ("probs", "logits"),
     ("gate", "gate_logits"),
@@ -36,12 +36,14 @@ Rebuild = Callable[[list[Tensor]], Distribution]
 
 
 def split(distribution: Distribution) -> tuple[list[Tensor], Rebuild]:
-    """The parameters of a distribution, each expanded to its full batch shape, and the way back.
+    """The parameter tensors of a distribution, expanded to its batch shape, and a function that rebuilds it from them.
 
-    Every tensor has shape ``batch_shape + (dimensions of the parameter's own)``; where tensors with further
-    dimensions on the left are handed to the way back, the distribution has them on the left of its batch shape.
-    A mask is dropped: it says what is scored, not what is predicted.
-    Raises ``ValueError`` for a family whose parameters are not known.
+    Each tensor has shape ``batch_shape + (event dimensions of the parameter)``. From tensors with further dimensions on
+    the left, the function builds a distribution with these dimensions on the left of its batch shape. A mask is
+    dropped: it concerns scores, not predictions.
+
+    Raises:
+        ValueError: a family whose parameters are not known.
     """
     if hasattr(distribution, "_mask") and hasattr(distribution, "base_dist"):
         return split(distribution.base_dist)
@@ -57,13 +59,13 @@ def split(distribution: Distribution) -> tuple[list[Tensor], Rebuild]:
 
 
 def map_parameters(distribution: Distribution, function: Callable[[Tensor], Tensor]) -> Any:
-    """The same family around ``function`` of every parameter tensor."""
+    """The distribution of the same family with ``function`` applied to each parameter tensor."""
     tensors, rebuild = split(distribution)
     return rebuild([function(tensor) for tensor in tensors])
 
 
 def family(distribution: Distribution) -> tuple[Any, ...]:
-    """The kinds of a distribution and of its parts, which are equal where `split` takes two apart in the same way."""
+    """The types of a distribution and its parts, equal for two distributions that `split` splits in the same way."""
     parts = [value for value in vars(distribution).values() if isinstance(value, Distribution)]
     kinds = tuple(type(value) for value in getattr(distribution, "transforms", ()))
     return (type(distribution), *kinds, *(family(part) for part in parts))
@@ -78,13 +80,13 @@ def _split_leaf(distribution: Distribution) -> tuple[list[Tensor], Rebuild]:
     nested: dict[str, tuple[slice, Rebuild]] = {}
     for name in _arguments(distribution):
         value = getattr(distribution, name)
-        if isinstance(value, Distribution):  # as the counts under a zero-inflated one
+        if isinstance(value, Distribution):  # such as the base distribution of a zero-inflated one
             inner, rebuild_inner = split(value.expand(distribution.batch_shape))
             nested[name] = (slice(len(tensors), len(tensors) + len(inner)), rebuild_inner)
             tensors += inner
             continue
         if name not in known and not isinstance(value, Tensor):
-            settings[name] = value  # a number that is no parameter, as the total count of a multinomial
+            settings[name] = value  # a number that is not a parameter, such as the total count of a multinomial
             continue
         value = torch.as_tensor(value)
         own = value.shape[value.ndim - _own_ndim(known.get(name), value.ndim - len(distribution.batch_shape)) :]
@@ -100,13 +102,13 @@ def _split_leaf(distribution: Distribution) -> tuple[list[Tensor], Rebuild]:
 
 
 def _arguments(distribution: Distribution) -> list[str]:
-    """The arguments that build the distribution: of two ways to say the same, the one it was given."""
+    """The arguments that build the distribution: among alternative parametrisations, the one it was given."""
     family = type(distribution)
     signature = inspect.signature(family.__init__).parameters.values()
     named = [p.name for p in signature if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     names = [name for name in named if name not in ("self", "validate_args") and _has(distribution, name)]
     names += [name for name in distribution.arg_constraints if name not in names and name not in named]
-    # A lazy parameter joins the stored ones when it is first read, so it comes after the one that was given.
+    # A lazy parameter is stored at its first access, so it comes after the one that was given.
     stored = [*vars(distribution), *vars(getattr(distribution, "_categorical", None) or _NOTHING)]
     for alternatives in ALTERNATIVES:
         there = [name for name in names if name in alternatives]
@@ -116,12 +118,12 @@ def _arguments(distribution: Distribution) -> list[str]:
 
 
 def _has(distribution: Distribution, name: str) -> bool:
-    """As ``hasattr``, but a lazy parameter is not computed: of a normal, by inverting every covariance."""
+    """As ``hasattr``, without computing lazy parameters, which may invert covariance matrices."""
     return inspect.getattr_static(distribution, name, None) is not None or hasattr(distribution, name)
 
 
 def _own_ndim(constraint: constraints.Constraint | None, extra: int) -> int:
-    """How many dimensions of its own a parameter has beside the batch's."""
+    """The number of event dimensions of a parameter."""
     try:
         return 0 if constraint is None else constraint.event_dim
     except NotImplementedError:
@@ -139,7 +141,7 @@ def _split_mixture(distribution: MixtureSameFamily) -> tuple[list[Tensor], Rebui
     weights, rebuild_weights = split(mixing)
     components, rebuild_components = split(distribution.component_distribution)
     count = len(weights)
-    # A mixture that carries more than its two parts says how it is put together again.
+    # A subclass with more attributes than these two parts defines ``with_parts``.
     assemble: Callable[..., Distribution] = getattr(distribution, "with_parts", type(distribution))
     return weights + components, lambda values: assemble(
         rebuild_weights(values[:count]), rebuild_components(values[count:])
@@ -167,9 +169,10 @@ def _split_transformed(distribution: TransformedDistribution) -> tuple[list[Tens
 
 
 def _split_transform(transform: Transform) -> tuple[list[Tensor], Callable[[list[Tensor]], Transform]]:
-    """The parameters of a transform of scalars, and the way back.
+    """The parameters of a transform of scalars, and a function that rebuilds it from them.
 
-    Raises ``ValueError`` for one whose parameters are not known: its tensors would be those of a single draw.
+    Raises:
+        ValueError: a transform whose parameters are not known, so that its tensors would belong to a single draw.
     """
     if isinstance(transform, AffineTransform):
         return [torch.as_tensor(transform.loc), torch.as_tensor(transform.scale)], lambda v: AffineTransform(*v)

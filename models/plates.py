@@ -1,7 +1,7 @@
-"""What a model says once for the whole data set, wherever it stands among the plates of the rows.
+"""Terms of a model that count once for the whole data set, even inside the plates of the rows.
 
-A plate multiplies every term inside it: by its size, and by N/n where it takes n rows of N. That is right for the terms
-of the rows, and wrong for a decay of weights or a prior of all rows together.
+A plate multiplies all terms inside it: by its size, and by N/n if it takes n rows of N. This is right for the terms of
+rows, and wrong for a weight decay or a prior of all rows together.
 """
 
 import pyro
@@ -9,27 +9,27 @@ from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.messenger import Messenger, block_messengers
 from torch import Tensor
 
-# Pyro's own plates around a whole model: its particles and its draws, of which each has every term.
+# Pyro's plates around a whole model, for its particles and draws, each of which has all terms.
 WHOLE_MODEL = ("num_particles_vectorized", "_num_predictive_samples")
 
 
 def factor_once(name: str, log_density: Tensor) -> None:
-    """``pyro.factor`` of a scalar that counts once, as if it stood outside of the vectorised plates around it."""
+    """Add a scalar log density by ``pyro.factor`` as if outside the vectorised plates around the call."""
     with block_messengers(_is_plate):
         pyro.factor(name, log_density)
 
 
-def refuse_plates(what: str) -> None:
-    """``ValueError`` that names the vectorised plates around the call, if there are any."""
+def refuse_plates(call: str) -> None:
+    """Raise ``ValueError``, with the name of the plate, if the call is inside a vectorised plate."""
     with block_messengers(_is_plate) as plates:
         names = [plate.name for plate in plates if isinstance(plate, IndepMessenger)]
     if names:
         raise ValueError(
-            f"expected {what} outside of plates, got it inside plate {names[-1]!r}, where each element would have "
-            "weights of its own: call it before the plate"
+            f"expected {call} outside plates, got it inside plate {names[-1]!r}, where each element would have "
+            "separate weights: call it before the plate"
         )
 
 
 def _is_plate(messenger: Messenger) -> bool:
-    """A plate iterated over (``for i in pyro.plate(...)``) has no dimension, and multiplies nothing by its size."""
+    """Whether this is a vectorised plate of rows; an iterated one (``for i in pyro.plate(...)``) has no dimension."""
     return isinstance(messenger, IndepMessenger) and messenger.dim is not None and messenger.name not in WHOLE_MODEL

@@ -1,18 +1,18 @@
-"""Priors over the weights of a network: one small object each, all with the same call.
+"""Priors over the weights of a network, one object each.
 
-A prior is called with the site's name, the weight's shape and the weight's initial value, issues its own
-``pyro.sample`` statements, and returns the weight. All are centred on zero and take keyword arguments. ``scale`` is
-the standard deviation (or the family's scale) of one *pre-activation* when the inputs have unit size: with
-``fan_in`` (the default) a weight of shape (out, in, ...) is divided by sqrt(in * ...), so that the prior over
-functions does not change with the width (Neal 1996, "Bayesian Learning for Neural Networks", section 2.1). Biases
-are not divided; ``bias_scale`` gives them a scale of their own.
+A prior is called with the name of the site, the shape and the initial value of the weight, issues ``pyro.sample``
+statements, and returns the weight. All priors are centred at zero and take keyword arguments. ``scale`` is the standard
+deviation (or the scale of the family) of one *pre-activation* for inputs of unit size: with ``fan_in`` (the default)
+the scale of a weight of shape (out, in, ...) is divided by sqrt(in * ...), so that the prior over functions does not
+depend on the width (Neal 1996, "Bayesian Learning for Neural Networks", section 2.1). The scale of biases is not
+divided, and may differ: ``bias_scale``.
 
-Which one: `Normal` to begin with. `HierarchicalNormal` where the size of the weights of a layer is not known,
-which is often. `Laplace` and `StudentT` for a few large weights among small ones. `Horseshoe` where most inputs or
-units should be off. `ScaleMixture` is the spike and slab of Blundell et al. 2015.
+Start with `Normal`. Use `HierarchicalNormal` if the size of the weights of a layer is unknown, which is common;
+`Laplace` and `StudentT` for few large weights among small ones; `Horseshoe` if most inputs or units are irrelevant.
+`ScaleMixture` is the spike-and-slab prior of Blundell et al. 2015.
 
-The hierarchical ones are non-centred (the site ``{name}.raw`` is standard normal), because samplers move easily
-there: Betancourt & Girolami 2015, arXiv:1312.0906. The weight itself is kept as a deterministic site ``{name}``.
+Hierarchical priors are non-centred: the site ``{name}.raw`` is standard normal, a geometry in which samplers move
+easily (Betancourt & Girolami 2015, arXiv:1312.0906), and the weight is a deterministic site ``{name}``.
 """
 
 import math
@@ -27,18 +27,18 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from posterity.validation import is_positive
+from posterity.validation import check_flag, check_number
 
 
 class Prior(Protocol):
-    """Anything that issues sample statements for one weight and returns it."""
+    """A callable that issues sample statements for one weight and returns it."""
 
     def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class _FanInScaled:
-    """What all priors share: the scale of a weight of a given shape."""
+    """Base of all priors: the scale of a weight of a given shape, and checks of the settings."""
 
     scale: float = 1.0
     fan_in: bool = True
@@ -46,10 +46,11 @@ class _FanInScaled:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            wrong = not isinstance(value, bool) if name == "fan_in" else not is_positive(value)
-            if wrong and not (name == "bias_scale" and value is None):
-                wanted = "to be True or False" if name == "fan_in" else "above 0"
-                raise ValueError(f"expected {name} {wanted} in {type(self).__name__}, got {value!r}")
+            label = f"{name} of {type(self).__name__}"
+            if name == "fan_in":
+                check_flag(label, value)
+            elif name != "bias_scale" or value is not None:
+                check_number(label, value, "(0, inf)")
 
     def _scale_of(self, shape: torch.Size, like: Tensor) -> Tensor:
         if len(shape) < 2:
@@ -68,7 +69,7 @@ class Normal(_FanInScaled):
 
 @dataclass(frozen=True, kw_only=True)
 class Laplace(_FanInScaled):
-    """Independent double exponentials of scale scale/sqrt(fan-in); their variance is twice the scale squared."""
+    """Independent Laplace distributions of scale scale/sqrt(fan-in); the variance is twice the scale squared."""
 
     def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
         return _sample(name, shape, dist.Laplace, like.new_zeros(()), self._scale_of(shape, like))
@@ -76,7 +77,7 @@ class Laplace(_FanInScaled):
 
 @dataclass(frozen=True, kw_only=True)
 class StudentT(_FanInScaled):
-    """Independent Student's t with ``df`` degrees of freedom and scale scale/sqrt(fan-in)."""
+    """Independent Student's t distributions with ``df`` degrees of freedom and scale scale/sqrt(fan-in)."""
 
     df: float = 4.0
 
@@ -87,15 +88,17 @@ class StudentT(_FanInScaled):
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleMixture(_FanInScaled):
-    """Two normals, a wide one with probability ``weight`` and a narrow one (Blundell et al. 2015, eq. 7)."""
+    """Independent mixtures of a wide normal, with probability ``weight``, and one of scale ``narrow``/sqrt(fan-in).
+
+    Blundell et al. 2015, eq. 7.
+    """
 
     weight: float = 0.5
     narrow: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.weight < 1:
-            raise ValueError(f"expected a weight between 0 and 1, got {self.weight}")
+        check_number("weight of ScaleMixture", self.weight, "(0, 1)")
 
     def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
         wide = self._scale_of(shape, like)
@@ -107,7 +110,7 @@ class ScaleMixture(_FanInScaled):
 
 @dataclass(frozen=True, kw_only=True)
 class HierarchicalNormal(_FanInScaled):
-    """Normals whose precision, one for the whole weight, is Gamma(shape, rate) and learned from the data.
+    """Normals whose precision, one for the whole weight, has a Gamma(concentration, rate) prior.
 
     With ``concentration = rate = a`` the marginal of a weight is Student's t with 2 a degrees of freedom and scale
     scale/sqrt(fan-in) (MacKay 1992; Neal 1996). Sites: ``{name}.precision``, ``{name}.raw``.
@@ -124,10 +127,10 @@ class HierarchicalNormal(_FanInScaled):
 
 @dataclass(frozen=True, kw_only=True)
 class Horseshoe(_FanInScaled):
-    """A half-Cauchy scale for the whole weight times one for each entry (Carvalho, Polson & Scott 2010).
+    """Normals whose scale is a half-Cauchy scale of the weight times one of each entry (Carvalho et al. 2010).
 
-    Sites: ``{name}.overall``, ``{name}.local``, ``{name}.raw``. Its tails are heavy: give the sampler a high target
-    acceptance.
+    Sites: ``{name}.overall``, ``{name}.local``, ``{name}.raw``. The tails are heavy: samplers need a high target
+    acceptance. (Carvalho, Polson & Scott 2010, "The horseshoe estimator for sparse signals", Biometrika 97.)
     """
 
     def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
@@ -137,34 +140,37 @@ class Horseshoe(_FanInScaled):
 
 
 def choose(prior: Any, parameters: Sequence[str]) -> dict[str, Prior]:
-    """The prior of each parameter, of one prior for all or a mapping from the beginnings of their names.
+    """The prior of each parameter, from one prior for all or a mapping from prefixes of parameter names to priors.
 
-    None is `Normal`. Raises ``ValueError`` for a mapping without a prior for a parameter, a key that no parameter
-    begins with, or a value that is not a prior.
+    None is `Normal`. The longest matching prefix applies.
+
+    Raises:
+        ValueError: a parameter without a prior, a key that is not a prefix of a parameter, or a value that is not a
+            prior.
     """
     priors: Mapping[Any, Any] = prior if isinstance(prior, Mapping) else {"": Normal() if prior is None else prior}
     known = {key: _checked(key, value) for key, value in priors.items()}
-    found: dict[str, Prior] = {}
+    chosen: dict[str, Prior] = {}
     for parameter in parameters:
-        matches = [key for key in known if begins(parameter, key)]
+        matches = [key for key in known if has_prefix(parameter, key)]
         if not matches:
             raise ValueError(f"expected a prior for {parameter!r}, got priors for {sorted(known)}")
-        found[parameter] = known[max(matches, key=len)]
-    idle = [key for key in known if not any(begins(parameter, key) for parameter in parameters)]
+        chosen[parameter] = known[max(matches, key=len)]
+    idle = [key for key in known if not any(has_prefix(parameter, key) for parameter in parameters)]
     if idle:
-        raise ValueError(f"expected keys of priors that begin one of {list(parameters)}, got {idle}")
-    return found
+        raise ValueError(f"expected keys of priors to be prefixes of {list(parameters)}, got {idle}")
+    return chosen
 
 
-def begins(parameter: str, key: str) -> bool:
-    """Whether ``key`` is the beginning of a name, up to the end of a word or of a number in it."""
+def has_prefix(parameter: str, key: str) -> bool:
+    """Whether ``key`` is a prefix of a parameter name that ends at the end of a word or number in the name."""
     inside_word = re.match(r"[A-Za-z]{2}|\d{2}", (key[-1:] or ".") + (parameter[len(key) :][:1] or "."))
     return parameter.startswith(key) and not inside_word
 
 
 def _checked(key: Any, prior: Any) -> Prior:
     if not isinstance(key, str):
-        raise ValueError(f"expected names of parameters as keys of priors, got {key!r}")
+        raise ValueError(f"expected keys of priors to be names of parameters, got {key!r}")
     if isinstance(prior, Distribution):
         return _FromDistribution(prior)
     if isinstance(prior, type) or not callable(prior):
@@ -174,23 +180,23 @@ def _checked(key: Any, prior: Any) -> Prior:
 
 @dataclass(frozen=True)
 class _FromDistribution:
-    """A distribution of Pyro's over each entry of a weight, or over a weight of the distribution's own shape."""
+    """A distribution of Pyro as the prior of each entry of a weight, or of a weight of the distribution's shape."""
 
     distribution: Any
 
     def __call__(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
         own: Any = self.distribution
         if not hasattr(own, "to_event"):
-            raise ValueError(f"expected a distribution of pyro.distributions as a prior, got one of torch's: {own}")
+            raise ValueError(f"expected a prior from pyro.distributions, got a distribution of torch: {own}")
         if not own.batch_shape and not own.event_shape:
             own = own.expand(shape)
         elif own.shape() != shape:
-            raise ValueError(f"expected a prior of one number, or of shape {tuple(shape)} for {name!r}, got {own}")
+            raise ValueError(f"expected a prior of shape () or {tuple(shape)} for {name!r}, got {own}")
         return pyro.sample(name, own.to_event(len(own.batch_shape))).to(like)  # type: ignore[no-any-return]
 
 
 def _number(value: float, like: Tensor) -> Tensor:
-    """In the dtype of ``like`` at once: by way of float32 a third would be wrong in the eighth digit."""
+    """``value`` in the dtype of ``like``, without rounding to float32 in between."""
     return torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
 

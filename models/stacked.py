@@ -1,4 +1,4 @@
-"""Many networks of one kind as one: every weight has a first dimension (M,), every layer is one computation for all."""
+"""Many networks of the same architecture as one, with stacked weights and one computation for each layer."""
 
 import copy
 from collections.abc import Sequence
@@ -9,20 +9,20 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.parametrize import is_parametrized
 
-from posterity.models.modules import named_misfits
+from posterity.models.modules import described_inputs
 from posterity.validation import check_floating
 
 
 class Stacked(nn.Module):
-    """M networks side by side: inputs (M, ...) -> outputs (M, ...), each slice through its own network.
+    """M networks as one: inputs (M, ...) -> outputs (M, ...), each slice through one network.
 
-    Parameters and buffers have the names of a single network's with (M,) in front, so that an optimiser that works
-    element by element (SGD, Adam) trains each as it would alone. For small networks, where the cost of a step is that
-    of calling its operations, M of them cost little more than one. Batch normalisation keeps M statistics, dropout
-    draws for each.
+    Parameters and buffers have the names of a single network and a first dimension M, so that an elementwise optimiser
+    (SGD, Adam) trains each network as it would alone. A step of M small networks takes little longer than a step of
+    one, whose time is that of launching operations. Batch normalisation keeps M statistics, dropout draws M masks.
 
-    Raises ``ValueError`` for no networks, some with other parameters than the first, or some with parametrisations
-    (`torch`'s spectral norm writes where vmap cannot follow).
+    Raises:
+        ValueError: no networks, networks of different architectures, or networks with parametrisations, such as a
+            spectral norm, which modifies buffers in place and cannot be mapped by ``vmap``.
 
     >>> Stacked([nn.Linear(3, 2) for _ in range(5)])(torch.zeros(5, 7, 3)).shape
     torch.Size([5, 7, 2])
@@ -31,17 +31,17 @@ class Stacked(nn.Module):
     def __init__(self, nets: Sequence[nn.Module]) -> None:
         super().__init__()
         if not isinstance(nets, Sequence) or not all(isinstance(net, nn.Module) for net in nets):
-            raise ValueError(f"expected a list of torch.nn.Module, got {nets!r:.200}")
+            raise ValueError(f"expected nets to be a list of torch.nn.Module, got {nets!r:.200}")
         if not nets:
-            raise ValueError("expected at least one network, got none")
+            raise ValueError("expected nets to have at least one network, got none")
         if any(is_parametrized(module) for net in nets for module in net.modules()):
-            raise ValueError("expected networks without parametrisations, got a spectral norm or another one")
+            raise ValueError("expected nets without parametrisations, got one with a parametrisation (spectral norm?)")
         shapes = [{name: tuple(value.shape) for name, value in net.state_dict().items()} for net in nets]
-        for found in shapes[1:]:
-            if found != shapes[0]:
-                raise ValueError(f"expected networks with equal parameters {shapes[0]}, got {found}")
+        for others in shapes[1:]:
+            if others != shapes[0]:
+                raise ValueError(f"expected nets with equal parameter shapes {shapes[0]}, got {others}")
         if other := next((repr(net) for net in nets if repr(net) != repr(nets[0])), None):
-            raise ValueError(f"expected networks of one kind, got {nets[0]!r} and {other}")
+            raise ValueError(f"expected nets of one architecture, got {nets[0]!r} and {other}")
         self.net, self.count = copy.deepcopy(nets[0]), len(nets)
         for name, parameter in nets[0].named_parameters():
             values = torch.stack([net.get_parameter(name).detach() for net in nets])
@@ -56,7 +56,7 @@ class Stacked(nn.Module):
             if not value.ndim or len(value) != self.count:
                 raise ValueError(f"expected inputs of shape ({self.count}, ...), got {tuple(value.shape)}")
         weights = dict(self.net.named_parameters()) | dict(self.net.named_buffers())
-        with named_misfits(self.net, *args):
+        with described_inputs(self.net, *args):
             outputs: Tensor = torch.vmap(self._one, randomness="different")(weights, *args)
         return outputs
 
@@ -64,7 +64,7 @@ class Stacked(nn.Module):
         return functional_call(self.net, weights, args)
 
     def split(self) -> list[nn.Module]:
-        """Copies of the M networks, each on its own."""
+        """Copies of the M networks as separate modules."""
         nets = []
         for index in range(self.count):
             net = copy.deepcopy(self.net)

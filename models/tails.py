@@ -1,9 +1,9 @@
-"""Distribution functions of one-dimensional components, accurate in both tails.
+"""Distribution functions of scalar families, accurate in both tails.
 
-`torch.distributions` computes the upper tail as ``1 - cdf``, which is exactly 0 from 5.5 (float32) or 8.3
-(float64) standard deviations on, and has no distribution function at all for Student's t. A pull of an outlier
-needs both, so these three functions know the usual families (see also `families`) and fall back on the distribution's
-own. A family without one is a ``ValueError`` that names it.
+`torch.distributions` computes the upper tail as ``1 - cdf``, which is exactly 0 from 5.5 (float32) or 8.3 (float64)
+standard deviations on, and has no distribution function for Student's t. The pull of an outlier needs both. These
+functions cover the usual families (see also `families`) and otherwise call the method of the distribution; a family
+without that method raises a ``ValueError`` with its name.
 """
 
 import math
@@ -37,14 +37,14 @@ def cdf(distribution: Distribution, value: Tensor) -> Tensor:
         return _von_mises_cdf(distribution, value)
     if isinstance(distribution, Gamma):
         return torch.special.gammainc(distribution.concentration, distribution.rate * value.clamp_min(0))
-    found = families.evaluate(distribution, "cdf", value)
-    return _own(distribution, "cdf", value) if found is None else found
+    result = families.evaluate(distribution, "cdf", value)
+    return _method(distribution, "cdf", value) if result is None else result
 
 
 def sf(distribution: Distribution, value: Tensor) -> Tensor:
     """P(Y > value), without the cancellation of ``1 - cdf`` for symmetric families and those of `families`.
 
-    For others it is at least half the dtype's epsilon, so that a tail beyond it reads as that and not as impossible.
+    For other families it is at least half the epsilon of the dtype, so that no possible value gets probability 0.
     """
     if isinstance(distribution, Normal | StudentT | Laplace):
         return cdf(distribution, 2 * distribution.loc - value)
@@ -55,11 +55,11 @@ def sf(distribution: Distribution, value: Tensor) -> Tensor:
         return torch.where(value < 0, 1.0, torch.special.gammainc(count + 1, rate))
     if isinstance(distribution, Gamma):
         return torch.special.gammaincc(distribution.concentration, distribution.rate * value.clamp_min(0))
-    found = families.evaluate(distribution, "sf", value)
-    if found is not None:
-        return found
+    result = families.evaluate(distribution, "sf", value)
+    if result is not None:
+        return result
     below = cdf(distribution, value)
-    # Cancellation leaves nothing beneath half a unit in the last place: a bound keeps the pull finite and honest.
+    # Cancellation loses all below half a unit in the last place: the bound keeps a pull finite.
     return torch.where(below < 1, 1 - below, 0.5 * torch.finfo(below.dtype).eps)
 
 
@@ -68,8 +68,9 @@ def icdf(distribution: Distribution, probability: Tensor) -> Tensor:
     if isinstance(distribution, Normal):
         return distribution.loc + distribution.scale * torch.special.ndtri(probability)
     if isinstance(distribution, StudentT):
-        # The lower tail and its mirror image: SciPy answers +inf for a probability of 0.
-        standard = _scipy(special.stdtrit, distribution.df, torch.minimum(probability, 1 - probability)).abs()
+        # The lower tail, mirrored for the upper one. SciPy returns +inf for a probability of 0, before 1.17 nan.
+        tail = torch.minimum(probability, 1 - probability)
+        standard = _scipy(special.stdtrit, distribution.df, tail).abs().masked_fill(tail == 0, math.inf)
         return distribution.loc + distribution.scale * torch.where(probability < 0.5, -standard, standard)
     if isinstance(distribution, Laplace):
         lower = torch.log(2 * torch.minimum(probability, 1 - probability))
@@ -78,24 +79,25 @@ def icdf(distribution: Distribution, probability: Tensor) -> Tensor:
         return icdf(distribution.base_dist, probability).exp()
     if isinstance(distribution, Poisson):
         return _poisson_icdf(distribution, probability)
-    found = families.evaluate(distribution, "ppf", probability)
-    if found is not None:
+    quantile = families.evaluate(distribution, "ppf", probability)
+    if quantile is not None:
         discrete = getattr(distribution.support, "is_discrete", False)
-        return found.clamp_min(0) if discrete else found  # SciPy counts from -1 at 0
-    return _own(distribution, "icdf", probability)
+        return quantile.clamp_min(0) if discrete else quantile  # SciPy returns -1 for counts at probability 0
+    return _method(distribution, "icdf", probability)
 
 
-def _own(distribution: Distribution, function: str, at: Tensor) -> Tensor:
+def _method(distribution: Distribution, function: str, at: Tensor) -> Tensor:
+    """The result of the distribution's method; ``ValueError`` for a family without it."""
     try:
-        found: Tensor = getattr(distribution, function)(at)
+        result: Tensor = getattr(distribution, function)(at)
     except NotImplementedError:
-        what = "distribution" if function == "cdf" else "quantile"
-        raise ValueError(f"expected a family with a {what} function, got {type(distribution).__name__}") from None
-    return found
+        kind = "distribution" if function == "cdf" else "quantile"
+        raise ValueError(f"expected a family with a {kind} function, got {type(distribution).__name__}") from None
+    return result
 
 
 def _normal_cdf(standard: Tensor) -> Tensor:
-    """By erfc: ``torch.special.ndtr`` is (1 + erf)/2 on the CPU, which is 0 from -8.3 on."""
+    """By erfc, since ``torch.special.ndtr`` on the CPU is (1 + erf)/2, which is 0 below -8.3."""
     return 0.5 * torch.erfc(standard * -math.sqrt(0.5))
 
 
@@ -109,7 +111,7 @@ def _laplace_cdf(standard: Tensor) -> Tensor:
 
 
 def _von_mises_cdf(distribution: VonMises, value: Tensor) -> Tensor:
-    """From -pi on, for angles in (-pi, pi]; below it 0 and above it 1."""
+    """P(-pi < Y <= value) for angles in (-pi, pi]; 0 below -pi and 1 above pi."""
 
     def up_to(angle: Tensor) -> Tensor:
         return _scipy(lambda k, x: scipy.stats.vonmises.cdf(x, k), distribution.concentration, angle - distribution.loc)
@@ -120,15 +122,15 @@ def _von_mises_cdf(distribution: VonMises, value: Tensor) -> Tensor:
 def _poisson_icdf(distribution: Poisson, probability: Tensor) -> Tensor:
     """The smallest count whose distribution function reaches the probability."""
     probability, rate = torch.broadcast_tensors(probability, distribution.rate)
-    count = _scipy(special.pdtrik, probability, rate).ceil().nan_to_num(0.0).clamp_min(0)  # nan below P(Y = 0)
-    for step in (1, -1):  # a rounding error either way
+    count = _scipy(special.pdtrik, probability, rate).ceil().nan_to_num(0.0).clamp_min(0)  # NaN below P(Y = 0)
+    for step in (1, -1):  # corrects rounding errors in both directions
         reached = cdf(distribution, count if step == 1 else count - 1) >= probability
         count = torch.where(reached if step == -1 else ~reached, count + step, count).clamp_min(0)
     return torch.where(probability >= 1, math.inf, count)
 
 
 def _scipy(function: Callable[..., np.ndarray], *arguments: Tensor) -> Tensor:
-    """A function of SciPy on tensors; no gradient passes, and the result has the last argument's dtype and device."""
+    """A function of SciPy on tensors, without gradient, in the dtype and on the device of the last argument."""
     like = arguments[-1]
     result = function(*(a.detach().cpu().double().numpy() for a in arguments))
     return torch.as_tensor(result, dtype=like.dtype, device=like.device)

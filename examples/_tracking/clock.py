@@ -69,7 +69,7 @@ def _methods(settings: Settings, size: int, out: Path) -> dict[str, Callable[[De
 
     @torch.no_grad()
     def network(detector: Detector, images: Tensor) -> object:
-        return net(images).found()
+        return net(images).detect()
 
     def chain(name: str) -> Callable[[Detector, Tensor], object]:
         return lambda detector, images: CHAINS[name](detector, images, THRESHOLD)

@@ -48,7 +48,7 @@ def draw_events(
                 ax.plot(layer, line, "--", color="C3", lw=1.5, label="true" if not number else None, zorder=3)
             design = torch.stack([1 - u, u], 1)
             if head == "set":
-                found = net(event.images).found()
+                found = net(event.images).detect()
                 for m in range(found.tracks.shape[1]):
                     if not found.existence[0, m].isnan():
                         _band(ax, design, found.tracks[0, m], found.covariance[0, m], float(found.existence[0, m]))

@@ -67,7 +67,7 @@ def said(settings: Settings, noise: float, out: Path) -> dict[str, float]:
     existence, matched, pulls, spreads, counts = [], [], [], [], []
     for images, tracks in zip(events.images.split(BATCH), events.tracks.split(BATCH), strict=True):
         intensity = net(images)
-        found = intensity.found(least=LEAST)
+        found = intensity.detect(min_existence=LEAST)
         there = ~found.existence.isnan()
         existence.append(found.existence[there])
         matched.append((match(found.tracks, tracks).true_of >= 0)[there])
@@ -121,7 +121,7 @@ def fading(settings: Settings, out: Path) -> dict[str, float]:
 
 @torch.no_grad()
 def of_set(net: nn.Module, images: Tensor) -> Tensor:
-    return torch.cat([net(part).found().tracks for part in images.split(BATCH)])
+    return torch.cat([net(part).detect().tracks for part in images.split(BATCH)])
 
 
 @torch.no_grad()
@@ -129,7 +129,7 @@ def of_independent(net: nn.Module, images: Tensor, *, least: float = 0.1) -> Ten
     """The modes of both mixtures that have some weight; of as many as there are in both, the surest with the surest."""
     tables = []
     for part in images.split(BATCH):
-        modes = net(part).modes(least=least)
+        modes = net(part).modes(min_probability=least)
         order = modes.probability.nan_to_num(-1).argsort(dim=-1, descending=True)
         table = modes.location.gather(-1, order)
         there = modes.probability.gather(-1, order).isfinite().all(1, keepdim=True)

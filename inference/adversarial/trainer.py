@@ -28,7 +28,7 @@ from posterity.inference.adversarial.training_run import Game, Record, asked, ch
 from posterity.inference.training.evaluation import evaluating, mode
 from posterity.models.stacked import Stacked
 from posterity.random import seeded
-from posterity.validation import check_integer
+from posterity.validation import check_integer, check_seed
 
 
 def play(
@@ -118,7 +118,7 @@ def _start(
         raise ValueError(f"expected settings as Adversarial(...), got {settings!r}")
     check_integer("latent", latent, 1)
     for seed in seeds:
-        check_integer("seed", seed, 0)
+        check_seed(seed)
     check_data(data, settings.batch_size)
     if condition is not None:
         if not isinstance(condition, Tensor) or condition.ndim != 2 or len(condition) != len(data):

@@ -16,7 +16,7 @@ from posterity.files import read_tensors, write_tensors
 from posterity.inference.adversarial.settings import Adversarial
 from posterity.inference.training.evaluation import evaluating
 from posterity.models.stacked import Stacked
-from posterity.validation import check_integer
+from posterity.validation import check_integer, check_seed
 
 FORMAT = 2
 PER_STEP = ("discriminator_loss", "generator_loss")  # all other curves have a value for each reading
@@ -172,7 +172,7 @@ class Game:
             raise ValueError("expected no condition (the generator was trained without one), got a condition")
         if condition is None and self.condition is not None:
             check_integer("n", n, 1)
-            check_integer("seed", seed, 0)
+            check_seed(seed)
             random = torch.Generator().manual_seed(seed + 1)
             condition = self.condition[torch.randint(len(self.condition), (n,), generator=random)]
         return draw_samples(self.trained, n, self.latent, seed=seed, like=self.data, condition=condition, batch=batch)
@@ -301,7 +301,7 @@ def draw_samples(
     if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
         raise ValueError(f"expected at least 1 sample, got {n!r}")
     check_integer("batch", batch, 1)
-    check_integer("seed", seed, 0)
+    check_seed(seed)
     if condition is not None and (not isinstance(condition, Tensor) or condition.ndim != 2 or len(condition) != n):
         got = tuple(condition.shape) if isinstance(condition, Tensor) else type(condition).__name__
         raise ValueError(f"expected a condition with the {n} rows of the samples, got {got}")

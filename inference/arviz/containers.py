@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from posterity.files import replacing
 from posterity.inference.arviz.installed import HAS_INFERENCE_DATA, arviz
 
 SAMPLE_DIMS = ("chain", "draw")
@@ -99,11 +100,9 @@ def group_names(data: Any) -> list[str]:
 
 def save(data: Any, path: str | Path) -> Path:
     """Write ArviZ data as netCDF (h5netcdf), to a temporary name first, so that a crash leaves no half a file."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    data.to_netcdf(str(temporary), engine="h5netcdf")
-    temporary.replace(path)
-    return path
+    with replacing(path) as temporary:
+        data.to_netcdf(str(temporary), engine="h5netcdf")
+    return Path(path)
 
 
 def load(path: str | Path) -> Any:

@@ -11,6 +11,7 @@ import xarray as xr
 from posterity.inference.arviz.containers import SAMPLE_DIMS, group
 from posterity.inference.arviz.installed import HAS_INFERENCE_DATA, arviz
 from posterity.inference.arviz.statistics import ess
+from posterity.validation import check_choice
 
 COLUMNS = ("rank", "elpd", "p", "elpd_diff", "weight", "se", "dse", "warning", "n_bad", "scale")
 METHODS = ("stacking", "BB-pseudo-BMA", "pseudo-BMA")
@@ -121,8 +122,7 @@ def compare(models: Mapping[str, xr.Dataset], *, method: str = "stacking") -> An
     an outlier of -1000 nats from underflowing. Errors of a single observation are nan, with a warning.
     Raises ``ValueError`` for another method.
     """
-    if not isinstance(method, str) or method not in METHODS:
-        raise ValueError(f"expected a method from {METHODS}, got {method if isinstance(method, str) else type(method)}")
+    check_choice("method", method, METHODS)
     found = {name: model["elpd"].values.reshape(-1).astype(float) for name, model in models.items()}
     best = np.max(list(found.values()), axis=0)
     shifted = {name: elpd_data(xr.DataArray(value - best, dims="obs"), n_samples=1) for name, value in found.items()}

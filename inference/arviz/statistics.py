@@ -12,6 +12,7 @@ import xarray as xr
 
 from posterity.inference.arviz.containers import SAMPLE_DIMS
 from posterity.inference.arviz.installed import HAS_INFERENCE_DATA, arviz
+from posterity.validation import check_choice, check_number
 
 TAIL = (0.05, 0.95)
 RHAT = ("rank", "split", "folded", "z_scale", "identity")
@@ -62,8 +63,7 @@ def hdi(values: Values, prob: float) -> Values:
     >>> hdi(draws, 0.8).values.round(1)
     array([-1.3,  1.3])
     """
-    if not isinstance(prob, int | float | np.integer | np.floating) or not 0 < prob < 1:
-        raise ValueError(f"expected prob in (0, 1), got {prob}")
+    check_number("prob", prob, "(0, 1)")
     if HAS_INFERENCE_DATA:
         found = _each(arviz().hdi, values, hdi_prob=prob).rename(hdi="ci_bound")
         return found.assign_coords(ci_bound=["lower", "upper"]).transpose(..., "ci_bound")
@@ -92,8 +92,7 @@ def bfmi(energy: xr.DataArray) -> xr.DataArray:
 
 def _check_method(method: str, methods: tuple[str, ...], prob: Any = None) -> Any:
     """``prob`` as ArviZ takes it: None, a number or a pair; ``ValueError`` unless it is what a known method needs."""
-    if method not in methods:
-        raise ValueError(f"expected method to be one of {', '.join(methods)}, got {method!r}")
+    check_choice("method", method, methods)
     given = np.atleast_1d([] if prob is None else prob)
     real = given.dtype.kind in "iuf" and bool(((given >= 0) & (given <= 1)).all())
     counts = PROBABILITIES.get(method, (0,))

@@ -13,6 +13,8 @@ import scipy
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
 
+from posterity.inference.convergence.thresholds import FALSE_ALARM, RHAT, RHAT_BY_CHANCE
+
 BLOCK = 2**17
 """How many draws a thread works on at once: 1 MiB for each intermediate result."""
 
@@ -39,7 +41,7 @@ def convergence(values: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in found]) for name in ("rhat", "ess_bulk", "ess_tail")}
 
 
-def rhat_by_chance(values: np.ndarray, points: int, probability: float = 0.01) -> float:
+def rhat_by_chance(values: np.ndarray, points: int, probability: float = FALSE_ALARM) -> float:
     """The R-hat of one function (chain, draw) that chains which agree exceed with ``probability`` at any of ``points``.
 
     Halves of chains, of n draws each, have means that scatter by chance, with a variance v that the autocorrelation
@@ -55,6 +57,17 @@ def rhat_by_chance(values: np.ndarray, points: int, probability: float = 0.01) -
     scatter = float(scipy.stats.chi2.isf(probability / (2 * points), splits - 1)) / (splits - 1)
     within = float(worse.var(2, ddof=1).mean())
     return math.sqrt(1 - 1 / length + scatter * _variance_of_mean(worse) / within)
+
+
+def rhat_explained_by_chance(values: np.ndarray, rhat: np.ndarray) -> float:
+    """The R-hat that chance explains at the worst point of values (chain, draw, points), at most `RHAT_BY_CHANCE`.
+
+    1 if R-hat (points,) is below `RHAT`, where nothing has to be explained, or above what chance may explain.
+    """
+    worst = int(np.argmax(rhat))
+    if not RHAT <= rhat[worst] < RHAT_BY_CHANCE:
+        return 1.0
+    return min(rhat_by_chance(values[..., worst], len(rhat), FALSE_ALARM), RHAT_BY_CHANCE)
 
 
 def _variance_of_mean(chains: np.ndarray) -> float:

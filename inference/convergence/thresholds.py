@@ -1,23 +1,36 @@
-"""The values of R-hat and ESS that are judged bad, and how much of R-hat chance alone explains."""
+"""The values at which the statistics of a sampler are judged bad: each in one place, with its source.
 
-import numpy as np
+R-hat and ESS: Vehtari, Gelman, Simpson, Carpenter & Bürkner 2021, arXiv:1903.08008. E-BFMI: Betancourt 2016,
+arXiv:1604.00695. The warnings at the end of a run and `posterity.inference.diagnostics.convergence_report` both use
+these values; a run warns only of draws that should not be used, so its threshold of R-hat is `RHAT_BAD`.
+"""
 
-from posterity.inference.convergence.statistics import rhat_by_chance
+RHAT = 1.01
+"""R-hat of chains that agree is below this (Vehtari et al. 2021, section 4.3)."""
 
-RHAT = 1.01  # Vehtari et al. 2021, section 4.3
 RHAT_BAD = 1.05
-RHAT_EXCUSED = 1.1  # the largest R-hat that few draws may explain; above, they are too few for anything
-ESS = 100  # of each chain; the same, section 4.1
-ESS_ENOUGH = 400  # of all chains, for means and intervals
-CHANCE = 0.01  # probability of a false alarm
+"""From this R-hat on, the draws of the chains should not be used together."""
 
+RHAT_BY_CHANCE = 1.1
+"""The largest R-hat that a small number of draws may explain; with a larger one they are too few for any estimate."""
 
-def chance_of(values: np.ndarray, rhat: np.ndarray) -> float:
-    """Largest R-hat by chance of chains that agree, at the worst point, at most 1.1; 1 if R-hat is below 1.01.
+RHAT_DRAWS = 4
+"""Fewest draws of each chain from which R-hat and ESS are computed."""
 
-    ``values`` are draws (chain, draw, point), ``rhat`` (point,) is their R-hat.
-    """
-    worst = int(np.argmax(rhat))
-    if not RHAT <= rhat[worst] < RHAT_EXCUSED:
-        return 1.0
-    return min(rhat_by_chance(values[..., worst], len(rhat), CHANCE), RHAT_EXCUSED)
+ESS_PER_CHAIN = 100
+"""Bulk and tail ESS for each chain, below which R-hat and ESS are uncertain themselves (the same, section 4.1)."""
+
+ESS_TOTAL = 400
+"""Bulk and tail ESS of all chains together that is enough for means and intervals."""
+
+FALSE_ALARM = 0.01
+"""Probability at which chance is still accepted as the explanation of a statistic."""
+
+LOW_ACCEPTANCE = 0.5
+"""Mean acceptance rate of a chain, below which the chain hardly moves."""
+
+DIVERGENT_SHARE = 0.01
+"""Share of divergent transitions, above which the draws should not be used."""
+
+LOW_EBFMI = 0.3
+"""E-BFMI of a chain, below which the energy changes too little between draws (Betancourt 2016; Stan's threshold)."""

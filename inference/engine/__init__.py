@@ -5,7 +5,8 @@
 - `lanes`: the compiler, one chain for each lane of the vector unit.
 """
 
+from posterity.inference.engine.chains import INTEGRATORS, Engine
 from posterity.inference.engine.density import Density
-from posterity.inference.engine.tiers import INTEGRATORS, TIERS, Engine, prepare
+from posterity.inference.engine.tiers import TIERS, prepare
 
 __all__ = ["INTEGRATORS", "TIERS", "Density", "Engine", "prepare"]

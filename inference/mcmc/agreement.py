@@ -11,15 +11,13 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution
 
 from posterity.inference.convergence.elements import site_columns
-from posterity.inference.convergence.statistics import convergence
-from posterity.inference.convergence.thresholds import chance_of
+from posterity.inference.convergence.statistics import convergence, rhat_explained_by_chance
+from posterity.inference.convergence.thresholds import RHAT_BAD, RHAT_DRAWS
 from posterity.inference.program.likelihood import over_draws
 from posterity.inference.program.sites import Program
 from posterity.inference.program.trace import Model
 
 ROWS = 16
-LEAST = 4  # draws of each chain that R-hat needs
-RHAT = 1.05  # above, chains disagree; the aim is below 1.01 (Vehtari et al. 2021)
 LARGEST = 2**22  # rows times draws in one batch, if the model cannot be run on a subset of its rows
 
 
@@ -43,7 +41,7 @@ class Agreement:
 
     @property
     def apart(self) -> bool:
-        return self.rhat > max(RHAT, self.chance)
+        return self.rhat > max(RHAT_BAD, self.chance)
 
 
 def agreement(functions: np.ndarray, sites: np.ndarray, labels: list[str]) -> Agreement:
@@ -53,18 +51,18 @@ def agreement(functions: np.ndarray, sites: np.ndarray, labels: list[str]) -> Ag
     """
     values, elements = _halves(functions), _halves(sites)
     moves, site_moves = _moving(functions), _moving(sites)
-    if values.shape[1] < LEAST or not (moves.any() or site_moves.any()):
+    if values.shape[1] < RHAT_DRAWS or not (moves.any() or site_moves.any()):
         return Agreement()
     rhat = ess = np.nan
     chance, apart = 1.0, {}
     if moves.any():
         found = convergence(values[..., moves])
         rhat, ess = float(np.nanmax(found["rhat"])), float(np.nanmin(found["ess_bulk"]))
-        chance = chance_of(values[..., moves], found["rhat"])
+        chance = rhat_explained_by_chance(values[..., moves], found["rhat"])
     if site_moves.any():
         names = [label for label, there in zip(labels, site_moves, strict=True) if there]
         of_sites = convergence(elements[..., site_moves])["rhat"]
-        limit = max(RHAT, chance_of(elements[..., site_moves], of_sites))
+        limit = max(RHAT_BAD, rhat_explained_by_chance(elements[..., site_moves], of_sites))
         worst = np.argsort(-of_sites, kind="stable")
         apart = {names[i]: float(of_sites[i]) for i in worst if of_sites[i] > limit}
     return Agreement(rhat, ess, chance, bool(moves[:-1].any()), apart, judged=True)
@@ -82,7 +80,7 @@ def _moving(values: np.ndarray) -> np.ndarray:
     return np.isfinite(values).all((0, 1)) & (values != values[:1, :1]).any((0, 1))
 
 
-class Functions:
+class ComparedFunctions:
     """Function values of draws: what the model predicts at 16 rows, and the elements of its named sites.
 
     A prediction is E[y|x, w], the median if that is not finite, or the class probabilities. It is computed on the 16

@@ -6,11 +6,9 @@ neither on where it runs nor on what runs beside it, and a block whose worker wa
 
 import dataclasses
 import math
-import threading
 import time
 import traceback
 import warnings
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,12 @@ from tqdm.auto import tqdm
 
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.density import Density
-from posterity.inference.engine.lanes.build import cores
-from posterity.inference.mcmc.agreement import Functions
-from posterity.inference.mcmc.run import Settings
+from posterity.inference.engine.lanes.machine import cores
+from posterity.inference.mcmc.agreement import ComparedFunctions
+from posterity.inference.mcmc.run import Sampler
 from posterity.inference.mcmc.starts import Init, start
-from posterity.inference.mcmc.warnings import trouble, warn_of
+from posterity.inference.mcmc.warnings import find_problems, warn_of
+from posterity.inference.parallel import EXCLUSIVE, close, send
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.sites import inspect
 from posterity.inference.program.trace import Model
@@ -35,13 +34,10 @@ from posterity.validation import check_integer
 # The result of a worker as tensors and plain values, without the model: either "draws", "sample_stats", "attrs" and
 # "warnings" (category and text), or the "error" that the block raised and its "traceback" as text.
 Outcome = dict[str, Any]
-Task = tuple[Settings, Model, tuple[Any, ...], int, str, float]  # the last entry is the deadline by the wall clock
+Task = tuple[Sampler, Model, tuple[Any, ...], int, str, float]  # the last entry is the deadline by the wall clock
 
 SUMMED = ("gradients", "warmup_gradients", "draws_mb")
 LARGEST = ("warmup_seconds", "prepare_seconds")
-
-# Random state, Pyro's handlers and torch's threads belong to the process: where workers are threads, blocks take turns.
-_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +69,13 @@ class Blocks:
     Raises ``ValueError`` for another method, or chains (or superchains) that cannot be shared out equally.
     """
 
-    method: Settings
+    method: Sampler
     blocks: int = 2
     retries: int = 1
     jobs: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.method, Settings):
+        if not isinstance(self.method, Sampler):
             raise ValueError(f"expected a many-chain method such as HMC() or NUTS(), got {self.method!r}")
         for name, least in (("blocks", 1), ("retries", 0), ("jobs", 1)):
             if name != "jobs" or self.jobs is not None:
@@ -126,13 +122,13 @@ class Blocks:
             rest = f"{length} of {self.method.draws} draws of {len(kept)} of {self.blocks} blocks"
             warn_interrupted(self._title, rest, self._go_on(), stacklevel=3)
         interrupted = len(whole) < self.blocks - len(late)
-        agree = Functions(model, args, program).judge(draws, statistics["lp"])
+        agree = ComparedFunctions(model, args, program).judge(draws, statistics["lp"])
         cut = _cuts(dict(zip(blocks, attrs, strict=True)), late)
         # Each block has reached its share of the target, so the whole target is reached.
-        missed = self.method.target_ess if any("target_ess" in a["trouble"] for a in attrs) else None
+        missed = self.method.target_ess if any("target_ess" in a["warnings"] for a in attrs) else None
         method = dataclasses.replace(self.method, target_ess=missed)
         starts = [f"block {index}: {one['starts']}" for index, one in zip(blocks, attrs, strict=True) if one["starts"]]
-        said = starts + trouble(statistics, agree, method, draws=draws, cut=cut, interrupted=interrupted)
+        said = starts + find_problems(statistics, agree, method, draws=draws, cut=cut, interrupted=interrupted)
         return Posterior(
             model,
             program,
@@ -150,7 +146,7 @@ class Blocks:
                 "blocks": len(kept),
                 "interrupted": int(interrupted),
                 "cut": cut,
-                "trouble": warn_of(self._title, said, stacklevel=3),
+                "warnings": warn_of(self._title, said, stacklevel=3),
             },
         )
 
@@ -163,7 +159,7 @@ class Blocks:
             return "Run it again for the rest; with checkpoint='run.pt' each block could go on."
         return f"Continue each block with resume, from its own file beside {str(self.method.checkpoint)!r}."
 
-    def _methods(self, model: Model, args: tuple[Any, ...], seed: int) -> list[Settings]:
+    def _methods(self, model: Model, args: tuple[Any, ...], seed: int) -> list[Sampler]:
         """The method of each block."""
         method, target = self.method, self.method.target_ess
         changes: dict[str, Any] = {"chains": method.chains // self.blocks, "threads": 1, "progress": False}
@@ -201,7 +197,9 @@ class Blocks:
         failed: Outcome | None = None
         with tqdm(total=len(tasks), desc=self._title, disable=not self.method.progress, leave=False) as bar:
             for attempt in range(self.retries + 1):
-                outcomes = _send({index: task for index, task in tasks.items() if index not in found}, self._jobs)
+                left = {index: task for index, task in tasks.items() if index not in found}
+                # All at once: with one job a task that is sent again would run in this very process, and might end it.
+                outcomes = send(_run, left, jobs=self._jobs, pre_dispatch="all")
                 try:
                     for index, outcome in outcomes:
                         if "error" in outcome:
@@ -229,9 +227,7 @@ class Blocks:
                             3,
                         )
                 finally:
-                    with warnings.catch_warnings():  # that unfinished blocks are given up is meant
-                        warnings.simplefilter("ignore")
-                        outcomes.close()
+                    close(outcomes)
         if failed is not None:
             raised: Exception = failed["error"]
             if raised.__traceback__ is None:  # it came from another process
@@ -256,13 +252,13 @@ def _length(outcome: Outcome) -> int:
     return min(value.shape[1] for value in outcome["sample_stats"].values())
 
 
-def _run(index: int, task: Task) -> tuple[int, Outcome]:
+def _run(task: Task) -> Outcome:
     """One block, in the worker. Errors are returned: one that is raised then means that the worker was lost."""
     method, model, args, seed, site, deadline = task
-    with _ONE_AT_A_TIME:
+    with EXCLUSIVE:
         left = deadline - time.time()
         if left <= 0:
-            return index, {"late": True}
+            return {"late": True}
         if method.max_seconds is not None:
             method = dataclasses.replace(method, max_seconds=min(left, method.max_seconds))
         try:
@@ -270,10 +266,10 @@ def _run(index: int, task: Task) -> tuple[int, Outcome]:
                 warnings.simplefilter("always")
                 posterior = method.run(model, *args, seed=seed, site=site)
         except TimeoutError:
-            return index, {"late": True}
+            return {"late": True}
         except Exception as error:  # noqa: BLE001 - raised again by the caller, as it is
-            return index, {"error": error, "traceback": traceback.format_exc()}
-    return index, {
+            return {"error": error, "traceback": traceback.format_exc()}
+    return {
         "draws": dict(posterior.draws),
         "sample_stats": dict(posterior.sample_stats),
         "attrs": dict(posterior.attrs),
@@ -284,37 +280,3 @@ def _run(index: int, task: Task) -> tuple[int, Outcome]:
 
 def _of_the_whole(one: warnings.WarningMessage) -> bool:
     return issubclass(one.category, ConvergenceWarning) or INTERRUPTED in str(one.message)
-
-
-def _send(tasks: dict[int, Task], jobs: int) -> Generator[tuple[int, Outcome], None, None]:
-    """Run the tasks on the caller's backend; outcomes as they come in, and whatever a lost worker makes it raise."""
-    backend, _ = joblib.parallel.get_active_backend()
-    if type(backend).__name__ == "DaskDistributedBackend":
-        yield from _send_to_dask(backend, tasks)
-        return
-    # Also for one task that is sent again: with a single job it would run, and might end, this very process.
-    parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
-    yield from parallel(joblib.delayed(_run)(index, task) for index, task in tasks.items())
-
-
-def _send_to_dask(backend: Any, tasks: dict[int, Task]) -> Generator[tuple[int, Outcome], None, None]:
-    """By Dask's own client: joblib's backend (1.6) waits forever for a task that died with its worker."""
-    from distributed import as_completed  # type: ignore[import-untyped,unused-ignore]
-
-    # Dask itself moves a task to another worker some times ("distributed.scheduler.allowed-failures").
-    futures = [
-        backend.client.submit(_run, index, task, pure=False, **backend.submit_kwargs) for index, task in tasks.items()
-    ]
-    lost: Exception | None = None
-    try:
-        for future in as_completed(futures):
-            try:
-                outcome = future.result()
-            except Exception as error:  # noqa: BLE001 - raised once the others are in
-                lost = error
-                continue
-            yield outcome
-    finally:
-        backend.client.cancel(futures)
-    if lost is not None:
-        raise lost

@@ -1,6 +1,5 @@
 """Files that a run goes on from: written whole or not at all, without pickle, and refused where they do not fit."""
 
-import hashlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posterity.files import read_tensors, write_tensors
+from posterity.files import checksum, read_tensors, write_tensors
 
 FORMAT = 2  # 2: with the fingerprints of the arguments
 KEYS = {
@@ -29,13 +28,13 @@ def check_folder(path: str | Path) -> None:
         raise ValueError(f"expected checkpoint as a file in a folder that exists, got {str(path)!r}")
 
 
-def write(content: dict[str, Any], path: str | Path) -> Path:
+def write_checkpoint(content: dict[str, Any], path: str | Path) -> Path:
     """First to a temporary name, then renamed."""
     return write_tensors({"format": FORMAT, **content}, path)
 
 
-def read(path: str | Path, methods: Collection[str]) -> dict[str, Any]:
-    """What `write` wrote; ``ValueError`` for any other file that exists."""
+def read_checkpoint(path: str | Path, methods: Collection[str]) -> dict[str, Any]:
+    """What `write_checkpoint` wrote; ``ValueError`` for any other file that exists."""
     content = read_tensors(path, f"a checkpoint of format {FORMAT}")
     found = content.get("format")
     if not isinstance(found, int) or "kernel" not in content:
@@ -52,17 +51,10 @@ def read(path: str | Path, methods: Collection[str]) -> dict[str, Any]:
 
 def fingerprints(args: tuple[Any, ...]) -> list[str]:
     """One for each argument of a model: equal for tensors of the same type, shape and bits."""
-    return [_fingerprint(value) if isinstance(value, Tensor) else "" for value in args]
+    return [checksum(value) if isinstance(value, Tensor) else "" for value in args]
 
 
-def _fingerprint(value: Tensor) -> str:
-    plain = value.detach().cpu().contiguous().reshape(-1)
-    found = hashlib.sha256(f"{value.dtype} {tuple(value.shape)}".encode())
-    found.update(memoryview(plain.view(torch.uint8).numpy()))
-    return found.hexdigest()
-
-
-def check_arguments(args: tuple[Any, ...], saved: list[str]) -> None:
+def check_same_arguments(args: tuple[Any, ...], saved: list[str]) -> None:
     """``ValueError`` where the arguments are others than those of the checkpoint."""
     found = fingerprints(args)
     if len(found) != len(saved):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from posterity.inference.engine.tiers import Engine
+from posterity.inference.engine.chains import Engine
 from posterity.inference.training.optimiser import AdaptiveAdam
 from posterity.inference.training.probe import behind
 

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from posterity.inference.engine.tiers import INTEGRATORS, Engine
+from posterity.inference.engine.chains import INTEGRATORS, Engine
 from posterity.inference.mcmc.adaptation import TrajectoryLength, halton
 from posterity.inference.mcmc.kernel import Kernel, State, energy
-from posterity.inference.mcmc.run import Settings
+from posterity.inference.mcmc.run import Sampler
 from posterity.validation import check_choice, check_integer, check_number
 
 FINER = 16  # factor by which the step is shortened to tell a hard edge of the support from a step size too long
@@ -26,7 +26,7 @@ Point = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class HMC(Settings):
+class HMC(Sampler):
     """Many-chain HMC; beside the fields of `posterity.inference.mcmc.Settings` (``chains``, ``init``, ...):
 
     - ``trajectory_length``: in units of the adapted metric (not standard deviations); None adapts it by ChEES.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posterity.inference.engine.tiers import Engine
+from posterity.inference.engine.chains import Engine
 from posterity.inference.mcmc.adaptation import Moments, StepSize, windows
 
 APART = 3.0  # a chain keeps its own step size if the common step size is more than this many times as long

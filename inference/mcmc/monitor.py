@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posterity.inference.convergence.thresholds import RHAT_DRAWS
 from posterity.inference.engine.density import Density
-from posterity.inference.mcmc.agreement import Agreement, Functions, agreement
+from posterity.inference.mcmc.agreement import Agreement, ComparedFunctions, agreement
 from posterity.inference.program.sites import Program
 
 PIECE = 256  # draws of each chain per batch, since a resumed run may have any number of new draws
 SHARE = 10.0  # monitoring takes at most about a tenth of the time
-LEAST = 8  # draws before convergence is first computed
 
 
-class Monitor:
-    """Means of the likelihood at 16 rows, the log density, and the named sites: see `Functions`.
+class ChainMonitor:
+    """Means of the likelihood at 16 rows, the log density, and the named sites: see `ComparedFunctions`.
 
     ``positions`` (each (chain, dim)) and ``statistics`` are the lists of the run, which grow during sampling.
     """
@@ -30,7 +30,7 @@ class Monitor:
         self, density: Density, program: Program, positions: list[Tensor], statistics: list[dict[str, Tensor]]
     ) -> None:
         self.density, self.positions, self.statistics = density, positions, statistics
-        self.functions = Functions(density.model, density.args, program)
+        self.functions = ComparedFunctions(density.model, density.args, program)
         self.values: list[np.ndarray] = []
         self.sites: list[np.ndarray] = []
         self.labels: list[str] = []  # one for each element of the sites
@@ -58,7 +58,7 @@ class Monitor:
         return len(self.statistics) - sum(part.shape[1] for part in self.values)
 
     def _look_on_the_way(self) -> None:
-        if not self._new or len(self.statistics) < LEAST or time.perf_counter() < self.next_look:
+        if not self._new or len(self.statistics) < 2 * RHAT_DRAWS or time.perf_counter() < self.next_look:
             return
         begun, first = time.perf_counter(), not self.values
         self._look()

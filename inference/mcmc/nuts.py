@@ -13,9 +13,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from posterity.inference.engine.tiers import Engine
+from posterity.inference.engine.chains import Engine
 from posterity.inference.mcmc.kernel import Kernel, State, energy
-from posterity.inference.mcmc.run import Settings
+from posterity.inference.mcmc.run import Sampler
 from posterity.validation import check_integer
 
 DEEPEST = 20
@@ -23,7 +23,7 @@ APPROACH = 4  # doublings at most, on the way to the typical set
 
 
 @dataclass(frozen=True, kw_only=True)
-class NUTS(Settings):
+class NUTS(Sampler):
     """Many-chain NUTS; ``max_tree_depth`` d allows 2^d - 1 leapfrog steps. The other fields are those of
     `posterity.inference.mcmc.Settings`.
     """
@@ -145,7 +145,9 @@ class NUTSKernel(Kernel):
         memory_sum: list[Tensor] = [p] * max(1, depth)
         alive = torch.ones(len(rows), dtype=torch.bool, device=q.device)
         for leaf in range(2**depth):
-            q, p, grad, value = self.engine.integrate((q, p, grad, value), signed, ones * alive, self.inverse_mass)
+            q, p, grad, value = self.engine.integrate(
+                (q, p, grad, value), signed, ones * alive, self.inverse_mass, chains=rows
+            )
             h = energy(value, p, self.inverse_mass)
             weight = torch.where(torch.isfinite(h), start - h, -torch.inf)
             bad = weight < -self.settings.max_energy_error

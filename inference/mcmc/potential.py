@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from posterity.inference.engine.recording import replay
+from posterity.inference.engine.recording import AWAY, RECORDING_ERRORS, difference, reason, replay
 
 Values = dict[str, Tensor]
 Potential = Callable[[Values], Tensor]
 
-# Of the change of the potential from the start, and of its gradient; rounding of the sum itself is allowed for.
+# Of the change of the potential from the start, and of its gradient, beside the rounding of the sum itself.
 RELATIVE_TOLERANCE = 1e-3
 ROUNDING = 64
 
@@ -40,11 +40,11 @@ def capture(potential: Potential, start: Values) -> Potential:
     try:
         with pyro.validation_enabled(False):
             graph = replay(make_fx(torch.func.grad_and_value(evaluate))(point), point)
-            reason = _difference(evaluate, graph, point)
-    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    if reason is not None:
-        warnings.warn(f"the model is run at every step, because it cannot be recorded ({reason})", RuntimeWarning, 2)
+            wrong = _difference(evaluate, graph, point)
+    except RECORDING_ERRORS as error:
+        wrong = reason(error)
+    if wrong is not None:
+        warnings.warn(f"the model is run at every step, because it cannot be recorded ({wrong})", RuntimeWarning, 2)
         return potential
 
     def captured(values: Values) -> Tensor:
@@ -54,21 +54,21 @@ def capture(potential: Potential, start: Values) -> Potential:
 
 
 def _difference(evaluate: Any, graph: Any, point: tuple[Tensor, ...]) -> str | None:
+    """Of the change of the potential from the start, since a constant in it may be large."""
     exact = torch.func.grad_and_value(evaluate)
     start = evaluate(point).detach()
-    for factor, shift in ((0.9, 0.05), (1.1, -0.03)):
+    for factor, shift in AWAY:
         other = tuple(factor * value + shift for value in point)
         gradients, expected = exact(other)
         with torch.no_grad():
             found_gradients, found = graph(other)
-        if not bool(torch.isfinite(expected)):
-            continue
         rounding = ROUNDING * torch.finfo(expected.dtype).eps * torch.maximum(expected.abs(), start.abs())
-        if (expected - found).abs() > RELATIVE_TOLERANCE * (expected - start).abs() + rounding:
-            return f"the recording gives {float(found):.9g} where the model gives {float(expected):.9g}"
-        for one, two in zip(gradients, found_gradients, strict=True):
-            if (one - two).norm() > RELATIVE_TOLERANCE * one.norm() + rounding:
-                return f"the recording's gradient differs by {float((one - two).norm()):.3g}"
+        floor = float(rounding) / RELATIVE_TOLERANCE
+        pairs = ((found, found_gradients), (expected, gradients))
+        recorded, model = ((v[None], torch.cat([g.flatten() for g in grads])[None]) for v, grads in pairs)
+        scale = (expected - start).abs()[None] + floor
+        if wrong := difference(recorded, model, RELATIVE_TOLERANCE, scale=scale, floor=floor):
+            return wrong
     return None
 
 

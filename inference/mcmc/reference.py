@@ -20,9 +20,9 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from posterity.inference.mcmc.agreement import Functions
+from posterity.inference.mcmc.agreement import ComparedFunctions
 from posterity.inference.mcmc.potential import capture
-from posterity.inference.mcmc.warnings import trouble, warn_of
+from posterity.inference.mcmc.warnings import find_problems, warn_of
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.sites import inspect
 from posterity.inference.program.trace import Model
@@ -145,7 +145,7 @@ class _ReferenceSampler:
     def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
         """Sample; see `posterity.inference.infer`. An interrupt returns the draws made so far, with a warning.
 
-        A `ConvergenceWarning` names chains that do not agree, do not move or diverge; ``attrs["trouble"]`` stores its
+        A `ConvergenceWarning` names chains that do not agree, do not move or diverge; ``attrs["warnings"]`` stores its
         text. Raises ``ValueError`` for a model without latent sites (nothing to sample), or with parameters (a sampler
         does not learn them).
         """
@@ -173,8 +173,8 @@ class _ReferenceSampler:
         interrupted = chains[-1].interrupted or len(chains) < self.chains
         draws = _stack([chain.constrained() for chain in chains])
         statistics = _stack([chain.statistics() for chain in chains])
-        found = Functions(model, args, program).judge(draws, statistics["lp"])
-        said = trouble(statistics, found, self, draws=draws, interrupted=interrupted)
+        found = ComparedFunctions(model, args, program).judge(draws, statistics["lp"])
+        said = find_problems(statistics, found, self, draws=draws, interrupted=interrupted)
         if interrupted:
             kept = f"{len(statistics['lp'][0])} of {self.draws} draws of {len(chains)} of {self.chains} chains"
             warn_interrupted(f"reference.{self.name}", kept, "Run it again for the rest.", stacklevel=3)
@@ -189,7 +189,7 @@ class _ReferenceSampler:
                 "seed": seed,
                 "seconds": time.perf_counter() - start,
                 "interrupted": int(interrupted),
-                "trouble": warn_of(f"reference.{self.name}", said, stacklevel=3),
+                "warnings": warn_of(f"reference.{self.name}", said, stacklevel=3),
             },
         )
 

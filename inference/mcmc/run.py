@@ -1,146 +1,50 @@
-"""One run of many chains: settings, warm-up, draws, stopping, checkpoints.
+"""One run of many chains: warm-up, draws, stopping, checkpoints.
 
-A sampler is a subclass of `Settings` with its fields, and a `Kernel` with one transition (`kernel`). Everything else
-is in this module.
+A sampler is a subclass of `Sampler` with its settings, and a `Kernel` with one transition (`kernel`). This module has
+the rest.
 """
 
 import math
-import time
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from posterity.inference.engine.chains import Engine
 from posterity.inference.engine.density import Density
-from posterity.inference.engine.tiers import RELATIVE_TOLERANCE, TIERS, Engine, prepare, torch_threads
+from posterity.inference.engine.recording import RELATIVE_TOLERANCE
+from posterity.inference.engine.threads import torch_threads
+from posterity.inference.engine.tiers import prepare
 from posterity.inference.mcmc import checkpoints
 from posterity.inference.mcmc.agreement import Agreement
 from posterity.inference.mcmc.climb import AGAIN, starts_at_modes
 from posterity.inference.mcmc.clock import Clock, what_was_cut
 from posterity.inference.mcmc.kernel import Kernel, State
-from posterity.inference.mcmc.monitor import Monitor
-from posterity.inference.mcmc.starts import Init, check_init, density_at, finite_or, start
+from posterity.inference.mcmc.monitor import ChainMonitor
+from posterity.inference.mcmc.settings import DTYPES, Settings
+from posterity.inference.mcmc.starts import density_at, finite_or, start
 from posterity.inference.mcmc.streams import Streams
-from posterity.inference.mcmc.warnings import trouble, warn_of
+from posterity.inference.mcmc.warnings import find_problems, warn_of
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.sites import Program, inspect
 from posterity.inference.program.trace import Model
 from posterity.inference.training.interrupt import warn_interrupted
+from posterity.inference.training.recovery import Every
 from posterity.inference.training.units import density_units
 from posterity.random import child_seeds
-from posterity.validation import check_choice, check_integer, check_number
 
-DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
 CLIMBS = 2  # purpose of the seeds: starts of chains that climb again
-POOLINGS = ("within", "across")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings that `HMC` and `NUTS` share.
-
-    - ``chains``; ``warmup`` iterations of adaptation; ``draws`` kept from each chain, one in ``thin``. The statistic
-      "diverging" of a draw covers all transitions since the draw before.
-    - ``init``: "prior" (default: every site drawn from its prior), "map" (modes found by a batched gradient ascent),
-      "uniform", "median" or "network" (weights from their module's initialisation); values of the sites, (chain, ...);
-      or a `Posterior`, such as an ensemble, for its draws.
-    - ``superchains``: number of groups of consecutive chains; all chains of a group start from the same point (for
-      `posterity.inference.diagnostics.nested_rhat`). None: every chain has its own start.
-    - ``target_accept``: acceptance to which the step size adapts; ``step_size``: the first step size, and the only one
-      with ``warmup=0``.
-    - ``pooling``: "within" pools the moments of each chain about its own mean (default: chains in other modes do not
-      disturb it); "across" takes the variance over all chains.
-    - ``engine``: "auto", "eager", "replay" or "compiled" (see `posterity.inference.engine`); ``threads``: None measures
-      one thread against all cores and takes the faster.
-    - ``max_seconds``: time limit of the whole run, in seconds. Warm-up ends after three quarters of the time that
-      starts and preparation leave, with the adaptation so far; sampling ends at the limit, after a whole iteration. A
-      ``ConvergenceWarning`` says what was cut short. Starts and preparation cannot be cut short: if they take all the
-      time, ``TimeoutError`` is raised.
-    - ``target_ess``: stop when the smallest bulk ESS over function values and the log density reaches this value;
-      ``draws`` is then the maximum.
-    - ``checkpoint``: a file for the whole state, written every ``checkpoint_seconds`` and at the end; see `resume`.
-    - ``dtype``: of the stored draws on the CPU ("float32", "float64", "float16"); default: that of the density, which
-      is torch's default dtype, or float64 if the data are.
-    """
-
-    draws: int = 500
-    warmup: int = 300
-    chains: int = 16
-    thin: int = 1
-    init: Init = "prior"
-    superchains: int | None = None
-    target_accept: float = 0.8
-    step_size: float | None = None
-    max_energy_error: float = 1000.0
-    pooling: str = "within"
-    engine: str = "auto"
-    threads: int | None = None
-    max_seconds: float | None = None
-    target_ess: float | None = None
-    checkpoint: str | Path | None = None
-    checkpoint_seconds: float = 60.0
-    dtype: str | None = None
-    progress: bool = True
-
-    name: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        for name, least in (("draws", 1), ("warmup", 0), ("chains", 1), ("thin", 1)):
-            check_integer(name, getattr(self, name), least)
-        check_number("target_accept", self.target_accept, "(0, 1)")
-        check_number("max_energy_error", self.max_energy_error, "(0, inf)")
-        for name in ("step_size", "max_seconds", "target_ess"):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), "(0, inf)")
-        check_number("checkpoint_seconds", self.checkpoint_seconds, "[0, inf)")
-        if self.threads is not None:
-            check_integer("threads", self.threads, 1)
-        if self.checkpoint is not None:
-            checkpoints.check_path(self.checkpoint)
-        groups = self.superchains
-        if groups is not None:
-            check_integer("superchains", groups, 1)
-        if groups is not None and self.chains % groups:
-            raise ValueError(f"expected superchains that {self.chains} chains can fill equally, got {groups!r}")
-        check_choice("pooling", self.pooling, POOLINGS)
-        check_choice("engine", self.engine, (*TIERS, "auto"))
-        if self.dtype is not None:
-            check_choice("dtype", self.dtype, sorted(DTYPES))
-        if self.target_ess is not None and self.chains * self.draws < self.target_ess:
-            raise ValueError(
-                f"expected chains * draws of at least target_ess = {self.target_ess:g}, got {self.chains * self.draws}"
-            )
-        check_init(self.init)
-
-    def kernel(self, engine: Engine) -> Kernel:
-        raise NotImplementedError
-
-    def describe(self) -> str:
-        """The settings in one line; a start that was handed in by its type alone."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        if not isinstance(self.init, str):
-            values["init"] = type(self.init).__name__
-        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
-
-    def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
-        """Sample; see `posterity.inference.infer`. An interrupt returns the draws made so far, with a warning.
-
-        A `ConvergenceWarning` names chains that do not agree, do not move or diverge, with or without a progress bar;
-        ``attrs["trouble"]`` stores its text. Raises ``TimeoutError`` if ``max_seconds`` is over before the first
-        iteration.
-        """
-        return Run(self, model, args, seed, site).go()
 
 
 class Run:
     """The chains of one call, from the start or from a checkpoint."""
 
     def __init__(
-        self, settings: Settings, model: Model, args: tuple[Any, ...], seed: int, site: str | None,
+        self, settings: "Sampler", model: Model, args: tuple[Any, ...], seed: int, site: str | None,
         saved: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.clock = Clock(settings.max_seconds)
@@ -214,7 +118,7 @@ class Run:
 
     def go(self) -> Posterior:
         settings = self.settings
-        monitor = Monitor(self.density, self.program, self.positions, self.statistics)
+        monitor = ChainMonitor(self.density, self.program, self.positions, self.statistics)
         with (
             torch_threads(self.engine.torch_threads),
             tqdm(
@@ -223,16 +127,15 @@ class Run:
         ):
             mark = self._mark()
             try:
-                last_saved = time.perf_counter()
+                save_now = Every(settings.checkpoint_seconds)
                 while self.iteration < self.total and not self._enough(monitor):
                     mark = self._mark()
                     self._iterate()
                     bar.update()
                     if bar.disable is False and (self.iteration % 10 == 0 or self.iteration == self.total):
                         bar.set_postfix_str(self._describe(monitor), refresh=False)
-                    if settings.checkpoint and time.perf_counter() - last_saved > settings.checkpoint_seconds:
+                    if settings.checkpoint and save_now.due():
                         self.save(settings.checkpoint)
-                        last_saved = time.perf_counter()
             except KeyboardInterrupt:
                 self.interrupted = True
                 self._go_back(mark)
@@ -248,7 +151,7 @@ class Run:
             kept = f"{len(self.statistics)} of {self.settings.draws} draws of each chain"
             go_on = self._go_on() or " Run it again for the rest; with checkpoint='run.pt' it could go on."
             warn_interrupted(self.settings.name, kept, go_on.strip(), stacklevel=5)
-        warn_of(self.settings.name, [str(posterior.attrs["trouble"])], stacklevel=5)
+        warn_of(self.settings.name, [str(posterior.attrs["warnings"])], stacklevel=5)
         return posterior
 
     def _go_on(self) -> str:
@@ -308,7 +211,7 @@ class Run:
     def _warm(self) -> None:
         self.warm_seconds, self.warm_gradients = self.clock.seconds, self.engine.gradients
 
-    def _enough(self, monitor: Monitor) -> bool:
+    def _enough(self, monitor: ChainMonitor) -> bool:
         """Whether the run ends now; also ends warm-up if its time is over."""
         if not self.drawing and self.iteration and self.clock.warmup_over:
             self._cut_warmup()
@@ -327,7 +230,7 @@ class Run:
         self.warmup = self.iteration
         self._warm()
 
-    def _describe(self, monitor: Monitor) -> str:
+    def _describe(self, monitor: ChainMonitor) -> str:
         recent = self.statistics[-1] if self.statistics else None
         divergent = sum(int(s["diverging"].sum()) for s in self.statistics)
         parts = [f"step {self.kernel.step.value:.1e}", self.kernel.describe()]
@@ -356,7 +259,7 @@ class Run:
         warm, drawn = (self.warmup, self.settings.warmup), (count, self.settings.draws if self.timed_out else count)
         path = self.settings.checkpoint
         cut = what_was_cut(self.clock.max_seconds, warm, drawn, path)
-        said = self.said_of_starts + trouble(
+        said = self.said_of_starts + find_problems(
             statistics, found, self.settings, draws=draws, cut=cut, interrupted=self.interrupted
         )
         return Posterior(
@@ -381,7 +284,7 @@ class Run:
                 "interrupted": int(self.interrupted),
                 "cut": cut,
                 "starts": "; ".join(self.said_of_starts),
-                "trouble": "; ".join(said),
+                "warnings": "; ".join(said),
             },
         )
 
@@ -414,7 +317,7 @@ class Run:
             "seconds": self.clock.seconds, "warm_seconds": self.warm_seconds,
             "gradients": self.engine.gradients, "warm_gradients": self.warm_gradients,
         }  # fmt: skip
-        return checkpoints.write(content, path)
+        return checkpoints.write_checkpoint(content, path)
 
     def _restore(self, saved: dict[str, Any], q: Tensor) -> None:
         device = self.density.device
@@ -428,6 +331,23 @@ class Run:
         self.said_of_starts = list(saved.get("said_of_starts", []))  # older files have none
         self.clock.earlier, self.warm_seconds = saved["seconds"], saved["warm_seconds"]
         self.engine.gradients, self.warm_gradients = saved["gradients"], saved["warm_gradients"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler(Settings):
+    """Settings with a kernel: `HMC` and `NUTS` are samplers. `run` is called through `posterity.inference.infer`."""
+
+    def kernel(self, engine: Engine) -> Kernel:
+        raise NotImplementedError
+
+    def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
+        """Sample; see `posterity.inference.infer`. An interrupt returns the draws made so far, with a warning.
+
+        A `ConvergenceWarning` names chains that do not agree, do not move or diverge, with or without a progress bar;
+        ``attrs["warnings"]`` stores its text. Raises ``TimeoutError`` if ``max_seconds`` is over before the first
+        iteration.
+        """
+        return Run(self, model, args, seed, site).go()
 
 
 def _plain(value: Any) -> Any:

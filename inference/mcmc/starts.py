@@ -8,8 +8,9 @@ import pyro
 import torch
 from torch import Tensor
 
+from posterity.inference.engine.chains import Engine
 from posterity.inference.engine.density import Density
-from posterity.inference.engine.tiers import Engine, start_fault, value_and_gradient
+from posterity.inference.engine.evaluation import start_fault, value_and_gradient
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.trace import StartMessenger, default_dtype
 from posterity.models.guides import INITS

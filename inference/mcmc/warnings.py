@@ -1,6 +1,6 @@
 """Reasons not to trust the draws of a run, reported at its end.
 
-They are computed, stored in ``attrs["trouble"]`` and given as a warning, with or without a progress bar. To silence
+They are computed, stored in ``attrs["warnings"]`` and given as a warning, with or without a progress bar. To silence
 the warning: ``warnings.filterwarnings("ignore", category=ConvergenceWarning)``.
 """
 
@@ -11,15 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
-from posterity.inference.convergence import ConvergenceWarning, advice
-from posterity.inference.mcmc.agreement import LEAST, RHAT, Agreement
-
-DIVERGENT = 0.01  # largest accepted share of divergent transitions
-STUCK = 0.5  # smallest mean acceptance of a chain that moves well
-NAMED = 5
+from posterity.inference.convergence import ConvergenceWarning, advice, wording
+from posterity.inference.convergence.thresholds import DIVERGENT_SHARE, LOW_ACCEPTANCE, RHAT_BAD, RHAT_DRAWS
+from posterity.inference.mcmc.agreement import Agreement
 
 
-def trouble(
+def find_problems(
     statistics: Mapping[str, Tensor],
     found: Agreement,
     settings: Any = None,
@@ -92,14 +89,9 @@ class _Used:
 
 
 def _divergent(diverging: Tensor, used: _Used) -> str:
-    share = diverging.double().mean(1)
-    if not float(share.mean()) > DIVERGENT:
+    if not float(diverging.double().mean()) > DIVERGENT_SHARE:
         return ""
-    worst = int(share.argmax())
-    return (
-        f"{100 * float(share.mean()):.1f} % of all transitions diverged, and {100 * float(share[worst]):.0f} % of the "
-        f"transitions of chain {worst}: {used.smaller_steps}"
-    )
+    return f"{wording.diverged(diverging.sum(1).tolist(), diverging.shape[1])}: {used.smaller_steps}"
 
 
 def never_moved(draws: Mapping[str, Tensor]) -> list[int]:
@@ -122,35 +114,28 @@ def _not_finite(draws: Mapping[str, Tensor]) -> str:
 def _still(still: list[int], like: Tensor, used: _Used) -> str:
     if not still:
         return ""
-    return (
-        f"{len(still)} of {len(like)} chains never moved ({_named(still)}: all draws are equal): "
-        f"{used.another_init}, or {used.longer_warmup}"
-    )
+    return f"{wording.never_moved(still, len(like))}: {used.another_init}, or {used.longer_warmup}"
 
 
 def _slow(rates: Tensor, still: list[int], used: _Used) -> str:
     acceptance = rates.double().mean(1)
-    slow = [chain for chain in (acceptance < STUCK).nonzero().flatten().tolist() if chain not in still]
+    slow = [chain for chain in (acceptance < LOW_ACCEPTANCE).nonzero().flatten().tolist() if chain not in still]
     if not slow:
         return ""
-    return (
-        f"{len(slow)} of {len(acceptance)} chains hardly move ({_named(slow)}: acceptance rate down to "
-        f"{float(acceptance[slow].min()):.2f}): {used.longer_warmup}, or {used.another_init}"
-    )
+    lowest = float(acceptance[slow].min())
+    return f"{wording.low_acceptance(slow, len(acceptance), lowest)}: {used.longer_warmup}, or {used.another_init}"
 
 
 def _apart(found: Agreement, like: Tensor, used: _Used) -> list[str]:
     """Chains that disagree, or that could not be compared."""
     chains, draws = like.shape
     if not found.judged:
-        least, each = (LEAST, "of each chain") if chains > 1 else (2 * LEAST, "of one chain")
-        if draws < least:
-            return [f"convergence was not judged: R-hat needs {least} draws {each}, got {draws}"]
+        if draws < (RHAT_DRAWS if chains > 1 else 2 * RHAT_DRAWS):
+            return [f"convergence was not judged: {wording.too_few_draws(chains, draws)}"]
         return ["convergence was not judged: no function of the draws is finite and varies between draws"]
     said = []
-    where = "what the model predicts" if found.predicted else "the log density"
-    sites = ", ".join(f"{label!r} (R-hat {rhat:.2f})" for label, rhat in list(found.sites.items())[:NAMED])
-    sites += ", ..." if len(found.sites) > NAMED else ""
+    where = "predictions" if found.predicted else "the log density"
+    sites = wording.some_of([f"{label!r} (R-hat {rhat:.2f})" for label, rhat in found.sites.items()])
     name = "site" if len(found.sites) == 1 else "sites"
     if found.apart:
         nor = f", nor on {name} {sites}" if sites else ""
@@ -159,19 +144,12 @@ def _apart(found: Agreement, like: Tensor, used: _Used) -> list[str]:
             f"{used.more_draws}, or {used.another_init}"
         )
     elif sites:
-        agree = "predictions" if found.predicted else where
         said.append(
-            f"the chains agree on {agree} but not on {name} {sites}: label switching, mirrored modes, or too few draws "
-            f"of a site that the data hardly constrain. Add an order or sign constraint to the model (mu[0] < mu[1], "
-            f"m > 0), use {agree} only, or take {used.longer_warmup} and {used.more_draws}"
+            f"the chains agree on {where} but not on {name} {sites}: {wording.SYMMETRY}. {wording.CONSTRAINT}, "
+            f"use {where} only, or take {used.longer_warmup} and {used.more_draws}"
         )
-    elif found.rhat > RHAT:
-        said.append(f"R-hat of {where} is {found.rhat:.2f}, which may be chance with so few draws: take more draws")
+    elif found.rhat > RHAT_BAD:
+        said.append(f"R-hat of {where} is {found.rhat:.2f}, but {wording.by_chance(found.chance)}: take more draws")
     if chains == 1:
-        said.append("only one chain was run, so agreement between chains is unknown: run chains=4 or more")
+        said.append(f"{wording.ONE_CHAIN}: {wording.MORE_CHAINS}")
     return said
-
-
-def _named(chains: list[int]) -> str:
-    named = ", ".join(str(chain) for chain in chains[:NAMED]) + (", ..." if len(chains) > NAMED else "")
-    return f"chain {named}"

@@ -75,7 +75,7 @@ def check_levels(levels: Sequence[float]) -> list[float]:
     given = to_numbers("levels", levels)
     wanted = sorted(given.tolist()) if given.ndim == 1 else []
     if not wanted or not all(0 < level < 1 for level in wanted):
-        raise ValueError(f"expected levels in (0, 1), got {levels}")
+        raise ValueError(f"expected levels to be numbers in (0, 1), got {levels}")
     return wanted
 
 

@@ -44,9 +44,7 @@ def plot_calibration_tests(
     p_value = panel["p_value"].values.astype(float)
     if p_value.ndim != 1 or not p_value.size or bool(((p_value < 0) | (p_value > 1)).any()):
         raise ValueError(f"expected p-values in [0, 1] over 'test', got {p_value.ravel()[:5].tolist()}")
-    limit = check_number("limit", limit)
-    if not 2 <= limit < np.inf:
-        raise ValueError(f"expected a finite limit of at least 2, got {limit}")
+    limit = check_number("limit", limit, "[2, inf)")
     level, fault = float(panel.attrs.get("level", 0.05)), str(panel.attrs.get("fault", ""))
     with np.errstate(divide="ignore"):
         strength = np.minimum(-np.log10(p_value), limit)

@@ -130,7 +130,7 @@ def _places(model: Callable[..., Any]) -> dict[str, Any]:
     return {name: p.default for name, p in signature.parameters.items() if p.kind in kinds}
 
 
-def describe(args: tuple[Any, ...]) -> str:
+def describe_arguments(args: tuple[Any, ...]) -> str:
     """Shapes and types of the arguments, for messages."""
     return ", ".join(
         f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}" if isinstance(value, Tensor) else

@@ -19,7 +19,7 @@ from posterity.models.parameters import split
 NO_FLOATS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
 
 
-def log_density(site: Mapping[str, Any], dtype: torch.dtype | None = None) -> Tensor:
+def site_log_density(site: Mapping[str, Any], dtype: torch.dtype | None = None) -> Tensor:
     """The log density of a site's value, masked and scaled; the value is first converted to ``dtype``."""
     value = site["value"] if dtype is None else site["value"].to(dtype)
     return scale_and_mask(site["fn"].log_prob(value), site["scale"], site["mask"])

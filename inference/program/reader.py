@@ -8,7 +8,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution
 
-from posterity.inference.program.observed import log_density, scored
+from posterity.inference.program.observed import scored, site_log_density
 
 
 class Reader(Messenger):
@@ -37,7 +37,7 @@ class Reader(Messenger):
             self.likelihood = fn
             self._fill(msg)
             if self.scoring:
-                self.scores = log_density(msg, self.dtype), scored(msg)
+                self.scores = site_log_density(msg, self.dtype), scored(msg)
         elif name in self.others:
             self.filled += [] if msg["is_observed"] else [name]
             self._fill(msg)

@@ -11,7 +11,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import biject_to
 
-from posterity.inference.program.arguments import describe
+from posterity.inference.program.arguments import describe_arguments
 from posterity.random import seeded
 
 Model = Callable[..., Any]
@@ -77,7 +77,7 @@ def failed(error: Exception, args: tuple[Any, ...]) -> ValueError:
     reason = str(error).strip().partition("\n")[0][:200]
     return ValueError(
         f"expected a model that runs with its arguments, got {type(error).__name__}: {reason} (arguments: "
-        f"{describe(args)})"
+        f"{describe_arguments(args)})"
     )
 
 

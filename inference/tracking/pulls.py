@@ -54,7 +54,7 @@ def set_pulls(intensity: TrackIntensity, tracks: Tensor, *, seed: int | torch.Ge
     near = log_normal(at[:, :, None, None], normals.loc[:, None], normals.scale_tril[:, None])
     near = (near + weights[:, None]).logsumexp(-1) + intensity.log_rates[:, None]
     eye = width * torch.eye(2).to(weights)
-    far = log_normal(at[:, :, None], intensity.cells, eye) + intensity.log_rest[:, None]
+    far = log_normal(at[:, :, None], intensity.cells, eye) + intensity.log_cell_rates[:, None]
     parts = torch.cat([near, far], -1)
     # Gumbel's maximum draws from all of them without a division.
     random = as_generator(seed)

@@ -5,7 +5,6 @@
 in the mode in which it was.
 """
 
-import copy
 import time
 from collections.abc import Callable
 
@@ -17,9 +16,10 @@ from tqdm.auto import tqdm
 from posterity.inference.training.evaluation import mode
 from posterity.inference.training.interrupt import warn_interrupted
 from posterity.inference.training.record import Training
+from posterity.inference.training.recovery import LastGood
 from posterity.inference.training.schedule import cosine
 from posterity.random import child_seeds, seeded
-from posterity.validation import check_integer, check_number
+from posterity.validation import check_integer, check_number, check_seed
 
 
 def fit_classifier(
@@ -51,8 +51,8 @@ def fit_classifier(
     """
     for name, count in (("epochs", epochs), ("batch_size", batch_size)):
         check_integer(name, count, 1)
-    for name, count in (("shift", shift), ("seed", seed)):
-        check_integer(name, count, 0)
+    check_integer("shift", shift, 0)
+    check_seed(seed)
     check_number("learning_rate", learning_rate, "(0, inf)")
     check_number("weight_decay", weight_decay, "[0, inf)")
     _check_images(images)
@@ -68,11 +68,13 @@ def fit_classifier(
     random = torch.Generator().manual_seed(seeds[0])
     per_epoch, black = len(images) // batch_size, float(images.min())
     steps = epochs * per_epoch
+    good = LastGood(net.state_dict, net.load_state_dict)
     bar = tqdm(total=steps, desc="classifier", disable=not progress, leave=False)
     try:
         with bar, mode(net, training=True), seeded(seeds[1]), torch.enable_grad():
             for epoch in range(epochs):
-                good, total = copy.deepcopy(net.state_dict()), 0.0
+                good.keep()
+                total = 0.0
                 order = torch.randperm(len(images), generator=random)[: per_epoch * batch_size].to(images.device)
                 for rows in order.split(batch_size):
                     for group in optimiser.param_groups:
@@ -81,7 +83,7 @@ def fit_classifier(
                     loss = functional.cross_entropy(net(batch), labels[rows.to(labels.device)].to(weights[0].device))
                     value = float(loss.detach())
                     if value != value or value == float("inf"):
-                        net.load_state_dict(good)
+                        good.restore()
                         raise ValueError(
                             f"expected a finite loss, got {value} in epoch {epoch + 1}: the weights before it are "
                             "kept; try a lower learning_rate"

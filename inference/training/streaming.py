@@ -4,7 +4,6 @@
 `posterity.inference.SVI` is for data that are there.
 """
 
-import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,9 @@ from posterity.files import read_tensors, write_tensors
 from posterity.inference.training.evaluation import mode
 from posterity.inference.training.interrupt import warn_interrupted
 from posterity.inference.training.record import Training
+from posterity.inference.training.recovery import Every, LastGood
 from posterity.inference.training.schedule import cosine
-from posterity.validation import check_integer, check_number
+from posterity.validation import check_integer, check_number, check_seed
 
 FORMAT = "posterity stream 1"
 READ = 50  # steps of which the mean loss is kept as one number
@@ -55,8 +55,9 @@ def fit_stream(
         ValueError: a setting that cannot be, a network without weights to train, a checkpoint of another run, or a loss
             that is no number with a gradient, or not finite: then the weights are those of the last mean loss that was.
     """
-    for name, count in (("steps", steps), ("seed", seed), ("warmup", warmup)):
-        check_integer(name, count, 1 if name == "steps" else 0)
+    check_integer("steps", steps, 1)
+    check_integer("warmup", warmup, 0)
+    check_seed(seed)
     check_number("learning_rate", learning_rate, "(0, inf)")
     check_number("clip", clip, "(0, inf)")
     check_number("checkpoint_seconds", checkpoint_seconds, "[0, inf)")
@@ -70,8 +71,13 @@ def fit_stream(
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.exists():
         recent = _resume(path, recipe, net, optimiser, random, found)
-    begun, written, earlier = time.perf_counter(), time.monotonic(), found.seconds
-    good, whole = (found.steps, copy.deepcopy(net.state_dict())), True
+    begun, earlier, write_now = time.perf_counter(), found.seconds, Every(checkpoint_seconds)
+
+    def restore(state: tuple[int, Any]) -> None:
+        found.steps = state[0]
+        net.load_state_dict(state[1])
+
+    good = LastGood(lambda: (found.steps, net.state_dict()), restore)
     own = {name for name, _ in net.named_parameters()}
     buffers = [value for name, value in net.state_dict(keep_vars=True).items() if name not in own]
 
@@ -104,33 +110,31 @@ def fit_stream(
                         buffer.copy_(kept)
                     raise
                 if not bool(norm.isfinite() and value.isfinite()):
-                    net.load_state_dict(good[1])
+                    net.load_state_dict(good.state[1])
                     raise ValueError(
                         f"expected a finite loss and gradient, got {float(value.detach())} and {float(norm)} in step "
                         f"{found.steps + 1}: earlier weights are kept; try a lower learning_rate"
                     )
-                whole = False  # an interrupt in here leaves what no checkpoint should keep
-                optimiser.step()
-                found.steps += 1
-                recent.append(float(value.detach()))
-                whole = True
+                with good.changing():  # an interrupt in here leaves a state that no checkpoint may keep
+                    optimiser.step()
+                    found.steps += 1
+                    recent.append(float(value.detach()))
                 if found.steps % READ == 0:
                     found.loss.append(sum(recent) / len(recent))
-                    good, recent = (found.steps, copy.deepcopy(net.state_dict())), []
+                    recent = []
+                    good.keep()
                     bar.set_postfix(loss=f"{found.loss[-1]:.4g}", refresh=False)
-                    if path is not None and time.monotonic() - written > checkpoint_seconds:
+                    if path is not None and write_now.due():
                         keep()
-                        written = time.monotonic()
                 bar.update()
     except KeyboardInterrupt:
         found.interrupted = True
     finally:
         optimiser.zero_grad(set_to_none=True)
-    if whole:
+    if good.whole:
         keep()
     else:
-        found.steps = good[0]
-        net.load_state_dict(good[1])
+        good.restore()
     if found.interrupted:
         go_on = "Call it again with the checkpoint to go on" if path else "With checkpoint= it could go on"
         warn_interrupted("fit_stream", f"the weights after {found.steps} of {steps} steps", f"{go_on}.")

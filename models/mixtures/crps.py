@@ -1,4 +1,12 @@
-"""The closed form of the CRPS of normal mixtures: see `posterity.inference.diagnostics.scoring.crps`."""
+r"""The continuous ranked probability score of mixtures of normals in closed form.
+
+With $A(\mu, \sigma^2) = E|N(\mu, \sigma^2)| = 2 \sigma \varphi(\mu/\sigma) + \mu (2 \Phi(\mu/\sigma) - 1)$,
+
+$$\mathrm{CRPS} = \sum_i w_i A(y - \mu_i, \sigma_i^2)
+  - \tfrac{1}{2} \sum_{ij} w_i w_j A(\mu_i - \mu_j, \sigma_i^2 + \sigma_j^2)$$
+
+(Grimit, Gneiting, Berrocal & Johnson 2006, Q. J. R. Meteorol. Soc. 132, eq. 5).
+"""
 
 import math
 
@@ -12,7 +20,7 @@ from posterity.models.mixtures.row_chunks import CHUNK, by_rows
 
 
 def closed_form(mixture: Mixture, y: Tensor) -> np.ndarray:
-    """CRPS (N,) of normal components, whatever their number."""
+    """CRPS (N,) of normal components at y (N,), in units of y; memory is bounded for any number of components."""
     return by_rows(mixture, lambda part, rows: _closed_form(part, y[rows]), per_row=min(mixture.num_components, CHUNK))
 
 
@@ -28,13 +36,13 @@ def _closed_form(mixture: Mixture, y: Tensor) -> Tensor:
     spread = torch.zeros_like(distance)
     step = max(1, min(CHUNK // loc.numel(), math.ceil(loc.shape[-1] / 8)))
     for start in range(0, loc.shape[-1], step):
-        # Pairs are symmetric: those of a block with what comes after it count twice, those within it stand once.
-        some, rest = slice(start, start + step), slice(start, None)
-        partner = torch.cat([weights[..., some], 2 * weights[..., start + step :]], -1)
+        # Pairs are symmetric: those of a chunk with later components count twice, those within the chunk once.
+        chunk, rest = slice(start, start + step), slice(start, None)
+        partner = torch.cat([weights[..., chunk], 2 * weights[..., start + step :]], -1)
         between = _mean_absolute(
-            loc[..., some, None] - loc[..., None, rest], variance[..., some, None] + variance[..., None, rest]
+            loc[..., chunk, None] - loc[..., None, rest], variance[..., chunk, None] + variance[..., None, rest]
         )
-        spread += (weights[..., some] * (between @ partner.unsqueeze(-1)).squeeze(-1)).sum(-1)
+        spread += (weights[..., chunk] * (between @ partner.unsqueeze(-1)).squeeze(-1)).sum(-1)
     return distance - 0.5 * spread
 
 

@@ -1,17 +1,17 @@
-"""Heads: from a network's last features to a mixture.
+"""Heads: functions from the last features of a network to a mixture.
 
-A head with K components reads, for each of them, a logit and the parameters of its family, and adds an offset to each:
-where training begins. The last dimension of the features is the head's, all others are batch: a table's rows, the steps
-of a sequence, the pixels of an image. With a network it is a mixture density network (Bishop 1994, "Mixture density
-networks", Aston University NCRG/94/004).
+A head with K components reads, for each component, a logit and the parameters of its family from the features, and
+adds an offset to each, which decides where training starts. The last dimension of the features belongs to the head;
+all others are the batch: rows of a table, steps of a sequence, pixels of an image. A network with a head is a mixture
+density network (Bishop 1994, "Mixture density networks", Aston University NCRG/94/004).
 
-Three things keep training from collapsing onto single points or from wasting components:
+Three measures keep components from collapsing onto single points or from being unused:
 
-- ``floor``: ``scale = sqrt(floor² + exp(2 s))``, so that no component is narrower than the resolution at which y is
-  known (in the units of the head's y: divide a resolution in the units of the data by the standardisation's scale; a
-  rounding step of d has sd d/sqrt(12));
-- components that begin apart: at the normal quantiles of a standardised y, or where the data are (``started_at``);
-- a prior over what the head says: `posterity.models.mixture_priors`.
+- ``floor``: ``scale = sqrt(floor² + exp(2 s))``, so that no component is narrower than the resolution of y. It is in
+  units of the head's y: divide a resolution in units of the data by the scale of the standardisation. A rounding step d
+  has a standard deviation of d/sqrt(12).
+- Distinct starting points: the normal quantiles of a standardised y, or groups of the data (``started_at``).
+- A prior over the mixture: `posterity.models.mixture_priors`.
 """
 
 import copy
@@ -27,24 +27,26 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from posterity.models.likelihoods import floored_scale
-from posterity.models.mixtures.checked import normal
+from posterity.models.mixtures.arguments import checked_normal
 from posterity.models.mixtures.mixture import Mixture
 from posterity.models.mixtures.weights import Weights
-from posterity.validation import check_choice, check_integer, check_number, is_positive
+from posterity.validation import check_choice, check_floating, check_integer, check_number, check_seed, shown_shape
 
 METHODS = ("quantiles", "k_means")
 COVARIANCES = ("diagonal", "full", "low_rank")
-WEIGHTLESS = -1e4  # a logit: exp of it is 0 in any dtype
-FEWEST_SHARE = 0.5  # rows that a group without any counts as, for its weight
+WEIGHTLESS = -1e4  # a logit whose exponential is 0 in every dtype
+EMPTY_GROUP = 0.5  # rows that an empty group counts as, for its weight
 
 
 @dataclass(frozen=True)
 class Family:
-    """How components are made: ``parts`` features each, ``build(parts, bounded, df)``, where ``bounded`` makes a
-    scale of a log-scale.
+    """How the components of one family are built from features.
 
-    ``start(centre, width)`` gives the offsets at which components have these centres and widths, in the units of
-    ``to_line(y)``.
+    Attributes:
+        parts: the number of features of one component, beside its logit.
+        build: a function of (parts, bounded, df) that returns the components; ``bounded`` maps a log-scale to a scale.
+        start: a function of (centre, width), in units of ``to_line(y)``, that returns the offsets of such components.
+        to_line: maps y to the line on which centres and widths are measured.
     """
 
     parts: int
@@ -59,13 +61,13 @@ def _located(centre: Tensor, width: Tensor) -> list[Tensor]:
 
 def _von_mises(parts: Sequence[Tensor], bounded: Callable[[Tensor], Tensor]) -> Distribution:
     sine, cosine, log_concentration = parts
-    # 1/concentration is the squared scale of a narrow one: its root has the floor.
+    # For narrow components 1/sqrt(concentration) is the scale, to which the floor applies.
     scale = bounded(-0.5 * log_concentration)
     return dist.VonMises(torch.atan2(sine, cosine), scale**-2)
 
 
 FAMILIES = {
-    "normal": Family(2, lambda p, bounded, df: normal(p[0], bounded(p[1])), _located),
+    "normal": Family(2, lambda p, bounded, df: checked_normal(p[0], bounded(p[1])), _located),
     "laplace": Family(2, lambda p, bounded, df: dist.Laplace(p[0], bounded(p[1])), _located),
     "student_t": Family(2, lambda p, bounded, df: dist.StudentT(df, p[0], bounded(p[1])), _located),
     "log_normal": Family(
@@ -88,26 +90,39 @@ def mixture_head(
     df: float = 4.0,
     ceiling: float | None = None,
 ) -> "MixtureHead":
-    """A function from a network's last features to a `Mixture` of K components of one target; see `MixtureHead`."""
+    """A function from the last features of a network to a `Mixture` of K components of one target.
+
+    Args:
+        components: K.
+        floor: lower bound of every scale, in units of the head's y.
+        spread: standard deviation of the starting centres.
+        family: "normal", "laplace", "student_t", "log_normal", "poisson" or "von_mises"; see `MixtureHead`.
+        df: degrees of freedom of Student's t.
+        ceiling: upper bound of every scale; None for no bound.
+
+    Raises:
+        ValueError: as `MixtureHead`.
+    """
     return MixtureHead(components, floor, spread, family=family, df=df, ceiling=ceiling)
 
 
 class MixtureHead:
     """Features (..., F) -> `Mixture` with batch shape (...), K components of one target.
 
-    ``family`` and its features, K of each kind: "normal", "laplace" and "student_t" (logits, locations, log-scales;
-    ``df`` degrees of freedom), "log_normal" (the same of log y), "poisson" (logits, log-rates; no floor), "von_mises"
-    (logits, sine and cosine of the direction, log-concentrations; ``floor`` is that of 1/sqrt(concentration)).
+    The features of each ``family``, K of each kind, are: "normal", "laplace" and "student_t": logits, locations and
+    log-scales; "log_normal": the same for log y; "poisson": logits and log-rates, without a floor; "von_mises":
+    logits, sine and cosine of the direction, log-concentrations, where ``floor`` bounds 1/sqrt(concentration).
 
-    Component k starts at the normal quantile of (k + 1/2)/K times ``spread``, so that the components begin apart, in
-    the order of their index, and cover a standardised y (angles: evenly around the circle; counts: rates from
-    exp of that). `started_at` starts them where the data are.
+    Component k starts at ``spread`` times the normal quantile of (k + 1/2)/K, so that the components are ordered and
+    cover a standardised y. Directions start at equal angles, rates of counts at the exponential of these centres.
+    `started_at` starts components at the data.
 
-    ``ceiling`` bounds every scale from above (up to the floor): the posterior of a scale that may be anything has
-    draws so wide that the predictive variance is theirs alone. About the spread of y, 1 to 2 where it is standardised.
+    Without a ``ceiling`` the posterior of a scale has draws so wide that they alone determine the predictive variance.
+    A ceiling of about the spread of y, 1 to 2 if y is standardised, is recommended for a posterior of the weights.
 
-    Raises ``ValueError`` for fewer than one component, a floor or spread that is not positive, an unknown family, or
-    features of another width.
+    Raises:
+        ValueError: fewer than one component, a floor, spread or df that is not positive, a ceiling at or below the
+            floor, an unknown family; when called, features of another width or dtype.
 
     >>> mixture_head(components=2)(torch.zeros(5, 6)).batch_shape
     torch.Size([5])
@@ -125,8 +140,7 @@ class MixtureHead:
     ) -> None:
         _check(components, floor, ceiling)
         check_number("spread", spread, "(0, inf)")
-        if not isinstance(family, str) or family not in FAMILIES:
-            raise ValueError(f"expected a family from {sorted(FAMILIES)}, got {family!r}")
+        check_choice("family", family, sorted(FAMILIES))
         check_number("df", df, "(0, inf)")
         self.components, self.floor, self.spread = components, float(floor), float(spread)
         self.family, self.df, self.ceiling = family, float(df), ceiling
@@ -136,25 +150,28 @@ class MixtureHead:
             width = torch.full_like(centre, math.pi / components)
         else:
             centre = spread * torch.special.ndtri(positions)
-            # K components of this width, side by side at the centres, make up about one of width ``spread``.
+            # K components of this width at the centres approximate one normal of width ``spread``.
             width = torch.full_like(centre, spread / math.sqrt(components))
         self._offsets = torch.stack([torch.zeros_like(centre), *FAMILIES[family].start(centre, width)])
 
     @property
     def features(self) -> int:
-        """How many features the head expects."""
+        """The number of features that the head reads."""
         return self.components * (1 + FAMILIES[self.family].parts)
 
     def started_at(self, y: Tensor, *, method: str = "quantiles", seed: int = 0) -> "MixtureHead":
-        """The same head, whose components start where ``y`` (N,) is, in the units of the head's y.
+        """The same head with components that start at groups of ``y`` (N,), in units of the head's y.
 
-        ``method``: "quantiles" (K groups of equal size of the sorted y) or "k_means" (K groups of points near each
-        other, with weights by their size; the seed is that of the first centres). Raises ``ValueError`` for y of
-        another shape, fewer rows than components, values that are not finite or outside the family's support.
+        ``method`` is "quantiles" (K groups of equal size of the sorted y) or "k_means" (K clusters, with weights in
+        proportion to their size; ``seed`` determines the first centres).
+
+        Raises:
+            ValueError: y of another shape, fewer rows than components, values that are not finite or outside the
+                family's support, an unknown method, or "k_means" for angles.
         """
         line = _line(y, self.components, FAMILIES[self.family].to_line, self.family)
         if self.family == "von_mises" and method == "k_means":
-            raise ValueError("expected method='quantiles' for angles, got 'k_means'")
+            raise ValueError("expected method to be 'quantiles' for angles, got 'k_means'")
         centre, width, share = _groups(line[:, None], self.components, method, seed)
         width = width.clamp_min(self.floor)
         head = copy.copy(self)
@@ -162,9 +179,9 @@ class MixtureHead:
         return head
 
     def spread_first(self) -> "MixtureHead":
-        """The same head, its components in an order of which the first few, however many, start spread over y.
+        """The same head with its components reordered, so that the first few, whatever their number, cover y.
 
-        For heads of which only the first are used; the order is that of van der Corput's sequence.
+        The order is that of van der Corput's sequence. It is for heads of which only the first components are used.
         """
         sequence = torch.tensor([_van_der_corput(k + 1) for k in range(self.components)])  # 1/2, 1/4, 3/4, 1/8, ...
         head = copy.copy(self)
@@ -172,13 +189,13 @@ class MixtureHead:
         return head
 
     def __call__(self, features: Tensor, used: Tensor | None = None) -> Mixture:
-        """``used``, a whole number as a tensor (), leaves components from that index on without weight."""
+        """The mixture for ``features`` (..., F); only the first ``used``, a tensor (), components have weight."""
         _check_features(features, self.features, self.components)
         values = features.unflatten(-1, self._offsets.shape) + self._offsets.to(features)
         logits, *parts = values.unbind(-2)
         if used is not None:
             unused = torch.arange(self.components, device=features.device) >= used
-            # Not minus infinity, whose gradient through 0 times infinity would not be a number.
+            # Not -inf, whose gradient would be 0 times infinity, NaN.
             logits = torch.where(unused, WEIGHTLESS, logits)
         return Mixture(Weights(logits), FAMILIES[self.family].build(parts, self._bounded, self.df))
 
@@ -193,24 +210,38 @@ class MixtureHead:
 def multivariate_mixture_head(
     components: int, targets: int, *, covariance: str = "full", rank: int = 1, floor: float = 1e-3
 ) -> "MultivariateMixtureHead":
-    """From a network's last features to a `Mixture` of K normals of several targets; see `MultivariateMixtureHead`."""
+    """A function from the last features of a network to a `Mixture` of K normals of several targets.
+
+    Args:
+        components: K.
+        targets: D.
+        covariance: "diagonal", "full" or "low_rank"; see `MultivariateMixtureHead`.
+        rank: the number of factors of "low_rank".
+        floor: lower bound of every scale, in units of the head's y.
+
+    Raises:
+        ValueError: as `MultivariateMixtureHead`.
+    """
     return MultivariateMixtureHead(components, targets, covariance, rank, floor)
 
 
 class MultivariateMixtureHead:
     """Features (..., F) -> `Mixture` with batch shape (...) and event shape (D,), K normal components.
 
-    ``covariance`` and its features of each component beside a logit and D locations:
+    Beside a logit and D locations, the features of one component for each ``covariance`` are:
 
     - "diagonal": D log-scales; targets are independent within a component;
-    - "full": D log-scales and D (D - 1)/2 couplings. The Cholesky factor has the scales on its diagonal, and row i
-      below it is coupling times scale i, so that a coupling has no units (Williams 1996 for the factor);
-    - "low_rank": D log-scales and D x ``rank`` factors (in units of the scale).
+    - "full": D log-scales and D (D - 1)/2 couplings. The Cholesky factor has the scales on its diagonal; below it, row
+      i is coupling times scale i, so that couplings have no units (Williams 1996 for the factor);
+    - "low_rank": D log-scales and D x ``rank`` factors, in units of the scale.
 
-    Every scale has the ``floor`` of `MixtureHead`: the spread of a target given those before it ("full"), or given the
-    common factors ("low_rank"). Components start at random normal places, the same in every head; see `started_at`.
-    Raises ``ValueError`` for fewer than one component or target, an unknown covariance, a rank outside 1 to D, a floor
-    that is not positive, or features of another width.
+    Every scale has the ``floor`` of `MixtureHead`. With "full" it is the standard deviation of a target given the
+    targets before it, with "low_rank" the one given the common factors. Components start at random normal locations,
+    the same in every head; see `started_at`.
+
+    Raises:
+        ValueError: fewer than one component or target, an unknown covariance, a rank outside 1 to D, a floor that is
+            not positive; when called, features of another width or dtype.
 
     >>> head = multivariate_mixture_head(components=3, targets=2)
     >>> head(torch.zeros(5, head.features)).covariance_matrix.shape
@@ -221,8 +252,7 @@ class MultivariateMixtureHead:
         _check(components, floor)
         check_integer("targets", targets, 1)
         check_choice("covariance", covariance, COVARIANCES)
-        if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= targets:
-            raise ValueError(f"expected a rank from 1 to {targets}, got {rank}")
+        check_integer("rank", rank, 1, targets)
         self.components, self.targets, self.covariance = components, targets, covariance
         self.rank, self.floor = rank, float(floor)
         couplings = {"diagonal": 0, "full": targets * (targets - 1) // 2, "low_rank": targets * rank}[covariance]
@@ -234,17 +264,17 @@ class MultivariateMixtureHead:
 
     @property
     def features(self) -> int:
-        """How many features the head expects."""
+        """The number of features that the head reads."""
         return self.components * sum(self._sizes)
 
     def started_at(self, y: Tensor, *, seed: int = 0) -> "MultivariateMixtureHead":
-        """The same head, whose components start at the groups that k-means finds in ``y`` (N, D).
+        """The same head with components that start at the k-means clusters of ``y`` (N, D).
 
-        Raises ``ValueError`` for y of another shape, fewer rows than components, or values that are not finite.
+        Raises:
+            ValueError: y of another shape, fewer rows than components, or values that are not finite.
         """
         if not isinstance(y, Tensor) or y.ndim != 2 or y.shape[1] != self.targets:
-            found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-            raise ValueError(f"expected y of shape (N, {self.targets}), got {found}")
+            raise ValueError(f"expected y of shape (N, {self.targets}), got {shown_shape(y)}")
         _check_rows(y, self.components)
         centre, width, share = _groups(y.detach().double(), self.components, "k_means", seed)
         head = copy.copy(self)
@@ -254,7 +284,7 @@ class MultivariateMixtureHead:
     def _start(self, centre: Tensor, width: Tensor, share: Tensor) -> Tensor:
         none = centre.new_zeros(self.components, self._sizes[3])
         if self.covariance == "low_rank":
-            # A factor of zero would have no gradient.
+            # A factor of zero has no gradient.
             none = none + 0.1 * torch.linspace(-1, 1, max(1, self._sizes[3]), dtype=torch.double)[: self._sizes[3]]
         return torch.cat([share.log()[:, None], centre, width.log(), none], -1)
 
@@ -271,7 +301,7 @@ class MultivariateMixtureHead:
             return Mixture(mixing, dist.LowRankMultivariateNormal(loc, factor, scale**2))
         row, column = torch.tril_indices(self.targets, self.targets, -1)
         unit = torch.diag_embed(torch.ones_like(scale))
-        # By a product with constants: an assignment by index could not be recorded for all chains at once.
+        # A product with constants, since an assignment by index cannot be recorded for all chains at once.
         place = scale.new_zeros(len(row), self.targets, self.targets)
         place[torch.arange(len(row)), row, column] = 1.0
         lower = unit + (couplings[..., None, None] * place).sum(-3)
@@ -285,7 +315,7 @@ class MultivariateMixtureHead:
 
 
 def _van_der_corput(number: int) -> float:
-    """The binary digits of ``number`` mirrored at the point."""
+    """The binary digits of ``number`` mirrored at the binary point."""
     digits = f"{number:b}"[::-1]
     return int(digits, 2) / 2 ** len(digits)
 
@@ -293,54 +323,53 @@ def _van_der_corput(number: int) -> float:
 def _check(components: int, floor: float, ceiling: float | None = None) -> None:
     check_integer("components", components, 1)
     check_number("floor", floor, "(0, inf)")
-    if ceiling is not None and not (is_positive(ceiling) and floor < ceiling):
-        raise ValueError(f"expected a finite ceiling above the floor of {floor}, got {ceiling!r}")
+    if ceiling is not None:
+        check_number("ceiling", ceiling, f"({floor}, inf)")
 
 
 def _check_features(features: Tensor, wanted: int, components: int) -> None:
     if not isinstance(features, Tensor) or features.ndim == 0 or features.shape[-1] != wanted:
-        found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        raise ValueError(f"expected features of shape (..., {wanted}) for {components} components, got {found}")
-    if not features.is_floating_point():
-        raise ValueError(f"expected features of floating point, got {features.dtype}")
+        raise ValueError(
+            f"expected features of shape (..., {wanted}) for {components} components, got {shown_shape(features)}"
+        )
+    check_floating("features", features)
 
 
 def _check_rows(y: Tensor, components: int) -> None:
     if len(y) < components:
         raise ValueError(f"expected at least {components} rows of y for {components} components, got {len(y)}")
     if not bool(torch.isfinite(y).all()):
-        raise ValueError("expected finite values of y, got nan or infinity")
+        raise ValueError("expected finite y, got NaN or infinity")
 
 
 def _line(y: Tensor, components: int, to_line: Callable[[Tensor], Tensor], family: str) -> Tensor:
-    """y where its components have centres and widths: of positive numbers and counts the logarithm."""
+    """y on the line on which centres and widths are measured: for positive numbers and counts its logarithm."""
     if not isinstance(y, Tensor) or y.ndim != 1:
-        found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        raise ValueError(f"expected y of shape (N,), got {found}")
+        raise ValueError(f"expected y of shape (N,), got {shown_shape(y)}")
     _check_rows(y, components)
     line = to_line(y.detach().double())
     if not bool(torch.isfinite(line).all()):
-        raise ValueError(f"expected y inside the support of {family}, got {float(y.min())}")
+        raise ValueError(f"expected y in the support of {family}, got {float(y.min())}")
     return line
 
 
 def _groups(y: Tensor, count: int, method: str, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Centres and standard deviations (K, D) of groups of the rows of ``y`` (N, D), and their shares (K,)."""
     check_choice("method", method, METHODS)
-    check_integer("seed", seed, 0)
+    check_seed(seed)
     if method == "quantiles":
         order = y[:, 0].argsort()
         label = torch.empty(len(y), dtype=torch.long)
         label[order] = torch.arange(len(y)) * count // len(y)
     else:
-        _, found = scipy.cluster.vq.kmeans2(y.numpy(), count, minit="++", rng=np.random.default_rng(seed))
-        label = torch.as_tensor(found, dtype=torch.long)
+        _, clusters = scipy.cluster.vq.kmeans2(y.numpy(), count, minit="++", rng=np.random.default_rng(seed))
+        label = torch.as_tensor(clusters, dtype=torch.long)
     whole = y.std(0, correction=0)
-    whole = torch.where(whole > 0, whole, 1.0)  # of a constant y nothing says how wide: the unit of the head
+    whole = torch.where(whole > 0, whole, 1.0)  # a constant y has no width: use the head's unit
     rows = [y[label == k] for k in range(count)]
-    # A group of one row has no width of its own; an empty one is as wide as all, at their mean.
+    # A group of fewer than two rows gets the width of all rows; an empty one their mean.
     centre = torch.stack([r.mean(0) if len(r) else y.mean(0) for r in rows])
     width = torch.stack([r.std(0, correction=0) if len(r) > 1 else whole for r in rows])
-    share = torch.tensor([max(len(r), FEWEST_SHARE) for r in rows], dtype=torch.double)
+    share = torch.tensor([max(len(r), EMPTY_GROUP) for r in rows], dtype=torch.double)
     order = centre[:, 0].argsort()
     return centre[order], torch.maximum(width, 1e-3 * whole)[order], (share / share.sum())[order]

@@ -1,8 +1,9 @@
-"""The local maxima of the density of a mixture: which answers it gives, and how sure it is of each.
+"""Modes of a mixture: the local maxima of its density, and the probability of each.
 
-A mixture can have fewer modes than components (they merge) and, with several targets, more (Carreira-Perpiñán 2000,
-"Mode-finding for mixtures of Gaussian distributions"). Of one target all are found, from points on every component's
-own scale. Of several, from the mean of every component by the fixed-point iteration of that paper's section 4.
+A mixture can have fewer modes than components, since components merge, and, with several targets, more
+(Carreira-Perpiñán 2000, "Mode-finding for mixtures of Gaussian distributions", IEEE TPAMI 22). With one target all
+modes are found, from nodes on the scale of each component. With several targets the search starts at the mean of each
+component and follows the fixed-point iteration of that paper's section 4.
 """
 
 import itertools
@@ -14,10 +15,11 @@ import torch
 from torch import Tensor
 
 from posterity.models.mixtures import nodes
-from posterity.models.mixtures.many import between
+from posterity.models.mixtures.density import interval_probability
 from posterity.models.mixtures.moments import is_circular
 from posterity.models.mixtures.protocol import MixtureLike
 from posterity.models.mixtures.subspace import scale_tril
+from posterity.validation import check_number
 
 ITERATIONS = 2000
 MERGED = 1e-3  # standard deviations of the narrowest component
@@ -25,12 +27,13 @@ MERGED = 1e-3  # standard deviations of the narrowest component
 
 @dataclass(frozen=True)
 class Modes:
-    """The modes of each mixture of a batch, the highest first; rows with fewer than others end in nan.
+    """The modes of each mixture of a batch, the highest first; a row with fewer modes than others ends with NaN.
 
-    - ``location`` (..., M) + event: where the density has a local maximum;
-    - ``log_density`` (..., M): how high it is there;
-    - ``probability`` (..., M): of one target, what lies between the minima to either side of it; of several, the
-      weights of the components whose means lead to it.
+    Attributes:
+        location: (..., M) + event, positions of the local maxima.
+        log_density: (..., M), the log density there.
+        probability: (..., M): with one target, the probability between the minima on both sides of the mode; with
+            several, the sum of the weights of the components whose means lead to the mode.
     """
 
     location: Tensor
@@ -39,24 +42,23 @@ class Modes:
 
     @property
     def count(self) -> Tensor:
-        """How many there are, shape (...)."""
+        """The number of modes, shape (...)."""
         return self.log_density.isfinite().sum(-1)
 
 
-def find_modes(mixture: MixtureLike, least: float) -> Modes:
+def find_modes(mixture: MixtureLike, min_probability: float) -> Modes:
     """See `Mixture.modes`."""
-    if not 0 <= least < 1:
-        raise ValueError(f"expected a least probability in [0, 1), got {least}")
+    check_number("min_probability", min_probability, "[0, 1)")
     several = len(mixture.event_shape) > 0
     if len(mixture.event_shape) > 1:
-        raise ValueError(f"expected events of at most one dimension, got event shape {tuple(mixture.event_shape)}")
+        raise ValueError(f"expected an event shape of at most one dimension, got {tuple(mixture.event_shape)}")
     if not mixture.batch_shape.numel():
         none = mixture.log_weights.new_empty(*mixture.batch_shape, 1)
         return Modes(none.reshape(*none.shape, *(1,) * several).expand(*none.shape, *mixture.event_shape), none, none)
     with torch.no_grad():
-        found = [_of_several(part) if several else _of_one(part) for part in nodes.rows(mixture)]
-    location, height, probability = (_joined(parts) for parts in zip(*found, strict=True))
-    low = ~(probability >= least)
+        parts = [_multivariate(part) if several else _univariate(part) for part in nodes.row_chunks(mixture)]
+    location, height, probability = (_joined(values) for values in zip(*parts, strict=True))
+    low = ~(probability >= min_probability)
     height, probability = height.masked_fill(low, math.nan), probability.masked_fill(low, math.nan)
     order = torch.argsort(torch.where(low, -math.inf, height), dim=-1, descending=True, stable=True)
     height, probability = height.gather(-1, order), probability.gather(-1, order)
@@ -81,23 +83,28 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(padded)
 
 
-def _of_one(mixture: MixtureLike) -> tuple[Tensor, Tensor, Tensor]:
-    found = extrema(mixture)
-    location, there, minima = found.modes, found.there, found.minima
+def _univariate(mixture: MixtureLike) -> tuple[Tensor, Tensor, Tensor]:
+    """Location, log density and probability (N, M) of the modes of mixtures of one target."""
+    ends = extrema(mixture)
+    location, there, minima = ends.modes, ends.there, ends.minima
     height = nodes.log_density(mixture, location.masked_fill(~there, math.inf))
     edges = torch.cat([torch.full_like(location[:1], -math.inf), minima, torch.full_like(location[:1], math.inf)])
-    probability = between(mixture, edges[:-1], edges[1:])
+    probability = interval_probability(mixture, edges[:-1], edges[1:])
     if is_circular(mixture.component_distribution):
-        probability = _around(mixture, found, probability)
+        probability = _circular_probability(mixture, ends, probability)
     return tuple(torch.where(there, v, math.nan).mT for v in (location, height, probability))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class Extrema:
-    """Points and their log density (G, N); modes (M, N) in ascending order, which are there, and the minima (M - 1, N)
-    between neighbours.
+    """Nodes and extrema of the density of N mixtures of one target.
 
-    Points, minima and modes that are missing in a row are infinite, at its end; only missing modes may be any number.
+    Attributes:
+        x: (G, N), the nodes, in ascending order; a row with fewer nodes ends with infinity.
+        height: (G, N), the log density at the nodes.
+        modes: (M, N), the modes in ascending order; any number where ``there`` is False.
+        there: (M, N), whether the mode exists.
+        minima: (M - 1, N), the minima between neighbouring modes; infinite where there is none.
     """
 
     x: Tensor
@@ -108,12 +115,12 @@ class Extrema:
 
 
 def extrema(mixture: MixtureLike) -> Extrema:
-    """Every local maximum of the density, and the lowest point between each two."""
+    """All local maxima of the density, and the minima between neighbouring maxima."""
     x = nodes.points(mixture)
     height = nodes.log_density(mixture, x)
     low = torch.full_like(height[:1], -math.inf)
     circular = is_circular(mixture.component_distribution)
-    # A circle has no end: the first point (-pi) is the last (pi) again.
+    # A circle has no end: its first node (-pi) and its last (pi) are the same point.
     before = torch.cat([height[-2:-1] if circular else low, height[:-1]])
     after = torch.cat([height[1:], height[1:2] if circular else low])
     peak = (height >= before) & (height > after) & height.isfinite()
@@ -136,7 +143,7 @@ def extrema(mixture: MixtureLike) -> Extrema:
 
 
 def _minima(mixture: MixtureLike, x: Tensor, height: Tensor, index: Tensor, there: Tensor) -> Tensor:
-    """The lowest point between neighbouring modes."""
+    """The minima between neighbouring modes."""
     if len(index) < 2:
         return x[:0]
     number = torch.arange(len(x), device=x.device)[:, None]
@@ -153,14 +160,14 @@ def _minima(mixture: MixtureLike, x: Tensor, height: Tensor, index: Tensor, ther
     return nodes.refine(lambda v: -nodes.log_density(mixture, v), left, right).masked_fill(~there[1:], math.inf)
 
 
-def _around(mixture: MixtureLike, found: Extrema, probability: Tensor) -> Tensor:
-    """Corrected for the circle, which goes on at its end: the minimum beyond the last mode is before the first."""
-    x, location = found.x, found.modes
-    last = found.there.sum(0, keepdim=True) - 1
+def _circular_probability(mixture: MixtureLike, ends: Extrema, probability: Tensor) -> Tensor:
+    """The probabilities of modes on a circle, where one minimum lies after the last mode and before the first."""
+    x, location = ends.x, ends.modes
+    last = ends.there.sum(0, keepdim=True) - 1
     after, before = x > location.gather(0, last), x < location[:1]
-    height = torch.where(after | before, found.height, math.inf)
+    height = torch.where(after | before, ends.height, math.inf)
     index, end = height.argmin(0, keepdim=True), x.isfinite().sum(0, keepdim=True) - 1
-    # The first node (-pi) is the last (pi) again: the density goes on there, so the search may cross it.
+    # -pi and pi are the same point, so the search may cross it.
     left = torch.where(index > 0, (index - 1).clamp_min(0), end - 1)
     right = torch.where(index < end, (index + 1).minimum(end), 1)
     around = 2 * math.pi
@@ -169,14 +176,18 @@ def _around(mixture: MixtureLike, found: Extrema, probability: Tensor) -> Tensor
     lowest = nodes.refine(lambda v: -nodes.log_density(mixture, v), low, high)
     lowest = math.pi - torch.remainder(math.pi - lowest, 2 * math.pi)
     endless = torch.full_like(lowest, math.inf)
-    beyond = torch.where(lowest > location[:1], between(mixture, lowest, endless), 0.0)  # the last has, the first gets
-    ahead = torch.where(lowest < location[:1], between(mixture, -endless, lowest), 0.0)
+    # The probability beyond the minimum was counted for the last mode and belongs to the first, or vice versa.
+    beyond = torch.where(lowest > location[:1], interval_probability(mixture, lowest, endless), 0.0)
+    ahead = torch.where(lowest < location[:1], interval_probability(mixture, -endless, lowest), 0.0)
     probability = probability.index_add(0, torch.zeros(1, dtype=torch.long, device=x.device), beyond - ahead)
     return probability.scatter_add(0, last, ahead - beyond)
 
 
-def _of_several(mixture: MixtureLike) -> tuple[Tensor, Tensor, Tensor]:
-    """Climbing from the mean of every component; a fixed-point step never lowers the density."""
+def _multivariate(mixture: MixtureLike) -> tuple[Tensor, Tensor, Tensor]:
+    """Location (N, M, D), log density and probability (N, M) of the modes of mixtures of several targets.
+
+    Each search starts at the mean of a component; a fixed-point step never lowers the density.
+    """
     components, log_weights = mixture.component_distribution, mixture.log_weights
     factor, loc = scale_tril(components), components.mean
     identity = torch.eye(loc.shape[-1], dtype=loc.dtype, device=loc.device)
@@ -194,7 +205,7 @@ def _of_several(mixture: MixtureLike) -> tuple[Tensor, Tensor, Tensor]:
         if bool((moved <= 1e-9 * narrowest).all()):
             break
     height = mixture.log_prob(x.movedim(1, 0)).movedim(0, 1)
-    # The first of those that meet stands for all of them.
+    # The first of all searches that end at the same point represents them.
     apart = (x.unsqueeze(2) - x.unsqueeze(1)).norm(dim=-1)
     together = apart <= MERGED * narrowest[:, None, None] * len(identity) ** 0.5
     first = together.to(torch.uint8).argmax(-1)
@@ -213,11 +224,14 @@ def _responsibilities(log_weights: Tensor, loc: Tensor, inverse: Tensor, x: Tens
 
 
 def _is_maximum(log_weights: Tensor, loc: Tensor, inverse: Tensor, precision: Tensor, x: Tensor) -> Tensor:
-    """Whether the Hessian of the log density is negative: a mean on a ridge between two others stays on a saddle."""
+    """Whether the Hessian of the log density is negative definite at stationary points x.
+
+    A search that starts on the ridge between two other components ends at a saddle point.
+    """
     share = _responsibilities(log_weights, loc, inverse, x)
     gradient = torch.einsum("nkij,nskj->nski", precision, loc.unsqueeze(1) - x.unsqueeze(2))
     outer = torch.einsum("nsk,nski,nskj->nsij", share, gradient, gradient)
     hessian = outer - torch.einsum("nsk,nkij->nsij", share, precision)
-    # At a stationary point; in units of the average precision, so that rounding is told from a saddle.
+    # In units of the average precision, so that rounding is not mistaken for a saddle.
     scale = torch.einsum("nsk,nkii->ns", share, precision)
     return torch.linalg.eigvalsh(hessian).amax(-1) <= 1e-6 * scale

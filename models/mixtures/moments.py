@@ -1,9 +1,10 @@
-"""First and second moments of a mixture from those of its components.
+r"""First and second moments of a mixture from those of its components.
 
-Of angles (von Mises components) they are circular: with the mean resultant R exp(i mu) of a distribution on the
-circle, mu is its mean and 1 - R its variance (Mardia & Jupp 2000, "Directional Statistics", section 3.4). The
-resultant of a mixture is the average of the components', so the variance splits as others do: 1 minus the average of
-the components' lengths, and what cancels between their directions.
+The moments of angles (von Mises components) are circular: a distribution on the circle with mean resultant vector
+$R e^{i\mu}$ has mean $\mu$ and variance $1 - R$ (Mardia & Jupp 2000, "Directional Statistics", section 3.4). The
+resultant vector of a mixture is the weighted average of those of its components, so its variance is the sum of two
+parts, as on the line: within components, 1 minus the average length of their vectors; between components, the average
+length minus the length of the average.
 """
 
 import torch
@@ -24,19 +25,19 @@ def is_circular(components: Distribution) -> bool:
 
 
 def average(weights: Tensor, values: Tensor, event_ndim: int) -> Tensor:
-    """Weighted sum over the component dimension, which stands just before the event dimensions."""
+    """The weighted sum over the component dimension, which precedes the event dimensions."""
     return (weights[(...,) + (None,) * event_ndim] * values).sum(-1 - event_ndim)
 
 
 def mean(weights: Tensor, components: Distribution) -> Tensor:
-    """E[Y], shape (...) + event; of angles the circular mean, in (-pi, pi]."""
+    """E[Y], shape (...) + event; for angles the circular mean, in (-pi, pi]."""
     if is_circular(components):
         return torch.atan2(*_resultant(weights, components))
     return average(weights, _moment(components, "mean"), len(components.event_shape))
 
 
 def within(weights: Tensor, components: Distribution) -> Tensor:
-    """E_k[Var(Y|k)], shape (...) + event; of angles the average circular variance."""
+    """E_k[Var(Y|k)], shape (...) + event; for angles the average circular variance."""
     return average(weights, _moment(components, "variance"), len(components.event_shape))
 
 
@@ -44,7 +45,7 @@ def between(weights: Tensor, components: Distribution) -> Tensor:
     """Var_k(E[Y|k]), shape (...) + event."""
     if is_circular(components):
         sine, cosine = _resultant(weights, components)
-        # The components' lengths less that of their sum, which rounding must not make the larger.
+        # Never negative but by rounding.
         return (average(weights, 1 - components.variance, 0) - torch.hypot(sine, cosine)).clamp_min(0)
     event_ndim = len(components.event_shape)
     centred = components.mean - mean(weights, components).unsqueeze(-1 - event_ndim)
@@ -52,14 +53,14 @@ def between(weights: Tensor, components: Distribution) -> Tensor:
 
 
 def covariance(weights: Tensor, components: Distribution) -> Tensor:
-    """Cov(Y), shape (..., D, D), for events of shape (D,)."""
+    """Cov(Y), shape (..., D, D), for event shape (D,)."""
     centred = components.mean - mean(weights, components).unsqueeze(-2)
     outer = centred[..., :, None] * centred[..., None, :]
     return average(weights, component_covariance(components) + outer, 2)
 
 
 def component_covariance(components: Distribution) -> Tensor:
-    """The covariance of every component, shape (..., K, D, D)."""
+    """The covariance matrix of each component, shape (..., K, D, D)."""
     if isinstance(components, MultivariateNormal | LowRankMultivariateNormal):
         return components.covariance_matrix
     if isinstance(components, Independent):
@@ -68,11 +69,11 @@ def component_covariance(components: Distribution) -> Tensor:
 
 
 def _moment(components: Distribution, name: str) -> Tensor:
-    """The mean or variance of every component; ``ValueError`` where there is none."""
+    """The mean or variance of each component; ``ValueError`` for a family without one."""
     base = components
     while isinstance(base, Independent):
         base = base.base_dist
-    if isinstance(base, Categorical):  # torch gives nan
+    if isinstance(base, Categorical):  # whose moments in torch are NaN
         raise ValueError(
             f"expected components with a {name}, got Categorical, whose classes have no order: use the log_prob of "
             "each class"
@@ -86,6 +87,6 @@ def _moment(components: Distribution, name: str) -> Tensor:
 
 
 def _resultant(weights: Tensor, components: Distribution) -> tuple[Tensor, Tensor]:
-    """Sine and cosine part of the mean of exp(i Y)."""
+    """Imaginary and real part of E[exp(i Y)]."""
     loc, length = components.mean, 1 - components.variance
     return average(weights, length * loc.sin(), 0), average(weights, length * loc.cos(), 0)

@@ -1,6 +1,6 @@
-"""Quantiles of mixtures of very many normals, by Halley's method, which converges with third order.
+"""Quantiles of mixtures of many normals by Halley's method, which converges with third order.
 
-Quantiles that have converged leave the computation, and points are evaluated in chunks that stay in the cache.
+Quantiles that have converged leave the computation, and points are evaluated in chunks that fit into the cache.
 """
 
 import math
@@ -9,27 +9,27 @@ import torch
 from torch import Tensor
 
 FEW = 512
-"""Of more components every eighth is solved for first, which is where the rest begin."""
+"""With more components, the quantiles of every eighth component are solved first, as the starting points."""
 STEPS = 200
-CACHED = 2**16  # normals that are evaluated at once: two threads have work, and it stays in the cache
-CLOSE = 3e-4  # of the narrowest component's scale: the error after a step of that length is about its cube
+CHUNK = 2**16  # normals in a chunk: enough work for two threads, and it fits into the cache
+CLOSE = 3e-4  # in scales of the narrowest component: the error after a step of this length is about its cube
 
 
-def solve(weight: Tensor, loc: Tensor, scale: Tensor, probability: Tensor) -> Tensor:
+def normal_mixture_quantiles(weight: Tensor, loc: Tensor, scale: Tensor, probability: Tensor) -> Tensor:
     """Quantiles (Q, N) at ``probability`` (Q, N) of mixtures with parameters (N, K) in float64.
 
-    Halley's steps inside a bracket. A step that leaves the bracket, or shortens it by too little, is a bisection. The
-    error is some 1e-16 over the probability of the smaller tail, in units of the scale.
+    Halley steps inside a bracket; a step that leaves the bracket, or shortens it by too little, is replaced by a
+    bisection. The error is about 1e-16 divided by the probability of the smaller tail, in units of the scale.
     """
     count, (rows, components) = len(probability), loc.shape
     standard = torch.special.ndtri(probability)
-    # No quantile of a component is beyond these, nor is one of the mixture.
+    # No quantile of a component lies beyond these bounds, so no quantile of the mixture does.
     away, there = standard * torch.where(standard < 0, 1.0, -1.0) * scale.amax(-1), weight > 0
     low = loc.masked_fill(~there, math.inf).amin(-1) + away
     high = loc.masked_fill(~there, -math.inf).amax(-1) - away
     if components > FEW:
         some = weight[:, ::8]
-        x = solve(some / some.sum(-1, keepdim=True), loc[:, ::8], scale[:, ::8], probability)
+        x = normal_mixture_quantiles(some / some.sum(-1, keepdim=True), loc[:, ::8], scale[:, ::8], probability)
     else:
         mean = (weight * loc).sum(-1)
         x = mean + standard * (weight * (scale**2 + (loc - mean[:, None]) ** 2)).sum(-1).sqrt()
@@ -62,12 +62,12 @@ def solve(weight: Tensor, loc: Tensor, scale: Tensor, probability: Tensor) -> Te
 def _values(
     x: Tensor, row: Tensor, weight: Tensor, loc: Tensor, sharp: Tensor, height: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Distribution function, density and its slope at x (A,) of the normals (rows, K) of each ``row`` (A,).
+    """Distribution function, density and its derivative at x (A,), for the mixture in ``row`` (A,) of (rows, K).
 
-    ``sharp`` is 1/(sqrt(2) scale), ``height`` the density of each component at its middle, times its weight.
+    ``sharp`` is 1/(sqrt(2) scale), ``height`` the density of each component at its centre times its weight.
     """
-    found = []
-    step = max(1, CACHED // loc.shape[-1])
+    parts = []
+    step = max(1, CHUNK // loc.shape[-1])
     for part in (slice(start, start + step) for start in range(0, len(x), step)):
         own = row[part]
         z = x[part, None].sub(loc[own])
@@ -75,6 +75,6 @@ def _values(
         z *= steep
         mass = torch.linalg.vecdot(weight[own], torch.erf(z))
         density = torch.exp(-(z * z)).mul_(height[own])
-        found.append(torch.stack([0.5 + 0.5 * mass, density.sum(-1), -2 * torch.linalg.vecdot(density, z.mul_(steep))]))
-    total, density, slope = torch.cat(found, -1)
+        parts.append(torch.stack([0.5 + 0.5 * mass, density.sum(-1), -2 * torch.linalg.vecdot(density, z.mul_(steep))]))
+    total, density, slope = torch.cat(parts, -1)
     return total, density, slope

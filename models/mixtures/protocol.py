@@ -1,4 +1,4 @@
-"""What the parts of this package ask of a mixture of one target (`posterity.models.Mixture` has it all)."""
+"""The attributes and methods of a mixture that the modules of this package use."""
 
 from typing import Any, Protocol, Self
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class MixtureLike(Protocol):
-    """Weights, components, and what follows from them."""
+    """A mixture of one target, such as `posterity.models.Mixture`."""
 
     _validate_args: bool
 

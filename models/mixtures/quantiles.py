@@ -11,18 +11,18 @@ from posterity.models.mixtures import nodes, normal_quantiles
 from posterity.models.mixtures.moments import is_circular
 from posterity.models.mixtures.protocol import MixtureLike
 
-MAX_QUANTILE_STEPS = 200
-FEWEST = 16  # components from which the solver for normals is faster
-SMALLEST = 1e-6  # probability of the smaller tail for which it has ten digits
+MAX_STEPS = 200
+FEWEST = 16  # components from which `normal_quantiles` is faster
+SMALLEST = 1e-6  # probability of the smaller tail down to which `normal_quantiles` is accurate to ten digits
 
 
-def solve(mixture: MixtureLike, probability: Tensor) -> Tensor:
-    """The quantiles at ``probability``, which has at least the batch shape; see `Mixture.icdf`."""
+def mixture_quantiles(mixture: MixtureLike, probability: Tensor) -> Tensor:
+    """Quantiles at ``probability``, whose last dimensions are the batch shape; see `Mixture.icdf`."""
     if nodes.is_discrete(mixture):
-        return _smallest_count(mixture, probability)
+        return _count_quantiles(mixture, probability)
     if _many_normals(mixture, probability):
-        return _of_normals(mixture, probability)
-    # Solved for the smaller tail, so that quantiles next to 1 are as accurate as those next to 0.
+        return _normal_quantiles(mixture, probability)
+    # The equation is for the smaller tail, so that quantiles near 1 are as accurate as those near 0.
     upper = probability > 0.5
     target = torch.where(upper, 1 - probability, probability)
     low, high, middle = _bracket(mixture, probability)
@@ -31,17 +31,17 @@ def solve(mixture: MixtureLike, probability: Tensor) -> Tensor:
     guess = torch.where(unbounded, middle, 0.5 * (low + high))
     tolerance = 4 * torch.finfo(guess.dtype).eps
     width = high - low
-    for step in range(MAX_QUANTILE_STEPS):
+    for step in range(MAX_STEPS):
         below, above = mixture.cdf(guess), mixture.sf(guess)
         excess = torch.where(upper, target - above, below - target)
         low, high = torch.where(excess < 0, guess, low), torch.where(excess < 0, high, guess)
         newton = guess - excess / mixture.log_prob(guess).exp().clamp_min(torch.finfo(guess.dtype).tiny)
         inside = (newton > low) & (newton < high)
-        # Newton closes in from one side, so the bracket stays wide: the probability says when it has arrived.
+        # Newton steps approach from one side and leave the bracket wide, so the probability decides on convergence.
         done = (excess.abs() <= 16 * tolerance * target) | (high - low <= tolerance * guess.abs()) | unbounded
         if bool(done.all()):
             break
-        # Every fourth step must halve the bracket, or Newton may creep where the density is nearly flat.
+        # Every fourth step halves the bracket if Newton steps have not: they are short where the density is flat.
         slow = (high - low > 0.5 * width) & (step % 4 == 3)
         width = high - low if step % 4 == 3 else width
         proposal = torch.where(inside & ~slow, newton, 0.5 * (low + high))
@@ -50,24 +50,27 @@ def solve(mixture: MixtureLike, probability: Tensor) -> Tensor:
 
 
 def _many_normals(mixture: MixtureLike, probability: Tensor) -> bool:
+    """Whether `normal_quantiles` applies and is accurate."""
     components = mixture.component_distribution
     if not isinstance(components, Normal) or mixture.num_components < FEWEST or not probability.numel():
         return False
     return bool(torch.minimum(probability, 1 - probability).min() >= SMALLEST)
 
 
-def _of_normals(mixture: MixtureLike, probability: Tensor) -> Tensor:
+def _normal_quantiles(mixture: MixtureLike, probability: Tensor) -> Tensor:
     weight, components = mixture.log_weights.exp(), mixture.component_distribution
     shape = (math.prod(mixture.batch_shape), mixture.num_components)
     weights, loc, scale = (
         part.expand(weight.shape).reshape(shape).double() for part in (weight, components.loc, components.scale)
     )
-    found = normal_quantiles.solve(weights, loc, scale, probability.double().reshape(-1, shape[0]))
-    return found.reshape(probability.shape).to(weight.dtype)
+    quantiles = normal_quantiles.normal_mixture_quantiles(
+        weights, loc, scale, probability.double().reshape(-1, shape[0])
+    )
+    return quantiles.reshape(probability.shape).to(weight.dtype)
 
 
 def _bracket(mixture: MixtureLike, probability: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Bounds of the quantile, and a point of the support for where they are infinite."""
+    """Bounds of the quantile, and a point in the support where they are infinite."""
     if is_circular(mixture.component_distribution):
         half = torch.full_like(probability, math.pi)
         return -half, half, torch.zeros_like(half)
@@ -76,20 +79,20 @@ def _bracket(mixture: MixtureLike, probability: Tensor) -> tuple[Tensor, Tensor,
 
 
 def _component_quantiles(mixture: MixtureLike, probability: Tensor) -> tuple[Tensor, Tensor]:
-    """The smallest and the largest of the components that are there."""
+    """The smallest and the largest quantile of the components of positive weight."""
     ends = tails.icdf(mixture.component_distribution, probability.unsqueeze(-1))
     ends = ends.expand(*probability.shape, mixture.num_components)
     present = (mixture.log_weights > -math.inf).expand(ends.shape)
     return ends.masked_fill(~present, math.inf).amin(-1), ends.masked_fill(~present, -math.inf).amax(-1)
 
 
-def _smallest_count(mixture: MixtureLike, probability: Tensor) -> Tensor:
-    """By halving the counts between the smallest and the largest quantile of a component."""
+def _count_quantiles(mixture: MixtureLike, probability: Tensor) -> Tensor:
+    """The smallest counts whose distribution function reaches the probability, by bisection."""
     low, high = _component_quantiles(mixture, probability)
     endless = torch.isinf(high)
     low, high = (torch.where(endless, 0.0, end) for end in (low, high))
     while bool((low < high).any()):
-        # Counts above 2**24 of float32 are further apart than 1: the next number is the next count there.
+        # float32 has no neighbouring counts above 2**24: the next count is the next number of the dtype.
         middle = torch.minimum(torch.floor(0.5 * (low + high)), torch.nextafter(high, low))
         enough = torch.where(
             probability > 0.5, mixture.sf(middle) <= 1 - probability, mixture.cdf(middle) >= probability

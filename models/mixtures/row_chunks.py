@@ -1,7 +1,7 @@
-"""Evaluate a mixture row by row in float64, in blocks that bound the memory.
+"""Evaluation of a mixture row by row in float64, in chunks of rows that bound the memory.
 
-A predictive of 64,000 components at 1,000 points is 64 million numbers a parameter. A diagnostic needs each of
-them once, so rows are cut out, widened to float64 on the CPU, used and dropped.
+A predictive with 64,000 components at 1,000 points has 64 million numbers in each parameter. A diagnostic needs each
+of them once: chunks of rows are converted to float64 on the CPU, used and discarded.
 """
 
 import math
@@ -13,17 +13,18 @@ import torch
 from torch import Tensor
 
 from posterity.models.mixtures import Mixture
-from posterity.models.parameters import map_parameters, split
+from posterity.models.mixtures.drawing import draw_components, select_components
+from posterity.models.parameters import split
 from posterity.random import seeded
 
 CHUNK = 2**19
-"""How many component evaluations are held at once: 4 MiB for each intermediate result."""
+"""Evaluations of a component in one chunk: 4 MiB for each intermediate result."""
 
 
 def row_chunks(mixture: Mixture, per_row: int = 1) -> Iterator[tuple[slice, Mixture]]:
     """Slices of the batch (N,), each with its mixtures in float64 on the CPU.
 
-    ``per_row`` is the number of evaluations of every component that one row takes.
+    ``per_row`` is the number of evaluations of each component that one row takes.
     """
     total = mixture.batch_shape[0]
     step = max(1, CHUNK // (mixture.num_components * per_row))
@@ -35,7 +36,7 @@ def row_chunks(mixture: Mixture, per_row: int = 1) -> Iterator[tuple[slice, Mixt
 
 
 def by_rows(mixture: Mixture, function: Callable[[Mixture, slice], Tensor], per_row: int = 1) -> np.ndarray:
-    """``function(mixtures, rows)``, of shape (..., rows), for all blocks side by side: (..., N)."""
+    """``function(mixtures, rows)``, of shape (..., rows), for all chunks side by side: (..., N)."""
     with torch.no_grad():
         parts = [function(part, rows).numpy() for rows, part in row_chunks(mixture, per_row)]
     return np.concatenate(parts, axis=-1)
@@ -50,10 +51,8 @@ def sample(mixture: Mixture, draws: int, seed: int) -> np.ndarray:
 
 
 def sample_chunk(mixture: Mixture, draws: int) -> Tensor:
-    """Draws (draws, rows) + event: `Mixture.sample`, but the weights are summed once a row and not once a draw."""
-    total = mixture.log_weights.exp().cumsum(-1)
-    uniform = torch.rand(len(total), draws, dtype=total.dtype) * total[:, -1:]
-    chosen = torch.searchsorted(total, uniform, right=True).clamp_max(mixture.num_components - 1)
-    row = torch.arange(len(total))[:, None]
-    drawn: Tensor = map_parameters(mixture.component_distribution, lambda tensor: tensor[row, chosen]).sample()
+    """Draws (draws, rows) + event, as `Mixture.sample`, but the weights are summed once per row and not per draw."""
+    weights = mixture.log_weights.exp()
+    chosen = draw_components(weights, torch.rand(len(weights), draws, dtype=weights.dtype))
+    drawn: Tensor = select_components(mixture.component_distribution, chosen).sample()
     return drawn.transpose(0, 1)

@@ -1,7 +1,7 @@
-"""Some of several targets: their marginal mixture, and their mixture given the others.
+"""Marginal and conditional components of mixtures of normals with several targets.
 
-Both stay mixtures of normals. They are taken from the Cholesky factor of each component by a QR decomposition, never
-from its covariance matrix, whose condition is the square of the factor's.
+Both are computed from the Cholesky factor of each component by a QR decomposition. The covariance matrix is avoided:
+its condition number is the square of the factor's.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
 
-from posterity.models.mixtures.checked import numbers
+from posterity.models.mixtures.arguments import as_tensor_like
 
 Targets = int | Sequence[int]
 
 
 def is_diagonal(components: Any) -> bool:
-    """Independent normals, one for each target."""
+    """Whether the components are independent normals of several targets."""
     return (
         isinstance(components, Independent)
         and isinstance(components.base_dist, Normal)
@@ -27,9 +27,10 @@ def is_diagonal(components: Any) -> bool:
 
 
 def scale_tril(components: Any) -> Tensor:
-    """The Cholesky factor of every component's covariance, shape (..., K, D, D).
+    """The Cholesky factor of the covariance of each component, shape (..., K, D, D).
 
-    Raises ``ValueError`` for components that are not normals of several targets.
+    Raises:
+        ValueError: the components are not normals of several targets.
     """
     if is_diagonal(components):
         return torch.diag_embed(components.base_dist.scale.expand(components.batch_shape + components.event_shape))
@@ -42,7 +43,7 @@ def scale_tril(components: Any) -> Tensor:
 
 
 def marginal(components: Any, targets: Targets) -> Distribution:
-    """The components of some targets, in the order given; of an ``int`` the event is a scalar."""
+    """The components of some targets, in the given order; with an ``int`` the event is a scalar."""
     chosen = _indices(targets, components.event_shape)
     loc = components.mean[..., chosen]
     if is_diagonal(components):
@@ -54,25 +55,25 @@ def marginal(components: Any, targets: Targets) -> Distribution:
 
 
 def condition(components: Any, targets: Targets, value: Tensor) -> tuple[Tensor, Distribution]:
-    """log p_k(Y_targets = value), shape (..., K), and the components of the other targets given it.
+    """log p_k(Y_targets = value), shape (..., K), and the components of the other targets given ``value``.
 
-    ``value`` (...) for an ``int``, (..., number of targets) for several. The others keep their order; where one is
-    left its event is a scalar.
+    ``value`` is (...) for an ``int``, (..., number of targets) for several targets. The other targets keep their
+    order; a single one has a scalar event.
     """
     given = _indices(targets, components.event_shape)
     rest = [d for d in range(components.event_shape[0]) if d not in given]
     if not rest:
-        raise ValueError(f"expected targets that leave others, got all of {components.event_shape[0]}")
+        raise ValueError(f"expected targets to leave at least one other, got all {components.event_shape[0]}")
     batch = components.batch_shape[:-1]
     shape = batch if isinstance(targets, int) else (*batch, len(given))
-    value = numbers("value", value, components.mean)
+    value = as_tensor_like("value", value, components.mean)
     fits = isinstance(targets, int) or value.shape[-1:] == (len(given),)
     try:
         value = value.expand(torch.broadcast_shapes(value.shape, shape))
     except RuntimeError:
         fits = False
     if not fits:
-        raise ValueError(f"expected a value of shape {tuple(shape)}, got {tuple(value.shape)}")
+        raise ValueError(f"expected value of shape {tuple(shape)}, got {tuple(value.shape)}")
     value = value.unsqueeze(-1) if isinstance(targets, int) else value
     away = value.unsqueeze(-2) - components.mean[..., given]  # (..., K, given)
     others = rest[0] if len(rest) == 1 else rest
@@ -99,7 +100,7 @@ def _diagonal(loc: Tensor, scale: Tensor, targets: Targets) -> Distribution:
 
 
 def _triangular(rows: Tensor) -> Tensor:
-    """The Cholesky factor of ``rows @ rows.mT``, for rows of a factor in any order."""
+    """The Cholesky factor of ``rows @ rows.mT``, where ``rows`` are rows of a factor in any order."""
     upper = torch.linalg.qr(rows.mT, mode="r").R
     sign = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(upper)
     return (upper * sign.unsqueeze(-1)).mT.tril()
@@ -110,11 +111,11 @@ def _indices(targets: Targets, event_shape: torch.Size) -> list[int]:
         raise ValueError(f"expected a mixture of several targets, got event shape {tuple(event_shape)}")
     size = event_shape[0]
     if not isinstance(targets, int | list | tuple | range):
-        raise ValueError(f"expected targets as a whole number or a list of them, got {targets!r}")
+        raise ValueError(f"expected targets to be a whole number or a list of whole numbers, got {targets!r}")
     wanted = [targets] if isinstance(targets, int) else list(targets)
     if not wanted or not all(isinstance(d, int) and -size <= d < size for d in wanted):
         raise ValueError(f"expected targets from {-size} to {size - 1}, got {targets!r}")
-    found = [d % size for d in wanted]
-    if len(set(found)) != len(found):
+    indices = [d % size for d in wanted]
+    if len(set(indices)) != len(indices):
         raise ValueError(f"expected each target once, got {targets!r}")
-    return found
+    return indices

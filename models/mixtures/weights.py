@@ -1,4 +1,4 @@
-"""The weights of components, from logits that need not be normalised."""
+"""Component weights from logits that need not be normalised."""
 
 import copy
 from typing import Any
@@ -8,15 +8,18 @@ import torch
 from torch import Size, Tensor
 from torch.distributions.utils import lazy_property
 
-from posterity.models.mixtures.checked import has_largest
+from posterity.models.mixtures.arguments import has_finite_maximum
 
 
 class Weights(dist.Categorical):
-    """A ``Categorical`` of ``logits`` (..., K), as Pyro's, that are normalised when they are first asked for.
+    """Pyro's ``Categorical`` with ``logits`` (..., K) that are normalised at the first access.
 
-    What is a pass through memory, and another one for its gradient, is left to those who need it: a density of
-    10^6 mixtures takes the ``raw`` logits. -inf is a weight of nothing. Raises ``ValueError`` for logits that are not
-    numbers, or of which a row has no finite largest one (unless ``validate_args`` is false).
+    Normalisation is a pass over the memory, with another one for its gradient. The density of 10^6 mixtures avoids it
+    by using the ``raw`` logits. A logit of -inf is a weight of 0.
+
+    Raises:
+        ValueError: logits without a component dimension, or, unless ``validate_args`` is False, with NaN or with a row
+            whose maximum is infinite.
     """
 
     def __init__(self, logits: Tensor, validate_args: bool | None = None) -> None:
@@ -27,19 +30,19 @@ class Weights(dist.Categorical):
         torch.distributions.Distribution.__init__(self, logits.shape[:-1], validate_args=False)
         checked = torch.distributions.Distribution._validate_args if validate_args is None else validate_args
         self._validate_args = checked
-        if checked and not has_largest(logits):
+        if checked and not has_finite_maximum(logits):
             raise ValueError(
-                "expected logits that are numbers, with a finite largest one in every row, got nan, inf or -inf alone "
-                f"in logits of shape {tuple(logits.shape)}"
+                "expected logits with a finite maximum in each row, got NaN, inf, or a row of -inf in logits of shape "
+                f"{tuple(logits.shape)}"
             )
 
     @lazy_property
     def logits(self) -> Tensor:  # type: ignore[override]
-        """Normalised, shape (..., K)."""
+        """Normalised logits, shape (..., K)."""
         return self.raw - self.raw.logsumexp(-1, keepdim=True)
 
     def unnormalized(self) -> "Weights":
-        """The same with logits as they were given: for what asks for nothing but their shape."""
+        """A copy whose ``logits`` are the raw ones, for code that reads only their shape."""
         same = copy.copy(self)
         same.logits = self.raw
         return same

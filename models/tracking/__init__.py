@@ -1,11 +1,11 @@
-"""Networks that find tracks in a detector, and what they say.
+"""Networks that find tracks in a detector, and the distributions of tracks that they return.
 
-- `TrackFinder`: images to a `TrackIntensity`, how many tracks are to be expected where.
-- `IndependentFinder`: images to a mixture for each intercept by itself, which does not say what belongs together.
-- `FoundTracks`: what `TrackIntensity.found` makes of one.
-- `TrackSet`: the distribution of any number of tracks; `TrackIntensity.single`: of one.
+- `TrackFinder`: images to a `TrackIntensity`, the expected number of tracks at each point of the (b1, b2) plane.
+- `IndependentFinder`: images to one mixture for each intercept, which do not tell which b1 belongs to which b2.
+- `TrackSet`: the distribution of any number of tracks; `TrackIntensity.single`: of exactly one.
+- `FoundTracks`: the result of `TrackIntensity.detect`.
 - `track_set_pair`, `single_track_pair`: Pyro models of them.
-- `HoughMap`, `RoadMap`: hits on lines, coarse over all of the plane and fine near given tracks.
+- `HoughMap`, `RoadMap`: counts of hits on lines, coarse over the whole plane and fine near given tracks.
 """
 
 from posterity.models.tracking.finder import TrackFinder, single_track_pair, track_set_pair

@@ -1,7 +1,7 @@
-"""Each intercept by itself: a convolutional network and one mixture density for b1, another for b2.
+"""A convolutional network with one mixture density for b1 and another for b2.
 
-What a mixture density network does with events of one track it does with several: K components for each number, of
-which surplus ones fade. Which b1 goes with which b2 is not said, by construction.
+A mixture density network as for events of one track, applied to events of several: K components for each intercept, of
+which surplus ones lose their weight. By construction it does not tell which b1 belongs to which b2.
 """
 
 import torch
@@ -15,15 +15,17 @@ from posterity.validation import check_integer
 class IndependentFinder(nn.Module):
     """Images (N, 1, size, layers) of zeros and ones -> `Mixture` of batch shape (N, 2): b1 and b2, in pixels.
 
-    With several tracks in an event each mixture is the density of the intercept of any one of them.
+    With several tracks in an event each mixture is the density of the intercept of a randomly chosen track.
 
     Args:
-        size, layers: of the detector, at least 8.
-        components: of each mixture.
-        channels: of the first convolution; twice as many in the second. hidden: width of the dense layer.
+        size, layers: pixels of a layer and layers of the detector, both at least 8.
+        components: components of each mixture.
+        channels: channels of the first convolution; the second has twice as many.
+        hidden: width of the dense layer.
 
-    Raises ``ValueError`` for a size, width or number that cannot be, or images of another shape or with pixels other
-    than 0 and 1.
+    Raises:
+        ValueError: a size or number of layers below 8, components, channels or hidden below 1; when called, images of
+            another shape or with pixels other than 0 and 1.
 
     >>> IndependentFinder(16, 16, components=4)(torch.zeros(5, 1, 16, 16)).batch_shape
     torch.Size([5, 2])
@@ -62,7 +64,7 @@ class IndependentFinder(nn.Module):
         return Mixture.normal(unit.log_weights, half * (1 + normals.loc), half * normals.scale)
 
     def log_prob(self, images: Tensor, tracks: Tensor) -> Tensor:
-        """(N,): sum over tracks (N, T, 2), rows of NaN left out, and over both intercepts, of the log density."""
+        """The log density (N,), summed over tracks (N, T, 2), without rows of NaN, and over both intercepts."""
         check_tracks(tracks, len(images), rows=False)
         mixture = self(images)
         normals = mixture.component_distribution

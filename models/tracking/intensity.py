@@ -1,19 +1,18 @@
-"""How many tracks are to be expected where: the intensity of a Poisson process over the (b1, b2) plane.
+r"""The intensity of a Poisson process of tracks over the (b1, b2) plane.
 
-What a finder says is a mixture whose weights are expected numbers of tracks instead of probabilities:
+A finder returns a mixture whose weights are expected numbers of tracks instead of probabilities,
 
-    intensity(b) = sum_m r_m p_m(b) + sum_c r_c N(b; cell c),
+$$\lambda(b) = \sum_m r_m p_m(b) + \sum_c r_c N(b; \text{cell } c),$$
 
-M candidates that were looked at closely, each a `Mixture` p_m that exists with probability r_m, and what is left in all
-cells of the plane. Any number of tracks is a `TrackSet`. Of a finder that was trained on events of one track,
-`TrackIntensity.single` is the density of that track: R, what is expected in the cells, are the odds that it is none of
-the candidates; otherwise it is m with a probability proportional to the odds r_m / (1 - r_m), as of candidates that
-exist or not, each by itself, of which just one does.
+with M candidates, each a `Mixture` $p_m$ that exists with probability $r_m$, and the rate $r_c$ that remains in each
+cell of the plane. `TrackSet` is the distribution of any number of tracks. For a finder that was trained on events of
+one track, `TrackIntensity.single` is the density of that track: the sum of the $r_c$ is the odds that it is none of the
+candidates; given that it is one, it is candidate m with probability proportional to the odds $r_m / (1 - r_m)$, the
+posterior of independent candidates given that exactly one exists.
 """
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 
 import pyro.distributions as dist
 import torch
@@ -24,24 +23,24 @@ from torch.nn.functional import logsigmoid
 from posterity.data.tracks import check_tracks, proper_rows, track_distances
 from posterity.models.mixtures import Mixture
 from posterity.models.tracking.normals import log_normal
-from posterity.validation import check_integer
+from posterity.validation import check_integer, check_number
 
 
 @dataclass(frozen=True, eq=False)
 class TrackIntensity:
-    """Of N images. Lengths in pixels.
+    """The intensities of N images; lengths are in pixels.
 
     Attributes:
-        log_odds: (N, M), of the existence of each candidate.
-        candidates: where they are: batch shape (N, M), event shape (2,), normal components.
-        log_rest: (N, C), log of the expected number in each cell beside that of the candidates.
+        log_odds: (N, M), log-odds of the existence of each candidate.
+        candidates: densities of the candidates' tracks: batch shape (N, M), event shape (2,), normal components.
+        log_cell_rates: (N, C), log of the expected number of further tracks in each cell.
         cells: (C, 2), centres of the cells.
-        width: standard deviation of a track in a cell, along both directions.
+        width: standard deviation of a track in a cell, in both directions.
     """
 
     log_odds: Tensor
     candidates: Mixture
-    log_rest: Tensor
+    log_cell_rates: Tensor
     cells: Tensor
     width: float
 
@@ -50,26 +49,26 @@ class TrackIntensity:
 
     @property
     def log_rates(self) -> Tensor:
-        """(N, M), log of the probability of each candidate, which is its expected number of tracks."""
+        """Log probability of existence of each candidate, (N, M): the log of its expected number of tracks."""
         return logsigmoid(self.log_odds)
 
     @property
     def log_total(self) -> Tensor:
-        """(N,), log of the expected number of tracks."""
-        return torch.cat([self.log_rates, self.log_rest], 1).logsumexp(1)
+        """Log of the expected number of tracks, (N,)."""
+        return torch.cat([self.log_rates, self.log_cell_rates], 1).logsumexp(1)
 
     def log_intensity(self, tracks: Tensor) -> Tensor:
-        """(N, T), log of the expected number of tracks per pixel² at tracks (N, T, 2), all of them finite."""
-        return self._log_sum(self.log_rates, self.log_rest, tracks)
+        """Log of the expected number of tracks per pixel², (N, T), at finite tracks (N, T, 2)."""
+        return self._log_sum(self.log_rates, self.log_cell_rates, tracks)
 
     def single_log_prob(self, tracks: Tensor) -> Tensor:
-        """(N, T), log density in 1/pixel² of `single` at tracks (N, T, 2), without making it: faster."""
+        """Log density of `single` in 1/pixel², (N, T), at tracks (N, T, 2); faster than by the mixture."""
         return self._log_sum(*self._single_log_weights(), tracks)
 
     def _log_sum(self, near: Tensor, far: Tensor, tracks: Tensor) -> Tensor:
         check_tracks(tracks, len(self), rows=False)
         if tracks.is_complex() or tracks.dtype == torch.bool:
-            raise ValueError(f"expected tracks of real numbers, got {tracks.dtype}")
+            raise ValueError(f"expected tracks to be real numbers, got {tracks.dtype}")
         normals = self.candidates.component_distribution
         each = log_normal(tracks[:, :, None, None], normals.loc[:, None], normals.scale_tril[:, None])
         each = (each + self.candidates.log_weights[:, None]).logsumexp(-1) + near[:, None]
@@ -78,25 +77,27 @@ class TrackIntensity:
         return torch.cat([each, rest], -1).logsumexp(-1)
 
     def _single_log_weights(self) -> tuple[Tensor, Tensor]:
-        """Log probabilities of candidates (N, M) and cells (N, C), one in all."""
-        rest = self.log_rest.logsumexp(1, keepdim=True)
-        return self.log_odds.log_softmax(1) + logsigmoid(-rest), self.log_rest - rest + logsigmoid(rest)
+        """Log probabilities of candidates (N, M) and cells (N, C), which together sum to 1."""
+        rest = self.log_cell_rates.logsumexp(1, keepdim=True)
+        return self.log_odds.log_softmax(1) + logsigmoid(-rest), self.log_cell_rates - rest + logsigmoid(rest)
 
     @torch.no_grad()
-    def found(self, *, least: float = 0.5, same: float = 1.0) -> "FoundTracks":
-        """The candidates that are more likely there than ``least``, the surest first.
+    def detect(self, *, min_existence: float = 0.5, merge_distance: float = 1.0) -> "FoundTracks":
+        """The candidates whose probability of existence exceeds ``min_existence``, the most probable first.
 
-        Two whose means are nearer than ``same`` pixels (root mean square along the track) are one: the surer one stays,
-        with the expected numbers of both. Raises ``ValueError`` for a least outside [0, 1), or a negative distance.
+        Candidates whose means are closer than ``merge_distance`` pixels (root mean square along the track) are merged:
+        the more probable one stays, with the sum of the expected numbers, at most 1.
+
+        Raises:
+            ValueError: ``min_existence`` outside [0, 1), or a negative or infinite ``merge_distance``.
         """
-        numbers = all(isinstance(one, Real) and not isinstance(one, bool) for one in (least, same))
-        if not numbers or not 0 <= least < 1 or not 0 <= same < math.inf:
-            raise ValueError(f"expected a least in [0, 1) and a distance of 0 or more, got {least!r} and {same!r}")
+        check_number("min_existence", min_existence, "[0, 1)")
+        check_number("merge_distance", merge_distance, "[0, inf)")
         order = self.log_rates.argsort(dim=1, descending=True, stable=True)
         rates = self.log_rates.exp().gather(1, order)
         event = torch.arange(len(self), device=rates.device)[:, None]
         mean, covariance = self.candidates.mean[event, order], self.candidates.covariance_matrix[event, order]
-        near = track_distances(mean, mean) < same
+        near = track_distances(mean, mean) < merge_distance
         left = torch.ones_like(rates, dtype=torch.bool)
         for m in range(rates.shape[1]):
             other = torch.arange(rates.shape[1], device=rates.device) > m
@@ -104,7 +105,7 @@ class TrackIntensity:
             rates[:, m] += torch.where(joined, rates, 0.0).sum(1)
             left &= ~joined
         existence = torch.where(left, rates, 0.0).clamp_max(1.0)
-        there = existence > least
+        there = existence > min_existence
         return FoundTracks(
             torch.where(there[..., None], mean, torch.nan),
             torch.where(there[..., None, None], covariance, torch.nan),
@@ -112,15 +113,15 @@ class TrackIntensity:
         )
 
     def single(self) -> Mixture:
-        """The density of the track of an event that has one: batch shape (N,), all components of all candidates.
+        """The density of the track of an event with exactly one: batch shape (N,).
 
-        For finders trained on such events, see the module.
+        For finders that were trained on such events; see the module.
         """
         return self._mixture(*self._single_log_weights())
 
-    def any_one(self) -> Mixture:
-        """The density of any one of the tracks of an event: the intensity over its integral."""
-        return self._mixture(self.log_rates, self.log_rest)
+    def normalized(self) -> Mixture:
+        """The normalised intensity, which is the density of a randomly chosen track: batch shape (N,)."""
+        return self._mixture(self.log_rates, self.log_cell_rates)
 
     def _mixture(self, near: Tensor, far: Tensor) -> Mixture:
         normals = self.candidates.component_distribution
@@ -128,13 +129,19 @@ class TrackIntensity:
         return Mixture.multivariate_normal(
             torch.cat([(near[..., None] + self.candidates.log_weights).flatten(1), far], 1),
             torch.cat([normals.loc.flatten(1, 2), self.cells.expand(len(self), -1, -1)], 1),
-            torch.cat([normals.scale_tril.flatten(1, 2), eye.expand(*self.log_rest.shape, 2, 2)], 1),
+            torch.cat([normals.scale_tril.flatten(1, 2), eye.expand(*self.log_cell_rates.shape, 2, 2)], 1),
         )
 
 
 @dataclass(frozen=True, eq=False)
 class FoundTracks:
-    """``tracks`` (N, M, 2) in pixels, ``covariance`` (N, M, 2, 2), ``existence`` (N, M); NaN where none was found."""
+    """Detected tracks of N events, at most M in each, in descending order of existence; NaN beyond the last one.
+
+    Attributes:
+        tracks: (N, M, 2), means of both intercepts in pixels.
+        covariance: (N, M, 2, 2), in pixels².
+        existence: (N, M), probability of existence.
+    """
 
     tracks: Tensor
     covariance: Tensor
@@ -142,7 +149,7 @@ class FoundTracks:
 
 
 class _Sets(constraints.Constraint):
-    """Tables (T, 2) whose rows are numbers, or NaN where there is no track."""
+    """Tables (T, 2) with rows of two finite numbers, or of two NaN where there is no track."""
 
     event_dim = 2
 
@@ -151,26 +158,31 @@ class _Sets(constraints.Constraint):
 
 
 class TrackSet(dist.TorchDistribution):
-    """Any number of tracks, in no order: a Poisson process with a `TrackIntensity`.
+    """The distribution of unordered sets of tracks: a Poisson process with a `TrackIntensity`.
 
-    A value is a table (N, T, 2) of intercepts in pixels, with rows of NaN where there is none; T is free. Its log
-    density is sum_t log intensity(b_t) - the expected number, whatever the order of rows (Daley & Vere-Jones 2003,
-    "An introduction to the theory of point processes", section 7.1). Draws (*sample_shape, N, T, 2) have one each,
-    (*sample_shape, N). `sample` makes as many rows as the event with most tracks needs, ``most`` at the most.
+    A value is a table (N, T, 2) of intercepts in pixels, with rows of NaN where there is no track, and any T. Its log
+    density is the sum of log intensities at the tracks minus the expected number of tracks, independent of the order
+    of rows (Daley & Vere-Jones 2003, "An introduction to the theory of point processes", section 7.1). The log density
+    of draws (*sample_shape, N, T, 2) has shape (*sample_shape, N). A sample has as many rows as its largest event, at
+    most ``max_tracks``.
+
+    Raises:
+        ValueError: an ``intensity`` of another type, or a negative ``max_tracks``; in `sample`, more tracks than
+            ``max_tracks``.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012
     support = _Sets()
 
-    def __init__(self, intensity: TrackIntensity, *, most: int = 32, validate_args: bool | None = None) -> None:
+    def __init__(self, intensity: TrackIntensity, *, max_tracks: int = 32, validate_args: bool | None = None) -> None:
         if not isinstance(intensity, TrackIntensity):
-            raise ValueError(f"expected the TrackIntensity that a finder returns, got {type(intensity).__name__}")
-        check_integer("most", most, 0)
+            raise ValueError(f"expected intensity to be a TrackIntensity, got {type(intensity).__name__}")
+        check_integer("max_tracks", max_tracks, 0)
         self.intensity = intensity
-        super().__init__(torch.Size([len(intensity)]), torch.Size([most, 2]), validate_args=validate_args)
+        super().__init__(torch.Size([len(intensity)]), torch.Size([max_tracks, 2]), validate_args=validate_args)
 
     def expand(self, batch_shape: torch.Size, _instance: dist.Distribution | None = None) -> dist.Distribution:
-        """Itself in a plate of its events: Pyro expands every site, and draws have as many rows as they need."""
+        """The same distribution for its own batch shape, so that Pyro's plates leave the number of rows free."""
         same = torch.Size(batch_shape) == self.batch_shape
         return self if same else super().expand(batch_shape, _instance)
 
@@ -178,17 +190,17 @@ class TrackSet(dist.TorchDistribution):
         check_tracks(value, len(self.intensity), rows=self._validate_args, draws=True)
         present = ~value.isnan().any(-1)
         draws = value.nan_to_num().movedim(-3, 0)  # (N, ..., T, 2)
-        found = self.intensity.log_intensity(draws.flatten(1, -2)).unflatten(1, draws.shape[1:-1]).movedim(0, -2)
-        return torch.where(present, found, 0.0).sum(-1) - self.intensity.log_total.exp()
+        each = self.intensity.log_intensity(draws.flatten(1, -2)).unflatten(1, draws.shape[1:-1]).movedim(0, -2)
+        return torch.where(present, each, 0.0).sum(-1) - self.intensity.log_total.exp()
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        """(*sample_shape, N, T, 2), with torch's global random numbers, as in all distributions."""
+        """Draws (*sample_shape, N, T, 2) from torch's global generator, as in all distributions."""
         with torch.no_grad():
-            each = self.intensity.any_one()
+            each = self.intensity.normalized()
             count = torch.poisson(self.intensity.log_total.exp().expand(*sample_shape, len(self.intensity)))
             rows = int(count.max()) if count.numel() else 0
             if rows > self.event_shape[0]:
-                raise ValueError(f"expected at most {self.event_shape[0]} tracks, drew {rows}: give more as most")
+                raise ValueError(f"expected at most {self.event_shape[0]} tracks, drew {rows}: increase max_tracks")
             tracks = each.sample(torch.Size([rows, *sample_shape])).movedim(0, -2)
             absent = torch.arange(rows, device=count.device) >= count[..., None]
             return torch.where(absent[..., None], torch.nan, tracks)

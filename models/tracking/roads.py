@@ -1,23 +1,27 @@
-"""What an image says about tracks: how many hits lie on each.
+"""Counts of hits on tracks, the sufficient statistic of an image.
 
-Sums over lines are the sufficient statistic: given the noise, the log likelihood of one track is linear in the number
-of fired pixels on it. Both maps here are fixed, of the detector's geometry alone; what is learnt comes after them.
+Given the noise, the log likelihood of one track is linear in the number of fired pixels on it. Both maps depend on the
+geometry of the detector alone, without parameters to learn.
 
-- `HoughMap` counts on a coarse grid over all tracks (Hough 1962): where to look.
-- `RoadMap` counts on a fine grid of tracks near given ones: what exactly is there.
+- `HoughMap` counts hits on a coarse grid over all tracks (Hough 1962).
+- `RoadMap` counts hits on a fine grid of tracks near given ones.
 """
 
 import torch
 from torch import Tensor, nn
 
 from posterity.data.tracks import Detector, check_tracks
-from posterity.validation import check_integer, check_number
+from posterity.validation import check_integer, check_number, shown_shape
 
 
 def hough_matrix(size: int, layers: int, per_pixel: int = 1) -> Tensor:
-    """(size layers, G²), G = size per_pixel: 1 where a pixel lies on the track of a cell of the (b1, b2) plane.
+    """The matrix (size * layers, G²), G = size * per_pixel, with 1 where a pixel lies on the track of a cell.
 
-    A flattened image times this is the number of fired pixels on the track through the centre of each cell.
+    A flattened image times this matrix is the number of fired pixels on the track at the centre of each cell of the
+    (b1, b2) plane.
+
+    Raises:
+        ValueError: fewer than 2 pixels or layers, or ``per_pixel`` below 1.
     """
     check_integer("per_pixel", per_pixel, 1)
     detector = Detector(size=size, layers=layers)
@@ -28,7 +32,11 @@ def hough_matrix(size: int, layers: int, per_pixel: int = 1) -> Tensor:
 
 
 class HoughMap(nn.Module):
-    """Images (N, 1, size, layers) -> (N, 1, G, G): the share of fired pixels on the track of each cell."""
+    """Images (N, 1, size, layers) -> (N, 1, G, G), the fraction of fired pixels on the track of each cell.
+
+    Raises:
+        ValueError: as `hough_matrix`; when called, images of another shape or with pixels other than 0 and 1.
+    """
 
     matrix: Tensor
 
@@ -45,10 +53,14 @@ class HoughMap(nn.Module):
 
 
 class RoadMap(nn.Module):
-    """Images (N, 1, size, layers) and tracks (N, M, 2) -> hits (N, M, P²) on tracks around each of them.
+    """Images (N, 1, size, layers) and tracks (N, M, 2) -> hits (N, M, P²) on a grid of tracks around each track.
 
-    The P x P tracks have intercepts ``step`` apart, up to P step / 2 off in both. The road is as wide, and every layer
-    is looked at in steps of ``step`` / 2: two tracks that differ by less than that may be counted as one.
+    The P x P tracks of the grid have intercepts ``step`` pixels apart, up to P * step / 2 from those of the track.
+    Positions within a layer are rounded to ``step`` / 2, so that closer tracks may have equal counts.
+
+    Raises:
+        ValueError: fewer than 2 pixels or layers, points below 1, or a step that is not above 0; when called, images or
+            tracks of another shape.
     """
 
     u: Tensor
@@ -60,7 +72,7 @@ class RoadMap(nn.Module):
         super().__init__()
         check_integer("points", points, 1)
         check_number("step", step, "(0, inf)")
-        Detector(size=size, layers=layers)  # refuses what is none
+        Detector(size=size, layers=layers)  # checks both
         self.size, self.layers, self.step = size, layers, step
         reach = points * step / 2
         u = torch.linspace(0, 1, layers)
@@ -76,11 +88,11 @@ class RoadMap(nn.Module):
 
     def forward(self, images: Tensor, tracks: Tensor) -> Tensor:
         if not isinstance(images, Tensor) or tuple(images.shape[1:]) != (1, self.size, self.layers):
-            got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-            raise ValueError(f"expected images of shape (N, 1, {self.size}, {self.layers}), got {got}")
+            wanted = f"(N, 1, {self.size}, {self.layers})"
+            raise ValueError(f"expected images of shape {wanted}, got {shown_shape(images)}")
         images = images.to(self.u.dtype)
         check_tracks(tracks, len(images), rows=False)
-        tracks = tracks.to(self.u.dtype).nan_to_num(-1e4)  # what is no track has no hits
+        tracks = tracks.to(self.u.dtype).nan_to_num(-1e4)  # far outside, without hits
         y = torch.lerp(tracks[..., :1], tracks[..., 1:], self.u)
         rows = (y[..., None] + self.away).floor().long().transpose(1, 2)  # (N, layers, M, W)
         inside = (rows >= 0) & (rows < self.size)
@@ -90,11 +102,11 @@ class RoadMap(nn.Module):
 
 
 def hits_on(images: Tensor, tracks: Tensor) -> Tensor:
-    """(N, Q): how many of the pixels that tracks (N, Q, 2) cross have fired in images (N, 1, size, layers)."""
+    """The number (N, Q) of fired pixels on tracks (N, Q, 2) in images (N, 1, size, layers)."""
     size, layers = images.shape[2:]
     u = torch.linspace(0, 1, layers, dtype=tracks.dtype, device=tracks.device)
     y = torch.lerp(tracks[..., :1], tracks[..., 1:], u)
-    # What is outside meets a border that never fires.
+    # Positions outside the detector meet a border that never fires.
     framed = nn.functional.pad(images[:, 0], (0, 0, 1, 1)).flatten(1)
     place = y.clamp_(-1, size).floor_().add_(1).mul_(layers).add_(torch.arange(layers, device=y.device))
     return framed.gather(1, place.long().flatten(1)).unflatten(1, place.shape[1:]).sum(-1)

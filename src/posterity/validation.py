@@ -101,6 +101,8 @@ def check_flag(name: str, value: Any) -> bool:
 
 def check_pair(name: str, value: Any) -> tuple[float, float]:
     """Two finite numbers, the first below the second."""
+    if isinstance(value, np.ndarray):
+        value = np.atleast_1d(value)
     pair = tuple(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else ()
     if len(pair) != 2 or not all(is_number(end) for end in pair) or not pair[0] < pair[1]:
         raise ValueError(f"expected {name} to be two finite numbers (low, high) with low < high, got {shown(value)}")
@@ -151,17 +153,25 @@ def to_numbers(name: str, values: Any) -> np.ndarray:
     return array.astype(float, copy=False)
 
 
-def check_finite(name: str, values: np.ndarray) -> None:
-    """An array without NaN and infinity; the message counts them."""
-    bad = int((~np.isfinite(values)).sum())
+def check_finite(name: str, values: Any) -> None:
+    """An array or tensor without NaN and infinity; the message counts them."""
+    finite = values.isfinite() if hasattr(values, "detach") else np.isfinite(values)
+    count = math.prod(finite.shape)
+    bad = count - int(finite.sum())
     if bad:
-        raise ValueError(f"expected finite {name}, got {bad} of {values.size} that are nan or infinite")
+        raise ValueError(f"expected finite {name}, got {bad} of {count} that are nan or infinite")
 
 
 def refuse_mask(name: str, values: Any) -> None:
     """``ValueError`` for a masked array, whose masked values would be used."""
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(f"expected {name} without a mask, got a masked array: remove the masked values")
+
+
+def check_tensor(name: str, value: Any) -> None:
+    """A dense tensor."""
+    if not _is_dense(value):
+        raise ValueError(f"expected {name} to be a tensor, got {shown(value)}")
 
 
 def check_floating(name: str, value: Any) -> None:
@@ -181,6 +191,11 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 def _is_dense(value: Any) -> bool:
     return hasattr(value, "detach") and str(value.layout) == "torch.strided"
+
+
+def shown_shape(value: Any) -> str:
+    """The shape of a tensor or array in a message about shapes, the type of anything else."""
+    return str(tuple(value.shape)) if hasattr(value, "shape") else type(value).__name__
 
 
 def shown(value: Any) -> str:

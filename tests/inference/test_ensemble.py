@@ -163,7 +163,7 @@ def test_an_interrupt_keeps_what_is_fitted(monkeypatch):
         ({"holdout": 1.0}, r"expected holdout to be a number in \[0, 1\), got 1.0"),
         ({"members": 3, "keep": 4}, "expected keep from 1 to 3, got 4"),
         ({"batch_size": 0}, "expected batch_size to be a whole number of 1 or more, got 0"),
-        ({"engine": "jax"}, "expected engine from .*, got 'jax'"),
+        ({"engine": "jax"}, "expected engine to be one of .*, got 'jax'"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):

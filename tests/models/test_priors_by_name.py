@@ -8,7 +8,7 @@ from torch import nn
 
 from posterity.data import Standardization
 from posterity.models import bayesian, bayesian_mixture_density, bayesian_regression, mlp, priors, table_prior
-from posterity.models.priors import begins, choose
+from posterity.models.priors import choose, has_prefix
 
 NET = mlp(2, 4, 1)
 ELEVEN = mlp(1, *(2,) * 11, 1)
@@ -47,7 +47,7 @@ def test_a_key_that_no_parameter_begins_with_raises(key):
     ],
 )
 def test_a_key_ends_where_a_word_or_a_number_ends(parameter, key, expected):
-    assert begins(parameter, key) == expected
+    assert has_prefix(parameter, key) == expected
 
 
 def test_the_first_hidden_layer_is_not_the_eleventh():

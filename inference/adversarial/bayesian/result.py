@@ -13,7 +13,7 @@ from posterity.inference.adversarial.bayesian.settings import BayesianAdversaria
 from posterity.inference.posterior import Posterior
 from posterity.inference.training.evaluation import evaluating
 from posterity.models.stacked import Stacked
-from posterity.validation import check_integer, check_number
+from posterity.validation import check_integer, check_number, check_seed
 
 ROWS = 200_000  # samples or pairs in memory at a time
 
@@ -47,7 +47,7 @@ class BayesianGame:
         ``ValueError`` for n below 1.
         """
         check_integer("n", n, 1)
-        check_integer("seed", seed, 0)
+        check_seed(seed)
         random = torch.Generator().manual_seed(seed)
         weights = self._weights()
         total = len(next(iter(weights.values())))

@@ -23,7 +23,7 @@ from posterity.inference.program.sites import inspect
 from posterity.inference.training.evaluation import evaluating
 from posterity.models.stacked import Stacked
 from posterity.random import child_seeds, seeded
-from posterity.validation import check_integer
+from posterity.validation import check_integer, check_seed
 
 
 def play_bayesian(
@@ -48,7 +48,7 @@ def play_bayesian(
     settings = BayesianAdversarial() if settings is None else settings
     if not isinstance(settings, BayesianAdversarial):
         raise ValueError(f"expected settings as BayesianAdversarial(...), got {settings!r}")
-    check_integer("seed", seed, 0)
+    check_seed(seed)
     check_integer("latent", latent, 1)
     check_data(data, settings.batch_size)
     begun = time.perf_counter()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from posterity.inference.adversarial.metrics._pairs import checked, row_blocks, square_blocks
-from posterity.validation import check_integer, check_number
+from posterity.validation import check_integer, check_number, check_seed
 
 Kernel = Literal["rbf", "polynomial"]
 
@@ -80,7 +80,7 @@ def kernel_test(
     """
     x, y = checked(x=x, y=y)
     check_integer("permutations", permutations, 1)
-    check_integer("seed", seed, 0)
+    check_seed(seed)
     pooled = torch.cat([x, y])
     random = torch.Generator().manual_seed(seed)
     first = [torch.arange(len(pooled))[None] < len(x)]

@@ -49,13 +49,9 @@ def ecdf_band(n: int, *, prob: float = 0.95, points: int | None = None) -> xr.Da
     >>> 0.95 <= band.attrs["simultaneous"] < 0.96, round(float((band.upper - band.lower).max()), 3)
     (True, 0.188)
     """
-    n = check_integer("n", n)
-    if n < 2:
-        raise ValueError(f"expected n of at least 2, got {n}")
+    n = check_integer("n", n, 2)
     check_number("prob", prob, "(0, 1)")
-    points = min(n, 100) if points is None else check_integer("points", points)
-    if points < 2:
-        raise ValueError(f"expected at least 2 points, got {points}")
+    points = min(n, 100) if points is None else check_integer("points", points, 2)
     z = np.arange(1, points) / points
     # Bonferroni is wide enough and one point alone is not; the coverage falls in steps between them.
     low, high = np.log((1 - prob) / points), np.log(1 - prob)

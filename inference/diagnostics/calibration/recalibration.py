@@ -248,5 +248,5 @@ class Recalibrator:
 def _probabilities(values: Any) -> np.ndarray:
     array = to_numbers("probabilities", values)
     if not bool(((array >= 0) & (array <= 1)).all()):
-        raise ValueError(f"expected probabilities in [0, 1], got {array.reshape(-1)[:5].tolist()}")
+        raise ValueError(f"expected probabilities to be numbers in [0, 1], got {array.reshape(-1)[:5].tolist()}")
     return array

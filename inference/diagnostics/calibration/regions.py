@@ -57,7 +57,7 @@ def coverage(
     """
     wanted = to_numbers("levels", levels)
     if wanted.ndim != 1 or wanted.size == 0 or not bool(((wanted > 0) & (wanted < 1)).all()):
-        raise ValueError(f"expected levels in (0, 1), got {levels}")
+        raise ValueError(f"expected levels to be numbers in (0, 1), got {levels}")
     check_number("confidence", confidence, "(0, 1)")
     if isinstance(source, xr.Dataset):
         needed = _level_dataset(source, y)

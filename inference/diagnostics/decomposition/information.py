@@ -119,8 +119,8 @@ def _of_mixture(source: Any, samples: int | None, seed: int) -> xr.Dataset:
     check_mixture(source)
     if samples is None:
         samples = default_samples(source)
-    if check_integer("samples", samples) < 2 or samples % 2:
-        raise ValueError(f"expected samples of 2 or more, even, got {samples!r}")
+    if check_integer("samples", samples, 2) % 2:
+        raise ValueError(f"expected samples to be an even number, got {samples}")
     found = mixture_information(source, samples, check_seed(seed))
     check_finite("entropies of the components", found["total_entropy"])
     attrs = {"num_draws": source.num_draws, "samples": samples, "seed": seed, "unit": "nat"}

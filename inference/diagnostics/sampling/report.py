@@ -16,8 +16,8 @@ import numpy as np
 import xarray as xr
 
 from posterity.inference.arviz import INDEPENDENT, bfmi
-from posterity.inference.convergence.statistics import convergence
-from posterity.inference.convergence.thresholds import RHAT, chance_of
+from posterity.inference.convergence.statistics import convergence, rhat_explained_by_chance
+from posterity.inference.convergence.thresholds import RHAT, RHAT_DRAWS
 from posterity.inference.diagnostics.sampling import _findings as find
 from posterity.inference.diagnostics.sampling import _findings_of_run as of_run
 from posterity.inference.diagnostics.sampling._findings import Finding
@@ -32,7 +32,7 @@ VERDICTS = {
     "stop": "do not use these draws",
     "caution": "use these draws with care",
     "unknown": "not everything could be judged",
-    "note": "no sign of trouble",
+    "note": "no sign of a problem",
 }
 
 
@@ -187,9 +187,9 @@ def _compared(
     Columns before ``split`` are functions, and columns from ``split`` on are named sites, judged separately.
     """
     apart = False
-    if functions.draws >= 4:
+    if functions.draws >= RHAT_DRAWS:
         columns |= convergence(values)
-    if functions.draws >= 4 and functions.chains > 1:
+    if functions.draws >= RHAT_DRAWS and functions.chains > 1:
         for finding, serious in _disagreements(functions, values, labels, columns["rhat"], split):
             apart = apart or serious
             if serious or not superchains:
@@ -205,7 +205,7 @@ def _compared(
                 said = find.nested_disagreement(values[..., part], labels[part], of_part, functions)
                 if said:
                     yield said._replace(name=name)
-    if functions.draws >= 4:
+    if functions.draws >= RHAT_DRAWS:
         yield from find.few_draws(functions, labels, columns, apart, superchains is not None)
 
 
@@ -215,12 +215,12 @@ def _disagreements(
     """Findings on functions and on sites, each with whether R-hat is larger than chance explains."""
     finding = None
     if split:
-        chance = chance_of(values[..., :split], rhat[:split])
+        chance = rhat_explained_by_chance(values[..., :split], rhat[:split])
         finding = find.disagreement(functions, values[..., :split], labels[:split], rhat[:split], chance)
         if finding:
             yield finding, bool(rhat[:split].max() >= max(chance, RHAT))
     if split < len(labels):
-        chance = chance_of(values[..., split:], rhat[split:])
+        chance = rhat_explained_by_chance(values[..., split:], rhat[split:])
         on_sites = find.disagreement_on_sites(functions, labels[split:], rhat[split:], chance, finding is None)
         if on_sites:
             yield on_sites, bool(rhat[split:].max() >= max(chance, RHAT))

@@ -82,7 +82,7 @@ def check_levels(levels: Sequence[float]) -> np.ndarray:
     """Levels (L,) as an array; ``ValueError`` unless each is in (0, 1) and none is given twice."""
     wanted = to_numbers("levels", levels)
     if wanted.ndim != 1 or wanted.size == 0 or not bool(((wanted > 0) & (wanted < 1)).all()):
-        raise ValueError(f"expected levels in (0, 1), got {levels}")
+        raise ValueError(f"expected levels to be numbers in (0, 1), got {levels}")
     if len(np.unique(wanted)) < len(wanted):
         raise ValueError(f"expected different levels, got {levels}")
     return wanted

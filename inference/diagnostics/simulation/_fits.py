@@ -5,7 +5,6 @@ Errors come back as values; nothing that comes back holds the model.
 
 import dataclasses
 import math
-import threading
 import time
 import traceback
 import warnings
@@ -17,9 +16,10 @@ from torch import Tensor
 
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.diagnostics.simulation._quantities import Quantities, TooFewDraws, judge
-from posterity.inference.engine.tiers import torch_threads
+from posterity.inference.engine.threads import torch_threads
 from posterity.inference.infer import infer
 from posterity.inference.mcmc.batched import one_of, sample_batched
+from posterity.inference.parallel import EXCLUSIVE
 from posterity.inference.program.trace import bare_model
 from posterity.inference.training.interrupt import INTERRUPTED
 from posterity.random import child_seeds
@@ -28,12 +28,9 @@ RETRIED = 3  # the purpose of seeds of a fit that is tried again
 LONGER = 10.0  # at most so many times the draws, where those that were asked for are too correlated
 SPARE = 1.3  # as the effective sample size of a run is an estimate
 
-# Outcome of one refit: what `judge` returns with "seconds" and "trouble"; or "error" and "traceback" as texts, with
+# Outcome of one refit: what `judge` returns with "seconds" and "warnings"; or "error" and "traceback" as texts, with
 # "refused", what to say, where no other seed could help; or "interrupted".
 Outcome = dict[str, Any]
-
-# Random state, Pyro's handlers and torch's threads belong to the process: where workers are threads, they take turns.
-_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +50,7 @@ class Fits:
 
 def fit(task: Fits) -> dict[int, Outcome]:
     """The outcome of every data set of the task, by index."""
-    with _ONE_AT_A_TIME, torch_threads(1):
+    with EXCLUSIVE, torch_threads(1):
         if task.batched:
             return _together(task)
         return {index: _alone(task, truth, y, seed) for index, truth, y, seed in task.data}
@@ -98,7 +95,7 @@ def _fitted(task: Fits, truth: Mapping[str, Tensor], y: Tensor, seed: int, metho
         return {"interrupted": True}
     # Samplers have statistics of their transitions; a guide's draws and the members of an ensemble are independent.
     found = judged(task, truth, y, posterior.draws, correlated=bool(posterior.sample_stats))
-    return found | {"trouble": str(posterior.attrs.get("trouble", ""))}
+    return found | {"warnings": str(posterior.attrs.get("warnings", ""))}
 
 
 def _together(task: Fits) -> dict[int, Outcome]:
@@ -116,8 +113,8 @@ def _together(task: Fits) -> dict[int, Outcome]:
         try:
             found = judged(task, truth, y, one_of(draws, place), correlated=True)
             count = int(diverged[place])
-            trouble = f"{count} divergent transitions" if count else ""
-            outcomes[index] = found | {"seconds": seconds, "trouble": trouble}
+            problem = f"{count} divergent transitions" if count else ""
+            outcomes[index] = found | {"seconds": seconds, "warnings": problem}
         except Exception as error:  # noqa: BLE001 - of this data set; the others are as they are
             outcomes[index] = _failed(error)
     return outcomes

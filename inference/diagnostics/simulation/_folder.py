@@ -1,8 +1,6 @@
 """Refits on disk: one small file each, written whole or not at all, and what they are refits of. Needs torch."""
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posterity.files import read_tensors, write_tensors
+from posterity.files import read_tensors, replacing, write_tensors
 
 FORMAT = 1
 ARRAYS = ("truth", "draws", "ess")
@@ -30,9 +28,8 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         wanted, note = {"format": FORMAT, **settings}, self.path / SETTINGS
         if not note.exists():
-            temporary = note.with_name(note.name + ".part")
-            temporary.write_text(json.dumps(wanted, indent=1) + "\n")
-            temporary.replace(note)
+            with replacing(note) as temporary:
+                temporary.write_text(json.dumps(wanted, indent=1) + "\n")
             return
         try:
             found = json.loads(note.read_text())
@@ -62,25 +59,6 @@ class Folder:
 
     def _file(self, index: int) -> Path:
         return self.path / f"refit-{index:06d}.pt"
-
-
-def describe(method: Any) -> str:
-    """Settings in words that are the same in every process."""
-    text = method.describe() if hasattr(method, "describe") else repr(method)
-    return re.sub(r" at 0x[0-9a-f]+", "", text)
-
-
-def checksum(*values: Any) -> str:
-    """Equal for tensors of the same types, shapes and bits; of other values what they look like counts."""
-    found = hashlib.sha256()
-    for value in values:
-        if not isinstance(value, Tensor):
-            found.update(describe(value).encode())
-            continue
-        plain = value.detach().cpu().contiguous()
-        found.update(f"{plain.dtype} {tuple(plain.shape)}".encode())
-        found.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
-    return found.hexdigest()
 
 
 def _short(value: Any) -> str:

@@ -14,7 +14,7 @@ from posterity.inference.program.observation import observed_value
 from posterity.inference.program.sites import inspect, is_deterministic, is_latent
 from posterity.inference.program.trace import Model, bare_model
 from posterity.random import child_seeds, seeded
-from posterity.validation import check_integer
+from posterity.validation import check_integer, check_seed
 
 SIMULATED = 1  # the purpose of seeds: a fit must not be made of the numbers that made its data
 
@@ -37,7 +37,7 @@ class Simulations:
 def simulate(model: Any, *inputs: Any, count: int, seed: int = 0, site: str | None = None) -> Simulations:
     """See `posterity.inference.diagnostics.simulate`."""
     check_integer("count", count, 1)
-    check_integer("seed", seed, 0)
+    check_seed(seed)
     inputs = read_arguments(inputs)
     bare = bare_model(model)
     seeds = child_seeds(int(seed), int(count), SIMULATED)

@@ -111,17 +111,18 @@ def refit(
     the share ``max_failures`` of all has failed or is bound to. With ``folder`` each refit is written as it comes in,
     and the same call goes on where an earlier one ended; ``count`` may be another. An interrupt returns the refits
     there are, with ``attrs["interrupted"]`` 1 and a warning; slow ones are then missing more often than quick ones.
-    What the method finds wrong in its own draws is in ``trouble``, and one `ConvergenceWarning` counts it.
+    What the method finds wrong in its own draws is in ``warnings``, and one `ConvergenceWarning` counts it.
 
     Returns over "simulation" (the index of each): ``truth`` (simulation, quantity), ``draws`` (simulation, draw,
-    quantity), ``ess`` (simulation, quantity), the data ``y`` (simulation, ...), ``seconds`` and ``trouble``, what the
+    quantity), ``ess`` (simulation, quantity), the data ``y`` (simulation, ...), ``seconds`` and ``warnings``, what the
     sampler said of itself. To be judged by `sbc` and `tarp`, at once or from a netCDF file.
     Raises ``ValueError`` as `simulate`; for both or neither of ``method`` and ``posterior_draws``; for more than 100
     quantities by default, fewer draws of a posterior than ``draws``, values that are not numbers; for a ``folder``
     with refits of other settings or data. A function in ``test_quantities``, or of a guide, is known there by its
     name alone.
     """
-    from posterity.inference.diagnostics.simulation._folder import Folder, checksum, describe
+    from posterity.files import checksum, describe
+    from posterity.inference.diagnostics.simulation._folder import Folder
     from posterity.inference.diagnostics.simulation._quantities import read_quantities
     from posterity.inference.diagnostics.simulation._refits import Refits
     from posterity.inference.infer import Method

@@ -18,6 +18,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, Normal
 
 from posterity.inference.predictive import PredictiveMixture
+from posterity.models.mixtures.drawing import draw_components
 from posterity.models.parameters import split
 from posterity.random import seeded
 
@@ -118,10 +119,8 @@ def _stratified(components: Distribution, weights: Tensor, samples: int) -> Tens
 
     The i-th sample's component is drawn from the i-th of as many equal shares of the weights.
     """
-    cumulative = weights.cumsum(-1)
     places = torch.arange(samples, dtype=weights.dtype).unsqueeze(-1) + torch.rand(samples, len(weights)).to(weights)
-    wanted = (places / samples).T.contiguous() * cumulative[:, -1:]
-    chosen = torch.searchsorted(cumulative, wanted, right=True).clamp_max_(weights.shape[-1] - 1).T
+    chosen = draw_components(weights, (places / samples).T.contiguous()).T
     tensors, rebuild = split(components)
     rows = torch.arange(len(weights))
     return rebuild([tensor[rows, chosen] for tensor in tensors]).sample(Size())

@@ -10,9 +10,10 @@ from torch import Tensor
 from posterity.inference.diagnostics.sources.mixture import MixtureSource
 from posterity.inference.predictive import PredictiveMixture
 from posterity.models.mixtures import Mixture
+from posterity.models.mixtures.drawing import draw_components, select_components
 from posterity.models.mixtures.row_chunks import by_rows, row_chunks, sample
 from posterity.models.mixtures.subspace import scale_tril
-from posterity.models.parameters import map_parameters, split
+from posterity.models.parameters import map_parameters
 from posterity.random import generator, seeded
 
 SETS = 2**23
@@ -52,25 +53,17 @@ def _replicates(mixture: PredictiveMixture, place: Tensor, seed: int) -> np.ndar
     with seeded(seed), torch.no_grad():
         for _, part in row_chunks(mixture, per_row=max(1, math.ceil(len(place) / mixture.num_draws))):
             weight, row = part.log_weights.exp().unflatten(-1, shape), torch.arange(len(part.log_weights))[:, None]
-            chosen = _pick(weight.sum(-1), place.expand(len(row), -1))
+            chosen = draw_components(weight.sum(-1), place.expand(len(row), -1))
             within = weight[row, chosen]  # (rows, some, components of one draw)
-            inside = _pick(within, torch.rand(*chosen.shape, 1, dtype=weight.dtype))[..., 0]
+            inside = draw_components(within, torch.rand(*chosen.shape, 1, dtype=weight.dtype))[..., 0]
             component = chosen * shape[1] + inside
-            tensors, rebuild = split(part.component_distribution)
-            parts.append(rebuild([tensor[row, component] for tensor in tensors]).sample().T.numpy())
+            parts.append(select_components(part.component_distribution, component).sample().T.numpy())
     return np.concatenate(parts, axis=1)
-
-
-def _pick(weight: Tensor, uniform: Tensor) -> Tensor:
-    """Where along the cumulated weights (..., K) the uniform numbers (..., M) lie: indices (..., M)."""
-    steps = weight.cumsum(-1)
-    return torch.searchsorted(steps, uniform * steps[..., -1:], right=True).clamp_max(weight.shape[-1] - 1)
 
 
 def _draw_component(mixture: Mixture, y: Tensor, uniform: Tensor) -> Tensor:
     """(2, N): the component, and the squared distance of y (N, D) from it."""
-    steps = mixture.responsibilities(y).cumsum(-1)
-    chosen = (steps <= (uniform * steps[:, -1]).unsqueeze(-1)).sum(-1).clamp_max(mixture.num_components - 1)
+    chosen = draw_components(mixture.responsibilities(y), uniform[:, None])[:, 0]
     rows = torch.arange(len(y))
     one = map_parameters(mixture.component_distribution, lambda values: values[rows, chosen])
     away = torch.linalg.solve_triangular(scale_tril(one), (y - one.mean).unsqueeze(-1), upper=False)

@@ -2,7 +2,6 @@
 
 import ctypes
 import functools
-import os
 import shutil
 import subprocess
 import tempfile
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from posterity.inference.engine.lanes.emit import Code
-from posterity.inference.engine.lanes.machine import machine
+from posterity.inference.engine.lanes.machine import cores, machine
 
 # -O3 takes half as long again to compile, and its vectorisation has nothing left to do.
 FLAGS = (
@@ -42,11 +41,6 @@ def compiler() -> str:
         if found:
             return found
     raise MissingCompiler("no C++ compiler (g++ or clang++) was found")
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def source(code: Code, dim: int, dtype: torch.dtype, width: int) -> str:

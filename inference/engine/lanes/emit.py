@@ -14,9 +14,9 @@ from posterity.inference.engine.lanes.expressions import (
     Buffer,
     Constant,
     Cumulative,
+    FreshNames,
     Index,
     Input,
-    Names,
     Pieces,
     Pointwise,
     Product,
@@ -48,7 +48,7 @@ class Code:
 
 def emit(outputs: Sequence[Value], targets: Sequence[str]) -> Code:
     """C code that writes each output to the array of its target name."""
-    names = Names()
+    names = FreshNames()
     roots = [Buffer(value, value.shape) if not isinstance(value, Buffer) else value for value in outputs]
     uses, stored = _shared(roots)
     for value in stored:
@@ -112,7 +112,7 @@ def _base(value: Value) -> Value:
     return value
 
 
-def _epilogues(order: Sequence[Buffer], uses: dict[int, int], names: Names) -> dict[int, Buffer]:
+def _epilogues(order: Sequence[Buffer], uses: dict[int, int], names: FreshNames) -> dict[int, Buffer]:
     """Products whose only reader takes them element by element: it is applied to the tile before it is stored."""
     fused: dict[int, Buffer] = {}
     for buffer in order:
@@ -133,7 +133,7 @@ def _epilogues(order: Sequence[Buffer], uses: dict[int, int], names: Names) -> d
     return fused
 
 
-def _same_elements(buffer: Buffer, product: Buffer, names: Names) -> bool:
+def _same_elements(buffer: Buffer, product: Buffer, names: FreshNames) -> bool:
     """Whether element i of the expression reads element i of the product and no other."""
     reads, names.reads, names.filling = names.reads, set(), buffer
     index = _product_index(product, "b", "m", "n")
@@ -157,7 +157,7 @@ def _trimmed(index: Index, shape: Shape) -> Index:
     return index[len(index) - len(shape) :]
 
 
-def _schedule(roots: Sequence[Buffer], names: Names, order: list[Buffer]) -> None:
+def _schedule(roots: Sequence[Buffer], names: FreshNames, order: list[Buffer]) -> None:
     """Buffers in an order in which each is filled before it is read."""
     done: set[int] = set()
 
@@ -204,7 +204,7 @@ def _allocate(order: list[Buffer], reads: list[set[Buffer]], kept: set[int]) -> 
     return offsets, total
 
 
-def _fill(buffer: Buffer, names: Names, product: Buffer | None) -> list[str]:
+def _fill(buffer: Buffer, names: FreshNames, product: Buffer | None) -> list[str]:
     source = buffer.source
     if product is not None:
         return _product(product, buffer, names)
@@ -223,7 +223,7 @@ def _fill(buffer: Buffer, names: Names, product: Buffer | None) -> list[str]:
     raise TypeError(f"no loops for {type(source).__name__}")
 
 
-def _loops(shape: Shape, names: Names) -> tuple[list[str], Index]:
+def _loops(shape: Shape, names: FreshNames) -> tuple[list[str], Index]:
     heads, index = [], []
     for size in shape:
         if size == 1:
@@ -235,7 +235,7 @@ def _loops(shape: Shape, names: Names) -> tuple[list[str], Index]:
     return heads, tuple(index)
 
 
-def _each(value: Value, buffer: Buffer, names: Names) -> list[str]:
+def _each(value: Value, buffer: Buffer, names: FreshNames) -> list[str]:
     heads, index = _loops(value.shape, names)
     scope = Scope(names)
     result = value.at(index, scope)
@@ -244,7 +244,7 @@ def _each(value: Value, buffer: Buffer, names: Names) -> list[str]:
     return [*heads, *scope.lines, f"{buffer.name}[{linear(buffer.shape, index)}] = {result};", *("}" for _ in heads)]
 
 
-def _piece(value: Value, offset: int, dim: int, buffer: Buffer, names: Names) -> list[str]:
+def _piece(value: Value, offset: int, dim: int, buffer: Buffer, names: FreshNames) -> list[str]:
     heads, index = _loops(value.shape, names)
     scope = Scope(names)
     result = value.at(index, scope)
@@ -252,7 +252,7 @@ def _piece(value: Value, offset: int, dim: int, buffer: Buffer, names: Names) ->
     return [*heads, *scope.lines, f"{buffer.name}[{linear(buffer.shape, target)}] = {result};", *("}" for _ in heads)]
 
 
-def _reduction(source: Reduction, buffer: Buffer, names: Names) -> list[str]:
+def _reduction(source: Reduction, buffer: Buffer, names: FreshNames) -> list[str]:
     shape = source.base.shape
     heads, index = _loops(buffer.shape, names)
     inner = [d for d in source.dims if shape[d] != 1]
@@ -296,7 +296,7 @@ def _reduction(source: Reduction, buffer: Buffer, names: Names) -> list[str]:
     ]
 
 
-def _product(product: Buffer, buffer: Buffer, names: Names) -> list[str]:
+def _product(product: Buffer, buffer: Buffer, names: FreshNames) -> list[str]:
     """``product``, or with an epilogue the ``buffer`` that is computed from its elements."""
     source = product.source
     if not isinstance(source, Product):
@@ -356,7 +356,7 @@ def _tiles(size: int, tile: int) -> list[tuple[int, int, int]]:
     return [part for part in ((0, whole, tile), (whole, size, size - whole)) if part[0] < part[1]]
 
 
-def _cumulative(source: Cumulative, buffer: Buffer, names: Names) -> list[str]:
+def _cumulative(source: Cumulative, buffer: Buffer, names: FreshNames) -> list[str]:
     outer = tuple(1 if d == source.dim else s for d, s in enumerate(buffer.shape))
     heads, index = _loops(outer, names)
     i, total = names.fresh("i"), names.fresh("s")
@@ -375,7 +375,7 @@ def _cumulative(source: Cumulative, buffer: Buffer, names: Names) -> list[str]:
     ]
 
 
-def _scatter(source: Scatter, buffer: Buffer, names: Names) -> list[str]:
+def _scatter(source: Scatter, buffer: Buffer, names: FreshNames) -> list[str]:
     heads, index = _loops(source.positions.shape if source.positions.ndim else (), names)
     scope = Scope(names)
     term = source.source.at(index, scope)

@@ -23,7 +23,7 @@ class Unsupported(Exception):
 class Scope:
     """Statements of one loop body; the same element of the same value is computed once."""
 
-    def __init__(self, names: "Names") -> None:
+    def __init__(self, names: "FreshNames") -> None:
         self.names = names
         self.lines: list[str] = []
         self.known: dict[tuple[int, Index], str] = {}
@@ -35,7 +35,7 @@ class Scope:
         return name
 
 
-class Names:
+class FreshNames:
     """Fresh C names, and the constant arrays and buffers that the code refers to."""
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ class View(Value):
 class Taken(Value):
     """Elements at constant integer positions along one dimension: ``base[..., positions, ...]``."""
 
-    def __init__(self, base: Value, shape: Shape, index: Callable[[Index, "Names"], Index]) -> None:
+    def __init__(self, base: Value, shape: Shape, index: Callable[[Index, "FreshNames"], Index]) -> None:
         self.base, self.shape, self.index, self.mask, self.cost = base, shape, index, base.mask, base.cost + 1
 
     def write(self, index: Index, scope: Scope) -> str:
@@ -231,7 +231,7 @@ def literal(x: float) -> str:
     return f"(S){x!r}"
 
 
-def integers_at(names: Names, tensor: Tensor, index: Index) -> str:
+def integers_at(names: FreshNames, tensor: Tensor, index: Index) -> str:
     """The constant integer array at an index."""
     if tensor.numel() == 1:
         return str(int(tensor.reshape(-1)[0]))

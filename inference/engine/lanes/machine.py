@@ -1,5 +1,6 @@
 """What the generated code should know of the processor: the width of its vectors, and how many it holds."""
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -27,3 +28,8 @@ def machine() -> Machine:
     if capability == "AVX512":
         return Machine(64, (4, 4))
     return Machine(32, (2, 4)) if capability == "AVX2" else Machine(16, (4, 4))
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

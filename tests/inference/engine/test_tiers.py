@@ -22,10 +22,10 @@ from torch._dynamo.exc import TorchDynamoException
 
 from posterity.inference import HMC, NUTS, infer
 from posterity.inference.engine import TIERS, Density, Engine, prepare, tiers
+from posterity.inference.engine.chains import LanesEngine
 from posterity.inference.engine.density import PointDensity
 from posterity.inference.engine.lanes import build
 from posterity.inference.engine.lanes.rules import RULES
-from posterity.inference.engine.tiers import LanesEngine
 from posterity.models import bayesian, gaussian, heteroscedastic_gaussian, mixture_head, mlp, priors
 
 CHAINS = 5
@@ -586,7 +586,7 @@ def subsampled(x, y=None):
     [
         (
             branching,
-            r"expected a model without control flow on sampled values .* branches at line \d+ of .*test_engine",
+            r"expected a model without control flow on sampled values .* branches at line \d+ of .*test_tiers",
         ),
         (reads_a_number, "expected a model without control flow on sampled values"),
         (reads_a_list, "expected a model without control flow on sampled values"),
@@ -610,7 +610,7 @@ def in_place(x, y=None):
 
 
 def test_what_vmap_cannot_do_is_said_with_its_line():
-    with pytest.raises(ValueError, match=r"expected a model that .* can run .* at line \d+ of .*test_engine"):
+    with pytest.raises(ValueError, match=r"expected a model that .* can run .* at line \d+ of .*test_tiers"):
         start_of(in_place, X, Y)
 
 

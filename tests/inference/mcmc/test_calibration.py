@@ -32,7 +32,6 @@ from torch import Tensor
 from posterity.inference import HMC, NUTS, infer
 from posterity.inference.engine import Engine
 from posterity.inference.mcmc.kernel import State
-from posterity.inference.mcmc.nuts import NUTSKernel
 from posterity.inference.mcmc.streams import Streams
 
 FALSE_ALARM = 1e-4  # of a test of ranks, all statistics together
@@ -130,29 +129,17 @@ def library(method: type, step: float = STEP) -> Sample:
     def sample(log_density: LogDensity, start: Tensor, data: Tensor, draws: int, seed: int) -> Tensor:
         batched = torch.func.vmap(torch.func.grad_and_value(log_density))
 
-        rows = torch.arange(len(start))
-
-        def gradient(q: Tensor) -> tuple[Tensor, Tensor]:
-            slope, value = batched(q, data[rows])
+        def gradient(q: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            slope, value = batched(q, y)
             return value, slope
 
         chains, size = start.shape
         shape = SimpleNamespace(dim=size, dtype=start.dtype, device=start.device)
-        engine = Engine(shape, chains, "eager", gradient)
+        engine = Engine(shape, chains, "eager", gradient, data)
         settings = method(chains=chains, draws=draws, warmup=0, step_size=step, **SETTINGS[method])
         kernel = settings.kernel(engine)
-        if isinstance(kernel, NUTSKernel):
-            # Trees that are complete leave the computation: the data have to go with them.
-            grow = kernel._subtree
-
-            def with_data(tree: Any, *others: Any) -> Any:
-                nonlocal rows
-                rows = tree.chains
-                return grow(tree, *others)
-
-            kernel._subtree = with_data
         streams = Streams(seed, chains, size, kernel.uniforms, start.dtype)
-        value, slope = gradient(start)
+        value, slope = gradient(start, data)
         state, made = State(start, slope, value), []
         # HMC's lengths go along a sequence: from its beginning at each call, but for a call of one transition.
         first = seed % 1000 if draws == 1 else 0

@@ -12,8 +12,8 @@ from posterity.inference import HMC, Blocks, infer
 from posterity.inference.convergence.elements import site_columns
 from posterity.inference.engine import Density
 from posterity.inference.mcmc import agreement as agreement_module
-from posterity.inference.mcmc.agreement import Functions
-from posterity.inference.mcmc.monitor import Monitor
+from posterity.inference.mcmc.agreement import ComparedFunctions
+from posterity.inference.mcmc.monitor import ChainMonitor
 from posterity.inference.program.sites import inspect
 from posterity.models import bayesian, mlp
 from posterity.models.priors import HierarchicalNormal, Horseshoe
@@ -53,7 +53,7 @@ def test_any_likelihood_can_be_watched(name):
 
 def watched(model, batches):
     density, positions, statistics = Density(model, (X, Y)), [], []
-    monitor = Monitor(density, inspect(model, (X, Y)), positions, statistics)
+    monitor = ChainMonitor(density, inspect(model, (X, Y)), positions, statistics)
     found = []
     for batch in batches:
         for q in batch:
@@ -109,7 +109,7 @@ def whole(x, y=None):
 def test_classes_are_watched_by_their_probabilities_and_not_by_the_density_alone():
     draws = torch.randn(2, 50, 3, generator=torch.Generator().manual_seed(0))
     y = (X[:, 0] > 0).long()
-    found = Functions(classes, (X, y), inspect(classes, (X, y)))
+    found = ComparedFunctions(classes, (X, y), inspect(classes, (X, y)))
     values = found.predicted({"w": draws})
     rows = torch.linspace(0, 19, 16).round().long()
     expected = torch.softmax(X[rows] * draws[:, :, None], -1).flatten(2)
@@ -123,7 +123,7 @@ def test_classes_are_watched_by_their_probabilities_and_not_by_the_density_alone
 def test_a_model_that_cannot_be_run_on_some_rows_is_run_on_all(monkeypatch):
     monkeypatch.setattr(agreement_module, "LARGEST", 2 * 20 * 7)  # of each chain 7 draws at a time
     draws = torch.randn(2, 50, 20, generator=torch.Generator().manual_seed(0))
-    found = Functions(whole, (X, Y), inspect(whole, (X, Y)))
+    found = ComparedFunctions(whole, (X, Y), inspect(whole, (X, Y)))
     rows = torch.linspace(0, 19, 16).round().long()
     np.testing.assert_allclose(found.predicted({"z": draws}), (draws * X[:, 0])[..., rows], rtol=1e-5)
 
@@ -138,7 +138,7 @@ def test_mirrored_modes_are_found_at_the_site_alone():
     """Chains at +2 and -2 predict the same. 400 independent draws: R-hat below 1.05 where chains agree; seed 0."""
     m = 2 + 0.1 * torch.randn(4, 100, generator=torch.Generator().manual_seed(0))
     sign = torch.tensor([1.0, -1.0, 1.0, 1.0])[:, None]
-    functions = Functions(squared, (X, Y), inspect(squared, (X, Y)))
+    functions = ComparedFunctions(squared, (X, Y), inspect(squared, (X, Y)))
     found = functions.judge({"m": sign * m}, -(m**2))
     assert found.rhat < 1.05
     assert not found.apart
@@ -162,7 +162,7 @@ def test_switched_labels_are_found_at_each_of_their_sites():
     w = 0.3 + 0.02 * torch.randn(4, 100, generator=generator)
     density = w + mu.sum(-1)
     mu[2], w[2] = mu[2].flip(-1), 1 - w[2]
-    found = Functions(switching, (X, Y), inspect(switching, (X, Y))).judge({"mu": mu, "w": w}, density)
+    found = ComparedFunctions(switching, (X, Y), inspect(switching, (X, Y))).judge({"mu": mu, "w": w}, density)
     assert found.predicted
     assert not found.apart
     assert set(found.sites) == {"mu[0]", "mu[1]", "w"}

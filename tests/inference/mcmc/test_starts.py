@@ -10,7 +10,7 @@ import torch
 
 from posterity.inference import HMC, NUTS, infer
 from posterity.inference.engine import Density, Engine
-from posterity.inference.engine.tiers import value_and_gradient
+from posterity.inference.engine.evaluation import value_and_gradient
 from posterity.inference.mcmc.starts import finite_or, start
 
 X = torch.linspace(-2, 2, 10)[:, None]

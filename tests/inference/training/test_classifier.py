@@ -243,7 +243,7 @@ def test_images_and_labels_that_do_not_fit_are_refused(change, message):
         ({"batch_size": 201}, "expected at least the 201 images of a batch, got 200"),
         ({"learning_rate": 0}, "expected learning_rate to be a finite number above 0, got 0"),
         ({"learning_rate": float("nan")}, "expected learning_rate to be a finite number above 0"),
-        ({"weight_decay": -1.0}, "expected weight_decay to be a whole number of 0 or more"),
+        ({"weight_decay": -1.0}, "expected weight_decay to be a finite number of 0 or more"),
         ({"shift": -1}, "expected shift to be a whole number of 0 or more"),
         ({"seed": 0.5}, "expected seed to be a whole number of 0 or more"),
     ],

@@ -93,7 +93,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_earlier_weights():
         ({"warmup": 0.5}, "expected warmup to be a whole number of 0 or more"),
         ({"learning_rate": 0.0}, "expected learning_rate to be a finite number above 0"),
         ({"clip": math.inf}, "expected clip to be a finite number above 0"),
-        ({"checkpoint_seconds": -1.0}, "expected checkpoint_seconds to be a whole number of 0 or more"),
+        ({"checkpoint_seconds": -1.0}, "expected checkpoint_seconds to be a finite number of 0 or more"),
     ],
 )
 def test_what_cannot_be_is_refused(changes, message):

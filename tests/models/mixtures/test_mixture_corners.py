@@ -11,7 +11,8 @@ import torch
 
 from posterity.data import Standardization
 from posterity.inference import Ensemble, sweep
-from posterity.inference.engine.tiers import cores, fastest_threads
+from posterity.inference.engine.lanes.machine import cores
+from posterity.inference.engine.threads import fastest_threads
 from posterity.models import Mixture, blocks, mixture_density, mixture_head, mixture_priors
 from posterity.models.likelihoods import floored_scale
 from posterity.models.mixtures import multivariate_mixture_head

@@ -235,7 +235,7 @@ def test_neither_do_modes_and_regions(family, data):
     width = math.sqrt(float(one.variance))
     torch.testing.assert_close(again.lower, region.lower, rtol=0, atol=1e-5 * width)
     torch.testing.assert_close(again.upper, region.upper, rtol=0, atol=1e-5 * width)
-    modes, again = one.modes(least=0.01), other.modes(least=0.01)
+    modes, again = one.modes(min_probability=0.01), other.modes(min_probability=0.01)
     torch.testing.assert_close(again.location, modes.location, rtol=0, atol=1e-5 * width)
     torch.testing.assert_close(again.probability, modes.probability, rtol=0, atol=1e-6)
 
@@ -294,7 +294,7 @@ def test_modes_and_regions_move_with_the_units(family, values, loc, log_scale):
     def back(moved):
         return (moved - loc) / factor
 
-    here, there = one.modes(least=0.01), other.modes(least=0.01)
+    here, there = one.modes(min_probability=0.01), other.modes(min_probability=0.01)
     torch.testing.assert_close(back(there.location), here.location, **tolerance)
     torch.testing.assert_close(there.probability, here.probability, rtol=0, atol=1e-6)
     here, there = one.hdr(0.8), other.hdr(0.8)
@@ -373,7 +373,7 @@ def test_numbers_stay_finite_and_probabilities_in_their_range(family, components
 @families
 def test_modes_and_regions_are_found_among_extreme_components(family, components, dtype):
     mixture = extreme(family, components, dtype, 1)
-    modes, region = mixture.modes(least=1e-3), mixture.hdr(0.9)
+    modes, region = mixture.modes(min_probability=1e-3), mixture.hdr(0.9)
     assert int(modes.count) >= 1
     assert bool(modes.location.isfinite().all())
     assert float(modes.probability.sum()) <= 1 + 1e-5

@@ -76,8 +76,8 @@ def test_a_narrow_component_of_small_weight_is_a_mode_and_can_be_left_out():
     mixture = Mixture.normal(weights.log(), torch.tensor([0.0, 0.5, 1e3]), torch.tensor([1.0, 1e-7, 1.0]))
     modes = mixture.modes()
     torch.testing.assert_close(modes.location.sort().values, torch.tensor([0.0, 0.5, 1e3], dtype=torch.double))
-    assert mixture.modes(least=1e-9).count == 2
-    assert mixture.modes(least=0.5).location.tolist() == pytest.approx([0.0], abs=1e-6)
+    assert mixture.modes(min_probability=1e-9).count == 2
+    assert mixture.modes(min_probability=0.5).location.tolist() == pytest.approx([0.0], abs=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
@@ -115,15 +115,15 @@ def test_many_components_use_the_quantiles_of_the_mixture():
     x = torch.linspace(-12, 12, 16_001, dtype=torch.double)
     height = torch.cat([several.log_prob(part) for part in x.split(500)])
     peaks = x[signal.argrelmax(height.numpy())[0]]
-    torch.testing.assert_close(several.modes(least=0.01).location.sort().values, peaks, rtol=0, atol=1.5e-3)
+    torch.testing.assert_close(several.modes(min_probability=0.01).location.sort().values, peaks, rtol=0, atol=1.5e-3)
     region = several.hdr(0.8)
     assert float(region.probability) == pytest.approx(0.8, abs=1e-7)
     assert float((height.exp() * (x[1] - x[0]))[region.contains(x)].sum()) == pytest.approx(0.8, abs=2e-3)
     torch.testing.assert_close(
         several.log_prob(region.upper), region.log_density.expand(region.upper.shape), atol=1e-8, rtol=0
     )
-    main = mixture.modes(least=0.01).location
-    torch.testing.assert_close(several.modes(least=0.01).location, main, rtol=0, atol=2e-2)
+    main = mixture.modes(min_probability=0.01).location
+    torch.testing.assert_close(several.modes(min_probability=0.01).location, main, rtol=0, atol=2e-2)
     torch.testing.assert_close(several.hdr(0.8).lower, mixture.hdr(0.8).lower, rtol=0, atol=2e-2)
 
 
@@ -156,7 +156,7 @@ def test_modes_and_regions_of_very_many_components_ask_for_few_densities(monkeyp
     blocked = many._blocked
     monkeypatch.setattr(many, "_blocked", lambda f, v, k: asked.append(int(v.isfinite().sum())) or blocked(f, v, k))
     mixture = random_mixture(3, components=600, seed=2)
-    mixture.modes(least=0.05)
+    mixture.modes(min_probability=0.05)
     modes, asked[:] = sum(asked), []
     mixture.hdr(0.9)
     assert modes / 3 < 4000
@@ -368,7 +368,7 @@ def test_angles_have_modes_around_the_circle_and_quantiles_on_it():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: m.modes(least=1.0), r"expected a least probability in \[0, 1\), got 1.0"),
+        (lambda m: m.modes(min_probability=1.0), r"expected a least probability in \[0, 1\), got 1.0"),
         (lambda m: m.hdr(1.0), r"expected a level in \(0, 1\), got 1.0"),
         (lambda m: m.hdr(-0.5), r"expected a level in \(0, 1\), got -0.5"),
     ],

@@ -13,7 +13,7 @@ from posterity.inference.engine.lanes.rules.registry import (
     as_value,
     expanded,
     floats,
-    is_number,
+    is_constant,
     rule,
 )
 
@@ -61,9 +61,9 @@ def add(a: Any, b: Any, alpha: float = 1) -> Value:
     a, b = floats(as_value(a)), floats(as_value(b))
     if alpha != 1:
         b = mul(b, alpha)
-    if is_number(a, 0):
+    if is_constant(a, 0):
         return expanded(b, a.shape)
-    if is_number(b, 0):
+    if is_constant(b, 0):
         return expanded(a, b.shape)
     return Pointwise("({0} + {1})", a, b)
 
@@ -73,9 +73,9 @@ def sub(a: Any, b: Any, alpha: float = 1) -> Value:
     a, b = floats(as_value(a)), floats(as_value(b))
     if alpha != 1:
         b = mul(b, alpha)
-    if is_number(b, 0):
+    if is_constant(b, 0):
         return expanded(a, b.shape)
-    if is_number(a, 0):
+    if is_constant(a, 0):
         return expanded(Pointwise("-{0}", b), a.shape)
     return Pointwise("({0} - {1})", a, b)
 
@@ -91,11 +91,11 @@ def _finite(value: Value) -> bool:
 def mul(a: Any, b: Any) -> Value:
     a, b = floats(as_value(a)), floats(as_value(b))
     for one, other in ((a, b), (b, a)):
-        if is_number(one, 1):
+        if is_constant(one, 1):
             return expanded(other, one.shape)
-        if is_number(one, 0) and _finite(other):  # zero times nan is nan
+        if is_constant(one, 0) and _finite(other):  # zero times nan is nan
             return Constant(torch.zeros(()).expand(torch.broadcast_shapes(a.shape, b.shape)))
-        if is_number(one, -1):
+        if is_constant(one, -1):
             return expanded(Pointwise("-{0}", other), one.shape)
     return Pointwise("({0} * {1})", a, b)
 
@@ -105,7 +105,7 @@ def div(a: Any, b: Any, rounding_mode: str | None = None) -> Value:
     if rounding_mode is not None:
         raise Unsupported("integer division")
     a, b = floats(as_value(a)), floats(as_value(b))
-    if is_number(b, 1):
+    if is_constant(b, 1):
         return expanded(a, b.shape)
     if isinstance(b, Constant):
         return Pointwise("({0} * {1})", a, Constant(1 / b.tensor.double().expand(b.shape)))

@@ -10,8 +10,8 @@ from torch import Tensor
 from posterity.inference.engine.lanes.expressions import (
     Buffer,
     Constant,
+    FreshNames,
     Index,
-    Names,
     Scatter,
     Taken,
     Unsupported,
@@ -37,7 +37,7 @@ def _index(x: Value, indices: Sequence[Any]) -> Value:
     shape = (*x.shape[:first], *tensors[0].shape, *x.shape[first + count :])
     depth = tensors[0].ndim
 
-    def index(i: Index, names: Names) -> Index:
+    def index(i: Index, names: FreshNames) -> Index:
         own = i[first : first + depth]
         taken = tuple(integers_at(names, t, own) for t in tensors)
         return (*i[:first], *taken, *i[first + depth :])

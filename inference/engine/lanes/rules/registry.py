@@ -31,7 +31,7 @@ def as_value(x: Any, dtype: torch.dtype | None = None) -> Value:
     return Constant(torch.tensor(x, dtype=torch.bool if isinstance(x, bool) else torch.double))
 
 
-def is_number(value: Value, number: float) -> bool:
+def is_constant(value: Value, number: float) -> bool:
     return isinstance(value, Constant) and value.uniform == number and not value.mask
 
 

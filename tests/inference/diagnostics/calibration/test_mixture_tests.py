@@ -150,7 +150,7 @@ def test_scores_beyond_numbers_are_infinite():
 def test_blocks_do_not_change_the_sums(monkeypatch):
     y = samples(1, 100, 7)[0]
     whole = mixture_tests(mixture(100), y)
-    monkeypatch.setattr("posterity.models.mixtures.row_chunks.BLOCK", 4000)
+    monkeypatch.setattr("posterity.models.mixtures.row_chunks.CHUNK", 4000)
     np.testing.assert_allclose(mixture_tests(mixture(100), y).estimate, whole.estimate, rtol=0.15)
 
 

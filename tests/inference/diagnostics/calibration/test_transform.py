@@ -56,7 +56,7 @@ def test_own_data_are_uniform_and_a_narrow_model_is_found_out():
 def test_blocks_of_rows_do_not_change_the_result(monkeypatch):
     y = bimodal(37).mean
     whole = pit(bimodal(37), y)
-    monkeypatch.setattr("posterity.models.mixtures.row_chunks.BLOCK", 20)
+    monkeypatch.setattr("posterity.models.mixtures.row_chunks.CHUNK", 20)
     xr.testing.assert_identical(pit(bimodal(37), y), whole)
 
 
@@ -205,9 +205,14 @@ def test_other_coordinates_are_refused():
 @pytest.mark.parametrize(
     ("source", "y", "arguments", "message"),
     [
-        (bimodal(3), torch.zeros(3), {"kind": "tail"}, "expected kind to be one of cdf, rank, hdi, got 'tail'"),
+        (bimodal(3), torch.zeros(3), {"kind": "tail"}, "expected kind to be one of 'cdf', 'rank', 'hdi', got 'tail'"),
         (bimodal(3), torch.zeros(3), {"seed": -1}, "expected seed to be a whole number of 0 or more, got -1"),
-        (bimodal(3), torch.zeros(3), {"kind": "rank", "draws": 0}, "expected at least 1 draw, got 0"),
+        (
+            bimodal(3),
+            torch.zeros(3),
+            {"kind": "rank", "draws": 0},
+            "expected draws to be a whole number .* got 0",
+        ),
         (np.zeros((9, 3)), np.zeros(3), {"kind": "cdf"}, "expected a mixture and y for kind='cdf', got draws"),
         (np.zeros((9, 3)), None, {}, "expected y with an array of draws, got None"),
         (np.zeros((9, 3)), np.zeros(4), {}, r"expected y of shape \(3,\), got \(4,\)"),

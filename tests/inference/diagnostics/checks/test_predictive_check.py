@@ -120,7 +120,7 @@ def test_replicates_take_draws_by_their_weights():
 
 def test_replicates_of_components_are_mixed_within_a_draw(monkeypatch):
     """Two draws of two components each: in a replicate both components of one draw are seen, in blocks of rows too."""
-    monkeypatch.setattr("posterity.models.mixtures.row_chunks.BLOCK", 64)
+    monkeypatch.setattr("posterity.models.mixtures.row_chunks.CHUNK", 64)
     monkeypatch.setattr("posterity.inference.diagnostics.sources.mixture_targets.SETS", 400)
     components = dist.Normal(torch.tensor([[0.0, 1.0], [10.0, 11.0]]).double()[:, None].expand(2, 40, 2), 0.01)
     likelihood = dist.MixtureSameFamily(dist.Categorical(torch.ones(2, 40, 2).double()), components)

@@ -159,7 +159,7 @@ def test_bad_input_is_refused():
         with pytest.raises(ValueError, match=message):
             prior_predictive_check(model, GRID, count=3)
     for settings, message in (
-        ({"count": 1}, "expected a count of at least 2 draws, got 1"),
+        ({"count": 1}, "expected count to be a whole number of 2 or more, got 1"),
         (
             {"plausible": (1.0, -1.0)},
             r"expected a plausible range \(low, high\), finite and low < high, got \(1.0, -1.0\)",

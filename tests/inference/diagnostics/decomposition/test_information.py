@@ -287,7 +287,7 @@ def test_a_posterior_knows_less_far_from_its_data():
         (dist.Bernoulli(torch.ones(2, 2) / 2), {"samples": 4}, "expected samples only for mixtures"),
         (dist.Normal(torch.zeros(3), 1.0), {}, r"expected a likelihood of batch shape \(draws, N\), got \(3,\)"),
         (Mixture.normal(*torch.ones(3, 4, 2)), {}, "expected a PredictiveMixture, .* got Mixture"),
-        (normals([[0.0]], [[1.0]]), {"samples": 3}, "expected samples to be a whole number of 2 or more, even, got 3"),
+        (normals([[0.0]], [[1.0]]), {"samples": 3}, "expected samples to be an even number, got 3"),
         (normals([[0.0]], [[1.0]]), {"seed": -1}, "expected seed"),
         ("p", {}, "expected a PredictiveMixture, a likelihood, probabilities .* got str"),
     ],

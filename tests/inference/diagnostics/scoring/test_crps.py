@@ -45,8 +45,8 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     mixture, y = random_mixture(7, 33)
     whole = crps_normal_mixture(mixture, y)
     for block in (1, 50, 2000):
-        monkeypatch.setattr("posterity.models.mixtures.row_chunks.BLOCK", block)
-        monkeypatch.setattr("posterity.models.mixtures.crps.BLOCK", block)
+        monkeypatch.setattr("posterity.models.mixtures.row_chunks.CHUNK", block)
+        monkeypatch.setattr("posterity.models.mixtures.crps.CHUNK", block)
         np.testing.assert_allclose(crps_normal_mixture(mixture, y), whole, rtol=1e-12)
 
 

@@ -145,10 +145,10 @@ def test_other_families_are_those_of_the_mixture():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"levels": [0.5, 1.0]}, r"expected levels to be a number in \(0, 1\), got \[0.5, 1.0\]"),
-        ({"levels": []}, r"expected levels to be a number in \(0, 1\)"),
+        ({"levels": [0.5, 1.0]}, r"expected levels to be numbers in \(0, 1\), got \[0.5, 1.0\]"),
+        ({"levels": []}, r"expected levels to be numbers in \(0, 1\)"),
         ({"levels": [0.5, 0.5]}, "expected different levels"),
-        ({"kind": "shortest"}, "expected kind to be one of central, hdi, got 'shortest'"),
+        ({"kind": "shortest"}, "expected kind to be one of 'central', 'hdi', got 'shortest'"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):

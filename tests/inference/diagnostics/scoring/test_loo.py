@@ -245,8 +245,8 @@ def test_thresholds_and_refits_of_another_kind_are_refused():
     rng = np.random.default_rng(0)
     made = from_arrays(posterior={"mean": rng.normal(size=(2, 50))}, log_likelihood={"y": rng.normal(size=(2, 50, 4))})
     for settings, message in (
-        ({"threshold": math.nan}, "expected threshold to be a number, got nan"),
-        ({"reff": "a"}, "expected reff to be a number, got 'a'"),
+        ({"threshold": math.nan}, r"expected threshold to be a number in \(-inf, inf\], got nan"),
+        ({"reff": "a"}, "expected reff to be a finite number above 0, got 'a'"),
         ({"refit": 3}, "expected refit to be a function of the row's number, got int"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -142,7 +142,7 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="expected order to be a finite number above 0, got 0"):
         variogram_score(made, y, order=0)
     for order in ("a", None, 1j, True):
-        with pytest.raises(ValueError, match=f"expected order to be a number, got {order!r}"):
+        with pytest.raises(ValueError, match=f"expected order to be a finite number above 0, got {order!r}"):
             variogram_score(made, y, order=order)
     with pytest.raises(ValueError, match="expected order to be a finite number above 0, got inf"):
         variogram_score(made, y, order=float("inf"))

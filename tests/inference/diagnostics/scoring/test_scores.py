@@ -215,7 +215,7 @@ def test_result_is_written_as_netcdf(tmp_path):
 
 def test_bad_input_is_refused():
     result = scores(normal(5), torch.zeros(5))
-    with pytest.raises(ValueError, match="expected at least 2 draws for the CRPS, got 1"):
+    with pytest.raises(ValueError, match="expected draws to be a whole number of 2 or more, got 1"):
         scores(normal(5), torch.zeros(5), draws=1)
     cauchy = Mixture(Categorical(logits=torch.zeros(3, 1)), StudentT(torch.ones(3, 1)))
     with pytest.raises(ValueError, match="expected finite means of the predictive, got 3 of 3"):

@@ -27,6 +27,7 @@ from posterity.inference.diagnostics.simulation._fits import prepared
 from posterity.inference.diagnostics.simulation._refits import FITTED
 from posterity.inference.diagnostics.simulation.refits import refit, simulate
 from posterity.inference.diagnostics.simulation.sbc import sbc
+from posterity.inference.engine import chain_data
 from posterity.inference.mcmc import batched
 from posterity.inference.program.sites import inspect
 from posterity.models import bayesian, gaussian, mlp
@@ -260,7 +261,7 @@ def test_quantities_by_name_and_deterministic_sites():
         ({"draws": 0}, "expected draws to be a whole number of 1 or more, got 0"),
         ({"draws": 41}, r"expected at least 41 draws of each posterior \(draws=...\), got 40"),
         ({"retries": -1}, "expected retries to be a whole number of 0 or more, got -1"),
-        ({"max_failures": 1.5}, "expected max_failures between 0 and 1, got 1.5"),
+        ({"max_failures": 1.5}, "expected max_failures to be a number in .0, 1., got 1.5"),
         ({"test_quantities": [1]}, "expected test_quantities as a function or several by name"),
         ({"test_quantities": lambda values, y: y}, "expected one number of the test quantity 'lambda', got 5"),
         ({"test_quantities": lambda values, y: np.inf}, "expected finite values of 'lambda', got 1 of 1"),
@@ -268,7 +269,10 @@ def test_quantities_by_name_and_deterministic_sites():
         ({"sites": ["v"]}, r"expected sites of the model \['end', 's', 'w'\], got \['v'\]"),
         ({"sites": [], "log_likelihood": False}, "expected at least one test quantity, got none"),
         ({"batched": True}, r"expected HMC\(...\) or NUTS\(...\) for batched=True, got Prior"),
-        ({"batched": True, "method": replace(SHORT, max_seconds=1.0)}, "expected batched chains without"),
+        (
+            {"batched": True, "method": replace(SHORT, max_seconds=1.0)},
+            "expected a method without max_seconds for batched=True",
+        ),
     ],
 )
 def test_bad_settings_are_refused(settings, message):
@@ -410,17 +414,17 @@ def test_batches_are_the_same_whatever_is_there_already(tmp_path, monkeypatch):
 
 
 def test_the_recording_is_given_up_where_it_is_another_model(monkeypatch):
-    monkeypatch.setattr(batched, "replay", lambda graph, *example: lambda q, data: graph(q, example[1]))
-    density_engine = []
-    init = batched.DataEngine.__init__
+    monkeypatch.setattr(chain_data, "replay", lambda graph, *example: lambda q, data: graph(q, example[1]))
+    tiers, prepare = [], batched.prepare_chain_data
 
-    def watched(self, *args, **settings):
-        init(self, *args, **settings)
-        density_engine.append(self.tier)
+    def watched(*args, **settings):
+        engine = prepare(*args, **settings)
+        tiers.append(engine.tier)
+        return engine
 
-    monkeypatch.setattr(batched.DataEngine, "__init__", watched)
+    monkeypatch.setattr(batched, "prepare_chain_data", watched)
     refits(replace(SHORT, engine="auto"), batched=True, draws=5, count=3)
-    assert density_engine == ["eager"]
+    assert tiers == ["eager"]
 
 
 # Folders
@@ -476,7 +480,7 @@ def test_a_sampler_that_takes_the_interrupt_itself_is_not_counted(monkeypatch):
 
 
 def test_what_the_method_says_of_its_draws_is_told_once_for_all_refits(monkeypatch):
-    """Two of six refits are in trouble: kept by refit, warned of once, and not by each of them."""
+    """Two of six refits warn: kept by refit, warned of once, and not by each of them."""
     original, calls = Prior.run, []
 
     def troubled(self, *args, **keywords):
@@ -484,14 +488,14 @@ def test_what_the_method_says_of_its_draws_is_told_once_for_all_refits(monkeypat
         calls.append(posterior)
         if len(calls) in (2, 5):
             warnings.warn("chains apart", ConvergenceWarning, stacklevel=2)
-            posterior.attrs["trouble"] = "chains apart"
+            posterior.attrs["warnings"] = "chains apart"
         return posterior
 
     monkeypatch.setattr(Prior, "run", troubled)
-    with pytest.warns(ConvergenceWarning, match=r"trouble in 2 of 6 refits \(.*\), the first: chains apart") as caught:
+    with pytest.warns(ConvergenceWarning, match=r"warned in 2 of 6 refits \(.*\), the first: chains apart") as caught:
         found = refits()
     assert len(caught) == 1
-    assert found.trouble.values.tolist() == ["", "chains apart", "", "", "chains apart", ""]
+    assert found.warnings.values.tolist() == ["", "chains apart", "", "", "chains apart", ""]
 
 
 @pytest.mark.parametrize(

@@ -233,12 +233,12 @@ def test_nuts_has_uniform_ranks_and_not_with_the_data_of_another(monkeypatch):
     result = sbc(line, X, **settings)
     assert float(result.p_value) > RIGHT
     assert result.attrs["too_few"] == 0
-    build = batched.DataEngine.__init__
+    prepare = batched.prepare_chain_data
 
-    def confused(self, density, data, *others, **keywords):
-        build(self, density, data.roll(4, 0), *others, **keywords)
+    def confused(density, data, *others, **keywords):
+        return prepare(density, data.roll(4, 0), *others, **keywords)
 
-    monkeypatch.setattr(batched.DataEngine, "__init__", confused)
+    monkeypatch.setattr(batched, "prepare_chain_data", confused)
     assert float(sbc(line, X, **settings).p_value) < WRONG
 
 

@@ -1,0 +1,115 @@
+"""The model itself for all chains at once, without a recording; and why it cannot run, or not from these starts."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyro
+import torch
+from torch import Tensor
+
+from posterity.inference.engine.density import Density
+from posterity.inference.engine.recording import quiet, reason
+
+NAMED = 5  # chains in a message
+LIBRARY = str(Path(__file__).parents[2])  # where the modules of this package are imported from
+Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def model_gradient(density: Density) -> Gradient:
+    one = torch.func.grad_and_value(density)
+    batched = torch.func.vmap(one, randomness="error")
+
+    def gradient(q: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            grad, value = batched(q)
+        except torch.linalg.LinAlgError:  # a factorisation failed in one chain: the others go on
+            grad, value = (torch.stack(parts) for parts in zip(*map(alone, q), strict=True))
+        return value, grad
+
+    def alone(q: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            return one(q)
+        except torch.linalg.LinAlgError:
+            return torch.full_like(q, torch.nan), q.new_tensor(torch.nan)
+
+    return gradient
+
+
+def _run(exact: Gradient, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """The first batched run of the model, where everything that cannot be batched shows."""
+    try:
+        return exact(positions)
+    except RuntimeError as error:
+        text = str(error)
+        if "randomness" in text:
+            raise ValueError(
+                "expected all randomness in pyro.sample statements over the whole data (no dropout: module.eval(); "
+                "no subsampled plate), got a model that draws random numbers of its own"
+            ) from error
+        if any(part in text for part in ("data-dependent control flow", ".item()", "Cannot access data pointer")):
+            raise ValueError(
+                f"expected a model without control flow on sampled values (use torch.where, or the samplers of "
+                f"`posterity.inference.mcmc.reference`), got one that branches{_line(error)}"
+            ) from error
+        if text.startswith("vmap:") or "doesn't match the broadcast shape" in text:  # in place, on what has no chains
+            raise ValueError(
+                f"expected a model that torch.func.vmap can run for all chains at once (the samplers of "
+                f"`posterity.inference.mcmc.reference` take any), got{_line(error)}: {reason(error)}"
+            ) from error
+        raise
+
+
+def _line(error: BaseException) -> str:
+    """The line of the user's model at which an error was raised."""
+    places, frame = [], error.__traceback__
+    while frame is not None:
+        name = frame.tb_frame.f_code.co_filename
+        if not any(part in name for part in ("/torch/", "/pyro/")) and not name.startswith(LIBRARY):
+            places.append(f" at line {frame.tb_lineno} of {name}")
+        frame = frame.tb_next
+    return places[-1] if places else ""
+
+
+def why_not_finite(density: Density, position: Tensor) -> str:
+    """What Pyro's own checks of distributions and values, which are off while sampling, say about a position."""
+    try:
+        with torch.no_grad(), pyro.validation_enabled(True), quiet():
+            density(position)
+    except (ValueError, torch.linalg.LinAlgError) as error:
+        return str(error).strip().partition("\n")[0][:200]
+    return ""
+
+
+def value_and_gradient(density: Density, positions: Tensor, exact: Gradient | None = None) -> tuple[Tensor, Tensor]:
+    """The log joint (chain,) and its gradient (chain, dim), from one batched run of the model."""
+    with torch.no_grad(), pyro.validation_enabled(False):
+        return _run(exact or model_gradient(density), positions)
+
+
+def check_start(density: Density, positions: Tensor, value: Tensor, grad: Tensor) -> None:
+    fault, reason = start_fault(density, positions, value, grad)
+    if fault:
+        raise ValueError(f"expected {fault}: choose another init{f' ({reason})' if reason else ''}")
+
+
+def start_fault(density: Density, positions: Tensor, value: Tensor, grad: Tensor) -> tuple[str, str]:
+    """What was expected of the starts and what came, if a log density or gradient is not finite; and the reason."""
+    bad = ~torch.isfinite(value)
+    if bool(bad.any()):
+        fault = f"starts inside the support, with a finite log density, got {float(value[bad][0])} in {_chains(bad)}"
+        return fault, why_not_finite(density, positions[bad][0])
+    bad = ~torch.isfinite(grad).all(1)
+    if not bool(bad.any()):
+        return "", ""
+    broken = [s.name for s in density.sites if not bool(torch.isfinite(grad[:, s.start : s.start + s.size]).all())]
+    return (
+        f"a finite gradient at the start, got nan or infinity for the sites {broken} in {_chains(bad)}",
+        "possible causes: a torch.where over an invalid branch, or a square root at zero",
+    )
+
+
+def _chains(which: Tensor) -> str:
+    """ "2 of 8 chains (3, 5)"."""
+    chains = which.nonzero().flatten().tolist()
+    shown = ", ".join(map(str, chains[:NAMED])) + (", ..." if len(chains) > NAMED else "")
+    return f"{len(chains)} of {len(which)} chains ({shown})"

@@ -1,0 +1,100 @@
+"""The settings that `HMC` and `NUTS` share, and their checks."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from posterity.inference.engine.tiers import TIERS
+from posterity.inference.mcmc import checkpoints
+from posterity.inference.mcmc.starts import Init, check_init
+from posterity.validation import check_choice, check_integer, check_number
+
+DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
+POOLINGS = ("within", "across")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings that `HMC` and `NUTS` share.
+
+    - ``chains``; ``warmup`` iterations of adaptation; ``draws`` kept from each chain, one in ``thin``. The statistic
+      "diverging" of a draw covers all transitions since the draw before.
+    - ``init``: "prior" (default: every site drawn from its prior), "map" (modes found by a batched gradient ascent),
+      "uniform", "median" or "network" (weights from their module's initialisation); values of the sites, (chain, ...);
+      or a `Posterior`, such as an ensemble, for its draws.
+    - ``superchains``: number of groups of consecutive chains; all chains of a group start from the same point (for
+      `posterity.inference.diagnostics.nested_rhat`). None: every chain has its own start.
+    - ``target_accept``: acceptance to which the step size adapts; ``step_size``: the first step size, and the only one
+      with ``warmup=0``.
+    - ``pooling``: "within" pools the moments of each chain about its own mean (default: chains in other modes do not
+      disturb it); "across" takes the variance over all chains.
+    - ``engine``: "auto", "eager", "replay" or "compiled" (see `posterity.inference.engine`); ``threads``: None measures
+      one thread against all cores and takes the faster.
+    - ``max_seconds``: time limit of the whole run, in seconds. Warm-up ends after three quarters of the time that
+      starts and preparation leave, with the adaptation so far; sampling ends at the limit, after a whole iteration. A
+      ``ConvergenceWarning`` says what was cut short. Starts and preparation cannot be cut short: if they take all the
+      time, ``TimeoutError`` is raised.
+    - ``target_ess``: stop when the smallest bulk ESS over function values and the log density reaches this value;
+      ``draws`` is then the maximum.
+    - ``checkpoint``: a file for the whole state, written every ``checkpoint_seconds`` and at the end; see `resume`.
+    - ``dtype``: of the stored draws on the CPU ("float32", "float64", "float16"); default: that of the density, which
+      is torch's default dtype, or float64 if the data are.
+    """
+
+    draws: int = 500
+    warmup: int = 300
+    chains: int = 16
+    thin: int = 1
+    init: Init = "prior"
+    superchains: int | None = None
+    target_accept: float = 0.8
+    step_size: float | None = None
+    max_energy_error: float = 1000.0
+    pooling: str = "within"
+    engine: str = "auto"
+    threads: int | None = None
+    max_seconds: float | None = None
+    target_ess: float | None = None
+    checkpoint: str | Path | None = None
+    checkpoint_seconds: float = 60.0
+    dtype: str | None = None
+    progress: bool = True
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for name, least in (("draws", 1), ("warmup", 0), ("chains", 1), ("thin", 1)):
+            check_integer(name, getattr(self, name), least)
+        check_number("target_accept", self.target_accept, "(0, 1)")
+        check_number("max_energy_error", self.max_energy_error, "(0, inf)")
+        for name in ("step_size", "max_seconds", "target_ess"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), "(0, inf)")
+        check_number("checkpoint_seconds", self.checkpoint_seconds, "[0, inf)")
+        if self.threads is not None:
+            check_integer("threads", self.threads, 1)
+        if self.checkpoint is not None:
+            checkpoints.check_path(self.checkpoint)
+        groups = self.superchains
+        if groups is not None:
+            check_integer("superchains", groups, 1)
+        if groups is not None and self.chains % groups:
+            raise ValueError(f"expected superchains that {self.chains} chains can fill equally, got {groups!r}")
+        check_choice("pooling", self.pooling, POOLINGS)
+        check_choice("engine", self.engine, (*TIERS, "auto"))
+        if self.dtype is not None:
+            check_choice("dtype", self.dtype, sorted(DTYPES))
+        if self.target_ess is not None and self.chains * self.draws < self.target_ess:
+            raise ValueError(
+                f"expected chains * draws of at least target_ess = {self.target_ess:g}, got {self.chains * self.draws}"
+            )
+        check_init(self.init)
+
+    def describe(self) -> str:
+        """The settings in one line; a start that was handed in by its type alone."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        if not isinstance(self.init, str):
+            values["init"] = type(self.init).__name__
+        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
