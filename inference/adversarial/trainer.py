@@ -25,7 +25,7 @@ from posterity.inference.adversarial.readings import check_watchers, conclusions
 from posterity.inference.adversarial.settings import Adversarial
 from posterity.inference.adversarial.steps import step
 from posterity.inference.adversarial.training_run import Game, Record, asked, check_data, check_network
-from posterity.inference.training.evaluation import evaluating, mode
+from posterity.inference.training.modes import evaluation_mode, training_mode
 from posterity.models.stacked import Stacked
 from posterity.random import seeded
 from posterity.validation import check_integer, check_seed
@@ -144,7 +144,7 @@ def _run(
         stack.enter_context(seeded(seed))  # dropout draws from the global state
         for net in (game.generator, game.discriminator):
             if not net.training:  # such as the best one of another game
-                stack.enter_context(mode(net, training=True))
+                stack.enter_context(training_mode(net))
         if resume is not None:
             game.resume(resume)
         _loop(game, monitors, alarms)
@@ -277,7 +277,7 @@ def _check_fit(game: Game) -> None:
     size = game.settings.batch_size
     lead: tuple[int, ...] = (len(game.randoms),) if game.many else ()
     condition = None if game.condition is None else game.condition[:size].expand(*lead, -1, -1)
-    with torch.no_grad(), evaluating(game.generator), evaluating(game.discriminator):
+    with torch.no_grad(), evaluation_mode(game.generator), evaluation_mode(game.discriminator):
         z = torch.zeros(*lead, size, game.latent).to(game.data)
         some = asked("generator", game.generator, z, condition)
         if some.shape != (*lead, size, *game.data.shape[1:]):

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from posterity.files import read_tensors, write_tensors
 from posterity.inference.adversarial.settings import Adversarial
-from posterity.inference.training.evaluation import evaluating
+from posterity.inference.training.modes import evaluation_mode
 from posterity.models.stacked import Stacked
 from posterity.validation import check_integer, check_seed
 
@@ -147,7 +147,7 @@ class Game:
             return
         randoms = [torch.Generator().manual_seed(seat) for seat in range(len(self.randoms))]
         momenta = [layer.momentum for layer in layers]
-        with evaluating(net):
+        with evaluation_mode(net):
             for layer in layers:
                 layer.train()
             for batch in range(batches):
@@ -306,7 +306,7 @@ def draw_samples(
         got = tuple(condition.shape) if isinstance(condition, Tensor) else type(condition).__name__
         raise ValueError(f"expected a condition with the {n} rows of the samples, got {got}")
     random = torch.Generator().manual_seed(seed)
-    with evaluating(generator):
+    with evaluation_mode(generator):
         z = torch.randn(n, latent, generator=random)
         z = z if like is None else z.to(like)
         inputs = (z,) if condition is None else (z, condition.to(z))

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from posterity.inference.adversarial.bayesian.likelihood import SITE
 from posterity.inference.adversarial.bayesian.settings import BayesianAdversarial
 from posterity.inference.posterior import Posterior
-from posterity.inference.training.evaluation import evaluating
+from posterity.inference.training.modes import evaluation_mode
 from posterity.models.stacked import Stacked
 from posterity.validation import check_integer, check_number, check_seed
 
@@ -101,6 +101,6 @@ class BayesianGame:
         one = torch.func.vmap(
             lambda own, some: functional_call(self.generator, own, (some,)), chunk_size=max(1, ROWS // z.shape[1])
         )
-        with evaluating(self.generator):
+        with evaluation_mode(self.generator):
             made: Tensor = one(weights, z.to(like))
         return made

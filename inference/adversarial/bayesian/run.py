@@ -20,7 +20,7 @@ from posterity.inference.adversarial.bayesian.settings import BayesianAdversaria
 from posterity.inference.adversarial.training_run import asked, check_data, check_network
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.sites import inspect
-from posterity.inference.training.evaluation import evaluating
+from posterity.inference.training.modes import evaluation_mode
 from posterity.models.stacked import Stacked
 from posterity.random import child_seeds, seeded
 from posterity.validation import check_integer, check_seed
@@ -154,7 +154,7 @@ class Run:
 @torch.no_grad()
 def _check_fit(generators: Stacked, discriminators: Stacked, data: Tensor, latent: int) -> None:
     """Both kinds fit the data and each other, in evaluation, so that nothing of them changes."""
-    with evaluating(generators), evaluating(discriminators):
+    with evaluation_mode(generators), evaluation_mode(discriminators):
         made = asked("generator", generators, data.new_zeros(generators.count, 2, latent))
         if made.shape[1:] != (2, *data.shape[1:]):
             shape = ", ".join(map(str, data.shape[1:]))

@@ -10,7 +10,7 @@ from torch import Tensor
 from posterity.inference.adversarial.losses import make_loss
 from posterity.inference.adversarial.monitors.protocol import check_held_out
 from posterity.inference.adversarial.training_run import Game, draw_samples
-from posterity.inference.training.evaluation import evaluating
+from posterity.inference.training.modes import evaluation_mode
 from posterity.validation import check_integer
 
 
@@ -51,7 +51,7 @@ class Answers:
         theirs = None if own is None or self.held_out_condition is None else self.held_out_condition[: self.n].to(own)
         if own is not None and theirs is None:
             raise ValueError("expected held_out_condition for a conditional game, got None")
-        with evaluating(game.discriminator):
+        with evaluation_mode(game.discriminator):
             train = _answers(game, game.data[rows], own)
             held_out = _answers(game, unseen, theirs)
             fake = _answers(game, made, own)
