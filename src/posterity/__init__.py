@@ -7,13 +7,14 @@
 
 Every model predicts with a mixture over the draws of its posterior, so the same diagnostics judge all models.
 
-    from posterity.data import mcycle
+    from posterity.data import Standardization, mcycle
     from posterity.inference import NUTS, infer
     from posterity.models import bayesian_regression
 
     data = mcycle()
-    posterior = infer(bayesian_regression(data), data.x, data.y, method=NUTS(chains=64), seed=0)
-    posterior.predictive(data.x).hdr(0.9)
+    model = bayesian_regression(Standardization.fit(data))
+    posterior = infer(model, data.x, data.y, method=NUTS(chains=64), seed=0)
+    predictive = posterior.predictive(data.x)  # mean, variance, icdf, hdr, log_prob, sample
 """
 
 from importlib import import_module
