@@ -5,8 +5,16 @@ import pytest
 import torch
 
 from posterity.data import Observations, Standardization
-from posterity.inference import NUTS, SVI, infer
-from posterity.models import bayesian_mixture_density, bayesian_regression, mixture_density, priors, radial, table_prior
+from posterity.inference import NUTS, SVI, Ensemble, infer
+from posterity.models import (
+    bayesian_mixture_density,
+    bayesian_regression,
+    mixture_density,
+    mixture_priors,
+    priors,
+    radial,
+    table_prior,
+)
 
 UNITS = 50.0
 
@@ -168,3 +176,59 @@ def test_a_net_of_ones_own_takes_the_place_of_the_perceptron():
         with pytest.raises(ValueError, match="expected a net from 1 inputs to 9 features, got 6"):
             make(SCALE, components=3, net=net)
     pyro.clear_param_store()
+
+
+def few_points(rows, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = 2 * torch.rand(rows, 1, generator=generator) - 1
+    return x, torch.sin(2 * x[:, 0]) + 0.3 * torch.randn(rows, generator=generator)
+
+
+def trained_on_12(resolution, *priors):
+    """Scales of every member and component at the training rows, scores there and on rows that were not trained on."""
+    x, y = few_points(12, seed=0)
+    scale = Standardization(x.mean(0), x.std(0), y.mean(), y.std())
+    pair = mixture_density(scale, components=3, hidden=(16,), resolution=resolution, mixture_priors=priors)
+    method = Ensemble(members=2, steps=800, learning_rate=0.02, progress=False)
+    posterior = infer(pair, x, y, method=method, seed=0)
+    found, (x_new, y_new) = posterior.predictive(x), few_points(400, seed=1)
+    members = posterior.predictive(x_new).per_draw
+    return {
+        "narrowest": float(members.component_distribution.scale.min()),
+        "train": float(found.log_prob(y).mean()),
+        "worst": float(members.log_prob(y_new[:, None]).mean(0).min()),  # the mean score of the worst member
+    }
+
+
+NOISE = -0.5 * math.log(2 * math.pi * math.e * 0.09)  # the best mean score there is, -0.2
+
+
+TOLERATED = -15.0  # nats a row for the worst member, against hundreds where components have collapsed
+
+
+def has_not_collapsed(found):
+    return found["train"] - NOISE < 2.0 and found["worst"] > TOLERATED
+
+
+def test_without_a_floor_components_collapse_on_few_points():
+    """What the two tests below guard against does happen here: scales far below the noise of 0.3."""
+    found = trained_on_12(1e-8)
+    assert found["narrowest"] < 1e-2
+    assert not has_not_collapsed(found)
+
+
+def test_a_resolution_keeps_components_from_collapsing():
+    """No scale is below it, so that no row scores more than the peak of a normal that wide."""
+    found = trained_on_12(0.1)
+    assert found["narrowest"] >= 0.1 * (1 - 1e-5)
+    assert found["train"] <= -math.log(0.1 * math.sqrt(2 * math.pi))
+    assert has_not_collapsed(found)
+
+
+@pytest.mark.parametrize("strength", [1.0, 12.0])
+def test_a_prior_over_scales_keeps_components_from_collapsing(strength):
+    """Without a floor to speak of. One that counts as much as the 12 rows is nearer to the best score there is."""
+    found = trained_on_12(1e-8, mixture_priors.WideScales(scale=0.3, strength=strength))
+    assert found["narrowest"] > 0.05
+    assert has_not_collapsed(found)
+    assert strength == 1.0 or NOISE - found["worst"] < 1.5

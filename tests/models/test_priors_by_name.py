@@ -8,7 +8,7 @@ from torch import nn
 
 from posterity.data import Standardization
 from posterity.models import bayesian, bayesian_mixture_density, bayesian_regression, mlp, priors, table_prior
-from posterity.models.priors import has_prefix, choose
+from posterity.models.priors import choose, has_prefix
 
 NET = mlp(2, 4, 1)
 ELEVEN = mlp(1, *(2,) * 11, 1)
