@@ -195,7 +195,9 @@ def test_compare_ranks_by_the_sum_of_log_scores():
     assert float(table.loc["good", column]) == pytest.approx(float(good.log_score.sum()), rel=0.01)
     difference = (good.log_score - bad.log_score).values
     exact = elpd_heldout(good)
-    assert float(exact["se"]) == pytest.approx(np.sqrt(300) * good.log_score.values.std(ddof=0 if HAS_INFERENCE_DATA else 1))
+    assert float(exact["se"]) == pytest.approx(
+        np.sqrt(300) * good.log_score.values.std(ddof=0 if HAS_INFERENCE_DATA else 1)
+    )
     name = "elpd_diff" if "elpd_diff" in table else "elpd_delta"
     assert abs(float(table.loc["bad", name])) == pytest.approx(difference.sum(), rel=0.05)
 
