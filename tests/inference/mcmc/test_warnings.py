@@ -198,9 +198,7 @@ def test_a_run_warns_whether_or_not_someone_watches(progress):
     """What is said and kept is the same, and so are draws."""
     x = torch.zeros(5, 1)
     method = HMC(**TINY, chains=2, init={"a": torch.tensor([-50.0, 50.0])}, progress=progress)
-    with pytest.warns(
-        ConvergenceWarning, match=r"HMC: the chains do not agree on .* \(R-hat .*nor on site 'a'"
-    ) as w:
+    with pytest.warns(ConvergenceWarning, match=r"HMC: the chains do not agree on .* \(R-hat .*nor on site 'a'") as w:
         posterior = infer(apart, x, x[:, 0], method=method, seed=0)
     assert len(w) == 1
     assert w[0].filename == __file__  # the line that called `infer`

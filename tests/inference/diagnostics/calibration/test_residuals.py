@@ -115,9 +115,7 @@ def test_result_is_written_as_netcdf(tmp_path):
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(
-        ValueError, match="expected kind to be one of 'gaussianised', .* got 'sigma'"
-    ):
+    with pytest.raises(ValueError, match=r"expected kind to be one of 'gaussianised', .* got 'sigma'"):
         pulls(*one_normal(0.0), kind="sigma")
     cauchy = Mixture(Categorical(logits=torch.zeros(3, 1)), StudentT(torch.full((3, 1), 1.5)))
     with pytest.raises(ValueError, match=r"expected predictives of finite, positive variance .* got 3 of 3"):
