@@ -68,7 +68,7 @@ def test_blocks_of_columns_do_not_change_the_scores(monkeypatch):
     rng = np.random.default_rng(1)
     draws, y = rng.normal(size=(30, 23)), rng.normal(size=23)
     whole = scores(draws, y)
-    monkeypatch.setattr("posterity.inference.diagnostics.sources.draws.BLOCK", 100)
+    monkeypatch.setattr("posterity.inference.diagnostics.sources.draws.CHUNK", 100)
     xr.testing.assert_allclose(whole, scores(draws, y), rtol=1e-13)
 
 
