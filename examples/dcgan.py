@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from posterity.files import read_tensors, write_tensors
-from posterity.inference.adversarial import Game, measures, play, r1, r2
+from posterity.inference.adversarial import Game, metrics, play, r1, r2
 from posterity.inference.plots import plot_samples
 from posterity.models.discriminators import dcgan_discriminator, dense_discriminator
 from posterity.models.generators import dcgan_generator, dense_generator
@@ -109,7 +109,7 @@ def curve(task: Task, out: Path, quick: bool) -> dict[str, float]:
     for spread in SPREADS:
         with torch.no_grad():
             made = torch.cat([game.trained.eval()((spread * part).to(DEVICE)).cpu() for part in z.split(1000)])
-        seen = measures.precision_recall(held_out, data.features(made))
+        seen = metrics.precision_recall(held_out, data.features(made))
         found |= {f"spread_{spread:g}.{key}": seen[key] for key in ("precision", "recall")}
     return found
 

@@ -5,10 +5,10 @@
 - `play_bayesian` with `BayesianAdversarial` draws many of both from a posterior: a `BayesianGame`.
 - `losses`: what each minimises, by name or as a `Loss`; `regularisers`: `gradient_penalty`, `r1`, `r2`.
 - `monitors` look at fresh and held-out samples; `saturation` and `mode_collapse` are alarms on what they read.
-- `measures`: numbers for what a generator gets wrong, for any samples.
+- `metrics`: numbers for what a generator gets wrong, for any samples.
 """
 
-from posterity.inference.adversarial import measures, monitors
+from posterity.inference.adversarial import metrics, monitors
 from posterity.inference.adversarial.alarms import Alarm, TrainingAlarm, mode_collapse, saturation
 from posterity.inference.adversarial.bayesian import BayesianAdversarial, BayesianGame, play_bayesian
 from posterity.inference.adversarial.losses import LOSSES, Loss, make_loss
@@ -28,7 +28,7 @@ __all__ = [
     "TrainingAlarm",
     "gradient_penalty",
     "make_loss",
-    "measures",
+    "metrics",
     "mode_collapse",
     "monitors",
     "play",

@@ -81,8 +81,7 @@ class Adversarial:
         for rate, count, beta in zip(self.learning_rate, self.updates, self.betas, strict=True):
             check_number("every learning_rate", rate, "(0, inf)")
             check_integer("every number of updates", count, 1)
-            if not isinstance(beta, float | int) or not 0 <= beta < 1:
-                raise ValueError(f"expected betas in [0, 1), got {self.betas}")
+            check_number("every beta", beta, "[0, 1)")
         if not isinstance(self.regularisers, tuple) or not all(callable(one) for one in self.regularisers):
             raise ValueError(f"expected a tuple of regularisers, such as (r1(),), got {self.regularisers!r}")
         if not isinstance(self.stop_on, tuple) or not all(isinstance(name, str) for name in self.stop_on):

@@ -18,7 +18,7 @@ from torch import nn
 from posterity.data import Detector, ring
 from posterity.inference import adversarial as gan
 from posterity.inference import tracking
-from posterity.inference.adversarial import measures, monitors
+from posterity.inference.adversarial import metrics, monitors
 from posterity.inference.adversarial.bayesian import sghmc
 from posterity.inference.adversarial.losses import least_squares, make_loss, minimax
 from posterity.models import tracking as finders
@@ -105,49 +105,49 @@ def play_bayesian(**given: Any) -> Any:
 def cases_of_measures() -> dict[str, Case]:
     found = {}
     for name, call in {
-        "frechet_distance": measures.frechet_distance, "kernel_distance": measures.kernel_distance,
-        "kernel_test": lambda x, y: measures.kernel_test(x, y, permutations=5, seed=0),
+        "frechet_distance": metrics.frechet_distance, "kernel_distance": metrics.kernel_distance,
+        "kernel_test": lambda x, y: metrics.kernel_test(x, y, permutations=5, seed=0),
     }.items():  # fmt: skip
         found[f"{name}.x"] = Case(lambda v, f=call: f(v, Y), SAMPLES, ("x", "features", "rows"))
         found[f"{name}.y"] = Case(lambda v, f=call: f(X, v), SAMPLES, ("y", "features"))
     found |= {
-        "precision_recall.real": of(measures.precision_recall, "real", SAMPLES, "real", "features", "k", fake=Y),
-        "precision_recall.fake": of(measures.precision_recall, "fake", SAMPLES, "fake", "features", "k", real=X),
-        "precision_recall.k": of(measures.precision_recall, "k", NUMBERS, real=X, fake=Y),
-        "kernel_distance.kernel": of(measures.kernel_distance, "kernel", NUMBERS, x=X, y=Y),
-        "kernel_distance.widths": of(measures.kernel_distance, "widths", NUMBERS, "width", x=X, y=Y),
-        "kernel_test.permutations": of(measures.kernel_test, "permutations", NUMBERS, x=X, y=Y, seed=0),
-        "kernel_test.seed": of(measures.kernel_test, "seed", NUMBERS, x=X, y=Y, permutations=3),
-        "median_widths": Case(measures.median_widths, SAMPLES, ("sample", "rows")),
+        "precision_recall.real": of(metrics.precision_recall, "real", SAMPLES, "real", "features", "k", fake=Y),
+        "precision_recall.fake": of(metrics.precision_recall, "fake", SAMPLES, "fake", "features", "k", real=X),
+        "precision_recall.k": of(metrics.precision_recall, "k", NUMBERS, real=X, fake=Y),
+        "kernel_distance.kernel": of(metrics.kernel_distance, "kernel", NUMBERS, x=X, y=Y),
+        "kernel_distance.widths": of(metrics.kernel_distance, "widths", NUMBERS, "width", x=X, y=Y),
+        "kernel_test.permutations": of(metrics.kernel_test, "permutations", NUMBERS, x=X, y=Y, seed=0),
+        "kernel_test.seed": of(metrics.kernel_test, "seed", NUMBERS, x=X, y=Y, permutations=3),
+        "median_widths": Case(metrics.median_widths, SAMPLES, ("sample", "rows")),
         "cluster_quality.samples": of(
-            measures.cluster_quality, "samples", SAMPLES | {"right": X[:, :2]}, "samples", "points", clusters=ring()
+            metrics.cluster_quality, "samples", SAMPLES | {"right": X[:, :2]}, "samples", "points", clusters=ring()
         ),
-        "cluster_quality.clusters": of(measures.cluster_quality, "clusters", SAMPLES, samples=X[:, :2]),
+        "cluster_quality.clusters": of(metrics.cluster_quality, "clusters", SAMPLES, samples=X[:, :2]),
         "class_histogram": Case(
-            lambda v: measures.class_histogram(v, 3),
+            lambda v: metrics.class_histogram(v, 3),
             SAMPLES | {"labels": torch.tensor([0, 1, 2]), "below": torch.tensor([-1]), "shares": X.softmax(1)},
             ("labels", "probabilities"),
         ),
         "class_histogram.classes": Case(
-            lambda v: measures.class_histogram(torch.tensor([0, 1]), v), NUMBERS, ("classes", "labels")
+            lambda v: metrics.class_histogram(torch.tensor([0, 1]), v), NUMBERS, ("classes", "labels")
         ),
         "class_histogram.reference": Case(
-            lambda v: measures.class_histogram(torch.tensor([0, 1, 2]), 3, reference=v), SAMPLES, ("reference",)
+            lambda v: metrics.class_histogram(torch.tensor([0, 1, 2]), 3, reference=v), SAMPLES, ("reference",)
         ),
     }  # fmt: skip
     for name in ("real", "fake", "k"):
         right = {"real": 50, "fake": 50, "k": 5}
-        found[f"expected_coverage.{name}"] = of(measures.expected_coverage, name, NUMBERS, name, "k", **right)
+        found[f"expected_coverage.{name}"] = of(metrics.expected_coverage, name, NUMBERS, name, "k", **right)
     three = {"samples": X, "held_out": Y, "calibration": X, "expected_pairs": 4.0}
     for name in three:
         values = SAMPLES if isinstance(three[name], torch.Tensor) else NUMBERS
         says = (name, "features", "expected_pairs", "calibration")
-        found[f"support_size.{name}"] = of(measures.support_size, name, values, *says, **three)
-    found["support_size.level"] = of(measures.support_size, "level", NUMBERS, **three)
+        found[f"support_size.{name}"] = of(metrics.support_size, name, values, *says, **three)
+    found["support_size.level"] = of(metrics.support_size, "level", NUMBERS, **three)
     three = {"samples": X, "training": Y, "held_out": X}
     for name in three:
         found[f"nearest_training.{name}"] = Case(
-            lambda v, n=name: (lambda near: (near.ratio, near.copies))(measures.nearest_training(**(three | {n: v}))),
+            lambda v, n=name: (lambda near: (near.ratio, near.copies))(metrics.nearest_training(**(three | {n: v}))),
             SAMPLES,
             (name, "features"),
         )
@@ -271,14 +271,14 @@ def cases_of_tracking() -> dict[str, Case]:
     }  # fmt: skip
 
 
-GROUPS = ("measures", "games", "monitors", "tracking")
+GROUPS = ("metrics", "games", "monitors", "tracking")
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_wrong_argument_has_a_result_or_an_error_with_its_name(group, tmp_path, record_property):
     """The share of calls with a right outcome is recorded as ``share`` of ``calls``; all of them are to have one."""
     makers = {
-        "measures": cases_of_measures, "games": cases_of_games, "tracking": cases_of_tracking,
+        "metrics": cases_of_measures, "games": cases_of_games, "tracking": cases_of_tracking,
         "monitors": lambda: cases_of_monitors(str(tmp_path)),
     }  # fmt: skip
     wrong, calls = [], 0

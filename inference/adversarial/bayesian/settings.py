@@ -57,7 +57,7 @@ class BayesianAdversarial:
             if not isinstance(pair, tuple) or len(pair) != 2:
                 raise ValueError(f"expected a pair of {name}, of the generators and the discriminators, got {pair!r}")
             for value in pair:
-                check_number(f"every {name}", value, "(0, inf)")
+                check_number(f"every {name}", value, "[0, inf)" if name == "data_weight" else "(0, inf)")
         check_number("friction", self.friction, "(0, 1]")
         check_number("temperature", self.temperature, "[0, inf)")
         if self.opponents not in OPPONENTS:

@@ -70,7 +70,7 @@ def support_size(
     """
     samples, held_out, calibration = checked(samples=samples, held_out=held_out, calibration=calibration)
     possible, of_real = math.comb(len(samples), 2), math.comb(len(held_out), 2)
-    check_number("expected_pairs", expected_pairs, "(0, possible)")
+    check_number("expected_pairs", expected_pairs, f"(0, {possible})")
     check_number("level", level, "(0, 1)")
     rank = int(expected_pairs * math.comb(len(calibration), 2) / possible)  # exact where the counts are equal
     if not rank:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from posterity.data.clusters import Clusters, ring
-from posterity.inference.adversarial import Adversarial, measures, play
+from posterity.inference.adversarial import Adversarial, metrics, play
 from posterity.inference.adversarial.monitors import Quality
 from posterity.inference.tracking import kalman_fit
 
@@ -15,20 +15,20 @@ FAKE = 0.8 * FAKE + 0.2
 
 
 def found(change):
-    """All measures of samples that are changed alike; lengths of the first kind, squares of them, and pure numbers."""
+    """All metrics of samples that are changed alike; lengths of the first kind, squares of them, and pure numbers."""
     real, fake, other = (change(part) for part in (REAL, FAKE, OTHER))
-    support = measures.support_size(fake, real, other, expected_pairs=20.0)
-    nearest = measures.nearest_training(fake, real, other)
-    test = measures.kernel_test(real, fake, permutations=30, seed=0)
+    support = metrics.support_size(fake, real, other, expected_pairs=20.0)
+    nearest = metrics.nearest_training(fake, real, other)
+    test = metrics.kernel_test(real, fake, permutations=30, seed=0)
     numbers = {
-        "kernel": measures.kernel_distance(real, fake), "p": test.p_value, **measures.precision_recall(real, fake, k=3),
+        "kernel": metrics.kernel_distance(real, fake), "p": test.p_value, **metrics.precision_recall(real, fake, k=3),
         "size": support.size, "low": support.low, "pairs": support.pairs, "real_pairs": support.real_pairs,
         "ratio": nearest.ratio, "copies": nearest.copies,
     }  # fmt: skip
     lengths = {
-        "radius": support.radius, "width": measures.median_widths(real)[2], "nearest": float(nearest.distances.mean())
+        "radius": support.radius, "width": metrics.median_widths(real)[2], "nearest": float(nearest.distances.mean())
     }  # fmt: skip
-    return numbers, lengths, measures.frechet_distance(real, fake)
+    return numbers, lengths, metrics.frechet_distance(real, fake)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -58,8 +58,8 @@ def test_quality_of_clusters_does_not_depend_on_units(scale):
     clusters = ring(sd=0.05)
     samples = clusters.sample(200, seed=0) * 1.02
     other = Clusters(scale * clusters.centres.double(), scale * clusters.sd)
-    assert measures.cluster_quality(scale * samples, other) == pytest.approx(
-        measures.cluster_quality(samples, clusters), rel=1e-6
+    assert metrics.cluster_quality(scale * samples, other) == pytest.approx(
+        metrics.cluster_quality(samples, clusters), rel=1e-6
     )  # fmt: skip
 
 

@@ -311,7 +311,7 @@ def test_pictures_of_many_games_have_a_folder_each(tmp_path):
         ({"stop_on": "saturation"}, "expected a tuple of alarms' names"),
         ({"loss": ["a"]}, "expected a loss from"),
         ({"schedule": (["a"], "linear")}, "expected schedules from"),
-        ({"betas": ("a", 0.5)}, r"expected betas to be a number in \[0, 1\)"),
+        ({"betas": ("a", 0.5)}, r"expected every beta to be a number in \[0, 1\)"),
         ({"checkpoint": "/no/such/folder/run.pt"}, "expected a checkpoint in a folder that is there"),
     ],
 )

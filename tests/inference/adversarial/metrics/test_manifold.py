@@ -113,13 +113,13 @@ def test_neither_order_nor_units_matter(seed, k, scale, shift):
 def test_bad_input_is_refused():
     x = torch.randn(6, 2)
     for k in (0, 4, 2.5):
-        with pytest.raises(ValueError, match="expected k between 1 and 3"):
+        with pytest.raises(ValueError, match="expected k to be a whole number from 1 to 3"):
             precision_recall(x, x[:4], k)
     with pytest.raises(ValueError, match=r"expected the same number of features D, got {'real': 2, 'fake': 1}"):
         precision_recall(x, x[:, :1], 1)
     with pytest.raises(ValueError, match=r"expected fake of shape \(N, D\), N of 2 or more, got \(1, 2\)"):
         precision_recall(x, x[:1], 1)
-    with pytest.raises(ValueError, match="expected k between 1 and 9"):
+    with pytest.raises(ValueError, match="expected k to be a whole number from 1 to 9"):
         expected_coverage(10, 10, 10)
     with pytest.raises(ValueError, match="expected fake to be a whole number of 1 or more, got 0"):
         expected_coverage(10, 0, 2)

@@ -284,9 +284,9 @@ def test_a_collapsed_and_a_dead_game_ring_and_a_healthy_one_does_not():
         (lambda: Quality(HELD_OUT, n=5), "expected n to be a whole number of 12 or more"),
         (lambda: Originality(HELD_OUT[:100], n=80), "expected at least 2 n = 160 held-out samples"),
         (lambda: Pictures("x", n=0), "expected n to be a whole number of 1 or more"),
-        (lambda: saturation(accuracy=1.2), "expected accuracy between 0 and 1"),
+        (lambda: saturation(accuracy=1.2), r"expected accuracy to be a number in \(0, 1\), got 1\.2"),
         (lambda: saturation(readings=0), "expected readings to be a whole number of 1 or more"),
-        (lambda: mode_collapse(spread=0.0), "expected spread between 0 and 1"),
+        (lambda: mode_collapse(spread=0.0), r"expected spread to be a number in \(0, 1\), got 0\.0"),
         (lambda: mode_collapse(warmup=-1), "expected warmup to be a whole number of 0 or more"),
     ],
 )
