@@ -252,11 +252,12 @@ def cases_of_tracking() -> dict[str, Case]:
         "IndependentFinder()": Case(
             finders.IndependentFinder(8), PICTURES | {"right": torch.zeros(2, 1, 8, 28)}, ("images", "pixels")
         ),
-        "found.least": of(seen.found, "least", NUMBERS), "found.same": of(seen.found, "same", NUMBERS, "distance"),
+        "detect.min_existence": of(seen.detect, "min_existence", NUMBERS),
+        "detect.merge_distance": of(seen.detect, "merge_distance", NUMBERS),
         "log_intensity": Case(seen.log_intensity, TABLES, ("tracks",)),
         "single_log_prob": Case(seen.single_log_prob, TABLES, ("tracks",)),
         "TrackSet.intensity": Case(finders.TrackSet, NUMBERS, ("Intensity",)),
-        "TrackSet.most": of(finders.TrackSet, "most", NUMBERS, intensity=seen),
+        "TrackSet.max_tracks": of(finders.TrackSet, "max_tracks", NUMBERS, intensity=seen),
         "TrackSet.log_prob": Case(finders.TrackSet(seen).log_prob, TABLES, ("tracks", "rows")),
         "HoughMap.size": of(finders.HoughMap, "size", NUMBERS, layers=8),
         "HoughMap.layers": of(finders.HoughMap, "layers", NUMBERS, size=8),

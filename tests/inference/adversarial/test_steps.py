@@ -345,7 +345,7 @@ def test_what_does_not_fit_is_refused_before_a_step():
     with pytest.raises(ValueError, match="expected a generator with weights to train"):
         go(Shift().requires_grad_(False))
     kinds = [nn.Sequential(nn.Linear(2, 2), last) for last in (nn.ReLU(), nn.Tanh())]
-    with pytest.raises(ValueError, match="expected networks of one kind"):
+    with pytest.raises(ValueError, match="expected nets of one architecture"):
         play_many(kinds, [Line(), Line()], DATA, latent=2, seeds=[0, 1], settings=settings())
 
 

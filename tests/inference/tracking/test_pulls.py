@@ -82,5 +82,5 @@ def test_other_shapes_are_refused() -> None:
         set_pulls(intensity(3), torch.zeros(2, 1, 2), seed=0)
     with pytest.raises(ValueError, match="expected the TrackIntensity that a finder returns, got FoundTracks"):
         set_pulls(intensity(2).detect(), torch.zeros(2, 1, 2), seed=0)
-    with pytest.raises(ValueError, match="expected rows of two finite numbers, or of two NaN"):
+    with pytest.raises(ValueError, match="expected rows of tracks with two finite numbers, or two NaN"):
         set_pulls(intensity(1), torch.tensor([[[1.0, torch.nan]]]), seed=0)
