@@ -105,7 +105,8 @@ def test_chunks_do_not_change_the_result(make, monkeypatch):
     y = torch.linspace(0.01, 0.99, 30, dtype=torch.float64)[:, None]
     whole = make(X)
     expected = [whole.log_prob(y), whole.cdf(y), whole.icdf(y), whole.mean]
-    monkeypatch.setattr("posterity.data.conditional._BUDGET", 64)
+    for module in ("conditional", "uniform_noise"):
+        monkeypatch.setattr(f"posterity.data.{module}.CHUNK", 64)
     pieces = make(X)
     for a, b in zip(expected, [pieces.log_prob(y), pieces.cdf(y), pieces.icdf(y), pieces.mean], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
@@ -123,15 +124,21 @@ def test_float32_stays_float32_and_is_computed_in_float64(make):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: normal(torch.tensor([1])), r"expected a floating x, got torch\.int64"),
-        (lambda: normal(double(0.1, math.nan)), "expected finite x, got 1 of 2 not finite"),
+        (lambda: normal(torch.tensor([1])), r"expected x to be a floating tensor, got torch\.int64"),
+        (lambda: normal(double(0.1, math.nan)), "expected finite x, got 1 of 2 that are nan or infinite"),
         (lambda: normal(X, scale=0.0), r"expected scale to be a finite number above 0, got 0\.0"),
-        (lambda: NormalNoiseConditional(X, curve, 1.0, 1.0, 0.1), r"expected a finite range low < high, got \(1"),
-        (lambda: UniformNoiseConditional(X, curve, 0, 1, 0.1, (0.7, 0.3)), "expected increasing turning points"),
+        (
+            lambda: NormalNoiseConditional(X, curve, 1.0, 1.0, 0.1),
+            r"expected range of y to be .*, got \(1",
+        ),
+        (
+            lambda: UniformNoiseConditional(X, curve, 0, 1, 0.1, (0.7, 0.3)),
+            "expected turning_points to increase",
+        ),
         (lambda: UniformNoiseConditional(X, curve, 0, 1, 0.1, (1.3,)), r"between 0 and 1, got \[1\.3\]"),
-        (lambda: normal(X).log_prob(double(0.1, 0.2)), r"broadcasts with x of shape \(8,\), got \(2,\)"),
-        (lambda: normal(X).cdf(double(math.nan)), "expected numbers, got 1 NaN of 1"),
-        (lambda: normal(X).icdf(double(1.5)), r"expected probabilities to be a number in \[0, 1\], got 1\.5 to 1\.5"),
+        (lambda: normal(X).log_prob(double(0.1, 0.2)), r"to broadcast with x of shape \(8,\), got \(2,\)"),
+        (lambda: normal(X).cdf(double(math.nan)), "expected value without NaN, got 1 NaN of 1"),
+        (lambda: normal(X).icdf(double(1.5)), r"expected value to be a number in \[0, 1\], got 1\.5 to 1\.5"),
     ],
 )
 def test_impossible_questions_are_refused(call, message):

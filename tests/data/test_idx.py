@@ -33,15 +33,15 @@ def test_numbers_of_every_type_are_in_the_order_of_this_machine(code, dtype, tmp
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        (b"", "begin as an IDX file does"),
-        (b"\x01\x00\x08\x01\x00\x00\x00\x00", "begin as an IDX file does"),
-        (b"\0\0\x07\x01\0\0\0\0", "begin as an IDX file does"),
-        (b"\0\0\x08\x00", "size of 0 dimensions"),
-        (b"\0\0\x08\x03\0\0\0\x02", "size of 3 dimensions"),
-        (idx()[:-1], r"expected 12 bytes for shape \(3, 2, 2\) in .*, got 11: it is cut off"),
+        (b"", "start as an IDX file"),
+        (b"\x01\x00\x08\x01\x00\x00\x00\x00", "start as an IDX file"),
+        (b"\0\0\x07\x01\0\0\0\0", "start as an IDX file"),
+        (b"\0\0\x08\x00", "sizes of 0 dimensions"),
+        (b"\0\0\x08\x03\0\0\0\x02", "sizes of 3 dimensions"),
+        (idx()[:-1], r"expected 12 bytes for shape \(3, 2, 2\) in .*, got 11: the file is truncated"),
         (idx() + b"\0", "expected 12 bytes .*, got 13"),
-        (gzip.compress(idx())[:-6], "whole gzip file"),
-        (gzip.compress(idx())[:12] + b"\xff" * 20, "whole gzip file"),
+        (gzip.compress(idx())[:-6], "complete gzip file"),
+        (gzip.compress(idx())[:12] + b"\xff" * 20, "complete gzip file"),
     ],
     # Bytes of a gzip file hold the time at which it was made: as an id they would differ between two processes.
     ids=[

@@ -20,7 +20,7 @@ def needs(name):
 
 @pytest.mark.parametrize("load", [mnist, fashion_mnist, usps])
 def test_another_part_is_refused(load):
-    with pytest.raises(ValueError, match="expected the part 'train' or 'test', got 'valid'"):
+    with pytest.raises(ValueError, match="expected part to be one of 'train', 'test', got 'valid'"):
         load("valid")
 
 
@@ -85,7 +85,7 @@ def test_a_folder_without_classes_in_grey_and_in_a_size(tmp_path):
     assert found.shape == (1, 8, 5)
     assert found.pixels.flatten(1).double().mean(1).tolist() == [100, 50]
     with pytest.raises(
-        ValueError, match=r"expected images of one size, got \(4, 6\) and \(9, 3\) in .*b.png: give a size"
+        ValueError, match=r"expected images of equal sizes, got \(4, 6\) and \(9, 3\) in .*b.png: pass size"
     ):
         image_folder(tmp_path)
 
@@ -93,10 +93,10 @@ def test_a_folder_without_classes_in_grey_and_in_a_size(tmp_path):
 def test_folders_without_images_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"expected images \(.png, .jpg, .jpeg\) in .*, got none"):
         image_folder(tmp_path)
-    with pytest.raises(FileNotFoundError, match="expected a folder"):
+    with pytest.raises(FileNotFoundError, match="expected folder to be an existing folder"):
         image_folder(tmp_path / "none")
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"expected an image in .*a.png, got something that cannot be read"):
+    with pytest.raises(ValueError, match=r"expected an image in .*a.png, got a file that cannot be read"):
         image_folder(tmp_path)
 
 
@@ -109,7 +109,7 @@ def test_scaled_pixels_run_from_one_end_to_the_other():
     found = Images(torch.tensor([0, 255, 51], dtype=torch.uint8).reshape(1, 1, 1, 3))
     torch.testing.assert_close(found.scaled().flatten(), torch.tensor([-1.0, 1.0, -0.6]))
     torch.testing.assert_close(found.scaled(0, 2).flatten(), torch.tensor([0.0, 2.0, 0.4]))
-    with pytest.raises(ValueError, match="low below high, got 1 and 1"):
+    with pytest.raises(ValueError, match=r"with low < high, got \(1, 1\)"):
         found.scaled(1, 1)
 
 
@@ -120,7 +120,7 @@ def test_some_of_them():
     assert torch.equal(few().only(1).pixels, few().pixels[:1])
     with pytest.raises(ValueError, match=r"expected classes from 0 to 1, got \(2,\)"):
         few().only(2)
-    with pytest.raises(ValueError, match="expected labels to choose classes by"):
+    with pytest.raises(ValueError, match="expected images with labels"):
         Images(few().pixels).only(0)
 
 
@@ -136,13 +136,13 @@ def test_borders_are_black_and_even():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pixels": torch.zeros(2, 1, 4, 4)}, "expected pixels of dtype uint8, from 0 to 255, got torch.float32"),
+        ({"pixels": torch.zeros(2, 1, 4, 4)}, "expected pixels of dtype torch.uint8, from 0 to 255, got torch.float32"),
         ({"pixels": torch.zeros(2, 4, 4, dtype=torch.uint8)}, r"expected pixels of shape .*, got \(2, 4, 4\)"),
         ({"pixels": torch.zeros(2, 2, 4, 4, dtype=torch.uint8)}, r"got \(2, 2, 4, 4\)"),
         ({"pixels": torch.zeros(0, 1, 4, 4, dtype=torch.uint8)}, r"got \(0, 1, 4, 4\)"),
         ({"labels": torch.tensor([0])}, r"expected int64 labels of shape \(2,\), got torch.int64 of shape \(1,\)"),
         ({"labels": torch.tensor([0.0, 1.0])}, "got torch.float32"),
-        ({"labels": torch.tensor([0, 2])}, "expected labels from 0 to 1, one for each class, got 0 to 2"),
+        ({"labels": torch.tensor([0, 2])}, "expected labels from 0 to 1, indices into classes, got 0 to 2"),
     ],
 )
 def test_what_is_no_set_of_images_is_refused(change, message):
@@ -154,7 +154,7 @@ def test_what_is_no_set_of_images_is_refused(change, message):
 def test_folders_that_would_be_read_wrongly_are_refused(tmp_path):
     """Sixteen bits would be cut off at 255; a hidden folder is no class; images beside classes would be left out."""
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "deep.png")
-    with pytest.raises(ValueError, match=r"expected an image of 8 bits a channel in .*deep.png"):
+    with pytest.raises(ValueError, match=r"expected an image with 8 bits for each channel in .*deep.png"):
         image_folder(tmp_path)
     (tmp_path / "deep.png").unlink()
     grey = Image.fromarray(np.full((4, 4), 7, dtype=np.uint8))
@@ -177,10 +177,10 @@ def test_folders_that_would_be_read_wrongly_are_refused(tmp_path):
 
 
 def test_what_are_no_pixels_is_refused():
-    with pytest.raises(ValueError, match="expected pixels as a tensor, got ndarray"):
+    with pytest.raises(ValueError, match="expected pixels to be a tensor, got an array of uint8"):
         Images(np.zeros((2, 1, 4, 4), dtype=np.uint8))
     some = Images(torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="expected finite numbers, low below high"):
+    with pytest.raises(ValueError, match="expected range of pixels to be two finite numbers"):
         some.scaled(0.0, float("inf"))
-    with pytest.raises(ValueError, match="none of them 0"):
+    with pytest.raises(ValueError, match="all at least 1"):
         some.subset([])

@@ -154,10 +154,10 @@ def test_subset_keeps_rows_names_and_oracle(data, index):
         (slice(3, None), ValueError, "expected at least one row"),
         (1, ValueError, r"one dimension, got shape \(\)"),
         ([0.0, 1.0], ValueError, r"integers or booleans .* got shape \(2,\) and torch.float32"),
-        ([0, 3], ValueError, "index of rows from 0 to 2, got 0 to 3: out of bounds"),
-        ([True, False], ValueError, "index of 3 booleans, one for each row, got 2"),
-        ("ab", ValueError, "index of integers or booleans, got str"),
-        (slice("a"), ValueError, "index that is a slice of whole numbers"),
+        ([0, 3], ValueError, "expected index to have rows from 0 to 2, got 0 to 3"),
+        ([True, False], ValueError, "expected index to have 3 booleans, one for each row, got 2"),
+        ("ab", ValueError, "index to be integers or booleans, got str"),
+        (slice("a"), ValueError, "index to be a slice of whole numbers"),
     ],
 )
 def test_subset_refuses_what_is_no_list_of_rows(data, index, error, message):
@@ -186,5 +186,5 @@ def test_oracle_log_prob_needs_an_oracle_of_the_right_shape(data):
     with pytest.raises(ValueError, match=r"expected observations with an oracle, got Observations\(3 rows"):
         Observations(data.x, data.y).oracle_log_prob()
     joint = dataclasses.replace(data, oracle=lambda x: MultivariateNormal(torch.zeros(3), torch.eye(3)))
-    with pytest.raises(ValueError, match=r"expected an oracle with log_prob of shape \(3,\), got \(\)"):
+    with pytest.raises(ValueError, match=r"expected log_prob of the oracle of shape \(3,\), got \(\)"):
         joint.oracle_log_prob()

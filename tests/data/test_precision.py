@@ -78,5 +78,5 @@ def test_to_refuses_a_dtype_that_would_ruin_a_column():
     assert len(Observations(many, many[:, 0]).to(dtype=torch.float32).x.unique()) < 100_000
     with pytest.raises(ValueError, match="expected dtype to be a floating dtype of torch, got 'float32'"):
         data.to(dtype="float32")
-    with pytest.raises(ValueError, match="expected a device that is at hand, got 'nowhere'"):
+    with pytest.raises(ValueError, match="expected device to be an available device, got 'nowhere'"):
         data.to("nowhere")

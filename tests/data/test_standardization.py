@@ -135,7 +135,7 @@ def test_wrong_shapes_are_refused(data, two_targets):
         ({"y_loc": torch.zeros(2)}, r"y_loc and y_scale of one shape \(\) or \(targets,\), got \(2,\) and \(\)"),
         ({"y_scale": torch.tensor(0.0)}, "finite positive y_scale, got 0.0 and 0.0"),
         ({"x_scale": torch.tensor([torch.nan])}, r"finite positive x_scale, got \[0.0\] and \[nan\]"),
-        ({"x_loc": [0.0]}, "expected x_loc to be a floating tensor, got list"),
+        ({"x_loc": [0.0]}, r"expected x_loc to be a floating tensor, got \[0.0\]"),
         ({"y_scale": torch.tensor(2)}, "expected y_scale to be a floating tensor, got torch.int64"),
         ({"y_loc": torch.tensor(torch.inf)}, "finite y_loc .* got inf and 1.0"),
     ],
@@ -155,7 +155,7 @@ def test_what_cannot_be_mapped_is_named(data):
     s = Standardization.fit(data)
     with pytest.raises(ValueError, match="expected y to be real numbers, got dtype <U1"):
         s.y(["a"])
-    with pytest.raises(ValueError, match="expected distribution to be one of torch's or Pyro's, got NoneType"):
+    with pytest.raises(ValueError, match="expected distribution to be a distribution of torch or Pyro, got None"):
         s.undo(None)
     with pytest.raises(ValueError, match="expected observations to be Observations, got Tensor"):
         Standardization.fit(data.x)
@@ -230,7 +230,7 @@ def test_one_location_and_scale_of_whole_numbers_are_not_whole_numbers(dtype):
 
 @pytest.mark.parametrize("bad", [torch.zeros(0), torch.tensor([1.0, math.nan]), torch.tensor([1.0, math.inf])])
 def test_what_has_no_location_is_refused(bad):
-    with pytest.raises(ValueError, match="expected finite values of x, at least one, got shape"):
+    with pytest.raises(ValueError, match=r"expected (finite x, got 1 of 2|x with at least one value)"):
         Standardization.whole(bad, torch.randn(3))
-    with pytest.raises(ValueError, match="expected finite values of y"):
+    with pytest.raises(ValueError, match=r"expected (finite y|y with at least one value)"):
         Standardization.whole(torch.randn(3), bad)

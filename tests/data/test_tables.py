@@ -132,7 +132,7 @@ def test_no_file_and_no_path(tmp_path):
     for path in (tmp_path / "nowhere.csv", str(tmp_path / "no folder" / "a.csv")):
         with pytest.raises(FileNotFoundError):
             read_csv(path, "a", "b")
-    with pytest.raises(ValueError, match="expected a path of a file, got the folder"):
+    with pytest.raises(ValueError, match="expected the path of a file, got the folder"):
         read_csv(tmp_path, "a", "b")
     for path in (None, 3, b"mine.csv", "a\0b", 5000 * "a"):
         with pytest.raises(ValueError, match="expected path to be a path, got"):
@@ -143,12 +143,12 @@ def test_no_file_and_no_path(tmp_path):
     ("text", "settings", "message"),
     [
         ("a;b\n1;2\n3;4\n", {}, r"expected x from the columns \['a;b'\] of .*, got \['a'\]: try delimiter=';'"),
-        ("a;b\n1;2\n", {"delimiter": ""}, "expected delimiter as one character .* got ''"),
-        ("a;b\n1;2\n", {"delimiter": ";;"}, "expected delimiter as one character .* got ';;'"),
-        ("a;b\n1;2\n", {"delimiter": None}, "expected delimiter as one character .* got None"),
-        ("a;b\n1;2\n", {"delimiter": '"'}, "expected delimiter as one character"),
-        ("a1b\n112\n", {"delimiter": "1"}, "expected delimiter as one character"),
-        ("a;b\n1;2\n", {"decimal": ""}, "expected decimal '.' or ',', got ''"),
+        ("a;b\n1;2\n", {"delimiter": ""}, "expected delimiter to be one character .* got ''"),
+        ("a;b\n1;2\n", {"delimiter": ";;"}, "expected delimiter to be one character .* got ';;'"),
+        ("a;b\n1;2\n", {"delimiter": None}, "expected delimiter to be one character .* got None"),
+        ("a;b\n1;2\n", {"delimiter": '"'}, "expected delimiter to be one character"),
+        ("a1b\n112\n", {"delimiter": "1"}, "expected delimiter to be one character"),
+        ("a;b\n1;2\n", {"decimal": ""}, "expected decimal to be one of '.', ',', got ''"),
         ("a;b\n1;2\n", {"decimal": ","}, "expected different characters for delimiter and decimal, got ',' for both"),
         ("a;b\n1,5;2\n", {"delimiter": ";"}, r"the text '1,5' in line 2 of .* \(decimal='.', no separators"),
         ("a;b\n1.234;2\n", {"delimiter": ";", "decimal": ","}, "column 'a', got the text '1.234' in line 2 of"),
@@ -162,8 +162,8 @@ def test_no_file_and_no_path(tmp_path):
         ("a,b\n1,1e-400\n", {}, "that float64 can hold in column 'b' of line 2 of .*, got '1e-400', rounded to 0"),
         ("a,b\n1,2\n", {"dtype": "float32"}, "expected dtype to be a floating dtype of torch, got 'float32'"),
         ("a,b\n1,2\n", {"dtype": torch.int64}, "expected dtype to be a floating dtype of torch, got torch.int64"),
-        ("a,b\n1,2\n", {"x": None}, "expected x as names of columns or positions from 0, got None"),
-        ("a,b\n1,2\n", {"y": [1.5]}, "expected y as names of columns or positions from 0, got 1.5"),
+        ("a,b\n1,2\n", {"x": None}, "expected x to be names of columns or positions from 0, got None"),
+        ("a,b\n1,2\n", {"y": [1.5]}, "expected y to be names of columns or positions from 0, got 1.5"),
         ("a,b\n1,2\n", {"x": 2}, r"expected x from the columns \['a', 'b'\] of .*, got \[2\]"),
         ("a,b\n1,2\n", {"x": 1}, r"expected each column once in x and y, got \['b'\] more than once"),
         ("1,2\n3,4\n", {"x": 0, "y": 1}, r"expected a header in the first line of .* to count columns in, got numbers"),

@@ -6,7 +6,7 @@ from torch import nn
 
 from posterity.models import discriminators
 from posterity.models.discriminators import (
-    Waves,
+    FourierFeatures,
     dcgan_discriminator,
     dense_discriminator,
     packed,
@@ -53,7 +53,7 @@ def test_a_pack_is_judged_together_in_order():
     torch.testing.assert_close(net.net(x.reshape(2, 6)), both)
     images = packed(dcgan_discriminator, 2, (1, 8, 8), width=4)
     assert images(torch.randn(4, 1, 8, 8)).shape == (2,)
-    with pytest.raises(ValueError, match="expected a multiple of 3 samples to judge together, got 4"):
+    with pytest.raises(ValueError, match="expected a multiple of 3 samples, got 4"):
         net(x[:4])
 
 
@@ -66,17 +66,17 @@ def test_a_discriminator_is_told_what_it_looks_at():
     picture = torch.randn(4, 1, 8, 8)
     whole = torch.cat([picture, classes[:, :, None, None] * torch.ones(1, 1, 8, 8)], 1)
     torch.testing.assert_close(images(picture, classes), images.net(whole))
-    with pytest.raises(ValueError, match=r"expected a condition of shape \(4, 3\), got \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"expected condition of shape \(4, 3\), got \(4, 2\)"):
         judge(x, classes[:, :2])
     with pytest.raises(ValueError, match="condition"):
         discriminators.conditional(dense_discriminator, (5,), 0)
 
 
-def test_waves_are_the_fourier_features_of_every_number():
+def test_fourier_features_are_those_of_every_number():
     x = torch.tensor([[0.25, -0.5]])
     one, two = torch.pi * x, 2 * torch.pi * x
     angle = torch.cat([one, two], 1)
-    torch.testing.assert_close(Waves(2)(x), torch.cat([x, angle.sin(), angle.cos()], 1))
+    torch.testing.assert_close(FourierFeatures(2)(x), torch.cat([x, angle.sin(), angle.cos()], 1))
     assert weights(dense_discriminator((2,), hidden=(4,), octaves=3)) == (2 * 7 * 4 + 4) + (4 + 1)
     with pytest.raises(ValueError, match="expected octaves to be a whole number of 0 or more, got -1"):
         dense_discriminator((2,), octaves=-1)

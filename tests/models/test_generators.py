@@ -88,7 +88,7 @@ def test_a_dense_generator_starts_with_variety():
     z = torch.randn(2000, 100)
     assert float((dense_generator(100, (256,), squash=False)(z) ** 2).mean()) == pytest.approx(2 / 1.04, rel=0.1)
     assert float((dense_generator(100, (256,), squash=False, start="torch")(z) ** 2).mean()) < 0.01
-    with pytest.raises(ValueError, match=r"expected start from \['he', 'torch'\], got 'hot'"):
+    with pytest.raises(ValueError, match=r"expected start to be one of 'he', 'torch', got 'hot'"):
         dense_generator(2, (2,), start="hot")
 
 
@@ -120,7 +120,7 @@ def test_a_generator_is_told_what_to_make():
     made = net(z, classes)
     assert made.shape == (3, 5)
     assert not torch.allclose(made[0], made[1])
-    with pytest.raises(ValueError, match=r"expected a condition of shape \(3, D\), got \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"expected condition of shape \(3, D\), got \(2, 3\)"):
         net(z, classes[:2])
 
 
@@ -143,7 +143,7 @@ def test_a_generator_is_a_pyro_model():
 def test_how_often_a_size_is_halved():
     assert [halvings(s, s) for s in (6, 8, 16, 28, 32, 64)] == [1, 1, 2, 2, 3, 4]
     for size in ((4, 4), (7, 7), (28, 27)):
-        with pytest.raises(ValueError, match="expected an image whose sides are even and above 4, got"):
+        with pytest.raises(ValueError, match="expected images whose sides are even and above 4, got"):
             halvings(*size)
 
 
@@ -156,16 +156,16 @@ def test_how_often_a_size_is_halved():
             lambda: dense_generator(2, (2,), hidden=(8, -1)),
             "expected every number of hidden to be a whole number of 1 or more",
         ),
-        (lambda: dcgan_generator(2, (1, 8, 8), start="hot"), r"expected start from \['small', 'he'\], got 'hot'"),
+        (lambda: dcgan_generator(2, (1, 8, 8), start="hot"), r"expected start to be one of 'small', 'he', got 'hot'"),
         (
             lambda: dcgan_generator(2, (1, 8, 8), hidden=(0,)),
             "expected every number of hidden to be a whole number of 1 or more",
         ),
-        (lambda: dcgan_discriminator((1, 8, 8), norm="layer"), r"expected norm from \['batch', .*\], got 'layer'"),
+        (lambda: dcgan_discriminator((1, 8, 8), norm="layer"), r"expected norm to be one of 'batch', .*, got 'layer'"),
         (lambda: dense_discriminator((2,))(torch.zeros(5, 3)), r"expected samples of shape \(N, 2\), got \(5, 3\)"),
         (lambda: dcgan_discriminator((1, 8, 8))(torch.zeros(5, 8, 8)), r"\(N, 1, 8, 8\), got \(5, 8, 8\)"),
         (lambda: packed(dense_discriminator, 0, (2,)), "expected together to be a whole number of 1 or more, got 0"),
-        (lambda: generator_model(nn.Identity(), 0), "expected latent to be an integer"),
+        (lambda: generator_model(nn.Identity(), 0), "expected latent to be a whole number of 1 or more, got 0"),
     ],
 )
 def test_what_cannot_be_built_is_refused(make, message):

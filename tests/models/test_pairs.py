@@ -138,34 +138,34 @@ def test_decay_shrinks_the_weights_of_a_mixture_density():
 @pytest.mark.parametrize("build", [bayesian_regression, mixture_density, bayesian_mixture_density])
 @pytest.mark.parametrize("resolution", [0.0, -1.0, math.inf])
 def test_a_resolution_that_is_not_positive_raises(build, resolution):
-    with pytest.raises(ValueError, match="expected resolution to be a finite number above 0 in the units of y"):
+    with pytest.raises(ValueError, match="expected resolution to be a finite number above 0"):
         build(SCALE, resolution=resolution)
 
 
 @pytest.mark.parametrize("build", [bayesian_regression, mixture_density, bayesian_mixture_density])
 def test_several_targets_raise(build):
-    with pytest.raises(ValueError, match="expected a standardisation of one target, got 2 targets"):
+    with pytest.raises(ValueError, match="expected scale to standardise one target, got 2 targets"):
         build(Standardization.identity(1, targets=2))
 
 
 def test_an_unknown_noise_raises():
-    with pytest.raises(ValueError, match=r"expected noise from \['constant', 'input'\], got 'none'"):
+    with pytest.raises(ValueError, match=r"expected noise to be one of 'constant', 'input', got 'none'"):
         bayesian_regression(SCALE, noise="none")
 
 
 def test_an_unknown_activation_raises():
-    with pytest.raises(ValueError, match="expected an activation from"):
+    with pytest.raises(ValueError, match="expected activation to be one of"):
         mixture_density(SCALE, activation="none")
 
 
 @pytest.mark.parametrize("build", [bayesian_regression, bayesian_mixture_density])
 def test_an_unknown_guide_raises_at_once(build):
-    with pytest.raises(ValueError, match=r"expected a guide from .*, got 'normal'"):
+    with pytest.raises(ValueError, match=r"expected guide to be one of .*, got 'normal'"):
         build(SCALE, guide="normal")
 
 
 def test_a_negative_decay_raises_at_once():
-    with pytest.raises(ValueError, match="expected a decay of 0 or more, got -1"):
+    with pytest.raises(ValueError, match="expected decay to be a finite number of 0 or more, got -1"):
         mixture_density(SCALE, decay=-1.0)
 
 
@@ -176,7 +176,7 @@ def test_a_net_of_ones_own_takes_the_place_of_the_perceptron():
         names = set(pyro.poutine.trace(pair.model).get_trace(DATA.x, DATA.y).nodes)
         assert {"net.output.weight", "net.output.bias", "y"} <= names
         assert not any("hidden" in name for name in names)
-        with pytest.raises(ValueError, match="expected a net from 1 inputs to 9 features, got 6"):
+        with pytest.raises(ValueError, match=r"expected a net from \(N, 1\) to \(N, 9\) features, got \(1, 6\)"):
             make(SCALE, components=3, net=net)
     pyro.clear_param_store()
 
@@ -340,9 +340,9 @@ def test_one_location_and_scale_for_inputs_of_any_shape():
 def test_what_does_not_fit_is_refused():
     x, y, _ = images(50, seed=0)
     scale = Standardization.whole(x, y)
-    with pytest.raises(ValueError, match="expected a net for a standardisation of inputs of any shape"):
+    with pytest.raises(ValueError, match="expected a net with a standardisation of inputs of any shape"):
         mixture_density(scale)
-    with pytest.raises(ValueError, match="expected a standardisation of the columns of a table"):
+    with pytest.raises(ValueError, match="expected scale to standardise the columns of a table"):
         bayesian_regression(scale)
     with pytest.raises(ValueError, match="expected columns that vary, got 1 in all 12 rows of 'x'"):
         Standardization.whole(torch.ones(3, 2, 2), torch.randn(3))

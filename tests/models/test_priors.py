@@ -144,18 +144,22 @@ def test_weights_have_the_shape_and_dtype_asked_for(prior, shape):
 @pytest.mark.parametrize("setting", ["scale", "bias_scale"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_scales_that_are_not_positive_raise(family, setting, value):
-    with pytest.raises(ValueError, match=f"expected {setting} to be a finite number above 0 in {family.__name__}, got"):
+    with pytest.raises(ValueError, match=f"expected {setting} of {family.__name__} to be a finite number above 0, got"):
         family(**{setting: value})
 
 
 @pytest.mark.parametrize(
     ("family", "settings", "message"),
     [
-        (priors.StudentT, {"df": 0.0}, "expected df to be a finite number above 0 in StudentT"),
-        (priors.HierarchicalNormal, {"concentration": -1.0}, "expected concentration to be a finite number above 0"),
-        (priors.HierarchicalNormal, {"rate": 0.0}, "expected rate to be a finite number above 0"),
-        (priors.ScaleMixture, {"weight": 1.0}, "expected a weight between 0 and 1, got 1.0"),
-        (priors.ScaleMixture, {"narrow": 0.0}, "expected narrow to be a finite number above 0"),
+        (priors.StudentT, {"df": 0.0}, "expected df of StudentT to be a finite number above 0"),
+        (
+            priors.HierarchicalNormal,
+            {"concentration": -1.0},
+            "expected concentration of HierarchicalNormal to be",
+        ),
+        (priors.HierarchicalNormal, {"rate": 0.0}, "expected rate of HierarchicalNormal to be a finite number above 0"),
+        (priors.ScaleMixture, {"weight": 1.0}, r"expected weight of ScaleMixture to be a number in \(0, 1\), got 1.0"),
+        (priors.ScaleMixture, {"narrow": 0.0}, "expected narrow of ScaleMixture to be a finite number above 0"),
     ],
 )
 def test_other_parameters_out_of_range_raise(family, settings, message):
@@ -180,7 +184,7 @@ def prior_of(net, prior):
 )
 def test_a_key_that_no_parameter_begins_with_raises(key):
     mapping = {"": priors.Normal(), key: priors.Normal(scale=100.0)}
-    with pytest.raises(ValueError, match=rf"expected keys of priors that begin one of .*output.*, got \['{key}'\]"):
+    with pytest.raises(ValueError, match=rf"expected keys of priors to be prefixes of .*output.*, got \['{key}'\]"):
         bayesian("net", NET, mapping)
 
 
@@ -218,10 +222,10 @@ def test_the_first_hidden_layer_is_not_the_eleventh():
         (1.0, "expected a prior such as .*, got 1.0"),
         (priors.Normal, "expected a prior such as .*, got <class"),
         ({"": None}, "expected a prior such as .*, got None"),
-        ({0: priors.Normal()}, "expected names of parameters as keys of priors, got 0"),
+        ({0: priors.Normal()}, "expected keys of priors to be names of parameters, got 0"),
         ({}, "expected a prior for 'hidden1.weight', got priors for"),
-        (dist.Normal(torch.zeros(3), 1.0), "expected a prior of one number, or of shape"),
-        (torch.distributions.Normal(0.0, 1.0), "expected a distribution of pyro.distributions as a prior, got one of"),
+        (dist.Normal(torch.zeros(3), 1.0), "expected a prior of shape"),
+        (torch.distributions.Normal(0.0, 1.0), "expected a prior from pyro.distributions, got a distribution of"),
     ],
 )
 def test_what_is_no_prior_raises(prior, message):
@@ -250,7 +254,7 @@ def test_a_distribution_of_a_weights_own_shape_is_its_prior():
 
 @pytest.mark.parametrize("build", [bayesian_regression, bayesian_mixture_density])
 def test_pairs_refuse_a_mistyped_key_at_once(build):
-    with pytest.raises(ValueError, match=r"expected keys of priors that begin one of .*, got \['outptu'\]"):
+    with pytest.raises(ValueError, match=r"expected keys of priors to be prefixes of .*, got \['outptu'\]"):
         build(Standardization.identity(2), prior=table_prior() | {"outptu": priors.Normal()})
 
 

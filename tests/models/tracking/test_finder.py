@@ -33,7 +33,7 @@ def intensity(events=2, candidates=2, components=3, seed=0):
     return TrackIntensity(
         log_odds=torch.randn(events, candidates, dtype=torch.double, generator=random),
         candidates=Mixture.multivariate_normal(logits, loc, tril),
-        log_rest=rest,
+        log_cell_rates=rest,
         cells=cells,
         width=0.5,
     )
@@ -69,7 +69,7 @@ def test_an_untrained_finder_already_knows_the_shape_around_a_track():
     finder = TrackFinder(components=800, finer=3, hidden=8)
     images = events.images.float()
     centres = exact.mean.float()
-    _, found = finder._closely(images, images.mean((1, 2, 3)), centres[:, None], torch.zeros(200, 1))
+    _, found = finder._refine(images, images.mean((1, 2, 3)), centres[:, None], torch.zeros(200, 1))
     away = (found.mean[:, 0] - exact.mean).abs() / exact.covariance.diagonal(dim1=1, dim2=2).sqrt()
     assert float(away.median()) < 0.05
     ratio = found.covariance_matrix[:, 0].diagonal(dim1=1, dim2=2) / exact.covariance.diagonal(dim1=1, dim2=2)
@@ -88,7 +88,7 @@ def test_no_density_is_outside_the_detector_beyond_the_blur_of_its_points():
     image = torch.zeros(1, 1, 16, 16)
     image[0, 0, 0] = 1
     finder = TrackFinder(16, 16, components=100)
-    _, found = finder._closely(image, image.mean((1, 2, 3)), torch.full((1, 1, 2), 0.5), torch.zeros(1, 1))
+    _, found = finder._refine(image, image.mean((1, 2, 3)), torch.full((1, 1, 2), 0.5), torch.zeros(1, 1))
     weights, loc = found.log_weights[0, 0].exp(), found.component_distribution.loc[0, 0]
     assert float(weights[((loc < 0) | (loc > detector.size)).any(-1)].sum()) < 1e-3
     assert float(weights[:100].sum()) > 0.95
@@ -100,8 +100,8 @@ def test_the_finder_looks_closely_at_as_many_cells_as_it_is_told():
     assert found.candidates.batch_shape == (5, 3)
     assert found.candidates.log_weights.shape == (5, 3, 23)  # three wide normals beside 20 points
     assert found.candidates.event_shape == (2,)
-    assert found.log_rest.shape == (5, 144)
-    assert bool((found.log_rates <= 0).all() and (found.log_rest <= 0).all())
+    assert found.log_cell_rates.shape == (5, 144)
+    assert bool((found.log_rates <= 0).all() and (found.log_cell_rates <= 0).all())
 
 
 @torch.no_grad()
@@ -139,17 +139,23 @@ def test_an_untrained_finder_finds_tracks_where_the_exact_posterior_is(noise):
             lambda: IndependentFinder(16, 16)(torch.zeros(5, 16, 16)),
             r"expected images of shape \(N, 1, 16, 16\), N of 1 or more, got \(5, 16, 16\)",
         ),
-        (lambda: intensity().found(least=1.0), r"expected a least in \[0, 1\) and a distance of 0 or more, got 1.0"),
+        (
+            lambda: intensity().detect(min_existence=1.0),
+            r"expected min_existence to be a number in \[0, 1\), got 1.0",
+        ),
         (lambda: RoadMap(8, 8, points=0), "expected points to be a whole number of 1 or more, got 0"),
         (lambda: HoughMap(8, 8, per_pixel=0), "expected per_pixel to be a whole number of 1 or more, got 0"),
         (lambda: TrackSet(intensity()).log_prob(torch.zeros(3, 1, 2)), r"expected tracks of shape \(..., 2, T, 2\)"),
         (lambda: intensity().log_intensity(torch.zeros(1, 1, 2)), r"expected tracks of shape \(2, T, 2\), got \(1, 1"),
         (lambda: intensity().single_log_prob(torch.zeros(2, 2)), r"expected tracks of shape \(2, T, 2\), got \(2, 2"),
-        (lambda: TrackFinder(8, 8)(torch.full((1, 1, 8, 8), 255)), "expected pixels that are 0 or 1, got others"),
-        (lambda: TrackFinder(8, 8)(torch.full((1, 1, 8, 8), torch.nan)), "expected pixels that are 0 or 1, got others"),
+        (lambda: TrackFinder(8, 8)(torch.full((1, 1, 8, 8), 255)), "expected pixels to be 0 or 1, got other values"),
+        (
+            lambda: TrackFinder(8, 8)(torch.full((1, 1, 8, 8), torch.nan)),
+            "expected pixels to be 0 or 1, got other values",
+        ),
         (lambda: TrackFinder(8, 8)(torch.zeros(0, 1, 8, 8)), r"N of 1 or more, got \(0, 1, 8, 8\)"),
-        (lambda: TrackFinder(8, 8)([0.0]), "expected images as a tensor, such as events.images, got list"),
-        (lambda: TrackSet(torch.zeros(3)), "expected the TrackIntensity that a finder returns, got Tensor"),
+        (lambda: TrackFinder(8, 8)([0.0]), r"expected images to be a tensor, got \[0.0\]"),
+        (lambda: TrackSet(torch.zeros(3)), "expected intensity to be a TrackIntensity, got Tensor"),
         (lambda: HoughMap(8, 8)(torch.zeros(1, 8, 8)), r"expected images of shape \(N, 1, 8, 8\), .*, got \(1, 8, 8\)"),
         (lambda: RoadMap(8, 8, step=0.0), "expected step to be a finite number above 0, got 0.0"),
         (
@@ -162,9 +168,9 @@ def test_an_untrained_finder_finds_tracks_where_the_exact_posterior_is(noise):
         ),
         (
             lambda: TrackSet(intensity(), validate_args=True).log_prob(torch.tensor([[[1.0, torch.nan]]] * 2)),
-            "expected rows of two finite numbers, or of two NaN",
+            "expected rows of tracks with two finite numbers, or two NaN",
         ),
-        (lambda: TrackSet(intensity(), most=0).sample((200,)), "expected at most 0 tracks, drew"),
+        (lambda: TrackSet(intensity(), max_tracks=0).sample((200,)), "expected at most 0 tracks, drew"),
     ],
 )
 def test_what_cannot_be_is_refused(make, message):

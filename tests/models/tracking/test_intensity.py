@@ -27,7 +27,7 @@ def intensity(events=2, candidates=2, components=3, seed=0):
     return TrackIntensity(
         log_odds=torch.randn(events, candidates, dtype=torch.double, generator=random),
         candidates=Mixture.multivariate_normal(logits, loc, tril),
-        log_rest=rest,
+        log_cell_rates=rest,
         cells=cells,
         width=0.5,
     )
@@ -91,7 +91,7 @@ def test_draws_are_as_many_and_where_they_should_be():
     count, total = present.sum(-1).double(), found.log_total.exp()
     assert bool(((count.mean(0) - total).abs() < 5 * (total / draws).sqrt()).all())
     assert bool(((count.var(0) - total).abs() < 5 * ((total + 2 * total**2) / draws).sqrt()).all())
-    where = found.any_one()
+    where = found.normalized()
     mean, sd = where.mean, where.variance.sqrt()
     for event in range(2):
         there = sample[:, event][present[:, event]]
@@ -104,10 +104,10 @@ def test_candidates_of_one_place_are_one_track():
     rates = torch.tensor([[0.6, 0.3, 0.4, 0.8]])
     normal = Mixture.multivariate_normal(torch.zeros(1, 4, 1), at[:, :, None], 0.1 * torch.eye(2).expand(1, 4, 1, 2, 2))
     said = TrackIntensity(rates.logit(), normal, torch.full((1, 1), -9.0), torch.zeros(1, 2), 0.5)
-    found = said.found()
+    found = said.detect()
     torch.testing.assert_close(found.tracks[0, :2], torch.tensor([[9.0, 1.0], [5.0, 5.0]]))
     assert bool(found.tracks[0, 2:].isnan().all())
     torch.testing.assert_close(found.existence[0, :2], torch.tensor([0.8, 0.9]))
     torch.testing.assert_close(found.covariance[0, :2], 0.01 * torch.eye(2).expand(2, 2, 2))
-    assert int((~said.found(least=0.35, same=0.1).existence.isnan()).sum()) == 3
+    assert int((~said.detect(min_existence=0.35, merge_distance=0.1).existence.isnan()).sum()) == 3
     torch.testing.assert_close(said.log_rates.exp(), rates)
