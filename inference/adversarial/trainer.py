@@ -9,7 +9,6 @@ computation (`train_many`).
 
 import copy
 import math
-import time
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -28,13 +27,14 @@ from posterity.inference.adversarial.checks import (
     check_network,
     check_sample_shape,
 )
-from posterity.inference.adversarial.losses import make_loss
+from posterity.inference.adversarial.losses import Loss, make_loss
 from posterity.inference.adversarial.monitors.protocol import Monitor
 from posterity.inference.adversarial.readings import check_monitors_and_alarms, final_warnings, read_monitor
 from posterity.inference.adversarial.settings import Adversarial
 from posterity.inference.adversarial.steps import training_step
 from posterity.inference.adversarial.training_run import TrainingRun
 from posterity.inference.training.evaluation import evaluating, mode
+from posterity.inference.training.recovery import Every, LastGood
 from posterity.models.stacked import Stacked
 from posterity.random import seeded
 from posterity.validation import check_integer, check_seed, shown
@@ -186,48 +186,51 @@ def _train(
 
 def _loop(run: TrainingRun, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> None:
     settings, loss = run.settings, make_loss(run.settings.loss)
-    good, written, whole = copy.deepcopy(run.state_dict()), time.monotonic(), True
+    good, checkpoint = LastGood(run.state_dict, run.load_state_dict), Every(settings.checkpoint_seconds)
     bar = tqdm(total=settings.steps, initial=run.step, desc="GAN", disable=not settings.progress, leave=False)
     try:
         with bar:
             if missing := _is_reading_missing(run):  # the run was stopped before this reading
                 _take_reading(run, monitors)
-                good = copy.deepcopy(run.state_dict())
+                good.keep()
             if missing or run.step >= settings.steps:  # a finished run may be resumed with other alarms
                 _check_alarms(run, alarms)
             while run.step < settings.steps and not _is_stopped(run):
-                for optimiser, rate in zip(run.optimisers, settings.rates(run.step), strict=True):
-                    for group in optimiser.param_groups:
-                        group["lr"] = rate
                 reading = (run.step + 1) % settings.monitor_every == 0 or run.step + 1 == settings.steps
-                whole = False
-                losses = training_step(run, loss, record_norms=reading)
-                if (wrong := _infinite_loss(losses, run.stacked)) is not None:
-                    raise ValueError(f"expected a finite {wrong} in step {run.step + 1}: step {good['step']} is kept")
-                if reading and (wrong := _infinite_network(run)) is not None:
-                    raise ValueError(
-                        f"expected finite weights of the {wrong} in step {run.step + 1}, got NaN or infinity: step "
-                        f"{good['step']} is kept"
-                    )
-                _append_losses(run, losses)
-                run.step += 1
-                whole = True
+                with good.changing():
+                    losses = _step(run, loss, reading, good.state["step"])
                 bar.update()
                 if reading:
                     _take_reading(run, monitors)
                     _check_alarms(run, alarms)
-                    good = copy.deepcopy(run.state_dict())
+                    good.keep()
                     means = {name: f"{float(value.mean()):.3g}" for name, value in losses.items()}
                     bar.set_postfix(means, refresh=False)
-                if time.monotonic() - written > settings.checkpoint_seconds:
+                if checkpoint.due():
                     _write_checkpoint(run)
-                    written = time.monotonic()
     except KeyboardInterrupt:
         run.interrupted = True
     finally:  # also if a monitor fails
-        if not whole:  # perhaps only one of the networks was updated
-            run.load_state_dict(good)
+        if not good.whole:  # perhaps only one of the networks was updated
+            good.restore()
         _write_checkpoint(run)
+
+
+def _step(run: TrainingRun, loss: Loss, reading: bool, good: int) -> dict[str, Tensor]:
+    """One training step and its losses, with their names; ``good`` is the step that an error falls back on."""
+    for optimiser, rate in zip(run.optimisers, run.settings.rates(run.step), strict=True):
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+    losses = training_step(run, loss, record_norms=reading)
+    if (wrong := _infinite_loss(losses, run.stacked)) is not None:
+        raise ValueError(f"expected a finite {wrong} in step {run.step + 1}: step {good} is kept")
+    if reading and (wrong := _infinite_network(run)) is not None:
+        raise ValueError(
+            f"expected finite weights of the {wrong} in step {run.step + 1}, got NaN or infinity: step {good} is kept"
+        )
+    _append_losses(run, losses)
+    run.step += 1
+    return losses
 
 
 def _infinite_loss(losses: dict[str, Tensor], stacked: bool) -> str | None:

@@ -81,6 +81,6 @@ def test_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected tracks of shape \(3, T, 2\), got \(2, 1, 2\)"):
         set_pulls(intensity(3), torch.zeros(2, 1, 2), seed=0)
     with pytest.raises(ValueError, match="expected intensity to be the TrackIntensity of a finder, got FoundTracks"):
-        set_pulls(intensity(2).found(), torch.zeros(2, 1, 2), seed=0)
-    with pytest.raises(ValueError, match="expected rows of two finite numbers, or of two NaN"):
+        set_pulls(intensity(2).detect(), torch.zeros(2, 1, 2), seed=0)
+    with pytest.raises(ValueError, match="expected rows of tracks with two finite numbers, or two NaN for no track"):
         set_pulls(intensity(1), torch.tensor([[[1.0, torch.nan]]]), seed=0)
