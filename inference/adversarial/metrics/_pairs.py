@@ -38,7 +38,7 @@ def check_samples(**samples: Tensor) -> tuple[Tensor, ...]:
     return tuple(value.detach().double() for value in samples.values())
 
 
-def row_chunks(rows: int, columns: int) -> Iterator[slice]:
+def sample_chunks(rows: int, columns: int) -> Iterator[slice]:
     """Slices of the rows of a matrix, with at most `CHUNK` numbers (or one row) each."""
     step = max(1, CHUNK // columns)
     for start in range(0, rows, step):
@@ -56,7 +56,7 @@ def squared_distance_chunks(x: Tensor, y: Tensor | None = None) -> Iterator[tupl
     x, other = x - centre, other - centre
     x_square, other_square = (x**2).sum(1), (other**2).sum(1)
     rounding = 2 * (x.shape[1] + 8) * torch.finfo(x.dtype).eps
-    for rows in row_chunks(len(x), len(other)):
+    for rows in sample_chunks(len(x), len(other)):
         start = rows.start if y is None else 0
         norms = x_square[rows, None] + other_square[start:]
         square = torch.addmm(norms, x[rows], other[start:].T, alpha=-2)

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from posterity.inference.adversarial.metrics._pairs import check_samples, row_chunks, squared_distance_chunks
+from posterity.inference.adversarial.metrics._pairs import check_samples, sample_chunks, squared_distance_chunks
 from posterity.validation import check_choice, check_integer, check_number, check_seed, shown
 
 Kernel = Literal["rbf", "polynomial"]
@@ -103,7 +103,7 @@ def kernel_test(
     pooled = torch.cat([x, y])
     random = torch.Generator().manual_seed(seed)
     first = [torch.arange(len(pooled))[None] < len(x)]
-    for rows in row_chunks(permutations, len(pooled)):
+    for rows in sample_chunks(permutations, len(pooled)):
         keys = torch.rand(rows.stop - rows.start, len(pooled), generator=random, dtype=torch.double)
         first.append(keys.argsort(1) < len(x))
     distances, rounding = _distances(pooled, torch.cat(first).to(pooled.device), kernel, bandwidths)
@@ -166,7 +166,7 @@ def _kernel_chunks(
     if kernel == "polynomial":
         if bandwidths is not None:
             raise ValueError(f"expected bandwidths to be None for the polynomial kernel, got {shown(bandwidths)}")
-        for rows in row_chunks(len(pooled), len(pooled)):
+        for rows in sample_chunks(len(pooled), len(pooled)):
             yield rows, (pooled[rows] @ pooled[rows.start :].T / pooled.shape[1] + 1) ** 3
         return
     if bandwidths is not None and not isinstance(bandwidths, Sequence):
