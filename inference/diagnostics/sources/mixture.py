@@ -225,8 +225,6 @@ def _draw_component(mixture: Mixture, y: Tensor, uniform: Tensor) -> Tensor:
     """A component drawn from the responsibilities, and the pull of y from it: (2, N)."""
     chosen = draw_components(mixture.responsibilities(y), uniform[:, None])
     components, shape = mixture.component_distribution, (len(y), mixture.num_components)
-    mean, sd = (
-        moment.expand(shape).gather(-1, chosen).squeeze(-1) for moment in (components.mean, components.stddev)
-    )
+    mean, sd = (moment.expand(shape).gather(-1, chosen).squeeze(-1) for moment in (components.mean, components.stddev))
     check_finite("standard deviations of the components for kind='component'", sd.numpy())
     return torch.stack([chosen.squeeze(-1).double(), (y - mean) / sd])
