@@ -54,7 +54,7 @@ def shape_of(components: Distribution) -> Shape:
     raise ValueError(f"expected {families} components for mixture tests, got {type(components).__name__}")
 
 
-def scores(data: MixtureSource, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def component_scores(data: MixtureSource, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sum (3 K) and expected covariance (3 K, 3 K) of the scores, and mean weights (K).
 
     The scores are those of log width, place (in widths) and log odds, in this order, of each of the K components of a
@@ -68,14 +68,14 @@ def scores(data: MixtureSource, seed: int) -> tuple[np.ndarray, np.ndarray, np.n
     weight = torch.zeros(per_draw).double()
     with torch.no_grad(), seeded(seed):
         for rows, part in row_chunks(mixture, 3 * count):
-            total += _scores(part, y[rows], data.num_draws).sum(0)
-            drawn = _scores(part, part.sample(Size([count])), data.num_draws)
+            total += _scores_of_rows(part, y[rows], data.num_draws).sum(0)
+            drawn = _scores_of_rows(part, part.sample(Size([count])), data.num_draws)
             covariance += torch.einsum("sni,snj->ij", drawn, drawn) / count
             weight += _by_component(part.log_weights.exp(), data.num_draws).sum(0)
     return total.numpy(), covariance.numpy(), (weight / len(y)).numpy()
 
 
-def _scores(mixture: Mixture, y: Tensor, num_draws: int) -> Tensor:
+def _scores_of_rows(mixture: Mixture, y: Tensor, num_draws: int) -> Tensor:
     """Scores (..., N, 3 K) of y (..., N)."""
     share = mixture.responsibilities(y)
     components = mixture.component_distribution

@@ -195,7 +195,7 @@ def test_bad_input_is_refused_before_a_figure_is_there(predictive, bare, y):
         plot_conditional_density(predictive, X, limits=(1.0, 1.0))
     with pytest.raises(ValueError, match="expected resolution to be a whole number of 2 or more"):
         plot_conditional_density(predictive, X, resolution=1)
-    with pytest.raises(ValueError, match=r"expected draws of shape .draws, N., got .25,."):
+    with pytest.raises(ValueError, match=r"expected draws of shape \(draws, N\), got \(25,\)"):
         plot_conditional_density(y, X)
     with pytest.raises(ValueError, match=r"expected x of shape \(25,\), got \(24,\)"):
         plot_uncertainty_split(split, X[:-1])

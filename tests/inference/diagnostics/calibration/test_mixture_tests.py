@@ -9,7 +9,7 @@ from torch.distributions import Categorical, Laplace, LogNormal, StudentT
 
 from posterity.inference import PredictiveMixture
 from posterity.inference.diagnostics import mixture_tests
-from posterity.inference.diagnostics.sources.mixture_scores import _scores
+from posterity.inference.diagnostics.sources.mixture_scores import _scores_of_rows
 from posterity.models.mixtures import Mixture
 
 DOUBLE = {"dtype": torch.double}
@@ -44,7 +44,7 @@ def test_scores_are_the_gradient_of_the_log_density(family):
         )
 
     expected = torch.stack([torch.autograd.grad(build(theta).log_prob(y)[row], theta)[0] for row in range(4)])
-    found = _scores(build(theta.detach()), y, 1)
+    found = _scores_of_rows(build(theta.detach()), y, 1)
     torch.testing.assert_close(found, expected.flatten(1))
 
 

@@ -51,7 +51,7 @@ def test_the_panel_of_draws_has_what_draws_can_tell():
     assert found.attrs["fault"] == "pull_width"
     assert found.attrs["verdict"] == "the predicted errors are wrong"
     assert found.test.values.tolist() == ["pull_mean", "pull_width", "ks", "ad", "chi2", "berkowitz", "pot_c"]
-    assert str(found.sees.sel(test="chi2").values) == "a heap or a gap anywhere: another shape"
+    assert str(found.sees.sel(test="chi2").values) == "a peak or a gap anywhere: another shape"
 
 
 def test_the_panel_of_counts_leaves_out_what_there_is_not():

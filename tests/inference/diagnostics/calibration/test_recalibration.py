@@ -129,7 +129,7 @@ def test_it_is_written_and_read(tmp_path):
 def test_bad_input_is_refused():
     model, y = two_peaks(50), drawn(50, 9)
     found = Recalibrator.fit(model, y)
-    with pytest.raises(ValueError, match="expected other observations than those of the calibration split"):
+    with pytest.raises(ValueError, match="expected observations outside the calibration split"):
         found.recalibrated_pit(model, y)
     with pytest.raises(ValueError, match="expected a calibration split of at least 20 observations"):
         Recalibrator.fit(two_peaks(10), drawn(10, 9))

@@ -126,5 +126,5 @@ def test_bad_input_is_refused():
         pull_summary(pulls(*one_normal(0.0)))
     with pytest.raises(ValueError, match="expected pulls that differ"):
         pull_summary(xr.Dataset({"pull": ("obs", [1.0, 1.0])}))
-    with pytest.raises(ValueError, match="expected a Dataset with a variable 'pull'"):
+    with pytest.raises(ValueError, match=r"expected a result of pulls\(\), with pull, got"):
         pull_summary(xr.Dataset({"z": ("obs", [1.0, 2.0])}))

@@ -176,8 +176,8 @@ def test_several_at_once_are_each_by_itself():
         (values(np.r_[np.nan, np.full(20, 0.5)]), {}, "expected finite pit, got 1 of 21"),
         (values(np.full(20, 0.5)), {"test": "chi2", "bins": 5}, "expected from 2 to 4 bins for 20 values, got 5"),
         (values(np.full(20, 0.5)), {"test": "chi2", "bins": 2.5}, "expected bins to be a whole number, got 2.5"),
-        (xr.Dataset({"u": ("obs", [0.5])}), {}, "expected a Dataset with a variable 'pit'"),
-        ("pit", {}, "expected a Dataset with a variable 'pit', as pit.. returns, got str"),
+        (xr.Dataset({"u": ("obs", [0.5])}), {}, r"expected a result of pit\(\), with pit, got"),
+        ("pit", {}, r"expected a result of pit\(\), with pit, got str"),
     ],
 )
 def test_bad_input_is_refused(data, arguments, message):
