@@ -15,7 +15,7 @@ from posterity.inference.program.arguments import describe_arguments
 from posterity.random import seeded
 
 Model = Callable[..., Any]
-FAILURES = (RuntimeError, TypeError, IndexError, AttributeError)
+FAILURES = (RuntimeError, TypeError, LookupError, AttributeError)
 TRIES = 20  # draws of the prior, where the model cannot be run at some of them
 
 

@@ -113,7 +113,7 @@ class MixtureSource(Source):
         seeds = np.random.SeedSequence(seed)
         numbers = count * math.prod(self.mixture.event_shape)
         for rows, part in row_chunks(self.mixture, max(1, math.ceil(numbers / self.mixture.num_components))):
-            child = int(seeds.spawn(1)[0].generate_state(1, np.uint64)[0] >> 1)
+            child = int(seeds.spawn(1)[0].generate_state(1, np.uint64)[0]) >> 1
             with seeded(child), torch.no_grad():
                 drawn = sample_chunk(part, count).numpy()
             yield rows, drawn

@@ -38,7 +38,7 @@ def replicates(mixture: Mixture, count: int, seed: int) -> Iterator[np.ndarray]:
     # Systematic sampling of the draws by weight: every draw is used before any is used twice.
     place = (torch.arange(count, dtype=torch.double) + generator(seed, "replicates").random()) / count
     for some in place.split(max(1, SETS // mixture.batch_shape[0])):
-        child = int(seeds.spawn(1)[0].generate_state(1, np.uint64)[0] >> 1)
+        child = int(seeds.spawn(1)[0].generate_state(1, np.uint64)[0]) >> 1
         if isinstance(mixture, PredictiveMixture):
             yield _replicates(mixture, some, child)
         else:
