@@ -80,7 +80,7 @@ class Images:
         if pixels.dtype != torch.uint8:
             raise ValueError(f"expected pixels of dtype torch.uint8, from 0 to 255, got {pixels.dtype}")
         if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
-            raise ValueError(f"expected pixels of shape (N, 1 or 3, H, W) without zeros, got {tuple(pixels.shape)}")
+            raise ValueError(f"expected pixels of shape (N, 1 or 3, H, W), all at least 1, got {tuple(pixels.shape)}")
         for label, text in (("name", self.name), ("source", self.source)):
             if not isinstance(text, str):
                 raise ValueError(f"expected {label} to be a string, got {text!r}")

@@ -30,7 +30,15 @@ from posterity.models.likelihoods import floored_scale
 from posterity.models.mixtures.arguments import checked_normal
 from posterity.models.mixtures.mixture import Mixture
 from posterity.models.mixtures.weights import Weights
-from posterity.validation import check_choice, check_floating, check_integer, check_number, check_seed, shown_shape
+from posterity.validation import (
+    check_choice,
+    check_finite,
+    check_floating,
+    check_integer,
+    check_number,
+    check_seed,
+    shown_shape,
+)
 
 METHODS = ("quantiles", "k_means")
 COVARIANCES = ("diagonal", "full", "low_rank")
@@ -338,8 +346,7 @@ def _check_features(features: Tensor, wanted: int, components: int) -> None:
 def _check_rows(y: Tensor, components: int) -> None:
     if len(y) < components:
         raise ValueError(f"expected at least {components} rows of y for {components} components, got {len(y)}")
-    if not bool(torch.isfinite(y).all()):
-        raise ValueError("expected finite y, got NaN or infinity")
+    check_finite("y", y)
 
 
 def _line(y: Tensor, components: int, to_line: Callable[[Tensor], Tensor], family: str) -> Tensor:

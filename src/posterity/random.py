@@ -69,7 +69,7 @@ def child_seeds(seed: int, count: int, *purpose: int) -> list[int]:
     Streams with different ``purpose`` (integers) are independent.
     """
     children = np.random.SeedSequence(seed, spawn_key=purpose).spawn(count)
-    return [int(child.generate_state(1, np.uint64)[0] >> 1) for child in children]
+    return [int(child.generate_state(1, np.uint64)[0]) >> 1 for child in children]
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:

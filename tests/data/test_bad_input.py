@@ -175,7 +175,7 @@ CASES: dict[str, Case] = {
         words={"classes": "class"},
     ),
     "Images.scaled": Case(IMAGES.scaled, {"low": -1.0, "high": 1.0}),
-    "Images.subset": Case(IMAGES.subset, {"index": [0]}, words={"index": "none of them 0"}),
+    "Images.subset": Case(IMAGES.subset, {"index": [0]}, words={"index": "all at least 1"}),
     "Images.only": Case(lambda a: IMAGES.only(a), {"a": 0}, words={"a": "classes"}),
     "Images.padded": Case(IMAGES.padded, {"height": 4, "width": 4}, words={"height": "size", "width": "size"}),
     **{

@@ -47,9 +47,9 @@ def test_the_same_seed_gives_the_same_points_and_leaves_torch_alone():
 def test_what_is_no_set_of_clusters_is_refused():
     with pytest.raises(ValueError, match=r"expected centres of shape \(M, D\), got \(3,\)"):
         Clusters(torch.zeros(3), 0.1)
-    with pytest.raises(ValueError, match=r"below a third of the least distance of centres, 2, got 0\.7"):
+    with pytest.raises(ValueError, match=r"below a third of the smallest distance between centres, 2, got 0\.7"):
         grid(sd=0.7)
-    with pytest.raises(ValueError, match="expected an sd above 0"):
+    with pytest.raises(ValueError, match=r"expected sd to be a finite number above 0, got 0.0"):
         ring(sd=0.0)
     with pytest.raises(ValueError, match="expected modes to be a whole number of 1 or more, got 0"):
         ring(0)

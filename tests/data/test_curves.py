@@ -152,17 +152,17 @@ def test_the_curve_of_a_process_does_not_depend_on_the_data():
     ("change", "message"),
     [
         ({"n": 0}, "expected n to be a whole number of 1 or more, got 0"),
-        ({"noise": -0.1}, "expected noise to be a finite number of at least 0, or a function, got -0.1"),
-        ({"noise": math.nan}, "expected noise to be a finite number of at least 0, or a function, got nan"),
-        ({"noise": lambda x: -x.abs()}, r"expected noise\(x\) finite and positive, got values from"),
+        ({"noise": -0.1}, "expected noise to be a finite number of 0 or more, got -0.1"),
+        ({"noise": math.nan}, "expected noise to be a finite number of 0 or more, got nan"),
+        ({"noise": lambda x: -x.abs()}, r"expected noise\(x\) to be finite and above 0, got values from"),
         ({"noise": lambda x: torch.ones(2)}, r"expected noise\(x\) of shape \(10,\), got \(2,\)"),
         ({"f": lambda x: x[:, None]}, r"expected f\(x\) of shape \(10,\), got \(10, 1\)"),
-        ({"interval": (1.0, 1.0)}, r"expected a finite interval .* got \(1.0, 1.0\)"),
-        ({"interval": (0.0, math.inf)}, r"expected a finite interval .* got \(0.0, inf\)"),
-        ({"gap": (0.5, 2.0)}, r"expected a gap \(low, high\) inside the interval \(0.0, 1.0\), got \(0.5, 2.0\)"),
-        ({"gap": (0.5, 0.5)}, r"expected a gap \(low, high\) inside the interval"),
-        ({"gap": (0.0, 1.0)}, r"expected a gap that leaves room for points in \(0.0, 1.0\)"),
-        ({"gap_density": -1.0}, r"expected a finite gap_density of at least 0, got -1.0"),
+        ({"interval": (1.0, 1.0)}, r"expected interval to be two finite numbers .* got \(1.0, 1.0\)"),
+        ({"interval": (0.0, math.inf)}, r"expected interval to be two finite numbers .* got \(0.0, inf\)"),
+        ({"gap": (0.5, 2.0)}, r"expected gap inside the interval \(0.0, 1.0\), got \(0.5, 2.0\)"),
+        ({"gap": (0.5, 0.5)}, r"expected gap to be two finite numbers"),
+        ({"gap": (0.0, 1.0)}, r"expected gap to leave a part of the interval \(0.0, 1.0\)"),
+        ({"gap_density": -1.0}, r"expected gap_density to be a finite number of 0 or more, got -1.0"),
         ({"seed": None}, r"expected seed to be an int or a torch.Generator, got None"),
     ],
 )
@@ -173,7 +173,7 @@ def test_impossible_curves_are_refused(change, message):
 
 
 def test_impossible_questions_are_refused():
-    with pytest.raises(ValueError, match=r"expected a positive finite length_scale, got 0"):
+    with pytest.raises(ValueError, match=r"expected length_scale to be a finite number above 0, got 0"):
         gp_curve(10, length_scale=0, seed=0)
     with pytest.raises(ValueError, match=r"expected x of shape \(M, 1\), got \(3,\)"):
         sinc_curve(seed=0).oracle(torch.ones(3))

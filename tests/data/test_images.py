@@ -1,8 +1,6 @@
 """Image sets: the published numbers of their files, what is refused, and what is done to pixels."""
 
-import gzip
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from posterity.data import Images, digits, fashion_mnist, image_folder, mnist, read_idx, usps
-from posterity.data.fetch import gunzip, read_public
+from posterity.data import Images, digits, fashion_mnist, image_folder, mnist, usps
 
 FOLDER = os.environ.get("POSTERITY_DATA")
 
@@ -21,119 +18,9 @@ def needs(name):
     return pytest.mark.skipif(not there, reason=f"POSTERITY_DATA names no folder with {name}")
 
 
-def idx(shape=(3, 2, 2), code=0x08, data=None):
-    header = struct.pack(f">HBB{len(shape)}I", 0, code, len(shape), *shape)
-    return header + (bytes(range(int(np.prod(shape)))) if data is None else data)
-
-
-# The format
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_an_idx_file_is_read_as_it_was_written(packed, tmp_path):
-    path = tmp_path / ("a.gz" if packed else "a")
-    path.write_bytes(gzip.compress(idx()) if packed else idx())
-    found = read_idx(path)
-    assert found.dtype == np.uint8
-    assert found.tolist() == np.arange(12).reshape(3, 2, 2).tolist()
-
-
-@pytest.mark.parametrize(("code", "dtype"), [(0x09, "i1"), (0x0B, "i2"), (0x0C, "i4"), (0x0D, "f4"), (0x0E, "f8")])
-def test_numbers_of_every_type_are_in_the_order_of_this_machine(code, dtype, tmp_path):
-    values = np.array([[-1, 2, 77]], dtype=dtype)
-    path = tmp_path / "a"
-    path.write_bytes(idx((1, 3), code, values.astype(f">{dtype}").tobytes()))
-    found = read_idx(path)
-    assert found.dtype == values.dtype
-    assert found.tolist() == values.tolist()
-    torch.from_numpy(found)  # only of native order
-
-
-@pytest.mark.parametrize(
-    ("contents", "message"),
-    [
-        (b"", "begin as an IDX file does"),
-        (b"\x01\x00\x08\x01\x00\x00\x00\x00", "begin as an IDX file does"),
-        (b"\0\0\x07\x01\0\0\0\0", "begin as an IDX file does"),
-        (b"\0\0\x08\x00", "size of 0 dimensions"),
-        (b"\0\0\x08\x03\0\0\0\x02", "size of 3 dimensions"),
-        (idx()[:-1], r"expected 12 bytes for shape \(3, 2, 2\) in .*, got 11: it is cut off"),
-        (idx() + b"\0", "expected 12 bytes .*, got 13"),
-        (gzip.compress(idx())[:-6], "whole gzip file"),
-        (gzip.compress(idx())[:12] + b"\xff" * 20, "whole gzip file"),
-    ],
-    # Bytes of a gzip file hold the time at which it was made: as an id they would differ between two processes.
-    ids=[
-        "empty",
-        "no magic number",
-        "no type",
-        "no dimensions",
-        "dimensions missing",
-        "cut off",
-        "too long",
-        "gzip cut off",
-        "gzip damaged",
-    ],
-)
-def test_a_damaged_file_is_refused(contents, message, tmp_path):
-    path = tmp_path / "a"
-    path.write_bytes(contents)
-    with pytest.raises(ValueError, match=message):
-        read_idx(path)
-
-
-def test_something_else_called_gz_is_refused(tmp_path):
-    (tmp_path / "a.gz").write_bytes(b"<html>not found</html>")
-    with pytest.raises(ValueError, match="expected a gzip file"):
-        gunzip(tmp_path / "a.gz")
-    with pytest.raises(FileNotFoundError):
-        read_idx(tmp_path / "none")
-
-
-# The sets
-
-
-def test_a_file_with_other_contents_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "mnist").mkdir()
-    name = "mnist/train-images-idx3-ubyte.gz"
-    (tmp_path / name).write_bytes(gzip.compress(idx()))
-    with pytest.raises(ValueError, match=r"expected .* to hold data of SHA-256 ba891046.*, got "):
-        mnist(folder=tmp_path)
-    with pytest.raises(FileNotFoundError, match="t10k-images"):
-        mnist("test", folder=tmp_path)
-    monkeypatch.setenv("POSTERITY_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match="SHA-256"):
-        mnist()
-
-
-def test_what_is_not_at_hand_is_downloaded_and_looked_at(tmp_path, monkeypatch):
-    asked = []
-
-    def retrieve(url, known_hash, fname, path):
-        asked.append((url, fname))
-        Path(path).mkdir(parents=True, exist_ok=True)
-        (Path(path) / fname).write_bytes(gzip.compress(idx()))
-        return str(Path(path) / fname)
-
-    monkeypatch.setattr("pooch.retrieve", retrieve)
-    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / name)
-    monkeypatch.delenv("POSTERITY_DATA", raising=False)
-    with pytest.raises(ValueError, match="SHA-256"):
-        fashion_mnist("test")
-    assert asked == [
-        (
-            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-images-idx3-ubyte.gz",
-            "t10k-images-idx3-ubyte.gz",
-        )
-    ]
-    import hashlib
-
-    assert read_public("x/a.gz", "https://nowhere/a.gz", hashlib.sha256(idx()).hexdigest()) == idx()
-
-
 @pytest.mark.parametrize("load", [mnist, fashion_mnist, usps])
 def test_another_part_is_refused(load):
-    with pytest.raises(ValueError, match="expected the part 'train' or 'test', got 'valid'"):
+    with pytest.raises(ValueError, match="expected part to be one of 'train', 'test', got 'valid'"):
         load("valid")
 
 
@@ -172,9 +59,6 @@ def test_digits_are_at_hand():
     assert torch.bincount(found.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 
-# A folder
-
-
 def picture(path, size=(6, 4), colour=(255, 0, 10)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path)
@@ -201,7 +85,7 @@ def test_a_folder_without_classes_in_grey_and_in_a_size(tmp_path):
     assert found.shape == (1, 8, 5)
     assert found.pixels.flatten(1).double().mean(1).tolist() == [100, 50]
     with pytest.raises(
-        ValueError, match=r"expected images of one size, got \(4, 6\) and \(9, 3\) in .*b.png: give a size"
+        ValueError, match=r"expected images of equal sizes, got \(4, 6\) and \(9, 3\) in .*b.png: pass size"
     ):
         image_folder(tmp_path)
 
@@ -209,14 +93,11 @@ def test_a_folder_without_classes_in_grey_and_in_a_size(tmp_path):
 def test_folders_without_images_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"expected images \(.png, .jpg, .jpeg\) in .*, got none"):
         image_folder(tmp_path)
-    with pytest.raises(FileNotFoundError, match="expected a folder"):
+    with pytest.raises(FileNotFoundError, match="expected folder to be an existing folder"):
         image_folder(tmp_path / "none")
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"expected an image in .*a.png, got something that cannot be read"):
+    with pytest.raises(ValueError, match=r"expected an image in .*a.png, got a file that cannot be read"):
         image_folder(tmp_path)
-
-
-# Pixels
 
 
 def few():
@@ -228,7 +109,7 @@ def test_scaled_pixels_run_from_one_end_to_the_other():
     found = Images(torch.tensor([0, 255, 51], dtype=torch.uint8).reshape(1, 1, 1, 3))
     torch.testing.assert_close(found.scaled().flatten(), torch.tensor([-1.0, 1.0, -0.6]))
     torch.testing.assert_close(found.scaled(0, 2).flatten(), torch.tensor([0.0, 2.0, 0.4]))
-    with pytest.raises(ValueError, match="low below high, got 1 and 1"):
+    with pytest.raises(ValueError, match=r"with low < high, got \(1, 1\)"):
         found.scaled(1, 1)
 
 
@@ -239,7 +120,7 @@ def test_some_of_them():
     assert torch.equal(few().only(1).pixels, few().pixels[:1])
     with pytest.raises(ValueError, match=r"expected classes from 0 to 1, got \(2,\)"):
         few().only(2)
-    with pytest.raises(ValueError, match="expected labels to choose classes by"):
+    with pytest.raises(ValueError, match="expected images with labels"):
         Images(few().pixels).only(0)
 
 
@@ -255,13 +136,13 @@ def test_borders_are_black_and_even():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pixels": torch.zeros(2, 1, 4, 4)}, "expected pixels of dtype uint8, from 0 to 255, got torch.float32"),
+        ({"pixels": torch.zeros(2, 1, 4, 4)}, "expected pixels of dtype torch.uint8, from 0 to 255, got torch.float32"),
         ({"pixels": torch.zeros(2, 4, 4, dtype=torch.uint8)}, r"expected pixels of shape .*, got \(2, 4, 4\)"),
         ({"pixels": torch.zeros(2, 2, 4, 4, dtype=torch.uint8)}, r"got \(2, 2, 4, 4\)"),
         ({"pixels": torch.zeros(0, 1, 4, 4, dtype=torch.uint8)}, r"got \(0, 1, 4, 4\)"),
         ({"labels": torch.tensor([0])}, r"expected int64 labels of shape \(2,\), got torch.int64 of shape \(1,\)"),
         ({"labels": torch.tensor([0.0, 1.0])}, "got torch.float32"),
-        ({"labels": torch.tensor([0, 2])}, "expected labels from 0 to 1, one for each class, got 0 to 2"),
+        ({"labels": torch.tensor([0, 2])}, "expected labels from 0 to 1, indices into classes, got 0 to 2"),
     ],
 )
 def test_what_is_no_set_of_images_is_refused(change, message):
@@ -273,7 +154,7 @@ def test_what_is_no_set_of_images_is_refused(change, message):
 def test_folders_that_would_be_read_wrongly_are_refused(tmp_path):
     """Sixteen bits would be cut off at 255; a hidden folder is no class; images beside classes would be left out."""
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "deep.png")
-    with pytest.raises(ValueError, match=r"expected an image of 8 bits a channel in .*deep.png"):
+    with pytest.raises(ValueError, match=r"expected an image with 8 bits for each channel in .*deep.png"):
         image_folder(tmp_path)
     (tmp_path / "deep.png").unlink()
     grey = Image.fromarray(np.full((4, 4), 7, dtype=np.uint8))
@@ -296,10 +177,10 @@ def test_folders_that_would_be_read_wrongly_are_refused(tmp_path):
 
 
 def test_what_are_no_pixels_is_refused():
-    with pytest.raises(ValueError, match="expected pixels as a tensor, got ndarray"):
+    with pytest.raises(ValueError, match="expected pixels to be a tensor, got an array of uint8"):
         Images(np.zeros((2, 1, 4, 4), dtype=np.uint8))
     some = Images(torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="expected finite numbers, low below high"):
+    with pytest.raises(ValueError, match="expected range of pixels to be two finite numbers"):
         some.scaled(0.0, float("inf"))
-    with pytest.raises(ValueError, match="none of them 0"):
+    with pytest.raises(ValueError, match="all at least 1"):
         some.subset([])

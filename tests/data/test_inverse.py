@@ -191,10 +191,10 @@ def test_defaults_and_names():
     ("call", "message"),
     [
         (lambda: inverse_sine(0, seed=0), "expected n to be a whole number of 1 or more, got 0"),
-        (lambda: bishop(10, "cauchy", seed=0), "expected noise 'uniform' or 'normal', got 'cauchy'"),
+        (lambda: bishop(10, "cauchy", seed=0), "expected noise to be one of 'uniform', 'normal', got 'cauchy'"),
         (lambda: bishop(10, scale=-1.0, seed=0), r"expected scale to be a finite number above 0, got -1\.0"),
         (lambda: bishop(-1, seed=0), "expected n to be a whole number of 1 or more, got -1"),
-        (lambda: two_dimensional(10, 1.0, seed=0), r"expected a correlation strictly between -1 and 1, got 1\.0"),
+        (lambda: two_dimensional(10, 1.0, seed=0), r"expected correlation to be a number in \(-1, 1\), got 1\.0"),
         (lambda: two_dimensional(2.5, seed=0), r"expected n to be a whole number of 1 or more, got 2\.5"),
         (lambda: bishop(10, seed="a"), "expected seed to be an int or a torch.Generator, got 'a'"),
         (lambda: bishop(10, seed=0).oracle(torch.ones(3)), r"expected x of shape \(M, 1\), got \(3,\)"),

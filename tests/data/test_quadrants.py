@@ -44,7 +44,7 @@ def test_the_first_quadrant_of_each_case():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match=r"expected a case from .*'absence'.*, got 'none'"):
+    with pytest.raises(ValueError, match=r"expected case to be one of .*'absence'.*, got 'none'"):
         quadrants(10, "none", seed=0)
     with pytest.raises(ValueError, match="expected n"):
         quadrants(0, "noise", seed=0)

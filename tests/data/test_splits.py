@@ -58,14 +58,14 @@ def test_cross_validation_gives_the_tables_of_kfold():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: kfold(3, 4, 0), "expected at least as many points as folds, got 3 points and 4 folds"),
+        (lambda: kfold(3, 4, 0), "expected at least as many rows as folds, got 3 rows and 4 folds"),
         (lambda: kfold(10, 1, 0), "expected folds to be a whole number of 2 or more, got 1"),
         (lambda: kfold(10, 2.5, 0), "expected folds to be a whole number of 2 or more, got 2.5"),
         (lambda: kfold(10, 2, 1.0), "expected seed to be an int or a torch.Generator, got 1.0"),
         (lambda: holdout(1, 0.5, 0), "expected n to be a whole number of 2 or more, got 1"),
-        (lambda: holdout(10, 0.0, 0), "expected a fraction strictly between 0 and 1, got 0.0"),
-        (lambda: holdout(10, 1.0, 0), "expected a fraction strictly between 0 and 1, got 1.0"),
-        (lambda: cross_validation(Observations([[1.0]], [1.0]), 2, 0), "got 1 points and 2 folds"),
+        (lambda: holdout(10, 0.0, 0), r"expected fraction to be a number in \(0, 1\), got 0.0"),
+        (lambda: holdout(10, 1.0, 0), r"expected fraction to be a number in \(0, 1\), got 1.0"),
+        (lambda: cross_validation(Observations([[1.0]], [1.0]), 2, 0), "got 1 rows and 2 folds"),
     ],
 )
 def test_impossible_splits_are_refused(call, message):

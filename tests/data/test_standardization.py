@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pyro.distributions as dist
 import pytest
@@ -133,7 +135,7 @@ def test_wrong_shapes_are_refused(data, two_targets):
         ({"y_loc": torch.zeros(2)}, r"y_loc and y_scale of one shape \(\) or \(targets,\), got \(2,\) and \(\)"),
         ({"y_scale": torch.tensor(0.0)}, "finite positive y_scale, got 0.0 and 0.0"),
         ({"x_scale": torch.tensor([torch.nan])}, r"finite positive x_scale, got \[0.0\] and \[nan\]"),
-        ({"x_loc": [0.0]}, "expected x_loc to be a floating tensor, got list"),
+        ({"x_loc": [0.0]}, r"expected x_loc to be a floating tensor, got \[0.0\]"),
         ({"y_scale": torch.tensor(2)}, "expected y_scale to be a floating tensor, got torch.int64"),
         ({"y_loc": torch.tensor(torch.inf)}, "finite y_loc .* got inf and 1.0"),
     ],
@@ -153,7 +155,7 @@ def test_what_cannot_be_mapped_is_named(data):
     s = Standardization.fit(data)
     with pytest.raises(ValueError, match="expected y to be real numbers, got dtype <U1"):
         s.y(["a"])
-    with pytest.raises(ValueError, match="expected distribution to be one of torch's or Pyro's, got NoneType"):
+    with pytest.raises(ValueError, match="expected distribution to be a distribution of torch or Pyro, got None"):
         s.undo(None)
     with pytest.raises(ValueError, match="expected observations to be Observations, got Tensor"):
         Standardization.fit(data.x)
@@ -215,3 +217,20 @@ def test_undo_can_be_mapped_and_captured(lib, family, monkeypatch):
     torch.testing.assert_close(torch.func.vmap(log_prob)(draws), one_by_one)
     captured = make_fx(torch.func.vmap(log_prob))(torch.zeros(3, 5))
     torch.testing.assert_close(captured(draws), one_by_one)  # nothing was frozen at the values of the capture
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.long, torch.bool])
+def test_one_location_and_scale_of_whole_numbers_are_not_whole_numbers(dtype):
+    x = torch.tensor([[0, 1], [1, 1], [0, 1]]).to(dtype)
+    scale = Standardization.whole(x, torch.tensor([0, 1, 3]))
+    assert float(scale.x_loc) == pytest.approx(4 / 6)
+    assert float(scale.y_scale) == pytest.approx(math.sqrt(14 / 9))
+    torch.testing.assert_close(scale.x(x).double().mean(), torch.tensor(0.0).double(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(0), torch.tensor([1.0, math.nan]), torch.tensor([1.0, math.inf])])
+def test_what_has_no_location_is_refused(bad):
+    with pytest.raises(ValueError, match=r"expected (finite x, got 1 of 2|x with at least one value)"):
+        Standardization.whole(bad, torch.randn(3))
+    with pytest.raises(ValueError, match=r"expected (finite y|y with at least one value)"):
+        Standardization.whole(torch.randn(3), bad)

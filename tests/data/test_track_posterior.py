@@ -49,7 +49,7 @@ def test_the_evidence_of_all_images_sums_to_one():
 @pytest.mark.parametrize("noise", [0.1, 0.3])
 def test_true_tracks_lie_as_the_posterior_says(noise):
     """P(b' < b) is uniform: mean 1/2, variance 1/12; so does the squared distance have two degrees of freedom."""
-    detector, n = Detector(noise=noise), 800
+    detector, n = Detector(noise=noise), 300
     events = detector.simulate(n, tracks=1, seed=0)
     exact, tracks = track_posterior(detector, events.images, step=1 / 64), events.tracks[:, 0].double()
     rank = exact.cdf(tracks)
@@ -99,10 +99,10 @@ def test_pixels_are_known_better_than_least_squares_knows():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"step": 0.3}, "expected a step that is 1, 1/2, 1/4, ..., got 0.3"),
-        ({"step": 0.0}, "expected a step that is 1, 1/2, 1/4, ..., got 0"),
-        ({"step": 2.0}, "expected a step that is 1, 1/2, 1/4, ..., got 2"),
-        ({"loss": 0.0}, "expected a loss between 0 and 1, got 0"),
+        ({"step": 0.3}, "expected step to be 1, 1/2, .*, got 0.3"),
+        ({"step": 0.0}, "expected step to be 1, 1/2, .*, got 0"),
+        ({"step": 2.0}, "expected step to be 1, 1/2, .*, got 2"),
+        ({"loss": 0.0}, r"expected loss to be a number in \(0, 1\), got 0"),
         ({"batch": 0}, "expected batch to be a whole number of 1 or more, got 0"),
     ],
 )
@@ -127,5 +127,5 @@ def test_images_of_another_detector_are_refused():
         track_posterior(Detector(size=4, layers=4), images[:0])
     empty = torch.zeros(2, 1, 4, 4)
     empty[1, 0, 0] = 1
-    with pytest.raises(ValueError, match=r"got 1 of 2 that none makes at steps of 0.0625: try a smaller step"):
+    with pytest.raises(ValueError, match=r"got 1 of 2 with likelihood 0 at all centres of squares of side 0.0625"):
         track_posterior(Detector(size=4, layers=4, efficiency=1.0), empty)

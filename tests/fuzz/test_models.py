@@ -138,7 +138,7 @@ CALLS = {
     "log_prob of two": (TWO.log_prob, {"value": torch.zeros(5, 2)}),
     "responsibilities": (ONE.responsibilities, {"value": VALUES}),
     "responsibilities of two": (TWO.responsibilities, {"value": torch.zeros(5, 2)}),
-    "modes": (ONE[:2].modes, {"least": 0.1}),
+    "modes": (ONE[:2].modes, {"min_probability": 0.1}),
     "hdr": (ONE[:1].hdr, {"level": 0.5}),
     "hdr_level": (ONE.hdr_level, {"value": VALUES}),
     "marginal": (TWO.marginal, {"targets": 0}),

@@ -302,5 +302,5 @@ def pair_at(pair, values):
 
 def test_a_head_has_a_floor_of_its_own():
     scale = Standardization.identity(1)
-    with pytest.raises(ValueError, match="expected a resolution or a head, which has a floor of its own, got both"):
+    with pytest.raises(ValueError, match="expected either resolution or head, which has its own floor, got both"):
         mixture_density(scale, resolution=0.1, head=multivariate_mixture_head(2, 2))

@@ -135,7 +135,8 @@ def test_masked_rows_are_in_no_group(masked_and_without):
 def test_diagnostics_of_masked_rows_are_those_without_them(masked_and_without):
     full, args, rest, others = masked_and_without
     one, two = full.to_arviz(*args), rest.to_arviz(*others)
-    values = [float(getattr(az.loo(data), "elpd_loo", np.nan)) for data in (one, two)]
+    name = "elpd_loo" if boundary.HAS_INFERENCE_DATA else "elpd"
+    values = [float(getattr(az.loo(data), name)) for data in (one, two)]
     assert np.isfinite(values[0])
     assert values[0] == pytest.approx(values[1], rel=1e-5)
     assert float(loo(one, reff=1.0).elpd_loo) == pytest.approx(float(loo(two, reff=1.0).elpd_loo), rel=1e-5)

@@ -134,5 +134,5 @@ def test_as_many_levels_as_rows_are_levels_in_a_list_and_one_for_each_row_in_a_t
 
 @pytest.mark.parametrize("function", ["cdf", "sf", "responsibilities"])
 def test_a_value_of_another_shape_is_named(function):
-    with pytest.raises(ValueError, match=r"expected a value that broadcasts with shape \(5,\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"expected value to broadcast with shape \(5,\), got shape \(3,\)"):
         getattr(BATCH, function)(torch.zeros(3))

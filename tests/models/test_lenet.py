@@ -55,8 +55,8 @@ def test_dropout_is_of_training_alone():
     ("make", "message"),
     [
         (lambda: LeNet(1), "expected classes to be a whole number of 2 or more, got 1"),
-        (lambda: LeNet(10.0), "expected classes to be an integer"),
-        (lambda: LeNet(shape=(28, 28)), r"expected a shape \(C, H, W\) and two widths, got \(28, 28\) and \(16, 32\)"),
+        (lambda: LeNet(10.0), "expected classes to be a whole number of 2 or more, got 10.0"),
+        (lambda: LeNet(shape=(28, 28)), r"expected shape \(C, H, W\) and two widths, got \(28, 28\) and \(16, 32\)"),
         (lambda: LeNet(widths=(6,)), r"got \(1, 28, 28\) and \(6,\)"),
         (lambda: LeNet(shape=(0, 28, 28)), "expected every number of shape to be a whole number of 1 or more, got 0"),
         (lambda: LeNet(widths=(0, 3)), "expected every number of widths to be a whole number of 1 or more, got 0"),
@@ -147,9 +147,9 @@ def test_a_damaged_file_is_refused(place, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "posterity LeNet 0"}, "expected a file of format 'posterity LeNet 1' in .*, got something else"),
+        ({"format": "posterity LeNet 0"}, "expected the format 'posterity LeNet 1' in .*, got 'posterity LeNet 0'"),
         ({"settings": None}, "damaged"),
-        ({"state": {}}, "damaged: Error"),
+        ({"state": {}}, "damaged one: Error"),
         ({"state": [1, 2]}, "damaged"),
         ({"state": {"last.1.bias": 3}}, "damaged"),
     ],
@@ -165,9 +165,9 @@ def test_a_file_of_something_else_is_refused(change, message, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"classes": 3}, r"damaged: Error.*\s+size mismatch"),
-        ({"classes": 0}, "damaged: expected classes"),
-        ({"depth": 3}, "damaged: .*depth"),
+        ({"classes": 3}, r"damaged one: Error.*\s+size mismatch"),
+        ({"classes": 0}, "damaged one: expected classes"),
+        ({"depth": 3}, "damaged one: .*depth"),
     ],
 )
 def test_weights_and_settings_that_do_not_fit_each_other_are_refused(settings, message, tmp_path):
@@ -182,7 +182,7 @@ def test_weights_and_settings_that_do_not_fit_each_other_are_refused(settings, m
 def test_other_files_and_networks(tmp_path):
     path = tmp_path / "net.pt"
     torch.save(LeNet().state_dict(), path)
-    with pytest.raises(ValueError, match="expected a file of format"):
+    with pytest.raises(ValueError, match="expected the format"):
         load_lenet(path)
     torch.save(torch.zeros(3), path)
     with pytest.raises(ValueError, match=r"expected a LeNet in .*, got something else"):
@@ -192,5 +192,5 @@ def test_other_files_and_networks(tmp_path):
         load_lenet(path)
     with pytest.raises(FileNotFoundError):
         load_lenet(tmp_path / "none.pt")
-    with pytest.raises(ValueError, match="expected a LeNet, got Linear"):
+    with pytest.raises(ValueError, match="expected net to be a LeNet, got Linear"):
         save_lenet(nn.Linear(2, 2), path)

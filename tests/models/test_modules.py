@@ -68,7 +68,7 @@ def test_float32_inputs_of_a_float64_network_are_cast():
 def test_inputs_that_float32_would_merge_are_refused():
     """1.7e9 + 10 i has 17 distinct values of 200 in float32."""
     time = (1.7e9 + 10 * torch.arange(200, dtype=torch.double))[:, None]
-    with pytest.raises(ValueError, match=r"expected input 0 in units that torch.float32 tells apart, got torch.fl"):
+    with pytest.raises(ValueError, match=r"expected input 0 with values that torch.float32 can distinguish, got"):
         called(bayesian, mlp(1, 4, 1), time)
     assert called(bayesian, mlp(1, 4, 1), (time - time.mean()) / time.std()).shape == (200, 1)
 
@@ -146,12 +146,12 @@ def test_float64_x_and_y_beside_a_float32_standardisation(name):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"net": mlp(3, 9)}, "expected a net of 2 inputs, got one that cannot take them"),
+        ({"net": mlp(3, 9)}, "expected a net of 2 inputs, got one that fails with them"),
         ({"net": "mlp"}, "expected net to be a torch.nn.Module, got str"),
         ({"net": nn.Sequential(nn.Linear(2, 9), nn.BatchNorm1d(9))}, "in training mode"),
         ({"head": "normal"}, "expected head to be a MixtureHead or MultivariateMixtureHead, got str"),
         ({"hidden": 3}, "expected hidden to be a tuple of widths, got 3"),
-        ({"hidden": (3.5,)}, "expected at least two widths of 1 or more"),
+        ({"hidden": (3.5,)}, "expected every number of widths to be a whole number of 1 or more, got 3.5"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_when_a_pair_is_made(build, settings, message):

@@ -124,7 +124,7 @@ def test_weights_inside_a_plate_are_refused_by_its_name():
         with pyro.plate("rows", len(x)):
             return bayesian("net", nn.Linear(1, 1))(x)
 
-    with pytest.raises(ValueError, match=r"expected bayesian\('net'\) outside of plates, got it inside plate 'rows'"):
+    with pytest.raises(ValueError, match=r"expected bayesian\('net'\) outside plates, got it inside plate 'rows'"):
         model(X)
 
 

@@ -64,11 +64,11 @@ def test_the_networks_themselves_are_left_alone():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="expected at least one network"):
+    with pytest.raises(ValueError, match="expected nets to have at least one network"):
         Stacked([])
-    with pytest.raises(ValueError, match="expected networks with equal parameters"):
+    with pytest.raises(ValueError, match="expected nets with equal parameter shapes"):
         Stacked([nn.Linear(2, 1), nn.Linear(3, 1)])
-    with pytest.raises(ValueError, match="expected networks without parametrisations"):
+    with pytest.raises(ValueError, match="expected nets without parametrisations"):
         Stacked([dense_discriminator((2,), spectral=True)])
     with pytest.raises(ValueError, match=r"expected inputs of shape \(2, ...\), got \(3, 5, 2\)"):
         Stacked([nn.Linear(2, 1), nn.Linear(2, 1)])(torch.zeros(3, 5, 2))

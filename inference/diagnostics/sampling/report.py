@@ -105,11 +105,11 @@ def convergence_report(
     ``source`` is a `Posterior` with ``inputs``, the model's arguments without y: a grid of x that covers the data and
     the region of interest. Three kinds of quantity are judged: E[y|x, w] or class probabilities at each x, the log
     density, and each element of the named sites except the weights of a network. Such weights may be permuted from
-    chain to chain, so chains that agree on functions disagree on weights (`posterity.inference.program.weights` lists them).
-    Or ``source`` is ArviZ data, whose group ``posterior`` holds draws of functions: those of ``var_names``, by default
-    all variables, and ``lp`` of ``sample_stats``. For the weights of a network, which may be permuted from chain to
-    chain, the result has little meaning. ``superchains`` is the number of groups of chains that start from the same
-    point, by default that of the run (``HMC(superchains=...)``).
+    chain to chain, so chains that agree on functions disagree on weights (`posterity.inference.program.weights` lists
+    them). Or ``source`` is ArviZ data, whose group ``posterior`` holds draws of functions: those of ``var_names``, by
+    default all variables, and ``lp`` of ``sample_stats``. For the weights of a network, which may be permuted from
+    chain to chain, the result has little meaning. ``superchains`` is the number of groups of chains that start from the
+    same point, by default that of the run (``HMC(superchains=...)``).
 
     The report finds: R-hat of 1.01 or more (and whether chance explains it with so few draws); bulk or tail ESS below
     100 for each chain (Vehtari et al. 2021, arXiv:1903.08008); nested R-hat 0.01 above that of independent draws

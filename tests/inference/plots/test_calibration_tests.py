@@ -295,7 +295,7 @@ def test_bad_input_is_refused_before_a_figure_is_there(panel):
         plot_pull(values, limit=0.0)
     with pytest.raises(ValueError, match=r"expected bins to be a whole number of 1 or more, got 0"):
         plot_pull(values, bins=0)
-    with pytest.raises(ValueError, match="expected a Dataset with a variable 'pull'"):
+    with pytest.raises(ValueError, match=r"expected a result of pulls\(\), with pull, got"):
         plot_pull_vs(UNIFORM, "x")
     with pytest.raises(ValueError, match="expected by to be one of"):
         plot_pull_vs(values, "height")
@@ -305,7 +305,7 @@ def test_bad_input_is_refused_before_a_figure_is_there(panel):
         plot_pull_vs(values, "x", prob=1)
     with pytest.raises(ValueError, match="expected limit to be a finite number above 1"):
         plot_pull_vs(values, "x", limit=1.0)
-    with pytest.raises(ValueError, match="expected a Dataset with a variable 'pit'"):
+    with pytest.raises(ValueError, match=r"expected a result of pit\(\), with pit, got"):
         plot_pit_ecdf(values)
     with pytest.raises(ValueError, match=r"expected at least one result of pit\(\), got none"):
         plot_pit_ecdf({})

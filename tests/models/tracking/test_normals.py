@@ -3,7 +3,7 @@
 import torch
 from torch.distributions import MultivariateNormal
 
-from posterity.models.tracking.normals import log_normal, moment
+from posterity.models.tracking.normals import grid_moments, log_normal
 
 
 def normals(count):
@@ -24,7 +24,7 @@ def test_moments_are_those_of_the_points_and_of_their_squares():
     points = torch.randn(50, 2, dtype=torch.double, generator=random)
     weights = torch.rand(3, 4, 50, dtype=torch.double, generator=random)
     weights = weights / weights.sum(-1, keepdim=True)
-    loc, tril = moment(weights, points, 0.12)
+    loc, tril = grid_moments(weights, points, 0.12)
     torch.testing.assert_close(loc[..., 0, :], torch.einsum("nmp,pd->nmd", weights, points))
     away = points - loc
     covariance = torch.einsum("nmp,nmpi,nmpj->nmij", weights, away, away) + 0.01 * torch.eye(2)
@@ -32,6 +32,6 @@ def test_moments_are_those_of_the_points_and_of_their_squares():
 
 
 def test_one_point_alone_is_as_wide_as_its_square():
-    loc, tril = moment(torch.tensor([1.0, 0.0]), torch.tensor([[3.0, 4.0], [0.0, 0.0]]), 0.48)
+    loc, tril = grid_moments(torch.tensor([1.0, 0.0]), torch.tensor([[3.0, 4.0], [0.0, 0.0]]), 0.48)
     assert loc.tolist() == [[3.0, 4.0]]
     torch.testing.assert_close(tril, 0.2 * torch.eye(2))

@@ -196,7 +196,7 @@ def test_bad_input_is_refused():
         sharpness(mixture, torch.zeros(2))
     with pytest.raises(ValueError, match="expected at least 2 posterior-predictive draws, got 1"):
         sharpness(np.zeros((1, 3)))
-    with pytest.raises(ValueError, match="expected a Dataset with 'coverage', 'n' and levels"):
+    with pytest.raises(ValueError, match=r"expected a result of coverage\(\), with coverage, n, level"):
         calibration_error(xr.Dataset({"pit": ("obs", [0.5])}))
     with pytest.raises(ValueError, match="expected y of shape"):
         calibration_error(mixture)
