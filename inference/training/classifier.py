@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from posterity.inference.training.interrupt import warn_interrupted
 from posterity.inference.training.modes import evaluation_mode, training_mode
-from posterity.inference.training.record import TrainingRecord
+from posterity.inference.training.record import FitRecord
 from posterity.inference.training.recovery import LastGood
 from posterity.inference.training.schedule import cosine
 from posterity.random import child_seeds, seeded
@@ -36,7 +36,7 @@ def fit_classifier(
     shift: int = 2,
     seed: int,
     progress: bool = True,
-) -> TrainingRecord:
+) -> FitRecord:
     """Train ``net`` in place on images (N, C, H, W) and their labels (N,), and return the losses of the epochs.
 
     The cross entropy is minimised by AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), at a learning rate that falls
@@ -67,7 +67,7 @@ def fit_classifier(
     if len(images) < batch_size:
         raise ValueError(f"expected at least the {batch_size} images of a batch, got {len(images)}")
     _check_labels(net, images, labels)
-    record, begun = TrainingRecord(), time.perf_counter()
+    record, begun = FitRecord(), time.perf_counter()
     run = _Run(net, images, labels, settings, record)
     try:
         run.train(progress)
@@ -104,7 +104,7 @@ class _Run:
     """One training: the network, its optimiser and its random numbers."""
 
     def __init__(
-        self, net: nn.Module, images: Tensor, labels: Tensor, settings: _Settings, record: TrainingRecord
+        self, net: nn.Module, images: Tensor, labels: Tensor, settings: _Settings, record: FitRecord
     ) -> None:
         self.net, self.images, self.labels, self.settings, self.record = net, images, labels, settings, record
         weights = [parameter for parameter in net.parameters() if parameter.requires_grad]

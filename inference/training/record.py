@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class TrainingRecord:
+class FitRecord:
     """Mean losses in the order of steps, the number of ``steps``, and the ``seconds`` of all runs together.
 
     Each entry of ``loss`` is the mean over an epoch (`fit_classifier`) or over 50 steps (`fit_stream`).

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from posterity.files import read_tensors, write_tensors
 from posterity.inference.training.interrupt import warn_interrupted
 from posterity.inference.training.modes import training_mode
-from posterity.inference.training.record import TrainingRecord
+from posterity.inference.training.record import FitRecord
 from posterity.inference.training.recovery import Every, LastGood
 from posterity.inference.training.schedule import cosine
 from posterity.validation import check_integer, check_number, check_seed
@@ -40,7 +40,7 @@ def fit_stream(
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 60.0,
     progress: bool = True,
-) -> TrainingRecord:
+) -> FitRecord:
     """Train ``net`` in place by minimising the mean of ``loss(draw(generator))``, and return the losses.
 
     The optimiser is Adam (Kingma & Ba 2015). With a ``checkpoint`` file, the run is stored every ``checkpoint_seconds``
@@ -135,7 +135,7 @@ class _Run:
         if not self.weights:
             raise ValueError("expected a network with weights to train, got none that requires a gradient")
         self.optimiser = torch.optim.Adam(self.weights, lr=settings.learning_rate, betas=(0.9, 0.99))
-        self.random, self.record = torch.Generator().manual_seed(settings.seed), TrainingRecord()
+        self.random, self.record = torch.Generator().manual_seed(settings.seed), FitRecord()
         self.recent: list[float] = []  # losses since the last entry of the record
         if path is not None and path.exists():
             self._resume(path)

@@ -9,6 +9,7 @@ from torch import nn
 from posterity.data import Standardization
 from posterity.inference import HMC, SVI, Ensemble, Posterior, infer
 from posterity.inference import arviz as boundary
+from posterity.inference.program.batching import for_each_draw
 from posterity.inference.program.likelihood import likelihood_over_draws
 from posterity.inference.program.sites import inspect
 from posterity.models import bayesian_mixture_density, mixture_density, mixture_head
@@ -123,3 +124,27 @@ def test_inputs_that_a_network_cannot_take_are_named():
     net = nn.Linear(2, 1)
     with pytest.raises(ValueError, match=r"expected a model that runs .* RuntimeError: mat1 and mat2 .*\(6,\) float32"):
         likelihood_over_draws(lambda x: pyro.sample("y", dist.Normal(net(x), 1.0)), (X,), {}, "y")
+
+
+@pytest.mark.parametrize("chunk_size", [1, 3, 100])
+def test_all_three_methods_give_the_results_of_a_loop(chunk_size):
+    """With ``vmap``; with a layer that has no batching rule; with control flow on values."""
+    draws = {"w": torch.randn(5, 2, generator=torch.Generator().manual_seed(0))}
+    cell = nn.RNN(2, 3)
+
+    def smooth(index, draw):
+        return index * draw["w"].sum(), {"square": draw["w"] ** 2}
+
+    def recurrent(index, draw):
+        return index * 0 + cell(draw["w"][None])[0].detach(), {}
+
+    def branching(index, draw):
+        return draw["w"] if float(draw["w"].sum()) > 0 else -draw["w"], {}
+
+    for function in (smooth, recurrent, branching):
+        found, rest = for_each_draw(function, 5, draws, {}, chunk_size)
+        for number in range(5):
+            expected, others = function(torch.tensor(number), {"w": draws["w"][number]})
+            torch.testing.assert_close(found[number], expected)
+            for name, value in others.items():
+                torch.testing.assert_close(rest[name][number], value)

@@ -1,4 +1,5 @@
-import numpy as np
+"""The likelihood over draws, against Pyro at one draw at a time."""
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -6,10 +7,7 @@ import torch
 from torch import nn
 
 from posterity.inference.program.likelihood import likelihood_over_draws
-from posterity.inference.program.observation import observed_value
-from posterity.inference.program.sites import inspect
 from posterity.models import bayesian, gaussian, heteroscedastic_gaussian, mixture_head, mlp, point, priors, student_t
-from posterity.random import child_seeds, seeded
 
 N, S = 6, 5
 X = torch.linspace(-1, 1, N)[:, None]
@@ -211,138 +209,3 @@ def test_validation_is_off_inside_and_as_before_after():
     likelihood_over_draws(model, (X,), prior_draws(with_noise, X), "y")
     assert seen == [False]
     assert torch.distributions.Distribution._validate_args
-
-
-# Reading a program
-
-
-def test_what_is_in_a_model():
-    program = inspect(varying_slopes, (X, torch.zeros(N)))
-    assert program.site == "y"
-    assert program.plates == ("obs",)
-    assert program.latents == ("overall", "own")
-    assert program.deterministics == ("slope",)
-    assert program.parameters == ()
-
-
-def test_parameters_and_a_factor_are_no_observations():
-    program = inspect(with_decay, (X, torch.zeros(N)))
-    assert (program.site, program.latents, program.deterministics) == ("y", (), ())
-    assert set(program.parameters) == {f"net.{n}" for n, _ in NET1.named_parameters()}
-
-
-def test_plates_go_from_outer_to_inner():
-    def model(y=None):
-        w = pyro.sample("w", dist.Normal(0.0, 1.0))
-        with pyro.plate("rows", 4, dim=-2), pyro.plate("columns", 3, dim=-1):
-            pyro.sample("y", dist.Normal(w, 1.0), obs=y)
-
-    assert inspect(model, (torch.zeros(4, 3),)).plates == ("rows", "columns")
-
-
-def test_several_observed_sites_need_a_name():
-    def model(y=None):
-        w = pyro.sample("w", dist.Normal(0.0, 1.0))
-        pyro.sample("a", dist.Normal(w, 1.0), obs=y)
-        pyro.sample("b", dist.Normal(w, 1.0), obs=y)
-
-    with pytest.raises(ValueError, match=r"expected one observed site or the name of one .* got \['a', 'b'\]"):
-        inspect(model, (torch.tensor(0.0),))
-    assert inspect(model, (torch.tensor(0.0),), "b").site == "b"
-    with pytest.raises(ValueError, match=r"expected a model with an observed site 'c' .* got observed sites"):
-        inspect(model, (torch.tensor(0.0),), "c")
-
-
-def test_no_observed_site_raises():
-    with pytest.raises(ValueError, match=r"expected a model with an observed site \(obs=y\)"):
-        inspect(with_noise, (X,))
-
-
-def test_a_discrete_latent_site_raises():
-    def model(y=None):
-        k = pyro.sample("k", dist.Categorical(torch.ones(3) / 3))
-        pyro.sample("y", dist.Normal(k.float(), 1.0), obs=y)
-
-    with pytest.raises(ValueError, match=r"expected continuous latent sites .* got 'k'"):
-        inspect(model, (torch.tensor(0.0),))
-
-
-def test_the_callers_random_state_and_parameters_are_untouched():
-    pyro.param("net.hidden1.weight", torch.tensor(7.0))
-    state = torch.get_rng_state()
-    inspect(with_decay, (X, torch.zeros(N)))
-    assert torch.equal(torch.get_rng_state(), state)
-    assert list(pyro.get_param_store()) == ["net.hidden1.weight"]
-    assert pyro.param("net.hidden1.weight") == 7.0
-
-
-def test_a_subsampled_plate_is_no_latent_site():
-    def model(x, y=None):
-        w = pyro.sample("w", dist.Normal(0.0, 1.0))
-        with pyro.plate("obs", len(x), subsample_size=2) as index:
-            return pyro.sample("y", dist.Normal(w * x[index, 0], 1.0), obs=None if y is None else y[index])
-
-    assert inspect(model, (X, torch.zeros(N))).latents == ("w",)
-
-
-def test_seeds_of_streams_do_not_depend_on_how_many_there_are():
-    assert child_seeds(3, 2) == child_seeds(3, 5)[:2]
-    assert len({*child_seeds(3, 50), *child_seeds(4, 50)}) == 100
-    assert all(0 <= seed < 2**63 for seed in child_seeds(0, 100))
-
-
-def test_seeded_gives_the_state_back_even_after_an_error():
-    state = torch.get_rng_state()
-
-    def fails():
-        with seeded(1):
-            torch.randn(3)
-            raise RuntimeError("inside")
-
-    with pytest.raises(RuntimeError, match="inside"):
-        fails()
-    assert torch.equal(torch.get_rng_state(), state)
-    with seeded(1):
-        first = torch.randn(3)
-    with seeded(1):
-        np.testing.assert_array_equal(first, torch.randn(3))
-
-
-def test_seeds_of_another_purpose_are_others():
-    assert not {*child_seeds(3, 50)} & {*child_seeds(3, 50, 1), *child_seeds(3, 50, 0), *child_seeds(3, 50, 2)}
-    assert child_seeds(3, 2, 1) == child_seeds(3, 5, 1)[:2]
-
-
-def test_a_flat_prior_can_be_read():
-    def model(x, y=None):
-        a = pyro.sample("a", dist.ImproperUniform(dist.constraints.real, (), ()))
-        s = pyro.sample("s", dist.ImproperUniform(dist.constraints.positive, (), (2,)))
-        with pyro.plate("obs", len(x)):
-            return pyro.sample("y", dist.Normal(a * x[:, 0], s.sum()), obs=y)
-
-    assert inspect(model, (X, torch.zeros(N))).latents == ("a", "s")
-    assert torch.equal(observed_value(model, (X, torch.ones(N)), "y"), torch.ones(N))
-
-
-@pytest.mark.parametrize("kind", ["matrix", "scale", "scale at no draw"])
-def test_a_draw_of_the_prior_at_which_the_model_is_not_defined_is_not_the_end(kind):
-    """The first draw of r is 0.77: the matrix then has no Cholesky factor, and the scale is negative."""
-
-    def model(x, y=None):
-        r = pyro.sample("r", dist.Normal(0.0, 0.5))
-        if kind == "matrix":
-            torch.linalg.cholesky(torch.eye(20) - (1 - torch.eye(20)) * r)
-        scale = {"matrix": 1.0, "scale": 0.3 - r, "scale at no draw": r - 9.0}[kind]
-        with pyro.plate("obs", len(x)):
-            return pyro.sample("y", dist.Normal(x[:, 0], scale), obs=y)
-
-    assert inspect(model, (X, torch.zeros(N))).latents == ("r",)
-
-
-def test_an_error_of_the_model_s_own_is_raised_as_it_is():
-    def model(x, y=None):
-        pyro.sample("w", dist.Normal(0.0, 1.0))
-        raise ValueError("no such table")
-
-    with pytest.raises(ValueError, match=r"^no such table"):
-        inspect(model, (X, torch.zeros(N)))

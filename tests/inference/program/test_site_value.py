@@ -1,10 +1,16 @@
+"""Values at observed sites: their support, masks, scales and dtypes."""
+
+import contextlib
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 
-from posterity.inference import HMC, SVI, Ensemble, Posterior, infer
+from posterity.inference import SVI, Posterior, infer
+from posterity.inference.program.site_value import check_site_value, dtype_to_score, scored_elements, site_log_density
 from posterity.inference.program.sites import inspect
+from posterity.inference.program.trace import trace
 
 N = 12
 X = torch.linspace(-1, 1, N)
@@ -94,29 +100,72 @@ def test_what_the_model_holds_itself_must_be_finite(bad):
         infer(model, X, method=FAST)
 
 
-METHODS = {
-    "SVI": FAST,
-    "Ensemble": Ensemble(members=2, steps=2, progress=False),
-    "HMC": HMC(chains=2, warmup=2, draws=2, engine="eager", progress=False),
-}
+def node_of(fn, value, mask=None, scale=None):
+    def model():
+        with contextlib.ExitStack() as stack:
+            if mask is not None:
+                stack.enter_context(pyro.poutine.mask(mask=mask))
+            if scale is not None:
+                stack.enter_context(pyro.poutine.scale(scale=scale))
+            pyro.sample("y", fn, obs=value)
+
+    return trace(model, (), seed=0)["y"]
 
 
-@pytest.mark.parametrize("kind", [torch.int64, torch.bool, torch.uint8, "numpy"])
-@pytest.mark.parametrize("method", METHODS)
-def test_whole_numbers_and_truth_values_are_data_of_a_bernoulli(method, kind):
-    model = model_of(OUTSIDE["Bernoulli"][0])
-    y = (torch.arange(N) % 2).float()
-    given = y.numpy().astype(int) if kind == "numpy" else y.to(kind)
-    one, two = (infer(model, X, values, method=METHODS[method], seed=1) for values in (given, y))
-    assert torch.equal(one.draws["slope"], two.draws["slope"])
-    torch.testing.assert_close(one.log_likelihood(X, given), two.log_likelihood(X, y))
-    one.to_arviz(X, given)
+KEEP = torch.tensor([True, False, True])
 
 
-@pytest.mark.parametrize("name", ["Poisson", "Geometric", "Binomial", "NegativeBinomial", "Categorical"])
-def test_counts_may_be_whole_numbers(name):
-    family, good, _ = OUTSIDE[name]
-    model = model_of(family)
-    y = torch.full((N,), good)
-    one, two = (infer(model, X, values, method=FAST, seed=1) for values in (y, y.float()))
-    torch.testing.assert_close(one.log_likelihood(X, y), two.log_likelihood(X, y.float()))
+def test_masks_of_a_plate_of_a_distribution_and_of_an_event_add_up():
+    fn = dist.Normal(torch.zeros(3, 2), 1.0)
+    both = node_of(fn.mask(torch.tensor([True, False])), torch.zeros(3, 2), mask=KEEP[:, None])
+    assert scored_elements(both).tolist() == [[True, False], [False, False], [True, False]]
+    inside = node_of(fn.mask(torch.tensor([True, False])).to_event(1), torch.zeros(3, 2), mask=KEEP)
+    assert scored_elements(inside).tolist() == [[True, False], [False, False], [True, False]]
+    mixture = dist.MixtureSameFamily(dist.Categorical(torch.ones(3, 2)), fn.mask(KEEP[:, None]))
+    assert scored_elements(node_of(mixture, torch.zeros(3))).tolist() == KEEP.tolist()
+    assert scored_elements(node_of(fn, torch.zeros(3, 2))).all()
+
+
+def test_the_log_density_has_the_mask_and_the_scale():
+    y = torch.tensor([1.0, 2.0, 3.0])
+    node = node_of(dist.Normal(torch.zeros(3), 1.0), y, mask=KEEP, scale=2.0)
+    expected = torch.where(KEEP, 2 * dist.Normal(0.0, 1.0).log_prob(y), 0.0)
+    torch.testing.assert_close(site_log_density(node), expected)
+    assert site_log_density(node, torch.float64).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("fn", "value", "dtype"),
+    [
+        (dist.Bernoulli(torch.full((2,), 0.5).double()), torch.tensor([0, 1]), torch.float64),
+        (dist.Poisson(torch.ones(2)), torch.tensor([True, False]), torch.float32),
+        (dist.Normal(torch.zeros(2), 1.0), torch.zeros(2), None),
+    ],
+    ids=["Bernoulli", "Poisson", "floats"],
+)
+def test_integers_are_converted_to_the_dtype_of_the_parameters(fn, value, dtype):
+    assert dtype_to_score({"fn": fn, "value": value}) is dtype
+
+
+@pytest.mark.parametrize(
+    ("value", "change", "message"),
+    [
+        (1.0, {}, "expected y as a tensor at the observed site 'y', got float"),
+        (torch.zeros(3), {}, r"expected y of shape \(2,\) at the observed site 'y', got \(3,\)"),
+        (
+            torch.zeros(2),
+            {"mask": torch.ones(3)},
+            r"expected a mask of shape \(2,\) at the observed site 'y', got \(3,\)",
+        ),
+        (torch.zeros(2), {"scale": torch.ones(2, 1)}, r"expected a scale of shape \(2,\) .* got \(2, 1\)"),
+        (
+            torch.tensor([0.0, torch.nan]),
+            {},
+            "expected finite values .* 1 of 2 nan or infinite, the first in row 1: nan",
+        ),
+    ],
+)
+def test_values_masks_and_scales_that_do_not_fit_are_refused(value, change, message):
+    site = {"fn": dist.Normal(torch.zeros(2), 1.0), "value": value, "mask": None, "scale": 1.0} | change
+    with pytest.raises(ValueError, match=message):
+        check_site_value("y", site, list)
