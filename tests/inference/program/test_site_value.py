@@ -155,13 +155,13 @@ def test_integers_are_converted_to_the_dtype_of_the_parameters(fn, value, dtype)
         (
             torch.zeros(2),
             {"mask": torch.ones(3)},
-            r"expected a mask of shape \(2,\) at the observed site 'y', got \(3,\)",
+            r"expected a mask of shape \(2,\) at .* 'y', got \(3,\)",
         ),
         (torch.zeros(2), {"scale": torch.ones(2, 1)}, r"expected a scale of shape \(2,\) .* got \(2, 1\)"),
         (
             torch.tensor([0.0, torch.nan]),
             {},
-            "expected finite values .* 1 of 2 nan or infinite, the first in row 1: nan",
+            "expected finite values .* 1 of 2 nan or infinite, .* in row 1: nan",
         ),
     ],
 )
