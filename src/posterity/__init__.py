@@ -11,7 +11,7 @@ Everything predicts with a mixture over the draws of the posterior, so one set o
 from importlib import import_module
 from types import ModuleType
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["data", "inference", "models"]
 
 
