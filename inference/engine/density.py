@@ -21,7 +21,7 @@ from torch.distributions.transforms import Transform, identity_transform
 
 from posterity.inference.engine import flat
 from posterity.inference.program.sites import is_latent
-from posterity.inference.program.trace import Model, default_dtype, trace, widest
+from posterity.inference.program.trace import Model, default_dtype, trace, widest_dtype
 from posterity.random import seeded
 
 # Of a value, in its own precision, outside of its support: what rounding does to it.
@@ -85,7 +85,7 @@ class Density:
             start += size
         self.first = {name: value for name, (value, _) in wanted.items()}
         self.sites, self.dim = tuple(sites), start
-        self.dtype = widest(self.first.values(), torch.float16)
+        self.dtype = widest_dtype(self.first.values(), torch.float16)
         self.device = next(iter(self.first.values())).device
         self.event_dims = {n: node["fn"].event_dim for n, node in latents.items()}
         self.observed = [node["value"] for node in nodes.values() if node["type"] == "sample" and node["is_observed"]]
@@ -98,7 +98,7 @@ class Density:
         """Use the dtype of the data if it has higher precision than torch's default dtype or the sites."""
         own, default = self.dtype, torch.get_default_dtype()
         joint = self._dtype_at_first()
-        wide = widest((*self.args, *self.observed), joint or own)
+        wide = widest_dtype((*self.args, *self.observed), joint or own)
         if torch.promote_types(wide, own) == own and torch.promote_types(own, default) == default:
             return
         self.promoted = wide

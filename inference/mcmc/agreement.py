@@ -13,7 +13,7 @@ from torch.distributions import Categorical, Distribution
 from posterity.inference.convergence.elements import site_columns
 from posterity.inference.convergence.statistics import convergence, rhat_explained_by_chance
 from posterity.inference.convergence.thresholds import RHAT_BAD, RHAT_DRAWS
-from posterity.inference.program.likelihood import over_draws
+from posterity.inference.program.likelihood import likelihood_over_draws
 from posterity.inference.program.sites import Program
 from posterity.inference.program.trace import Model
 
@@ -133,7 +133,7 @@ class ComparedFunctions:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                likelihood = over_draws(
+                likelihood = likelihood_over_draws(
                     self.model, args, flat, self.program.site, others=self.program.observed
                 )[0]  # fmt: skip
                 return _mean(likelihood).reshape(*shape, -1).double()

@@ -10,8 +10,8 @@ from posterity.inference.mcmc.nuts import NUTS
 from posterity.inference.mcmc.run import Run, Sampler
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.arguments import read_arguments
-from posterity.inference.program.observation import in_numbers
-from posterity.inference.program.trace import bare_model
+from posterity.inference.program.observation import observe_as_numbers
+from posterity.inference.program.trace import unwrap_pair
 
 METHODS: dict[str, type[Sampler]] = {"HMC": HMC, "NUTS": NUTS}
 
@@ -39,7 +39,7 @@ def resume(path: str | Path, model: Any, *args: Any, **changes: Any) -> Posterio
     if other:
         raise ValueError(f"expected changes to {list(CHANGES)} only, since other settings are fixed, got {other}")
     args = read_arguments(args)
-    model = in_numbers(bare_model(model), args)
+    model = observe_as_numbers(unwrap_pair(model), args)
     content = checkpoints.read_checkpoint(path, METHODS)
     settings = METHODS[content["method"]](
         **{**content["settings"], "threads": content["threads"], "checkpoint": str(path), **changes}

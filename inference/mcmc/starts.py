@@ -12,7 +12,7 @@ from posterity.inference.engine.chains import Engine
 from posterity.inference.engine.density import Density
 from posterity.inference.engine.evaluation import start_fault, value_and_gradient
 from posterity.inference.posterior import Posterior
-from posterity.inference.program.trace import StartMessenger, default_dtype
+from posterity.inference.program.trace import DrawFlatPriors, default_dtype
 from posterity.models.guides import INITS
 from posterity.random import child_seeds, seeded
 
@@ -184,7 +184,7 @@ def density_at(density: Density, position: Tensor) -> Tensor:
         return position.new_tensor(torch.nan)
 
 
-class _Initialiser(StartMessenger):
+class _Initialiser(DrawFlatPriors):
     """One start of every latent site, by Pyro's initialisation functions."""
 
     def __init__(self, density: Density, name: str) -> None:

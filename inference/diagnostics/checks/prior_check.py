@@ -117,10 +117,10 @@ def _draw(
     import pyro
     import torch
 
-    from posterity.inference.program.trace import FAILURES, bare_model, failed
+    from posterity.inference.program.trace import MODEL_ERRORS, model_failure, unwrap_pair
     from posterity.random import seeded
 
-    bare, curves, values, name = bare_model(model), [], [], site
+    bare, curves, values, name = unwrap_pair(model), [], [], site
     with seeded(seed), torch.no_grad():
         for number in range(count):
             try:
@@ -128,8 +128,8 @@ def _draw(
                     nodes = pyro.poutine.trace(bare).get_trace(*inputs).nodes
             except (ValueError, NotImplementedError, torch.linalg.LinAlgError) as error:
                 raise ValueError(f"expected a prior to draw from, got at draw {number}: {error}") from error
-            except FAILURES as error:
-                raise failed(error, inputs) from error
+            except MODEL_ERRORS as error:
+                raise model_failure(error, inputs) from error
             sites = [one for one, node in nodes.items() if _is_random(node)]
             name = sites[-1] if name is None and sites else name
             if name not in sites:
