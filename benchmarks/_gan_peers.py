@@ -8,7 +8,7 @@ file of numpy, float32 (N, 1, 28, 28) in [-1, 1]: peers may live in an environme
 
 The clock is the same for all: it is read when the discriminator is called, which every program does three times a step.
 
-- ``posterity``: `play` with networks of the library, without monitors.
+- ``posterity``: `train` with networks of the library, without monitors.
 - ``plain_torch``: a loop by hand after ``dcgan/main.py`` of pytorch/examples: ``BCEWithLogitsLoss``, one batch of
   fakes a step for both, the two halves of the discriminator's loss sent back one after the other, both losses read in
   every step. Adam is the fused one, batches are drawn by index from a tensor in memory.
@@ -98,12 +98,12 @@ def networks(library: str, width: int, seed: int) -> tuple[nn.Module, nn.Module]
 
 
 def posterity(generator: nn.Module, discriminator: nn.Module, data: Tensor, steps: int, seed: int) -> Losses:
-    from posterity.inference.adversarial import Adversarial, play
+    from posterity.inference.adversarial import Adversarial, train
 
     settings = Adversarial(
         steps=steps, batch_size=BATCH, loss="non_saturating", learning_rate=(RATE, RATE), betas=BETAS, progress=False
     )
-    history = play(generator, discriminator, data, latent=LATENT, settings=settings, seed=seed).history
+    history = train(generator, discriminator, data, latent=LATENT, settings=settings, seed=seed).history
     return list(zip(history["discriminator_loss"], history["generator_loss"], strict=True))
 
 

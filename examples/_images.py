@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from posterity.data import Images, digits, fashion_mnist, mnist
-from posterity.inference.adversarial import Adversarial, measures, r1, r2
+from posterity.inference.adversarial import Adversarial, metrics, r1, r2
 from posterity.inference.training.classifier import accuracy, features, fit_classifier, predict_probabilities
 from posterity.models import LeNet, load_lenet, save_lenet
 
@@ -73,20 +73,20 @@ def judge(samples: Tensor, data: Pictures, *, seed: int = 0) -> dict[str, float]
     """
     count = min(JUDGED, len(samples), len(data.held_out))
     train, held_out = judges(data, count, seed=seed)
-    widths = measures.median_widths(held_out)
+    widths = metrics.median_widths(held_out)
     found: dict[str, float] = {}
     for suffix, images in (("", samples[:count]), ("_real", train)):
         seen = data.features(images)
-        found[f"kernel_distance{suffix}"] = measures.kernel_distance(seen, held_out, widths=widths)
-        found[f"frechet{suffix}"] = measures.frechet_distance(seen, held_out)
-        manifold: Mapping[str, float] = measures.precision_recall(held_out, seen)
+        found[f"kernel_distance{suffix}"] = metrics.kernel_distance(seen, held_out, widths=widths)
+        found[f"frechet{suffix}"] = metrics.frechet_distance(seen, held_out)
+        manifold: Mapping[str, float] = metrics.precision_recall(held_out, seen)
         found |= {f"{key}{suffix}": value for key, value in manifold.items()}
-        histogram = measures.class_histogram(data.probabilities(images), 10, reference=data.shares)
+        histogram = metrics.class_histogram(data.probabilities(images), 10, reference=data.shares)
         found[f"classes{suffix}"] = 10.0 - histogram.missing
         found[f"class_kl{suffix}"] = histogram.kl_uniform
         found[f"class_kl_to_data{suffix}"] = histogram.kl_reference or 0.0
         found[f"largest_class{suffix}"] = histogram.largest
-    nearest = measures.nearest_training(
+    nearest = metrics.nearest_training(
         data.features(samples[:1000]), data.features(data.train[:20_000]), held_out[:1000]
     )
     return found | {"memorised": nearest.ratio, "lenet_accuracy": data.accuracy}

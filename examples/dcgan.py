@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from posterity.files import read_tensors, write_tensors
-from posterity.inference.adversarial import Game, measures, play, r1, r2
+from posterity.inference.adversarial import TrainingRun, metrics, r1, r2, train
 from posterity.inference.plots import plot_samples
 from posterity.models.discriminators import dcgan_discriminator, dense_discriminator
 from posterity.models.generators import dcgan_generator, dense_generator
@@ -67,28 +67,28 @@ def networks(task: Task, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Mod
         return generator, dcgan_discriminator(shape, width=task.width, hidden=(32 * task.width,), norm="none")
 
 
-def trained(task: Task, out: Path, data: Pictures) -> Game:
+def trained(task: Task, out: Path, data: Pictures) -> TrainingRun:
     generator, discriminator = (net.to(DEVICE) for net in networks(task, data.shape))
     path = out / f"{task.name}-{task.variant}-{tag(task)}.checkpoint"
     steps = task.steps * (LONGER if task.variant == "dense_long" else 1)
     settings = replace(steady(steps, monitor_every=steps, checkpoint=path), regularisers=PENALTIES)
-    game = play(
+    run = train(
         generator, discriminator, data.train.to(DEVICE), latent=LATENT, settings=settings, seed=task.seed,
         resume=path if path.exists() else None,
     )  # fmt: skip
-    if game.interrupted:
+    if run.interrupted:
         raise KeyboardInterrupt
-    return game
+    return run
 
 
-def train(task: Task, out: Path, quick: bool) -> dict[str, float]:
+def train_and_evaluate(task: Task, out: Path, quick: bool) -> dict[str, float]:
     """Trained, judged; samples and a walk between latent points are kept for the figure."""
     torch.set_num_threads(1)
     data = pictures(task.name, out, quick=quick)
-    game = trained(task, out, data)
-    samples = game.samples(JUDGED, seed=task.seed + 1).cpu()
+    run = trained(task, out, data)
+    samples = run.samples(JUDGED, seed=task.seed + 1).cpu()
     with torch.no_grad():
-        walked = game.trained.eval()(walk(6, 8).to(DEVICE)).cpu()
+        walked = run.trained.eval()(walk(6, 8).to(DEVICE)).cpu()
     write_tensors({"samples": samples[:64], "walk": walked}, out / f"{task.name}-{task.variant}.pt")
     return judge(samples, data, seed=task.seed)
 
@@ -101,15 +101,15 @@ def curve(task: Task, out: Path, quick: bool) -> dict[str, float]:
     """
     torch.set_num_threads(1)
     data = pictures(task.name, out, quick=quick)
-    game = trained(task, out, data)
+    run = trained(task, out, data)
     random = torch.Generator().manual_seed(task.seed + 2)
     z = torch.randn(min(JUDGED, len(data.held_out)), LATENT, generator=random)
     _, held_out = judges(data, len(z), seed=task.seed)
     found: dict[str, float] = {}
     for spread in SPREADS:
         with torch.no_grad():
-            made = torch.cat([game.trained.eval()((spread * part).to(DEVICE)).cpu() for part in z.split(1000)])
-        seen = measures.precision_recall(held_out, data.features(made))
+            made = torch.cat([run.trained.eval()((spread * part).to(DEVICE)).cpu() for part in z.split(1000)])
+        seen = metrics.precision_recall(held_out, data.features(made))
         found |= {f"spread_{spread:g}.{key}": seen[key] for key in ("precision", "recall")}
     return found
 
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for variant in reversed(list(TITLES)):  # the long ones first
         for name in names:
             task = Task(variant, name, 60 if args.quick else args.steps, 4 if args.quick else args.width, args.seed)
-            wanted[f"{name}.{variant}"] = (task, partial(train, task, args.out, args.quick))
+            wanted[f"{name}.{variant}"] = (task, partial(train_and_evaluate, task, args.out, args.quick))
             curves[f"{name}.{variant}.curve"] = ((task, SPREADS), partial(curve, task, args.out, args.quick))
     for name in names:
         pictures(name, args.out, quick=args.quick)  # its LeNet, before all that ask it

@@ -24,7 +24,7 @@ from torch import nn
 
 from posterity.data import grid
 from posterity.files import read_tensors, write_tensors
-from posterity.inference.adversarial import Adversarial, BayesianAdversarial, play_bayesian, play_many
+from posterity.inference.adversarial import Adversarial, BayesianAdversarial, train_bayesian, train_many
 from posterity.inference.adversarial.metrics import cluster_quality
 from posterity.models.discriminators import dense_discriminator
 from posterity.models.generators import dense_generator
@@ -76,16 +76,16 @@ def bayesian(task: Task, seed: int, out: Path) -> dict[str, float]:
     torch.set_num_threads(1)
     data = grid().sample(ROWS, seed=seed + 1000) / SCALE
     begun = time.perf_counter()
-    game = play_bayesian(make_generator, make_discriminator, data, latent=LATENT, settings=task.bayesian, seed=seed)
-    if game.interrupted:
+    run = train_bayesian(make_generator, make_discriminator, data, latent=LATENT, settings=task.bayesian, seed=seed)
+    if run.interrupted:
         raise KeyboardInterrupt
     seconds = time.perf_counter() - begun
     line = torch.linspace(-REACH, REACH, POINTS)
     points = torch.cartesian_prod(line, line) / SCALE
-    mean, sd = game.density_spread(points, BANDWIDTH / SCALE, samples=1000, seed=seed)
+    mean, sd = run.density_spread(points, BANDWIDTH / SCALE, samples=1000, seed=seed)
     shown = {
-        "samples": SCALE * game.samples(SAMPLES, seed=seed + 2000),
-        "each": SCALE * game.samples(600, seed=seed + 2001, each=True)[:: task.bayesian.draws],
+        "samples": SCALE * run.samples(SAMPLES, seed=seed + 2000),
+        "each": SCALE * run.samples(600, seed=seed + 2001, each=True)[:: task.bayesian.draws],
         "mean": mean.reshape(POINTS, POINTS) / SCALE**2,
         "sd": sd.reshape(POINTS, POINTS) / SCALE**2,
     }
@@ -108,12 +108,12 @@ def single(task: Task, seeds: list[int], out: Path) -> dict[str, float]:
             discriminators.append(make_discriminator())
     data = grid().sample(ROWS, seed=seeds[0] + 1000) / SCALE
     begun = time.perf_counter()
-    games = play_many(generators, discriminators, data, latent=LATENT, seeds=seeds, settings=task.single)
-    if games[0].interrupted:
+    runs = train_many(generators, discriminators, data, latent=LATENT, seeds=seeds, settings=task.single)
+    if runs[0].interrupted:
         raise KeyboardInterrupt
     found = {"train_seconds": (time.perf_counter() - begun) / len(seeds)}
-    for seed, game in zip(seeds, games, strict=True):
-        samples = SCALE * game.samples(SAMPLES, seed=seed + 2000)
+    for seed, run in zip(seeds, runs, strict=True):
+        samples = SCALE * run.samples(SAMPLES, seed=seed + 2000)
         write_tensors({"samples": samples}, out / f"single-{task.steps}-{seed}.pt")
         found |= {f"{key}.{seed}": value for key, value in measured(samples).items()}
     return found

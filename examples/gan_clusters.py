@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from posterity.data import Clusters, grid, ring
 from posterity.files import read_tensors, write_tensors
-from posterity.inference.adversarial import Adversarial, Game, play, play_many, r1, r2
+from posterity.inference.adversarial import Adversarial, TrainingRun, r1, r2, train, train_many
 from posterity.inference.adversarial.metrics import cluster_quality
 from posterity.models.discriminators import dense_discriminator
 from posterity.models.generators import coded, dense_generator
@@ -116,10 +116,12 @@ def networks(task: Task, recipe: Recipe, seeds: list[int]) -> tuple[list[nn.Modu
     return generators, discriminators
 
 
-def train(task: Task, recipe: Recipe, seeds: list[int], data: Tensor, *, progress: bool = True) -> list[Game]:
+def train_stages(
+    task: Task, recipe: Recipe, seeds: list[int], data: Tensor, *, progress: bool = True
+) -> list[TrainingRun]:
     """All seeds side by side, stage after stage; a single one by itself, which takes half the time."""
     generators, discriminators = networks(task, recipe, seeds)
-    games: list[Game] = []
+    runs: list[TrainingRun] = []
     for stage in recipe.stages:
         settings = Adversarial(
             steps=stage.steps,
@@ -134,11 +136,11 @@ def train(task: Task, recipe: Recipe, seeds: list[int], data: Tensor, *, progres
             progress=progress,
         )
         if len(seeds) == 1:
-            games = [play(generators[0], discriminators[0], data, latent=LATENT, seed=seeds[0], settings=settings)]
+            runs = [train(generators[0], discriminators[0], data, latent=LATENT, seed=seeds[0], settings=settings)]
         else:
-            games = play_many(generators, discriminators, data, latent=LATENT, seeds=seeds, settings=settings)
-        generators, discriminators = [game.generator for game in games], [game.discriminator for game in games]
-    return games
+            runs = train_many(generators, discriminators, data, latent=LATENT, seeds=seeds, settings=settings)
+        generators, discriminators = [run.generator for run in runs], [run.discriminator for run in runs]
+    return runs
 
 
 def measure(name: str, task: Task, recipe: Recipe, seeds: list[int], out: Path) -> dict[str, float]:
@@ -146,14 +148,14 @@ def measure(name: str, task: Task, recipe: Recipe, seeds: list[int], out: Path) 
     torch.set_num_threads(1)  # two processes with a thread each lose less to each other than one with two
     data = task.clusters.sample(ROWS, seed=seeds[0] + 1000) / task.scale
     begun = time.perf_counter()
-    games = train(task, recipe, seeds, data)
-    if any(game.interrupted for game in games):
+    runs = train_stages(task, recipe, seeds, data)
+    if any(run.interrupted for run in runs):
         raise KeyboardInterrupt
     seconds = time.perf_counter() - begun
     numbers: dict[str, float] = {"train_seconds": seconds}
     kept = []
-    for seed, game in zip(seeds, games, strict=True):
-        samples = game.samples(SAMPLES, seed=seed + 2000) * task.scale
+    for seed, run in zip(seeds, runs, strict=True):
+        samples = run.samples(SAMPLES, seed=seed + 2000) * task.scale
         kept.append(samples)
         for key, value in cluster_quality(samples, task.clusters).items():
             if value == value:  # the width of clusters that no sample met is no number

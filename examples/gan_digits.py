@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from posterity.data.pictures import animate
 from posterity.files import read_tensors, write_tensors
-from posterity.inference.adversarial import Game, mode_collapse, play, saturation
+from posterity.inference.adversarial import TrainingRun, mode_collapse, saturation, train
 from posterity.inference.adversarial import monitors as watch
 from posterity.inference.adversarial.training_run import draw_samples
 from posterity.inference.plots import plot_samples
@@ -37,12 +37,12 @@ class Stages:
         self.out = out
         self.out.mkdir(parents=True, exist_ok=True)
 
-    def read(self, game: Game) -> dict[str, float]:
-        write_tensors({"samples": game.samples(20, seed=0).cpu()}, self.out / f"{game.step:08d}.pt")
+    def read(self, run: TrainingRun) -> dict[str, float]:
+        write_tensors({"samples": run.samples(20, seed=0).cpu()}, self.out / f"{run.step:08d}.pt")
         return {}
 
 
-def train(data: Pictures, steps: int, folder: Path, seed: int) -> Game:
+def train_digits(data: Pictures, steps: int, folder: Path, seed: int) -> TrainingRun:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator = dense_generator(LATENT, data.shape)
@@ -50,21 +50,21 @@ def train(data: Pictures, steps: int, folder: Path, seed: int) -> Game:
     held_out = data.held_out[: len(data.held_out) // 2]  # the other half is for the numbers
     n = min(1000, len(held_out))
     looking = (
-        watch.Answers(held_out, n=n),
-        watch.Quality(held_out, n=n, features=data.features, permutations=50),
-        watch.Classes(data.probabilities, reference=data.shares),
-        watch.Pictures(folder / "pictures"),
+        watch.DiscriminatorAccuracy(held_out, n=n),
+        watch.SampleQuality(held_out, n=n, features=data.features, permutations=50),
+        watch.ClassCoverage(data.probabilities, reference=data.shares),
+        watch.SampleGrid(folder / "pictures"),
         Stages(folder / "stages"),
     )
-    path = folder / "game.pt"
+    path = folder / "run.pt"
     chosen = steady(steps, monitor_every=steps // READINGS, checkpoint=path)
-    return play(
+    return train(
         generator.to(DEVICE), discriminator.to(DEVICE), data.train.to(DEVICE), latent=LATENT, settings=chosen,
         seed=seed, monitors=looking, alarms=(saturation(), mode_collapse()), resume=path if path.exists() else None,
     )  # fmt: skip
 
 
-def draw(game: Game, folder: Path, out: Path) -> list[Path]:
+def draw(run: TrainingRun, folder: Path, out: Path) -> list[Path]:
     """Six stages of training side by side, each twice to four times as long as the one before; and the curves."""
     kept = sorted((folder / "stages").glob("*.pt"))
     places = sorted({min(len(kept), 2**power) - 1 for power in range(STAGES)})
@@ -77,16 +77,16 @@ def draw(game: Game, folder: Path, out: Path) -> list[Path]:
     animate(folder / "pictures", out / "gan-digits.gif")
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    steps = game.history["read_at"]
+    steps = run.history["read_at"]
     for name in ("accuracy_train", "accuracy_held_out", "accuracy_fake"):
-        left.plot(steps, game.history[name], label=name.removeprefix("accuracy_").replace("_", " "))
+        left.plot(steps, run.history[name], label=name.removeprefix("accuracy_").replace("_", " "))
     left.set(title="the discriminator is right", xlabel="step", ylabel="share", ylim=(0, 1.02))
-    middle.semilogy(steps, game.history["kernel_distance"], color="0.2")
+    middle.semilogy(steps, run.history["kernel_distance"], color="0.2")
     middle.set(title="distance from held-out digits", xlabel="step", ylabel="MMD² on LeNet features")
-    right.semilogy(steps, game.history["class_kl"], color="0.2")
+    right.semilogy(steps, run.history["class_kl"], color="0.2")
     right.set(title="classes are uneven", xlabel="step", ylabel="KL of their shares, nats")
     left.legend(frameon=False)
-    best = game.records[0].best_step
+    best = run.records[0].best_step
     for ax in (middle, right):
         ax.axvline(best, color="#D55E00", linestyle="--", label="kept")
         ax.legend(frameon=False)
@@ -99,18 +99,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     begun = time.perf_counter()
     data = pictures("mnist", args.out, quick=args.quick)
     folder = args.out / f"{data.name}-{args.seed}"
-    game = train(data, 320 if args.quick else 12_000, folder, args.seed)
-    if game.interrupted:
+    run = train_digits(data, 320 if args.quick else 12_000, folder, args.seed)
+    if run.interrupted:
         raise KeyboardInterrupt
     half = len(data.held_out) // 2
     judged = Pictures(data.name, data.train, data.held_out[half:], data.shares, data.net, data.accuracy)
-    samples = draw_samples(game.best(), 5000, LATENT, seed=args.seed + 1, like=game.data).cpu()
+    samples = draw_samples(run.best(), 5000, LATENT, seed=args.seed + 1, like=run.data).cpu()
     metrics = judge(samples, judged, seed=args.seed)
-    metrics["best_step"] = float(game.records[0].best_step or 0)
-    metrics |= {f"alarm.{name}_step": float(step) for name, step in game.alarms.items()}
+    metrics["best_step"] = float(run.records[0].best_step or 0)
+    metrics |= {f"alarm.{name}_step": float(step) for name, step in run.alarms.items()}
     for name, value in sorted(metrics.items()):
         print(f"{name:24}{value:10.4f}")
-    figures = draw(game, folder, args.out)
+    figures = draw(run, folder, args.out)
     return finish(args, metrics, figures, seconds=time.perf_counter() - begun)
 
 

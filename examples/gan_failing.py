@@ -29,7 +29,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from posterity.files import read_tensors, write_tensors
-from posterity.inference.adversarial import Adversarial, Game, TrainingAlarm, mode_collapse, play, r1, saturation
+from posterity.inference.adversarial import (
+    Adversarial,
+    TrainingAlarm,
+    TrainingRun,
+    mode_collapse,
+    r1,
+    saturation,
+    train,
+)
 from posterity.inference.adversarial import monitors as watch
 from posterity.inference.plots import plot_samples
 from posterity.models.discriminators import dense_discriminator, strong_discriminator
@@ -40,8 +48,8 @@ ALARMS = ("saturation", "mode_collapse")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One game: which discriminator, how it is kept, for how long."""
+class Task:
+    """One run: which discriminator, how it is kept, for how long."""
 
     strong: bool
     loss: str = "non_saturating"
@@ -68,58 +76,58 @@ class Run:
         )
 
 
-def train(run: Run, name: str, out: Path, quick: bool) -> dict[str, float]:
+def train_and_measure(task: Task, name: str, out: Path, quick: bool) -> dict[str, float]:
     torch.set_num_threads(1)
     data = pictures("mnist", out, quick=quick)
     shape = data.shape
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.seed)
-        generator = dense_generator(LATENT, shape, hidden=run.hidden[0])
+        torch.manual_seed(task.seed)
+        generator = dense_generator(LATENT, shape, hidden=task.hidden[0])
         discriminator = (
-            strong_discriminator(shape, widths=run.widths, spectral=run.kept == "spectral")
-            if run.strong
-            else dense_discriminator(shape, hidden=run.hidden[1])
+            strong_discriminator(shape, widths=task.widths, spectral=task.kept == "spectral")
+            if task.strong
+            else dense_discriminator(shape, hidden=task.hidden[1])
         )
-    path = out / f"{name}-{tag(run)}.checkpoint"
+    path = out / f"{name}-{tag(task)}.checkpoint"
     looking = (
-        watch.Answers(data.held_out, n=250),
-        watch.Quality(data.held_out, n=250, permutations=20),
-        watch.Classes(data.probabilities, n=250),
+        watch.DiscriminatorAccuracy(data.held_out, n=250),
+        watch.SampleQuality(data.held_out, n=250, permutations=20),
+        watch.ClassCoverage(data.probabilities, n=250),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrainingAlarm)  # they are in the report
-        game = play(
+        run = train(
             generator.to(DEVICE), discriminator.to(DEVICE), data.train.to(DEVICE), latent=LATENT,
-            settings=run.settings(path), seed=run.seed, monitors=looking,
+            settings=task.settings(path), seed=task.seed, monitors=looking,
             alarms=(saturation(), mode_collapse()), resume=path if path.exists() else None,
         )  # fmt: skip
-    if game.interrupted:
+    if run.interrupted:
         raise KeyboardInterrupt
-    keep(game, out / f"{name}.pt")
-    rung = {f"{alarm}_step": float(game.alarms.get(alarm, -1)) for alarm in ALARMS}
+    keep(run, out / f"{name}.pt")
+    rung = {f"{alarm}_step": float(run.alarms.get(alarm, -1)) for alarm in ALARMS}
     last = ("accuracy_held_out", "accuracy_fake", "spread", "class_kl", "largest_class", "generator_gradient")
-    if game.unjudged:  # nothing would be said by an alarm that was silent
-        raise ValueError(f"expected a run that is long enough to be judged, got {game.unjudged}")
-    return rung | {key: game.history[key][-1] for key in last} | {"steps": float(game.step)}
+    if run.unjudged:  # nothing would be said by an alarm that was silent
+        raise ValueError(f"expected a run that is long enough to be judged, got {run.unjudged}")
+    return rung | {key: run.history[key][-1] for key in last} | {"steps": float(run.step)}
 
 
-def keep(game: Game, path: Path) -> None:
+def keep(run: TrainingRun, path: Path) -> None:
     """Curves and samples for the figure."""
-    curves = {name: torch.tensor(values) for name, values in game.history.items()}
-    write_tensors({"curves": curves, "alarms": dict(game.alarms), "samples": game.samples(36, seed=0).cpu()}, path)
+    curves = {name: torch.tensor(values) for name, values in run.history.items()}
+    write_tensors({"curves": curves, "alarms": dict(run.alarms), "samples": run.samples(36, seed=0).cpu()}, path)
 
 
-def runs(*, quick: bool, seed: int, widths: tuple[int, int]) -> dict[str, Run]:
+def tasks(*, quick: bool, seed: int, widths: tuple[int, int]) -> dict[str, Task]:
     # Smaller networks fail less surely: a quick run is shorter, with the same strong discriminator.
     steps, every = (120, 8) if quick else (500, 25)
-    strong = Run(True, steps=steps, every=every, seed=seed, widths=widths)
+    strong = Task(True, steps=steps, every=every, seed=seed, widths=widths)
     found = {
         "saturated": replace(strong, loss="minimax"),
         "collapsed": strong,
         "spectral": replace(strong, kept="spectral"),
         "r1": replace(strong, kept="r1"),
     }
-    healthy = Run(False, kept="penalties", steps=3000, every=150)
+    healthy = Task(False, kept="penalties", steps=3000, every=150)
     if quick:  # below some 1,000 steps nothing is a digit
         healthy = replace(healthy, steps=1500, every=75, hidden=((128, 256), (128,)), batch_size=64)
     return found | {f"healthy-{k}": replace(healthy, seed=seed + k) for k in range(1 if quick else HEALTHY)}
@@ -186,8 +194,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     pictures("mnist", args.out, quick=args.quick)  # its LeNet, before all that ask it
     wanted = {
-        name: (run, partial(train, run, name, args.out, args.quick))
-        for name, run in runs(quick=args.quick, seed=args.seed, widths=tuple(args.widths)).items()
+        name: (task, partial(train_and_measure, task, name, args.out, args.quick))
+        for name, task in tasks(quick=args.quick, seed=args.seed, widths=tuple(args.widths)).items()
     }
     numbers = parts(args.out, wanted, jobs=1 if args.quick else args.jobs)
     metrics = summarise(numbers)

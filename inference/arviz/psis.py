@@ -10,11 +10,10 @@ The method: the largest importance ratios are replaced by quantiles of a general
 
 import math
 
-import arviz
 import numpy as np
 import xarray as xr
 
-from posterity.inference.arviz.containers import HAS_INFERENCE_DATA
+from posterity.inference.arviz.installed import HAS_INFERENCE_DATA, arviz
 from posterity.validation import check_finite, check_number, to_numbers
 
 PRIOR_SHAPE, PRIOR_DRAWS = 0.5, 10
@@ -64,8 +63,9 @@ def _tail_length(draws: int, reff: float) -> int:
 def _by_arviz(ratios: np.ndarray, reff: float) -> tuple[np.ndarray, float]:
     with np.errstate(all="ignore"):
         if HAS_INFERENCE_DATA:
-            log_weights, k = arviz.psislw(ratios, reff)
+            log_weights, k = arviz().psislw(ratios, reff)
         else:
+            arviz()  # gives arrays their ``azstats``
             log_weights, k = xr.DataArray(-ratios, dims="s").azstats.psislw(r_eff=reff, dim="s")
     return np.asarray(log_weights), float(k)
 

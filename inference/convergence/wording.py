@@ -48,10 +48,8 @@ def diverged(counts: Sequence[int], draws: int) -> str:
     """Divergent transitions; ``counts`` of each chain, among ``draws`` transitions of each."""
     worst = max(range(len(counts)), key=lambda chain: counts[chain])
     total = draws * len(counts)
-    return (
-        f"{sum(counts)} of {total} transitions ({100 * sum(counts) / total:.3g} %) diverged, {counts[worst]} of them in "
-        f"chain {worst}"
-    )
+    share = f"{100 * sum(counts) / total:.3g} %"
+    return f"{sum(counts)} of {total} transitions ({share}) diverged, {counts[worst]} of them in chain {worst}"
 
 
 def too_few_draws(chains: int, draws: int) -> str:

@@ -1,7 +1,6 @@
 """Threads: the cores of this process, the number of threads of torch, and the faster of one thread or all cores."""
 
 import contextlib
-import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -10,13 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from posterity.inference.engine.lanes.machine import cores
+
 if TYPE_CHECKING:
     from posterity.inference.engine.chains import Engine
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

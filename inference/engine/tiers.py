@@ -18,7 +18,6 @@ import warnings
 import pyro
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 
 from posterity.inference.engine.chains import Engine, LanesEngine
 from posterity.inference.engine.density import Density
@@ -179,7 +178,7 @@ def _guarded(compiled: Gradient, exact: Gradient) -> Gradient:
         if not failed:
             try:
                 return compiled(q)
-            except (TorchDynamoException, torch.linalg.LinAlgError) as error:
+            except (torch._dynamo.exc.TorchDynamoException, torch.linalg.LinAlgError) as error:
                 failed = True
                 warnings.warn(f"the model is run by Pyro from here on ({describe_error(error)})", RuntimeWarning, 2)
         return exact(q)

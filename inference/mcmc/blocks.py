@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.density import Density
-from posterity.inference.engine.threads import cores
+from posterity.inference.engine.lanes.machine import cores
 from posterity.inference.mcmc.agreement import ComparedFunctions
 from posterity.inference.mcmc.run import Sampler
 from posterity.inference.mcmc.starts import Init, start

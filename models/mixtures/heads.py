@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyro.distributions as dist
+import scipy
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -30,7 +30,15 @@ from posterity.models.likelihoods import floored_scale
 from posterity.models.mixtures.arguments import checked_normal
 from posterity.models.mixtures.mixture import Mixture
 from posterity.models.mixtures.weights import Weights
-from posterity.validation import check_choice, check_floating, check_integer, check_number, check_seed, shown_shape
+from posterity.validation import (
+    check_choice,
+    check_finite,
+    check_floating,
+    check_integer,
+    check_number,
+    check_seed,
+    shown_shape,
+)
 
 METHODS = ("quantiles", "k_means")
 COVARIANCES = ("diagonal", "full", "low_rank")
@@ -338,8 +346,7 @@ def _check_features(features: Tensor, wanted: int, components: int) -> None:
 def _check_rows(y: Tensor, components: int) -> None:
     if len(y) < components:
         raise ValueError(f"expected at least {components} rows of y for {components} components, got {len(y)}")
-    if not bool(torch.isfinite(y).all()):
-        raise ValueError("expected finite y, got NaN or infinity")
+    check_finite("y", y)
 
 
 def _line(y: Tensor, components: int, to_line: Callable[[Tensor], Tensor], family: str) -> Tensor:
@@ -362,7 +369,7 @@ def _groups(y: Tensor, count: int, method: str, seed: int) -> tuple[Tensor, Tens
         label = torch.empty(len(y), dtype=torch.long)
         label[order] = torch.arange(len(y)) * count // len(y)
     else:
-        _, clusters = kmeans2(y.numpy(), count, minit="++", rng=np.random.default_rng(seed))
+        _, clusters = scipy.cluster.vq.kmeans2(y.numpy(), count, minit="++", rng=np.random.default_rng(seed))
         label = torch.as_tensor(clusters, dtype=torch.long)
     whole = y.std(0, correction=0)
     whole = torch.where(whole > 0, whole, 1.0)  # a constant y has no width: use the head's unit

@@ -1,8 +1,6 @@
 """Image sets: the published numbers of their files, what is refused, and what is done to pixels."""
 
-import gzip
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from posterity.data import Images, digits, fashion_mnist, image_folder, mnist, read_idx, usps
-from posterity.data.fetch import gunzip, read_public
+from posterity.data import Images, digits, fashion_mnist, image_folder, mnist, usps
 
 FOLDER = os.environ.get("POSTERITY_DATA")
 
@@ -19,116 +16,6 @@ FOLDER = os.environ.get("POSTERITY_DATA")
 def needs(name):
     there = FOLDER is not None and (Path(FOLDER) / name).is_dir()
     return pytest.mark.skipif(not there, reason=f"POSTERITY_DATA names no folder with {name}")
-
-
-def idx(shape=(3, 2, 2), code=0x08, data=None):
-    header = struct.pack(f">HBB{len(shape)}I", 0, code, len(shape), *shape)
-    return header + (bytes(range(int(np.prod(shape)))) if data is None else data)
-
-
-# The format
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_an_idx_file_is_read_as_it_was_written(packed, tmp_path):
-    path = tmp_path / ("a.gz" if packed else "a")
-    path.write_bytes(gzip.compress(idx()) if packed else idx())
-    found = read_idx(path)
-    assert found.dtype == np.uint8
-    assert found.tolist() == np.arange(12).reshape(3, 2, 2).tolist()
-
-
-@pytest.mark.parametrize(("code", "dtype"), [(0x09, "i1"), (0x0B, "i2"), (0x0C, "i4"), (0x0D, "f4"), (0x0E, "f8")])
-def test_numbers_of_every_type_are_in_the_order_of_this_machine(code, dtype, tmp_path):
-    values = np.array([[-1, 2, 77]], dtype=dtype)
-    path = tmp_path / "a"
-    path.write_bytes(idx((1, 3), code, values.astype(f">{dtype}").tobytes()))
-    found = read_idx(path)
-    assert found.dtype == values.dtype
-    assert found.tolist() == values.tolist()
-    torch.from_numpy(found)  # only of native order
-
-
-@pytest.mark.parametrize(
-    ("contents", "message"),
-    [
-        (b"", "begin as an IDX file does"),
-        (b"\x01\x00\x08\x01\x00\x00\x00\x00", "begin as an IDX file does"),
-        (b"\0\0\x07\x01\0\0\0\0", "begin as an IDX file does"),
-        (b"\0\0\x08\x00", "size of 0 dimensions"),
-        (b"\0\0\x08\x03\0\0\0\x02", "size of 3 dimensions"),
-        (idx()[:-1], r"expected 12 bytes for shape \(3, 2, 2\) in .*, got 11: it is cut off"),
-        (idx() + b"\0", "expected 12 bytes .*, got 13"),
-        (gzip.compress(idx())[:-6], "whole gzip file"),
-        (gzip.compress(idx())[:12] + b"\xff" * 20, "whole gzip file"),
-    ],
-    # Bytes of a gzip file hold the time at which it was made: as an id they would differ between two processes.
-    ids=[
-        "empty",
-        "no magic number",
-        "no type",
-        "no dimensions",
-        "dimensions missing",
-        "cut off",
-        "too long",
-        "gzip cut off",
-        "gzip damaged",
-    ],
-)
-def test_a_damaged_file_is_refused(contents, message, tmp_path):
-    path = tmp_path / "a"
-    path.write_bytes(contents)
-    with pytest.raises(ValueError, match=message):
-        read_idx(path)
-
-
-def test_something_else_called_gz_is_refused(tmp_path):
-    (tmp_path / "a.gz").write_bytes(b"<html>not found</html>")
-    with pytest.raises(ValueError, match="expected a gzip file"):
-        gunzip(tmp_path / "a.gz")
-    with pytest.raises(FileNotFoundError):
-        read_idx(tmp_path / "none")
-
-
-# The sets
-
-
-def test_a_file_with_other_contents_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "mnist").mkdir()
-    name = "mnist/train-images-idx3-ubyte.gz"
-    (tmp_path / name).write_bytes(gzip.compress(idx()))
-    with pytest.raises(ValueError, match=r"expected .* to hold data of SHA-256 ba891046.*, got "):
-        mnist(folder=tmp_path)
-    with pytest.raises(FileNotFoundError, match="t10k-images"):
-        mnist("test", folder=tmp_path)
-    monkeypatch.setenv("POSTERITY_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match="SHA-256"):
-        mnist()
-
-
-def test_what_is_not_at_hand_is_downloaded_and_looked_at(tmp_path, monkeypatch):
-    asked = []
-
-    def retrieve(url, known_hash, fname, path):
-        asked.append((url, fname))
-        Path(path).mkdir(parents=True, exist_ok=True)
-        (Path(path) / fname).write_bytes(gzip.compress(idx()))
-        return str(Path(path) / fname)
-
-    monkeypatch.setattr("pooch.retrieve", retrieve)
-    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / name)
-    monkeypatch.delenv("POSTERITY_DATA", raising=False)
-    with pytest.raises(ValueError, match="SHA-256"):
-        fashion_mnist("test")
-    assert asked == [
-        (
-            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-images-idx3-ubyte.gz",
-            "t10k-images-idx3-ubyte.gz",
-        )
-    ]
-    import hashlib
-
-    assert read_public("x/a.gz", "https://nowhere/a.gz", hashlib.sha256(idx()).hexdigest()) == idx()
 
 
 @pytest.mark.parametrize("load", [mnist, fashion_mnist, usps])
@@ -172,9 +59,6 @@ def test_digits_are_at_hand():
     assert torch.bincount(found.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 
-# A folder
-
-
 def picture(path, size=(6, 4), colour=(255, 0, 10)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path)
@@ -214,9 +98,6 @@ def test_folders_without_images_are_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"expected an image in .*a.png, got something that cannot be read"):
         image_folder(tmp_path)
-
-
-# Pixels
 
 
 def few():

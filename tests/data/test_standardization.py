@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pyro.distributions as dist
 import pytest
@@ -215,3 +217,20 @@ def test_undo_can_be_mapped_and_captured(lib, family, monkeypatch):
     torch.testing.assert_close(torch.func.vmap(log_prob)(draws), one_by_one)
     captured = make_fx(torch.func.vmap(log_prob))(torch.zeros(3, 5))
     torch.testing.assert_close(captured(draws), one_by_one)  # nothing was frozen at the values of the capture
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.long, torch.bool])
+def test_one_location_and_scale_of_whole_numbers_are_not_whole_numbers(dtype):
+    x = torch.tensor([[0, 1], [1, 1], [0, 1]]).to(dtype)
+    scale = Standardization.whole(x, torch.tensor([0, 1, 3]))
+    assert float(scale.x_loc) == pytest.approx(4 / 6)
+    assert float(scale.y_scale) == pytest.approx(math.sqrt(14 / 9))
+    torch.testing.assert_close(scale.x(x).double().mean(), torch.tensor(0.0).double(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(0), torch.tensor([1.0, math.nan]), torch.tensor([1.0, math.inf])])
+def test_what_has_no_location_is_refused(bad):
+    with pytest.raises(ValueError, match="expected finite values of x, at least one, got shape"):
+        Standardization.whole(bad, torch.randn(3))
+    with pytest.raises(ValueError, match="expected finite values of y"):
+        Standardization.whole(torch.randn(3), bad)

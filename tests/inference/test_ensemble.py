@@ -10,7 +10,13 @@ from torch import nn
 
 from posterity.data import Standardization, inverse_sine
 from posterity.inference import Ensemble, infer, members
-from posterity.models import bayesian, gaussian, mixture_density, mlp, point
+from posterity.models import (
+    bayesian,
+    gaussian,
+    mixture_density,
+    mlp,
+    point,
+)
 from posterity.models.priors import Normal
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -234,3 +240,32 @@ def test_a_second_model_with_the_same_names_is_another(batch_size):
             assert posterior.draws["net.hidden1.weight"].shape == (1, 2, width, 1)
         assert list(pyro.get_param_store()) == ["net.output.bias"]
         assert float(pyro.param("net.output.bias").detach()) == 7.0
+
+
+def rows(n=60):
+    torch.manual_seed(0)
+    x = torch.randn(n, 1)
+    return x, x[:, 0] + 0.1 * torch.randn(n)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"restarts": 0.5}, "expected restarts to be a whole number of 0 or more"),
+        ({"restarts": True}, "expected restarts to be a whole number of 0 or more"),
+        ({"keep": 1.5}, "expected keep to be a whole number of 1 or more"),
+        ({"threads": -3}, "expected threads to be a whole number of 1 or more"),
+        ({"threads": 1.5}, "expected threads to be a whole number of 1 or more"),
+    ],
+)
+def test_settings_of_ensembles_are_whole_numbers(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Ensemble(**settings)
+
+
+def test_varied_values_have_the_parameters_shape():
+    x, y = rows()
+    scale = Standardization(torch.zeros(1), torch.ones(1), torch.tensor(0.0), torch.tensor(1.0))
+    pair = mixture_density(scale, components=2, hidden=(4,), swept=("decay",))
+    with pytest.raises(ValueError, match=r"expected 1 numbers of 'decay' .* of shape \(2, 3\)"):
+        Ensemble(members=2, steps=1, vary={"decay": torch.ones(2, 3)}, progress=False).run(pair.model, x, y, seed=0)

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pyro.distributions as dist
@@ -10,6 +11,7 @@ from torch.distributions import ExpTransform
 from posterity.inference import PredictiveMixture
 from posterity.models import Mixture
 from posterity.models.parameters import map_parameters
+from tests.mixture_cases import common, mixture_of, movable, numbers, rewritten
 
 S, N, K = 5, 3, 2
 GENERATOR = torch.Generator().manual_seed(0)
@@ -220,3 +222,26 @@ def test_a_transformed_likelihood_has_a_predictive_density_and_says_that_it_has_
     torch.testing.assert_close(one.cdf(y), other.cdf(y))
     with pytest.raises(ValueError, match="expected components whose mean is known in closed form, got Transformed"):
         one.mean  # noqa: B018
+
+
+@movable
+@common
+@given(data=st.data())
+def test_the_variance_splits_as_before_when_components_or_draws_are_divided(family, data):
+    """Noise, ambiguity and epistemic: draws that divide the same component, and a draw that is there twice."""
+    draws = torch.stack([data.draw(numbers(most=1)) for _ in range(3)])
+    extra = torch.stack([data.draw(numbers(most=1)) for _ in range(3)])
+    values = torch.cat([draws, extra], -1)  # (3 draws, 3 rows, 2 components)
+    share = data.draw(st.floats(0.01, 0.99))
+    one = PredictiveMixture.from_draws(mixture_of(family, values))
+    divided = torch.stack([rewritten(v, 0, share, (2, 0, 1)) for v in values])
+    twice = torch.cat([values, values[2:]])
+    weights = torch.tensor([1.0, 1.0, share, 1 - share], dtype=torch.double).log()
+    others = (
+        PredictiveMixture.from_draws(mixture_of(family, divided)),
+        PredictiveMixture.from_draws(mixture_of(family, twice), weights),
+        PredictiveMixture.from_draws(mixture_of(family, values[[2, 0, 1]])),
+    )
+    for other, name in itertools.product(others, ("noise", "ambiguity", "epistemic", "variance", "mean")):
+        torch.testing.assert_close(getattr(other, name), getattr(one, name), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(one.noise + one.ambiguity + one.epistemic, one.variance)

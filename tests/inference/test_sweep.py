@@ -117,3 +117,49 @@ def test_the_rate_starts_again_with_periods_twice_as_long():
     assert rates[[0, 100, 300]] == pytest.approx([1.0, 1.0, 1.0])
     assert rates[50] == pytest.approx(0.55)
     assert rates[-1] == pytest.approx(0.1, abs=1e-3)
+
+
+def rows(n=60):
+    torch.manual_seed(0)
+    x = torch.randn(n, 1)
+    return x, x[:, 0] + 0.1 * torch.randn(n)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("components", [0, 2], "expected numbers of components from 1 to 4, got 0"),
+        ("components", [2, 9], "from 1 to 4, got 9"),
+        ("components", [2.5], "from 1 to 4, got 2.5"),
+        ("components", [math.nan], "expected numbers of components|cannot convert"),
+        ("decay", [-1.0, 0.0], "expected finite decays of 0 or more, got -1"),
+        ("decay", [math.nan], "expected finite decays of 0 or more, got nan"),
+    ],
+)
+def test_values_that_a_setting_cannot_have_are_refused(name, values, message):
+    x, y = rows()
+    scale = Standardization(torch.zeros(1), torch.ones(1), torch.tensor(0.0), torch.tensor(1.0))
+    pair = mixture_density(scale, components=4, hidden=(4,), swept=(name,))
+    method = Ensemble(steps=2, progress=False)
+    with pytest.raises(ValueError, match=message):
+        sweep(pair, x, y, name=name, values=values, method=method)
+    for settings, wrong in (({"repeats": 1.5}, "repeats"), ({"holdout": math.nan}, "holdout")):
+        with pytest.raises(ValueError, match=f"expected {wrong}"):
+            sweep(pair, x, y, name=name, values=[1.0], method=method, **settings)
+
+
+def test_errors_of_sequences_count_sequences():
+    """40 sequences of 25 equal steps are 40 rows: the error is that of 20 held-out ones, not of 500."""
+
+    def model(x, y=None):
+        spread = pyro.param("spread", torch.tensor(1.0)).detach()
+        loc = pyro.param("loc", torch.zeros(()))
+        with pyro.plate("obs", len(x), dim=-2), pyro.plate("step", 25, dim=-1):
+            return pyro.sample("y", dist.Normal(loc, spread.expand(len(x), 25)), obs=y)
+
+    torch.manual_seed(0)
+    y = torch.randn(40, 1).expand(40, 25).contiguous()
+    method = Ensemble(steps=5, progress=False)
+    found = sweep(model, torch.zeros(40, 25), y, name="spread", values=[1.0], repeats=1, holdout=0.5, method=method)
+    assert found.attrs["rows_held_out"] == 20
+    assert float(found.best_score_se[0]) > 0.05  # sd of -y²/2, about 0.7, over sqrt(20); over sqrt(500) 0.03

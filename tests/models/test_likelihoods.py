@@ -3,7 +3,12 @@ import math
 import pytest
 import torch
 
-from posterity.models import gaussian, heteroscedastic_gaussian, student_t
+from posterity.models import (
+    gaussian,
+    heteroscedastic_gaussian,
+    student_t,
+)
+from posterity.models.likelihoods import floored_scale
 
 
 def test_gaussian_has_one_noise():
@@ -51,3 +56,15 @@ def test_features_of_another_width_raise(likelihood, width, shape):
 def test_a_floor_of_zero_raises():
     with pytest.raises(ValueError, match="expected floor to be a finite number above 0"):
         heteroscedastic_gaussian(torch.zeros(2, 2), floor=0.0)
+
+
+@pytest.mark.parametrize("ceiling", [None, 1.0])
+def test_the_smallest_floor_has_a_gradient(ceiling):
+    x = torch.tensor([-60.0], requires_grad=True)
+    found = floored_scale(x, 1e-23, ceiling)
+    (slope,) = torch.autograd.grad(found.sum(), x)
+    assert float(found.detach()) > 0
+    assert bool(slope.isfinite().all())
+    for floor in (-1.0, 0.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="expected floor to be a finite number above 0"):
+            floored_scale(x, floor, ceiling)

@@ -3,10 +3,21 @@ import math
 import pyro
 import pytest
 import torch
+from torch import Tensor, nn
 
 from posterity.data import Observations, Standardization
-from posterity.inference import NUTS, SVI, infer
-from posterity.models import bayesian_mixture_density, bayesian_regression, mixture_density, priors, radial, table_prior
+from posterity.inference import NUTS, SVI, Ensemble, infer
+from posterity.models import (
+    Mixture,
+    bayesian_mixture_density,
+    bayesian_regression,
+    mixture_density,
+    mixture_head,
+    mixture_priors,
+    priors,
+    radial,
+    table_prior,
+)
 
 UNITS = 50.0
 
@@ -168,3 +179,174 @@ def test_a_net_of_ones_own_takes_the_place_of_the_perceptron():
         with pytest.raises(ValueError, match="expected a net from 1 inputs to 9 features, got 6"):
             make(SCALE, components=3, net=net)
     pyro.clear_param_store()
+
+
+def few_points(rows, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = 2 * torch.rand(rows, 1, generator=generator) - 1
+    return x, torch.sin(2 * x[:, 0]) + 0.3 * torch.randn(rows, generator=generator)
+
+
+def trained_on_12(resolution, *priors):
+    """Scales of every member and component at the training rows, scores there and on rows that were not trained on."""
+    x, y = few_points(12, seed=0)
+    scale = Standardization(x.mean(0), x.std(0), y.mean(), y.std())
+    pair = mixture_density(scale, components=3, hidden=(16,), resolution=resolution, mixture_priors=priors)
+    method = Ensemble(members=2, steps=800, learning_rate=0.02, progress=False)
+    posterior = infer(pair, x, y, method=method, seed=0)
+    found, (x_new, y_new) = posterior.predictive(x), few_points(400, seed=1)
+    members = posterior.predictive(x_new).per_draw
+    return {
+        "narrowest": float(members.component_distribution.scale.min()),
+        "train": float(found.log_prob(y).mean()),
+        "worst": float(members.log_prob(y_new[:, None]).mean(0).min()),  # the mean score of the worst member
+    }
+
+
+NOISE = -0.5 * math.log(2 * math.pi * math.e * 0.09)  # the best mean score there is, -0.2
+
+
+TOLERATED = -15.0  # nats a row for the worst member, against hundreds where components have collapsed
+
+
+def has_not_collapsed(found):
+    return found["train"] - NOISE < 2.0 and found["worst"] > TOLERATED
+
+
+def test_without_a_floor_components_collapse_on_few_points():
+    """What the two tests below guard against does happen here: scales far below the noise of 0.3."""
+    found = trained_on_12(1e-8)
+    assert found["narrowest"] < 1e-2
+    assert not has_not_collapsed(found)
+
+
+def test_a_resolution_keeps_components_from_collapsing():
+    """No scale is below it, so that no row scores more than the peak of a normal that wide."""
+    found = trained_on_12(0.1)
+    assert found["narrowest"] >= 0.1 * (1 - 1e-5)
+    assert found["train"] <= -math.log(0.1 * math.sqrt(2 * math.pi))
+    assert has_not_collapsed(found)
+
+
+@pytest.mark.parametrize("strength", [1.0, 12.0])
+def test_a_prior_over_scales_keeps_components_from_collapsing(strength):
+    """Without a floor to speak of. One that counts as much as the 12 rows is nearer to the best score there is."""
+    found = trained_on_12(1e-8, mixture_priors.WideScales(scale=0.3, strength=strength))
+    assert found["narrowest"] > 0.05
+    assert has_not_collapsed(found)
+    assert strength == 1.0 or NOISE - found["worst"] < 1.5
+
+
+NOISE = 0.1
+
+
+def two_answers(size: Tensor) -> Mixture:
+    """``size`` or minus it, with noise."""
+    loc = torch.stack([size, -size], -1)
+    return Mixture.normal(torch.zeros(2), loc, torch.tensor(NOISE))
+
+
+def images(rows: int, seed: int) -> tuple[Tensor, Tensor, Mixture]:
+    """A bright pixel in a dark image (N, 1, 4, 5) of sensor counts: y is its column or minus it, whatever its row."""
+    generator = torch.Generator().manual_seed(seed)
+    column, row = torch.randint(5, (rows,), generator=generator), torch.randint(4, (rows,), generator=generator)
+    x = torch.full((rows, 1, 4, 5), 100.0)
+    x[torch.arange(rows), 0, row, column] = 400.0
+    truth = two_answers(column / 2)
+    torch.manual_seed(seed)
+    return x, truth.sample(), truth
+
+
+def sequences(rows: int, seed: int) -> tuple[Tensor, Tensor, Mixture]:
+    """Coins (N, 6, 1): at each step y is the sum of this and the last one or minus it, so that memory is needed."""
+    x = torch.randint(2, (rows, 6, 1), generator=torch.Generator().manual_seed(seed)).float()
+    coins = x[..., 0]
+    truth = two_answers(coins + torch.cat([torch.zeros(rows, 1), coins[:, :-1]], 1))
+    torch.manual_seed(seed)
+    return x, truth.sample(), truth
+
+
+class Causal(nn.Module):
+    """(..., T, 1) -> (..., T, features), each step from itself and the one before."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.now, self.before, self.out = nn.Linear(1, 16), nn.Linear(1, 16), nn.Linear(16, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        past = torch.cat([torch.zeros_like(x[..., :1, :]), x[..., :-1, :]], -2)
+        features: Tensor = self.out(torch.tanh(self.now(x) + self.before(past)))
+        return features
+
+
+def network(kind: str, features: int) -> nn.Module:
+    torch.manual_seed(0)
+    if kind == "sequences":
+        return Causal(features)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(80, features))
+
+
+KINDS = {"images": images, "sequences": sequences}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_fit_is_as_good_as_the_exact_density(kind):
+    """Within 0.1 nats an answer on fresh rows; one normal would be 0.9 short. Quantiles and splits have y's shape."""
+    x, y, _ = KINDS[kind](800, seed=0)
+    fresh_x, fresh_y, truth = KINDS[kind](500, seed=1)
+    head = mixture_head(2)
+    pair = mixture_density(Standardization.whole(x, y), head=head, net=network(kind, head.features))
+    method = Ensemble(members=2, steps=600, learning_rate=0.02, progress=False)
+    predictive = infer(pair, x, y, method=method, seed=0).predictive(fresh_x)
+    assert predictive.batch_shape == fresh_y.shape
+    missing = (truth.log_prob(fresh_y) - predictive.log_prob(fresh_y)).mean()
+    assert -0.02 < float(missing) < 0.1
+    assert predictive.icdf(torch.tensor(0.5)).shape == fresh_y.shape
+    ambiguity, expected = predictive.ambiguity, truth.between_component
+    torch.testing.assert_close(ambiguity.mean(), expected.mean(), rtol=0.1, atol=0)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_batches_of_rows_take_all_that_belongs_to_a_row(kind):
+    x, y, _ = KINDS[kind](300, seed=0)
+    head = mixture_head(2)
+    pair = mixture_density(Standardization.whole(x, y), head=head, net=network(kind, head.features))
+    method = Ensemble(members=1, steps=300, batch_size=50, learning_rate=0.02, progress=False)
+    fresh_x, fresh_y, truth = KINDS[kind](300, seed=1)
+    found = infer(pair, x, y, method=method, seed=0).predictive(fresh_x).log_prob(fresh_y)
+    assert float((truth.log_prob(fresh_y) - found).mean()) < 0.4
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_posterior_of_their_weights(kind):
+    x, y, _ = KINDS[kind](100, seed=0)
+    head = mixture_head(2)
+    pair = bayesian_mixture_density(Standardization.whole(x, y), head=head, net=network(kind, head.features))
+    posterior = infer(pair, x, y, method=SVI(steps=20, draws=4, progress=False), seed=0)
+    assert posterior.predictive(x[:7]).epistemic.shape == y[:7].shape
+
+
+def test_one_location_and_scale_for_inputs_of_any_shape():
+    x, y, _ = images(50, seed=0)
+    scale = Standardization.whole(x, y)
+    standard = scale.x(x)
+    assert standard.shape == x.shape
+    torch.testing.assert_close(standard.mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(standard.std(correction=0), torch.tensor(1.0))
+    torch.testing.assert_close(scale.inverse_x(standard), x)
+    torch.testing.assert_close(scale.y_scale, y.std(correction=0))
+
+
+def test_what_does_not_fit_is_refused():
+    x, y, _ = images(50, seed=0)
+    scale = Standardization.whole(x, y)
+    with pytest.raises(ValueError, match="expected a net for a standardisation of inputs of any shape"):
+        mixture_density(scale)
+    with pytest.raises(ValueError, match="expected a standardisation of the columns of a table"):
+        bayesian_regression(scale)
+    with pytest.raises(ValueError, match="expected columns that vary, got 1 in all 12 rows of 'x'"):
+        Standardization.whole(torch.ones(3, 2, 2), torch.randn(3))
+    pair = mixture_density(scale, components=2, net=network("images", 7))
+    with pytest.raises(ValueError, match="features of shape"):
+        infer(pair, x, y, method=Ensemble(members=1, steps=1, progress=False), seed=0)
+    assert math.isfinite(float(scale.x_scale))

@@ -15,8 +15,8 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from posterity.inference.diagnostics.sources.draws import DrawsSource, column_blocks
-from posterity.inference.diagnostics.sources.source import read
+from posterity.inference.diagnostics.sources.draws import DrawsSource, column_chunks
+from posterity.inference.diagnostics.sources.reading import read, require_mixture
 from posterity.random import generator
 from posterity.validation import check_choice, check_seed
 
@@ -64,10 +64,8 @@ def mahalanobis(
     data = read(source, y, var_name, several=True, target_dim=target_dim)
     targets = data.observed.shape[1]
     attrs: dict[str, str | int] = {"targets": targets, "num_draws": data.num_draws, "seed": seed}
-    if not isinstance(data, DrawsSource):
-        from posterity.inference.diagnostics.sources.mixture_targets import component_distances
-
-        chosen, distance = component_distances(data, seed)
+    if data.has_density:
+        chosen, distance = require_mixture(data, "distances from components").component_distances(seed)
         tails = stats.chi2.cdf(distance, targets), stats.chi2.sf(distance, targets)
         found = {"component": chosen}
         attrs["reference"] = "chi2"
@@ -75,7 +73,7 @@ def mahalanobis(
         count, found = data.num_draws, {}
         if count <= targets:
             raise ValueError(f"expected more draws than the {targets} targets, got {count}")
-        distance, below, equal = _from_draws(data, ranks=reference == "rank")
+        distance, below, equal = _from_draws(data.as_draws(count, seed), ranks=reference == "rank")
         attrs["reference"] = reference
         if reference == "rank":
             share = generator(seed, "ranks").random(len(distance))
@@ -91,7 +89,7 @@ def _from_draws(data: DrawsSource, ranks: bool) -> tuple[np.ndarray, np.ndarray,
     """d² (N,), and with ``ranks`` how many draws are nearer than y to the middle of all of them, and as near."""
     total, count = len(data.observed), data.num_draws
     distance, below, equal = np.empty(total), np.zeros(total), np.zeros(total)
-    for rows in column_blocks(data.predictive):
+    for rows in column_chunks(data.predictive):
         draws = np.moveaxis(data.predictive[:, rows], 0, -1)  # (rows, D, S)
         middle = draws.mean(-1, keepdims=True)
         away = data.observed[rows][..., None] - middle

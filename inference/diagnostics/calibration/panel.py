@@ -16,7 +16,7 @@ import xarray as xr
 from scipy import stats
 from scipy.special import gammaln
 
-from posterity.inference.diagnostics.calibration.mixture_tests import FAMILIES, FAULTS, mixture_tests
+from posterity.inference.diagnostics.calibration.mixture_tests import FAULTS, mixture_tests
 from posterity.inference.diagnostics.calibration.residuals import gaussianised
 from posterity.inference.diagnostics.calibration.transform import pit
 from posterity.inference.diagnostics.calibration.uniformity import (
@@ -25,7 +25,8 @@ from posterity.inference.diagnostics.calibration.uniformity import (
     cauchy_combination,
     uniformity_test,
 )
-from posterity.inference.diagnostics.sources.source import is_mixture, read, require_mixture
+from posterity.inference.diagnostics.sources.reading import read, require_mixture
+from posterity.inference.diagnostics.sources.source import Source
 from posterity.validation import check_number, check_seed
 
 SEES = {
@@ -88,21 +89,22 @@ def calibration_tests(
     """
     check_number("level", level, "(0, 1)")
     seed = check_seed(seed)
-    values = pit(source, y, var_name=var_name, seed=seed)
+    data = read(source, y, var_name)
+    values = pit(data, seed=seed)
     z = gaussianised(values["pit"].values, values["pit_sf"].values).reshape(-1)
     tests = [name for name in TESTS if name != "berkowitz" or len(z) >= LEAST_BERKOWITZ]
     whole = uniformity_test(values, tests)
     found = _of_pulls(z) | {
         name: (float(whole["statistic"].sel(test=name)), float(whole["p_value"].sel(test=name))) for name in tests
     }
-    if is_mixture(source):
-        found |= _of_mixture(source, y, seed)
+    if data.has_density:
+        found |= _of_mixture(data, seed)
     names = [name for name in SEES if name in found]
     statistic, p_value = np.array([found[name] for name in names]).T
     together = _together(p_value)
     fault = "none"
     if together < level:
-        fault = _fault(source, y, z, dict(zip(names, p_value, strict=True)), level, seed)
+        fault = _fault(data, z, dict(zip(names, p_value, strict=True)), level, seed)
     verdict = WORDS[fault] if fault != "none" else f"nothing wrong is seen at the {level:.0%} level"
     return xr.Dataset(
         {"statistic": ("test", statistic), "p_value": ("test", p_value)},
@@ -129,12 +131,14 @@ def _of_pulls(z: np.ndarray) -> dict[str, tuple[float, float]]:
     }
 
 
-def _of_mixture(mixture: Any, y: Any, seed: int) -> dict[str, tuple[float, float]]:
-    level = uniformity_test(pit(mixture, y, kind="hdi", seed=seed), "ks")
+def _of_mixture(data: Source, seed: int) -> dict[str, tuple[float, float]]:
+    from posterity.inference.diagnostics.sources.mixture_scores import has_shape
+
+    level = uniformity_test(pit(data, kind="hdi", seed=seed), "ks")
     found = {"hdi": (float(level["statistic"]), float(level["p_value"]))}
-    if type(mixture.component_distribution).__name__ not in FAMILIES:
+    if not has_shape(require_mixture(data, "mixture tests").mixture):
         return found
-    components = mixture_tests(mixture, y, seed=seed)
+    components = mixture_tests(data, seed=seed)
     for name in FAULTS:
         one = components.sel(fault=name)
         if not np.isnan(one["joint"]):
@@ -142,21 +146,21 @@ def _of_mixture(mixture: Any, y: Any, seed: int) -> dict[str, tuple[float, float
     return found
 
 
-def _fault(source: object, y: Any, z: np.ndarray, p_value: dict[str, float], level: float, seed: int) -> str:
+def _fault(data: Source, z: np.ndarray, p_value: dict[str, float], level: float, seed: int) -> str:
     if "component_weight" not in p_value:  # one peak: draws, or a single component
         return _fault_of_the_whole(z, p_value, level)
     components = [name for name in FAULTS if p_value.get(f"component_{name}", 1.0) < level]
     if components:
-        return f"component_{components[0] if len(components) == 1 else _likeliest(source, y, components, seed)}"
+        return f"component_{components[0] if len(components) == 1 else _likeliest(data, components, seed)}"
     there = [name for name in ("pull_mean", "pull_width") if p_value[name] < level]
     return min(there, key=lambda name: p_value[name], default="shape")
 
 
-def _likeliest(source: object, y: Any, faults: list[str], seed: int) -> str:
+def _likeliest(data: Source, faults: list[str], seed: int) -> str:
     """The fault whose repair gains most. Scores are those of small faults: of gross ones the wrong one is largest."""
     from posterity.inference.diagnostics.sources.mixture_gains import likelihood_ratios
 
-    found = likelihood_ratios(require_mixture(read(source, y), "mixture tests"), faults, seed)
+    found = likelihood_ratios(require_mixture(data, "mixture tests"), faults, seed)
     return min(found, key=lambda name: np.nan_to_num(_log_chi2_sf(*found[name])))
 
 

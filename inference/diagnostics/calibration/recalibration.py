@@ -27,7 +27,7 @@ import xarray as xr
 
 from posterity.inference.diagnostics.calibration.regions import region_level
 from posterity.inference.diagnostics.calibration.transform import pit, pit_array
-from posterity.inference.diagnostics.sources.source import is_mixture
+from posterity.inference.diagnostics.sources.reading import has_several_targets, is_mixture, read, require_mixture
 from posterity.random import generator
 from posterity.validation import check_finite, check_integer, check_number, check_seed, to_numbers
 
@@ -71,17 +71,17 @@ class Recalibrator:
         Raises ``ValueError`` for fewer than 20 observations, and as `pit`.
         """
         seed = check_seed(seed)
-        several = bool(getattr(source, "event_shape", ()))
+        data = read(source, y, var_name, several=has_several_targets(source))
         level = None
-        if is_mixture(source):
+        if data.has_density:
             if draws is None:
-                mixture: Any = source
-                rows = max(1, math.prod(mixture.batch_shape))
-                draws = int(np.clip(DENSITIES / (rows * mixture.num_components), FEWEST, MOST))
-            level = np.sort(region_level(source, y, kind="hdi", draws=draws, seed=seed)["level"].values)
-        # Of several targets there is no distribution function to map, and the level says it all.
-        values = level if several else np.sort(pit_array(pit(source, y, var_name=var_name, seed=seed)))
-        return cls(np.array([]) if several or values is None else values, level)
+                mixture = require_mixture(data, "highest-density levels").mixture
+                draws = int(np.clip(DENSITIES / (len(data.observed) * mixture.num_components), FEWEST, MOST))
+            level = np.sort(region_level(data, kind="hdi", draws=draws, seed=seed)["level"].values)
+        if data.observed.ndim == 2:  # several targets have no distribution function to map
+            require_mixture(data, "several targets")
+            return cls(np.array([]), level)
+        return cls(np.sort(pit_array(pit(data, seed=seed))), level)
 
     def __repr__(self) -> str:
         n = len(self.pit) if len(self.pit) or self.level is None else len(self.level)
@@ -150,26 +150,16 @@ class Recalibrator:
             raise ValueError(f"expected probabilities of shape (Q,), got {levels.shape}")
         wanted = self.icdf(levels)
         endless = int(((wanted <= 0) | (wanted >= 1)).sum())
-        if endless and is_mixture(source) and warn:
+        data = read(source, needs_y=False)
+        if endless and data.has_density and warn:
             warnings.warn(
                 f"{endless} of {len(wanted)} quantiles are infinite: that share of the calibration split lies further "
                 "out than the model can say; use a model of wider tails, or levels closer to 1/2",
                 stacklevel=3,
             )
-        if is_mixture(source):
-            import torch
-
-            from posterity.inference.diagnostics.sources.mixture import check_mixture, require_scalar_event
-            from posterity.models.mixtures.row_chunks import by_rows
-
-            mixture: Any = source
-            require_scalar_event(check_mixture(mixture))
-            at = torch.as_tensor(wanted)[:, None]
-            return by_rows(mixture, lambda part, rows: part.icdf(at), per_row=len(wanted))
-        draws = to_numbers("draws", source)
-        if draws.ndim != 2 or 0 in draws.shape:
-            raise ValueError(f"expected a Mixture or draws of shape (draws, N), got {draws.shape}")
-        check_finite("draws", draws)
+        if data.has_density:
+            return data.quantiles(wanted)
+        draws = data.draws(data.num_draws, seed=0)
         end = 1 / (len(draws) + 1)
         beyond = int(((wanted < end) | (wanted > 1 - end)).sum())
         if beyond and warn:

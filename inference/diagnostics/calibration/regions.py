@@ -16,8 +16,9 @@ import xarray as xr
 from scipy import stats
 
 from posterity.inference.diagnostics.sources.groups import grouped, over_groups
-from posterity.inference.diagnostics.sources.source import read, require_mixture
-from posterity.validation import check_choice, check_integer, check_number, check_seed, to_numbers
+from posterity.inference.diagnostics.sources.levels import check_levels
+from posterity.inference.diagnostics.sources.reading import has_several_targets, read, require_mixture
+from posterity.validation import check_choice, check_integer, check_number, check_seed
 
 KINDS = ("central", "hdi")
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
@@ -55,9 +56,7 @@ def coverage(
     >>> coverage(mixture, y, levels=[0.5, 0.9]).coverage.values
     array([0.5, 0.9])
     """
-    wanted = to_numbers("levels", levels)
-    if wanted.ndim != 1 or wanted.size == 0 or not bool(((wanted > 0) & (wanted < 1)).all()):
-        raise ValueError(f"expected levels to be numbers in (0, 1), got {levels}")
+    wanted = check_levels(levels)
     check_number("confidence", confidence, "(0, 1)")
     if isinstance(source, xr.Dataset):
         needed = _level_dataset(source, y)
@@ -106,8 +105,7 @@ def region_level(
     if draws is not None:
         check_integer("draws", draws, 1)
     seed = check_seed(seed)
-    several = kind == "hdi" and bool(getattr(source, "event_shape", ()))
-    data = read(source, y, var_name, several=several)
+    data = read(source, y, var_name, several=kind == "hdi" and has_several_targets(source))
     attrs: dict[str, str | int] = {"kind": kind, "seed": seed}
     if kind == "hdi":
         mixture = require_mixture(data, "kind='hdi'")

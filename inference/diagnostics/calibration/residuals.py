@@ -22,8 +22,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtri
 
-from posterity.inference.diagnostics.sources.draws import DrawsSource
-from posterity.inference.diagnostics.sources.source import read, require_mixture
+from posterity.inference.diagnostics.sources.reading import read, require_mixture
 from posterity.validation import check_choice, check_finite, check_seed
 
 if TYPE_CHECKING:
@@ -65,17 +64,15 @@ def pulls(
     check_choice("kind", kind, KINDS)
     seed = check_seed(seed)
     data = read(source, y, var_name)
-    if kind != "gaussianised" and not isinstance(data, DrawsSource):
-        from posterity.inference.diagnostics.sources.mixture_regions import require_line
-
-        require_line(data.mixture)
+    if kind != "gaussianised":
+        data.require_line()
     attrs: dict[str, str | int] = {"kind": kind, "num_draws": data.num_draws}
     if kind == "component":
         chosen, values = require_mixture(data, "kind='component'").component_pulls(seed)
         return data.dataset({"pull": values, "component": chosen}, **attrs, seed=seed)
     if kind == "moment":
         return data.dataset({"pull": _moment_pulls(data)}, **attrs)
-    if isinstance(data, DrawsSource):
+    if data.default_pit_kind == "rank":
         attrs["seed"] = seed
     return data.dataset({"pull": gaussianised(*data.tails(seed))}, **attrs)
 
@@ -100,10 +97,7 @@ def gaussianised(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
 
 def _moment_pulls(data: Source) -> np.ndarray:
     mean, sd = data.moments()
-    still = sd <= 0
-    if isinstance(data, DrawsSource):  # rounding gives equal draws a spread
-        still |= np.concatenate([np.ptp(data.predictive[:, rows], axis=0) == 0 for rows in data.blocks()])
-    bad = int((~np.isfinite(sd) | ~np.isfinite(mean) | still).sum())
+    bad = int((~np.isfinite(sd) | ~np.isfinite(mean) | (sd <= 0) | data.is_constant()).sum())
     if bad:
         raise ValueError(
             f"expected predictives of finite, positive variance for kind='moment', got {bad} of {sd.size} without"

@@ -16,9 +16,10 @@ import xarray as xr
 from scipy import stats
 
 from posterity.inference.diagnostics.calibration.regions import LEVELS, coverage
-from posterity.inference.diagnostics.scoring.interval_score import KINDS, check_levels, over_levels, regions
+from posterity.inference.diagnostics.scoring.interval_score import KINDS, regions
 from posterity.inference.diagnostics.sources.groups import grouped
-from posterity.inference.diagnostics.sources.source import read
+from posterity.inference.diagnostics.sources.levels import check_different_levels, over_levels
+from posterity.inference.diagnostics.sources.reading import read
 from posterity.validation import check_choice, check_finite, check_integer, to_array, to_numbers
 
 
@@ -44,7 +45,7 @@ def sharpness(
     >>> result.width.values, result.mean_width.values
     (array([[ 5., 10.]]), array([7.5]))
     """
-    wanted = check_levels(levels)
+    wanted = check_different_levels(levels)
     check_choice("kind", kind, KINDS)
     data = read(source, y, var_name, needs_y=False)
     widths = regions(data, wanted, kind).length

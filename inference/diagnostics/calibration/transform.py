@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.draws import DrawsSource, from_arrays
-from posterity.inference.diagnostics.sources.source import read, require_mixture
+from posterity.inference.diagnostics.sources.reading import has_several_targets, read, require_mixture
 from posterity.validation import check_choice, check_finite, check_integer, check_seed
 
 KINDS = ("cdf", "rank", "hdi")
@@ -63,8 +62,8 @@ def pit(
     seed = check_seed(seed)
     if draws is not None:
         check_integer("draws", draws, 1)
-    data = read(source, y, var_name, several=kind == "hdi" and bool(getattr(source, "event_shape", ())))
-    kind = kind or ("rank" if isinstance(data, DrawsSource) else "cdf")
+    data = read(source, y, var_name, several=kind == "hdi" and has_several_targets(source))
+    kind = kind or data.default_pit_kind
     attrs: dict[str, str | int] = {"kind": kind, "num_draws": data.num_draws}
     if kind == "hdi":
         mixture = require_mixture(data, "kind='hdi'")
@@ -74,9 +73,7 @@ def pit(
     if kind == "cdf":
         lower, upper = require_mixture(data, "kind='cdf'").tails(seed)
         return data.dataset({"pit": lower, "pit_sf": upper}, **attrs)
-    ranked = (
-        data if isinstance(data, DrawsSource) else from_arrays(data.draws(draws or RANKED, seed), data.observed, False)
-    )
+    ranked = data.as_draws(draws or RANKED, seed)
     lower, upper = ranked.tails(seed)
     return data.dataset({"pit": lower, "pit_sf": upper}, **attrs, draws=ranked.num_draws, seed=seed)
 

@@ -14,20 +14,16 @@ are uniform for a right model.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.draws import DrawsSource
-from posterity.inference.diagnostics.sources.source import read
+from posterity.inference.diagnostics.sources.reading import read
 from posterity.validation import check_integer, check_seed, to_numbers
 
 Statistic = Callable[..., Any]
-
-BLOCK = 2**22
-"""How many numbers of replicated data are worked on at once: 32 MiB."""
 
 
 def posterior_predictive_check(
@@ -69,27 +65,19 @@ def posterior_predictive_check(
     if statistics is not None:
         _check(statistics)
     data = read(source, y, var_name)
-    made: Iterable[np.ndarray]
-    if isinstance(data, DrawsSource):
-        draws, step = data.num_draws, max(1, BLOCK // data.observed.size)
-        made = (data.predictive[start : start + step] for start in range(0, draws, step))
-    else:
-        from posterity.inference.diagnostics.sources.mixture_targets import replicates
-
-        made = replicates(data, draws, seed)
-    if draws < 2:
-        raise ValueError(f"expected at least 2 draws, got {draws}")
+    count = data.draw_count(draws)
+    if count < 2:
+        raise ValueError(f"expected at least 2 draws, got {count}")
     chosen, parts = dict(statistics or {}), []
-    for some in made:
+    for some in data.replicates(draws, seed):
         chosen = chosen or _defaults(data.observed, some)
         parts.append([_evaluate(name, one, some) for name, one in chosen.items()])
     replicated = np.concatenate(parts, axis=1)
     observed = np.array([_evaluate(name, one, data.observed[None])[0] for name, one in chosen.items()])
-    count = replicated.shape[1]
     above, ties = (replicated > observed[:, None]).sum(1), (replicated == observed[:, None]).sum(1)
     tail = (above + 0.5 * (ties + 1)) / (count + 1)
     attrs: dict[str, str | int] = {"n": data.observed.size, "num_draws": data.num_draws}
-    if not isinstance(data, DrawsSource):
+    if data.has_density:
         attrs["seed"] = seed
     return xr.Dataset(
         {

@@ -137,8 +137,8 @@ def _draw(
             if nodes[name]["is_observed"]:
                 raise ValueError(f"expected the model's inputs without y, got arguments that it observes at {name!r}")
             likelihood = nodes[name]["fn"]
-            categorical = type(likelihood).__name__ == "Categorical"
-            curves.append(to_array(likelihood.probs if categorical else likelihood.mean))
+            of_classes = isinstance(likelihood, torch.distributions.Categorical)
+            curves.append(to_array(likelihood.probs if of_classes else likelihood.mean))
             values.append(to_array(nodes[name]["value"]))
     f, y = np.stack(curves).astype(float), np.stack(values).astype(float)
     rows = len(_first(inputs))
@@ -153,9 +153,15 @@ def _first(inputs: tuple[Any, ...]) -> Any:
 
 
 def _is_random(node: dict[str, Any]) -> bool:
-    if node["type"] != "sample" or node["infer"].get("_deterministic"):
+    """Whether a node of a trace is drawn: not the indices of a plate, a factor, or a deterministic site."""
+    from pyro.distributions import Delta, Unit
+    from pyro.poutine.subsample_messenger import _Subsample
+
+    from posterity.inference.program.sites import is_deterministic
+
+    if node["type"] != "sample" or is_deterministic(node):
         return False
-    return type(node["fn"]).__name__ not in ("_Subsample", "Unit", "Delta")
+    return not isinstance(node["fn"], _Subsample | Unit | Delta)
 
 
 def _finding(found: xr.Dataset) -> str:

@@ -24,7 +24,7 @@ import xarray as xr
 from scipy.special import xlogy
 
 from posterity.inference.arviz import group, group_names
-from posterity.inference.diagnostics.sources.source import is_mixture
+from posterity.inference.diagnostics.sources.reading import is_mixture
 from posterity.validation import check_finite, check_integer, check_seed, to_array
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 
 from posterity.inference.diagnostics.decomposition.information import as_mixture, information_split
 from posterity.inference.diagnostics.decomposition.variance import uncertainty_split
-from posterity.inference.diagnostics.sources.source import is_mixture
+from posterity.inference.diagnostics.sources.reading import is_mixture
 from posterity.validation import check_number, to_numbers
 
 ORIENTATION = "larger is stranger"

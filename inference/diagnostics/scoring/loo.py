@@ -21,7 +21,7 @@ import xarray as xr
 
 from posterity.inference.arviz import SAMPLE_DIMS, group
 from posterity.inference.diagnostics.scoring._psis import check_draws, choose_reff, good_k, smoothed, warn_of_bad
-from posterity.validation import check_finite, check_number, to_numbers
+from posterity.validation import check_choice, check_finite, check_number, to_numbers
 
 
 def loo(
@@ -137,8 +137,7 @@ def log_likelihood_of(data: Any, var_name: str | None) -> xr.DataArray:
     names = [str(name) for name in found.data_vars]
     if var_name is None and len(names) == 1:
         var_name = names[0]
-    if var_name not in names:
-        raise ValueError(f"expected var_name, one of {names}, got {var_name!r}")
+    var_name = check_choice("var_name", var_name, names)
     values = found[var_name]
     if not set(SAMPLE_DIMS) <= set(values.dims) or values.size == 0:
         raise ValueError(f"expected log_likelihood[{var_name!r}] of shape (chain, draw, ...), got {dict(values.sizes)}")

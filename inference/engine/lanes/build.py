@@ -1,5 +1,6 @@
-"""Compiling the C code of a model and calling it, with threads over blocks of chains."""
+"""Compiling the C++ code of a model and calling it, with threads over blocks of chains."""
 
+import contextlib
 import ctypes
 import functools
 import shutil
@@ -12,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from posterity.inference.engine.lanes import cache
 from posterity.inference.engine.lanes.emit import Code
-from posterity.inference.engine.lanes.machine import machine
-from posterity.inference.engine.threads import cores
+from posterity.inference.engine.lanes.machine import cores, machine
 
 # -O3 takes 50 % longer to compile and gains nothing: the code is vectorised already.
 FLAGS = (
@@ -67,17 +68,23 @@ def source(code: Code, dim: int, dtype: torch.dtype, width: int) -> str:
 
 @functools.lru_cache(maxsize=64)
 def library(text: str) -> ctypes.CDLL:
-    """The compiled source, kept for the rest of the process; the files are deleted once it is loaded.
+    """The compiled source, from the cache on disk if it is there.
 
-    Raises `MissingCompiler` without a compiler, or with the message of a compiler that failed.
+    Raises `MissingCompiler` without a compiler, or with the first line of the compiler's message if it fails.
     """
+    command = (compiler(), *FLAGS)
+    path = cache.entry(text, command)
+    if path.exists():
+        with contextlib.suppress(OSError):  # a damaged file is compiled again
+            return ctypes.CDLL(str(path))
     with tempfile.TemporaryDirectory(prefix="posterity-") as folder:
-        path = Path(folder) / "model.cpp"
-        path.write_text(text)
-        binary = path.with_suffix(".so")
-        result = subprocess.run([compiler(), *FLAGS, str(path), "-o", str(binary)], capture_output=True, text=True)
+        source_file = Path(folder) / "model.cpp"
+        source_file.write_text(text)
+        binary = source_file.with_suffix(".so")
+        result = subprocess.run([*command, str(source_file), "-o", str(binary)], capture_output=True, text=True)
         if result.returncode:
             raise MissingCompiler(f"the compiler failed: {result.stderr.strip().splitlines()[:1]}")
+        cache.keep(binary, path)
         return ctypes.CDLL(str(binary))
 
 

@@ -1,5 +1,6 @@
 """Properties of the processor that shape the generated code: the width and the number of its vector registers."""
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -28,3 +29,8 @@ def machine() -> Machine:
     if capability == "AVX512":
         return Machine(64, (4, 4))
     return Machine(32, (2, 4)) if capability == "AVX2" else Machine(16, (4, 4))
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -318,7 +318,7 @@ def test_waic_is_the_textbook_formula_where_there_is_one():
     assert found["elpd"].dims == ("row",)
     np.testing.assert_allclose(found["p_waic"], penalty.sum(), rtol=1e-9)
     np.testing.assert_allclose(found["elpd_waic"], expected.sum(), rtol=1e-9)
-    with pytest.raises(ValueError, match=r"expected var_name, one of \['y', 'z'\], got None"):
+    with pytest.raises(ValueError, match="expected var_name to be one of 'y', 'z', got None"):
         boundary.waic(data)
 
 

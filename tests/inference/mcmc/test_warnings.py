@@ -19,7 +19,7 @@ from posterity.inference.diagnostics.sampling._findings_of_run import deep_trees
 from posterity.inference.diagnostics.sampling._functions import Functions
 from posterity.inference.mcmc import reference
 from posterity.inference.mcmc.agreement import Agreement
-from posterity.inference.mcmc.agreement import Functions as mcmc_functions
+from posterity.inference.mcmc.agreement import ComparedFunctions as mcmc_functions
 from posterity.inference.mcmc.warnings import find_problems
 from posterity.inference.program.sites import inspect
 

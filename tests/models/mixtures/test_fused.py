@@ -14,13 +14,50 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from posterity.models import Mixture, blocks, mixture_head
+from posterity.models import Mixture, chunks, mixture_head
+from posterity.models.likelihoods import floored_scale
 from posterity.models.mixtures import fused
 
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_inference_mode_reaches_the_threads_of_blocks(two_threads):
+    logits, loc, log_scale = torch.randn(3, 30_000, 10)
+    with torch.inference_mode():
+        mixture = Mixture.normal(logits, loc, floored_scale(log_scale, 0.1))
+        found = mixture.log_prob(torch.zeros(30_000))
+        assert mixture.sample().shape == (30_000,)
+        assert mixture_head(10)(torch.zeros(30_000, 30)).log_prob(torch.zeros(30_000)).isfinite().all()
+    small = Mixture.normal(logits[:9], loc[:9], floored_scale(log_scale[:9], 0.1))
+    torch.testing.assert_close(found[:9], small.log_prob(torch.zeros(9)))
+
+
+def test_a_value_whose_square_is_no_number_has_no_density_however_many_rows(monkeypatch):
+    loc = torch.zeros(40, 10, requires_grad=True)
+    value = torch.zeros(40)
+    value[0] = 3e19
+    monkeypatch.setattr(chunks, "LARGE", 0)
+    found = Mixture.normal(torch.zeros(40, 10), loc, torch.ones(40, 10)).log_prob(value)
+    assert float(found[0].detach()) == -math.inf
+    assert bool(found[1:].isfinite().all())
+    (slope,) = torch.autograd.grad(found[1:].sum(), loc)
+    assert bool(slope.isfinite().all())
+
+
 NAMES = ("logits", "loc", "scale", "value")
+
+
 # torch's own, on the first use of forward derivatives.
 records = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
-MANY = 300  # rows of 1000 components: more numbers than `blocks.FEWEST`
+
+
+MANY = 300  # rows of 1000 components: more numbers than `chunks.LARGE`
 
 
 def tensors(*batch, components=5, dtype=torch.double, seed=0):
@@ -67,10 +104,7 @@ def calls(monkeypatch):
 @pytest.fixture
 def few(monkeypatch):
     """Everything is very many."""
-    monkeypatch.setattr(blocks, "FEWEST", 0)
-
-
-# The numbers
+    monkeypatch.setattr(chunks, "LARGE", 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -78,7 +112,7 @@ def few(monkeypatch):
 @pytest.mark.parametrize("block", [1, 5, 12, 13, 10_000])
 def test_value_and_all_gradients_are_torchs(block, components, dtype, monkeypatch):
     """Blocks that hold less than a row, one row, some rows with a rest, or all; the output weighted at random."""
-    monkeypatch.setattr(blocks, "BLOCK", block)
+    monkeypatch.setattr(chunks, "CHUNK", block)
     inputs = tensors(4, 3, components=components, dtype=dtype)
     weights = torch.randn(4, 3, dtype=dtype)
     found, found_gradients = gradients(fused.log_prob, inputs, weights)
@@ -95,7 +129,7 @@ def test_value_and_all_gradients_are_torchs(block, components, dtype, monkeypatc
 @pytest.mark.parametrize("rows", [1, 3, 4, 5, 8, 9])
 def test_no_row_is_missed_at_the_boundary_of_blocks(rows, monkeypatch):
     """4 rows of 3 components in a block: just below, at and above its multiples."""
-    monkeypatch.setattr(blocks, "BLOCK", 14)
+    monkeypatch.setattr(chunks, "CHUNK", 14)
     inputs, weights = tensors(rows, components=3), torch.ones(rows, dtype=torch.double)
     found, exact = gradients(fused.log_prob, inputs, weights), gradients(plain, inputs, weights)
     torch.testing.assert_close(found[0], exact[0])
@@ -104,7 +138,7 @@ def test_no_row_is_missed_at_the_boundary_of_blocks(rows, monkeypatch):
 
 @pytest.mark.parametrize("wanted", [c for n in range(1, 5) for c in itertools.combinations(NAMES, n)], ids="-".join)
 def test_gradients_are_of_the_inputs_that_want_one(wanted, monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK", 10)
+    monkeypatch.setattr(chunks, "CHUNK", 10)
     inputs, weights = tensors(5, components=3), torch.randn(5, dtype=torch.double)
     found, exact = (gradients(f, inputs, weights, wanted)[1] for f in (fused.log_prob, plain))
     assert len(found) == len(wanted)
@@ -120,7 +154,7 @@ def test_an_output_that_is_not_used_and_one_that_is_summed():
 
 
 def test_first_and_second_derivatives_are_those_of_differences(monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK", 7)
+    monkeypatch.setattr(chunks, "CHUNK", 7)
     inputs = [t.requires_grad_() for t in tensors(2, 2, components=3)]
     assert torch.autograd.gradcheck(fused.log_prob, inputs)
     assert torch.autograd.gradgradcheck(fused.log_prob, inputs)
@@ -137,9 +171,6 @@ def test_second_derivatives_are_torchs(wanted):
         return *(g.detach() for g in first), *torch.autograd.grad(sum((g**2).sum() for g in first), chosen)
 
     torch.testing.assert_close(second(fused.log_prob), second(plain))
-
-
-# Extreme inputs
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -213,7 +244,7 @@ def test_a_component_far_away_counts_where_its_weight_and_narrowness_make_up_for
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_threads_change_nothing(number, monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK", 60)
+    monkeypatch.setattr(chunks, "CHUNK", 60)
     before = torch.get_num_threads()
     inputs, weights = tensors(500), torch.randn(500, dtype=torch.double)
     alone = gradients(fused.log_prob, inputs, weights)
@@ -225,9 +256,6 @@ def test_threads_change_nothing(number, monkeypatch):
         torch.set_num_threads(before)
     assert torch.equal(found[0], alone[0])
     assert all(torch.equal(a, b) for a, b in zip(found[1], alone[1], strict=True))
-
-
-# Where it is taken
 
 
 def test_very_many_normals_are_taken_in_blocks(calls):
@@ -350,9 +378,6 @@ def test_many_gradients_at_once(few):
     torch.testing.assert_close(jacobian(mixed), jacobian(plain))
 
 
-# Memory
-
-
 def kept_bytes(function, inputs):
     """What the gradient keeps, the same memory counted once."""
     kept = {}
@@ -425,60 +450,9 @@ def test_a_million_rows_need_little_beside_their_gradients():
     assert found["torch"][1] > 6
 
 
-# Draws of components
-
-
-@pytest.mark.parametrize("block", [1, 9, 10, 50, 10_000])
-def test_components_are_drawn_as_often_as_their_weights_say(block, monkeypatch):
-    """Rows of weights of their own, one of them zero, whatever the boundaries of blocks; and never that one."""
-    monkeypatch.setattr(blocks, "BLOCK", block)
-    rows, draws = 7, 20_000 if block > 1000 else 500
-    log_weights = torch.randn(rows, 5).log_softmax(-1)
-    log_weights[:, 1] = -math.inf
-    log_weights[3, 4] = -math.inf
-    log_weights = log_weights.log_softmax(-1)
-    index = fused.pick(log_weights.expand(draws, rows, 5), torch.rand(draws, rows))
-    share = torch.nn.functional.one_hot(index, 5).double().mean(0)
-    weights = log_weights.double().exp()
-    assert bool(((share - weights).abs() <= 5 * (weights * (1 - weights) / draws).sqrt()).all())
-    assert bool((share[weights == 0] == 0).all())
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("components", [1, 2, 100, 3000])
-def test_the_component_drawn_has_the_uniform_number_in_its_share(components, dtype, monkeypatch):
-    """By the running sum in double precision, up to the rounding of one in single; also of rows larger than a block."""
-    monkeypatch.setattr(blocks, "BLOCK", 1000)
-    log_weights = torch.randn(50, components, dtype=dtype).log_softmax(-1)
-    uniform = torch.rand(50, dtype=dtype)  # its complement falls into the share
-    uniform[:2] = torch.tensor([0.0, 1 - torch.finfo(dtype).eps / 2])
-    index = fused.pick(log_weights, uniform)
-    assert index.dtype == torch.long
-    assert bool(((index >= 0) & (index < components)).all())
-    upper = log_weights.double().exp().cumsum(-1)
-    lower = torch.cat([torch.zeros(50, 1, dtype=torch.double), upper[:, :-1]], -1)
-    rounding = components * torch.finfo(dtype).eps
-    at = index[:, None]
-    uniform = 1 - uniform
-    assert bool((uniform >= lower.gather(-1, at)[:, 0] - rounding).all())
-    assert bool((uniform <= upper.gather(-1, at)[:, 0] + rounding).all())
-
-
-def test_no_rows_give_no_components():
-    assert fused.pick(torch.zeros(0, 3), torch.zeros(0)).shape == (0,)
-    assert fused.pick(torch.zeros(2, 0, 3), torch.zeros(2, 0)).shape == (2, 0)
-
-
-def test_a_first_component_of_weight_1e_30_is_never_drawn():
-    """As the last is not: 10^7 draws in single precision would have it with a chance of one in two."""
-    weights = torch.tensor([1e-30, 1.0])
-    assert int(fused.pick(weights.flip(0).log(), torch.tensor(1 - 2.0**-24))) == 0
-    assert int(fused.pick(weights.log(), torch.tensor(0.0))) == 1
-
-
 def test_the_parameters_of_a_head_are_taken():
     """They are columns of one tensor of features, so not contiguous."""
-    features = torch.randn(blocks.FEWEST // 4, 12, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    features = torch.randn(chunks.LARGE // 4, 12, generator=torch.Generator().manual_seed(0)).requires_grad_()
     mixture = mixture_head(4)(features)
     y = torch.randn(len(features), generator=torch.Generator().manual_seed(1))
     parts = mixture.component_distribution

@@ -1,7 +1,4 @@
-"""What finders say: intensities that integrate, sets in any order, and maps that count. Seed 0, 5 standard errors."""
-
-import itertools
-import math
+"""`TrackFinder` against the exact posterior, and its Pyro models. Seed 0."""
 
 import pyro
 import pytest
@@ -9,7 +6,6 @@ import torch
 
 from posterity.data.track_posterior import track_posterior
 from posterity.data.tracks import Detector
-from posterity.inference.training.streaming import fit_stream
 from posterity.models.mixtures import Mixture
 from posterity.models.tracking import (
     HoughMap,
@@ -21,7 +17,6 @@ from posterity.models.tracking import (
     single_track_pair,
     track_set_pair,
 )
-from posterity.models.tracking.roads import hits_on, hough_matrix
 
 
 def intensity(events=2, candidates=2, components=3, seed=0):
@@ -44,86 +39,6 @@ def intensity(events=2, candidates=2, components=3, seed=0):
     )
 
 
-def test_the_integral_of_an_intensity_is_the_expected_number():
-    found = intensity()
-    at = torch.arange(0.05, 20, 0.1, dtype=torch.double)
-    plane = torch.cartesian_prod(at, at).expand(2, -1, -1)
-    total = found.log_intensity(plane).exp().sum(1) * 0.01
-    torch.testing.assert_close(total, found.log_total.exp(), rtol=1e-6, atol=0)
-    density = found.single().log_prob(plane[0, :500, None].expand(-1, 2, -1))
-    torch.testing.assert_close(density, found.single_log_prob(plane[:, :500]).T)
-    torch.testing.assert_close(
-        found.single_log_prob(plane).exp().sum(1) * 0.01, torch.ones(2, dtype=torch.double), rtol=1e-6, atol=0
-    )
-
-
-def test_one_track_is_where_the_odds_say():
-    """Candidates that exist or not, drawn by themselves: of events with one of them, how often it is which.
-
-    20,000 draws, 5 standard errors; the odds are 1 to 3 and 4 to 1, and those of neither 1 to 2.
-    """
-    random = torch.Generator().manual_seed(0)
-    exists = torch.rand(20_000, 2, generator=random) < torch.tensor([0.25, 0.8])
-    one = exists[exists.sum(1) == 1]
-    share = one.double().mean(0)
-    normal = Mixture.multivariate_normal(
-        torch.zeros(1, 2, 1), torch.zeros(1, 2, 1, 2), torch.eye(2).expand(1, 2, 1, 2, 2)
-    )
-    odds = torch.tensor([[1 / 3, 4.0]])
-    said = TrackIntensity(odds.log(), normal, torch.full((1, 1), 0.5).log(), torch.zeros(1, 2), 0.5)
-    torch.testing.assert_close(said.log_rates.exp(), torch.tensor([[0.25, 0.8]]))
-    weights = said.single().log_weights[0].exp().double()
-    assert bool(((weights[:2] / weights[:2].sum() - share).abs() < 5 * (0.25 / len(one)) ** 0.5).all())
-    assert float(weights[2]) == pytest.approx(1 / 3)
-
-
-def test_sets_have_the_density_of_a_poisson_process():
-    """One half of the plane at a time: the probability of no track in it is exp(-expected number there)."""
-    found = intensity()
-    sets = TrackSet(found)
-    empty = torch.full((2, 3, 2), torch.nan, dtype=torch.double)
-    torch.testing.assert_close(sets.log_prob(empty), -found.log_total.exp())
-    torch.testing.assert_close(sets.log_prob(empty[:, :0]), -found.log_total.exp())
-    some = empty.clone()
-    some[:, 1], some[:, 2] = torch.tensor([8.0, 9.0]), torch.tensor([10.0, 7.0])
-    expected = found.log_intensity(some[:, 1:]).sum(1) - found.log_total.exp()
-    for order in itertools.permutations(range(3)):
-        torch.testing.assert_close(sets.log_prob(some[:, list(order)]), expected)
-
-
-def test_draws_are_as_many_and_where_they_should_be():
-    torch.manual_seed(0)
-    found, draws = intensity(), 4000
-    sample = TrackSet(found).sample((draws,))
-    assert sample.shape[:2] == (draws, 2)
-    density = TrackSet(found).log_prob(sample[:3])
-    torch.testing.assert_close(density, torch.stack([TrackSet(found).log_prob(one) for one in sample[:3]]))
-    present = ~sample[..., 0].isnan()
-    count, total = present.sum(-1).double(), found.log_total.exp()
-    assert bool(((count.mean(0) - total).abs() < 5 * (total / draws).sqrt()).all())
-    assert bool(((count.var(0) - total).abs() < 5 * ((total + 2 * total**2) / draws).sqrt()).all())
-    where = found.any_one()
-    mean, sd = where.mean, where.variance.sqrt()
-    for event in range(2):
-        there = sample[:, event][present[:, event]]
-        assert bool(((there.mean(0) - mean[event]).abs() < 5 * sd[event] / math.sqrt(len(there))).all())
-
-
-def test_candidates_of_one_place_are_one_track():
-    """By hand: 0.6 and 0.3 within half a pixel of each other, 0.4 elsewhere, 0.8 again elsewhere."""
-    at = torch.tensor([[[5.0, 5.0], [5.5, 5.0], [2.0, 9.0], [9.0, 1.0]]])
-    rates = torch.tensor([[0.6, 0.3, 0.4, 0.8]])
-    normal = Mixture.multivariate_normal(torch.zeros(1, 4, 1), at[:, :, None], 0.1 * torch.eye(2).expand(1, 4, 1, 2, 2))
-    said = TrackIntensity(rates.logit(), normal, torch.full((1, 1), -9.0), torch.zeros(1, 2), 0.5)
-    found = said.found()
-    torch.testing.assert_close(found.tracks[0, :2], torch.tensor([[9.0, 1.0], [5.0, 5.0]]))
-    assert bool(found.tracks[0, 2:].isnan().all())
-    torch.testing.assert_close(found.existence[0, :2], torch.tensor([0.8, 0.9]))
-    torch.testing.assert_close(found.covariance[0, :2], 0.01 * torch.eye(2).expand(2, 2, 2))
-    assert int((~said.found(least=0.35, same=0.1).existence.isnan()).sum()) == 3
-    torch.testing.assert_close(said.log_rates.exp(), rates)
-
-
 def test_a_set_can_be_observed_in_a_pyro_model():
     finder = TrackFinder(16, 16, candidates=3, components=20, hidden=16)
     events = Detector(size=16, layers=16).simulate(4, mean_tracks=2.0, seed=0)
@@ -137,52 +52,6 @@ def test_a_set_can_be_observed_in_a_pyro_model():
     trace = pyro.poutine.trace(single_track_pair(finder).model).get_trace(one.images, one.tracks[:, 0])
     expected = finder(one.images).single_log_prob(one.tracks).sum()
     torch.testing.assert_close(trace.log_prob_sum(), expected, rtol=1e-5, atol=1e-4)
-
-
-def test_the_maps_count_fired_pixels_on_tracks():
-    detector = Detector(size=9, layers=7, noise=0.3)
-    images = detector.simulate(3, tracks=2, seed=0).images.float()
-    votes = HoughMap(9, 7, per_pixel=2)(images)
-    assert votes.shape == (3, 1, 18, 18)
-    for first, last in ((0, 0), (5, 17), (11, 2)):
-        track = torch.tensor([[(first + 0.5) / 2, (last + 0.5) / 2]])
-        rows = detector.crossed(track)[0]
-        expected = images[:, 0, rows, torch.arange(7)].sum(1) / 7
-        torch.testing.assert_close(votes[:, 0, first, last], expected)
-    assert hough_matrix(9, 7).sum(0).unique().tolist() == [7.0]
-
-
-def test_the_fine_map_counts_around_a_track_and_nothing_outside_the_detector():
-    """Exactly where no track comes within 1/64 of a border of pixels in any layer."""
-    detector = Detector(size=9, layers=7, noise=0.4)
-    images = detector.simulate(2, tracks=1, seed=0).images.float()
-    centres = torch.tensor([[[4.03, 5.21], [0.4, 8.7]], [[2.5, 2.5], [7.0, 1.0]]])
-    roads = RoadMap(9, 7, points=8, step=1 / 8)
-    counted = roads(images, centres)
-    assert counted.shape == (2, 2, 64)
-    tracks = centres[:, :, None] + roads.offsets
-    y = detector.positions(tracks)
-    safe = ((y - y.round()).abs() > 1 / 15).all(-1)
-    rows = y.floor().long()
-    inside = (rows >= 0) & (rows < 9)
-    columns = images[:, 0].transpose(1, 2)
-    expected = torch.zeros(2, 2, 64)
-    for event, near, point in itertools.product(range(2), range(2), range(64)):
-        own = rows[event, near, point].clamp(0, 8)
-        expected[event, near, point] = (columns[event, torch.arange(7), own] * inside[event, near, point]).sum()
-    assert int(safe.sum()) > 20
-    assert torch.equal(counted[safe], expected[safe])
-
-
-def test_hits_on_tracks_are_those_of_the_pixels_they_cross():
-    detector = Detector(size=9, layers=7, noise=0.4)
-    images = detector.simulate(3, tracks=1, seed=0).images.float()
-    tracks = 13 * torch.rand(3, 50, 2, generator=torch.Generator().manual_seed(1)) - 2
-    rows = detector.crossed(tracks)
-    inside = (rows >= 0) & (rows < 9)
-    event, layer = torch.arange(3)[:, None, None], torch.arange(7)
-    expected = (images[event, 0, rows.clamp(0, 8), layer] * inside).sum(-1)
-    assert torch.equal(hits_on(images, tracks), expected)
 
 
 @torch.no_grad()
@@ -249,37 +118,6 @@ def test_an_untrained_finder_finds_tracks_where_the_exact_posterior_is(noise):
     near = ((mean - exact.mean).abs() < 1).all(1)
     sure = exact.covariance.diagonal(dim1=1, dim2=2).amax(1) < 0.25
     assert int((sure & ~near).sum()) <= 3
-
-
-@torch.no_grad()
-def test_independent_mixtures_say_nothing_of_pairs():
-    """The log density of two tracks is the same when they swap their ends, and rows of NaN count for nothing."""
-    torch.manual_seed(0)
-    finder = IndependentFinder(12, 12, components=3, hidden=16)
-    images = Detector(size=12, layers=12).simulate(4, tracks=2, seed=0).images
-    tracks = 12 * torch.rand(4, 3, 2, generator=torch.Generator().manual_seed(1))
-    tracks[:, 2] = torch.nan
-    swapped = torch.stack([tracks[:, :, 0], tracks[:, [1, 0, 2], 1]], -1)
-    torch.testing.assert_close(finder.log_prob(images, tracks), finder.log_prob(images, swapped))
-    mixture = finder(images)
-    expected = sum(mixture.log_prob(tracks[:, track]).sum(1) for track in range(2))
-    torch.testing.assert_close(finder.log_prob(images, tracks), expected)
-
-
-def test_an_independent_finder_learns_where_one_track_is():
-    """In 300 steps of 128 events without noise: from no idea (2 log 12 = 5.0 nats) to within a pixel or so."""
-    detector = Detector(size=12, layers=12, efficiency=1.0, noise=0.0)
-    torch.manual_seed(0)
-    finder = IndependentFinder(12, 12, components=3, channels=8, hidden=64)
-
-    def loss(events):
-        return -finder.log_prob(events.images, events.tracks).mean()
-
-    found = fit_stream(
-        finder, lambda random: detector.simulate(128, tracks=1, seed=random), loss,
-        steps=300, learning_rate=3e-3, seed=0, progress=False,
-    )  # fmt: skip
-    assert found.loss[-1] < 2.0
 
 
 @pytest.mark.parametrize(

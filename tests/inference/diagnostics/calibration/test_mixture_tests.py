@@ -160,7 +160,7 @@ def test_bad_input_is_refused():
     counts = Mixture(Categorical(logits=torch.zeros(20, 2)), torch.distributions.Poisson(torch.ones(20, 2)))
     with pytest.raises(ValueError, match=r"expected Normal, LogNormal, .* components for mixture tests, got Poisson"):
         mixture_tests(counts, torch.ones(20))
-    with pytest.raises(ValueError, match="expected a mixture and y for mixture tests, got draws"):
+    with pytest.raises(ValueError, match="expected a Mixture for mixture tests, got draws"):
         mixture_tests(np.zeros((5, 20)), np.zeros(20))
     with pytest.raises(ValueError, match="expected seed to be a whole number of 0 or more, got -1"):
         mixture_tests(mixture(20), torch.zeros(20), seed=-1)

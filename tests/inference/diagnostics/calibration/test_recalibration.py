@@ -139,7 +139,7 @@ def test_bad_input_is_refused():
         found.icdf([1.5])
     with pytest.raises(ValueError, match=r"expected level to be a number in \(0, 1\), got 1"):
         found.hdi_level(1)
-    with pytest.raises(ValueError, match=r"expected a Mixture or draws of shape \(draws, N\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"expected draws of shape \(draws, N\), got \(3,\)"):
         found.quantiles(np.zeros(3), [0.5])
     with pytest.raises(ValueError, match="expected a Mixture, got ndarray"):
         found.hdi(np.zeros((3, 3)), 0.5)

@@ -85,7 +85,7 @@ def test_arviz_draws_agree_with_the_mixture(tmp_path):
     difference = region_level(data).level - region_level(bimodal(100), y).level
     assert float(np.abs(difference).max()) < 4.5 * np.sqrt(1 / 4000)
     coverage(data).to_netcdf(tmp_path / "coverage.nc", engine="h5netcdf")
-    with pytest.raises(ValueError, match="expected a mixture and y for kind='hdi', got draws"):
+    with pytest.raises(ValueError, match="expected a Mixture for kind='hdi', got draws"):
         coverage(data, kind="hdi")
 
 

@@ -95,7 +95,7 @@ def test_arviz_draws_agree_with_the_mixture():
     for kind, tolerance in (("gaussianised", 0.12), ("moment", 0.06)):
         difference = pulls(data, kind=kind).pull - pulls(mixture, y, kind=kind).pull
         assert float(np.abs(difference).max()) < tolerance
-    with pytest.raises(ValueError, match="expected a mixture and y for kind='component', got draws"):
+    with pytest.raises(ValueError, match="expected a Mixture for kind='component', got draws"):
         pulls(data, kind="component")
 
 

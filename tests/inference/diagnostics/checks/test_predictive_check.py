@@ -7,7 +7,6 @@ from scipy import stats
 
 from posterity.inference.arviz import from_groups
 from posterity.inference.diagnostics.checks.predictive_check import posterior_predictive_check
-from posterity.inference.diagnostics.sources.mixture import from_mixture
 from posterity.inference.diagnostics.sources.mixture_targets import replicates
 from posterity.inference.predictive import PredictiveMixture
 from posterity.models.mixtures import Mixture
@@ -112,7 +111,7 @@ def test_replicates_take_draws_by_their_weights():
     loc = torch.tensor([[0.0], [10.0], [20.0]]).double().expand(3, 5)
     weights = torch.tensor([0.5, 0.2, 0.3]).double()
     draws = PredictiveMixture.from_draws(dist.Normal(loc, 0.1), weights.log())
-    made = np.concatenate(list(replicates(from_mixture(draws, torch.zeros(5), several=False), 100, seed=0)))
+    made = np.concatenate(list(replicates(draws, 100, seed=0)))
     assert made.shape == (100, 5)
     assert np.bincount(np.round(made[:, 0] / 10).astype(int)).tolist() == [50, 20, 30]
     assert np.ptp(made, axis=1).max() < 1
@@ -125,7 +124,7 @@ def test_replicates_of_components_are_mixed_within_a_draw(monkeypatch):
     components = dist.Normal(torch.tensor([[0.0, 1.0], [10.0, 11.0]]).double()[:, None].expand(2, 40, 2), 0.01)
     likelihood = dist.MixtureSameFamily(dist.Categorical(torch.ones(2, 40, 2).double()), components)
     draws = PredictiveMixture.from_draws(likelihood)
-    parts = list(replicates(from_mixture(draws, torch.zeros(40), several=False), 30, seed=1))
+    parts = list(replicates(draws, 30, seed=1))
     assert len(parts) > 1
     made = np.round(np.concatenate(parts))
     for row in made:
@@ -151,7 +150,7 @@ def test_blocks_and_seeds(monkeypatch):
     draws = PredictiveMixture.from_draws(dist.Normal(torch.zeros(20, 8).double(), 1.0))
     y = torch.zeros(8).double()
     whole = posterior_predictive_check(draws, y, draws=50, seed=1)
-    monkeypatch.setattr("posterity.inference.diagnostics.checks.predictive_check.BLOCK", 30)
+    monkeypatch.setattr("posterity.inference.diagnostics.sources.draws.SETS", 30)
     xr.testing.assert_allclose(posterior_predictive_check(draws, y, draws=50, seed=1), whole)
     assert not posterior_predictive_check(draws, y, draws=50, seed=2).equals(whole)
 

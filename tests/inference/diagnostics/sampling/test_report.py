@@ -80,7 +80,7 @@ def test_rhat_and_ess_are_arvizs(shape, coefficient, rounded):
 def test_blocks_of_functions_do_not_change_the_numbers(monkeypatch):
     values = independent(0, draws=50, points=7)
     expected = statistics.convergence(values)
-    monkeypatch.setattr(statistics, "BLOCK", 450)
+    monkeypatch.setattr(statistics, "CHUNK", 450)
     for name, numbers in statistics.convergence(values).items():
         np.testing.assert_array_equal(numbers, expected[name])
 

@@ -1,12 +1,12 @@
-from collections.abc import Callable
+"""The CRPS from draws, and the choice of the closed form."""
 
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, stats
 
 from posterity.inference.diagnostics import crps_from_draws, crps_normal_mixture
 from posterity.inference.diagnostics.scoring import crps
+from posterity.inference.diagnostics.sources.reading import read
 from posterity.models.mixtures import Mixture
 from posterity.models.mixtures.row_chunks import sample
 
@@ -16,38 +16,6 @@ def random_mixture(n: int, components: int, seed: int = 0) -> tuple[Mixture, tor
     logits, loc = (torch.randn(n, components, generator=generator).double() for _ in range(2))
     scale = 0.1 + torch.rand(n, components, generator=generator).double()
     return Mixture.normal(logits, 2 * loc, scale), torch.randn(n, generator=generator).double()
-
-
-def test_single_normal_has_gneitings_closed_form():
-    loc, scale, y = np.array([0.0, 1.0, -3.0]), np.array([1.0, 0.2, 5.0]), np.array([0.0, 2.0, 4.0])
-    z = (y - loc) / scale
-    expected = scale * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
-    mixture = Mixture.normal(torch.zeros(3, 1), torch.tensor(loc)[:, None], torch.tensor(scale)[:, None])
-    np.testing.assert_allclose(crps_normal_mixture(mixture, torch.tensor(y)), expected, rtol=1e-12)
-
-
-def test_mixture_equals_the_integral_of_its_definition():
-    mixture, y = random_mixture(3, 4)
-    found = crps_normal_mixture(mixture, y)
-    weight = torch.softmax(mixture.log_weights, -1).numpy()
-    loc, scale = mixture.component_distribution.loc.numpy(), mixture.component_distribution.scale.numpy()
-    for row, at in enumerate(y.tolist()):
-
-        def squared(t: float, tail: Callable, row: int = row) -> float:
-            return float(weight[row] @ tail(t, loc[row], scale[row])) ** 2
-
-        below = integrate.quad(squared, -15, at, args=(stats.norm.cdf,), epsabs=1e-10, limit=200)[0]
-        above = integrate.quad(squared, at, 15, args=(stats.norm.sf,), epsabs=1e-10, limit=200)[0]
-        assert found[row] == pytest.approx(below + above, abs=1e-8)
-
-
-def test_blocks_do_not_change_the_result(monkeypatch):
-    mixture, y = random_mixture(7, 33)
-    whole = crps_normal_mixture(mixture, y)
-    for block in (1, 50, 2000):
-        monkeypatch.setattr("posterity.models.mixtures.row_chunks.CHUNK", block)
-        monkeypatch.setattr("posterity.models.mixtures.crps.CHUNK", block)
-        np.testing.assert_allclose(crps_normal_mixture(mixture, y), whole, rtol=1e-12)
 
 
 def test_estimate_from_draws_equals_the_double_sum_over_different_pairs():
@@ -73,10 +41,11 @@ def test_estimate_agrees_with_the_closed_form():
 
 
 def test_budget_decides_about_the_closed_form(monkeypatch):
-    mixture, _ = random_mixture(5, 10)
-    assert crps.has_closed_form(mixture)
+    mixture, y = random_mixture(5, 10)
+    data = read(mixture, y)
+    np.testing.assert_array_equal(crps.crps_in_closed_form(data), crps_normal_mixture(mixture, y))
     monkeypatch.setattr("posterity.inference.diagnostics.scoring.crps.PAIR_BUDGET", 499)
-    assert not crps.has_closed_form(mixture)
+    assert crps.crps_in_closed_form(data) is None
 
 
 def test_one_draw_is_refused():

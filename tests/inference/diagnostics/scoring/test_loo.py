@@ -221,8 +221,8 @@ LOG_LIKELIHOOD = group(fitted(observations()), "log_likelihood")
         (np.zeros(3), {}, "expected ArviZ data .* got ndarray"),
         (changed(log_likelihood=None), {}, r"a group 'log_likelihood', got groups \['posterior', 'observed_data'\]"),
         (changed(posterior=None), {}, r"a group 'posterior', got groups \['log_likelihood', 'observed_data'\]"),
-        (changed(), {"var_name": "z"}, r"expected var_name, one of \['y'\], got 'z'"),
-        (changed(log_likelihood=LOG_LIKELIHOOD.assign(z=0.0)), {}, r"expected var_name, one of \['y', 'z'\], got None"),
+        (changed(), {"var_name": "z"}, "expected var_name to be one of 'y', got 'z'"),
+        (changed(log_likelihood=LOG_LIKELIHOOD.assign(z=0.0)), {}, "expected var_name to be one of 'y', 'z', got None"),
         (changed(log_likelihood=LOG_LIKELIHOOD.isel(chain=0)), {}, r"shape \(chain, draw, ...\), got {'draw': 1000"),
         (changed(log_likelihood=LOG_LIKELIHOOD.isel(row=[])), {}, r"of shape \(chain, draw, ...\), got .*'row': 0"),
         (

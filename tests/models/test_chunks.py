@@ -5,15 +5,15 @@ import threading
 import pytest
 import torch
 
-from posterity.models import blocks
+from posterity.models import chunks
 from posterity.models.likelihoods import floored_scale
 
 
 @pytest.fixture
 def small(monkeypatch):
     """Blocks of 12 numbers, and everything is very many."""
-    monkeypatch.setattr(blocks, "FEWEST", 0)
-    monkeypatch.setattr(blocks, "BLOCK", 12)
+    monkeypatch.setattr(chunks, "LARGE", 0)
+    monkeypatch.setattr(chunks, "CHUNK", 12)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_every_row_is_done_once_on_threads_that_record_nothing(rows, number, sma
         done[part] += 1
         seen.append((torch.is_grad_enabled(), torch.get_num_threads()))
 
-    blocks.over_blocks(work, torch.zeros(rows, 3))
+    chunks.for_each_chunk(work, torch.zeros(rows, 3))
     assert bool((done == 1).all())
     assert set(seen) <= {(False, 1)}
     assert torch.is_grad_enabled()
@@ -45,7 +45,7 @@ def test_several_threads_take_part(small, threads):
     """Each waits for the other: with one thread this would not end but by the time limit."""
     threads(2)
     meeting = threading.Barrier(2, timeout=30)
-    blocks.over_blocks(lambda part: meeting.wait() and None, torch.zeros(8, 3))
+    chunks.for_each_chunk(lambda part: meeting.wait() and None, torch.zeros(8, 3))
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -56,7 +56,7 @@ def test_what_fails_in_a_block_fails_outside_and_threads_are_as_before(number, s
         raise RuntimeError("in a block")
 
     with pytest.raises(RuntimeError, match="in a block"):
-        blocks.over_blocks(work, torch.zeros(30, 3))
+        chunks.for_each_chunk(work, torch.zeros(30, 3))
     assert torch.get_num_threads() == number
 
 
@@ -114,3 +114,29 @@ def test_many_gradients_of_scales_at_once(small):
     (found,) = torch.autograd.grad(floored_scale(x, 0.1), x, rows, is_grads_batched=True)
     (slope,) = torch.autograd.grad(floored_scale(x, 0.1).sum(), x)
     torch.testing.assert_close(found, rows * slope)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_threads_are_as_before_where_many_of_pythons_work_at_once(two_threads):
+    seen = []
+
+    def work():
+        for _ in range(5):
+            chunks.for_each_chunk(lambda part: None, torch.zeros(70_000, 10))
+        seen.append(torch.get_num_threads())
+
+    for _ in range(3):
+        running = [threading.Thread(target=work) for _ in range(4)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+    assert seen == [2] * 12
+    assert torch.get_num_threads() == 2
