@@ -111,7 +111,7 @@ class Kernel:
         if self.seen in self.ends and self.moments is not None:
             before = self.inverse_mass
             estimate = self.moments.inverse_mass(self.settings.pooling).to(before.dtype)
-            # Squares of huge gradients overflow; the entries affected keep their value.
+            # Squares of huge gradients overflow; the mass then keeps its value.
             self.inverse_mass = torch.where(torch.isfinite(estimate) & (estimate > 0), estimate, before)
             self.moments = None
             self.rescale(float((before / self.inverse_mass).log().mean()) / 2)
