@@ -1,4 +1,4 @@
-"""What both kernels share in warm-up: first step sizes, step sizes of single chains, phases, the state that is saved."""
+"""The part of warm-up that both kernels share: step sizes, also of single chains, phases, mass, and the saved state."""
 
 import math
 from types import SimpleNamespace

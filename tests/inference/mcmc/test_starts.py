@@ -1,4 +1,4 @@
-"""Starts of chains: names, values and posteriors; densities that are zero, or have no gradient, in a part of the space."""
+"""Starts of chains: names, values, posteriors; densities that are zero or have no gradient in a part of the space."""
 
 import arviz as az
 import pyro
@@ -68,15 +68,15 @@ def test_draws_of_a_posterior_are_starts_evenly_spaced():
         ),
         (
             {"w": torch.zeros(2, 3), "sigma": torch.ones(2, 3)},
-            r"expected init of 'w' of shape \(starts\) with starts > 0, got \(2, 3\)",
+            r"expected init of 'w' of shape \(starts\) .*, got \(2, 3\)",
         ),
         (
             {"w": torch.zeros(0), "sigma": torch.ones(0)},
-            r"expected init of 'w' of shape \(starts\) with starts > 0, got",
+            r"expected init of 'w' of shape .* with starts > 0, got \(0,\)",
         ),
         (
             {"w": 0.0, "sigma": 1.0, "wt": 1.0},
-            r"expected init with values of the sites \['w', 'sigma'\] only, got \['wt'\]",
+            r"expected init with values of the sites \['w', .*\] only, got \['wt'\]",
         ),
         ({"w": "zero", "sigma": 1.0}, "expected init of 'w' to be numbers, got str"),
     ],
