@@ -337,7 +337,10 @@ def test_blocks_of_different_length_are_cut_to_the_shortest(monkeypatch, in_four
         ({"method": HMC}, "expected method to be a many-chain sampler"),
         ({"method": reference.NUTS(chains=4)}, "expected method to be a many-chain sampler"),
         ({"method": HMC(chains=8), "blocks": 3}, "expected chains to be a multiple of blocks=3, got 8"),
-        ({"method": HMC(chains=8, superchains=2), "blocks": 4}, "expected superchains to be a multiple of blocks=4, got 2"),
+        (
+            {"method": HMC(chains=8, superchains=2), "blocks": 4},
+            "expected superchains to be a multiple of blocks=4, got 2",
+        ),
         ({"method": SHORT, "blocks": 0}, "expected blocks to be a whole number of 1 or more, got 0"),
         ({"method": SHORT, "blocks": None}, r"expected blocks to be a whole number of 1 or more, got None"),
         ({"method": SHORT, "retries": -1}, "expected retries to be a whole number of 0 or more, got -1"),
