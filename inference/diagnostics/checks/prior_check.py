@@ -127,17 +127,10 @@ def _draw(
                 with pyro.get_param_store().scope():
                     nodes = pyro.poutine.trace(bare).get_trace(*inputs).nodes
             except (ValueError, NotImplementedError, torch.linalg.LinAlgError) as error:
-<<<<<<< HEAD
-                raise ValueError(f"expected a prior to draw from, got at draw {number}: {error}") from error
+                raise ValueError(f"expected a proper prior, got an error at draw {number}: {error}") from error
             except MODEL_ERRORS as error:
                 raise model_failure(error, inputs) from error
-            sites = [one for one, node in nodes.items() if _is_random(node)]
-=======
-                raise ValueError(f"expected a proper prior, got an error at draw {number}: {error}") from error
-            except FAILURES as error:
-                raise failed(error, inputs) from error
             sites = [drawn for drawn, node in nodes.items() if _is_random(node)]
->>>>>>> ea6dee252c3712eb811f2ffc9b675d3238f13af7
             name = sites[-1] if name is None and sites else name
             if name not in sites:
                 raise ValueError(f"expected site to be one of {sites}, got {name!r}")
