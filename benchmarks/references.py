@@ -23,8 +23,9 @@ from posterity.inference import infer
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the models live with the tests
 
-from tests.reference_models import NAMES, compare, reference  # noqa: E402
 from tests.test_mcmc_references import METHODS, sampler  # noqa: E402
+
+from tests.inference.mcmc.reference_models import NAMES, compare, reference  # noqa: E402
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ import pyro
 import pytest
 import torch
 import xarray as xr
-from tests.network_oracles import AT, LastLayer, OneUnit, linear_posterior
 
 from posterity.inference import HMC, NUTS, infer
 from posterity.inference.diagnostics import function_convergence
 from posterity.inference.program.likelihood import likelihood_over_draws
+from tests.inference.mcmc.network_oracles import AT, LastLayer, OneUnit, linear_posterior
 
 ERRORS = 5.0
 EFFECTIVE, RHAT = 1000, 1.02

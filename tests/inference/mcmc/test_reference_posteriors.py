@@ -8,10 +8,10 @@ within 5 % and within 5 of its standard errors. Seed 0. Settings give at least a
 import pyro
 import pytest
 import torch
-from tests.reference_models import NAMES, compare, reference
 
 from posterity.inference import HMC, NUTS, infer
 from posterity.inference.program.sites import inspect
+from tests.inference.mcmc.reference_models import NAMES, compare, reference
 
 MEANS = 5.0
 SD, SD_ERRORS = 0.05, 5.0

@@ -6,7 +6,6 @@ in float32 for values and 2e-5 for gradients, 1e-12 and 1e-11 in float64.
 
 import pytest
 import torch
-from tests.lanes_cases import GROUPS, OWN_RULES, SIZE
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import pad
 
@@ -17,6 +16,7 @@ from posterity.inference.engine.lanes.emit import emit
 from posterity.inference.engine.lanes.expressions import Constant, Unsupported
 from posterity.inference.engine.lanes.lower import lower
 from posterity.inference.engine.lanes.rules import RULES
+from tests.inference.engine.lanes.rules.cases import GROUPS, OWN_RULES, SIZE
 
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
 CHAINS = 5
