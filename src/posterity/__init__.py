@@ -20,7 +20,7 @@ Every model predicts with a mixture over the draws of its posterior, so the same
 from importlib import import_module
 from types import ModuleType
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["data", "inference", "models"]
 
 

@@ -14,7 +14,7 @@ import xarray as xr
 from posterity.inference import HMC, NUTS, infer
 from posterity.inference.diagnostics import function_convergence
 from posterity.inference.program.likelihood import likelihood_over_draws
-from tests.network_oracles import AT, LastLayer, OneUnit, linear_posterior
+from tests.inference.mcmc.network_oracles import AT, LastLayer, OneUnit, linear_posterior
 
 ERRORS = 5.0
 EFFECTIVE, RHAT = 1000, 1.02
