@@ -13,18 +13,7 @@ from matplotlib import pyplot as plt
 
 from posterity.inference import plots
 from posterity.inference.plots._axes import panels
-from tests.inference.plots.cases import RNG, (
-    COVERAGE,
-    LOO,
-    PANEL,
-    PIT,
-    PPC,
-    PREDICTIVE,
-    PULLS,
-    SBC,
-    SPLIT,
-    X,
-)
+from tests.inference.plots.cases import COVERAGE, LOO, PANEL, PIT, PPC, PREDICTIVE, PULLS, RNG, SBC, SPLIT, X
 
 Case = tuple[Callable[..., Any], tuple[Any, ...], int]
 CASES: dict[str, Case] = {  # the function, its arguments, the number of its axes

@@ -6,10 +6,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from posterity.inference.plots import (
-    plot_bands,
-    plot_conditional_density,
-)
+from posterity.inference.plots import plot_bands, plot_conditional_density
 from posterity.models.mixtures import Mixture
 from tests.inference.plots.cases import N, X, legend
 

@@ -6,13 +6,9 @@ import xarray as xr
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 
-from posterity.inference.plots import (
-    plot_calibration_tests,
-)
+from posterity.inference.plots import plot_calibration_tests
 from posterity.inference.plots._style import ALARM
-from tests.inference.plots.cases import (
-    legend,
-)
+from tests.inference.plots.cases import legend
 
 
 @pytest.fixture

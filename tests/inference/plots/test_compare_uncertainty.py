@@ -7,9 +7,7 @@ import xarray as xr
 from matplotlib import pyplot as plt
 
 from posterity.inference.diagnostics import split_shares, uncertainty_split
-from posterity.inference.plots import (
-    plot_compare_uncertainty,
-)
+from posterity.inference.plots import plot_compare_uncertainty
 from posterity.models.mixtures import Mixture
 from tests.inference.plots.cases import N, X, legend, tops
 

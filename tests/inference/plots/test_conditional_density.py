@@ -5,9 +5,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from posterity.inference.plots import (
-    plot_conditional_density,
-)
+from posterity.inference.plots import plot_conditional_density
 from tests.inference.plots.cases import N, X
 
 

@@ -6,9 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 
 from posterity.inference.diagnostics.calibration.regions import coverage
-from posterity.inference.plots import (
-    plot_coverage,
-)
+from posterity.inference.plots import plot_coverage
 from tests.inference.plots.cases import legend, levels, line, pulls
 
 

@@ -6,9 +6,7 @@ import xarray as xr
 from matplotlib import pyplot as plt
 
 from posterity.inference.plots import plot_khat
-from tests.inference.plots.cases import (
-    legend,
-)
+from tests.inference.plots.cases import legend
 
 
 def test_khat_marks_the_bad_and_names_the_worst():

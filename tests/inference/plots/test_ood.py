@@ -7,9 +7,7 @@ from scipy.stats import mannwhitneyu
 
 from posterity.inference.diagnostics.decomposition.ood import auroc
 from posterity.inference.plots import plot_ood
-from tests.inference.plots.cases import (
-    legend,
-)
+from tests.inference.plots.cases import legend
 
 
 def test_ood_is_mann_and_whitneys_count_ties_included():

@@ -5,9 +5,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from posterity.inference.diagnostics.calibration.ecdf import ecdf_band
-from posterity.inference.plots import (
-    plot_pit_ecdf,
-)
+from posterity.inference.plots import plot_pit_ecdf
 from tests.inference.plots.cases import UNIFORM, legend, line, pulls
 
 

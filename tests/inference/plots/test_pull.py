@@ -7,9 +7,7 @@ from matplotlib import pyplot as plt
 from scipy.stats import norm
 
 from posterity.inference.diagnostics.calibration.widths import pull_summary
-from posterity.inference.plots import (
-    plot_pull,
-)
+from posterity.inference.plots import plot_pull
 from tests.inference.plots.cases import legend, pulls
 
 

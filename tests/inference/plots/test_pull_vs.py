@@ -6,9 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.collections import PolyCollection
 
 from posterity.inference.diagnostics.calibration.widths import pull_summary
-from posterity.inference.plots import (
-    plot_pull_vs,
-)
+from posterity.inference.plots import plot_pull_vs
 from posterity.inference.plots.pull_vs import _bands
 from tests.inference.plots.cases import UNIFORM, bars, legend, line, pulls
 

@@ -6,9 +6,7 @@ import xarray as xr
 from matplotlib import pyplot as plt
 from scipy.stats import kstest
 
-from posterity.inference.plots import (
-    plot_recalibration,
-)
+from posterity.inference.plots import plot_recalibration
 from tests.inference.plots.cases import UNIFORM, legend
 
 

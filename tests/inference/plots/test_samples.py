@@ -4,9 +4,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from posterity.inference.plots import (
-    plot_samples,
-)
+from posterity.inference.plots import plot_samples
 
 
 def test_bad_input_of_samples_is_refused_before_a_figure_is_there():

@@ -7,9 +7,7 @@ from matplotlib import pyplot as plt
 
 from posterity.inference.diagnostics.calibration.ecdf import ecdf_band
 from posterity.inference.plots import plot_sbc
-from tests.inference.plots.cases import (
-    legend,
-)
+from tests.inference.plots.cases import legend
 
 
 def test_sbc_shows_each_quantity_in_a_band_for_all(ranks):

@@ -4,9 +4,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from posterity.inference.diagnostics import uncertainty_split
-from posterity.inference.plots import (
-    plot_uncertainty_split,
-)
+from posterity.inference.plots import plot_uncertainty_split
 from tests.inference.plots.cases import X, legend, tops
 
 
