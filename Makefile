@@ -65,7 +65,7 @@ wheel: $(INSTALLED)
 test-arviz1: $(if $(PYTHON_ARVIZ1),$(ARVIZ1)/.installed)
 ifneq ($(PYTHON_ARVIZ1),)
 	PYTHONPATH=src $(ARVIZ1)/bin/python -m pytest -q -c tests/arviz1/pytest.ini --confcutdir tests/arviz1 \
-		tests/arviz1 tests/inference/arviz/test_arviz.py $(wildcard tests/inference/diagnostics/scoring/test_loo*.py) \
+		tests/arviz1 tests/inference/arviz $(wildcard tests/inference/diagnostics/scoring/test_loo*.py) \
 		tests/inference/diagnostics/scoring/test_comparison.py
 else
 	@echo "SKIPPED: make $@, found no python3.12 or python3.13"

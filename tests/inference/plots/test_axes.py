@@ -2,48 +2,18 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-import xarray as xr
-from cycler import cycler
 from matplotlib import pyplot as plt
-from matplotlib.colors import to_rgb
 
 from posterity.inference import plots
 from posterity.inference.plots._axes import panels
-from posterity.inference.plots._style import PALETTE
-from posterity.inference.predictive import PredictiveMixture
-from posterity.models.mixtures import Mixture
-
-N = 25
-X = torch.linspace(-2, 2, N)
-RNG = np.random.default_rng(0)
-LOC = torch.stack([X + 1, -X - 1], -1) + torch.arange(4.0)[:, None, None] * 0.1 * X[:, None] ** 2
-PREDICTIVE = PredictiveMixture.from_draws(Mixture.normal(torch.zeros(4, N, 2), LOC, torch.full((4, N, 2), 0.3)))
-SPLIT = xr.Dataset({name: ("obs", RNG.random(N)) for name in ("noise", "ambiguity", "epistemic")})
-SPLIT["total"] = SPLIT.noise + SPLIT.ambiguity + SPLIT.epistemic
-PULLS = xr.Dataset({"pull": ("obs", RNG.normal(size=200)), "x": ("obs", RNG.random(200))})
-PIT = xr.Dataset({"pit": ("obs", RNG.random(60))})
-LEVELS = np.array([0.5, 0.9])
-COVERAGE = xr.Dataset(
-    {"coverage": ("level", LEVELS - 0.1), "lower": ("level", LEVELS - 0.2), "upper": ("level", LEVELS)},
-    coords={"level": LEVELS},
-)
-PANEL = xr.Dataset(
-    {"p_value": ("test", [0.5, 1e-4])}, coords={"test": ["ks", "ad"], "sees": ("test", ["a shift", "tails"])}
-)
-LOO = xr.Dataset({"pareto_k": ("obs", [0.1, 0.9])}, attrs={"threshold": 0.7})
-PPC = xr.Dataset(
-    {"replicated": (("statistic", "sample"), RNG.normal(size=(1, 50))), "observed": ("statistic", [0.3]),
-     "p_value": ("statistic", [0.4])},
-    coords={"statistic": ["mean"]},
-)  # fmt: skip
-SBC = xr.Dataset({"pit": (("simulation", "quantity"), RNG.random((40, 1)))}, coords={"quantity": ["mu"]})
+from tests.inference.plots.cases import COVERAGE, LOO, PANEL, PIT, PPC, PREDICTIVE, PULLS, RNG, SBC, SPLIT, X
 
 Case = tuple[Callable[..., Any], tuple[Any, ...], int]
 CASES: dict[str, Case] = {  # the function, its arguments, the number of its axes
@@ -63,13 +33,6 @@ CASES: dict[str, Case] = {  # the function, its arguments, the number of its axe
     "sbc": (plots.plot_sbc, (SBC,), 1),
     "uncertainty_split": (plots.plot_uncertainty_split, (SPLIT, X), 1),
 }
-
-
-@pytest.fixture(autouse=True)
-def fresh_style() -> Iterator[None]:
-    with mpl.rc_context():
-        yield
-    plt.close("all")
 
 
 def test_every_plot_is_a_case():
@@ -107,49 +70,6 @@ def test_axes_are_named_and_keep_what_the_reader_has_set(name: str):
 
 def line_widths(found: np.ndarray) -> list[float]:
     return [one.get_linewidth() for ax in found for one in ax.lines]
-
-
-def colours(ax: plt.Axes) -> set[tuple[float, ...]]:
-    return {to_rgb(one.get_color()) for one in ax.lines}
-
-
-def test_series_take_the_readers_cycle_and_a_safe_palette_without_one():
-    two = {"one": COVERAGE, "other": COVERAGE}
-    assert colours(plots.plot_coverage(two)) >= {to_rgb(colour) for colour in PALETTE[:2]}
-    mpl.rcParams["axes.prop_cycle"] = cycler(color=["#123456", "#654321"])
-    assert colours(plots.plot_coverage(two)) >= {to_rgb("#123456"), to_rgb("#654321")}
-    assert to_rgb("#123456") in colours(plots.plot_pit_ecdf(PIT))
-    assert to_rgb("#123456") in colours(plots.plot_bands(PREDICTIVE, X))
-    assert colours(plots.plot_coverage(two, colors=["red", "lime"])) >= {(1, 0, 0), (0, 1, 0)}
-    mpl.rcParams["axes.prop_cycle"] = cycler(linestyle=["-", "--"])
-    assert colours(plots.plot_coverage(two)) >= {to_rgb(colour) for colour in PALETTE[:2]}
-    with pytest.raises(ValueError, match="expected 2 colors, got 3"):
-        plots.plot_coverage(two, colors=["red", "lime", "blue"])
-
-
-def test_what_is_out_of_bounds_keeps_its_colour_in_every_style():
-    mpl.rcParams["axes.prop_cycle"] = cycler(color=["#123456"])
-    bent = xr.Dataset({"pit": ("obs", np.linspace(0, 1, 60) ** 3)})
-    assert to_rgb("#D55E00") in colours(plots.plot_pit_ecdf(bent))
-
-
-def test_legends_are_small_and_bare_unless_the_reader_wants_them_otherwise():
-    legend = plots.plot_pull(PULLS).get_legend()
-    assert not legend.get_frame_on()
-    assert legend.get_texts()[0].get_size() == pytest.approx(0.833 * 10)
-    mpl.rcParams.update({"legend.fontsize": 13, "legend.loc": "lower left"})
-    legend = plots.plot_pull(PULLS).get_legend()
-    assert legend.get_texts()[0].get_size() == 13
-    assert legend._get_loc() == 3  # lower left
-
-
-def test_reference_lines_are_seen_on_a_dark_page():
-    plt.style.use("dark_background")
-    ax = plots.plot_bands(PREDICTIVE, X, y=X)
-    assert to_rgb(ax.collections[-1].get_facecolor()[0]) == (1, 1, 1)  # data
-    darkest = ax.collections[0].get_facecolor()[0][:3]  # the widest band, of 0.15 of its colour
-    np.testing.assert_allclose(darkest, 0.15 * np.array(to_rgb(mpl.rcParams["axes.prop_cycle"].by_key()["color"][0])))
-    assert (1, 1, 1) in colours(plots.plot_coverage(COVERAGE))
 
 
 def test_settings_of_the_main_artist_come_last_by_either_of_their_names():
