@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from posterity.inference.adversarial.checks import check_condition
-from posterity.inference.training.evaluation import evaluating
+from posterity.inference.training.modes import evaluation_mode
 from posterity.validation import check_integer, check_seed
 
 
@@ -39,7 +39,7 @@ def draw_samples(
     check_seed(seed)
     check_condition(condition, n)
     random = torch.Generator().manual_seed(seed)
-    with evaluating(generator):
+    with evaluation_mode(generator):
         z = torch.randn(n, latent, generator=random)
         z = z if like is None else z.to(like)
         inputs = (z,) if condition is None else (z, condition.to(z))

@@ -33,7 +33,7 @@ from posterity.inference.adversarial.readings import check_monitors_and_alarms, 
 from posterity.inference.adversarial.settings import Adversarial
 from posterity.inference.adversarial.steps import training_step
 from posterity.inference.adversarial.training_run import TrainingRun
-from posterity.inference.training.evaluation import evaluating, mode
+from posterity.inference.training.modes import evaluation_mode, training_mode
 from posterity.inference.training.recovery import Every, LastGood
 from posterity.models.stacked import Stacked
 from posterity.random import seeded
@@ -176,7 +176,7 @@ def _train(
         stack.enter_context(seeded(seed))  # dropout draws from the global state
         for net in (run.generator, run.discriminator):
             if not net.training:  # for example the best generator of another run
-                stack.enter_context(mode(net, training=True))
+                stack.enter_context(training_mode(net))
         if resume is not None:
             run.restore(resume)
         _loop(run, monitors, alarms)
@@ -307,7 +307,7 @@ def _check_fit(run: TrainingRun) -> None:
     size = run.settings.batch_size
     lead: tuple[int, ...] = (len(run.rngs),) if run.stacked else ()
     condition = None if run.condition is None else run.condition[:size].expand(*lead, -1, -1)
-    with torch.no_grad(), evaluating(run.generator), evaluating(run.discriminator):
+    with torch.no_grad(), evaluation_mode(run.generator), evaluation_mode(run.discriminator):
         samples = call_network("generator", run.generator, torch.zeros(*lead, size, run.latent).to(run.data), condition)
         check_sample_shape(samples[0] if run.stacked else samples, size, run.data)
         logits = call_network("discriminator", run.discriminator, samples, condition)

@@ -14,7 +14,7 @@ from posterity.files import read_tensors, write_tensors
 from posterity.inference.adversarial.record import TrainingRecord
 from posterity.inference.adversarial.sampling import draw_samples
 from posterity.inference.adversarial.settings import Adversarial
-from posterity.inference.training.evaluation import evaluating
+from posterity.inference.training.modes import evaluation_mode
 from posterity.models.stacked import Stacked
 from posterity.validation import check_integer, check_seed, shown
 
@@ -113,7 +113,7 @@ class TrainingRun:
             return
         rngs = [torch.Generator().manual_seed(index) for index in range(len(self.rngs))]
         momenta = [layer.momentum for layer in layers]
-        with evaluating(net):
+        with evaluation_mode(net):
             for layer in layers:
                 layer.train()
             for batch in range(batches):

@@ -46,7 +46,7 @@ def waic(data: Any, *, var_name: str | None = None) -> xr.Dataset:
         raise ValueError(f"expected ArviZ 0.23 for WAIC, got {arviz().__version__}, which dropped it: use loo")
     names = list(group(data, "log_likelihood").data_vars)
     if (var_name is None and len(names) > 1) or var_name not in (None, *names):
-        check_choice("var_name", var_name, names)
+        check_choice("var_name", var_name, [str(name) for name in names])
     found = arviz().waic(data, pointwise=True, var_name=var_name, scale="log")
     totals = {name: float(found[name]) for name in ("elpd_waic", "se", "p_waic")}
     return xr.Dataset({"elpd": found["waic_i"].rename("elpd"), **totals}, attrs={"method": "WAIC"})

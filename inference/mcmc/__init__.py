@@ -1,11 +1,11 @@
 """Markov chain Monte Carlo.
 
-- `HMC`: many chains with one trajectory length for all chains; usually the faster of the two.
-- `NUTS`: many chains, each with its own trajectory lengths.
-- `Settings`: the settings that both share: chains, starts, stopping, checkpoints.
-- `Blocks` runs the chains of either in several processes, or on a cluster.
-- `resume` continues a run of either from its checkpoint.
-- `reference`: Pyro's own kernels, one chain at a time, for comparison and for models that cannot be batched.
+- `HMC`: many chains with the same trajectory length; usually faster than `NUTS`.
+- `NUTS`: many chains whose trajectory lengths adapt at every transition.
+- `Settings`: the settings that `HMC` and `NUTS` share, such as chains, starts, stopping and checkpoints.
+- `Blocks` runs the chains of `HMC` or `NUTS` in several processes, or on a cluster.
+- `resume` continues a run from its checkpoint.
+- `reference`: Pyro's kernels, one chain at a time, for comparison and for models that cannot be batched.
 """
 
 from posterity.inference.mcmc import reference

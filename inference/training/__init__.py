@@ -1,1 +1,1 @@
-"""What every fit by gradient shares: step sizes, rows held out, early stopping, the last good state, checkpoints."""
+"""What every fit by gradients shares: steps, schedules, held-out rows, convergence tests, the last good state."""

@@ -1,4 +1,4 @@
-"""Clipping of gradients relative to their usual norm, which does not depend on units."""
+"""Clipping of gradients relative to the median of their norms, which does not depend on units."""
 
 import torch
 from torch import Tensor
@@ -8,13 +8,13 @@ FEWEST = 20  # steps before the first clipping
 
 
 class RelativeClip:
-    """Clips the norm of a gradient at ``limit`` times its running median; each row of a batch has its own."""
+    """Clips the norm of a gradient at ``limit`` times its running median, separately for each fit."""
 
     def __init__(self, limit: float) -> None:
         self.limit, self.norms = limit, list[Tensor]()
 
     def __call__(self, gradient: Tensor) -> Tensor:
-        """The clipped gradient, of shape (dim,) or (fit, dim) and finite, as it came."""
+        """The clipped ``gradient``, which is finite and of shape (dim,) or (fit, dim)."""
         norm = gradient.norm(dim=-1, keepdim=True)
         self.norms.append(norm)
         del self.norms[:-WINDOW]

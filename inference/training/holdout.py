@@ -4,13 +4,13 @@ from typing import Any
 
 import torch
 
-from posterity.inference.program.minibatch import count_rows, take
+from posterity.inference.program.minibatch import count_rows, take_rows
 
 
 def hold_out(
     args: tuple[Any, ...], share: float, generator: torch.Generator | None = None
 ) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
-    """The arguments of a model for training, and those held out: a random ``share`` of the rows, None where it is 0.
+    """The arguments of a model for training, and those of a random ``share`` of rows held out; None if the share is 0.
 
     ``generator`` None draws from torch's global state. Raises ``ValueError`` if no row is left to train on.
     """
@@ -21,22 +21,22 @@ def hold_out(
     if count >= rows:
         raise ValueError(f"expected rows left to train on, got {rows} rows and {count} held out")
     order = torch.randperm(rows, generator=generator)
-    return take(args, order[count:]), take(args, order[:count])
+    return take_rows(args, order[count:]), take_rows(args, order[:count])
 
 
 def check_batch_size(batch_size: int | None, rows: int) -> None:
-    """``ValueError`` for batches of more than ``rows`` rows."""
+    """Raises ``ValueError`` for batches of more than ``rows`` rows."""
     if batch_size is not None and batch_size > rows:
         raise ValueError(f"expected a batch_size of at most {rows} rows, got {batch_size}")
 
 
 class Patience:
-    """Early stopping after ``limit`` checks in a row without improvement."""
+    """Early stopping after ``limit`` consecutive checks without improvement."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.stale = limit, 0
 
     def exhausted(self, *, improved: bool, scored: bool) -> bool:
-        """Whether training ends at this check. Checks before the first finite score (``scored`` false) do not count."""
+        """Whether training ends at this check. Checks before the first finite score (``scored`` False) do not count."""
         self.stale = 0 if improved or not scored else self.stale + 1
         return self.stale >= self.limit

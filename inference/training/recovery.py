@@ -1,4 +1,4 @@
-"""What a run falls back on: its last good state in memory, and a checkpoint written from time to time."""
+"""Recovery of a run: its last good state in memory, and the time of its next checkpoint."""
 
 import copy
 import time
@@ -9,10 +9,10 @@ State = TypeVar("State")
 
 
 class LastGood(Generic[State]):
-    """The last state of a run from which it can go on, kept in memory.
+    """A copy of the last good state of a run, in memory.
 
-    ``read`` returns the state, which is copied; ``restore`` puts it back. A step that may be interrupted half-way is
-    done inside `changing`: `whole` is false from its beginning until its end.
+    ``read`` returns the state, which is copied; ``restore`` puts it back. A step that may be interrupted half-way runs
+    inside ``with good.changing():``, and ``whole`` is False from its beginning until its end.
     """
 
     def __init__(self, read: Callable[[], State], restore: Callable[[State], object]) -> None:
@@ -21,16 +21,16 @@ class LastGood(Generic[State]):
         self.keep()
 
     def keep(self) -> None:
-        """Take the present state as the good one."""
+        """Make the present state the good one."""
         self.state: State = copy.deepcopy(self._read())
 
     def restore(self) -> None:
-        """Go back to the good state."""
+        """Return to the good state."""
         self._restore(self.state)
         self.whole = True
 
     def changing(self) -> "LastGood[State]":
-        """A context for one step; an exception inside leaves `whole` false."""
+        """A context for one step; an exception inside leaves ``whole`` False."""
         return self
 
     def __enter__(self) -> None:
@@ -41,12 +41,13 @@ class LastGood(Generic[State]):
 
 
 class Every:
-    """Whether ``seconds`` have passed since the start or since the last time they had."""
+    """A timer for work that is done every ``seconds`` seconds."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.last = seconds, time.monotonic()
 
     def due(self) -> bool:
+        """Whether more than ``seconds`` have passed since the start, or since the last True."""
         if time.monotonic() - self.last <= self.seconds:
             return False
         self.last = time.monotonic()

@@ -17,7 +17,7 @@ from posterity.data import Observations, Standardization
 from posterity.inference import SVI, Ensemble, Posterior, infer
 from posterity.inference import arviz as boundary
 from posterity.inference.diagnostics import leave_one_out, loo, pit, pulls, scores
-from posterity.inference.program.likelihood import score
+from posterity.inference.program.likelihood import score_draws
 from posterity.inference.program.sites import inspect
 from posterity.inference.program.trace import trace
 from posterity.inference.sweep import sweep
@@ -381,7 +381,7 @@ def test_a_y_that_is_left_out_is_an_error_that_names_it(given, method, tmp_path)
         "load": lambda *args: Posterior.load(path, line, *args),
         "sweep": lambda *args: sweep(line, *args, name="decay", values=[0.0]),
         "leave_one_out": lambda *args: leave_one_out(line, *args, method=FAST)(0),
-        "score": lambda *args: score(line, args, {"slope": torch.zeros(3)}, "y"),
+        "score": lambda *args: score_draws(line, args, {"slope": torch.zeros(3)}, "y"),
     }
     call = calls.get(method) or getattr(posterior, method)
     with pytest.raises(ValueError, match=r"not given: 'y'|IndexError: too many indices"):

@@ -13,6 +13,7 @@ from posterity.models.discriminators import (
 )
 from posterity.models.generators import (
     coded,
+    conditional_generator,
     dcgan_generator,
     dense_generator,
     generator_model,

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from posterity.inference.adversarial.bayesian.likelihood import SITE
 from posterity.inference.adversarial.bayesian.settings import BayesianAdversarial
 from posterity.inference.posterior import Posterior
-from posterity.inference.training.evaluation import evaluating
+from posterity.inference.training.modes import evaluation_mode
 from posterity.models.stacked import Stacked
 from posterity.validation import check_flag, check_integer, check_number, check_real, check_seed
 
@@ -120,6 +120,6 @@ class BayesianRun:
             lambda weight, points: functional_call(self.generator, weight, (points,)),
             chunk_size=max(1, MAX_ROWS // z.shape[1]),
         )
-        with evaluating(self.generator):
+        with evaluation_mode(self.generator):
             generated: Tensor = generate(weights, z.to(like))
         return generated

@@ -26,7 +26,7 @@ from posterity.inference.adversarial.checks import (
 )
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.sites import inspect
-from posterity.inference.training.evaluation import evaluating
+from posterity.inference.training.modes import evaluation_mode
 from posterity.models.stacked import Stacked
 from posterity.random import child_seeds, seeded
 from posterity.validation import check_callable, check_integer, check_seed, shown
@@ -172,7 +172,7 @@ class SamplingLoop:
 @torch.no_grad()
 def _check_fit(generators: Stacked, discriminators: Stacked, data: Tensor, latent: int) -> None:
     """Check that both kinds fit the data and each other, in evaluation mode, which changes neither."""
-    with evaluating(generators), evaluating(discriminators):
+    with evaluation_mode(generators), evaluation_mode(discriminators):
         samples = call_network("generator", generators, data.new_zeros(generators.count, 2, latent))
         check_sample_shape(samples[0], 2, data)
         inputs = samples[0].expand(discriminators.count, *samples.shape[1:])

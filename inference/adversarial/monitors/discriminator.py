@@ -11,7 +11,7 @@ from posterity.inference.adversarial.losses import make_loss
 from posterity.inference.adversarial.monitors.protocol import check_held_out
 from posterity.inference.adversarial.sampling import draw_samples
 from posterity.inference.adversarial.training_run import TrainingRun
-from posterity.inference.training.evaluation import evaluating
+from posterity.inference.training.modes import evaluation_mode
 from posterity.validation import check_integer
 
 
@@ -61,7 +61,7 @@ class DiscriminatorAccuracy:
             if self.held_out_condition is None:
                 raise ValueError("expected held_out_condition for a conditional run, got None")
             held_out_condition = self.held_out_condition[: self.n].to(condition)
-        with evaluating(run.discriminator):
+        with evaluation_mode(run.discriminator):
             train_logits = _logits(run, run.data[rows], condition)
             held_out_logits = _logits(run, held_out, held_out_condition)
             fake_logits = _logits(run, generated, condition)

@@ -47,10 +47,10 @@ def crps_normal_mixture(mixture: Mixture, y: Tensor) -> np.ndarray:
     so memory is bounded for any number of components.
     Raises ``ValueError`` for components of another family, another shape, or y that is not finite.
     """
-    from posterity.inference.diagnostics.sources.mixture import from_mixture
+    from posterity.inference.diagnostics.sources.mixture import source_of_mixture
     from posterity.models.mixtures.crps import closed_form, is_normal
 
-    data = from_mixture(mixture, y, several=False)
+    data = source_of_mixture(mixture, y, several=False)
     if not is_normal(data.mixture):
         family = type(data.mixture.component_distribution).__name__
         raise ValueError(f"expected normal components for the closed form of the CRPS, got {family}")

@@ -20,7 +20,7 @@ from posterity.inference.engine.threads import torch_threads
 from posterity.inference.infer import infer
 from posterity.inference.mcmc.batched import one_of, sample_batched
 from posterity.inference.parallel import EXCLUSIVE
-from posterity.inference.program.trace import bare_model
+from posterity.inference.program.trace import unwrap_pair
 from posterity.inference.training.interrupt import INTERRUPTED
 from posterity.random import child_seeds
 
@@ -61,7 +61,7 @@ def judged(
 ) -> Outcome:
     """Draws (chain, draw, ...) in the test quantities."""
     return judge(
-        task.quantities, bare_model(task.model), task.inputs, y, task.site, truth, draws,
+        task.quantities, unwrap_pair(task.model), task.inputs, y, task.site, truth, draws,
         count=task.draws, correlated=correlated,
     )  # fmt: skip
 
@@ -102,7 +102,7 @@ def _together(task: Fits) -> dict[int, Outcome]:
     """All data sets of the task in one batch of chains."""
     begun = time.perf_counter()
     try:
-        bare = bare_model(task.model)
+        bare = unwrap_pair(task.model)
         draws, diverged = sample_batched(
             bare, task.inputs, [y for _, _, y, _ in task.data], task.method, task.data[0][3]
         )

@@ -127,7 +127,7 @@ def refit(
     from posterity.inference.diagnostics.simulation._refits import Refits
     from posterity.inference.infer import Method
     from posterity.inference.program.arguments import read_arguments
-    from posterity.inference.program.trace import bare_model
+    from posterity.inference.program.trace import unwrap_pair
     from posterity.validation import check_integer, check_number
 
     if (method is None) == (posterior_draws is None):
@@ -142,7 +142,7 @@ def refit(
     quantities = read_quantities(test_quantities, sites, at, log_likelihood)
     simulations = simulate(model, *inputs, count=count, seed=seed, site=site)
     first = {name: value[:1] for name, value in simulations.latents.items()}
-    names = list(quantities.evaluate(bare_model(model), inputs, simulations.y[0], simulations.site, first))
+    names = list(quantities.evaluate(unwrap_pair(model), inputs, simulations.y[0], simulations.site, first))
     settings = {
         "method": describe(method or posterior_draws), "seed": int(seed), "draws": int(draws), "quantities": names,
         "site": simulations.site, "batched": int(batched), "guide": describe(getattr(model, "guide", None)),

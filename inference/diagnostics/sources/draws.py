@@ -115,7 +115,7 @@ def column_chunks(draws: np.ndarray) -> list[slice]:
     return [slice(start, start + step) for start in range(0, draws.shape[1], step)]
 
 
-def from_arrays(draws: Any, y: Any, several: bool, needs_y: bool = True) -> DrawsSource:
+def source_of_draws(draws: Any, y: Any, several: bool, needs_y: bool = True) -> DrawsSource:
     """The source of draws (S, N) and y (N,), or with ``several`` targets of draws (S, N, D) and y (N, D).
 
     If draws and y are DataArrays, their dimensions and coordinates have to agree.
@@ -135,7 +135,7 @@ def from_arrays(draws: Any, y: Any, several: bool, needs_y: bool = True) -> Draw
     return DrawsSource(values, observed, observations(draws, y, len(observed)))
 
 
-def from_arviz(data: Any, groups: list[str], var_name: str | None, target_dim: str | None) -> DrawsSource:
+def source_of_arviz(data: Any, groups: list[str], var_name: str | None, target_dim: str | None) -> DrawsSource:
     """The source of one variable of ArviZ data, its draws in the order of its observations."""
     observed = group(data, "observed_data")
     names = [str(name) for name in observed.data_vars]

@@ -13,7 +13,7 @@ import xarray as xr
 from torch import Tensor
 
 from posterity.inference.diagnostics.sources import mixture_regions, mixture_targets
-from posterity.inference.diagnostics.sources.draws import RANKS, DrawsSource, from_arrays
+from posterity.inference.diagnostics.sources.draws import RANKS, DrawsSource, source_of_draws
 from posterity.inference.diagnostics.sources.labels import observations
 from posterity.inference.diagnostics.sources.source import Source
 from posterity.inference.predictive import PredictiveMixture
@@ -122,7 +122,7 @@ class MixtureSource(Source):
         return wanted
 
     def as_draws(self, count: int, seed: int) -> DrawsSource:
-        return from_arrays(self.draws(count, seed), self.observed, several=False)
+        return source_of_draws(self.draws(count, seed), self.observed, several=False)
 
     def replicates(self, count: int, seed: int) -> Iterator[np.ndarray]:
         return mixture_targets.replicates(self.mixture, count, seed)
@@ -177,7 +177,7 @@ class MixtureSource(Source):
         """Nothing: the spread of a mixture is known."""
 
 
-def from_mixture(source: object, y: Any, several: bool, needs_y: bool = True) -> MixtureSource:
+def source_of_mixture(source: object, y: Any, several: bool, needs_y: bool = True) -> MixtureSource:
     """The source of a mixture of batch shape (N,), of one target or with ``several`` of D targets, and its y."""
     mixture = check_mixture(source)
     if not several:

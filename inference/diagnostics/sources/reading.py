@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from posterity.inference.arviz import group, group_names
-from posterity.inference.diagnostics.sources.draws import from_arrays, from_arviz
+from posterity.inference.diagnostics.sources.draws import source_of_arviz, source_of_draws
 from posterity.inference.diagnostics.sources.source import Source
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ def read(
             what = "a mixture" if is_mixture(source) else "an array of draws"
             raise ValueError(f"expected {name} only with ArviZ data, got {value!r} with {what}")
         if is_mixture(source):
-            from posterity.inference.diagnostics.sources.mixture import from_mixture
+            from posterity.inference.diagnostics.sources.mixture import source_of_mixture
 
-            return from_mixture(source, y, several, needs_y)
-        return from_arrays(source, y, several, needs_y)
+            return source_of_mixture(source, y, several, needs_y)
+        return source_of_draws(source, y, several, needs_y)
     try:
         groups = group_names(source)
     except ValueError:
@@ -71,7 +71,7 @@ def read(
         raise ValueError("expected no y with ArviZ data, which hold y in 'observed_data', got y")
     if several and target_dim is None:
         target_dim = _last_dim(source, var_name)
-    return from_arviz(source, groups, var_name, target_dim)
+    return source_of_arviz(source, groups, var_name, target_dim)
 
 
 def is_mixture(source: object) -> bool:

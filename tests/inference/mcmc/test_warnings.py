@@ -1,4 +1,4 @@
-"""What a run says of draws that should not be believed, and starts from priors with heavy tails."""
+"""Warnings about draws that should not be trusted, their advice, and starts from priors with heavy tails."""
 
 import math
 import re
@@ -19,9 +19,7 @@ from posterity.inference.diagnostics.sampling._findings_of_run import deep_trees
 from posterity.inference.diagnostics.sampling._functions import Functions
 from posterity.inference.mcmc import reference
 from posterity.inference.mcmc.agreement import Agreement
-from posterity.inference.mcmc.agreement import ComparedFunctions as mcmc_functions
 from posterity.inference.mcmc.warnings import find_problems
-from posterity.inference.program.sites import inspect
 
 # A step that moves, in as little time as there is.
 TINY = {"warmup": 0, "step_size": 0.5, "trajectory_length": 1.0, "draws": 20, "engine": "eager", "threads": 1}
@@ -111,20 +109,6 @@ def test_values_that_r_hat_cannot_judge_are_named():
     draws["b"][1, 3:5, 0] = math.inf
     (said,) = find_problems(statistics(), WELL, draws=draws)
     assert said == "values of 'b' (2 draws) are not finite: change the scale of the model or its priors"
-
-
-def test_predictions_without_a_mean_are_compared_by_their_median():
-    def model(x, y=None):
-        w = pyro.sample("w", dist.Normal(0.0, 1.0))
-        with pyro.plate("obs", len(x)):
-            return pyro.sample("y", dist.Cauchy(w * x, 1.0), obs=y)
-
-    x = torch.linspace(-1, 1, 20)
-    args = (x, 2 * x)
-    w = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    found = mcmc_functions(model, args, inspect(model, args)).predicted({"w": w})
-    rows = torch.linspace(0, 19, 16).round().long()
-    np.testing.assert_allclose(found, w.numpy()[..., None] * x[rows].numpy(), rtol=1e-6, atol=1e-7)
 
 
 def test_no_advice_names_what_is_in_use():

@@ -215,7 +215,7 @@ def test_bad_input_is_refused_before_a_figure_is_there(predictive, bare, y):
         plot_compare_uncertainty({"a": split}, X, y=y)
     with pytest.raises(ValueError, match=r"expected x of shape \(24,\), got \(25,\)"):
         plot_compare_uncertainty({"a": predictive, "b": several}, X)
-    with pytest.raises(ValueError, match="expected a split, as uncertainty_split"):
+    with pytest.raises(ValueError, match=r"expected a result of uncertainty_split\(\), with noise"):
         plot_compare_uncertainty({"a": xr.Dataset()}, X)
     with pytest.raises(ValueError, match=r"expected levels to be numbers in \(0, 1\)"):
         plot_compare_uncertainty({"a": predictive}, X, levels=(2.0,))

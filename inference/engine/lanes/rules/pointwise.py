@@ -1,4 +1,4 @@
-"""Rules of operations that take one element of each argument."""
+"""Rules of elementwise operations."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ from posterity.inference.engine.lanes.rules.registry import (
     rule,
 )
 
-EXPENSIVE = 8
+EXPENSIVE = 8  # cost of a division or elementary function, in additions
 
 BY_LANE = (
     "sin", "cos", "tan", "atan", "asin", "acos", "sinh", "cosh", "erf", "erfc", "lgamma", "digamma", "log1p", "expm1",
@@ -58,6 +58,7 @@ def _convert(x: Value, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> 
 
 @rule("add")
 def add(a: Any, b: Any, alpha: float = 1) -> Value:
+    """``a + alpha * b``."""
     a, b = floats(as_value(a)), floats(as_value(b))
     if alpha != 1:
         b = mul(b, alpha)
@@ -70,6 +71,7 @@ def add(a: Any, b: Any, alpha: float = 1) -> Value:
 
 @rule("sub")
 def sub(a: Any, b: Any, alpha: float = 1) -> Value:
+    """``a - alpha * b``."""
     a, b = floats(as_value(a)), floats(as_value(b))
     if alpha != 1:
         b = mul(b, alpha)
@@ -81,7 +83,7 @@ def sub(a: Any, b: Any, alpha: float = 1) -> Value:
 
 
 def _finite(value: Value) -> bool:
-    """Whether no chain can have nan or infinity in it: only of numbers that are known, or made from a mask."""
+    """Whether the value is finite in every chain, which is known of constants and of masks as numbers."""
     if isinstance(value, Constant):
         return bool(torch.isfinite(value.tensor).all())
     return isinstance(value, Pointwise) and value.form == MASK_AS_FLOAT
@@ -89,6 +91,7 @@ def _finite(value: Value) -> bool:
 
 @rule("mul")
 def mul(a: Any, b: Any) -> Value:
+    """``a * b``."""
     a, b = floats(as_value(a)), floats(as_value(b))
     for one, other in ((a, b), (b, a)):
         if is_constant(one, 1):
@@ -102,6 +105,7 @@ def mul(a: Any, b: Any) -> Value:
 
 @rule("div")
 def div(a: Any, b: Any, rounding_mode: str | None = None) -> Value:
+    """``a / b``; by a constant, a product with its reciprocal."""
     if rounding_mode is not None:
         raise Unsupported("integer division")
     a, b = floats(as_value(a)), floats(as_value(b))
@@ -154,6 +158,7 @@ RULES["hardtanh"] = lambda x, min_val=-1.0, max_val=1.0: _clamp(x, min_val, max_
 
 @rule("where")
 def where(condition: Value, a: Any, b: Any) -> Value:
+    """``a`` where ``condition`` holds, else ``b``."""
     a, b = as_value(a), as_value(b)
     shape = tuple(torch.broadcast_shapes(condition.shape, a.shape, b.shape))
     if isinstance(condition, Constant) and condition.uniform is not None:

@@ -159,22 +159,20 @@ def test_bad_input_is_refused():
     made, y = np.random.default_rng(8).normal(size=(5, 4)), np.zeros(4)
     with pytest.raises(ValueError, match="expected at least one statistic, got none"):
         posterior_predictive_check(made, y, statistics={})
-    with pytest.raises(
-        ValueError, match=r"expected the statistic 'all' to give one number .* got shape \(5, 4\) for 5"
-    ):
+    with pytest.raises(ValueError, match=r"expected the statistic 'all' to be one number .* got shape \(5, 4\) for 5"):
         posterior_predictive_check(made, y, statistics={"all": lambda values: values})
     with pytest.raises(ValueError, match="expected finite values of the statistic 'log', got 5 of 5"):
         posterior_predictive_check(made, y, statistics={"log": lambda values: float("nan")})
     for statistics, message in (
-        (np.mean, "expected statistics as functions by name, got"),
-        ([np.mean], "expected statistics as functions by name, got list"),
-        ({"mean": 3}, "expected the statistic 'mean' to be a function, got 3"),
+        (np.mean, "expected statistics to be functions by name, got"),
+        ([np.mean], "expected statistics to be functions by name, got list"),
+        ({"mean": 3}, "expected the statistic 'mean' to be a function of data, got 3"),
         ({"root": lambda values: 1j}, "expected real numbers as values of the statistic 'root', got complex128"),
         ({"root": lambda values, axis: 1j * values.sum(axis)}, "values of the statistic 'root', got complex128"),
         ({"text": lambda values: "1.5"}, "expected real numbers as values of the statistic 'text', got <U3"),
         ({"none": lambda values: None}, "expected real numbers as values of the statistic 'none', got object"),
         ({"mask": lambda values: np.ma.masked}, "expected values of the statistic 'mask' without a mask"),
-        ({"some": lambda values: values[values > 0]}, "'some' to give one number for a data set, got shapes"),
+        ({"some": lambda values: values[values > 0]}, "'some' to be one number for a data set, got shapes"),
     ):
         with pytest.raises(ValueError, match=message):
             posterior_predictive_check(made, y, statistics=statistics)

@@ -89,7 +89,7 @@ def test_bad_input_is_refused():
     heavy = Mixture(dist.Categorical(logits=torch.zeros(3, 1)), dist.StudentT(torch.full((3, 1), 2.0)))
     with pytest.raises(ValueError, match="expected finite variances of the components"):
         uncertainty_split(heavy)
-    with pytest.raises(ValueError, match="expected a split, as uncertainty_split"):
+    with pytest.raises(ValueError, match=r"expected a result of uncertainty_split\(\), with noise"):
         split_shares(xr.Dataset({"noise": ("obs", [1.0])}))
     nothing = xr.Dataset({name: ("obs", [0.0]) for name in ("noise", "ambiguity", "epistemic", "total")})
     with pytest.raises(ValueError, match="expected totals above 0"):
