@@ -108,6 +108,8 @@ def call(name: str, arguments: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bad_argument_gives_a_result_or_an_error_that_names_it(name: str) -> None:
+    if name == "waic" and not arviz.HAS_INFERENCE_DATA:
+        pytest.skip("ArviZ 1.x has no WAIC")
     case, wrong, count = cases()[name], [], 0
     call(name, case.arguments)
     # Where two arguments do not fit, a message may name either of them.
