@@ -133,7 +133,7 @@ def test_result_is_written_as_netcdf(tmp_path):
         (np.zeros((4, 10, 1)), [0, 0, 1, 1], r"superchains to be a whole number of 2 or more, got \[0, 0, 1, 1\]"),
         (np.zeros((4, 10, 1)), 2.0, "expected superchains to be a whole number of 2 or more, got 2.0"),
         (np.zeros((4, 10, 1)), True, "expected superchains to be a whole number of 2 or more, got True"),
-        (np.zeros((4, 1, 1)), 4, "expected 2 draws or more in each superchain, got 1"),
+        (np.zeros((4, 1, 1)), 4, "expected at least 2 draws in each superchain, got 1"),
         (np.full((4, 10, 3), np.nan), 2, "expected finite values, got 120 of 120"),
         (np.zeros((4, 10, 3)), 2, "expected values that differ between draws, got 3 points"),
         (np.zeros((4, 10, 3), complex), 2, "expected real numbers as values, got complex128"),
