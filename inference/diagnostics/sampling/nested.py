@@ -63,7 +63,7 @@ def nested_rhat(values: Tensor | np.ndarray | xr.DataArray, superchains: int, *,
     chains, draws = array.shape[:2]
     superchains = check_integer("superchains", superchains, 2)
     if chains % superchains:
-        raise ValueError(f"expected superchains that {chains} chains can fill equally, got {superchains}")
+        raise ValueError(f"expected superchains to divide the {chains} chains, got {superchains}")
     if chains * draws == superchains:
         raise ValueError("expected at least 2 draws in each superchain, got 1")
     check_finite("values", array)

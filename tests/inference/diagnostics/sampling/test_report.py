@@ -624,7 +624,7 @@ def test_bad_input_is_refused():
             convergence_report(named, var_names=name)
     with pytest.raises(ValueError, match="expected a likelihood with a mean, or of classes, got Distribution"):
         convergence_report(Meanless(), GRID)
-    with pytest.raises(ValueError, match="expected superchains that 4 chains can fill equally, got 3"):
+    with pytest.raises(ValueError, match="expected superchains to divide the 4 chains, got 3"):
         convergence_report(data(independent(0)), superchains=3)
 
 
