@@ -129,8 +129,9 @@ def _stratified(components: Distribution, weights: Tensor, samples: int) -> Tens
 
 
 def _error(values: Tensor) -> Tensor:
-    """Standard error of the mean of stratified values (samples, rows), from differences of neighbours; not too
-    small.
+    """Standard error of the mean of stratified values (samples, rows), from differences of neighbours.
+
+    Differences of neighbouring strata overestimate the error slightly.
     """
     differences = values[0::2] - values[1::2]
     return differences.square().sum(0).sqrt() / len(values)
