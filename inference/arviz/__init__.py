@@ -1,12 +1,12 @@
-"""The one place where ArviZ is reached: the same calls for ArviZ 0.23 (InferenceData) and 1.x (xarray's DataTree).
+"""The one interface to ArviZ: the same calls for ArviZ 0.23 (InferenceData) and 1.x (DataTree of xarray).
 
-- *Containers*: `from_arrays` and `from_groups` make ArviZ data, `group` and `group_names` look into them, `save` and
-  `load` keep them; a file that one version wrote is read by the other.
+- *Containers*: `from_arrays` and `from_groups` make ArviZ data, `group` and `group_names` read them, `save` and `load`
+  store them; either version reads the files of the other.
 - *Statistics*: `rhat`, `ess`, `mcse`, `hdi`, `bfmi`, with the same arguments, defaults and results.
-- *Model comparison*: `psislw`, `relative_efficiency`, `waic` where ArviZ has it; `elpd_data` and `read_elpd` make and
+- *Model comparison*: `psislw`, `relative_efficiency`, and `waic` in ArviZ 0.23; `elpd_data` and `read_elpd` make and
   read ArviZ's ``ELPDData``, `compare` ranks them. Leave-one-out itself is in `posterity.inference.diagnostics`.
 
-Everything here works on `xarray.Dataset`s, arrays and files; there are no tensors and no torch.
+All functions take `xarray.Dataset`s, arrays and files; there are no tensors and no torch.
 """
 
 from posterity.inference.arviz.containers import (

@@ -1,7 +1,7 @@
-"""The installed ArviZ: its generation, and the module itself, imported at the first call.
+"""The installed ArviZ: its version, and the module itself, imported at the first call.
 
-Importing ArviZ takes half a second, and 0.23 announces its refactoring with a ``FutureWarning``. Neither reaches
-somebody who imports `posterity`.
+Importing ArviZ takes half a second, and version 0.23 announces its refactoring with a ``FutureWarning``; neither
+affects a user who imports `posterity`.
 """
 
 import warnings
@@ -16,7 +16,7 @@ HAS_INFERENCE_DATA = int(version("arviz").split(".")[0]) < 1
 
 @cache
 def arviz() -> Any:
-    """The module ``arviz``. The caller's warning filters are as before; only that one warning is ignored."""
+    """The module ``arviz``, imported without its ``FutureWarning``; the warning filters of the caller do not change."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing a major refactor", FutureWarning)
         return import_module("arviz")

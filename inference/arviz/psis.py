@@ -1,11 +1,11 @@
-"""Pareto-smoothed importance sampling, ArviZ's own, for many observations at once.
+"""Pareto-smoothed importance sampling, equal to ArviZ's, for many observations at once.
 
-ArviZ takes the observations one by one, half a millisecond each for 4,000 draws. `psislw` does the same arithmetic for
-a block of them, and hands to ArviZ the few whose tail is irregular (draws tied where it begins, say).
+ArviZ takes one observation after another, half a millisecond each for 4,000 draws. `psislw` does the same arithmetic
+for a chunk of observations, and leaves to ArviZ the few with an irregular tail (such as ties at its beginning).
 
-The method: the largest importance ratios are replaced by quantiles of a generalised Pareto distribution fitted to them
-(Vehtari, Simpson, Gelman, Yao & Gabry 2024, JMLR 25(72)), by the estimator of Zhang & Stephens (2009, Technometrics
-51(3)) with a weak prior that its shape is near 1/2.
+The largest importance ratios are replaced by quantiles of a generalised Pareto distribution fitted to them (Vehtari,
+Simpson, Gelman, Yao & Gabry 2024, JMLR 25(72)), by the estimator of Zhang & Stephens (2009, Technometrics 51(3)) with a
+weak prior for a shape near 1/2.
 """
 
 import math
@@ -26,14 +26,15 @@ def psislw(log_ratios: np.ndarray, reff: float = 1.0) -> tuple[np.ndarray, np.nd
     """Pareto-smoothed log importance weights (N, S), normalised over S, and the shape k-hat of each tail (N,).
 
     ``log_ratios`` (N, S) are finite; ``reff`` is the effective over the actual number of draws. Memory is about
-    N (3 S + 45 sqrt(S / reff) 3) numbers: give large N in blocks.
+    N (3 S + 45 sqrt(S / reff) 3) numbers: give a large N in chunks.
 
-    Equal to the installed ArviZ's, where that fits a tail. Where none can be fitted (fewer than 5 draws in it, all
-    equal, smaller than the largest by more than floats can hold, or nothing like a Pareto tail), the weights stay as
-    they are and k-hat is infinite. The tail is of 3 sqrt(S / reff) draws, S / 5 at most, rounded up in ArviZ 0.23 and
-    down in 1.x: their k-hat differs by a few hundredths where that is no whole number.
-    Raises ``ValueError`` for another shape, ratios that are not finite real numbers or have a mask, or a ``reff`` that
-    is not above 0.
+    Equal to the installed ArviZ if ArviZ fits a tail. If no tail can be fitted (fewer than 5 draws in it, all equal,
+    underflowing against the largest, or nothing like a Pareto tail), the weights stay as they are and k-hat is
+    infinite. The tail has 3 sqrt(S / reff) draws, at most S / 5, rounded up in ArviZ 0.23 and down in 1.x: their k-hat
+    differs by a few hundredths if that is no whole number.
+
+    Raises:
+        ValueError: if shapes do not match, ratios are masked or not finite real numbers, or ``reff`` is not above 0.
     """
     ratios = to_numbers("log_ratios", log_ratios)
     if ratios.ndim != 2 or 0 in ratios.shape:
@@ -46,9 +47,9 @@ def psislw(log_ratios: np.ndarray, reff: float = 1.0) -> tuple[np.ndarray, np.nd
     if tail >= 5:
         k = _smooth(log_weights, tail)
         for row in np.flatnonzero(np.isnan(k)):
-            found, k[row] = _by_arviz(ratios[row], reff)
-            if np.isfinite(found).all() and not np.isnan(k[row]):
-                log_weights[row] = found
+            smoothed, k[row] = _by_arviz(ratios[row], reff)
+            if np.isfinite(smoothed).all() and not np.isnan(k[row]):
+                log_weights[row] = smoothed
             else:
                 k[row] = np.inf
     return log_weights - np.log(np.exp(log_weights).sum(1, keepdims=True)), k
@@ -71,9 +72,9 @@ def _by_arviz(ratios: np.ndarray, reff: float) -> tuple[np.ndarray, float]:
 
 
 def _smooth(log_weights: np.ndarray, tail: int) -> np.ndarray:
-    """Smooths the tails of (N, S), whose largest is 0, in place. Returns k-hat (N,).
+    """Smooth the tails of (N, S), whose largest value is 0, in place, and return k-hat (N,).
 
-    Left alone are tails that cannot be fitted (k-hat inf) and those that are irregular (nan).
+    Tails that cannot be fitted (k-hat inf) or are irregular (nan) are not changed.
     """
     count = log_weights.shape[1] - tail
     ranked = np.argpartition(log_weights, count - 1, axis=1)
@@ -100,7 +101,7 @@ def _smooth(log_weights: np.ndarray, tail: int) -> np.ndarray:
 
 
 def _fit_pareto(excess: np.ndarray, quartile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shape and scale, each (N, 1), of generalised Pareto distributions of ascending excesses (N, T)."""
+    """Shape and scale, each (N, 1), of generalised Pareto distributions fitted to ascending excesses (N, T)."""
     count = excess.shape[1]
     grid = 30 + int(math.sqrt(count))
     slope = (1 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))) / (PRIOR_SCALE * quartile) + 1 / excess[:, -1:]

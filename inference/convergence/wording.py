@@ -32,11 +32,11 @@ def some_of(names: Sequence[object]) -> str:
     return ", ".join(map(str, names[:NAMED])) + (", ..." if len(names) > NAMED else "")
 
 
-def never_moved(chains: Sequence[int], total: int) -> str:
+def never_moved_clause(chains: Sequence[int], total: int) -> str:
     return f"{len(chains)} of {total} chains never moved (chain {some_of(chains)}: all draws are equal)"
 
 
-def low_acceptance(chains: Sequence[int], total: int, lowest: float) -> str:
+def low_acceptance_clause(chains: Sequence[int], total: int, lowest: float) -> str:
     share = f"{100 * LOW_ACCEPTANCE:.0f} %"
     return (
         f"{len(chains)} of {total} chains accept less than {share} of their steps (chain {some_of(chains)}: acceptance "
@@ -44,7 +44,7 @@ def low_acceptance(chains: Sequence[int], total: int, lowest: float) -> str:
     )
 
 
-def diverged(counts: Sequence[int], draws: int) -> str:
+def divergent_clause(counts: Sequence[int], draws: int) -> str:
     """Divergent transitions; ``counts`` of each chain, among ``draws`` transitions of each."""
     worst = max(range(len(counts)), key=lambda chain: counts[chain])
     total = draws * len(counts)
@@ -52,11 +52,11 @@ def diverged(counts: Sequence[int], draws: int) -> str:
     return f"{sum(counts)} of {total} transitions ({share}) diverged, {counts[worst]} of them in chain {worst}"
 
 
-def too_few_draws(chains: int, draws: int) -> str:
+def too_few_draws_clause(chains: int, draws: int) -> str:
     """R-hat could not be computed; of a single chain, both halves are compared."""
     needed, of = (RHAT_DRAWS, "each chain") if chains > 1 else (2 * RHAT_DRAWS, "a single chain")
     return f"R-hat needs {needed} draws of {of}, got {draws}"
 
 
-def by_chance(chance: float) -> str:
+def by_chance_clause(chance: float) -> str:
     return f"with so few draws, R-hat of chains that agree reaches {chance:.3f} by chance"

@@ -95,7 +95,7 @@ def _divergent(diverging: Tensor, remedies: _Remedies) -> str:
     """Too many divergent transitions."""
     if not float(diverging.double().mean()) > DIVERGENT_SHARE:
         return ""
-    return f"{wording.diverged(diverging.sum(1).tolist(), diverging.shape[1])}: {remedies.smaller_steps}"
+    return f"{wording.divergent_clause(diverging.sum(1).tolist(), diverging.shape[1])}: {remedies.smaller_steps}"
 
 
 def never_moved(draws: Mapping[str, Tensor]) -> list[int]:
@@ -121,7 +121,7 @@ def _stuck(stuck: list[int], like: Tensor, remedies: _Remedies) -> str:
     """Chains that never moved."""
     if not stuck:
         return ""
-    return f"{wording.never_moved(stuck, len(like))}: {remedies.another_init}, or {remedies.longer_warmup}"
+    return f"{wording.never_moved_clause(stuck, len(like))}: {remedies.another_init}, or {remedies.longer_warmup}"
 
 
 def _low_acceptance(rates: Tensor, stuck: list[int], remedies: _Remedies) -> str:
@@ -130,10 +130,8 @@ def _low_acceptance(rates: Tensor, stuck: list[int], remedies: _Remedies) -> str
     low = [chain for chain in (acceptance < LOW_ACCEPTANCE).nonzero().flatten().tolist() if chain not in stuck]
     if not low:
         return ""
-    lowest = float(acceptance[low].min())
-    return (
-        f"{wording.low_acceptance(low, len(acceptance), lowest)}: {remedies.longer_warmup}, or {remedies.another_init}"
-    )
+    clause = wording.low_acceptance_clause(low, len(acceptance), float(acceptance[low].min()))
+    return f"{clause}: {remedies.longer_warmup}, or {remedies.another_init}"
 
 
 def _disagreement(agreement: Agreement, like: Tensor, remedies: _Remedies) -> list[str]:
@@ -141,7 +139,7 @@ def _disagreement(agreement: Agreement, like: Tensor, remedies: _Remedies) -> li
     chains, draws = like.shape
     if not agreement.judged:
         if draws < (RHAT_DRAWS if chains > 1 else 2 * RHAT_DRAWS):
-            return [f"convergence was not judged: {wording.too_few_draws(chains, draws)}"]
+            return [f"convergence was not judged: {wording.too_few_draws_clause(chains, draws)}"]
         return ["convergence was not judged: no function of the draws is finite and varies between draws"]
     sentences = []
     functions = "predictions" if agreement.predicted else "the log density"
@@ -160,7 +158,9 @@ def _disagreement(agreement: Agreement, like: Tensor, remedies: _Remedies) -> li
             f"use {functions} only, or take {remedies.longer_warmup} and {remedies.more_draws}"
         )
     elif agreement.rhat > RHAT_BAD:
-        sentences.append(f"R-hat of {functions} is {rhat}, but {wording.by_chance(agreement.chance)}: take more draws")
+        sentences.append(
+            f"R-hat of {functions} is {rhat}, but {wording.by_chance_clause(agreement.chance)}: take more draws"
+        )
     if chains == 1:
         sentences.append(f"{wording.ONE_CHAIN}: {wording.MORE_CHAINS}")
     return sentences

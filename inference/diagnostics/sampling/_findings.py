@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 from scipy.stats import f as f_distribution
 
-from posterity.inference.convergence import advice as advice_of
 from posterity.inference.convergence import wording
 from posterity.inference.convergence.statistics import convergence
 from posterity.inference.convergence.thresholds import (
@@ -79,8 +78,8 @@ def stuck(functions: Functions, values: np.ndarray) -> Iterator[Finding]:
     if functions.draws > 1 and still:
         yield Finding(
             "stuck", "stop", len(still),
-            f"{wording.sentence(wording.never_moved(still, functions.chains))} Take {another_init(functions)} or "
-            f"another seed, and {longer_warmup(functions)}. If the chains still do not move, the log density is not "
+            f"{wording.sentence(wording.never_moved_clause(still, functions.chains))} Take {functions.another_init} or "
+            f"another seed, and {functions.longer_warmup}. If the chains still do not move, the log density is not "
             "finite or not smooth.",
         )  # fmt: skip
     copies = _copies(values) if functions.chains > 1 else []
@@ -102,10 +101,10 @@ def stuck(functions: Functions, values: np.ndarray) -> Iterator[Finding]:
         )  # fmt: skip
     slow = [chain for chain in np.flatnonzero(acceptance < LOW_ACCEPTANCE).tolist() if chain not in still]
     if slow:
-        clause = wording.low_acceptance(slow, functions.chains, float(np.nanmin(acceptance)))
+        clause = wording.low_acceptance_clause(slow, functions.chains, float(np.nanmin(acceptance)))
         yield Finding(
             "slow", "caution", len(slow),
-            f"{wording.sentence(clause)} Take {longer_warmup(functions)}, or {another_init(functions)}.",
+            f"{wording.sentence(clause)} Take {functions.longer_warmup}, or {functions.another_init}.",
         )  # fmt: skip
 
 
@@ -121,8 +120,8 @@ def not_compared(functions: Functions, values: np.ndarray, labels: list[str]) ->
     if functions.chains > 1:
         yield Finding(
             "rhat", "unknown", math.nan,
-            f"{wording.too_few_draws(functions.chains, functions.draws)}. Take more draws, or start groups of chains "
-            "from one point each (superchains=...): nested R-hat needs only one draw.",
+            f"{wording.too_few_draws_clause(functions.chains, functions.draws)}. Take more draws, or start groups of "
+            "chains from one point each (superchains=...): nested R-hat needs only one draw.",
         )  # fmt: skip
         return
     comparison, half = "the chain is too short to compare its halves", functions.draws // 2
@@ -151,15 +150,15 @@ def disagreement(
         other = ", or compare groups of chains from one start (superchains=...)" if functions.chains >= MANY else ""
         return Finding(
             "rhat", "caution", float(rhat[worst]),
-            f"{evidence}. {wording.sentence(wording.by_chance(chance))} Take about {_times(factor)} as many draws "
-            f"before you judge{other}.",
+            f"{evidence}. {wording.sentence(wording.by_chance_clause(chance))} Take about {_times(factor)} as many "
+            f"draws before you judge{other}.",
         )  # fmt: skip
     severity: Severity = "stop" if rhat[worst] >= RHAT_BAD else "caution"
     means = values[..., worst].astype(float).mean(1)
     furthest = int(np.abs(means - np.median(means)).argmax())
     advice = (
-        f"Take {longer_warmup(functions)} and more draws. If the chains still disagree, take "
-        f"{another_init(functions)}, or change the parametrisation of the model"
+        f"Take {functions.longer_warmup} and more draws. If the chains still disagree, take "
+        f"{functions.another_init}, or change the parametrisation of the model"
     )
     if not functions.named:
         advice += "; if these are the weights of a network, which may be permuted, judge predictions (var_names=...)"
@@ -182,7 +181,8 @@ def disagreement_on_sites(
     if rhat[worst] < chance:
         return Finding(
             "site_rhat", "caution", float(rhat[worst]),
-            f"The chains differ on {evidence}, but {wording.by_chance(chance)}. Take more draws before you judge.",
+            f"The chains differ on {evidence}, but {wording.by_chance_clause(chance)}. Take more draws before you "
+            "judge.",
         )  # fmt: skip
     if not agree:
         words = f"The chains do not agree on {evidence} either."
@@ -191,7 +191,7 @@ def disagreement_on_sites(
         "site_rhat", "caution", float(rhat[worst]),
         f"The chains agree on predictions, but not on {evidence}: {wording.SYMMETRY}. Predictions can be used; means "
         f"and intervals of these sites cannot. {wording.CONSTRAINT}, or use predictions only. "
-        f"If there is no such symmetry, take {longer_warmup(functions)} and more draws.",
+        f"If there is no such symmetry, take {functions.longer_warmup} and more draws.",
     )  # fmt: skip
 
 
@@ -224,7 +224,7 @@ def nested_disagreement(
     return Finding(
         "nested_rhat", severity, float(rhat[worst]),
         f"The superchains still depend on their starting points: {evidence}. Take "
-        f"{'a longer warmup' if functions is None else longer_warmup(functions)}. If this remains, the starts are in "
+        f"{'a longer warmup' if functions is None else functions.longer_warmup}. If this remains, the starts are in "
         "different modes.",
     )  # fmt: skip
 
@@ -261,15 +261,6 @@ def few_draws(
 def chains(which: list[int], total: int) -> str:
     """The number of chains and their indices, such as "2 of 4 chains (chain 0, 3)"."""
     return f"{len(which)} of {total} chains (chain {wording.some_of(which)})"
-
-
-def longer_warmup(functions: Functions) -> str:
-    return advice_of.longer_warmup(functions.setting("warmup"))
-
-
-def another_init(functions: Functions) -> str:
-    names = advice_of.PYRO_INITS if functions.of_pyro else advice_of.INITS
-    return advice_of.another_init(functions.word("init"), names)
 
 
 def _of(which: np.ndarray, what: str = "functions") -> str:

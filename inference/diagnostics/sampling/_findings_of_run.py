@@ -48,7 +48,7 @@ def divergences(
     if not diverging.any():
         return
     severe = float(diverging.mean()) > DIVERGENT_SHARE
-    clause = wording.diverged(diverging.sum(1).tolist(), diverging.shape[1])
+    clause = wording.divergent_clause(diverging.sum(1).tolist(), diverging.shape[1])
     yield Finding(
         "divergences", "stop" if severe else "caution", int(diverging.sum()),
         f"{wording.sentence(clause)} {'' if located is None else _place(labels, located)}"

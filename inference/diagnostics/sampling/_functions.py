@@ -1,4 +1,4 @@
-"""What a report of convergence is about: named functions of the posterior, and what the sampler said of its draws."""
+"""The functions of the posterior that a convergence report judges, and the facts about the run that made the draws."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ import numpy as np
 import xarray as xr
 
 from posterity.inference.arviz import group, group_names
+from posterity.inference.convergence import advice
 from posterity.inference.convergence.elements import site_columns
 from posterity.validation import to_array
 
 LOG_DENSITY = "log density"
-SHOWN = 4  # features of an input that is named by its values
+SHOWN = 4
+"""Largest number of features of an input whose values are part of a label."""
 
 
 @dataclass(frozen=True)
 class Functions:
-    """Draws of functions ``values`` (chain, draw, point), with a label for each point, and known facts of the run.
+    """Draws of functions ``values`` (chain, draw, point), with a label for each point, and the facts about the run.
 
-    ``stats`` (chain, draw) have ArviZ's names; ``named`` says whether someone chose the functions. The last ``sites``
+    ``stats`` (chain, draw) have ArviZ's names; ``named`` says whether the user chose the functions. The last ``sites``
     points are elements of named sites, on which chains may disagree even if their predictions agree.
     """
 
@@ -42,7 +44,7 @@ class Functions:
 
     @property
     def draws(self) -> int:
-        """Of each chain."""
+        """Number of draws of each chain."""
         return self.values.shape[1]
 
     @property
@@ -50,26 +52,36 @@ class Functions:
         return str(self.attrs.get("method", ""))
 
     def setting(self, name: str) -> float | None:
-        """A number among the settings of the run, as they are written down in its attributes; None if it is not."""
-        found = re.search(rf"\b{name}=([0-9.eE+-]+)\b", str(self.attrs.get("settings", "")))
-        return float(found.group(1)) if found else None
+        """A numeric setting of the run, read from ``attrs["settings"]``; None if it is not there."""
+        match = re.search(rf"\b{name}=([0-9.eE+-]+)\b", str(self.attrs.get("settings", "")))
+        return float(match.group(1)) if match else None
 
     def word(self, name: str) -> str | None:
-        """A setting that is a string, such as the name of the starts; None otherwise."""
-        found = re.search(rf"\b{name}='(\w+)'", str(self.attrs.get("settings", "")))
-        return found.group(1) if found else None
+        """A setting that is a string, such as the name of the starts; None if it is not there."""
+        match = re.search(rf"\b{name}='(\w+)'", str(self.attrs.get("settings", "")))
+        return match.group(1) if match else None
 
     @property
     def of_pyro(self) -> bool:
-        """Whether one of Pyro's own samplers made the draws; these have other names of starts."""
+        """Whether one of Pyro's own samplers made the draws; their starts have other names."""
         return "dense_mass=" in str(self.attrs.get("settings", ""))
+
+    @property
+    def longer_warmup(self) -> str:
+        """Advice to run a longer warmup than the run had."""
+        return advice.longer_warmup(self.setting("warmup"))
+
+    @property
+    def another_init(self) -> str:
+        """Advice to use other starts than the run had."""
+        return advice.another_init(self.word("init"), advice.PYRO_INITS if self.of_pyro else advice.INITS)
 
 
 def read_functions(source: Any, inputs: tuple[Any, ...], var_names: Sequence[str] | None) -> Functions:
-    """Of a `Posterior` at ``inputs``, or of ArviZ data; ``ValueError`` that says what was expected otherwise."""
+    """The functions of a `Posterior` at ``inputs``, or the variables of ArviZ data."""
     if hasattr(source, "function_draws"):
         if not inputs:
-            raise ValueError("expected the inputs x at which functions of the posterior are judged, got none")
+            raise ValueError("expected inputs x, at which functions of the posterior are judged, got none")
         if var_names is not None:
             raise ValueError(f"expected var_names only with ArviZ data, got {var_names!r} with a Posterior")
         return _of_posterior(source, inputs)
@@ -80,7 +92,7 @@ def read_functions(source: Any, inputs: tuple[Any, ...], var_names: Sequence[str
             "expected a Posterior with x, or ArviZ data (InferenceData or DataTree), got " + type(source).__name__
         ) from None
     if inputs:
-        raise ValueError("expected no x beside ArviZ data, which hold draws of functions and no model, got some")
+        raise ValueError("expected no x with ArviZ data, which hold draws of functions and no model, got x")
     return _of_arviz(source, names, var_names)
 
 
@@ -89,13 +101,13 @@ def _of_posterior(posterior: Any, inputs: tuple[Any, ...]) -> Functions:
     rows = values.shape[2]
     coords: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
     x = next((to_array(value) for value in inputs if getattr(value, "ndim", 0)), np.empty(0))
-    shown = [f"x[{i}]" for i in range(rows)]
+    inputs_named = [f"x[{i}]" for i in range(rows)]
     if len(x) == rows and x.size <= SHOWN * rows and x.dtype.kind in "iuf":
         table = x.reshape(rows, -1)
-        shown = [f"x[{i}] = {_short(row)}" for i, row in enumerate(table)]
+        inputs_named = [f"x[{i}] = {_short(row)}" for i, row in enumerate(table)]
         repeated = np.repeat(table, len(parts), axis=0).astype(float)
         coords["x"] = (("point", "feature"), repeated)
-    labels = [f"{place}{part}" for place in shown for part in parts]
+    labels = [f"{place}{part}" for place in inputs_named for part in parts]
     stats = {name: to_array(value) for name, value in posterior.sample_stats.items()}
     losses = posterior.history.get("loss")
     functions = _with_density(
@@ -112,22 +124,22 @@ def _of_posterior(posterior: Any, inputs: tuple[Any, ...]) -> Functions:
 
 
 def _predicted(posterior: Any, inputs: tuple[Any, ...]) -> tuple[np.ndarray, list[str]]:
-    """E[y|x, w], or the probabilities of classes, (chain, draw, rows, parts), and what the parts are called."""
+    """E[y|x, w], or the probabilities of classes, (chain, draw, rows, parts), and the names of the parts."""
     import torch
 
     likelihood = posterior.likelihood(*inputs)
     shape = (posterior.num_chains, posterior.num_draws)
-    if isinstance(likelihood, torch.distributions.Categorical):  # which has no mean
-        found, name = to_array(likelihood.probs), "class"
-        names = range(found.shape[-1])
-        if len(names) == 2:  # one of two says it all
-            found, names = found[..., 1:], range(1, 2)
+    if isinstance(likelihood, torch.distributions.Categorical):  # classes have no mean
+        predicted, name = to_array(likelihood.probs), "class"
+        names = range(predicted.shape[-1])
+        if len(names) == 2:  # the other probability follows
+            predicted, names = predicted[..., 1:], range(1, 2)
     else:
-        found, name = to_array(_mean(likelihood)), "target"
-        if found.ndim < 2:
+        predicted, name = to_array(_mean(likelihood)), "target"
+        if predicted.ndim < 2:
             raise ValueError("expected a likelihood of each row of x, got one of batch shape ()")
-        names = range(int(np.prod(found.shape[2:], dtype=int)))
-    values = found.reshape(*shape, found.shape[1], -1)
+        names = range(int(np.prod(predicted.shape[2:], dtype=int)))
+    values = predicted.reshape(*shape, predicted.shape[1], -1)
     several = len(names) > 1 or name == "class"
     return values, [f", {name} {i}" for i in names] if several else [""]
 
@@ -137,18 +149,18 @@ def _mean(likelihood: Any) -> Any:
         return likelihood.mean
     except NotImplementedError:
         raise ValueError(
-            f"expected a likelihood with a mean, or of classes, got {type(likelihood).__name__}: put functions of "
-            "yours into ArviZ data, and name them by var_names"
+            f"expected a likelihood with a mean, or of classes, got {type(likelihood).__name__}: compute functions "
+            "yourself, and give them as ArviZ data with var_names"
         ) from None
 
 
 def _of_arviz(data: Any, groups: list[str], var_names: Sequence[str] | None) -> Functions:
     posterior = group(data, "posterior")
-    there = [str(name) for name in posterior.data_vars]
-    names = [var_names] if isinstance(var_names, str) else there if var_names is None else list(var_names)
-    missing = [name for name in names if name not in there]
+    variables = [str(name) for name in posterior.data_vars]
+    names = [var_names] if isinstance(var_names, str) else variables if var_names is None else list(var_names)
+    missing = [name for name in names if name not in variables]
     if missing or not names:
-        raise ValueError(f"expected var_names from the variables of the posterior {there}, got {missing or names}")
+        raise ValueError(f"expected var_names from the variables of the posterior {variables}, got {missing or names}")
     columns, labels = [], []
     for name in names:
         variable = posterior[name]
@@ -163,17 +175,17 @@ def _of_arviz(data: Any, groups: list[str], var_names: Sequence[str] | None) -> 
         labels += _labels(name, variable)
     stats = {}
     if "sample_stats" in groups:
-        found = group(data, "sample_stats")
-        plain = [str(name) for name, value in found.data_vars.items() if set(value.dims) == {"chain", "draw"}]
-        stats = {name: found[name].transpose("chain", "draw").values for name in plain}
+        sample_stats = group(data, "sample_stats")
+        plain = [str(name) for name, value in sample_stats.data_vars.items() if set(value.dims) == {"chain", "draw"}]
+        stats = {name: sample_stats[name].transpose("chain", "draw").values for name in plain}
     values = np.concatenate(columns, -1)
     return _with_density(Functions(values, labels, stats, dict(data.attrs), named=var_names is not None))
 
 
 def _labels(name: str, variable: xr.DataArray) -> list[str]:
-    """``mu[3]``, by the coordinates where there are any."""
+    """Labels such as ``mu[3]``, with the coordinates of a variable if it has any."""
     rest = variable.dims[2:]
-    axes = [variable[dim].values.tolist() for dim in rest]  # places, where there are no coordinates
+    axes = [variable[dim].values.tolist() for dim in rest]  # indices, without coordinates
     if not rest:
         return [name]
     places = [", ".join(str(value) for value in place) for place in product(*axes)]
@@ -181,16 +193,16 @@ def _labels(name: str, variable: xr.DataArray) -> list[str]:
 
 
 def _with_density(functions: Functions) -> Functions:
-    """The log density as one more function, where the sampler has kept it."""
+    """Append the log density as one more function, if the sampler stored it."""
     density = functions.stats.get("lp")
     if density is None or density.shape != functions.values.shape[:2]:
         return functions
     column = density.astype(float)
-    column = column - column.mean()  # in single precision the density of many observations has no decimals left
-    kept = functions.values.dtype  # single precision stays: it is that of a network
-    if kept.kind != "f" or kept.itemsize < 4:
-        kept = np.dtype(float)
-    values = np.concatenate([functions.values.astype(kept, copy=False), column[..., None].astype(kept)], -1)
+    column = column - column.mean()  # the density of many observations has no decimals in single precision
+    dtype = functions.values.dtype  # the single precision of a network is not changed
+    if dtype.kind != "f" or dtype.itemsize < 4:
+        dtype = np.dtype(float)
+    values = np.concatenate([functions.values.astype(dtype, copy=False), column[..., None].astype(dtype)], -1)
     coords = {
         name: (dims, np.concatenate([x, np.full_like(x[:1], np.nan)])) for name, (dims, x) in functions.coords.items()
     }
@@ -198,7 +210,7 @@ def _with_density(functions: Functions) -> Functions:
 
 
 def _with_sites(functions: Functions, posterior: Any) -> Functions:
-    """Append the elements of the named sites to the functions, except elements that are equal in all draws."""
+    """Append the elements of the named sites, except elements that are equal in all draws."""
     weights = set(posterior.program.weights)
     sites, labels = site_columns(posterior.draws, [name for name in posterior.program.latents if name not in weights])
     moves = (sites != sites[:1, :1]).any((0, 1))

@@ -1,9 +1,8 @@
-"""Convergence of the sampler, judged on functions.
+"""Convergence of a sampler, judged on functions of the posterior.
 
-The weights of a network may be permuted without changing what it computes, so chains that agree on every
-prediction can disagree on every weight, and R-hat of a weight says nothing. What is used is f(x*), so that is
-what has to converge: a grid of x* that covers the data and the region of interest, and the log density as one
-more "point".
+The weights of a network may be permuted without a change of its function, so chains that agree on every prediction may
+disagree on every weight, and R-hat of a weight has little meaning. Only f(x*) is used, so only f(x*) has to converge:
+on a grid of x* that covers the data and the region of interest, together with the log density as one more "point".
 """
 
 from __future__ import annotations
@@ -25,17 +24,19 @@ if TYPE_CHECKING:
 def function_convergence(values: Tensor | np.ndarray | xr.DataArray) -> xr.Dataset:
     """R-hat and effective sample sizes of functions of the posterior, over "point".
 
-    ``values`` (chain, draw, points) are the draws of f(x*) in any unit, with at least 2 chains of 4 draws, or a
-    DataArray with the dimensions chain, draw and any others, which become the points.
+    ``values`` (chain, draw, points) are draws of f(x*) in any unit, with at least 2 chains of 4 draws, or a DataArray
+    with the dimensions chain, draw and any others, which become the points.
 
     - ``rhat``: rank-normalised split R-hat, the larger of bulk and folded; below 1.01 is good.
-    - ``ess_bulk``, ``ess_tail``: effective number of draws for the middle, and for the 5 % and 95 % quantiles;
-      below 100 for each chain the estimates are themselves uncertain.
+    - ``ess_bulk``, ``ess_tail``: effective number of draws for the middle, and for the 5 % and 95 % quantiles; below
+      100 for each chain the estimates themselves are uncertain.
 
     The numbers are those of ArviZ (Vehtari, Gelman, Simpson, Carpenter & Bürkner 2021, arXiv:1903.08008), for all
     points at once.
-    Raises ``ValueError`` for another shape, a DataArray without these dimensions, values that are not finite real
-    numbers or have a mask, or points where no draw differs.
+
+    Raises:
+        ValueError: if shapes or dimensions do not match, values are masked or not finite real numbers, or all draws of
+            a point are equal.
 
     >>> draws = np.random.default_rng(0).normal(size=(4, 200, 3))
     >>> bool((function_convergence(draws).rhat < 1.02).all())
@@ -46,22 +47,22 @@ def function_convergence(values: Tensor | np.ndarray | xr.DataArray) -> xr.Datas
         raise ValueError(f"expected values of shape (chain >= 2, draw >= {RHAT_DRAWS}, points), got {array.shape}")
     check_finite("values", array)
     require_moving(array)
-    found = convergence(array)
+    columns = convergence(array)
     attrs = {"chains": array.shape[0], "draws": array.shape[1]}
-    return xr.Dataset({name: ("point", column) for name, column in found.items()}, attrs=attrs)
+    return xr.Dataset({name: ("point", column) for name, column in columns.items()}, attrs=attrs)
 
 
 def read_draws(values: Tensor | np.ndarray | xr.DataArray) -> np.ndarray:
     """Draws (chain, draw, points), of a DataArray by the names of its dimensions; floats keep their precision."""
     if isinstance(values, xr.DataArray | xr.Dataset):
-        values = by_name("values", values)
+        values = array_by_name("values", values)
         values = values.reshape(*values.shape[:2], math.prod(values.shape[2:]))
     array = to_array(values, "values")
     return array if array.dtype.kind == "f" else to_numbers("values", array)
 
 
-def by_name(name: str, values: xr.DataArray | xr.Dataset) -> np.ndarray:
-    """The array (chain, draw, ...) of a DataArray, in whatever order its dimensions are."""
+def array_by_name(name: str, values: xr.DataArray | xr.Dataset) -> np.ndarray:
+    """The array (chain, draw, ...) of a DataArray, whatever the order of its dimensions."""
     if isinstance(values, xr.Dataset) or not {"chain", "draw"} <= set(values.dims):
         got = "a Dataset" if isinstance(values, xr.Dataset) else values.dims
         raise ValueError(f"expected {name} as a DataArray with the dimensions chain and draw, got {got}")
@@ -69,7 +70,7 @@ def by_name(name: str, values: xr.DataArray | xr.Dataset) -> np.ndarray:
 
 
 def require_moving(array: np.ndarray) -> None:
-    """``ValueError`` that counts the points of (chain, draw, points) at which all draws are equal, if any are."""
+    """``ValueError`` with the number of points at which all draws of (chain, draw, points) are equal, if any."""
     still = int((array == array[0, 0]).all((0, 1)).sum())
     if still:
-        raise ValueError(f"expected values that differ between draws, got {still} points at which none does")
+        raise ValueError(f"expected values that differ between draws, got {still} points with equal draws")

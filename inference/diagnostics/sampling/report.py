@@ -1,9 +1,9 @@
-"""One call that says in words whether the chains have converged, and what to do if not.
+"""A report in words: have the chains converged, and what should be changed if not?
 
-Every number is of functions (see `function_convergence` for why), and of the sampler's own
-statistics. `convergence_report` collects them, applies the thresholds of the field, and tells apart what they cannot:
-chains that disagree from draws that are too few, divergences at a place from divergences everywhere, and what could not
-be judged from what is well.
+All numbers are those of functions (see `function_convergence` for the reason), and of the sampler's own statistics.
+`convergence_report` collects them, applies the thresholds of the field, and distinguishes what thresholds cannot:
+disagreement of chains from too few draws, divergences at one place from divergences everywhere, and statistics that
+could not be judged from statistics that are good.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ VERDICTS = {
 
 @dataclass(frozen=True, repr=False)
 class ConvergenceReport:
-    """What `convergence_report` found; printed, it reads as text.
+    """The findings of `convergence_report`; printed, they read as text.
 
-    - ``dataset``: over "point" ``rhat``, ``ess_bulk``, ``ess_tail``, with superchains ``nested_rhat``, and where draws
+    - ``dataset``: over "point" ``rhat``, ``ess_bulk``, ``ess_tail``, with superchains ``nested_rhat``, and if draws
       diverged ``divergent_shift``, ``divergent_spread``, ``divergent_quantile`` and ``divergent_strength`` (see
-      `locate_divergences`), nan where a function cannot be judged; over "chain" ``ebfmi``, ``divergences`` and
-      ``acceptance_rate``, as far as the sampler kept them. The coordinate ``label`` names the points, ``x`` are their
+      `locate_divergences`), nan if a function cannot be judged; over "chain" ``ebfmi``, ``divergences`` and
+      ``acceptance_rate``, if the sampler stored them. The coordinate ``label`` names the points, ``x`` holds their
       inputs.
-    - ``findings``: what to know and what to do, the worst first; see `Finding`.
+    - ``findings``: evidence and advice, the worst first; see `Finding`.
     - ``ok``: whether everything could be judged and nothing was found.
     """
 
@@ -58,12 +58,12 @@ class ConvergenceReport:
 
     @property
     def verdict(self) -> str:
-        """The worst severity; "note" where nothing is wrong."""
-        there = [finding.severity for finding in self.findings]
-        return next((severity for severity in ORDER if severity in there), "note")
+        """The worst severity; "note" if there is no finding."""
+        severities = [finding.severity for finding in self.findings]
+        return next((severity for severity in ORDER if severity in severities), "note")
 
     def __getitem__(self, name: str) -> Finding:
-        """The finding of that name; ``KeyError`` naming those there are if there is none."""
+        """The finding of that name; ``KeyError`` with the names of all findings if there is none."""
         for finding in self.findings:
             if finding.name == name:
                 return finding
@@ -81,9 +81,9 @@ class ConvergenceReport:
         return "\n".join([head, *lines, self._best()])
 
     def _best(self) -> str:
-        """The numbers, and what they do not say."""
-        said = []
-        for name, function, what in (
+        """The extreme values of the statistics, and the next step."""
+        extremes = []
+        for name, function, template in (
             ("rhat", np.nanmax, "R-hat at most {:.3f}"),
             ("nested_rhat", np.nanmax, "nested R-hat at most {:.3f}"),
             ("ess_bulk", np.nanmin, "bulk ESS at least {:.0f}"),
@@ -92,34 +92,40 @@ class ConvergenceReport:
             ("divergences", np.sum, "{:.0f} divergences"),
         ):
             if name in self.dataset and not bool(self.dataset[name].isnull().all()):
-                said.append(what.format(float(function(self.dataset[name].values))))
-        numbers = f"Numbers: {', '.join(said)}. " if said else ""
-        return f"{numbers}Chains that agree are not yet a model that fits: look at pulls, PIT and coverage next."
+                extremes.append(template.format(float(function(self.dataset[name].values))))
+        numbers = f"Numbers: {', '.join(extremes)}. " if extremes else ""
+        return f"{numbers}Agreement of chains does not mean that the model fits: look at pulls, PIT and coverage next."
 
 
 def convergence_report(
     source: Any, *inputs: Any, var_names: Sequence[str] | None = None, superchains: int | None = None
 ) -> ConvergenceReport:
-    """Have the chains converged, and if not, what is to be done? ``print`` the result.
+    """Have the chains converged, and what should be changed if not? ``print`` the result.
 
-    ``source`` is a `Posterior` with ``inputs``, the model's arguments without y: a grid of x that covers the data and
-    the region of interest. Three kinds of quantity are judged: E[y|x, w] or class probabilities at each x, the log
-    density, and each element of the named sites except the weights of a network. Such weights may be permuted from
-    chain to chain, so chains that agree on functions disagree on weights (`posterity.inference.program.weights` lists
-    them). Or ``source`` is ArviZ data, whose group ``posterior`` holds draws of functions: those of ``var_names``, by
-    default all variables, and ``lp`` of ``sample_stats``. For the weights of a network, which may be permuted from
-    chain to chain, the result has little meaning. ``superchains`` is the number of groups of chains that start from the
-    same point, by default that of the run (``HMC(superchains=...)``).
+    Three kinds of quantities of a `Posterior` are judged: E[y|x, w] or class probabilities at each x, the log density,
+    and each element of the named sites except the weights of a network. Such weights may be permuted from chain to
+    chain, so chains that agree on functions disagree on weights (`posterity.inference.program.weights` lists them). Of
+    ArviZ data the variables of ``posterior`` are judged, and ``lp`` of ``sample_stats``; the result means little for
+    the weights of a network.
 
-    The report finds: R-hat of 1.01 or more (and whether chance explains it with so few draws); bulk or tail ESS below
-    100 for each chain (Vehtari et al. 2021, arXiv:1903.08008); nested R-hat 0.01 above that of independent draws
+    Findings are: R-hat of 1.01 or more (and whether chance explains it with so few draws); bulk or tail ESS below 100
+    for each chain (Vehtari et al. 2021, arXiv:1903.08008); nested R-hat 0.01 above that of independent draws
     (Margossian et al. 2024, arXiv:2110.13017) or total ESS below 400; E-BFMI below 0.3 (Betancourt 2016,
-    arXiv:1604.00695); any divergence, and where in function space it is (`locate_divergences`); chains that do not
-    move; functions that are not finite; and trees that reach the maximum depth. A single chain, and draws of SVI or an
-    ensemble, are not judged, and the report says what to look at instead.
+    arXiv:1604.00695); any divergence, and its place in function space (`locate_divergences`); chains that do not move;
+    functions that are not finite; and trees of maximum depth. A single chain, and draws of SVI or an ensemble, are not
+    judged, and the report says what to look at instead.
 
-    Raises ``ValueError`` for a `Posterior` without inputs, ArviZ data with inputs or without a group ``posterior``, or
-    variables that do not exist.
+    Args:
+        source: a `Posterior`, or ArviZ data.
+        inputs: arguments of the model without y, for a `Posterior`: a grid of x that covers the data and the region of
+            interest.
+        var_names: variables of ArviZ data, by default all.
+        superchains: number of groups of chains that start from the same point, by default that of the run
+            (``HMC(superchains=...)``).
+
+    Raises:
+        ValueError: if a `Posterior` has no inputs, ArviZ data have inputs or no group ``posterior``, or variables do
+            not exist.
 
     >>> from posterity.inference.arviz import from_groups
     >>> draws = np.random.default_rng(0).normal(size=(4, 1000, 2))
@@ -133,8 +139,8 @@ def convergence_report(
     """
     functions = read_functions(source, inputs, var_names)
     if superchains is None:
-        found = functions.setting("superchains")
-        superchains = None if found is None or found < 2 else int(found)
+        setting = functions.setting("superchains")
+        superchains = None if setting is None or setting < 2 else int(setting)
     independent = functions.method in NO_CHAINS or functions.attrs.get("sampling") == INDEPENDENT
     dataset, findings = (_without_chains if independent else _with_chains)(functions, superchains)
     coords = {"label": ("point", np.asarray(functions.labels, dtype=str)), **functions.coords}
@@ -170,21 +176,21 @@ def _with_chains(functions: Functions, superchains: int | None) -> tuple[xr.Data
         findings += _compared(functions, values, labels, superchains, columns, len(labels) - of_sites)
     elif finite.all() and not findings:
         findings += find.nothing_moves(functions)
-    dataset, said = _sampler(functions, values, labels, columns)
+    dataset, of_sampler = _sampler(functions, values, labels, columns)
     for name, column in columns.items():
         full = np.full(len(functions.labels), np.nan)
         full[moves] = column
         dataset[name] = ("point", full)
-    return dataset, [*findings, *said]
+    return dataset, [*findings, *of_sampler]
 
 
 def _compared(
     functions: Functions, values: np.ndarray, labels: list[str], superchains: int | None,
     columns: dict[str, np.ndarray], split: int,
 ) -> Iterator[Finding]:  # fmt: skip
-    """Compare chains, and superchains if there are any; statistics go into ``columns``.
+    """Findings from comparing chains, and superchains if there are any; statistics are added to ``columns``.
 
-    Columns before ``split`` are functions, and columns from ``split`` on are named sites, judged separately.
+    Points before ``split`` are functions, the others are elements of named sites, judged separately.
     """
     apart = False
     if functions.draws >= RHAT_DRAWS:
@@ -202,9 +208,9 @@ def _compared(
         for name, part in (("nested_rhat", slice(split)), ("site_nested_rhat", slice(split, None))):
             if labels[part]:
                 of_part = nested.isel(point=part)
-                said = find.nested_disagreement(values[..., part], labels[part], of_part, functions)
-                if said:
-                    yield said._replace(name=name)
+                finding = find.nested_disagreement(values[..., part], labels[part], of_part, functions)
+                if finding:
+                    yield finding._replace(name=name)
     if functions.draws >= RHAT_DRAWS:
         yield from find.few_draws(functions, labels, columns, apart, superchains is not None)
 
@@ -229,11 +235,11 @@ def _disagreements(
 def _sampler(
     functions: Functions, values: np.ndarray, labels: list[str], columns: dict[str, np.ndarray]
 ) -> tuple[xr.Dataset, list[Finding]]:
-    """What the sampler said of its own draws."""
+    """Statistics of the sampler, and the findings from them."""
     stats, dataset = functions.stats, xr.Dataset()
     findings: list[Finding] = []
     if "energy" in stats and functions.draws > 1:
-        with np.errstate(divide="ignore", invalid="ignore"):  # a chain that stands still has none
+        with np.errstate(divide="ignore", invalid="ignore"):  # a constant chain has no E-BFMI
             dataset["ebfmi"] = bfmi(xr.DataArray(np.asarray(stats["energy"], float), dims=("chain", "draw")))
         findings += of_run.energies(functions, dataset["ebfmi"].values)
     if "acceptance_rate" in stats:

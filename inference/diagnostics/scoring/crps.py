@@ -1,8 +1,8 @@
-"""The continuous ranked probability score, in closed form for mixtures of normals and from draws for all else.
+r"""The continuous ranked probability score (CRPS), exact for mixtures of normals and estimated from draws otherwise.
 
-    CRPS(F, y) = integral (F(t) - 1{t >= y})² dt = E|Y - y| - 1/2 E|Y - Y'|      (Gneiting & Raftery 2007, eq. 21)
+$$\mathrm{CRPS}(F, y) = \int (F(t) - 1\{t \ge y\})^2 dt = E|Y - y| - \tfrac12 E|Y - Y'|$$
 
-in units of y; lower is better, and for a point prediction it is the absolute error.
+in units of y; lower is better (Gneiting & Raftery 2007, eq. 21). For a point prediction it is the absolute error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from posterity.models.mixtures import Mixture
 
 PAIR_BUDGET = 3e8
-"""Up to this many pairs of components, over all observations, the closed form is used: some 3 s on one core."""
+"""Largest number of pairs of components, over all observations, for the closed form: some 3 s on one core."""
 
 
 def crps_in_closed_form(data: Source) -> np.ndarray | None:
@@ -38,14 +38,16 @@ def crps_in_closed_form(data: Source) -> np.ndarray | None:
 
 
 def crps_normal_mixture(mixture: Mixture, y: Tensor) -> np.ndarray:
-    """CRPS (N,) of a mixture of normals of batch shape (N,) at y (N,), in units of y.
+    r"""CRPS (N,) of a mixture of normals of batch shape (N,) at y (N,), in units of y.
 
-        sum_i w_i A(y - mu_i, s_i²) - 1/2 sum_ij w_i w_j A(mu_i - mu_j, s_i² + s_j²),
-        A(m, s²) = E|N(m, s²)| = 2 s phi(m/s) + m (2 Phi(m/s) - 1)
+    $$\sum_i w_i A(y - \mu_i, \sigma_i^2) - \tfrac12 \sum_{ij} w_i w_j A(\mu_i - \mu_j, \sigma_i^2 + \sigma_j^2), \qquad
+    A(m, s^2) = E|N(m, s^2)| = 2 s \phi(m/s) + m (2 \Phi(m/s) - 1)$$
 
-    (Grimit, Gneiting, Berrocal & Johnson 2006, Q. J. R. Meteorol. Soc. 132, eq. 5). The pairs are taken in blocks,
-    so memory is bounded for any number of components.
-    Raises ``ValueError`` for components of another family, another shape, or y that is not finite.
+    (Grimit, Gneiting, Berrocal & Johnson 2006, Q. J. R. Meteorol. Soc. 132, eq. 5). Pairs are evaluated in chunks, so
+    memory is bounded for any number of components.
+
+    Raises:
+        ValueError: if components are not normal, shapes do not match, or y is not finite.
     """
     from posterity.inference.diagnostics.sources.mixture import source_of_mixture
     from posterity.models.mixtures.crps import closed_form, is_normal
@@ -58,13 +60,16 @@ def crps_normal_mixture(mixture: Mixture, y: Tensor) -> np.ndarray:
 
 
 def crps_from_draws(draws: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """CRPS (N,) estimated from M >= 2 draws (M, N) of the predictive, in units of y; unbiased for any M.
+    r"""CRPS (N,) estimated from M >= 2 draws (M, N) of the predictive, in units of y; unbiased for any M.
 
-        1/M sum |x_i - y| + b0 - 2 b1,     b0 = mean(x),  b1 = sum_i (i - 1) x_(i) / (M (M - 1))
+    $$\frac1M \sum_i |x_i - y| + b_0 - 2 b_1, \qquad b_0 = \bar x, \qquad b_1 = \sum_i \frac{(i - 1) x_{(i)}}{M (M -
+    1)}$$
 
-    with sorted draws x_(i), the estimator by probability-weighted moments (Zamo & Naveau 2018, Math. Geosci. 50,
+    with sorted draws $x_{(i)}$: the estimator by probability-weighted moments (Zamo & Naveau 2018, Math. Geosci. 50,
     209-234), which equals the fair one, E|Y - Y'| over pairs of different draws (Ferro 2014), in O(M log M).
-    Raises ``ValueError`` for fewer than two draws, other shapes, or numbers that are not finite.
+
+    Raises:
+        ValueError: if there are fewer than 2 draws, shapes do not match, or numbers are not finite.
     """
     draws, y = to_numbers("draws", draws), to_numbers("y", y)
     if draws.ndim != 2 or y.shape != draws.shape[1:]:

@@ -1,13 +1,13 @@
-"""Leave-one-out cross-validation without refitting: how well is each observation predicted by all the others?
+"""Leave-one-out cross-validation without refitting: how well do all other observations predict each one?
 
-Draws from the posterior of all data, weighted by 1/p(y_n|w), are draws from the posterior without observation n. Where
-n is influential a few draws take all the weight. Pareto smoothing steadies them (PSIS; Vehtari, Gelman & Gabry 2017,
-arXiv:1507.04544; Vehtari, Simpson, Gelman, Yao & Gabry 2024, JMLR 25(72)), and the shape k-hat of their tail tells
-where it does not: above 0.7 (less for few draws) the value is not to be trusted. `loo` keeps k-hat beside every
-value, and `leave_one_out` fits the model again for the observations where it is bad.
+Draws from the posterior of all data, weighted by 1/p(y_n|w), are draws from the posterior without observation n. If
+observation n is influential, a few draws have all the weight. Pareto smoothing stabilises the weights (PSIS; Vehtari,
+Gelman & Gabry 2017, arXiv:1507.04544; Vehtari, Simpson, Gelman, Yao & Gabry 2024, JMLR 25(72)), and the shape k-hat of
+their tail shows where it does not: above 0.7 (less for few draws) the value is unreliable. `loo` returns k-hat with
+every value, and `leave_one_out` fits the model again for observations with a bad k-hat.
 
-The weights presume draws from the posterior itself. Those of a guide or an ensemble are taken for it, and k-hat cannot
-see that they are not: trust held-out scores more there.
+The weights assume draws from the posterior itself. Draws of a guide or an ensemble are treated as such, and k-hat
+cannot detect that they are not: rely on held-out scores there.
 """
 
 import math
@@ -32,26 +32,32 @@ def loo(
     threshold: float | None = None,
     refit: Callable[[int], float] | None = None,
 ) -> xr.Dataset:
-    """PSIS-LOO: ``elpd``, log p(y_n | all other y) in nats, of every observation, with ``pareto_k`` to judge it.
+    """PSIS-LOO: ``elpd``, log p(y_n | all other y) in nats, of every observation, with its diagnostic ``pareto_k``.
 
-    ``data`` is ArviZ data with ``log_likelihood`` (``var_name`` chooses the variable where there are several).
-
-    - Beside them, ``p``: what the density in the fit has over ``elpd``; ``refitted``: whether it was fitted again.
+    - Over the observations also ``p``, the log density in the fit less ``elpd``, and ``refitted``, whether the model
+      was fitted again without the observation.
     - Scalars: ``elpd_loo``, the sum over the observations; ``se`` = sqrt(N Var), nan for one observation; ``p_loo``,
-      the effective number of parameters; ``n_bad``, how many k are above ``threshold`` and were not fitted again.
-    - ``threshold``: the highest k that is good; by default min(1 - 1/log10(S), 0.7) of S draws.
-    - ``reff``: effective over actual number of draws, which sets how many make up the tail; by default ArviZ's, from
-      the ESS of the group ``posterior`` (1 for a single chain). Weights of a network wander between equal modes while
-      its functions do not: give the reff of the functions there.
-    - ``refit(n)`` returns log p(y_n | all other y), where n counts the observations in the order of memory; it is
-      called for those with a bad k. `leave_one_out` makes one, or write your own. Refits run one after another, or
-      several at a time under ``joblib.parallel_config(n_jobs=...)``.
+      the effective number of parameters; ``n_bad``, the number of k above ``threshold`` without a refit.
 
-    Equal to ``az.loo`` of the installed ArviZ, and with refits to its ``reloo``, but for ``se`` in ArviZ 0.23, whose
-    variance is a mean over N where that of 1.x and here is over N - 1. Below 25 draws there is no tail to judge, and
-    every k is infinite. Warns where a bad k remains.
-    Raises ``ValueError`` without ``log_likelihood``, for one that is not finite, fewer than 2 draws, or a refit that
-    is not finite.
+    Equal to ``az.loo`` of the installed ArviZ, and with refits to its ``reloo``, except ``se`` in ArviZ 0.23, whose
+    variance is over N; in 1.x and here it is over N - 1. With fewer than 25 draws there is no tail to judge, and every
+    k is infinite. Warns if a bad k remains.
+
+    Args:
+        data: ArviZ data with ``log_likelihood``.
+        var_name: the variable of ``log_likelihood``, if there are several.
+        reff: effective over actual number of draws, which sets the size of the tail; by default that of ArviZ, from the
+            ESS of the group ``posterior`` (1 for a single chain). The weights of a network wander between equivalent
+            modes
+            while its functions do not: give the reff of the functions there.
+        threshold: the largest k that is good; by default min(1 - 1/log10(S), 0.7) for S draws.
+        refit: function of n, the index of an observation in the order of memory, that returns log p(y_n | all other y);
+            called for observations with a bad k. `leave_one_out` makes one. Refits run one after another, or several at
+            a time under ``joblib.parallel_config(n_jobs=...)``.
+
+    Raises:
+        ValueError: if there is no ``log_likelihood``, it is not finite, there are fewer than 2 draws, or a refit is not
+            finite.
 
     >>> from posterity.inference.arviz import from_arrays
     >>> rng = np.random.default_rng(0)
@@ -65,7 +71,7 @@ def loo(
     draws, template = values.sizes["chain"] * values.sizes["draw"], values.isel(chain=0, draw=0, drop=True)
     reff = choose_reff(data, reff)
     if refit is not None and not callable(refit):
-        raise ValueError(f"expected refit to be a function of the row's number, got {type(refit).__name__}")
+        raise ValueError(f"expected refit to be a function of the index of a row, got {type(refit).__name__}")
     threshold = good_k(draws) if threshold is None else check_number("threshold", threshold, "(-inf, inf]")
     elpd, fit, k = np.empty((3, template.size))
     for rows, log_likelihood, log_weights, shape in smoothed(values.values.reshape(draws, -1), reff):
@@ -79,7 +85,7 @@ def loo(
         elpd[bad] = _refits(refit, np.flatnonzero(bad))
     refitted = bad & (refit is not None)
     if elpd.size == 1:
-        warnings.warn("the error of a single observation is nan: leave out one of several", UserWarning, stacklevel=2)
+        warnings.warn("the error of a single observation is nan: use several observations", UserWarning, stacklevel=2)
     pointwise = {"elpd": elpd, "p": fit - elpd, "pareto_k": k, "refitted": refitted}
     totals = {
         "elpd_loo": elpd.sum(),
@@ -100,9 +106,11 @@ def leave_one_out(
     """A function n -> log p(y_n | all other y) in nats that fits the model without row n: the ``refit`` of `loo`.
 
     ``model``, ``args``, ``method``, ``seed`` and ``site`` are those of `posterity.inference.infer`; row n is dropped
-    from every argument. Rows that a mask of the model leaves out are not counted. The density is the likelihood of row
-    n, averaged over the draws.
-    Raises ``ValueError``, when called, for an n that is no row, or a model of several densities for each row.
+    from every argument. Rows that the model masks are not counted. The density is the likelihood of row n, averaged
+    over the draws.
+
+    Raises:
+        ValueError: when called, if n is no row, or the model has several densities for each row.
     """
     import torch
 
@@ -117,8 +125,8 @@ def leave_one_out(
 
     def refit(n: int) -> float:
         bare = unwrap_pair(model)
-        kept = read_observation(bare, args, inspect(bare, args, site).site).scored
-        scored = kept.reshape(len(kept), -1).any(1).nonzero()[:, 0] if kept.ndim else torch.zeros(1, dtype=torch.long)
+        mask = read_observation(bare, args, inspect(bare, args, site).site).scored
+        scored = mask.reshape(len(mask), -1).any(1).nonzero()[:, 0] if mask.ndim else torch.zeros(1, dtype=torch.long)
         if not 0 <= n < len(scored):
             raise ValueError(f"expected a row from 0 to {len(scored) - 1}, got {n}")
         every, n = torch.arange(count_rows(args)), int(scored[n])
@@ -133,12 +141,12 @@ def leave_one_out(
 
 def log_likelihood_of(data: Any, var_name: str | None) -> xr.DataArray:
     """The log likelihood (chain, draw, ...) of one variable, checked."""
-    found = group(data, "log_likelihood")
-    names = [str(name) for name in found.data_vars]
+    dataset = group(data, "log_likelihood")
+    names = [str(name) for name in dataset.data_vars]
     if var_name is None and len(names) == 1:
         var_name = names[0]
     var_name = check_choice("var_name", var_name, names)
-    values = found[var_name]
+    values = dataset[var_name]
     if not set(SAMPLE_DIMS) <= set(values.dims) or values.size == 0:
         raise ValueError(f"expected log_likelihood[{var_name!r}] of shape (chain, draw, ...), got {dict(values.sizes)}")
     check_draws(values.sizes["chain"] * values.sizes["draw"])
@@ -147,15 +155,15 @@ def log_likelihood_of(data: Any, var_name: str | None) -> xr.DataArray:
 
 
 def _log_sum(values: np.ndarray) -> np.ndarray:
-    """log sum exp over the last dimension, in half the time of SciPy's."""
+    """log sum exp over the last dimension, in half the time of SciPy."""
     top = values.max(1)
     return np.log(np.exp(values - top[:, None]).sum(1)) + top
 
 
 def _refits(refit: Callable[[int], float], rows: np.ndarray) -> np.ndarray:
-    """The log densities of the rows, one task of joblib's each."""
-    found = np.array(joblib.Parallel()(joblib.delayed(refit)(int(n)) for n in rows), float)
-    for n, value in zip(rows, found, strict=True):
-        if not math.isfinite(value):
-            raise ValueError(f"expected a finite log density from refit({n}), got {value}")
-    return found
+    """The log densities of the rows, one joblib task for each."""
+    densities = np.array(joblib.Parallel()(joblib.delayed(refit)(int(n)) for n in rows), float)
+    for n, density in zip(rows, densities, strict=True):
+        if not math.isfinite(density):
+            raise ValueError(f"expected a finite log density from refit({n}), got {density}")
+    return densities

@@ -1,9 +1,9 @@
-"""LOO-PIT: the probability integral transform of every observation, had it been left out of the fit.
+"""LOO-PIT: the probability integral transform of every observation, as if it had been left out of the fit.
 
-PIT values of fitted data lean towards 1/2, because each observation drew the predictive towards itself. Weighting the
-draws as `loo` does takes that back without another fit (Gelfand, Dey & Chang 1992; Vehtari, Gelman & Gabry 2017,
-arXiv:1507.04544). The N values still come from one fit and depend on each other, so a test of independent uniform
-values has the wrong level; POT-C (Tesso & Vehtari) is made for them.
+PIT values of fitted data are drawn towards 1/2, because each observation draws the predictive towards itself. Weighting
+the draws as in `loo` corrects for this without another fit (Gelfand, Dey & Chang 1992; Vehtari, Gelman & Gabry 2017,
+arXiv:1507.04544). The N values still come from one fit and depend on each other, so a test for independent uniform
+values has the wrong level; POT-C (Tesso & Vehtari) is made for dependent values.
 """
 
 from typing import Any
@@ -19,19 +19,22 @@ from posterity.validation import check_finite, check_seed
 
 
 def loo_pit(data: Any, *, var_name: str | None = None, reff: float | None = None, seed: int = 0) -> xr.Dataset:
-    """``pit`` = P(Y_n <= y_n | all other y) of every observation, ``pit_sf`` = 1 - ``pit``, and ``pareto_k`` of both.
+    """``pit`` = P(Y_n <= y_n | all other y) of every observation, ``pit_sf`` = 1 - ``pit``, and ``pareto_k``.
 
     ``data`` is ArviZ data with ``posterior_predictive``, ``observed_data`` and ``log_likelihood`` (``var_name`` chooses
-    the variable where there are several); ``reff`` is that of `loo`. `pit_ecdf` and the tests of uniformity take the
-    result; ``attrs["dependent"]`` is 1: test it by POT-C.
+    the variable if there are several); ``reff`` is that of `loo`. `pit_ecdf` and `uniformity_test` take the result;
+    ``attrs["dependent"]`` is 1: test it by POT-C.
 
     The value is a weighted randomised rank. With weights w that sum to one and are worth n = 1/sum(w²) draws,
-    pit = (w below y + U (w at y + 1/n)) / (1 + 1/n), U uniform from ``seed``: for equal weights the rank of `pit`,
-    which is exactly uniform, for continuous and discrete y, and never 0 or 1. ``az.loo_pit`` is w below y, with ties
-    treated in another way in each version.
+    pit = (w below y + U (w at y + 1/n)) / (1 + 1/n), with U uniform from ``seed``. For equal weights this is the rank
+    of `pit`, which is exactly uniform, for continuous and discrete y, and never 0 or 1. ``az.loo_pit`` is w below y,
+    with another treatment of ties in each version.
 
-    Warns where a k is bad, as `loo`. Raises ``ValueError`` as `loo` and `pit`, and where the draws of the two groups
-    are not the same ones: other sizes or coordinates of "chain" and "draw".
+    Warns if a k is bad, as `loo`.
+
+    Raises:
+        ValueError: as `loo` and `pit`, and if sizes or coordinates of "chain" and "draw" differ between the two groups
+            of draws.
 
     >>> from posterity.inference.arviz import from_arrays
     >>> rng = np.random.default_rng(0)
@@ -61,7 +64,7 @@ def loo_pit(data: Any, *, var_name: str | None = None, reff: float | None = None
         weights, drawn, y = np.exp(log_weights), source.predictive[:, rows].T, source.observed[rows, None]
         below[rows] = (weights * (drawn < y)).sum(1)
         above[rows] = (weights * (drawn > y)).sum(1)
-        one[rows] = (weights**2).sum(1)  # the weight of one draw, which y is itself
+        one[rows] = (weights**2).sum(1)  # y counts as one draw of average weight
     warn_of_bad(k, threshold, draws)
     at = np.clip(1 - below - above, 0, None) + one
     share = generator(seed, RANKS).random(len(at))
@@ -80,16 +83,16 @@ def loo_pit(data: Any, *, var_name: str | None = None, reff: float | None = None
 
 
 def _require_same_draws(data: Any, var_name: str | None) -> None:
-    """``ValueError`` unless draw s of the predictive has the weight of draw s of the likelihood."""
+    """``ValueError`` unless draw s of the predictive and draw s of the likelihood are the same draw."""
     name = var_name or next(iter(group(data, "observed_data").data_vars))
-    drawn, weighed = group(data, "posterior_predictive")[name], group(data, "log_likelihood")[name]
+    drawn, weighted = group(data, "posterior_predictive")[name], group(data, "log_likelihood")[name]
     for dim in ("chain", "draw"):
-        same = drawn.sizes[dim] == weighed.sizes[dim]
-        if same and dim in drawn.coords and dim in weighed.coords:
-            same = np.array_equal(drawn[dim].values, weighed[dim].values)
+        same = drawn.sizes[dim] == weighted.sizes[dim]
+        if same and dim in drawn.coords and dim in weighted.coords:
+            same = np.array_equal(drawn[dim].values, weighted[dim].values)
         if not same:
             raise ValueError(
                 f"expected posterior_predictive and log_likelihood of the same draws, got other {dim!r}: "
-                f"{drawn.sizes[dim]} from {drawn[dim].values[:3].tolist()}... and {weighed.sizes[dim]} from "
-                f"{weighed[dim].values[:3].tolist()}..."
+                f"{drawn.sizes[dim]} from {drawn[dim].values[:3].tolist()}... and {weighted.sizes[dim]} from "
+                f"{weighted[dim].values[:3].tolist()}..."
             )

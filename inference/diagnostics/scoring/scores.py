@@ -1,15 +1,14 @@
-"""Proper scores: one number for each observation that is best, on average, for the true distribution.
+"""Proper scores: one number for each observation, best on average for the true distribution.
 
-The *log score* log p(y|x) (nats, higher is better) is what maximum likelihood maximises; it is local, and one
-outlier that the model called impossible decides it. The *CRPS* (units of y, lower is better) looks at the whole
-distribution and is forgiving in the tails. The *squared error* of the mean (squared units of y) judges the mean
-alone. Of several targets the *energy score* takes the place of the CRPS, and the *variogram score* looks at how they
-go together: see `posterity.inference.diagnostics.scoring.multivariate`. For intervals see
+The *log score* log p(y|x) (nats, higher is better) is what maximum likelihood maximises; it is local, and one outlier
+that the model calls impossible decides it. The *CRPS* (units of y, lower is better) judges the whole distribution and
+is tolerant in the tails. The *squared error* of the mean (squared units of y) judges only the mean. For several targets
+the *energy score* replaces the CRPS, and the *variogram score* judges their dependence: see
+`posterity.inference.diagnostics.scoring.multivariate`. For intervals see
 `posterity.inference.diagnostics.scoring.interval_score`.
 
-Scores of one model mean little by themselves. To compare two on the same observations use `paired_difference`:
-what makes an observation hard is common to both and cancels. `elpd_heldout` hands the log scores to
-``az.compare``.
+Scores of one model mean little by themselves. To compare two models on the same observations use `paired_difference`:
+the difficulty of an observation is common to both and cancels. `elpd_heldout` passes the log scores to ``az.compare``.
 """
 
 from __future__ import annotations
@@ -25,11 +24,12 @@ from posterity.inference.arviz import elpd_data
 from posterity.inference.diagnostics.scoring.crps import crps_from_draws, crps_in_closed_form
 from posterity.inference.diagnostics.scoring.multivariate import of_draws
 from posterity.inference.diagnostics.sources.reading import has_several_targets, read
+from posterity.inference.diagnostics.sources.results import check_result, contents
 from posterity.inference.diagnostics.sources.source import Source
 from posterity.validation import check_finite, check_integer, check_seed
 
 NAMES = ("log_score", "crps", "energy", "variogram", "interval_score", "weighted_interval_score", "squared_error")
-"""What `score_summary` and `paired_difference` look for."""
+"""Scores that `score_summary` and `paired_difference` summarise."""
 
 
 def scores(
@@ -43,24 +43,32 @@ def scores(
 ) -> xr.Dataset:
     """``log_score`` (nats), ``crps`` (units of y) and ``squared_error`` (squared units of y) of every observation.
 
-    ``source`` is a `Mixture` of batch shape (N,) with ``y`` (N,), draws (S, N) of the predictive with ``y``, or ArviZ
-    data with ``posterior_predictive``, ``observed_data`` and ``log_likelihood``.
-
-    - ``log_score``: log p(y), exact for a mixture. For ArviZ data, the log of the likelihood averaged over the
-      draws, which is held-out only if the data are. Draws have no density: of an array of them it is left out.
-    - ``crps``: closed form for normal components with N K² <= 3e8 pairs; else the unbiased estimate from ``draws``
-      draws of the predictive, whose error for one observation is about 0.2 (y in the middle) to 1 (y far out)
-      times sd/sqrt(draws). ArviZ data and arrays: from all the draws they hold. ``attrs["crps_method"]`` tells
-      ("closed form" or "draws"), ``attrs["crps_draws"]`` how many.
+    - ``log_score``: log p(y), exact for a mixture, -inf if the model calls y impossible. For ArviZ data, the log of the
+      likelihood averaged over the draws, which is held-out only if the data are. An array of draws has no density and
+      no log score.
+    - ``crps``: closed form for normal components with N K² <= 3e8 pairs; otherwise the unbiased estimate from ``draws``
+      draws of the predictive, with an error for one observation of about 0.2 (y in the middle) to 1 (y far out) times
+      sd/sqrt(draws). For ArviZ data and arrays, from all draws. ``attrs["crps_method"]`` is "closed form" or "draws",
+      ``attrs["crps_draws"]`` the number of draws.
     - ``squared_error``: (y - mean)².
 
-    Of D targets (a mixture of event shape (D,) with ``y`` (N, D), draws (S, N, D), or ArviZ data and the name of the
-    dimension that counts them, ``target_dim``) there are ``log_score``, of all together; ``energy`` and ``variogram``
-    in place of the CRPS, from draws, as `energy_score` and `variogram_score` (order 0.5) give them; and
-    ``squared_error``, the sum over the targets.
+    For D targets there are ``log_score`` of all targets jointly; ``energy`` and ``variogram`` in place of the CRPS,
+    from draws, as `energy_score` and `variogram_score` (order 0.5) return them; and ``squared_error``, the sum over the
+    targets.
 
-    A y that the model calls impossible has log score -inf. Raises ``ValueError`` for fewer than 2 draws, a
-    predictive without a finite mean (the CRPS is infinite there), angles (these scores are of a line), and as `pit`.
+    Args:
+        source: a `Mixture` of batch shape (N,), draws (S, N), or ArviZ data with ``posterior_predictive``,
+            ``observed_data`` and ``log_likelihood``; of D targets a mixture of event shape (D,), draws (S, N, D), or
+            ArviZ data with ``target_dim``.
+        y: observations (N,) or (N, D), which ArviZ data hold themselves.
+        draws: draws made from a mixture.
+        var_name: the observed variable of ArviZ data, if there are several.
+        target_dim: the dimension of several targets in ArviZ data.
+        seed: seed of the draws.
+
+    Raises:
+        ValueError: if there are fewer than 2 draws, the predictive has no finite mean (its CRPS is infinite), or the
+            target is an angle, and as `pit`.
 
     >>> import torch
     >>> from posterity.models.mixtures import Mixture
@@ -77,34 +85,37 @@ def scores(
     data.require_line()
     mean, _ = data.moments()
     check_finite("means of the predictive", mean)
-    found = {} if data.kind == "draws" else {"log_score": data.log_score()}
+    columns = {} if data.kind == "draws" else {"log_score": data.log_score()}
     attrs: dict[str, Any]
     if several:
         estimates, attrs = of_draws(data, draws, seed, energy=True, variogram=(0.5, None))
     else:
         estimates, attrs = _crps(data, draws, seed)
     error = (data.observed - mean) ** 2
-    found |= {**estimates, "squared_error": error.sum(-1) if several else error}
-    return data.dataset(found, **attrs, num_draws=data.num_draws)
+    columns |= {**estimates, "squared_error": error.sum(-1) if several else error}
+    return data.dataset(columns, **attrs, num_draws=data.num_draws)
 
 
 def score_summary(scores: xr.Dataset) -> xr.Dataset:
     """Mean of each score over the observations and its standard error: ``crps``, ``crps_se``, ..., and ``n``.
 
-    Takes what `scores`, `interval_score`, `energy_score` or `variogram_score` return; the dimension "level" of
+    ``scores`` is a result of `scores`, `interval_score`, `energy_score` or `variogram_score`; the dimension "level" of
     intervals stays. The error is sd/sqrt(n), for independent observations.
-    Raises ``ValueError`` without any score, or for fewer than two observations.
+
+    Raises:
+        ValueError: if there is no score, or there are fewer than 2 observations.
     """
     return _mean_and_error({name: scores[name] for name in _names(scores)}, scores.attrs)
 
 
 def paired_difference(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
-    """Mean of a - b for each score both have, and its paired standard error: ``crps``, ``crps_se``, ..., and
-    ``n``.
+    """Mean of a - b for each common score, and its paired standard error: ``crps``, ``crps_se``, ..., and ``n``.
 
-    Takes two results of `scores`, or of what `score_summary` takes, on the same observations. Above zero, a has the
-    better ``log_score``, and is worse by every other score, all of which are costs.
-    Raises ``ValueError`` where the observations or their coordinates differ, or no score is common.
+    ``a`` and ``b`` are two results that `score_summary` takes, for the same observations. Above zero, a has the better
+    ``log_score``, and is worse by every other score, since all others are costs.
+
+    Raises:
+        ValueError: if observations or their coordinates differ, or there is no common score.
 
     >>> a = xr.Dataset({"crps": ("obs", [1.0, 2.0, 3.0])})
     >>> result = paired_difference(a, a + 0.5)
@@ -127,22 +138,24 @@ def paired_difference(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
 def elpd_heldout(source: object, y: Any = None, *, var_name: str | None = None) -> object:
     """ArviZ's ``ELPDData`` of held-out log scores: ``az.compare({"a": elpd_heldout(...), "b": ...})`` ranks them.
 
-    ``source`` is a `Mixture` with ``y``, ArviZ data of held-out observations, or a result of `scores`. The total
-    is the sum of log p(y|x) in nats, its error sqrt(n Var). Nothing is estimated from data that were fitted, so
-    unlike PSIS-LOO it has no effective number of parameters (``p`` is nan) and no Pareto k.
-    The error of a single observation is nan, with a warning.
-    Raises ``ValueError`` where a log score is not finite, and as `scores`.
+    ``source`` is a `Mixture` with ``y``, ArviZ data of held-out observations, or a result of `scores`. The total is the
+    sum of log p(y|x) in nats, its error sqrt(n Var), nan for a single observation, with a warning. Nothing is estimated
+    from fitted data, so unlike PSIS-LOO there is no effective number of parameters (``p`` is nan) and no Pareto k.
+
+    Raises:
+        ValueError: if a log score is not finite, and as `scores`.
     """
     if isinstance(source, xr.Dataset):
-        if "log_score" not in source or y is not None:
-            raise ValueError("expected a Dataset with 'log_score', as scores() returns, and no y, got others")
-        values, count = source["log_score"], int(source.attrs.get("num_draws", 1))
+        if y is not None:
+            raise ValueError("expected no y with a result of scores(), got y")
+        values = check_result("scores", source, "log_score")["log_score"]
+        count = int(source.attrs.get("num_draws", 1))
     else:
         data = read(source, y, var_name)
         values, count = data.dataset({"log_score": data.log_score()})["log_score"], data.num_draws
     check_finite("log scores", values.values)
     if values.size == 1:
-        warnings.warn("the error of a single observation is nan: score several", UserWarning, stacklevel=2)
+        warnings.warn("the error of a single observation is nan: use several observations", UserWarning, stacklevel=2)
     return elpd_data(values, n_samples=count)
 
 
@@ -158,26 +171,23 @@ def _crps(data: Source, draws: int, seed: int) -> tuple[dict[str, np.ndarray], d
 
 
 def _names(scores: xr.Dataset) -> list[str]:
-    if not isinstance(scores, xr.Dataset):
-        raise ValueError(f"expected a Dataset of scores, as scores() returns, got {type(scores).__name__}")
-    names = [name for name in NAMES if name in scores]
+    """The scores in a Dataset."""
+    names = [name for name in NAMES if name in scores] if isinstance(scores, xr.Dataset) else []
     if not names:
-        raise ValueError(f"expected a Dataset with any of {', '.join(NAMES)}, got {list(scores.data_vars)}")
-    for name in names:
-        if scores[name].dtype.kind not in "biuf":
-            raise ValueError(f"expected scores that are real numbers, got {name} of {scores[name].dtype}")
+        raise ValueError(f"expected a result of scores(), with any of {', '.join(NAMES)}, got {contents(scores)}")
+    check_result("scores", scores, *names)
     return names
 
 
 def _mean_and_error(values: dict[str, xr.DataArray], attrs: dict) -> xr.Dataset:
-    found: dict[str, xr.DataArray | int] = {}
+    summary: dict[str, xr.DataArray | int] = {}
     for name, scores in values.items():
         dims = [dim for dim in scores.dims if not (name == "interval_score" and dim == "level")]
         n = math.prod(scores.sizes[dim] for dim in dims)
         if n < 2:
             raise ValueError(f"expected at least 2 observations for a standard error, got {n}")
         check_finite(name, scores.values)
-        found[name] = scores.mean(dims)
-        found[f"{name}_se"] = scores.std(dims, ddof=1) / np.sqrt(n)
-        found["n"] = n
-    return xr.Dataset(found, attrs=attrs)
+        summary[name] = scores.mean(dims)
+        summary[f"{name}_se"] = scores.std(dims, ddof=1) / np.sqrt(n)
+        summary["n"] = n
+    return xr.Dataset(summary, attrs=attrs)

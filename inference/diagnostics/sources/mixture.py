@@ -151,7 +151,7 @@ class MixtureSource(Source):
 
     def highest_density(self, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of the highest-density region: length, distance of y (0 inside), and number of intervals, each (N,)."""
-        return mixture_regions.highest_density(self.mixture, self.y, level)
+        return mixture_regions.measure_regions(self.mixture, self.y, level)
 
     def component_pulls(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """A component (N,) drawn for each observation from its responsibilities, and the pull (N,) from it."""

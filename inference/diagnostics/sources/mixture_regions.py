@@ -10,7 +10,7 @@ from posterity.models.mixtures import Mixture
 from posterity.models.mixtures.row_chunks import by_rows
 
 
-def highest_density(mixture: Mixture, y: Tensor, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def measure_regions(mixture: Mixture, y: Tensor, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Length of the region, distance of y (N,) from it (0 inside), and number of its intervals: each (N,)."""
 
     def evaluate(part: Mixture, rows: slice) -> Tensor:

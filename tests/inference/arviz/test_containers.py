@@ -108,19 +108,19 @@ def test_draws_of_no_chain_are_stored_as_one_and_said_so():
     ("settings", "message"),
     [
         ({}, "expected at least one group"),
-        ({"posterior": 3}, "expected posterior as values by name, .* got int"),
-        ({"posterior": None}, "expected posterior as values by name, .* got NoneType"),
-        ({"posterior": {"w": np.zeros((4, 5))}, "dims": ["w"]}, "expected dims as values by name, .* got list"),
+        ({"posterior": 3}, "expected posterior to be values by name, .* got int"),
+        ({"posterior": None}, "expected posterior to be values by name, .* got NoneType"),
+        ({"posterior": {"w": np.zeros((4, 5))}, "dims": ["w"]}, "expected dims to be values by name, .* got list"),
         ({"observed_data": {"y": np.ma.masked_all(3)}}, r"expected observed_data\['y'\] without a mask"),
         ({"posterior": {"w": np.zeros(3)}}, r"expected posterior\['w'\] of shape \(chain, draw, ...\), got \(3,\)"),
         (
             {"posterior": {"w": np.zeros((4, 5, 3))}, "dims": {"w": ["a", "b"]}},
             r"dimensions \['a', 'b'\], got \(4, 5, 3",
         ),
-        ({"posterior": {"w": np.zeros((4, 5)), "b": np.zeros((4, 6))}}, r"of one length in each dimension, got b .*6"),
+        ({"posterior": {"w": np.zeros((4, 5)), "b": np.zeros((4, 6))}}, r"with one length of each dimension, got b .*6"),
         (
             {"posterior": {"w": np.zeros((4, 5, 3))}, "coords": {"w_dim_0": [1]}},
-            "of one length in each dimension, got w",
+            "with one length of each dimension, got w",
         ),
     ],
 )

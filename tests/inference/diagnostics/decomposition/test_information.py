@@ -176,7 +176,7 @@ def test_blocks_and_seeds(monkeypatch, tmp_path):
     xr.testing.assert_identical(information_split(predictive, samples=20, seed=4), whole)
     assert not np.allclose(information_split(predictive, samples=20, seed=5).total_entropy, whole.total_entropy)
     whole.to_netcdf(tmp_path / "information.nc", engine="h5netcdf")
-    monkeypatch.setattr(_mixture_information, "BLOCK", 15)  # one row, and a sample at a time
+    monkeypatch.setattr(_mixture_information, "CHUNK", 15)  # one row, and a sample at a time
     rows = information_split(predictive, samples=20, seed=4)
     errors = np.hypot(rows.mutual_information_se, whole.mutual_information_se)
     assert bool((abs(rows.mutual_information - whole.mutual_information) < 6 * errors).all())

@@ -547,7 +547,7 @@ def test_one_divergence_has_a_place_and_no_spread(tmp_path):
 def test_divergences_are_the_same_in_blocks(monkeypatch):
     values, diverging = funnel(0)
     found = locate_divergences(values, diverging)
-    monkeypatch.setattr("posterity.inference.diagnostics.sampling.divergences.BLOCK", 4000)
+    monkeypatch.setattr("posterity.inference.diagnostics.sampling.divergences.CHUNK", 4000)
     xr.testing.assert_allclose(locate_divergences(values, diverging), found)
 
 
@@ -576,9 +576,9 @@ HIT = np.eye(2, 10, dtype=bool)
         (np.zeros((2, 10)), HIT, r"expected values of shape \(chain, draw, points\), got \(2, 10\)"),
         (np.zeros((2, 10, 1)), HIT[:1], r"expected diverging of shape \(2, 10\), \(chain, draw\), got \(1, 10\)"),
         (np.full((2, 10, 1), np.nan), HIT, "expected finite values, got 20 of 20"),
-        (np.zeros((2, 10, 1)), 2 * HIT, "expected diverging as true or false"),
-        (np.zeros((2, 10, 1)), 0 * HIT, "expected draws that diverged and others, got 0 of 20"),
-        (np.zeros((2, 10, 1)), HIT | True, "expected draws that diverged and others, got 20 of 20"),
+        (np.zeros((2, 10, 1)), 2 * HIT, "expected diverging to be true or false"),
+        (np.zeros((2, 10, 1)), 0 * HIT, "expected some draws that diverged, and others, got 0 of 20"),
+        (np.zeros((2, 10, 1)), HIT | True, "expected some draws that diverged, and others, got 20 of 20"),
         (np.zeros((2, 10, 1)), HIT, "expected values that differ between draws, got 1 points"),
         (np.zeros((2, 10, 1), complex), HIT, "expected real numbers as values, got complex128"),
         (np.ma.masked_all((2, 10, 1)), HIT, "expected values without a mask"),
@@ -604,13 +604,13 @@ class Meanless:
 
 def test_bad_input_is_refused():
     posterior = infer(line, X, 2 * X, method=SVI(steps=5, draws=5, progress=False), seed=0)
-    with pytest.raises(ValueError, match="expected the inputs x at which functions of the posterior are judged"):
+    with pytest.raises(ValueError, match="expected inputs x, at which functions of the posterior are judged"):
         convergence_report(posterior)
     with pytest.raises(ValueError, match="expected var_names only with ArviZ data, got 'w' with a Posterior"):
         convergence_report(posterior, GRID, var_names="w")
     with pytest.raises(ValueError, match=r"expected a Posterior with x, or ArviZ data .* got ndarray"):
         convergence_report(np.zeros((4, 10, 3)))
-    with pytest.raises(ValueError, match="expected no x beside ArviZ data"):
+    with pytest.raises(ValueError, match="expected no x with ArviZ data"):
         convergence_report(data(independent(0)), GRID)
     with pytest.raises(
         ValueError, match=r"expected var_names from the variables of the posterior \['f'\], got \['g'\]"
@@ -624,7 +624,7 @@ def test_bad_input_is_refused():
             convergence_report(named, var_names=name)
     with pytest.raises(ValueError, match="expected a likelihood with a mean, or of classes, got Distribution"):
         convergence_report(Meanless(), GRID)
-    with pytest.raises(ValueError, match="expected superchains that 4 chains can fill equally, got 3"):
+    with pytest.raises(ValueError, match="expected superchains to divide the 4 chains, got 3"):
         convergence_report(data(independent(0)), superchains=3)
 
 

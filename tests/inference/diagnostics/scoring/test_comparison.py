@@ -107,7 +107,7 @@ def test_every_kind_of_result_is_taken_and_bad_k_are_counted():
             {},
             "same observations, got other 'obs' in 'a'",
         ),
-        ({"a": scored(np.zeros(5)), "b": xr.Dataset({"pit": 1.0})}, {}, r"expected 'b' as loo\(\) .* got \['pit'\]"),
+        ({"a": scored(np.zeros(5)), "b": xr.Dataset({"pit": 1.0})}, {}, r"expected 'b' to be a result of loo\(\) .* got \['pit'\]"),
         ({"a": scored(np.zeros(5)), "b": 3}, {}, "expected ArviZ data .* got int"),
         ({"a": scored(np.zeros(2)), "b": scored(np.array([0, -np.inf]))}, {}, "finite elpd of 'b', got 1 of 2"),
         (
@@ -124,5 +124,5 @@ def test_models_that_cannot_be_compared_are_refused(models, settings, message):
 
 
 def test_an_elpd_is_made_of_a_result_of_loo_alone():
-    with pytest.raises(ValueError, match=r"expected a Dataset as loo\(\) returns, got \['log_score'\]"):
+    with pytest.raises(ValueError, match=r"expected a result of loo\(\), with elpd, pareto_k.*, got \['log_score'"):
         to_elpd(scored(np.zeros(5)))

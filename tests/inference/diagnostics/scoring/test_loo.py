@@ -90,7 +90,7 @@ def test_it_is_arvizs_own(outlier, reff):
 
 def test_blocks_of_rows_and_several_dimensions_in_any_order_change_nothing(monkeypatch):
     whole = loo(fitted(observations()))
-    monkeypatch.setattr("posterity.inference.diagnostics.scoring._psis.BLOCK", 3 * 4000)
+    monkeypatch.setattr("posterity.inference.diagnostics.scoring._psis.CHUNK", 3 * 4000)
     xr.testing.assert_identical(loo(fitted(observations())), whole)
     data = fitted(observations())
     square = {
@@ -247,7 +247,7 @@ def test_thresholds_and_refits_of_another_kind_are_refused():
     for settings, message in (
         ({"threshold": math.nan}, r"expected threshold to be a number in \(-inf, inf\], got nan"),
         ({"reff": "a"}, "expected reff to be a finite number above 0, got 'a'"),
-        ({"refit": 3}, "expected refit to be a function of the row's number, got int"),
+        ({"refit": 3}, "expected refit to be a function of the index of a row, got int"),
     ):
         with pytest.raises(ValueError, match=message):
             loo(made, **settings)

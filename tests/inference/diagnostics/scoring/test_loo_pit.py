@@ -90,7 +90,7 @@ def test_blocks_of_rows_change_nothing_and_an_influential_row_is_reported(monkey
         whole = loo_pit(fitted(y))
     assert whole.pareto_k.values.argmax() == 3
     assert whole.attrs["n_bad"] == 1
-    monkeypatch.setattr("posterity.inference.diagnostics.scoring._psis.BLOCK", 5 * 4000)
+    monkeypatch.setattr("posterity.inference.diagnostics.scoring._psis.CHUNK", 5 * 4000)
     with pytest.warns(UserWarning, match="Pareto k"):
         xr.testing.assert_identical(loo_pit(fitted(y)), whole)
     whole.to_netcdf(tmp_path / "pit.nc", engine="h5netcdf")

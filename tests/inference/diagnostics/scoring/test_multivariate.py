@@ -92,7 +92,7 @@ def test_some_pairs_are_as_good_as_all_on_average(monkeypatch):
 def test_blocks_do_not_change_the_scores(monkeypatch):
     made, y = data()
     energy, variogram = energy_from_draws(made, y, 0)[0], variogram_from_draws(made, y)
-    monkeypatch.setattr("posterity.inference.diagnostics.scoring.multivariate.BLOCK", 50)
+    monkeypatch.setattr("posterity.inference.diagnostics.scoring.multivariate.CHUNK", 50)
     monkeypatch.setattr("posterity.inference.diagnostics.sources.draws.CHUNK", 50)
     np.testing.assert_allclose(energy_from_draws(made, y, 0)[0], energy, rtol=1e-12)
     np.testing.assert_allclose(variogram_from_draws(made, y), variogram, rtol=1e-12)
