@@ -103,9 +103,7 @@ class _Settings:
 class _Run:
     """One training: the network, its optimiser and its random numbers."""
 
-    def __init__(
-        self, net: nn.Module, images: Tensor, labels: Tensor, settings: _Settings, record: FitRecord
-    ) -> None:
+    def __init__(self, net: nn.Module, images: Tensor, labels: Tensor, settings: _Settings, record: FitRecord) -> None:
         self.net, self.images, self.labels, self.settings, self.record = net, images, labels, settings, record
         weights = [parameter for parameter in net.parameters() if parameter.requires_grad]
         if not weights:

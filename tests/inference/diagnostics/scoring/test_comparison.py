@@ -107,7 +107,11 @@ def test_every_kind_of_result_is_taken_and_bad_k_are_counted():
             {},
             "same observations, got other 'obs' in 'a'",
         ),
-        ({"a": scored(np.zeros(5)), "b": xr.Dataset({"pit": 1.0})}, {}, r"expected 'b' to be a result of loo\(\) .* got \['pit'\]"),
+        (
+            {"a": scored(np.zeros(5)), "b": xr.Dataset({"pit": 1.0})},
+            {},
+            r"expected 'b' to be a result of loo\(\) .* got \['pit'\]",
+        ),
         ({"a": scored(np.zeros(5)), "b": 3}, {}, "expected ArviZ data .* got int"),
         ({"a": scored(np.zeros(2)), "b": scored(np.array([0, -np.inf]))}, {}, "finite elpd of 'b', got 1 of 2"),
         (
