@@ -208,9 +208,9 @@ def _compared(
         for name, part in (("nested_rhat", slice(split)), ("site_nested_rhat", slice(split, None))):
             if labels[part]:
                 of_part = nested.isel(point=part)
-                finding = find.nested_disagreement(values[..., part], labels[part], of_part, functions)
-                if finding:
-                    yield finding._replace(name=name)
+                disagreement = find.nested_disagreement(values[..., part], labels[part], of_part, functions)
+                if disagreement:
+                    yield disagreement._replace(name=name)
     if functions.draws >= RHAT_DRAWS:
         yield from find.few_draws(functions, labels, columns, apart, superchains is not None)
 
