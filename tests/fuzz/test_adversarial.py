@@ -258,8 +258,8 @@ def cases_of_tracking() -> dict[str, Case]:
         "IndependentFinder()": Case(
             finders.IndependentFinder(8), PICTURES | {"right": torch.zeros(2, 1, 8, 28)}, ("images", "pixels")
         ),
-        "found.least": of(intensity.found, "least", NUMBERS),
-        "found.same": of(intensity.found, "same", NUMBERS, "distance"),
+        "detect.min_existence": of(intensity.detect, "min_existence", NUMBERS),
+        "detect.merge_distance": of(intensity.detect, "merge_distance", NUMBERS),
         "log_intensity": Case(intensity.log_intensity, TABLES, ("tracks",)),
         "single_log_prob": Case(intensity.single_log_prob, TABLES, ("tracks",)),
         "TrackSet.intensity": Case(finders.TrackSet, NUMBERS, ("Intensity",)),

@@ -76,7 +76,7 @@ def test_arguments_that_do_not_fit_are_refused_before_a_step():
 
 def test_networks_that_cannot_be_trained_side_by_side_are_refused():
     kinds = [nn.Sequential(nn.Linear(2, 2), last) for last in (nn.ReLU(), nn.Tanh())]
-    with pytest.raises(ValueError, match="expected networks of one kind"):
+    with pytest.raises(ValueError, match="expected nets of one architecture"):
         train_many(kinds, [Line(), Line()], NORMAL, latent=2, seeds=[0, 1], settings=linear_settings())
     with pytest.raises(ValueError, match="expected as many generators and discriminators as seeds, got 1, 1 and 2"):
         train_many([Shift()], [Line()], NORMAL, latent=2, seeds=(1, 2))

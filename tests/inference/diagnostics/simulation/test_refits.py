@@ -268,10 +268,10 @@ def test_quantities_by_name_and_deterministic_sites():
         ({"sites": "w"}, "expected sites as a list of names, got 'w'"),
         ({"sites": ["v"]}, r"expected sites of the model \['end', 's', 'w'\], got \['v'\]"),
         ({"sites": [], "log_likelihood": False}, "expected at least one test quantity, got none"),
-        ({"batched": True}, r"expected HMC\(...\) or NUTS\(...\) for batched=True, got Prior"),
+        ({"batched": True}, r"expected method to be HMC\(...\) or NUTS\(...\) with batched=True, got Prior"),
         (
             {"batched": True, "method": replace(SHORT, max_seconds=1.0)},
-            "expected a method without max_seconds for batched=True",
+            "max_seconds, .* are not supported with batched=True, got max_seconds=1.0",
         ),
     ],
 )
