@@ -263,7 +263,7 @@ def cases_of_tracking() -> dict[str, Case]:
         "log_intensity": Case(intensity.log_intensity, TABLES, ("tracks",)),
         "single_log_prob": Case(intensity.single_log_prob, TABLES, ("tracks",)),
         "TrackSet.intensity": Case(finders.TrackSet, NUMBERS, ("Intensity",)),
-        "TrackSet.most": of(finders.TrackSet, "most", NUMBERS, intensity=intensity),
+        "TrackSet.max_tracks": of(finders.TrackSet, "max_tracks", NUMBERS, intensity=intensity),
         "TrackSet.log_prob": Case(finders.TrackSet(intensity).log_prob, TABLES, ("tracks", "rows")),
         "HoughMap.size": of(finders.HoughMap, "size", NUMBERS, layers=8),
         "HoughMap.layers": of(finders.HoughMap, "layers", NUMBERS, size=8),

@@ -207,7 +207,7 @@ def test_a_score_that_knows_lies_between_nothing_and_the_oracle():
         (lambda: fpr_at_tpr([1, 2], [1, 2], 0.0), r"expected tpr to be a number in \(0, 1\], got 0.0"),
         (
             lambda: ood_scores(xr.Dataset({"pit": ("obs", [1.0])})),
-            r"expected a result of information_split.* got \['pit'\]",
+            r"expected source as a result of information_split.* got \['pit'\]",
         ),
         (
             lambda: ood_detection(
