@@ -168,7 +168,7 @@ def test_what_it_says_does_not_depend_on_the_batches():
 def test_images_move_as_a_whole_and_what_comes_in_is_black():
     images = torch.rand(300, 2, 5, 6)
     random = torch.Generator().manual_seed(0)
-    moved = classifier._moved(images, 2, -1.0, random)
+    moved = classifier._shifted(images, 2, -1.0, random)
     assert moved.shape == images.shape
     seen = set()
     for one, two in zip(images, moved, strict=True):
@@ -177,7 +177,7 @@ def test_images_move_as_a_whole_and_what_comes_in_is_black():
         assert len(found) == 1
         seen |= set(found)
     assert len(seen) == 25
-    assert torch.equal(classifier._moved(images, 0, -1.0, random), images)
+    assert torch.equal(classifier._shifted(images, 0, -1.0, random), images)
 
 
 def test_a_trained_network_is_kept_in_a_file(tmp_path):
@@ -208,7 +208,7 @@ def changed(value):
         ({"labels": THEIRS[:, None]}, r"got torch.int64 of shape \(200, 1\)"),
         ({"labels": changed(10)}, "expected labels from 0 to 9, one for each logit, got 0 to 10"),
         ({"labels": changed(-1)}, "expected labels from 0 to 9, one for each logit, got -1 to 9"),
-        ({"images": spoilt(float("nan"))}, "expected finite images, got some with nan or infinity"),
+        ({"images": spoilt(float("nan"))}, "expected finite images, got 1 of 51200 that are nan or infinite"),
         ({"images": spoilt(float("inf"))}, "expected finite images"),
         (
             {"images": DIGITS.pixels[:200]},
@@ -236,7 +236,7 @@ def test_images_and_labels_that_do_not_fit_are_refused(change, message):
     [
         (
             {"epochs": 0},
-            r"expected epochs to be a whole number of 1 or more, got 0|expected epochs to be a whole number of 1 or more, got 0",
+            "expected epochs to be a whole number of 1 or more, got 0",
         ),
         ({"epochs": 1.5}, r"expected epochs to be a whole number of 1 or more, got 1.5"),
         ({"batch_size": True}, "expected batch_size to be a whole number of 1 or more"),
