@@ -24,6 +24,6 @@ def test_samplers_and_diagnostics_import_them(folder):
     module = thresholds.__name__
     trees = [ast.parse(path.read_text()) for path in (ROOT / folder).rglob("*.py")]
     imports = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    assert {"RHAT_BAD", "LOW_EBFMI"} <= {
+    assert {"RHAT_BAD", "DIVERGENT_SHARE"} <= {
         alias.name for node in imports if node.module == module for alias in node.names
     }
