@@ -104,7 +104,7 @@ def _check_method(method: str, methods: tuple[str, ...], prob: Any = None) -> An
     counts = PROBABILITIES.get(method, (0,))
     if not real or given.ndim != 1 or len(given) not in counts:
         wanted = " or ".join(str(count) for count in counts)
-        raise ValueError(f"expected prob to be {wanted} numbers in [0, 1] for method={method!r}, got {prob!r}")
+        raise ValueError(f"expected prob of length {wanted} with numbers in [0, 1] for method={method!r}, got {prob!r}")
     return None if len(given) == 0 else float(given[0]) if len(given) == 1 else tuple(given.tolist())
 
 

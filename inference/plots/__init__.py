@@ -1,15 +1,15 @@
-"""Plots of what the diagnostics computed, and of predictives over one input.
+"""Plots of diagnostics, and of predictives over one input.
 
-Each takes ``ax=None`` (a new figure then) and returns the matplotlib axes, or an array of them where there are several
-panels, and shows nothing by itself. Figure size, fonts, line widths and the colours of series are those of ``rcParams``
-where they have been changed; ``plot_kwargs`` go to the main artist. No torch is needed, but by mixtures.
+Each function takes ``ax=None`` (then a new figure is made), returns the matplotlib axes, or an array of them for
+several panels, and does not show the figure. Figure size, fonts, line widths and the colours of series are those of
+``rcParams`` if the user changed them; ``plot_kwargs`` go to the main artist. Only plots of mixtures need torch.
 
-- A predictive over x: `plot_bands` for its quantiles, `plot_conditional_density` for its shape,
-  `plot_uncertainty_split` for its origin; `plot_compare_uncertainty` for several models side by side.
+- A predictive over x: `plot_bands` for quantiles, `plot_conditional_density` for the shape, `plot_uncertainty_split`
+  for the parts of the variance; `plot_compare_uncertainty` for several models side by side.
 - Calibration: `plot_pull`, `plot_pull_vs` over a covariate, `plot_pit_ecdf`, `plot_coverage`, and
-  `plot_calibration_tests` for all tests at once; `plot_recalibration` before and after.
-- The inference and the model: `plot_sbc`, `plot_ppc`, `plot_khat` of leave-one-out; `plot_ood` of scores elsewhere.
-  Results of `tarp` are drawn by `plot_coverage`.
+  `plot_calibration_tests` for all tests together; `plot_recalibration` before and after.
+- Inference and model: `plot_sbc`, `plot_ppc`, `plot_khat` of leave-one-out, `plot_ood` of scores of unusual
+  observations. `plot_coverage` also draws results of `tarp`.
 - Generated images: `plot_samples`.
 """
 

@@ -1,4 +1,4 @@
-"""What the plots share: axes, panels, and checks of their input."""
+"""Axes, panels, and checks of input, shared by all plots."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ if TYPE_CHECKING:
     Values = Tensor | np.ndarray | xr.DataArray | Sequence[float]
 
 PANEL = 0.7
-"""Width and height of one of several panels, as a factor of the reader's figure."""
+"""Width and height of one of several panels, as a factor of the user's figure size."""
+
 MOST = 30
+"""Largest number of panels."""
+
 LETTER = 0.58
-"""Width of a letter, generously, in sizes of the font."""
+"""Upper estimate of the width of a letter, in font sizes."""
 
 
 def axes(ax: Axes | None) -> Axes:
-    """The axes given, or those of a new figure."""
+    """The given axes, or those of a new figure."""
     if ax is None:
         return plt.subplots(layout="constrained")[1]
     if not isinstance(ax, Axes):
@@ -44,7 +47,7 @@ def axes(ax: Axes | None) -> Axes:
 def panels(
     rows: int, columns: int, ax: Any = None, figsize: tuple[float, float] | None = None, **shared: Any
 ) -> np.ndarray:
-    """Axes (rows, columns): those given, in any shape, or those of a new figure."""
+    """Axes (rows, columns): the given ones, in any shape, or those of a new figure."""
     if ax is not None:
         flat = list(np.asarray(ax, dtype=object).ravel()) if isinstance(ax, np.ndarray | list | tuple) else [ax]
         given = np.array([axes(one) for one in flat], dtype=object)
@@ -54,33 +57,33 @@ def panels(
     check_figsize(figsize)
     if figsize is None:
         width, height = mpl.rcParams["figure.figsize"]
-        # Panels grow with the reader's letters, or titles and legends of neighbours would meet.
-        letters = max(1.0, mpl.rcParams["font.size"] / mpl.rcParamsDefault["font.size"])
-        factor = PANEL * letters if rows * columns > 1 else 1.0
+        # Panels grow with the font size, or titles and legends of neighbours would overlap.
+        scale = max(1.0, mpl.rcParams["font.size"] / mpl.rcParamsDefault["font.size"])
+        factor = PANEL * scale if rows * columns > 1 else 1.0
         figsize = (factor * columns * width, factor * rows * height)
     return plt.subplots(rows, columns, figsize=figsize, squeeze=False, layout="constrained", **shared)[1]
 
 
 def small_multiples(count: int, ax: Any = None, figsize: tuple[float, float] | None = None) -> list[Axes]:
-    """``count`` axes, three in a row at most."""
+    """``count`` axes, at most three in a row."""
     if ax is not None:
         return list(panels(1, count, ax)[0])
     rows = math.ceil(count / 3)
-    found = list(panels(rows, math.ceil(count / rows), None, figsize).ravel())
-    for spare in found[count:]:
+    grid = list(panels(rows, math.ceil(count / rows), None, figsize).ravel())
+    for spare in grid[count:]:
         spare.remove()
-    return found[:count]
+    return grid[:count]
 
 
-def one_or_array(found: Sequence[Axes]) -> Axes | np.ndarray:
-    """As ArviZ returns them: the axes of one panel by themselves, those of several in an array."""
-    return found[0] if len(found) == 1 else np.array(found, dtype=object)
+def one_or_array(grid: Sequence[Axes]) -> Axes | np.ndarray:
+    """A single panel as axes, several as an array, as in ArviZ."""
+    return grid[0] if len(grid) == 1 else np.array(grid, dtype=object)
 
 
 def titled(ax: Axes, text: str) -> None:
-    """A title in lines that are as long as the axes are wide.
+    """Set a title, broken into lines as long as the axes are wide.
 
-    Broken here, not by matplotlib while it draws: a layout keeps room for lines it knows of.
+    Matplotlib breaks lines only while drawing, when a layout no longer makes room for them.
     """
     size = FontProperties(size=mpl.rcParams["axes.titlesize"]).get_size_in_points()
     inches = ax.bbox.width / ax.figure.dpi
@@ -100,18 +103,18 @@ def vector(name: str, values: Values, length: int | None = None) -> np.ndarray:
 
 
 def chosen(result: xr.Dataset, variable: str, dim: str, names: Sequence[Any] | None) -> list[Any]:
-    """The coordinates of ``dim`` that are asked for, all by default.
+    """The chosen coordinates of ``dim``, by default all.
 
-    ``ValueError`` where one is not there, or for more than a page holds.
+    ``ValueError`` if one does not exist, or there are more than fit on a page.
     """
     if dim not in result[variable].dims:
         raise ValueError(f"expected {variable} over {dim!r}, got {result[variable].dims}")
-    there = result[dim].values.tolist()
-    if not there:
+    known = result[dim].values.tolist()
+    if not known:
         raise ValueError(f"expected a result with at least one {dim}, got none")
-    wanted = there if names is None else check_names(f"names of {dim}", names)
-    if not wanted or not set(wanted) <= set(there):
-        raise ValueError(f"expected names of {dim} from {there}, got {wanted}")
+    wanted = known if names is None else check_names(f"names of {dim}", names)
+    if not wanted or not set(wanted) <= set(known):
+        raise ValueError(f"expected names of {dim} from {known}, got {wanted}")
     if len(wanted) > MOST:
         raise ValueError(f"expected at most {MOST} panels in a figure, got {len(wanted)}: choose some by name")
     return wanted
@@ -127,18 +130,18 @@ def by_name(what: str, results: Any) -> dict[str, Any]:
 
 
 def options(artist: type[Artist], given: Mapping[str, Any] | None, **defaults: Any) -> dict[str, Any]:
-    """Settings of an artist: the reader's before ours, whichever of a setting's names (``lw``) he uses."""
+    """Settings of an artist: those of the user before the defaults, under any alias (``lw``)."""
     return {**defaults, **normalize_kwargs(dict(given or {}), artist)}
 
 
 def places(x: np.ndarray, y: Values | None, x_data: Values | None) -> tuple[np.ndarray, np.ndarray]:
-    """Where the data are: at ``x_data``, or at the x of the prediction; none without ``y``.
+    """Positions and values of the data: at ``x_data``, or at the x of the prediction; empty without ``y``.
 
-    ``ValueError`` for ``x_data`` alone, or another length.
+    ``ValueError`` for ``x_data`` without y, or another length.
     """
     if y is None:
         if x_data is not None:
-            raise ValueError("expected y beside x_data, got None")
+            raise ValueError("expected y with x_data, got None")
         return np.empty(0), np.empty(0)
     at = x if x_data is None else vector("x_data", x_data)
     return at, vector("y", y, len(at))

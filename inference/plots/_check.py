@@ -1,4 +1,4 @@
-"""Checks of the arguments that only plots have: figure sizes and colours."""
+"""Checks of figure sizes and colours, arguments that only plots have."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def check_figsize(value: Any) -> None:
         return
     pair = to_numbers("figsize", value)
     if pair.shape != (2,):
-        raise ValueError(f"expected figsize as two numbers, got an array of shape {pair.shape}")
+        raise ValueError(f"expected figsize to be two numbers, got an array of shape {pair.shape}")
     check_finite("figsize", pair)
     if min(pair) <= 0:
-        raise ValueError(f"expected figsize as two lengths above 0 inches, got {value}")
+        raise ValueError(f"expected figsize to be two lengths above 0 inches, got {value}")
 
 
 def check_colors(value: Any, count: int) -> list[Any]:
@@ -30,7 +30,7 @@ def check_colors(value: Any, count: int) -> list[Any]:
     given = list(value) if not isinstance(value, np.ndarray) or value.ndim else [value]
     if len(given) != count:
         raise ValueError(f"expected {count} colors, got {len(given)}")
-    if not all(_is_colour(one) for one in given):
+    if not all(_is_colour(colour) for colour in given):
         raise ValueError("expected colors that matplotlib knows, got others")
     return given
 

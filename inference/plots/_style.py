@@ -1,8 +1,8 @@
-"""How the plots look: what the reader has set in ``rcParams`` is kept, and only matplotlib's own defaults are replaced.
+"""Style of the plots: settings that the user changed in ``rcParams`` are kept, matplotlib's defaults are replaced.
 
-Figure sizes, fonts and line widths are the reader's; sizes here are factors of them. Series take the colours of his
-``axes.prop_cycle``, or of a palette that a colour-blind reader can tell apart. Colours that mean something are the same
-in every plot: where the variance comes from, and `ALARM` for what is out of bounds.
+Figure sizes, fonts and line widths are those of the user; sizes here are factors of them. Series have the colours of
+the user's ``axes.prop_cycle``, or of a palette for colour-blind readers. Colours with a meaning are the same in every
+plot: the parts of the variance, and `ALARM` for values out of bounds.
 """
 
 from collections.abc import Sequence
@@ -24,22 +24,25 @@ ALARM = VERMILION
 
 
 def setting(key: str, ours: Any) -> Any:
-    """``rcParams[key]`` where the reader has changed it, ``ours`` where it is matplotlib's default."""
+    """``rcParams[key]`` if the user changed it, ``ours`` if it is matplotlib's default."""
     theirs = mpl.rcParams[key]
     return ours if theirs == mpl.rcParamsDefault[key] else theirs
 
 
 def series(count: int, colors: Sequence[Any] | None = None) -> list[Any]:
-    """``count`` colours: of ``colors``, which must be as many, of the reader's cycle, or of the palette."""
+    """``count`` colours: the given ones, those of the user's cycle, or those of the palette."""
     if colors is not None:
         return check_colors(colors, count)
     cycle = setting("axes.prop_cycle", None)
-    found = cycle.by_key().get("color", PALETTE) if cycle is not None else PALETTE
-    return [found[index % len(found)] for index in range(count)]
+    palette = cycle.by_key().get("color", PALETTE) if cycle is not None else PALETTE
+    return [palette[index % len(palette)] for index in range(count)]
 
 
 def ordered(count: int, colors: Sequence[Any] | None = None) -> list[Any]:
-    """``count`` colours in an order: of ``colors``, or of ``image.cmap`` without the end that the background hides."""
+    """``count`` colours in an order: the given ones, or those of ``image.cmap``.
+
+    The end of ``image.cmap`` that is close to the background is left out.
+    """
     if colors is not None:
         return series(count, colors)
     ends = (0.05, 0.85) if sum(to_rgb(mpl.rcParams["axes.facecolor"])) > 1.5 else (0.3, 1.0)
@@ -47,14 +50,14 @@ def ordered(count: int, colors: Sequence[Any] | None = None) -> list[Any]:
 
 
 def ink() -> Any:
-    """The colour of text, for reference lines and data: light where the reader's style is dark."""
+    """The colour of text, for reference lines and data; light in a dark style."""
     return setting("text.color", "#222222")
 
 
 def tint(ax: Axes | None, colour: Any, strength: float) -> tuple[float, ...]:
-    """A colour thinned with the background of the axes, or of new ones.
+    """A colour mixed with the background of the axes, or of new axes.
 
-    Opaque, so that a legend shows what is seen where areas overlap.
+    Opaque, so that the legend shows the colour of overlapping areas.
     """
     paper = np.array(to_rgb(ax.get_facecolor() if isinstance(ax, Axes) else mpl.rcParams["axes.facecolor"]))
     paint = np.array(to_rgb(colour))
@@ -62,17 +65,17 @@ def tint(ax: Axes | None, colour: Any, strength: float) -> tuple[float, ...]:
 
 
 def line(factor: float) -> float:
-    """A line width in points, as a factor of the reader's."""
+    """A line width in points, as a factor of the user's."""
     return factor * float(mpl.rcParams["lines.linewidth"])
 
 
 def marker(factor: float) -> float:
-    """A marker size in points, as a factor of the reader's."""
+    """A marker size in points, as a factor of the user's."""
     return factor * float(mpl.rcParams["lines.markersize"])
 
 
 def legend(ax: Axes, *args: Any, loc: str = "best", frame: bool = False, **settings: Any) -> Legend:
-    """A small legend, with a ``frame`` where it may lie on something, unless the reader wants another."""
+    """A small legend, with a ``frame`` if it may cover something, unless the user's settings differ."""
     size, box, place = (
         setting(f"legend.{key}", ours) for key, ours in (("fontsize", "small"), ("frameon", frame), ("loc", loc))
     )

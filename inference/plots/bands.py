@@ -1,4 +1,4 @@
-"""The predictive over one input: its median, the regions it promises, and what of them is lack of data."""
+"""The predictive over one input: its median and central regions, and the part of them that is lack of data."""
 
 from __future__ import annotations
 
@@ -35,12 +35,27 @@ def plot_bands(
 ) -> Axes:
     """Median and central ``levels`` of the predictive over ``x`` (N,), from its quantiles, with the data on top.
 
-    ``predictive`` is a `Mixture` of batch shape (N,), or draws (S, N) of y, as a generator or a file gives them. With
-    ``split``, a `PredictiveMixture` of several draws also shows, between dashed lines, where the widest level of the
-    *mean* lies: E[y|x] of one draw after the other. That part would close with more data, the rest would not. ``y`` are
-    observations at ``x_data``, or at ``x``. Where the predictive has two peaks the central band spans the gap between
-    them: use `plot_conditional_density`. ``plot_kwargs`` are for the median's line; the bands are tints of its colour.
-    Returns the axes. Raises ``ValueError`` for levels outside (0, 1) and inputs of other shapes.
+    With ``split``, a `PredictiveMixture` of several draws also shows, between dashed lines, the widest level of the
+    *mean*: E[y|x] of one draw after another. This part would shrink with more data, the rest would not. If the
+    predictive has two peaks, the central band spans the gap between them: use `plot_conditional_density`.
+
+    Args:
+        predictive: a `Mixture` of batch shape (N,), draws (S, N), or ArviZ data.
+        x: the input (N,).
+        y: observations, at ``x_data`` or at ``x``.
+        x_data: inputs of the observations.
+        levels: probabilities of the central regions.
+        split: whether the spread of the mean is drawn.
+        ax: axes, by default those of a new figure.
+        xlabel: label of x.
+        ylabel: label of y.
+        plot_kwargs: settings of the line of the median; the bands are tints of its colour.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: if ``levels`` are not in (0, 1), or shapes do not match.
     """
     wanted = sorted(check_levels(levels).tolist())
     check_flag("split", split)

@@ -1,4 +1,4 @@
-"""All tests of calibration on one page: which of them see something, and what that is."""
+"""All tests of calibration on one page."""
 
 from __future__ import annotations
 
@@ -25,14 +25,26 @@ def plot_calibration_tests(
     title: str | None = None,
     plot_kwargs: Mapping[str, Any] | None = None,
 ) -> Axes:
-    """-log10 of the p-value of each test, and a line at the level, which the label of x names: a test beyond it sees
-    something.
+    """-log10 of the p-value of each test, and a line at the level: tests beyond the line reject.
 
-    Takes what `calibration_tests` returns: ``p_value`` over "test" with the coordinate ``sees``, which stands at each
-    line. In colour are tests that see something; hollow where all together do not (the ``fault`` is "none"), as one of
-    twenty does of a right model. The one that names the fault is bold, and the title is the verdict. p-values below
-    10^-``limit`` stand at the edge; a test without one (nan) has a cross at 0. ``plot_kwargs`` are for the dots.
-    Returns the axes. Raises ``ValueError`` for another Dataset, p-values outside [0, 1], or a limit below 2.
+    ``panel`` is a result of `calibration_tests`: ``p_value`` over "test" with the coordinate ``sees``, written at each
+    line. Tests that reject are coloured; hollow if all tests together do not reject (the ``fault`` is "none"), as one
+    test of twenty does for a right model. The test that names the fault is bold, and the title is the verdict.
+
+    Args:
+        panel: a result of `calibration_tests`.
+        limit: p-values below 10^-``limit`` are drawn at the edge; a test without a p-value (nan) is a cross at 0.
+        ax: axes, by default those of a new figure.
+        xlabel: label of x, by default with the level.
+        title: title, by default the verdict.
+        plot_kwargs: settings of the dots.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: if ``panel`` is no result of `calibration_tests`, p-values are not in [0, 1], or ``limit`` is below
+            2.
 
     >>> from matplotlib.figure import Figure
     >>> panel = xr.Dataset({"p_value": ("test", [0.4, 1e-5])}, coords={"test": ["ks", "component_weight"],
@@ -78,6 +90,6 @@ def plot_calibration_tests(
             label.set(color=ALARM, fontweight="bold")
     ax.tick_params(axis="y", length=0)
     if marginal:
-        legend(ax, marginal[:1], ["by itself alone"], loc="lower right", frame=True)
+        legend(ax, marginal[:1], ["this test alone"], loc="lower right", frame=True)
     titled(ax, str(panel.attrs.get("verdict", "")) if title is None else title)
     return ax

@@ -1,4 +1,4 @@
-"""Several models side by side: how sure each is, where, and why."""
+"""Several models side by side: the size and the parts of their uncertainty over one input."""
 
 from __future__ import annotations
 
@@ -36,16 +36,30 @@ def plot_compare_uncertainty(
     xlabel: str = "x",
     ylabel: str = "y",
 ) -> np.ndarray:
-    """A column for each model over the same ``x`` (N,): above its bands and the data, below what its variance is made
-    of, each row on one scale. Under the name stands the mean over x of each term's share.
+    """A column for each model over the same ``x`` (N,): above its bands and the data, below the parts of its variance.
 
-    ``models`` are predictives by name, each a `Mixture` of batch shape (N,): `plot_compare_uncertainty({"bnn": ...,
-    "mdn": ...}, x, y=y, x_data=x_train)`. Or all are splits, as `uncertainty_split` returns, which stored results have:
-    then there is the lower row alone, and no data. ``levels`` are those of `plot_bands`, ``shares`` that of
-    `plot_uncertainty_split`: for models whose variances differ by orders of magnitude.
-    ``ax`` are as many axes as there are panels; by default those of a new figure of ``figsize`` (inches).
-    Returns the axes, (2, models) or (1, models). Raises ``ValueError`` for no models, some of either kind, data with
-    splits alone, and as `plot_bands` and `plot_uncertainty_split`.
+    Each row has one scale. The title of a column gives the mean over x of the share of each part. If ``models`` are
+    splits, there is only the lower row, and no data.
+
+    Args:
+        models: predictives by name, each a `Mixture` of batch shape (N,); or splits by name, results of
+            `uncertainty_split`, such as stored ones.
+        x: the input (N,).
+        y: observations, at ``x_data`` or at ``x``.
+        x_data: inputs of the observations.
+        levels: as for `plot_bands`.
+        shares: as for `plot_uncertainty_split`, for models whose variances differ by orders of magnitude.
+        ax: one axes for each panel, by default those of a new figure.
+        figsize: size of the new figure, in inches.
+        xlabel: label of x.
+        ylabel: label of y.
+
+    Returns:
+        The axes, (2, models) or (1, models).
+
+    Raises:
+        ValueError: if there are no models, predictives and splits are mixed, or data are given with splits, and as
+            `plot_bands` and `plot_uncertainty_split`.
 
     >>> from matplotlib.figure import Figure
     >>> one = np.ones(3)
@@ -62,7 +76,7 @@ def plot_compare_uncertainty(
     whole = not any(isinstance(model, xr.Dataset) for model in models.values())
     data = places(at, y, x_data)
     if len(data[0]) and not whole:
-        raise ValueError("expected y only beside predictives, which are drawn with it, got splits of the variance")
+        raise ValueError("expected y only with predictives, got y with splits of the variance")
     check_levels(levels)
     for split in splits.values():
         vector("x", x, split["total"].size)
@@ -84,7 +98,7 @@ def plot_compare_uncertainty(
 
 
 def _splits(models: Mapping[str, Any]) -> dict[str, xr.Dataset]:
-    """The split of each model, all of predictives or all given."""
+    """The split of each model; all models are predictives, or all are splits."""
     given = [isinstance(model, xr.Dataset) for model in models.values()]
     if any(given) and not all(given):
         kinds = {name: "split" if one else "predictive" for one, name in zip(given, models, strict=True)}
@@ -94,16 +108,16 @@ def _splits(models: Mapping[str, Any]) -> dict[str, xr.Dataset]:
             raise ValueError(
                 f"expected {name!r} to be a Mixture or a split of its variance, got {type(model).__name__}"
             )
-    found = {name: model if given[0] else uncertainty_split(model) for name, model in models.items()}
-    for split in found.values():
+    splits = {name: model if given[0] else uncertainty_split(model) for name, model in models.items()}
+    for split in splits.values():
         split_terms(split)
         if split["total"].ndim != 1:
             raise ValueError(f"expected splits of one target, got dimensions {split['total'].dims}")
-    return found
+    return splits
 
 
 def _in_words(split: xr.Dataset) -> str:
-    """Mean shares of the terms over x, in percent."""
+    """Mean share of each part over x, in percent."""
     total = split["total"].values
     if not total.min() > 0:
         return ""
@@ -112,7 +126,7 @@ def _in_words(split: xr.Dataset) -> str:
 
 
 def _one_scale(grid: np.ndarray) -> None:
-    """Each row within the widest of its limits, whether or not its axes are shared."""
+    """Set the limits of each row to the widest of its panels."""
     for row in grid:
         limits = np.array([one.get_ylim() for one in row])
         for one in row:
@@ -122,7 +136,7 @@ def _one_scale(grid: np.ndarray) -> None:
 
 
 def _legends(grid: np.ndarray, own: bool) -> None:
-    """One legend for all: under a figure of ours, else in the first panel of each row."""
+    """One legend for all panels: below a figure of our own, otherwise in the first panel of each row."""
     rows: list[dict[str, Any]] = []
     for row in grid:
         entries: dict[str, Any] = {}

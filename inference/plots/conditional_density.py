@@ -1,4 +1,4 @@
-"""The conditional density as an image: the plot that shows several answers."""
+"""The conditional density as an image, in which several answers are visible."""
 
 from __future__ import annotations
 
@@ -36,12 +36,28 @@ def plot_conditional_density(
 ) -> Axes:
     """p(y|x) over ``x`` (N,) and a grid of y, each column divided by its maximum, with the data on top.
 
-    Scaled this way a narrow and a wide density are equally dark, and the eye compares shapes: how many peaks,
-    where, how likely against the highest at the same x. The colour goes with the square root, so that a peak of a
-    tenth of the height is still seen. ``limits`` is the range of y, by default from the 0.1 % to the 99.9 %
-    quantiles (and the data). ``y`` are observations at ``x_data``, or at ``x``. ``plot_kwargs`` are for ``pcolormesh``.
-    Returns the axes. Raises ``ValueError`` for anything but a `Mixture` (draws have no density), limits that do not
-    ascend, and inputs of other shapes.
+    With this scaling, narrow and wide densities are equally dark, and shapes can be compared: the number of peaks,
+    their places, and their heights relative to the highest at the same x. The colour follows the square root, so that a
+    peak of a tenth of the height is still visible.
+
+    Args:
+        predictive: a `Mixture` of batch shape (N,).
+        x: the input (N,).
+        y: observations, at ``x_data`` or at ``x``.
+        x_data: inputs of the observations.
+        limits: range of y, by default from the 0.1 % to the 99.9 % quantiles, and the data.
+        resolution: number of points of the grid of y.
+        colorbar: whether a colour bar is drawn.
+        ax: axes, by default those of a new figure.
+        xlabel: label of x.
+        ylabel: label of y.
+        plot_kwargs: settings of ``pcolormesh``.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: if ``predictive`` is no `Mixture` with a density, limits do not ascend, or shapes do not match.
     """
     source = require_mixture(read(predictive, needs_y=False), "a density")
     if source.is_discrete:

@@ -1,4 +1,4 @@
-"""Observed coverage against the level that was promised."""
+"""Observed coverage against the nominal level."""
 
 from __future__ import annotations
 
@@ -30,11 +30,23 @@ def plot_coverage(
 ) -> Axes:
     """Observed share against level with its limits, for one result of `coverage` or `tarp`, or several by name.
 
-    A result over "group" has a line for each group: bins of a covariate in the order of their colours. The diagonal is
-    what a calibrated model follows; below it the regions are too small (of balls of `tarp` see there). With
-    ``difference`` the level is subtracted, which shows small departures better. ``colors`` and ``plot_kwargs`` are for
-    the lines.
-    Returns the axes. Raises ``ValueError`` for anything that is not a result of `coverage`.
+    A result over "group" has a line for each group; bins of a covariate have ordered colours. A calibrated model
+    follows the diagonal; below it the regions are too small (for balls of `tarp`, see there).
+
+    Args:
+        coverage: a result of `coverage` or `tarp`, or several by name.
+        difference: whether the level is subtracted, which shows small deviations better.
+        ax: axes, by default those of a new figure.
+        xlabel: label of x.
+        ylabel: label of y.
+        colors: one colour for each line.
+        plot_kwargs: settings of the lines.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: if ``coverage`` is no result of `coverage` or `tarp`.
     """
     check_flag("difference", difference)
     lines: list[tuple[str, xr.Dataset]] = []
@@ -71,10 +83,10 @@ def _lines(name: str, result: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
         return [(name or KINDS.get(result.attrs.get("kind", ""), "observed"), result)]
     if dims != {"level", "group"}:
         raise ValueError(f"expected coverage over 'level', or 'group' and 'level', got {result['coverage'].dims}")
-    found = []
+    lines = []
     for index in range(result.sizes["group"]):
         part = result.isel(group=index)
         label = f"{part['low'].item():.3g} to {part['high'].item():.3g}" if "low" in part.coords else ""
         label = label or str(part["group"].item() if "group" in part.coords else index)
-        found.append((f"{name}, {label}" if name else label, part))
-    return found
+        lines.append((f"{name}, {label}" if name else label, part))
+    return lines

@@ -1,4 +1,4 @@
-"""Pareto's k-hat of each observation: where importance sampling can be trusted."""
+"""Pareto k-hat of each observation, the diagnostic of leave-one-out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from posterity.inference.plots._axes import axes, options
 from posterity.inference.plots._style import ALARM, ink, legend, line, marker, series
 from posterity.validation import check_number
 
-NAMED = 10  # so many of the worst have their number beside them
+NAMED = 10
+"""Number of worst observations that have their index beside them."""
 
 
 def plot_khat(
@@ -28,11 +29,22 @@ def plot_khat(
 ) -> Axes:
     """``pareto_k`` of every observation, in the order of memory, with the lines above which it is bad.
 
-    Takes what `loo` returns. Above its threshold (0.7, less for few draws) the value is not to be trusted; above 1 the
-    weights have no mean. Bad ones are in colour, the ten worst with their number; hollow where ``refitted`` says that
-    they were fitted again. An infinite k, of too few draws or equal weights, stands at the upper edge. ``plot_kwargs``
-    are for the points.
-    Returns the axes. Raises ``ValueError`` for another Dataset, one without its threshold, or a k that is nan.
+    Above the threshold (0.7, less for few draws) the leave-one-out value is unreliable; above 1 the weights have no
+    mean. Bad values are coloured, the ten worst with their index, and hollow if ``refitted``. An infinite k, from too
+    few draws or equal weights, is drawn at the upper edge.
+
+    Args:
+        loo: a result of `loo`.
+        ax: axes, by default those of a new figure.
+        xlabel: label of x.
+        ylabel: label of y.
+        plot_kwargs: settings of the points.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: if ``loo`` is no result of `loo`, has no threshold, or a k is nan.
 
     >>> from matplotlib.figure import Figure
     >>> found = xr.Dataset({"pareto_k": ("obs", [0.1, 0.2, 0.9])}, attrs={"threshold": 0.7})

@@ -1,4 +1,4 @@
-"""Does a score tell inputs from elsewhere? Its two histograms, and what every threshold would give."""
+"""Histograms of a score of usual and unusual observations, and the curve of all thresholds."""
 
 from __future__ import annotations
 
@@ -27,14 +27,27 @@ def plot_ood(
     labels: Sequence[str] = ("in distribution", "out of distribution"),
     colors: Sequence[Any] | None = None,
 ) -> np.ndarray:
-    """Histograms of a score of inputs as in training (N,) and of others (M,), and beside them the ROC curve.
+    """Histograms of a score of usual observations (N,) and of unusual ones (M,), and beside them the ROC curve.
 
-    Higher scores are to mean "elsewhere": negate a density. The curve shows, for every threshold, the share of the
-    others that is found against the share of the usual that is refused. The area below it (AUROC) is the probability
-    that one of the others scores higher than one of the usual, ties counted half: 0.5 is chance. Its error is that of
-    `auroc`.
-    ``ax`` are two axes, or a new figure's. Returns them. Raises ``ValueError`` for scores that are not finite or of
-    another shape, fewer than 2 of either, or no bins.
+    Higher scores must mean "unusual": negate a density. The curve shows, for every threshold, the share of unusual
+    observations above it against the share of usual ones. The area below it (AUROC) is the probability that an unusual
+    observation has the higher score, ties counted half; 0.5 is chance. Its error is that of `auroc`.
+
+    Args:
+        in_scores: scores of usual observations (N,).
+        out_scores: scores of unusual observations (M,).
+        bins: number of bins of the histograms.
+        ax: two axes, by default those of a new figure.
+        figsize: size of the new figure, in inches.
+        xlabel: label of the score.
+        labels: names of the two kinds of observations.
+        colors: two colours.
+
+    Returns:
+        The two axes.
+
+    Raises:
+        ValueError: if scores are not finite or not (N,), there are fewer than 2 of either kind, or no bins.
 
     >>> from matplotlib.figure import Figure
     >>> _, right = plot_ood([0.0, 1.0, 2.0], [1.0, 3.0], ax=Figure().subplots(1, 2))
@@ -52,7 +65,7 @@ def plot_ood(
     refused, caught = _roc(usual, other)
     area = auroc(usual, other)
     score = f"AUROC {float(area['auroc']):.3f} ± {float(area['auroc_se']):.3f}"
-    left, right = found = panels(1, 2, ax, figsize)[0]
+    left, right = both = panels(1, 2, ax, figsize)[0]
     edges = np.histogram_bin_edges(np.r_[usual, other], bins)
     for values, name, colour in zip((usual, other), labels, colours, strict=True):
         density = np.histogram(values, edges)[0] / (len(values) * np.diff(edges))
@@ -64,14 +77,14 @@ def plot_ood(
     right.plot([0, 1], [0, 1], color=ink(), linewidth=line(0.7), linestyle="--", label="chance")
     right.fill_between(refused, caught, color=tint(right, colours[1], 0.15), linewidth=0)
     right.plot(refused, caught, color=colours[1], linewidth=line(1.3), label=score)
-    right.set(xlim=(0, 1), ylim=(0, 1.01), aspect="equal", xlabel=f"{labels[0]}: share refused")
-    right.set_ylabel(f"{labels[1]}: share found")
+    right.set(xlim=(0, 1), ylim=(0, 1.01), aspect="equal", xlabel=f"{labels[0]}: share above threshold")
+    right.set_ylabel(f"{labels[1]}: share above threshold")
     legend(right, loc="lower right", frame=True)
-    return found
+    return both
 
 
 def _roc(usual: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shares at or above each threshold, from the highest to the lowest; ties are one step aslant."""
+    """Shares at or above each threshold, from the highest to the lowest; ties are one diagonal step."""
     thresholds = np.unique(np.r_[usual, other])[::-1]
     refused, caught = (
         1 - np.searchsorted(np.sort(values), thresholds, side="left") / len(values) for values in (usual, other)

@@ -1,8 +1,8 @@
 """The distribution of PIT values, as its difference from uniform.
 
-The ECDF is drawn rather than a histogram: it needs no bins, and has an exact simultaneous band. Read it by its
-slope: where the curve rises there are too many y. Up, down through zero and up again is a predictive that is
-too narrow; the opposite (down first) one too wide; a bow to one side is a bias.
+The ECDF is drawn instead of a histogram, since it needs no bins and has an exact simultaneous band. Its slope shows the
+fault: where the curve rises there are too many y. Up, down through zero and up again means a predictive that is too
+narrow; the opposite (down first), one that is too wide; a bow to one side, a bias.
 """
 
 from __future__ import annotations
@@ -31,19 +31,32 @@ def plot_pit_ecdf(
     colors: Sequence[Any] | None = None,
     plot_kwargs: Mapping[str, Any] | None = None,
 ) -> Axes:
-    """ECDF of ``pit`` minus the diagonal, with the band in which all of it stays with probability ``prob``.
+    """ECDF of ``pit`` minus the diagonal, with the band that contains all of it with probability ``prob``.
 
-    Takes what `pit` or `loo_pit` returns, or several by name, each of as many values: one band then serves all, each by
-    itself. For the band see `ecdf_band`; it is of independent values, which those of data that were fitted, or of LOO,
-    are not: for them test by `uniformity_test` with "pot_c". Parts of a curve outside of the band are marked.
-    ``colors`` and ``plot_kwargs`` are for the curves.
-    Returns the axes. Raises ``ValueError`` as `pit_ecdf`, and for results of different sizes.
+    Several results, each with as many values, share one band, each by itself. The band (see `ecdf_band`) is for
+    independent values; values of fitted data, or of LOO, are not independent: test them by `uniformity_test` with
+    "pot_c". Parts of a curve outside the band are marked.
+
+    Args:
+        pit: a result of `pit` or `loo_pit`, or several by name.
+        prob: probability of the band.
+        ax: axes, by default those of a new figure.
+        xlabel: label of x.
+        ylabel: label of y.
+        colors: one colour for each curve.
+        plot_kwargs: settings of the curves.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: as `pit_ecdf`, and if results have different sizes.
     """
     given = by_name("result of pit()", pit)
     curves = {name: pit_ecdf(values, prob=prob) for name, values in given.items()}
     sizes = [curve.attrs["n"] for curve in curves.values()]
     if len(set(sizes)) > 1:
-        raise ValueError(f"expected as many PIT values of each, for one band, got {sizes}")
+        raise ValueError(f"expected as many PIT values in each result, for one band, got {sizes}")
     colours = series(len(curves), colors)
     ax = axes(ax)
     band = next(iter(curves.values()))
@@ -60,6 +73,6 @@ def plot_pit_ecdf(
 
 
 def largest_distance(values: np.ndarray) -> float:
-    """Between the ECDF of values in [0, 1] and the diagonal: Kolmogorov's statistic."""
+    """Largest distance between the ECDF of values in [0, 1] and the diagonal: Kolmogorov's statistic."""
     ordered, steps = np.sort(values), np.arange(len(values) + 1) / len(values)
     return float(max((steps[1:] - ordered).max(), (ordered - steps[:-1]).max()))

@@ -1,4 +1,4 @@
-"""Posterior-predictive checks: is a statistic of the observed data one that the model's own data have?"""
+"""Posterior predictive checks: statistics of the observations among those of replicated data."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from posterity.inference.plots._style import ALARM, ink, legend, line, series
 from posterity.validation import check_finite, check_integer
 
 LEVEL = 0.05
+"""p-values below are coloured."""
 
 
 def plot_ppc(
@@ -28,14 +29,25 @@ def plot_ppc(
     ylabel: str = "replications",
     plot_kwargs: Mapping[str, Any] | None = None,
 ) -> Axes | np.ndarray:
-    """For each statistic T a histogram of T of replicated data, and a line at T of the observed.
+    """For each statistic T a histogram of T of replicated data, and a line at T of the observations.
 
-    Takes what `posterior_predictive_check` returns: ``replicated`` over ("statistic", "sample"), ``observed`` and the
-    two-sided ``p_value`` over "statistic"; of it the ``statistics`` by name, or all. A line in the tails (in colour
-    where p is below 5 %) is a feature of the data that the model does not make. ``plot_kwargs`` are for the
-    histograms. ``ax`` are as many axes as there are statistics, or a new figure's.
-    Returns the axes of one statistic, or an array of them. Raises ``ValueError`` for another Dataset, statistics that
-    it does not have, values that are not finite, or no bins.
+    A line in the tails (coloured if p is below 5 %) is a feature of the data that the model does not generate.
+
+    Args:
+        result: a result of `posterior_predictive_check`.
+        statistics: names of the statistics, by default all.
+        bins: number of bins of the histograms.
+        ax: one axes for each statistic, by default those of a new figure.
+        figsize: size of the new figure, in inches.
+        ylabel: label of y.
+        plot_kwargs: settings of the histograms.
+
+    Returns:
+        The axes of one statistic, or an array of them.
+
+    Raises:
+        ValueError: if ``result`` is no result of `posterior_predictive_check`, statistics do not exist, values are not
+            finite, or there are no bins.
 
     >>> from matplotlib.figure import Figure
     >>> check = xr.Dataset({"replicated": (("statistic", "sample"), np.arange(100.0)[None]),
@@ -49,8 +61,8 @@ def plot_ppc(
     names = chosen(result, "replicated", "statistic", statistics)
     for variable in ("replicated", "observed"):
         check_finite(f"{variable} of the result", result[variable].sel(statistic=names).values)
-    found = small_multiples(len(names), ax, figsize)
-    for one, name in zip(found, names, strict=True):
+    panels = small_multiples(len(names), ax, figsize)
+    for one, name in zip(panels, names, strict=True):
         part = result.sel(statistic=name)
         replicated, observed = part["replicated"].values.ravel(), float(part["observed"])
         p_value = float(part["p_value"])
@@ -62,4 +74,4 @@ def plot_ppc(
         one.plot([observed] * 2, [0, top], color=ALARM if p_value < LEVEL else ink(), linewidth=line(1.5), label=label)
         one.set(xlabel=f"T = {name}", ylabel=ylabel, ylim=(0, 1.25 * top))  # room for the legend
         legend(one, loc="upper center", ncols=2)
-    return one_or_array(found)
+    return one_or_array(panels)

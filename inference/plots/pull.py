@@ -1,4 +1,4 @@
-"""The histogram of pulls against the normal they should follow."""
+"""The histogram of pulls, with the standard normal."""
 
 from __future__ import annotations
 
@@ -29,11 +29,25 @@ def plot_pull(
     ylabel: str = "density",
     plot_kwargs: Mapping[str, Any] | None = None,
 ) -> Axes:
-    """Histogram of ``pull`` with the standard normal and the normal of the same mean and width.
+    """Histogram of ``pull`` with the standard normal, and the normal of the same mean and width.
 
-    Takes what `pulls` returns. The legend gives mean and width with their errors (see `pull_summary`), and how
-    many pulls lie beyond ± ``limit``, where the histogram ends. ``plot_kwargs`` are for the histogram.
-    Returns the axes. Raises ``ValueError`` without pulls, for a limit that is not positive or no bins.
+    The legend gives mean and width with their errors (see `pull_summary`), and the number of pulls beyond ± ``limit``,
+    where the histogram ends.
+
+    Args:
+        pulls: a result of `pulls`.
+        limit: end of the histogram.
+        bins: number of bins.
+        ax: axes, by default those of a new figure.
+        xlabel: label of x.
+        ylabel: label of y.
+        plot_kwargs: settings of the histogram.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: if ``pulls`` is no result of `pulls`, ``limit`` is not positive, or there are no bins.
     """
     limit = check_number("limit", limit, "(0, inf)")
     check_integer("bins", bins, 1)
@@ -62,7 +76,7 @@ def plot_pull(
 
 
 def summary_without_core(pulls: xr.Dataset, **settings: Any) -> xr.Dataset:
-    """`pull_summary`, silent about the core width, which is not drawn."""
+    """`pull_summary`, without its warning about the core width, which is not drawn."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "core_width is nan")
         return pull_summary(pulls, **settings)

@@ -1,4 +1,4 @@
-"""Pulls over a covariate: where are the predicted errors wrong? Too wide here and too narrow there sum to width 1."""
+"""Pulls over a covariate: errors that are too wide at some x and too narrow at others can have width 1 in total."""
 
 from __future__ import annotations
 
@@ -33,13 +33,28 @@ def plot_pull_vs(
 ) -> Axes:
     """Mean and width of the pulls in groups by a covariate, with their errors, over the pulls themselves.
 
-    ``by`` is an array (N,) or a name in the dataset; for it, ``bins`` and the errors see `pull_summary`. The bands
-    around 0 and 1 hold all means and widths together with probability ``prob`` if the pulls are independent draws of
-    N(0, 1): the mean of n such pulls has the error 1/sqrt(n), (n - 1) times their variance is chi² of n - 1 degrees of
-    freedom, and all of these are independent. What is outside is circled. Moment pulls of a right model need not be
-    normal, and have no bands. Pulls beyond ± ``limit`` are counted, not drawn. ``colors`` are those of mean and width,
-    ``plot_kwargs`` for both of their lines.
-    Returns the axes. Raises ``ValueError`` for ``prob`` outside (0, 1), a limit below 1, and as `pull_summary`.
+    The bands around 0 and 1 contain all means and widths together with probability ``prob`` if the pulls are
+    independent draws of N(0, 1): the mean of n such pulls has the error 1/sqrt(n), (n - 1) times their variance is chi²
+    with n - 1 degrees of freedom, and all of these are independent. Values outside are circled. Moment pulls of a right
+    model need not be normal, and have no bands.
+
+    Args:
+        pulls: a result of `pulls`.
+        by: a covariate (N,), or a name in the dataset.
+        bins: as for `pull_summary`.
+        prob: probability of the bands.
+        limit: pulls beyond ± ``limit`` are counted, not drawn.
+        ax: axes, by default those of a new figure.
+        xlabel: label of x.
+        ylabel: label of y.
+        colors: colours of mean and width.
+        plot_kwargs: settings of their lines.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: if ``prob`` is not in (0, 1), or ``limit`` is not above 1, and as `pull_summary`.
 
     >>> from matplotlib.figure import Figure
     >>> rng, x = np.random.default_rng(0), np.linspace(0, 1, 400)
@@ -49,9 +64,9 @@ def plot_pull_vs(
     'width outside: 1 of 4'
     """
     check_number("prob", prob, "(0, 1)")
-    limit = check_number("limit", limit, "(1, inf)")  # where the widths should be
+    limit = check_number("limit", limit, "(1, inf)")  # widths should be 1
     if by is None:
-        raise ValueError("expected by as an array (N,) or a name in the dataset, got None")
+        raise ValueError("expected by to be an array (N,) or a name in the dataset, got None")
     values, summary = pull_array(pulls), summary_without_core(pulls, by=by, bins=bins)
     at, centre, low, high = _places(pulls, by, summary)
     mean_colour, width_colour = series(2, colors)
@@ -65,7 +80,7 @@ def plot_pull_vs(
     normal = pulls.attrs.get("kind") != "moment"
     bands = _bands(summary["n"].values, prob)
     for name, colour, target in (("mean", mean_colour, 0), ("width", width_colour, 1)):
-        found, error = summary[name].values, summary[f"{name}_se"].values
+        of_groups, error = summary[name].values, summary[f"{name}_se"].values
         ax.axhline(target, color=colour, linewidth=line(0.5), zorder=2)
         if normal:
             for index, (bottom, top) in enumerate(bands[name]):
@@ -74,11 +89,11 @@ def plot_pull_vs(
             Line2D, plot_kwargs, color=colour, marker="o", markersize=marker(0.8), linestyle="", zorder=4,
             label=f"{name}, should be {target}",
         )  # fmt: skip
-        ax.errorbar(centre, found, error, **bars)
-        out = ((found < bands[name][:, 0]) | (found > bands[name][:, 1])) & normal
+        ax.errorbar(centre, of_groups, error, **bars)
+        out = ((of_groups < bands[name][:, 0]) | (of_groups > bands[name][:, 1])) & normal
         if out.any():
             ax.plot(
-                centre[out], found[out], "o", markersize=marker(2.0), markerfacecolor="none", markeredgecolor=ALARM,
+                centre[out], of_groups[out], "o", markersize=marker(2.0), markerfacecolor="none", markeredgecolor=ALARM,
                 markeredgewidth=line(0.9), zorder=5, label=f"{name} outside: {int(out.sum())} of {len(out)}",
             )  # fmt: skip
     _labels(ax, summary, centre, xlabel or (by if isinstance(by, str) else "x"), ylabel)
@@ -90,22 +105,22 @@ def plot_pull_vs(
 
 
 def _places(pulls: xr.Dataset, by: Any, summary: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Where each pull is (N,), and the middle and the two ends of each group."""
+    """Position of each pull (N,), and centre, left and right end of each group."""
     if isinstance(by, str):
         by = pulls[by].broadcast_like(pulls["pull"]).transpose(*pulls["pull"].dims)
     values, groups = to_array(by, "by").reshape(-1), summary["group"].values
     if "low" in summary.coords:
         low, high = summary["low"].values, summary["high"].values
-        between = 0.5 * (high[:-1] + low[1:])  # bins meet half-way between their values
+        between = 0.5 * (high[:-1] + low[1:])  # bins meet halfway between their values
         return values, groups, np.r_[low[:1], between], np.r_[between, high[-1:]]
-    # Groups of single values stand side by side.
+    # Groups of single values are drawn side by side.
     centre = np.arange(len(groups), dtype=float)
-    jitter = 0.6 * (np.arange(len(values)) * 0.5 * (np.sqrt(5) - 1) % 1) - 0.3  # even, and unlike any data
+    jitter = 0.6 * (np.arange(len(values)) * 0.5 * (np.sqrt(5) - 1) % 1) - 0.3  # evenly spread
     return np.searchsorted(groups, values) + jitter, centre, centre - 0.35, centre + 0.35
 
 
 def _bands(n: np.ndarray, prob: float) -> dict[str, np.ndarray]:
-    """Ends (group, 2) for the means and for the widths of n normal values, together of probability ``prob``."""
+    """Ends (group, 2) for the means and for the widths of n normal values, of joint probability ``prob``."""
     each = prob ** (1 / (2 * len(n)))
     ends = np.array([0.5 * (1 - each), 0.5 * (1 + each)])
     freedom = (n - 1)[:, None]

@@ -1,4 +1,4 @@
-"""What a recalibration did: the PIT values before and after."""
+"""PIT values before and after a recalibration."""
 
 from __future__ import annotations
 
@@ -26,9 +26,24 @@ def plot_recalibration(
 ) -> Axes:
     """ECDFs of ``pit`` minus the diagonal, of the same observations before and after, in one band.
 
-    Both are results of `pit` on observations that neither the fit nor the recalibration has seen: on its own
-    calibration data any isotonic map looks perfect. The legend gives the largest distance from the diagonal.
-    Returns the axes. Raises ``ValueError`` as `plot_pit_ecdf`.
+    Both are results of `pit` on observations outside the fit and the calibration split: on its own calibration data any
+    isotonic map looks perfect. The legend gives the largest distance from the diagonal.
+
+    Args:
+        before: a result of `pit`.
+        after: a result of `pit` or `Recalibrator.recalibrated_pit`.
+        prob: probability of the band.
+        ax: axes, by default those of a new figure.
+        xlabel: label of x.
+        ylabel: label of y.
+        colors: two colours.
+        plot_kwargs: settings of the curves.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: as `plot_pit_ecdf`.
 
     >>> import numpy as np
     >>> from matplotlib.figure import Figure

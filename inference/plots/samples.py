@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 def plot_samples(images: Tensor, *, columns: int = 8, ax: Axes | None = None, title: str | None = None) -> Axes:
     """Images (N, C, H, W) with values from -1 to 1 in rows of ``columns``, on axes without ticks. Returns the axes.
 
-    Raises ``ValueError`` as `posterity.data.pictures.tiled`.
+    Raises:
+        ValueError: as `posterity.data.pictures.tiled`.
     """
     import torch
 
     from posterity.data.pictures import tiled
 
     if not isinstance(images, torch.Tensor):
-        raise ValueError(f"expected images as a tensor (N, C, H, W), got {type(images).__name__}")
+        raise ValueError(f"expected images to be a tensor (N, C, H, W), got {type(images).__name__}")
     check_integer("columns", columns, 1)
     sheet = tiled(images, columns=columns).numpy()
     ax = axes(ax)

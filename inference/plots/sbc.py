@@ -1,4 +1,4 @@
-"""Simulation-based calibration: are the ranks of the true values among the draws uniform?"""
+"""Simulation-based calibration: the distribution of the ranks of true values among posterior draws."""
 
 from __future__ import annotations
 
@@ -31,13 +31,25 @@ def plot_sbc(
 ) -> Axes | np.ndarray:
     """For each quantity the ECDF of the ranks minus the diagonal, with a band for all of them.
 
-    Takes what `sbc` returns: ``pit`` (randomised ranks in [0, 1]) over ("simulation", "quantity"); of it the
-    ``quantities`` by name, or all. All curves of a right inference stay in their bands together with probability
-    ``prob`` at least: each band has 1 - (1 - ``prob``)/Q of Q quantities (Bonferroni), as quantities share simulations.
-    Read it as `plot_pit_ecdf`: up, down and up again are posteriors that are too narrow. ``plot_kwargs`` are for the
-    curves. ``ax`` are as many axes as there are quantities, or a new figure's.
-    Returns the axes of one quantity, or an array of them. Raises ``ValueError`` for another Dataset, quantities that it
-    does not have, and as `pit_ecdf`.
+    For a right inference, all curves stay in their bands together with probability ``prob`` at least: each band has the
+    probability 1 - (1 - ``prob``)/Q for Q quantities (Bonferroni), since quantities share simulations. Read the curves
+    as those of `plot_pit_ecdf`: up, down and up again means posteriors that are too narrow.
+
+    Args:
+        result: a result of `sbc`.
+        quantities: names of the quantities, by default all.
+        prob: probability of all bands together.
+        ax: one axes for each quantity, by default those of a new figure.
+        figsize: size of the new figure, in inches.
+        xlabel: label of x.
+        ylabel: label of y.
+        plot_kwargs: settings of the curves.
+
+    Returns:
+        The axes of one quantity, or an array of them.
+
+    Raises:
+        ValueError: if ``result`` is no result of `sbc`, or quantities do not exist, and as `pit_ecdf`.
 
     >>> from matplotlib.figure import Figure
     >>> even = xr.Dataset({"pit": (("simulation", "quantity"), (np.arange(100)[:, None] + 0.5) / 100)})
@@ -50,16 +62,16 @@ def plot_sbc(
     check_number("prob", prob, "(0, 1)")
     each = 1 - (1 - prob) / len(names)
     curves = [pit_ecdf(result[["pit"]].sel(quantity=name), prob=each) for name in names]
-    found = small_multiples(len(names), ax, figsize)
+    panels = small_multiples(len(names), ax, figsize)
     together = "" if len(names) == 1 else f" for all {len(names)}"
     reaches = []
-    for one, name, curve in zip(found, names, curves, strict=True):
+    for one, name, curve in zip(panels, names, curves, strict=True):
         reach = draw_band(one, curve, f"{prob:.0%} band{together}")
         label = f"{curve.attrs['n']:,} simulations"
         settings = options(Line2D, plot_kwargs, color=series(1)[0], linewidth=line(1.2), label=label)
         reaches.append(max(reach, draw_curve(one, curve, settings)))
         one.set_title(str(name))
-    for one in found:  # on one scale
+    for one in panels:  # on one scale
         frame(one, max(reaches), xlabel, ylabel)
         legend(one, loc="upper right")
-    return one_or_array(found)
+    return one_or_array(panels)

@@ -1,4 +1,4 @@
-"""The terms of the predictive variance over one input, stacked: variances add, standard deviations do not."""
+"""The parts of the predictive variance over one input, stacked: variances add, standard deviations do not."""
 
 from __future__ import annotations
 
@@ -37,14 +37,25 @@ def plot_uncertainty_split(
     colors: Mapping[str, Any] | None = None,
     plot_kwargs: Mapping[str, Any] | None = None,
 ) -> Axes:
-    """Noise, ambiguity and epistemic variance stacked over ``x`` (N,); their top is the total, in squared units
-    of y.
+    """Noise, ambiguity and epistemic variance stacked over ``x`` (N,), up to the total, in squared units of y.
 
-    Takes what `uncertainty_split` returns for one target. With ``shares`` each column is divided by its total:
-    what the uncertainty is made of, where its size spans orders of magnitude. ``colors`` by the name of a term replace
-    those that all plots have in common; ``plot_kwargs`` are for ``stackplot``.
-    Returns the axes. Raises ``ValueError`` without a split of one target, for ``x`` of another shape, colours of other
-    names, or shares of a total that is not above zero.
+    Args:
+        split: a result of `uncertainty_split` for one target.
+        x: the input (N,).
+        shares: whether each column is divided by its total, which shows the parts if totals differ by orders of
+            magnitude.
+        ax: axes, by default those of a new figure.
+        xlabel: label of x.
+        ylabel: label of y.
+        colors: colours by the name of a part, in place of those that all plots have in common.
+        plot_kwargs: settings of ``stackplot``.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: if ``split`` is no split of one target, shapes do not match, colours have other names, or shares are
+            of a total that is not above zero.
     """
     names = split_terms(split)
     check_flag("shares", shares)
@@ -67,9 +78,9 @@ def plot_uncertainty_split(
         ax.plot(at[order], total[order], color=ink(), linewidth=line(0.8), label="total")
     ax.set(xlabel=xlabel, ylabel=ylabel or ("share of the variance" if shares else "variance of y (squared units)"))
     ax.margins(x=0)
-    # With shared axes what is drawn later has to widen them still.
+    # On shared axes, later panels may still widen the limits.
     ax.set_ylim(0, 1 if shares else None, auto=None if shares else True)
-    # From top to bottom, as the areas lie.
+    # From top to bottom, in the order of the areas.
     handles, labels = ax.get_legend_handles_labels()
     legend(ax, handles[::-1], labels[::-1], loc="lower left" if shares else "best", frame=True)
     return ax

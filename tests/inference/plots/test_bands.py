@@ -62,7 +62,7 @@ def test_bad_input_of_bands_is_refused_before_a_figure_is_there(predictive, y):
         plot_bands(predictive, X, levels=(0.5, 1.0))
     with pytest.raises(ValueError, match=r"expected y of shape \(3,\), got \(25,\)"):
         plot_bands(predictive, X, y=y, x_data=torch.zeros(3))
-    with pytest.raises(ValueError, match="expected y beside x_data, got None"):
+    with pytest.raises(ValueError, match="expected y with x_data, got None"):
         plot_bands(predictive, X, x_data=X)
     with pytest.raises(
         ValueError, match=r"expected a Mixture, an array of draws \(draws, N\), or ArviZ data .*, got dict"

@@ -45,7 +45,7 @@ def test_what_is_seen_by_one_test_alone_is_hollow(panel):
     dots = [one for one in ax.lines if one.get_marker() not in ("None", "")]
     hollow = [one.get_markerfacecolor() != one.get_color() for one in dots]
     assert hollow == [False, True, False, False, False]
-    assert legend(ax) == "by itself alone"
+    assert legend(ax) == "this test alone"
 
 
 def test_panel_of_a_right_model_has_no_colour(panel):

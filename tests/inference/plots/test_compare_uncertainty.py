@@ -83,7 +83,7 @@ def test_bad_input_of_compare_uncertainty_is_refused_before_a_figure_is_there(pr
         plot_compare_uncertainty({"a": predictive, "b": split}, X)
     with pytest.raises(ValueError, match="expected 'a' to be a Mixture or a split of its variance, got Tensor"):
         plot_compare_uncertainty({"a": y}, X)
-    with pytest.raises(ValueError, match="expected y only beside predictives"):
+    with pytest.raises(ValueError, match="expected y only with predictives"):
         plot_compare_uncertainty({"a": split}, X, y=y)
     with pytest.raises(ValueError, match=r"expected x of shape \(24,\), got \(25,\)"):
         plot_compare_uncertainty({"a": predictive, "b": several}, X)

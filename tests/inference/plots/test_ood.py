@@ -26,7 +26,7 @@ def test_ood_is_mann_and_whitneys_count_ties_included():
     for patch, values in zip(left.patches[::2], (usual, other), strict=True):
         density, edges, _ = patch.get_data()
         np.testing.assert_allclose(density, np.histogram(values, edges, density=True)[0])
-    assert right.get_xlabel() == "digits: share refused"
+    assert right.get_xlabel() == "digits: share above threshold"
 
 
 def test_ood_of_scores_that_tell_nothing_or_everything():
