@@ -119,7 +119,10 @@ def test_draws_of_no_chain_are_stored_as_one_and_said_so():
             {"posterior": {"w": np.zeros((4, 5, 3))}, "dims": {"w": ["a", "b"]}},
             r"dimensions \['a', 'b'\], got \(4, 5, 3",
         ),
-        ({"posterior": {"w": np.zeros((4, 5)), "b": np.zeros((4, 6))}}, r"with one length of each dimension, got b .*6"),
+        (
+            {"posterior": {"w": np.zeros((4, 5)), "b": np.zeros((4, 6))}},
+            r"with one length of each dimension, got b .*6",
+        ),
         (
             {"posterior": {"w": np.zeros((4, 5, 3))}, "coords": {"w_dim_0": [1]}},
             "with one length of each dimension, got w",

@@ -20,6 +20,8 @@ def test_recalibration_gives_the_largest_distances():
 
 
 def test_bad_input_of_recalibration_is_refused_before_a_figure_is_there():
-    with pytest.raises(ValueError, match="expected as many PIT values in each result, for one band, got \\[200, 199\\]"):
+    with pytest.raises(
+        ValueError, match="expected as many PIT values in each result, for one band, got \\[200, 199\\]"
+    ):
         plot_recalibration(UNIFORM, UNIFORM.isel(obs=slice(1, None)))
     assert not plt.get_fignums()
