@@ -27,7 +27,7 @@ def record(function: Callable[..., Any], *example: Any, **settings: Any) -> torc
 
 
 def replay(graph: torch.fx.GraphModule, *example: Any) -> Callable[..., Any]:
-    """A function that runs ``graph`` without autograd; ``example`` are arguments like those of the recording.
+    """A function that runs ``graph``, to be called without autograd; ``example`` are arguments like those recorded.
 
     TorchScript runs the graph, four times as fast as Python on small networks. If TorchScript does not know an
     operation, such as the gradient of a convolution, Python runs the graph; its share of the time is then small.

@@ -4,32 +4,20 @@ import warnings
 from types import SimpleNamespace
 
 import joblib
-import pyro
-import pyro.distributions as dist
 import pytest
 import torch
 
-from posterity.inference import HMC, NUTS, Blocks, infer, resume
+from posterity.inference import HMC, Blocks, infer, resume
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.mcmc import blocks, clock, run
-from posterity.inference.mcmc.hmc import HMCKernel
-from posterity.inference.mcmc.nuts import NUTSKernel
+from posterity.inference.mcmc.clock import Clock, describe_cuts
+from tests.inference.mcmc.cases import KERNELS, X, Y, both, line, short
 
-X = torch.linspace(-2, 2, 10)[:, None]
-Y = torch.sin(2 * X[:, 0])
-KERNELS = {HMC: HMCKernel, NUTS: NUTSKernel}
-SHORT = {"chains": 3, "engine": "eager", "threads": 1, "progress": False, "step_size": 0.3}
-OWN = {HMC: {"trajectory_length": 0.6}, NUTS: {"max_tree_depth": 2}}
-
-
-def line(x, y=None):
-    w = pyro.sample("w", dist.Normal(0.0, 1.0))
-    with pyro.plate("obs", len(x)):
-        return pyro.sample("y", dist.Normal(w * x[:, 0], 0.5), obs=y)
+OWN = {"HMC": {"trajectory_length": 0.6}, "NUTS": {"max_tree_depth": 2}}
 
 
 @pytest.fixture(autouse=True)
-def seconds(monkeypatch):
+def seconds(monkeypatch, fast_engine):
     """The clock, which tests may put forward."""
     now = SimpleNamespace(value=0.0)
     monkeypatch.setattr(clock, "time", SimpleNamespace(perf_counter=lambda: now.value))
@@ -47,18 +35,42 @@ def taking(duration, function, now):
     return slow
 
 
-def sample(family=HMC, **settings):
-    return infer(
-        line, X, Y, method=family(**{**SHORT, **OWN[family], "warmup": 1000, "draws": 1000, **settings}), seed=2
+def sample(name="HMC", **settings):
+    lengths = {"warmup": 1000, "draws": 1000, "step_size": 0.3}
+    return infer(line, X, Y, method=short(name, **{**lengths, **OWN[name], **settings}), seed=2)
+
+
+def test_a_clock_tells_the_share_of_warmup_and_the_end(seconds):
+    """40 s, of which 4 were before a checkpoint and 10 are preparation: warm-up has three quarters of the other 30."""
+    watch = Clock(40.0)
+    watch.earlier, seconds.value = 4.0, 6.0
+    watch.end_stage("preparing")
+    for now, expected in {28.0: (False, False), 29.0: (True, False), 35.5: (True, False), 37.0: (True, True)}.items():
+        seconds.value = now
+        assert (watch.warmup_over, watch.over) == expected, now
+    with pytest.raises(TimeoutError, match="max_seconds=40 was over before the first iteration: starting ended after"):
+        watch.end_stage("starting")
+    assert not Clock(None).over
+    assert not Clock(None).warmup_over
+
+
+def test_cuts_are_described_with_what_was_done_and_how_to_continue():
+    assert describe_cuts(5.0, (10, 10), (7, 7), None) == ""
+    assert describe_cuts(5.0, (3, 10), (7, 7), None) == (
+        "max_seconds=5 ended warm-up after 3 of 10 iterations: raise max_seconds"
+    )
+    assert describe_cuts(5.0, (10, 10), (6, 7), "run.pt") == (
+        "max_seconds=5 ended the run after 6 of 7 draws: raise max_seconds, or continue with resume('run.pt', ..., "
+        "max_seconds=...)"
     )
 
 
-@pytest.mark.parametrize("family", KERNELS)
-def test_warmup_ends_after_three_quarters_and_draws_when_time_is_over(family, seconds):
+@both
+def test_warmup_ends_after_three_quarters_and_draws_when_time_is_over(name, seconds):
     """31 iterations are the first to take more than 30 s, and 41 the first to take more than 40."""
-    said = "max_seconds=40 ended warm-up after 31 of 1000 iterations and the run after 10 of 1000 draws: raise max_sec"
-    with pytest.warns(ConvergenceWarning, match=said) as caught:
-        posterior = sample(family, max_seconds=40.0)
+    cut = "max_seconds=40 ended warm-up after 31 of 1000 iterations and the run after 10 of 1000 draws: raise max_sec"
+    with pytest.warns(ConvergenceWarning, match=cut) as caught:
+        posterior = sample(name, max_seconds=40.0)
     assert len(caught) == 1
     assert caught[0].filename == __file__
     assert seconds.value == posterior.attrs["seconds"] == 41
@@ -69,7 +81,7 @@ def test_warmup_ends_after_three_quarters_and_draws_when_time_is_over(family, se
     assert (posterior.draws["w"].diff(dim=1) != 0).any(1).all()  # they move
 
 
-def test_draws_that_were_cut_are_said_and_those_that_were_not_are_not():
+def test_draws_that_were_cut_are_said_and_those_that_were_not_are_not(ticks):
     with pytest.warns(ConvergenceWarning, match="max_seconds=40 ended the run after 21 of 1000 draws: raise max_secon"):
         assert sample(warmup=20, max_seconds=40.0).num_draws == 21
     assert sample(warmup=20, draws=12, max_seconds=40.0).attrs["cut"] == ""
@@ -130,7 +142,7 @@ def test_seconds_before_a_checkpoint_count(tmp_path):
 
 
 def in_blocks(**settings):
-    method = HMC(**{**SHORT, **OWN[HMC], "chains": 8, "warmup": 5, "draws": 5, **settings})
+    method = short("HMC", **{**OWN["HMC"], "chains": 8, "warmup": 5, "draws": 5, "step_size": 0.3, **settings})
     with joblib.parallel_config(backend="sequential"):
         return infer(line, X, Y, method=Blocks(method, blocks=4), seed=2)
 

@@ -1,95 +1,14 @@
-"""Every rule of `lanes` against torch: values and gradients of a table of cases, in both precisions.
+"""The table of rules, and the functions that many rules use."""
 
-All cases of a group become one function and one compilation. Tolerance, relative to the largest number of a case: 2e-6
-in float32 for values and 2e-5 for gradients, 1e-12 and 1e-11 in float64.
-"""
-
-import pytest
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.nn.functional import pad
 
-from posterity.inference.engine.lanes import build
-from posterity.inference.engine.lanes.build import Compiled
-from posterity.inference.engine.lanes.decompose import decompositions
-from posterity.inference.engine.lanes.emit import emit
-from posterity.inference.engine.lanes.expressions import Constant, Unsupported
-from posterity.inference.engine.lanes.lower import lower
+from posterity.inference.engine.lanes.expressions import Constant, Input, Pointwise
 from posterity.inference.engine.lanes.rules import RULES
-from tests.inference.engine.lanes.rules.cases import GROUPS, OWN_RULES, SIZE
+from posterity.inference.engine.lanes.rules.registry import as_mask, as_value, expanded, floats, is_constant, rule
+from tests.inference.engine.lanes.rules.cases import GROUPS, OWN_RULES
 
-TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
-CHAINS = 5
-
-
-class Together:
-    """All cases of a group as one function of a vector, each of 12 numbers of its own: values, then all gradients."""
-
-    def __init__(self, cases, dtype):
-        self.functions, self.dtype = list(cases), dtype
-        x = torch.linspace(0.1, 0.9, SIZE, dtype=dtype)
-        self.sizes = [f(x).numel() for f in self.functions]
-        self.inputs = SIZE * len(self.functions)
-        self.size = sum(self.sizes) + self.inputs
-
-    def __call__(self, q):
-        def weighed(x):
-            values = torch.cat([f(part).reshape(-1) for f, part in zip(self.functions, x.split(SIZE), strict=True)])
-            return (values * torch.linspace(0.5, 1.5, values.numel(), dtype=x.dtype)).sum(), values
-
-        gradient, values = torch.func.grad(weighed, has_aux=True)(q[: self.inputs])
-        return torch.cat([values, gradient])
-
-    def lowered(self):
-        """What `lanes` makes of it: a density, which is the sum, and all numbers in the place of its gradient."""
-
-        def both(q):
-            found = self(q)
-            return found.sum(), pad(found, (0, self.size - found.numel()))
-
-        with torch.no_grad():
-            example = torch.linspace(0.1, 0.9, self.size, dtype=self.dtype)
-            graph = make_fx(torch.func.functionalize(both), decomposition_table=decompositions())(example)
-        return lower(graph, (self.size,), self.dtype)
-
-    def parts(self, found):
-        """Values and gradient (chain, ...) of each case."""
-        values, gradients = found.split([sum(self.sizes), self.inputs], -1)
-        return list(zip(values.split(self.sizes, -1), gradients.split(SIZE, -1), strict=True))
-
-
-@pytest.fixture
-def reached(monkeypatch):
-    """The names of the rules that are called."""
-    names = set()
-
-    def spy(name, rule):
-        return lambda *args, **kwargs: (names.add(name), rule(*args, **kwargs))[1]
-
-    for name, rule in list(RULES.items()):
-        monkeypatch.setitem(RULES, name, spy(name, rule))
-    return names
-
-
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("group", GROUPS)
-def test_a_rule_computes_what_torch_does(group, dtype, reached, monkeypatch):
-    together = Together(GROUPS[group].values(), dtype)
-    outputs = together.lowered()
-    assert OWN_RULES[group] - reached == set()  # a case of this group calls each of them
-    # Rules are tested here, and not what the C++ compiler makes faster, which takes its time.
-    monkeypatch.setattr(build, "FLAGS", tuple("-O0" if flag == "-O2" else flag for flag in build.FLAGS))
-    call = Compiled(emit(outputs, ["value", "grad"]), together.size, dtype, CHAINS)
-    q = torch.randn(CHAINS, together.size, dtype=dtype, generator=torch.Generator().manual_seed(0))
-    results = together.parts(call.gradient(q)[1])
-    wanted = together.parts(torch.stack([together(row) for row in q]))
-    limit = TOLERANCE[dtype]
-    for name, found, expected in zip(GROUPS[group], results, wanted, strict=True):
-        for what, x, y, bound in zip(("values", "gradient"), found, expected, (limit, 10 * limit), strict=True):
-            torch.testing.assert_close(
-                x, y, rtol=bound, atol=bound * (1 + float(y.abs().max())),
-                msg=lambda text, what=what, name=name: f"{what} of {name}: {text}",
-            )  # fmt: skip
+Q = Input("q", (3, 1))
+ABOVE = Pointwise("({0} > fill((S)0.0))", Q, mask=True)
 
 
 def test_every_rule_is_in_the_table():
@@ -98,8 +17,37 @@ def test_every_rule_is_in_the_table():
     assert OWN_RULES.keys() == GROUPS.keys()
 
 
-def test_a_rule_of_another_shape_is_not_used(monkeypatch):
-    """What a rule returns is compared with the shape that torch recorded."""
-    monkeypatch.setitem(RULES, "exp", lambda x: Constant(torch.zeros(())))
-    with pytest.raises(Unsupported, match=r"operation exp of shape \(12,\)"):
-        Together([torch.exp], torch.float32).lowered()
+def test_a_rule_is_registered_under_all_its_names(monkeypatch):
+    monkeypatch.setitem(RULES, "one", None)
+    monkeypatch.setitem(RULES, "two", None)
+    assert rule("one", "two")(floats) is floats
+    assert RULES["one"] is RULES["two"] is floats
+
+
+def test_numbers_and_tensors_are_constants_of_the_precision_of_the_density():
+    assert as_value(Q) is Q
+    assert as_value(2.5).uniform == 2.5
+    assert as_value(torch.ones(3), torch.float64).tensor.dtype == torch.float64
+    assert as_value(torch.tensor([1, 2]), torch.float64).tensor.dtype == torch.int64
+    assert as_value(True).mask
+    assert not as_value(1).mask
+
+
+def test_constants_are_told_by_their_number():
+    assert is_constant(Constant(torch.zeros(2, 2)), 0)
+    assert not is_constant(Constant(torch.zeros(2, 2)), 1)
+    assert not is_constant(Constant(torch.tensor([0.0, 1.0])), 0)
+    assert not is_constant(Constant(torch.tensor(False)), 0)  # a mask is no number
+    assert not is_constant(Q, 0)
+
+
+def test_masks_and_numbers_become_each_other_where_they_are_not_yet():
+    assert floats(Q) is Q
+    assert as_mask(ABOVE) is ABOVE
+    assert not floats(ABOVE).mask
+    assert as_mask(Q).mask
+
+
+def test_a_value_is_expanded_only_where_it_changes():
+    assert expanded(Q, (3, 1)) is Q
+    assert expanded(Q, (3, 4)).shape == expanded(Q, (4,)).shape == (3, 4)
