@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from posterity.data import Standardization, inverse_sine
-from posterity.inference import Ensemble, infer, members
+from posterity.inference import Ensemble, infer
 from posterity.models import (
     bayesian,
     gaussian,
