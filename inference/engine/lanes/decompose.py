@@ -13,7 +13,7 @@ aten = torch.ops.aten
 # Operations that torch's "core" table keeps whole, for compilers with fast kernels for them.
 KEPT_WHOLE = (
     "_log_softmax", "_softmax", "native_layer_norm", "native_group_norm", "gelu", "elu", "leaky_relu",
-    "linalg_vector_norm", "atan2", "hypot", "exp2", "repeat",
+    "linalg_vector_norm", "repeat",
 )  # fmt: skip
 
 LARGEST = 16  # rows of the largest matrix that is factorised or solved element by element

@@ -21,7 +21,7 @@ def test_what_changes_nothing_is_not_computed():
     for value in (add(Q, ZEROS), add(ZEROS, Q), sub(Q, ZEROS), mul(Q, ONES), mul(ONES, Q), div(Q, ONES)):
         assert value is Q
     assert isinstance(add(torch.zeros(2, 3), Q), View)  # but broadcast
-    assert where(torch.tensor([True, True, True]), Q, 7.0) is Q
+    assert where(Constant(torch.tensor([True, True, True])), Q, 7.0) is Q
 
 
 def test_zero_times_a_value_is_zero_only_of_finite_ones():
