@@ -53,9 +53,10 @@ def grouped(by: Any, dataset: xr.Dataset, count: int, bins: int, least: int) -> 
         groups = _binned(values.astype(float), bins)
     for places, coords in groups:
         if len(places) < least:
+            name = np.asarray(coords["group"]).item()
             raise ValueError(
-                f"expected at least {least} observations in each group, got {len(places)} in {coords['group']!r}; "
-                "use fewer bins, or join groups"
+                f"expected at least {least} observations in each group, got {len(places)} in {name!r}; use fewer bins, "
+                "or join groups"
             )
     return groups
 

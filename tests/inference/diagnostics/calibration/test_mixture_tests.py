@@ -5,11 +5,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Categorical, Laplace, LogNormal, StudentT
+from torch.distributions import Categorical
 
 from posterity.inference import PredictiveMixture
 from posterity.inference.diagnostics import mixture_tests
-from posterity.inference.diagnostics.sources.mixture_scores import _scores_of_rows
 from posterity.models.mixtures import Mixture
 
 DOUBLE = {"dtype": torch.double}
@@ -24,28 +23,6 @@ def mixture(n, weights=WEIGHTS, loc=LOC, scale=SCALE):
 def samples(count, n, seed):
     torch.manual_seed(seed)
     return mixture(n).sample((count,))
-
-
-@pytest.mark.parametrize("family", ["normal", "t", "laplace", "lognormal"])
-def test_scores_are_the_gradient_of_the_log_density(family):
-    torch.manual_seed(0)
-    logits, loc = torch.randn(4, 3, **DOUBLE), torch.randn(4, 3, **DOUBLE)
-    scale, y = torch.rand(4, 3, **DOUBLE) + 0.5, torch.rand(4, **DOUBLE) * 2 + 0.1
-    theta = torch.zeros(3, 3, **DOUBLE, requires_grad=True)  # log width, place in widths, log odds
-
-    def components(loc, scale):
-        if family == "t":
-            return StudentT(torch.full_like(loc, 5.0), loc, scale)
-        return {"normal": torch.distributions.Normal, "laplace": Laplace, "lognormal": LogNormal}[family](loc, scale)
-
-    def build(theta):
-        return Mixture(
-            Categorical(logits=logits + theta[2]), components(loc + scale * theta[1], scale * theta[0].exp())
-        )
-
-    expected = torch.stack([torch.autograd.grad(build(theta).log_prob(y)[row], theta)[0] for row in range(4)])
-    found = _scores_of_rows(build(theta.detach()), y, 1)
-    torch.testing.assert_close(found, expected.flatten(1))
 
 
 def test_the_level_is_kept():

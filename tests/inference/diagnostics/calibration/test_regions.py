@@ -138,3 +138,21 @@ def test_levels_of_three_draws_are_uniform_too():
     mixture = Mixture.normal(torch.zeros(4000, 2), torch.tensor([-1.0, 1.0]), torch.tensor(0.5))
     levels = region_level(mixture, mixture.sample(), kind="hdi", draws=3, seed=1).level.values
     assert stats.kstest(levels, "uniform").pvalue > 1e-4
+
+
+def test_coverage_by_group_sees_what_all_together_hide():
+    """Too wide on the left, too narrow on the right, and right on average."""
+    x = torch.linspace(-1, 1, 4000, dtype=torch.double)
+    scale = torch.where(x < 0, 1.45, 0.72)[:, None]
+    model = Mixture.normal(torch.zeros(4000, 1).double(), torch.zeros(4000, 1).double(), scale)
+    torch.manual_seed(0)
+    y = torch.randn(4000).double()
+    whole, groups = (coverage(model, y, levels=[0.8], by=by) for by in (None, np.where(x < 0, "left", "right")))
+    assert abs(float(whole.coverage[0]) - 0.8) < 0.02
+    expected = 2 * stats.norm.cdf(stats.norm.ppf(0.9) * np.array([1.45, 0.72])) - 1
+    error = np.sqrt(expected * (1 - expected) / 2000)
+    assert (np.abs(groups.coverage.sel(level=0.8).values - expected) < 4 * error).all()
+    assert (groups.n == 2000).all()
+    assert groups.coverage.dims == ("group", "level")
+    bins = coverage(model, y, levels=[0.5, 0.9], by=x, bins=5)
+    assert dict(bins.sizes) == {"group": 5, "level": 2}

@@ -128,3 +128,10 @@ def test_bad_input_is_refused():
         pull_summary(xr.Dataset({"pull": ("obs", [1.0, 1.0])}))
     with pytest.raises(ValueError, match=r"expected a result of pulls\(\), with pull, got"):
         pull_summary(xr.Dataset({"z": ("obs", [1.0, 2.0])}))
+
+
+def test_moment_pulls_of_draws_are_wider_by_a_known_factor():
+    """20 draws: sqrt((1 + 1/S)(S - 1)/(S - 3)) = 1.083; 30,000 pulls, 4 errors (seed 11)."""
+    rng = np.random.default_rng(11)
+    found = pull_summary(pulls(rng.normal(size=(20, 30_000)), rng.normal(size=30_000), kind="moment"))
+    assert abs(float(found.width) - np.sqrt((1 + 1 / 20) * 19 / 17)) < 4 * float(found.width_se)

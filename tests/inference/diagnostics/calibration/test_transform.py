@@ -3,7 +3,7 @@ import pytest
 import torch
 import xarray as xr
 from scipy import stats
-from torch.distributions import Categorical, LogNormal, Poisson, VonMises
+from torch.distributions import Categorical, LogNormal, Poisson
 
 from posterity.inference.arviz import from_groups
 from posterity.inference.diagnostics import pit, uniformity_test
@@ -80,22 +80,6 @@ def test_ranks_of_counts_are_uniform_however_few_the_draws(draws):
     assert float(uniformity_test(pit(data, seed=3)).p_value) > 1e-3
 
 
-def test_observations_keep_all_their_dimensions_in_any_order_of_the_draws():
-    rng = np.random.default_rng(0)
-    y, draws = rng.normal(size=(5, 3)), rng.normal(size=(40, 5, 3))
-    expected = pit(arviz_data(draws, y))
-    coords = {"dim_0": np.arange(100, 105)}
-    dims = ("dim_1", "draw", "dim_0", "chain")
-    turned = from_groups(
-        {
-            "posterior_predictive": xr.Dataset({"y": (dims, draws.reshape(4, 10, 5, 3).transpose(3, 1, 2, 0))}, coords),
-            "observed_data": xr.Dataset({"y": (("dim_0", "dim_1"), y)}, coords),
-        }
-    )
-    assert expected.pit.dims == ("dim_0", "dim_1")
-    xr.testing.assert_identical(pit(turned), expected)
-
-
 def test_result_is_written_as_netcdf(tmp_path):
     for index, result in enumerate(
         (pit(bimodal(12), bimodal(12).mean), uniformity_test(pit(bimodal(12), bimodal(12).mean)))
@@ -121,20 +105,6 @@ def test_result_is_written_as_netcdf(tmp_path):
 def test_bad_input_is_refused(source, y, message):
     with pytest.raises(ValueError, match=message):
         pit(source, y)
-
-
-def test_var_name_must_choose_among_several():
-    values = xr.Dataset({"a": ("obs", np.zeros(3)), "b": ("obs", np.ones(3))})
-    draws = xr.Dataset({name: (("chain", "draw", "obs"), np.zeros((1, 5, 3))) for name in "ab"})
-    data = from_groups({"posterior_predictive": draws, "observed_data": values})
-    assert pit(data, var_name="b").pit.min() > 0.8
-    with pytest.raises(ValueError, match="expected var_name to be one of 'a', 'b', got None"):
-        pit(data)
-    with pytest.raises(ValueError, match="expected var_name only with ArviZ data"):
-        pit(bimodal(3), torch.zeros(3), var_name="a")
-    wrong = from_groups({"posterior_predictive": draws.isel(obs=slice(2)), "observed_data": values})
-    with pytest.raises(ValueError, match=r"with dimensions chain, draw and \{'obs': 3\}, got .*'obs': 2"):
-        pit(wrong, var_name="a")
 
 
 @pytest.mark.parametrize("values", [[], [0.5, 1.5], [np.nan, 0.5]])
@@ -176,32 +146,6 @@ def test_hdi_values_of_several_targets_are_uniform():
     assert float(uniformity_test(pit(wide, model.sample(), kind="hdi"), "ad").p_value) < 1e-6
 
 
-def test_arrays_of_draws_are_arviz_data_without_the_container():
-    rng = np.random.default_rng(6)
-    draws, y = rng.normal(size=(50, 20)), rng.normal(size=20)
-    data = from_groups(
-        {
-            "posterior_predictive": xr.Dataset({"y": (("chain", "draw", "obs"), draws[None])}),
-            "observed_data": xr.Dataset({"y": ("obs", y)}),
-        }
-    )
-    np.testing.assert_array_equal(pit(draws, y, seed=3).pit, pit(data, seed=3).pit)
-    np.testing.assert_array_equal(pit(torch.tensor(draws), torch.tensor(y), seed=3).pit, pit(data, seed=3).pit)
-
-
-def test_other_coordinates_are_refused():
-    data = from_groups(
-        {
-            "posterior_predictive": xr.Dataset(
-                {"y": (("chain", "draw", "obs"), np.zeros((1, 9, 3)))}, {"obs": [0, 1, 2]}
-            ),
-            "observed_data": xr.Dataset({"y": ("obs", np.zeros(3))}, {"obs": [2, 1, 0]}),
-        }
-    )
-    with pytest.raises(ValueError, match=r"expected posterior_predictive\['y'\] with the coordinates 'obs'"):
-        pit(data)
-
-
 @pytest.mark.parametrize(
     ("source", "y", "arguments", "message"),
     [
@@ -228,25 +172,3 @@ def test_other_coordinates_are_refused():
 def test_bad_arguments_are_refused(source, y, arguments, message):
     with pytest.raises(ValueError, match=message):
         pit(source, y, **arguments)
-
-
-def test_angles_are_the_same_after_a_turn():
-    """y and y + 2 pi are one angle, with one PIT; 2,000 of a right model are uniform (seed 6)."""
-    torch.manual_seed(6)
-    angles = Mixture(
-        Categorical(logits=torch.zeros(2000, 2).double()),
-        VonMises(torch.tensor([-2.0, 1.0]).double().expand(2000, 2), torch.tensor([1.0, 4.0]).double().expand(2000, 2)),
-    )
-    y = angles.sample()
-    found = pit(angles, y)
-    np.testing.assert_allclose(pit(angles, y + 2 * np.pi).pit, found.pit, atol=1e-9)
-    assert float(uniformity_test(found, "ks").p_value) > 1e-3
-
-
-def test_names_of_y_are_kept_with_a_mixture_too():
-    y = xr.DataArray(np.zeros(9), dims="day", coords={"day": np.arange(9) + 100})
-    found = pit(bimodal(9), y)
-    assert found.pit.dims == ("day",)
-    np.testing.assert_array_equal(found.day, y.day)
-    with pytest.raises(ValueError, match="expected y without a mask, got a masked array"):
-        pit(bimodal(9), np.ma.masked_array(np.zeros(9), np.arange(9) < 2))

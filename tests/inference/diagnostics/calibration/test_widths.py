@@ -4,13 +4,11 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 from scipy import stats
 
-from posterity.inference.diagnostics import coverage, pull_summary, pulls
+from posterity.inference.diagnostics import pull_summary
 from posterity.inference.diagnostics.calibration.widths import width_error
-from posterity.models.mixtures import Mixture
 
 TRUTH = {"normal": 1.0, "t5": np.sqrt(5 / 3), "bimodal": np.sqrt(1 + 1.5**2), "uniform": np.sqrt(1 / 12)}
 
@@ -134,31 +132,6 @@ def test_groups_are_those_by_themselves():
     assert float(named["mean"].sel(group="left")) == pytest.approx(pull[side == "left"].mean())
 
 
-def test_ties_stay_in_one_bin():
-    found = pull_summary(
-        values(np.random.default_rng(9).normal(size=60)), by=np.r_[np.zeros(40), np.arange(1, 21)], bins=3
-    )
-    assert found.n.values.tolist() == [40, 20]
-
-
-def test_coverage_by_group_sees_what_all_together_hide():
-    """Too wide on the left, too narrow on the right, and right on average."""
-    x = torch.linspace(-1, 1, 4000, dtype=torch.double)
-    scale = torch.where(x < 0, 1.45, 0.72)[:, None]
-    model = Mixture.normal(torch.zeros(4000, 1).double(), torch.zeros(4000, 1).double(), scale)
-    torch.manual_seed(0)
-    y = torch.randn(4000).double()
-    whole, groups = (coverage(model, y, levels=[0.8], by=by) for by in (None, np.where(x < 0, "left", "right")))
-    assert abs(float(whole.coverage[0]) - 0.8) < 0.02
-    expected = 2 * stats.norm.cdf(stats.norm.ppf(0.9) * np.array([1.45, 0.72])) - 1
-    error = np.sqrt(expected * (1 - expected) / 2000)
-    assert (np.abs(groups.coverage.sel(level=0.8).values - expected) < 4 * error).all()
-    assert (groups.n == 2000).all()
-    assert groups.coverage.dims == ("group", "level")
-    bins = coverage(model, y, levels=[0.5, 0.9], by=x, bins=5)
-    assert dict(bins.sizes) == {"group": 5, "level": 2}
-
-
 def test_results_are_written_as_netcdf(tmp_path):
     pull = values(np.random.default_rng(10).normal(size=100))
     pull_summary(pull, by=np.arange(100) % 2 == 0).to_netcdf(tmp_path / "groups.nc", engine="h5netcdf")
@@ -189,23 +162,3 @@ def test_few_and_equal_pulls():
     with pytest.raises(ValueError, match=r"expected pulls that differ, got 2 times 1\.0"):
         pull_summary(values([1.0, 1.0]))
     assert np.isnan(pull_summary(values([1.0, 2.0, 4.0])).width_se)
-
-
-def test_moment_pulls_of_draws_are_wider_by_a_known_factor():
-    """20 draws: sqrt((1 + 1/S)(S - 1)/(S - 3)) = 1.083; 30,000 pulls, 4 errors (seed 11)."""
-    rng = np.random.default_rng(11)
-    found = pull_summary(pulls(rng.normal(size=(20, 30_000)), rng.normal(size=30_000), kind="moment"))
-    assert abs(float(found.width) - np.sqrt((1 + 1 / 20) * 19 / 17)) < 4 * float(found.width_se)
-
-
-def test_groups_are_those_of_the_same_observations():
-    pulls = xr.Dataset({"pull": ("obs", np.random.default_rng(0).normal(size=20))}, coords={"obs": np.arange(20)})
-    by = xr.DataArray(np.repeat(["a", "b"], 10), dims="obs", coords={"obs": np.arange(20)[::-1]})
-    with pytest.raises(ValueError, match="expected by with the coordinates 'obs' of the observations, got others"):
-        pull_summary(pulls, by=by)
-    assert pull_summary(pulls, by=by.assign_coords(obs=np.arange(20))).group.values.tolist() == ["a", "b"]
-    for wrong in (np.array([1, 2, "a", *range(17)], dtype=object), np.ones(20) * 1j, np.array([None] * 20)):
-        with pytest.raises(ValueError, match="expected by to hold numbers, booleans, dates or text, got"):
-            pull_summary(pulls, by=wrong)
-    with pytest.raises(ValueError, match=r"expected bins to be a whole number of 1 or more, got 2.5"):
-        pull_summary(pulls, by=np.arange(20), bins=2.5)

@@ -7,7 +7,6 @@ from scipy import stats
 
 from posterity.inference.arviz import from_groups
 from posterity.inference.diagnostics.checks.predictive_check import posterior_predictive_check
-from posterity.inference.diagnostics.sources.mixture_targets import replicates
 from posterity.inference.predictive import PredictiveMixture
 from posterity.models.mixtures import Mixture
 
@@ -105,31 +104,6 @@ def test_replicates_of_a_posterior_share_its_draw():
     independent = Mixture(draws.mixture_distribution, draws.component_distribution)
     apart = posterior_predictive_check(independent, y, statistics={"mean": np.mean}, draws=1000, seed=6)
     assert float(apart.p_value[0]) < 0.01
-
-
-def test_replicates_take_draws_by_their_weights():
-    loc = torch.tensor([[0.0], [10.0], [20.0]]).double().expand(3, 5)
-    weights = torch.tensor([0.5, 0.2, 0.3]).double()
-    draws = PredictiveMixture.from_draws(dist.Normal(loc, 0.1), weights.log())
-    made = np.concatenate(list(replicates(draws, 100, seed=0)))
-    assert made.shape == (100, 5)
-    assert np.bincount(np.round(made[:, 0] / 10).astype(int)).tolist() == [50, 20, 30]
-    assert np.ptp(made, axis=1).max() < 1
-
-
-def test_replicates_of_components_are_mixed_within_a_draw(monkeypatch):
-    """Two draws of two components each: in a replicate both components of one draw are seen, in blocks of rows too."""
-    monkeypatch.setattr("posterity.models.mixtures.row_chunks.CHUNK", 64)
-    monkeypatch.setattr("posterity.inference.diagnostics.sources.mixture_targets.SETS", 400)
-    components = dist.Normal(torch.tensor([[0.0, 1.0], [10.0, 11.0]]).double()[:, None].expand(2, 40, 2), 0.01)
-    likelihood = dist.MixtureSameFamily(dist.Categorical(torch.ones(2, 40, 2).double()), components)
-    draws = PredictiveMixture.from_draws(likelihood)
-    parts = list(replicates(draws, 30, seed=1))
-    assert len(parts) > 1
-    made = np.round(np.concatenate(parts))
-    for row in made:
-        assert sorted(set(row)) in ([0.0, 1.0], [10.0, 11.0])
-    assert (made[:, 0] < 5).sum() == 15
 
 
 def test_arviz_data_give_what_their_arrays_give(tmp_path):

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
+from posterity.inference.diagnostics import pit
 from posterity.inference.diagnostics.sources.labels import is_named, observations, require_same
+from posterity.models.mixtures import Mixture
 
 Y = xr.DataArray(np.zeros(3), dims="station", coords={"station": ["a", "b", "c"]})
 DRAWS = Y.expand_dims(sample=4)
@@ -49,3 +52,20 @@ def test_a_dimension_of_xarrays_own_numbering_is_not_named():
     assert not is_named("dim_12")
     assert is_named("dim")
     assert is_named("w_dim_0")
+
+
+def bimodal(n: int, width: float = 1.0) -> Mixture:
+    """Two peaks whose weights and places change along the batch; ``width`` scales both."""
+    x = torch.linspace(-2, 2, n).double()
+    logits = torch.stack([x, -x], -1)
+    loc = torch.stack([torch.sin(x) + 1.5, torch.cos(x) - 1.5], -1)
+    return Mixture.normal(logits, loc, width * torch.tensor([0.5, 1.0]).double())
+
+
+def test_names_of_y_are_kept_with_a_mixture_too():
+    y = xr.DataArray(np.zeros(9), dims="day", coords={"day": np.arange(9) + 100})
+    found = pit(bimodal(9), y)
+    assert found.pit.dims == ("day",)
+    np.testing.assert_array_equal(found.day, y.day)
+    with pytest.raises(ValueError, match="expected y without a mask, got a masked array"):
+        pit(bimodal(9), np.ma.masked_array(np.zeros(9), np.arange(9) < 2))

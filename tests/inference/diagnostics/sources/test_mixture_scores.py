@@ -8,6 +8,7 @@ from torch.distributions import Categorical, Gamma, Laplace, LogNormal, Normal, 
 from posterity.inference.diagnostics.sources.mixture import source_of_mixture
 from posterity.inference.diagnostics.sources.mixture_scores import (
     SHAPES,
+    _scores_of_rows,
     component_scores,
     degrees_of_freedom,
     has_shape,
@@ -78,3 +79,40 @@ def test_another_family_has_no_shape():
     assert not has_shape(Mixture(Categorical(torch.ones(1, 2)), gamma))
     with pytest.raises(ValueError, match="expected Normal, LogNormal, StudentT, Laplace components for mixture tests"):
         shape_of(gamma)
+
+
+DOUBLE = {"dtype": torch.double}
+
+
+@pytest.mark.parametrize("family", ["normal", "t", "laplace", "lognormal"])
+def test_scores_are_the_gradient_of_the_log_density(family):
+    torch.manual_seed(0)
+    logits, loc = torch.randn(4, 3, **DOUBLE), torch.randn(4, 3, **DOUBLE)
+    scale, y = torch.rand(4, 3, **DOUBLE) + 0.5, torch.rand(4, **DOUBLE) * 2 + 0.1
+    theta = torch.zeros(3, 3, **DOUBLE, requires_grad=True)  # log width, place in widths, log odds
+
+    def components(loc, scale):
+        if family == "t":
+            return StudentT(torch.full_like(loc, 5.0), loc, scale)
+        return {"normal": torch.distributions.Normal, "laplace": Laplace, "lognormal": LogNormal}[family](loc, scale)
+
+    def build(theta):
+        return Mixture(
+            Categorical(logits=logits + theta[2]), components(loc + scale * theta[1], scale * theta[0].exp())
+        )
+
+    expected = torch.stack([torch.autograd.grad(build(theta).log_prob(y)[row], theta)[0] for row in range(4)])
+    found = _scores_of_rows(build(theta.detach()), y, 1)
+    torch.testing.assert_close(found, expected.flatten(1))
+
+
+def test_families_of_location_and_scale_are_known_by_their_class():
+    class Narrow(torch.distributions.Normal):
+        pass
+
+    weights = Categorical(logits=torch.zeros(3, 1))
+    components = Narrow(torch.zeros(3, 1), torch.ones(3, 1))
+    assert has_shape(Mixture(weights, components))
+    assert not has_shape(Mixture(weights, Gamma(torch.ones(3, 1), torch.ones(3, 1))))
+    with pytest.raises(ValueError, match=r"expected Normal, LogNormal, StudentT, Laplace components .* got Gamma"):
+        shape_of(Gamma(torch.ones(3, 1), torch.ones(3, 1)))

@@ -1,5 +1,7 @@
 """Mixtures, arrays and ArviZ data become sources of the same observations; anything else is refused."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -84,3 +86,25 @@ def test_a_mixture_is_required_where_draws_will_not_do():
     assert require_mixture(data, "pulls") is data
     with pytest.raises(ValueError, match="expected a Mixture for pulls, got draws, which have no density"):
         require_mixture(read(DRAWS, Y), "pulls")
+
+
+class LikeAMixture:
+    """Weights are computed when they are asked for, which may take seconds."""
+
+    num_components = 2
+
+    @property
+    def log_weights(self):
+        raise AssertionError("weights were computed")
+
+    def responsibilities(self, y):
+        raise AssertionError("responsibilities were computed")
+
+
+def test_a_mixture_is_known_by_its_interface_without_computing_anything():
+    assert is_mixture(MIXTURE)
+    assert is_mixture(LikeAMixture())
+    for other in (torch.distributions.Normal(0.0, 1.0), np.zeros(3), None, DATA, SimpleNamespace(num_components=2)):
+        assert not is_mixture(other)
+    with pytest.raises(ValueError, match="expected a Mixture, got LikeAMixture"):
+        read(LikeAMixture(), np.zeros(3))

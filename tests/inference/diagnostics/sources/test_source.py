@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
+from posterity.inference import PredictiveMixture
+from posterity.inference.arviz import from_arrays
+from posterity.inference.diagnostics import calibration_tests, interval_score, pit, pulls, scores
 from posterity.inference.diagnostics.sources.reading import read
 from posterity.inference.diagnostics.sources.source import Source
 from posterity.models.mixtures import Mixture
@@ -51,3 +55,42 @@ def test_kind_of_pit_number_of_draws_and_names(pair):
 def test_an_incomplete_source_cannot_be_made():
     with pytest.raises(TypeError, match="abstract"):
         Source()
+
+
+SETS, ROWS = 400, 30
+RNG = np.random.default_rng(0)
+Y, DRAWS = RNG.normal(size=ROWS), RNG.normal(size=(SETS, ROWS))
+LOC = torch.randn(5, ROWS, 2, generator=torch.Generator().manual_seed(0))
+INPUTS = {
+    "mixture": (Mixture.normal(torch.zeros(2), torch.tensor([-1.0, 1.0]), torch.tensor(1.0)).expand([ROWS]), Y),
+    "predictive": (PredictiveMixture.from_draws(Mixture.normal(torch.zeros(2), LOC, torch.ones(5, ROWS, 2))), Y),
+    "draws": (DRAWS, Y),
+    "tensor": (torch.as_tensor(DRAWS), torch.as_tensor(Y)),
+    "arviz": (
+        from_arrays(
+            posterior_predictive={"y": DRAWS.reshape(4, SETS // 4, ROWS)},
+            log_likelihood={"y": -0.5 * (DRAWS.reshape(4, SETS // 4, ROWS) - Y) ** 2},
+            observed_data={"y": Y},
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_source_that_was_read_gives_what_its_input_gives(name):
+    given = INPUTS[name]
+    for diagnostic in (pit, pulls, scores, interval_score, calibration_tests):
+        xr.testing.assert_identical(diagnostic(read(*given)), diagnostic(*given))
+
+
+def test_results_have_the_dimensions_of_the_observations():
+    y = xr.DataArray(np.zeros((4, 3)), dims=("day", "place"), coords={"day": [3, 2, 1, 0]})
+    data = from_arrays(
+        posterior_predictive={"y": np.zeros((2, 5, 4, 3))}, observed_data={"y": y.values}, dims={"y": ["day", "place"]},
+        coords={"day": [3, 2, 1, 0]},
+    )  # fmt: skip
+    found = read(data).dataset({"a": np.arange(12)}, unit="m")
+    assert found.a.dims == ("day", "place")
+    np.testing.assert_array_equal(found.day, y.day)
+    assert found.attrs == {"unit": "m"}
+    np.testing.assert_array_equal(found.a, np.arange(12).reshape(4, 3))
