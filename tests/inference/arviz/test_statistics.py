@@ -67,10 +67,10 @@ def test_an_energy_that_stands_still_has_no_bfmi():
         (lambda: boundary.ess(DRAWS, method="x"), "expected method to be one of 'bulk', 'tail', 'mean', .* got 'x'"),
         (
             lambda: boundary.ess(DRAWS, method="quantile"),
-            r"prob to be 1 numbers in \[0, 1\] for method='quantile', got N",
+            r"prob of length 1 with numbers in \[0, 1\] for method='quantile', got N",
         ),
-        (lambda: boundary.ess(DRAWS, method="local", prob=0.5), "prob to be 2 numbers in .*'local', got 0.5"),
-        (lambda: boundary.ess(DRAWS, method="mean", prob=0.5), "prob to be 0 numbers in .*'mean', got 0.5"),
+        (lambda: boundary.ess(DRAWS, method="local", prob=0.5), "prob of length 2 .*'local', got 0.5"),
+        (lambda: boundary.ess(DRAWS, method="mean", prob=0.5), "prob of length 0 .*'mean', got 0.5"),
         (lambda: boundary.ess(DRAWS, method="quantile", prob=1.5), "for method='quantile', got 1.5"),
         (lambda: boundary.ess(DRAWS, method="quantile", prob="a"), "for method='quantile', got 'a'"),
         (

@@ -15,10 +15,10 @@ def test_two_lengths_are_a_figure_size(size):
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        (5, "expected figsize as two numbers, got an array of shape"),
-        ((5, 3, 1), r"expected figsize as two numbers, got an array of shape \(3,\)"),
-        ((5, 0), "expected figsize as two lengths above 0 inches, got"),
-        ((-5, 3), "expected figsize as two lengths above 0 inches, got"),
+        (5, "expected figsize to be two numbers, got an array of shape"),
+        ((5, 3, 1), r"expected figsize to be two numbers, got an array of shape \(3,\)"),
+        ((5, 0), "expected figsize to be two lengths above 0 inches, got"),
+        ((-5, 3), "expected figsize to be two lengths above 0 inches, got"),
         ((5, np.inf), "expected finite figsize"),
     ],
 )
