@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch.distributions import constraints
 
-from posterity.inference import SVI, infer
-from posterity.inference import svi as module
+from posterity.inference import SVI, guide_fit, infer
 from posterity.inference.program.minibatch import ScaleObservations, row_terms
 from posterity.inference.program.sites import inspect
 from posterity.models import mixture_head, mlp, point
@@ -371,14 +370,14 @@ def test_the_callers_parameters_are_neither_used_nor_changed():
 
 
 def test_an_interrupt_keeps_what_is_fitted(monkeypatch):
-    loss, count = module._Fit._loss, iter(range(1000))
+    loss, count = guide_fit.GuideFit._loss, iter(range(1000))
 
     def stop(self, elbo):
         if next(count) == 12:
             raise KeyboardInterrupt
         return loss(self, elbo)
 
-    monkeypatch.setattr(module._Fit, "_loss", stop)
+    monkeypatch.setattr(guide_fit.GuideFit, "_loss", stop)
     with pytest.warns(RuntimeWarning, match="SVI was interrupted and returns the guide as it was after 12 of 100"):
         posterior = fit(steps=100, draws=5)
     assert posterior.attrs["interrupted"] == 1
@@ -388,14 +387,14 @@ def test_an_interrupt_keeps_what_is_fitted(monkeypatch):
 
 def test_an_interrupt_before_the_first_check_keeps_what_is_fitted(monkeypatch):
     """Held-out rows choose among checks; where there is none yet, the latest weights are the best known."""
-    loss, count = module._Fit._loss, iter(range(1000))
+    loss, count = guide_fit.GuideFit._loss, iter(range(1000))
 
     def stop(self, elbo):
         if next(count) == 12:
             raise KeyboardInterrupt
         return loss(self, elbo)
 
-    monkeypatch.setattr(module._Fit, "_loss", stop)
+    monkeypatch.setattr(guide_fit.GuideFit, "_loss", stop)
     with pytest.warns(RuntimeWarning, match="interrupted and returns"):
         posterior = fit(network, X1, Y1, steps=100, holdout=0.25, check_every=50, learning_rate=0.05)
     assert not torch.equal(posterior.draws["net.output.weight"][0, 0], NET.output.weight.detach())

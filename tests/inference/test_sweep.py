@@ -92,8 +92,8 @@ def test_the_first_components_are_spread():
         ({"name": "w2"}, "expected vary with names of parameters .*'decay'.*, got 'w2'"),
         ({"values": []}, "expected values of the setting to compare, got none"),
         ({"repeats": 0}, "expected repeats to be a whole number of 1 or more, got 0"),
-        ({"holdout": 0.0}, "expected holdout between 0 and 1, got 0"),
-        ({"holdout": 1.0}, "expected holdout between 0 and 1, got 1"),
+        ({"holdout": 0.0}, r"expected holdout to be a number in \(0, 1\), got 0"),
+        ({"holdout": 1.0}, r"expected holdout to be a number in \(0, 1\), got 1"),
         ({"holdout": 0.001}, "expected at least two of 400 rows held out"),
     ],
 )
@@ -107,7 +107,7 @@ def test_values_for_other_members_raise():
         Ensemble(members=3, vary={"decay": torch.ones(2)})
     with pytest.raises(ValueError, match="expected restarts to be a whole number of 0 or more"):
         Ensemble(restarts=-1)
-    with pytest.raises(ValueError, match="expected swept from"):
+    with pytest.raises(ValueError, match="expected swept to be one of"):
         mixture_density(SCALE, swept=("width",))
 
 

@@ -110,7 +110,7 @@ def test_a_draw_is_its_own_log_density_energy_and_acceptance():
 def test_a_chain_of_shorter_steps_takes_more_of_them():
     """Chain 0 goes on with a fifth of the common step, chain 1 with a hundredth: 5 and at most 16 times the steps."""
     kernel, _ = transitions(0, trajectory_length=1.0)
-    kernel.own = kernel.own.clone()
-    kernel.own[0] -= math.log(5)
-    kernel.own[1] -= math.log(100)
+    kernel.log_steps = kernel.log_steps.clone()
+    kernel.log_steps[0] -= math.log(5)
+    kernel.log_steps[1] -= math.log(100)
     assert kernel._steps(10, kernel.step_sizes()).tolist() == [50, 160, *[10] * (CHAINS - 2)]

@@ -234,7 +234,7 @@ def test_bad_input_is_refused():
         score_summary(xr.Dataset({"score": ("obs", [1.0])}))
     with pytest.raises(ValueError, match="expected at least 2 observations for a standard error, got 1"):
         score_summary(result.isel(obs=[0]))
-    with pytest.raises(ValueError, match="expected a Dataset with 'log_score'"):
+    with pytest.raises(ValueError, match=r"expected a result of scores\(\), with log_score"):
         elpd_heldout(result[["crps"]])
     with pytest.raises(ValueError, match="expected finite log scores, got 1 of 2"):
         elpd_heldout(xr.Dataset({"log_score": ("obs", [0.0, -np.inf])}))
