@@ -1,4 +1,4 @@
-"""Groups of observations by a covariate: bins at quantiles, ties, and matching coordinates."""
+"""Groups of observations: one for each value, or bins between quantiles that hold ties together."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,62 @@ import xarray as xr
 
 from posterity.inference.diagnostics import pull_summary
 from posterity.inference.diagnostics.sources.groups import grouped, over_groups
+
+DATASET = xr.Dataset({"pull": ("obs", np.arange(6.0)), "x": ("obs", np.arange(6.0))}, coords={"obs": list("abcdef")})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bins_hold_ties_together_and_each_observation_once(seed):
+    values = np.random.default_rng(seed).integers(0, 12, 200).astype(float)
+    groups = grouped(values, DATASET, 200, bins=5, least=1)
+    assert 1 < len(groups) <= 5
+    assert sorted(np.concatenate([places for places, _ in groups])) == list(range(200))
+    for (places, coords), (_, following) in zip(groups, [*groups[1:], (None, {"low": np.inf})], strict=True):
+        assert (coords["low"], coords["high"]) == (values[places].min(), values[places].max())
+        assert coords["high"] < following["low"]
+        assert coords["group"] == pytest.approx(values[places].mean())
+
+
+def test_bins_of_different_values_have_equal_numbers():
+    values = np.random.default_rng(0).permutation(100.0 * np.arange(100))
+    assert [len(places) for places, _ in grouped(values, DATASET, 100, bins=4, least=1)] == [25] * 4
+
+
+@pytest.mark.parametrize("by", [["s", "n", "s"], [True, False, True], [3, 1, 3]], ids=["text", "booleans", "integers"])
+def test_each_value_of_a_discrete_covariate_is_a_group(by):
+    groups = grouped(np.array(by), DATASET, 3, bins=2, least=1)
+    assert [coords["group"] for _, coords in groups] == sorted(set(by))
+    assert [places.tolist() for places, _ in groups] == [[1], [0, 2]]
+
+
+def test_a_variable_by_name_is_the_same_as_its_values():
+    named, given = (grouped(by, DATASET, 6, bins=3, least=1) for by in ("x", np.arange(6.0)))
+    assert (
+        [places.tolist() for places, _ in named] == [places.tolist() for places, _ in given] == [[0, 1], [2, 3], [4, 5]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [
+        ("height", "expected by to be one of"),
+        (np.zeros(5), "expected by with 6 values, one for each observation, got 5"),
+        (np.array([0, 1, 2, 3, 4, np.nan]), "expected finite values of by"),
+        (np.array([0, 0, 0, 0, 0, 1]), "expected at least 2 observations in each group, got 1"),
+        (xr.DataArray(np.arange(6.0), dims="obs", coords={"obs": list("abcdeg")}), "expected by with the coordinates"),
+    ],
+)
+def test_covariates_that_do_not_fit_are_refused(by, message):
+    with pytest.raises(ValueError, match=message):
+        grouped(by, DATASET, 6, bins=3, least=2)
+
+
+def test_results_of_groups_are_joined_with_the_ends_of_the_bins():
+    groups = grouped("x", DATASET, 6, bins=2, least=1)
+    joined = over_groups([xr.Dataset({"mean": DATASET.pull.values[places].mean()}) for places, _ in groups], groups)
+    np.testing.assert_array_equal(joined["mean"].sel(group=1.0), 1.0)
+    assert joined.low.values.tolist() == [0.0, 3.0]
+    assert joined.high.values.tolist() == [2.0, 5.0]
 
 
 def test_ties_stay_in_one_bin():
@@ -25,31 +81,6 @@ def test_groups_are_those_of_the_same_observations():
             pull_summary(pulls, by=wrong)
     with pytest.raises(ValueError, match=r"expected bins to be a whole number of 1 or more, got 2.5"):
         pull_summary(pulls, by=np.arange(20), bins=2.5)
-
-
-def test_few_different_values_are_groups_by_themselves():
-    for by in (["b", "a", "b"], [True, False, True], [2, 1, 2]):
-        groups = grouped(np.array(by), xr.Dataset(), 3, bins=2, least=1)
-        assert [places.tolist() for places, _ in groups] == [[1], [0, 2]]
-        assert [coords["group"] for _, coords in groups] == sorted(set(by))
-
-
-def test_many_different_values_are_cut_into_bins_of_equal_size():
-    by = np.random.default_rng(0).permutation(100) / 10
-    groups = grouped(by, xr.Dataset(), 100, bins=4, least=1)
-    assert [len(places) for places, _ in groups] == [25] * 4
-    ends = [(coords["low"], coords["high"]) for _, coords in groups]
-    assert ends == [(0.0, 2.4), (2.5, 4.9), (5.0, 7.4), (7.5, 9.9)]
-    for places, coords in groups:
-        assert coords["group"] == by[places].mean()
-
-
-def test_results_of_groups_are_joined_with_their_coordinates():
-    groups = grouped(np.arange(6.0), xr.Dataset(), 6, bins=2, least=1)
-    found = over_groups([xr.Dataset({"n": len(places)}) for places, _ in groups], groups)
-    assert found.n.values.tolist() == [3, 3]
-    assert found.low.values.tolist() == [0, 3]
-    assert found.high.values.tolist() == [2, 5]
 
 
 def test_a_group_of_too_few_is_refused():

@@ -1,4 +1,4 @@
-"""Dimensions and coordinates of observations."""
+"""Dimensions and coordinates of draws and observations have to agree, and are kept."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,50 @@ import xarray as xr
 from posterity.inference.diagnostics import pit
 from posterity.inference.diagnostics.sources.labels import is_named, observations, require_same
 from posterity.models.mixtures import Mixture
+
+Y = xr.DataArray(np.zeros(3), dims="station", coords={"station": ["a", "b", "c"]})
+DRAWS = Y.expand_dims(sample=4)
+
+
+def test_names_are_those_of_draws_or_of_y():
+    for draws, y in ((DRAWS, Y), (DRAWS, np.zeros(3)), (np.zeros((4, 3)), Y), (DRAWS, None)):
+        template = observations(draws, y, 3)
+        assert template.dims == ("station",)
+        assert template.station.values.tolist() == ["a", "b", "c"]
+        np.testing.assert_array_equal(template, 0)
+
+
+def test_without_a_name_the_dimension_is_obs():
+    assert observations(np.zeros((4, 3)), np.zeros(3), 3).dims == ("obs",)
+    assert observations(xr.DataArray(np.zeros((4, 3))), xr.DataArray(np.zeros(3)), 3).dims == ("obs",)
+
+
+def test_of_two_named_arrays_the_one_with_coordinates_is_taken():
+    assert "station" in observations(DRAWS.drop_vars("station"), Y, 3).coords
+    assert "station" in observations(DRAWS, Y.drop_vars("station"), 3).coords
+
+
+def test_several_targets_keep_the_names_of_the_observations_alone():
+    template = observations(None, Y.expand_dims(target=2, axis=1), 3)
+    assert template.dims == ("station",)
+
+
+@pytest.mark.parametrize("names", [["a", "b", "d"], ["c", "b", "a"]], ids=["others", "another order"])
+def test_coordinates_that_differ_are_refused(names):
+    with pytest.raises(ValueError, match=r"expected y with the coordinates 'station' of the draws, got others \(\['"):
+        observations(DRAWS, Y.assign_coords(station=names), 3)
+
+
+def test_dimensions_that_differ_are_refused():
+    with pytest.raises(ValueError, match=r"expected y over the dimensions \('station',\) of the draws, got \('x',\)"):
+        require_same("y", Y.rename(station="x"), "the draws", Y)
+
+
+def test_a_dimension_of_xarrays_own_numbering_is_not_named():
+    assert not is_named("dim_0")
+    assert not is_named("dim_12")
+    assert is_named("dim")
+    assert is_named("w_dim_0")
 
 
 def bimodal(n: int, width: float = 1.0) -> Mixture:
@@ -25,28 +69,3 @@ def test_names_of_y_are_kept_with_a_mixture_too():
     np.testing.assert_array_equal(found.day, y.day)
     with pytest.raises(ValueError, match="expected y without a mask, got a masked array"):
         pit(bimodal(9), np.ma.masked_array(np.zeros(9), np.arange(9) < 2))
-
-
-def test_the_observations_are_named_by_whichever_array_has_names():
-    named = xr.DataArray(np.zeros((5, 3)), dims=("sample", "day"), coords={"day": [1, 2, 3], "sample": np.arange(5)})
-    y = xr.DataArray(np.zeros(3), dims="dim_0")
-    assert observations(None, np.zeros(3), 3).dims == ("obs",)
-    assert observations(named, y, 3).dims == ("day",)
-    assert observations(named, None, 3).coords.keys() == {"day"}
-    assert observations(None, named[0], 3).day.values.tolist() == [1, 2, 3]
-
-
-def test_dimensions_that_differ_are_refused():
-    day, place = (xr.DataArray(np.zeros(3), dims=name) for name in ("day", "place"))
-    with pytest.raises(ValueError, match=r"expected y over the dimensions \('place',\) of the draws, got \('day',\)"):
-        require_same("y", day, "the draws", place)
-    moved = day.assign_coords(day=[1, 2, 3]), day.assign_coords(day=[2, 1, 3])
-    with pytest.raises(ValueError, match="expected y with the coordinates 'day' of the draws, got others"):
-        require_same("y", moved[0], "the draws", moved[1])
-    require_same("y", day, "the draws", moved[0])  # nothing to compare
-
-
-def test_names_of_xarray_are_no_names():
-    assert is_named("day")
-    assert is_named("dim_a")
-    assert not is_named("dim_0")

@@ -1,31 +1,31 @@
-"""Highest-density regions of known shape, and the distance of y from them."""
+"""Highest-density regions: length, number of intervals and distance of y from the nearest."""
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.stats import norm
 
 from posterity.inference.diagnostics.sources.mixture_regions import measure_regions
 from posterity.models.mixtures import Mixture
 
 
-def test_the_region_of_a_normal_is_the_central_interval():
-    y = torch.tensor([0.0, 1.0, -5.0]).double()
-    model = Mixture.normal(torch.zeros(3, 1), torch.zeros(3, 1), torch.full((3, 1), 2.0))
-    length, distance, count = measure_regions(model, y, 0.9)
-    half = 2 * stats.norm.ppf(0.95)
-    np.testing.assert_allclose(length, 2 * half, rtol=1e-6)
-    np.testing.assert_allclose(distance, [0, 0, 5 - half], atol=1e-6)
-    assert count.tolist() == [1, 1, 1]
+def test_of_one_normal_the_region_is_the_central_interval():
+    mixture = Mixture.normal(torch.zeros(3, 1), torch.tensor([[0.0], [1.0], [2.0]]), torch.full((3, 1), 2.0))
+    half = 2 * norm.ppf(0.95)
+    y = torch.tensor([0.5, 1 + half + 0.25, 2 - half - 3], dtype=torch.double)
+    length, distance, count = measure_regions(mixture, y, 0.9)
+    np.testing.assert_allclose(length, 2 * half, rtol=1e-4)
+    np.testing.assert_allclose(distance, [0, 0.25, 3], atol=1e-3)
+    np.testing.assert_array_equal(count, 1)
 
 
-def test_two_peaks_far_apart_have_two_intervals_and_a_gap():
-    y = torch.tensor([-10.0, 0.0]).double()
-    model = Mixture.normal(torch.zeros(2), torch.tensor([-10.0, 10.0]), torch.tensor(1.0)).expand([2])
-    length, distance, count = measure_regions(model, y, 0.8)
-    half = stats.norm.ppf(0.9)
-    np.testing.assert_allclose(length, 4 * half, rtol=1e-5)
-    np.testing.assert_allclose(distance, [0, 10 - half], atol=1e-5)
-    assert count.tolist() == [2, 2]
+def test_of_two_far_peaks_the_gap_is_outside_by_the_distance_to_the_nearer():
+    loc = torch.tensor([-10.0, 10.0]).expand(3, 2)
+    mixture = Mixture.normal(torch.zeros(3, 2), loc, torch.ones(3, 2))
+    half = norm.ppf(0.95)
+    length, distance, count = measure_regions(mixture, torch.tensor([-10.0, 4.0, 10.0]).double(), 0.9)
+    np.testing.assert_allclose(length, 4 * half, rtol=1e-4)
+    np.testing.assert_allclose(distance, [0, 6 - half, 0], atol=1e-3)
+    np.testing.assert_array_equal(count, 2)
 
 
 def test_a_missing_y_has_no_distance():

@@ -1,4 +1,4 @@
-"""What every kind of source promises: probabilities, quantiles, draws, and coordinates of observations."""
+"""A mixture and draws of it answer alike to all that a diagnostic asks."""
 
 import numpy as np
 import pytest
@@ -12,65 +12,68 @@ from posterity.inference.diagnostics.sources.reading import read
 from posterity.inference.diagnostics.sources.source import Source
 from posterity.models.mixtures import Mixture
 
-N, S = 30, 400
+S = 20_000
+
+
+@pytest.fixture
+def pair() -> tuple[Source, Source]:
+    """A mixture with y, and 20,000 draws of it with the same y."""
+    mixture = Mixture.normal(torch.randn(5, 2), torch.randn(5, 2), torch.rand(5, 2) + 0.5)
+    source = read(mixture, mixture.sample().double())
+    return source, source.as_draws(S, seed=1)
+
+
+def test_tails_and_moments_agree_within_five_standard_errors(pair):
+    exact, drawn = pair
+    lower, upper = exact.tails(0)
+    np.testing.assert_allclose(lower + upper, 1, rtol=1e-12)
+    assert (np.abs(drawn.tails(0)[0] - lower) < 5 * np.sqrt(lower * upper / S) + 2 / S).all()
+    (mean, sd), (mean_drawn, sd_drawn) = exact.moments(), drawn.moments()
+    assert (np.abs(mean_drawn - mean) < 5 * sd / np.sqrt(S)).all()
+    np.testing.assert_allclose(sd_drawn, sd, rtol=5 * np.sqrt(3 / S))
+
+
+def test_quantiles_have_their_probability(pair):
+    probabilities = np.array([0.1, 0.5, 0.9])
+    exact, drawn = pair
+    below = (drawn.draws(S, 0)[None] <= exact.quantiles(probabilities)[:, None]).mean(1)
+    error = 5 * np.sqrt(probabilities * (1 - probabilities) / S)
+    assert (np.abs(below - probabilities[:, None]) < error[:, None]).all()
+
+
+def test_kind_of_pit_number_of_draws_and_names(pair):
+    exact, drawn = pair
+    assert (exact.default_pit_kind, drawn.default_pit_kind) == ("cdf", "rank")
+    assert (exact.draw_count(7), drawn.draw_count(7)) == (7, S)
+    for source in pair:
+        result = source.dataset({"y": source.observed}, unit="m")
+        assert result["y"].dims == ("obs",)
+        assert result.attrs == {"unit": "m"}
+        assert not source.is_constant().any()
+
+
+def test_an_incomplete_source_cannot_be_made():
+    with pytest.raises(TypeError, match="abstract"):
+        Source()
+
+
+SETS, ROWS = 400, 30
 RNG = np.random.default_rng(0)
-Y = RNG.normal(size=N)
-DRAWS = RNG.normal(size=(S, N))
-LIKELIHOOD = Mixture.normal(torch.zeros(5, N, 2), torch.randn(5, N, 2, generator=torch.Generator().manual_seed(0)),
-                            torch.ones(5, N, 2))  # fmt: skip
+Y, DRAWS = RNG.normal(size=ROWS), RNG.normal(size=(SETS, ROWS))
+LOC = torch.randn(5, ROWS, 2, generator=torch.Generator().manual_seed(0))
 INPUTS = {
-    "mixture": (Mixture.normal(torch.zeros(N, 2), torch.tensor([-1.0, 1.0]), torch.tensor(1.0)).expand([N]), Y),
-    "predictive": (PredictiveMixture.from_draws(LIKELIHOOD), Y),
+    "mixture": (Mixture.normal(torch.zeros(2), torch.tensor([-1.0, 1.0]), torch.tensor(1.0)).expand([ROWS]), Y),
+    "predictive": (PredictiveMixture.from_draws(Mixture.normal(torch.zeros(2), LOC, torch.ones(5, ROWS, 2))), Y),
     "draws": (DRAWS, Y),
     "tensor": (torch.as_tensor(DRAWS), torch.as_tensor(Y)),
     "arviz": (
         from_arrays(
-            posterior_predictive={"y": DRAWS.reshape(4, S // 4, N)},
-            log_likelihood={"y": -0.5 * (DRAWS.reshape(4, S // 4, N) - Y) ** 2},
+            posterior_predictive={"y": DRAWS.reshape(4, SETS // 4, ROWS)},
+            log_likelihood={"y": -0.5 * (DRAWS.reshape(4, SETS // 4, ROWS) - Y) ** 2},
             observed_data={"y": Y},
         ),
     ),
 }
-
-
-@pytest.fixture(params=INPUTS)
-def source(request: pytest.FixtureRequest) -> Source:
-    return read(*INPUTS[request.param])
-
-
-def test_both_tails_sum_to_one_and_quantiles_invert_them(source):
-    lower, upper = source.tails(seed=0)
-    np.testing.assert_allclose(lower + upper, 1, rtol=1e-12)
-    levels = np.array([0.1, 0.5, 0.9])
-    quantiles = source.quantiles(levels)
-    assert quantiles.shape == (3, N)
-    assert (np.diff(quantiles, axis=0) > 0).all()
-    for level, quantile in zip(levels, quantiles, strict=True):
-        # The tail at y is above the level where y is above the quantile; a rank is random within one step.
-        sure = np.abs(lower - level) > 1.5 / S
-        np.testing.assert_array_equal((lower > level)[sure], (source.observed > quantile)[sure])
-
-
-def test_draws_have_the_moments_of_the_source(source):
-    mean, sd = source.moments()
-    count = source.draw_count(4000)
-    drawn = source.draws(4000, seed=1)
-    assert drawn.shape == (count, N)
-    assert np.abs((drawn.mean(0) - mean) / (sd / np.sqrt(count))).max() < 4.5
-    chunks = list(source.draw_chunks(4000, seed=1))
-    np.testing.assert_array_equal(np.concatenate([np.arange(N)[rows] for rows, _ in chunks]), np.arange(N))
-    assert sum(part.shape[1] for _, part in chunks) == N
-    assert sum(len(sets) for sets in source.replicates(50, seed=2)) == source.draw_count(50)
-
-
-def test_a_density_goes_with_the_kind_of_pit(source):
-    assert source.has_density == (source.kind == "mixture")
-    assert source.default_pit_kind == ("cdf" if source.has_density else "rank")
-    assert not source.is_constant().any()
-    ranked = source.as_draws(100, seed=3)
-    assert ranked.default_pit_kind == "rank"
-    assert ranked.num_draws == (100 if source.has_density else S)
-    np.testing.assert_array_equal(ranked.observed, source.observed)
 
 
 @pytest.mark.parametrize("name", INPUTS)
