@@ -226,7 +226,8 @@ def _oriented(split: xr.Dataset) -> xr.Dataset:
             scores[name] = 1 - split[wanted] if name == "max_probability" else split[wanted]
     if not scores:
         raise ValueError(
-            f"expected source as a result of information_split(), uncertainty_split() or ood_scores(), got {contents(split)}"
+            "expected source as a result of information_split(), uncertainty_split() or ood_scores(), got "
+            f"{contents(split)}"
         )
     summed = {name: values.sum("target") if "target" in values.dims else values for name, values in scores.items()}
     return xr.Dataset(summed, attrs={**split.attrs, "orientation": ORIENTATION})

@@ -197,8 +197,8 @@ class Refits:
         worried = [text for text in texts if text]
         if worried:
             warnings.warn(
-                f"the method warned in {len(worried)} of {len(texts)} refits (all texts are in the variable warnings), the "
-                f"first: {worried[0]}",
+                f"the method warned in {len(worried)} of {len(texts)} refits (all texts are in the variable warnings), "
+                f"the first: {worried[0]}",
                 ConvergenceWarning,
                 5,
             )
