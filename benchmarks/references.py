@@ -3,9 +3,9 @@
     python benchmarks/references.py [--seed 0]
 
 Data and reference draws are those of posteriordb in POSTERITY_DATA; models and settings are those of the tests
-(`tests/reference_models.py`, `tests/inference/mcmc/test_reference_posteriors.py`). For each model and sampler: ``max_z``, the largest
-distance of a mean in standard errors of both together; ``max_sd_ratio_error``; ``min_ess``, bulk; ``divergences``.
-Writes ``benchmarks/results/references.json``.
+(`tests/inference/mcmc/reference_models.py`, `test_reference_posteriors.py`). For each model and sampler: ``max_z``,
+the largest distance of a mean in standard errors of both together; ``max_sd_ratio_error``; ``min_ess``, bulk;
+``divergences``. Writes ``benchmarks/results/references.json``.
 """
 
 import argparse

@@ -13,6 +13,7 @@ from posterity.inference import SVI, guide_fit, infer
 from posterity.inference.program.minibatch import ScaleObservations, row_terms
 from posterity.inference.program.sites import inspect
 from posterity.models import mixture_head, mlp, point
+from posterity.random import child_seeds, seeded
 
 GENERATOR = torch.Generator().manual_seed(0)
 ROWS, NOISE, PRIOR_SD = 40, 0.5, 2.0
@@ -179,7 +180,7 @@ def network(x, y=None):
 
 def held_out_rows(posterior, share, rows):
     """The rows that a fit keeps out are the first of a permutation of its own stream."""
-    with module.seeded(module.child_seeds(posterior.attrs["seed"], 1)[0]):
+    with seeded(child_seeds(posterior.attrs["seed"], 1)[0]):
         return torch.randperm(rows)[: round(share * rows)]
 
 

@@ -34,7 +34,7 @@ class Simulations:
         return len(self.y)
 
 
-def simulate(model: Any, *inputs: Any, count: int, seed: int = 0, site: str | None = None) -> Simulations:
+def draw_simulations(model: Any, *inputs: Any, count: int, seed: int = 0, site: str | None = None) -> Simulations:
     """See `posterity.inference.diagnostics.simulate`."""
     check_integer("count", count, 1)
     check_seed(seed)

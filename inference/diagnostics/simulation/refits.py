@@ -53,7 +53,7 @@ def simulate(model: Any, *inputs: Any, count: int, seed: int = 0, site: str | No
     if site is not None and not isinstance(site, str):
         raise ValueError(f"expected site to be the name of a site, got {type(site).__name__}")
     check_integer("count", count)
-    return _simulations.simulate(model, *inputs, count=count, seed=seed, site=site)
+    return _simulations.draw_simulations(model, *inputs, count=count, seed=seed, site=site)
 
 
 def refit(

@@ -46,7 +46,7 @@ def test_memorised_samples_with_noise_are_told_from_real_ones():
 
 
 def test_uneven_values_count_as_fewer_even_ones_with_a_wider_interval():
-    """One of 2,001 values has a share of 10 %: 1 / sum p² is 95. Pairs are correlated: Poisson intervals are too short."""
+    """One of 2,001 values has a share of 10 %: 1 / sum p² is 95. Pairs are correlated: Poisson intervals are short."""
     share = torch.full((2001,), 0.9 / 2000, dtype=torch.double)
     share[0] = 0.1
     truth = 1 / float((share**2).sum())

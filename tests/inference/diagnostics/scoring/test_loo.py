@@ -8,46 +8,21 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy import stats
-from scipy.special import logsumexp
 
-from posterity.inference.arviz import HAS_INFERENCE_DATA, from_arrays, from_groups, group
+from posterity.inference.arviz import HAS_INFERENCE_DATA, from_arrays
 from posterity.inference.diagnostics.scoring.comparison import to_elpd
 from posterity.inference.diagnostics.scoring.loo import leave_one_out, loo
-
-NOISE, PRIOR = 1.0, 3.0
-ARVIZ_WARNS = pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto distribution")
-
-
-def observations(n: int = 20, outlier: float | None = None) -> np.ndarray:
-    y = np.random.default_rng(5).normal(0.5, NOISE, n)
-    if outlier is not None:
-        y[3] = outlier
-    return y
-
-
-def left_out(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of y_n given all other y: y ~ N(mean, NOISE²) and mean ~ N(0, PRIOR²)."""
-    precision = 1 / PRIOR**2 + (len(y) - 1) / NOISE**2
-    return (y.sum() - y) / NOISE**2 / precision, np.full(len(y), math.sqrt(NOISE**2 + 1 / precision))
-
-
-def exact(y: np.ndarray) -> np.ndarray:
-    return stats.norm.logpdf(y, *left_out(y))
-
-
-def fitted(y: np.ndarray, seed: int = 0, draws: int = 1000) -> object:
-    """ArviZ data of draws from the exact posterior in 4 chains; the rows are called 100 and up."""
-    rng = np.random.default_rng(seed)
-    precision = 1 / PRIOR**2 + len(y) / NOISE**2
-    mean = rng.normal(y.sum() / NOISE**2 / precision, precision**-0.5, (4, draws, 1))
-    return from_arrays(
-        posterior={"mean": mean[..., 0]},
-        log_likelihood={"y": stats.norm.logpdf(y, mean, NOISE)},
-        posterior_predictive={"y": rng.normal(mean, NOISE, (4, draws, len(y)))},
-        observed_data={"y": y},
-        dims={"y": ["row"]},
-        coords={"row": np.arange(100, 100 + len(y))},
-    )
+from tests.inference.diagnostics.scoring.loo_cases import (
+    ARVIZ_WARNS,
+    LOG_LIKELIHOOD,
+    NOISE,
+    PRIOR,
+    changed,
+    exact,
+    fitted,
+    left_out,
+    observations,
+)
 
 
 def test_it_is_the_exact_leave_one_out_of_a_normal_mean_and_the_fit_is_not():
@@ -86,24 +61,6 @@ def test_it_is_arvizs_own(outlier, reff):
         )
     assert mine.attrs["threshold"] == theirs.good_k
     assert (int(mine.n_bad) > 0) == bool(theirs.warning)
-
-
-def test_blocks_of_rows_and_several_dimensions_in_any_order_change_nothing(monkeypatch):
-    whole = loo(fitted(observations()))
-    monkeypatch.setattr("posterity.inference.diagnostics.scoring._psis.CHUNK", 3 * 4000)
-    xr.testing.assert_identical(loo(fitted(observations())), whole)
-    data = fitted(observations())
-    square = {
-        "posterior": group(data, "posterior"),
-        "log_likelihood": group(data, "log_likelihood")
-        .assign_coords(row=np.arange(20))
-        .coarsen(row=4)
-        .construct(row=("a", "b"))
-        .transpose("a", "draw", "b", "chain"),
-    }
-    found = loo(from_groups(square))
-    assert found.elpd.dims == ("a", "b")
-    np.testing.assert_array_equal(found.elpd.values.reshape(-1), whole.elpd)
 
 
 def test_an_outlier_is_found_named_and_made_exact_by_a_refit():
@@ -178,41 +135,11 @@ def test_the_result_is_written_as_netcdf(tmp_path):
     xr.testing.assert_identical(xr.load_dataset(tmp_path / "loo.nc", engine="h5netcdf"), found)
 
 
-def test_too_few_draws_for_a_tail_are_said_to_be():
-    with pytest.warns(UserWarning, match="20 draws have no tail .* compare on held-out data"):
-        found = loo(fitted(observations(), draws=5))
-    assert np.isfinite(found.elpd).all()
-
-
-def test_densities_further_apart_than_floats_reach_stay_finite():
-    """A row from -20,000 to 0 nats: with a tail that no Pareto fits, elpd is minus the log mean of 1/p, as without."""
-    y = observations(n=2)
-    log_likelihood = np.stack([np.linspace(-20_000.0, 0, 400), np.full(400, -1.0)], 1)[None]
-    data = from_arrays(
-        posterior={"w": np.zeros((1, 400))}, log_likelihood={"y": log_likelihood}, observed_data={"y": y}
-    )
-    with pytest.warns(UserWarning, match=r"Pareto k of 2 of 2 observations .* \(highest inf\)"):
-        found = loo(data)
-    expected = math.log(400) - logsumexp(-log_likelihood[0], axis=0)
-    np.testing.assert_allclose(found.elpd, expected, rtol=1e-12)
-    assert found.elpd[0] < -19_990
-
-
 def test_the_error_of_a_single_observation_is_nan():
     with pytest.warns(UserWarning, match="the error of a single observation is nan"):
         found = loo(fitted(observations()[:1]), threshold=np.inf)
     assert np.isnan(found.se)
     assert np.isfinite(found.elpd_loo)
-
-
-def changed(**groups) -> object:
-    """The fitted data with other groups."""
-    data = fitted(observations())
-    kept = {name: group(data, name) for name in ("posterior", "log_likelihood", "observed_data")}
-    return from_groups({name: values for name, values in {**kept, **groups}.items() if values is not None})
-
-
-LOG_LIKELIHOOD = group(fitted(observations()), "log_likelihood")
 
 
 @pytest.mark.parametrize(
