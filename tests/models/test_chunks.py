@@ -1,6 +1,7 @@
 """Work in blocks: every row once, threads and recording as before, values and derivatives as written down."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -140,3 +141,20 @@ def test_threads_are_as_before_where_many_of_pythons_work_at_once(two_threads):
             thread.join()
     assert seen == [2] * 12
     assert torch.get_num_threads() == 2
+
+
+def test_without_the_private_functions_of_torch_whole_tensors_are_used(small, monkeypatch):
+    """Another version of torch may lack them: then every state is taken for a transform, and numbers are the same."""
+    x = torch.linspace(-3, 3, 40, dtype=torch.double).reshape(10, 4).requires_grad_()
+    expected = floored_scale(x, 0.1)
+    (slope,) = torch.autograd.grad(expected.sum(), x)
+    with monkeypatch.context() as patch:
+        patch.setattr(chunks, "torch", SimpleNamespace(_C=SimpleNamespace()))
+        answers = [chunks._is_tracing(), chunks._in_functorch_transform(), chunks._in_dispatch_mode()]
+        assert all(answers)
+        assert chunks.is_batched(x)
+    monkeypatch.setattr(chunks, "_is_tracing", lambda: True)
+    monkeypatch.setattr(chunks, "for_each_chunk", None)  # not called
+    plain = floored_scale(x, 0.1)
+    torch.testing.assert_close(plain, expected)
+    torch.testing.assert_close(torch.autograd.grad(plain.sum(), x)[0], slope)
