@@ -147,7 +147,7 @@ class Mixture(dist.MixtureSameFamily):
 
     @property
     def covariance_matrix(self) -> Tensor:
-        """Cov(Y), shape (..., D, D), of several targets."""
+        """Cov(Y), shape (..., D, D); ``ValueError`` for a scalar event."""
         if self._event_ndim != 1:
             raise ValueError(f"expected several targets for a covariance, got event shape {tuple(self.event_shape)}")
         return moments.covariance(self.log_weights.exp(), self.component_distribution)
@@ -231,9 +231,9 @@ class Mixture(dist.MixtureSameFamily):
         Raises:
             ValueError: ``min_probability`` outside [0, 1), or components of several targets that are not normal.
 
-        >>> two = Mixture.normal(torch.zeros(2), torch.tensor([-1.0, 1.0]), torch.tensor(0.5))
+        >>> two = Mixture.normal(torch.tensor([0.4, 0.6]).log(), torch.tensor([-1.0, 1.0]), torch.tensor(0.5))
         >>> two.modes().location, two.modes().probability
-        (tensor([-0.9993,  0.9993]), tensor([0.5000, 0.5000]))
+        (tensor([ 0.9996, -0.9990]), tensor([0.6026, 0.3974]))
         """
         return find_modes(self, min_probability)
 
