@@ -18,14 +18,14 @@ from posterity.models.mixtures.arguments import broadcastable, check_value, chec
         ((2,), (3, 2), (3, 2), r"expected logits of shape \(..., 3\), got \(2,\)"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(logits, loc, scale, message):
+def test_parts_of_several_targets_that_do_not_fit_are_refused(logits, loc, scale, message):
     with pytest.raises(ValueError, match=message):
         Mixture.multivariate_normal(torch.zeros(logits), torch.zeros(loc), torch.ones(scale))
 
 
 @pytest.fixture
 def few(monkeypatch):
-    """Everything is very many."""
+    """Tensors of any size count as large."""
     monkeypatch.setattr(chunks, "LARGE", 0)
 
 
