@@ -1,24 +1,24 @@
-"""Steps of a DCGAN on MNIST, as several programs do them; one process a measurement.
+"""Training steps of a DCGAN on MNIST by several programs, one process for each measurement.
 
     python benchmarks/_gan_peers.py LIBRARY THREADS WIDTH STEPS SEED [IMAGES]
 
-prints one line of JSON: steps per second after a warm-up, milliseconds of all cores for a step, the most memory beyond
-that of the data, the number of parameters, and the losses of every step. `benchmarks/gan.py` starts it. IMAGES is a
-file of numpy, float32 (N, 1, 28, 28) in [-1, 1]: peers may live in an environment without this package.
+prints one line of JSON: steps per second after a warm-up, CPU milliseconds per step, peak memory beyond that of the
+data, the number of parameters, and the losses of each step. `benchmarks/gan.py` starts it. IMAGES is a NumPy file,
+float32 (N, 1, 28, 28) in [-1, 1], because the peers may need an environment without this package.
 
-The clock is the same for all: it is read when the discriminator is called, which every program does three times a step.
+The clock is read when the discriminator is called, which each program does three times in a step.
 
-- ``posterity``: `play` with networks of the library, without monitors.
-- ``plain_torch``: a loop by hand after ``dcgan/main.py`` of pytorch/examples: ``BCEWithLogitsLoss``, one batch of
-  fakes a step for both, the two halves of the discriminator's loss sent back one after the other, both losses read in
-  every step. Adam is the fused one, batches are drawn by index from a tensor in memory.
-- ``plain_torch_unread``: the same, the losses read at the end.
-- ``plain_torch_frozen``: as that, and the discriminator's weights get no gradient in the generator's turn, where the
-  example computes one and throws it away.
-- ``torchgan``: its ``Trainer`` with the same networks. It draws fakes for each of the two, so a step is more work.
+- ``posterity``: `train` with networks of the library, without monitors.
+- ``plain_torch``: a hand-written loop after ``dcgan/main.py`` of pytorch/examples. It has ``BCEWithLogitsLoss``, one
+  batch of generated samples per step for both networks, one backward pass for each term of the discriminator's loss,
+  and reads both losses in each step. Adam is fused; batches are drawn by index from a tensor in memory.
+- ``plain_torch_unread``: the same, but the losses are read at the end.
+- ``plain_torch_frozen``: in addition, the discriminator's weights need no gradient in the generator's update, where the
+  example computes one in vain.
+- ``torchgan``: its ``Trainer`` with the same networks. It draws generated samples for each network, which is more work.
 
-All begin with the weights of ``posterity`` where that is installed; its loop and those by hand draw the same batches
-and the same z.
+All programs start from the weights of ``posterity`` if that is installed; its loop and the hand-written ones draw the
+same batches and latent points.
 """
 
 import contextlib
@@ -38,13 +38,13 @@ from torch import Tensor, nn
 
 BATCH, LATENT, SIDE = 64, 100, 28
 RATE, BETAS = 2e-4, (0.5, 0.999)
-WARMUP, CALLS = 3, 3  # steps; calls of the discriminator in each
+WARMUP, CALLS = 3, 3  # steps, and calls of the discriminator in a step
 
-Losses = list[tuple[float, float]]  # of the discriminator, of the generator
+Losses = list[tuple[float, float]]  # of discriminator and generator
 
 
 def plain_networks(width: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """What `dcgan_generator` and `dcgan_discriminator` make of 28 x 28, layer by layer."""
+    """The networks of `dcgan_generator` and `dcgan_discriminator` for 28 x 28 pixels, layer by layer."""
     generator = nn.Sequential(
         nn.Linear(LATENT, 2 * width * 7 * 7, bias=False),
         nn.Unflatten(1, (2 * width, 7, 7)),
@@ -88,7 +88,7 @@ def networks(library: str, width: int, seed: int) -> tuple[nn.Module, nn.Module]
     torch.manual_seed(seed)
     if library == "posterity":
         return our_networks(width)
-    with contextlib.suppress(ImportError):  # weights are then another draw of the same distribution
+    with contextlib.suppress(ImportError):  # then the weights are another draw from the same distribution
         ours = our_networks(width)
         copies = plain_networks(width)
         for copy, own in zip(copies, ours, strict=True):
@@ -98,12 +98,12 @@ def networks(library: str, width: int, seed: int) -> tuple[nn.Module, nn.Module]
 
 
 def posterity(generator: nn.Module, discriminator: nn.Module, data: Tensor, steps: int, seed: int) -> Losses:
-    from posterity.inference.adversarial import Adversarial, play
+    from posterity.inference.adversarial import Adversarial, train
 
     settings = Adversarial(
         steps=steps, batch_size=BATCH, loss="non_saturating", learning_rate=(RATE, RATE), betas=BETAS, progress=False
     )
-    history = play(generator, discriminator, data, latent=LATENT, settings=settings, seed=seed).history
+    history = train(generator, discriminator, data, latent=LATENT, settings=settings, seed=seed).history
     return list(zip(history["discriminator_loss"], history["generator_loss"], strict=True))
 
 
@@ -200,7 +200,7 @@ LIBRARIES: dict[str, Callable[..., Losses]] = {
 
 
 def status(name: str) -> float:
-    """Megabytes of this process: "VmRSS" now, "VmHWM" at most, since `forget_peak`."""
+    """Memory of this process in MiB: "VmRSS" now, "VmHWM" at most since `forget_peak`."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(name):
             return int(line.split()[1]) / 1024
@@ -208,7 +208,7 @@ def status(name: str) -> float:
 
 
 def forget_peak() -> None:
-    """The most memory so far is counted from now on, where the system lets it."""
+    """Reset the peak memory, if the system allows it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -228,11 +228,11 @@ def main() -> None:
     calls: list[tuple[float, float]] = []
 
     def clock(net: nn.Module, arguments: Any) -> None:
-        if net.training:  # the library tries the networks once, in evaluation
+        if net.training:  # the library checks the networks once in evaluation mode
             calls.append((time.perf_counter(), time.process_time()))
 
     discriminator.register_forward_pre_hook(clock)
-    LIBRARIES[library](generator, discriminator, data[: 2 * BATCH], 1, seed)  # what a process does once
+    LIBRARIES[library](generator, discriminator, data[: 2 * BATCH], 1, seed)  # first-call overhead
     generator, discriminator = networks(library, width, seed)
     discriminator.register_forward_pre_hook(clock)
     calls.clear()
@@ -241,17 +241,17 @@ def main() -> None:
     losses = LIBRARIES[library](generator, discriminator, data, WARMUP + steps + 1, seed)
     extra = status("VmHWM") - before
     if len(calls) != CALLS * (WARMUP + steps + 1):
-        raise RuntimeError(f"expected {CALLS} calls of the discriminator a step, got {len(calls)} in all")
+        raise RuntimeError(f"expected {CALLS} calls of the discriminator per step, got {len(calls)} in total")
     first, last = calls[CALLS * WARMUP], calls[CALLS * (WARMUP + steps)]
     wall, busy = (b - a for a, b in zip(first, last, strict=True))
-    found = {
+    results = {
         "steps_per_s": steps / wall,
         "cpu_ms": 1e3 * busy / steps,
         "extra_mb": extra,
         "parameters": sum(p.numel() for net in (generator, discriminator) for p in net.parameters()),
         "losses": losses,
     }
-    print(json.dumps(found))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from posterity.inference import HMC, Blocks, infer
 from posterity.inference.diagnostics import function_convergence
-from posterity.inference.engine.threads import cores
+from posterity.inference.engine.lanes.machine import cores
 
 WORKERS = 2
 SETTINGS = {"warmup": 200, "draws": 400, "engine": "compiled"}

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from posterity.data import wavy
 from posterity.inference.mcmc.potential import capture
-from posterity.inference.program.likelihood import over_draws
+from posterity.inference.program.likelihood import likelihood_over_draws
 from posterity.models import bayesian, gaussian, mlp
 from posterity.models.guides import initial
 from posterity.random import seeded
@@ -79,7 +79,7 @@ def main() -> None:
     pyro_us = median_seconds(lambda: gradients(plain), args.repeats) / GRADIENTS * 1e6
     recorded_us = median_seconds(lambda: gradients(recorded), args.repeats) / GRADIENTS * 1e6
     loop_ms = median_seconds(loop, args.repeats) * 1e3
-    vmap_ms = median_seconds(lambda: over_draws(model, (data.x,), draws, "y"), args.repeats) * 1e3
+    vmap_ms = median_seconds(lambda: likelihood_over_draws(model, (data.x,), draws, "y"), args.repeats) * 1e3
     metrics = {
         "gradient.pyro_us": pyro_us,
         "gradient.recorded_us": recorded_us,

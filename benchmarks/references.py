@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))  # the models live with the tests
 
 from tests.test_mcmc_references import METHODS, sampler  # noqa: E402
 
-from tests.reference_models import NAMES, compare, reference  # noqa: E402
+from tests.inference.mcmc.reference_models import NAMES, compare, reference  # noqa: E402
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The figures of ``calibration.py``."""
+"""Figures of ``calibration.py``."""
 
 from collections.abc import Callable, Mapping
 
@@ -27,14 +27,14 @@ ORDER = (
 
 
 def draw_page(title: str, model: Callable[[Tensor], Mixture], x: Tensor, y: Tensor) -> Figure:
-    """Density with the data, pulls, pulls against x, PIT, coverage, and all tests, for one model."""
+    """One page for a model: density and data, pulls, pulls against x, PIT, coverage, and all tests."""
     predictive = model(x)
     figure, axes = plt.subplots(2, 3, figsize=inches(15, 8.5), layout="constrained")
     grid = torch.linspace(-1, 1, 200).double()
     plot_conditional_density(model(grid), grid, y=y, x_data=x, ax=axes[0, 0])
-    found = pulls(predictive, y)
-    plot_pull(found, ax=axes[0, 1])
-    plot_pull_vs(found, by=x, bins=6, ax=axes[0, 2])
+    table = pulls(predictive, y)
+    plot_pull(table, ax=axes[0, 1])
+    plot_pull_vs(table, by=x, bins=6, ax=axes[0, 2])
     axes[0, 2].set_xlabel("x")
     plot_pit_ecdf(pit(predictive, y), ax=axes[1, 0])
     levels = {"central": coverage(predictive, y), "highest density": coverage(predictive, y, kind="hdi")}
@@ -45,10 +45,10 @@ def draw_page(title: str, model: Callable[[Tensor], Mixture], x: Tensor, y: Tens
     return figure
 
 
-def draw_seen(seen: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) -> Figure:
-    """Share of repetitions in which each test rejects each model, as a table of colours."""
-    tests = [name for name in ORDER if any(f"test.{name}" in shares for shares in seen.values())]
-    table = np.array([[seen[model].get(f"test.{test}", np.nan) for model in titles] for test in tests])
+def draw_rejections(rates: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) -> Figure:
+    """Colour table of the share of repetitions in which each test rejects each model."""
+    tests = [name for name in ORDER if any(f"test.{name}" in shares for shares in rates.values())]
+    table = np.array([[rates[model].get(f"test.{test}", np.nan) for model in titles] for test in tests])
     figure, ax = plt.subplots(figsize=inches(11, 7.5), layout="constrained")
     image = ax.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(table.shape):
@@ -60,9 +60,9 @@ def draw_seen(seen: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]
     ax.set_xticks(range(len(titles)), list(titles.values()))
     ax.tick_params(axis="x", labelsize="small", rotation=0)
     ax.set_yticks(range(len(tests)), [name.replace("_", " ") for name in tests])
-    for place in (3.5, 5.5, 10.5):
-        ax.axhline(place, color="white", linewidth=3)
+    for boundary in (3.5, 5.5, 10.5):
+        ax.axhline(boundary, color="white", linewidth=3)
     ax.axvline(0.5, color="white", linewidth=3)
     figure.colorbar(image, ax=ax, label="share of repetitions that reject at 5 %")
-    ax.set_title("What each test sees: rejections in % of the repetitions (right: 5 is right)")
+    ax.set_title("Rejections of each test in % of the repetitions (should be 5 for the right model)")
     return figure

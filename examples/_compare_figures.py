@@ -1,4 +1,4 @@
-"""The figures of `compare_uncertainty`: one page each for densities, bands, pulls, calibration and the split."""
+"""Figures of ``compare_uncertainty.py``: densities, bands, pulls, calibration, and the split of the variance."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ TITLES = {
 DENSITY = """How to read this
 
 Dark is likely: each column of p(y|x) is divided by its
-maximum, so that shapes compare.
+maximum, so that shapes can be compared.
 
 elpd: log density of held-out points, nats per point,
 with its standard error. Higher is better."""
@@ -40,14 +40,13 @@ BANDS = """How to read this
 Half of the points should lie in the dark band, nine
 tenths in the light one.
 
-Between the dashed lines lies the mean: that part would
-close with more data. Without them the model has one set
-of weights and knows nothing of it."""
+The dashed lines enclose the mean and close in with more
+data. A model with a single set of weights has none."""
 SPLIT = """How to read this
 
-noise: left when everything is known
+noise: remains with any amount of data
 ambiguity: several answers are right
-epistemic: too little data; falls with more
+epistemic: too little data; falls with more data
 
 The three sum to the predictive variance."""
 PULLS = """How to read this
@@ -55,13 +54,13 @@ PULLS = """How to read this
 A pull is the error in units of the predicted error,
 z = Phi^-1(F(y|x)): standard normal for a calibrated model.
 
-Wider than 1: too sure. Narrower: too cautious."""
+Wider than 1: over-confident. Narrower: under-confident."""
 GRID = 160
 DRAWS = 300
 
 
 def draw_figures(name: str, jobs: Sequence[Any], rows: dict[str, xr.Dataset], out: Path) -> list[Path]:
-    """All pages of one data set; those over x only where there is one x. ``jobs`` are the fits of the first fold."""
+    """Draw all pages of one data set, those over x only for a single x. ``jobs`` are the fits of the first fold."""
     out.mkdir(parents=True, exist_ok=True)
     pages = [_pulls(name, rows), _calibration(name, rows)]
     if jobs[0].train.x.shape[1] == 1:
@@ -70,7 +69,7 @@ def draw_figures(name: str, jobs: Sequence[Any], rows: dict[str, xr.Dataset], ou
 
 
 def _panels(count: int, title: str, note: str) -> tuple[Figure, list[Any]]:
-    """Two rows of panels, and how to read them where a panel is free."""
+    """Two rows of panels; a free panel gets the note."""
     columns = (count + 1) // 2
     figure = Figure(figsize=inches(5 * columns, 8), layout="constrained")
     figure.suptitle(title, fontsize="x-large")
@@ -91,9 +90,9 @@ def _over_x(name: str, jobs: Sequence[Any], rows: dict[str, xr.Dataset]) -> list
     points = slice(0, 1000)
     labels: dict[str, Any] = {"xlabel": problem.xlabel, "ylabel": problem.ylabel}
     shown: dict[str, Any] = {"y": train.y[points], "x_data": train.x[points, 0]}
-    density, top = _panels(len(jobs), f"{name}: what each model predicts, p(y|x), and its training points", DENSITY)
-    bands, middle = _panels(len(jobs), f"{name}: central 50% and 90% bands, and the training points", BANDS)
-    split, bottom = _panels(len(jobs), f"{name}: what the predictive variance is made of", SPLIT)
+    density, top = _panels(len(jobs), f"{name}: predictive density p(y|x) and training points", DENSITY)
+    bands, middle = _panels(len(jobs), f"{name}: central 50 % and 90 % bands and training points", BANDS)
+    split, bottom = _panels(len(jobs), f"{name}: parts of the predictive variance", SPLIT)
     tallest = 0.0
     for job, one, two, three in zip(jobs, top, middle, bottom, strict=True):
         pair, _ = job.pair()
@@ -131,7 +130,7 @@ def _pulls(name: str, rows: dict[str, xr.Dataset]) -> tuple[str, Figure]:
 def _calibration(name: str, rows: dict[str, xr.Dataset]) -> tuple[str, Figure]:
     figure = Figure(figsize=inches(4.4 * len(rows), 7), layout="constrained")
     figure.suptitle(
-        f"{name}, held out: PIT (inside the band: calibrated) and coverage of highest-density regions",
+        f"{name}, held-out points: PIT (inside the band if calibrated) and coverage of highest-density regions",
         fontsize="x-large",
     )
     panels = figure.subplots(2, len(rows), squeeze=False)

@@ -1,4 +1,4 @@
-"""Bayesian linear regression, whose posterior is known in closed form: are the samplers and the guide right?"""
+"""Samplers and a guide against the closed-form posterior of Bayesian linear regression."""
 
 from typing import Any
 
@@ -26,9 +26,9 @@ def closed_form(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def conjugate_metrics(seed: int, quick: bool) -> dict[str, float]:
-    """Largest error of the samplers' means in standard errors; their and the full-rank guide's sds as ratios."""
+    """Largest error of the samplers' means in standard errors; ratios of all standard deviations to the exact ones."""
     generator = torch.Generator().manual_seed(seed)
-    mixing = torch.eye(FEATURES) + 0.4 * torch.ones(FEATURES, FEATURES)  # correlated inputs, correlated weights
+    mixing = torch.eye(FEATURES) + 0.4 * torch.ones(FEATURES, FEATURES)  # correlated inputs give correlated weights
     x = (torch.randn(POINTS, FEATURES, generator=generator) @ mixing).double()
     y = x @ torch.tensor([1.0, -0.5, 0.25, 0.0]).double() + 0.3
     y = y + NOISE * torch.randn(POINTS, generator=generator).double()
@@ -41,14 +41,14 @@ def conjugate_metrics(seed: int, quick: bool) -> dict[str, float]:
 
     mean, sd = closed_form(x, y)
     length: dict[str, Any] = {"chains": 16, "warmup": 200, "draws": 100 if quick else 500, "threads": 1}
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for name, sampler in {"nuts": NUTS(**length), "hmc": HMC(**length)}.items():
         draws = weights(infer(model, x, y, method=sampler, seed=seed))
-        found |= {f"conjugate.{name}.{key}": value for key, value in sampler_errors(draws, mean, sd).items()}
+        metrics |= {f"conjugate.{name}.{key}": value for key, value in sampler_errors(draws, mean, sd).items()}
     method = SVI(guide="full_rank", steps=1500 if quick else 5000, learning_rate=0.02, particles=4, draws=20_000)
     svi = weights(infer(model, x, y, method=method, seed=seed))[0]
     ratio = svi.std(0) / sd
-    return found | {
+    return metrics | {
         "conjugate.svi_fullrank.sd_ratio_min": float(ratio.min()),
         "conjugate.svi_fullrank.sd_ratio_max": float(ratio.max()),
         "conjugate.svi_fullrank.mean_error_max": float(((svi.mean(0) - mean).abs() / sd).max()),
@@ -56,7 +56,7 @@ def conjugate_metrics(seed: int, quick: bool) -> dict[str, float]:
 
 
 def sampler_errors(draws: Tensor, mean: Tensor, sd: Tensor) -> dict[str, float]:
-    """The worst of the coefficients: draws (chain, draw, coefficient) against their exact mean and sd."""
+    """The worst values over the coefficients of draws (chain, draw, coefficient), given the exact mean and sd."""
     columns = np.moveaxis(draws.numpy(), -1, 0)
     error = np.array([float(az.mcse(column)) for column in columns])
     ratio = draws.flatten(0, 1).std(0) / sd

@@ -1,4 +1,4 @@
-"""What the examples of generated images share: data, a LeNet that looks at samples, numbers of them, good settings."""
+"""Data, evaluation and training settings that the examples of generated images share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,18 +9,22 @@ import torch
 from torch import Tensor
 
 from posterity.data import Images, digits, fashion_mnist, mnist
-from posterity.inference.adversarial import Adversarial, measures, r1, r2
+from posterity.inference.adversarial import Adversarial, metrics, r1, r2
 from posterity.inference.training.classifier import accuracy, features, fit_classifier, predict_probabilities
 from posterity.models import LeNet, load_lenet, save_lenet
 
 SETS = {"mnist": mnist, "fashion": fashion_mnist}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-JUDGED = 5000  # samples of each kind in the numbers that are reported
+EVALUATED = 5000  # samples of each kind in the reported metrics
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
-    """Images to learn from, (N, 1, H, W) from -1 to 1, others that are held out, and a `LeNet` that knows the first."""
+class ImageData:
+    """Training images (N, 1, H, W) from -1 to 1, held-out images, and a `LeNet` that was trained on the former.
+
+    ``shares`` (10,) are the shares of the classes in the training images; ``accuracy`` is that of the LeNet on held-out
+    images.
+    """
 
     name: str
     train: Tensor
@@ -41,15 +45,15 @@ class Pictures:
         return predict_probabilities(self.net, samples)
 
 
-def pictures(name: str, out: Path, *, quick: bool, seed: int = 0) -> Pictures:
-    """The data set of that name and its LeNet, trained once and kept in ``out``.
+def load_images(name: str, out: Path, *, quick: bool, seed: int = 0) -> ImageData:
+    """The data set of this name with its LeNet, which is trained once and stored in ``out``.
 
-    With ``quick`` the 1,797 digits of scikit-learn, always at hand, every pixel doubled.
+    With ``quick``: the 1,797 digits of scikit-learn, which need no download, with every pixel doubled.
     """
     train, test = _small(digits()) if quick else (SETS[name]("train"), SETS[name]("test"))
     if train.labels is None or test.labels is None:
         raise ValueError(f"expected labels of {train.name}, got none")
-    # In any order: the first half of MNIST's test images was written by other people than the second.
+    # Shuffled: the first half of MNIST's test images has other writers than the second.
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))
     held_out = test.scaled()[order]
     path = out / f"lenet-{train.name}-{seed}.pt"
@@ -63,48 +67,48 @@ def pictures(name: str, out: Path, *, quick: bool, seed: int = 0) -> Pictures:
     net = load_lenet(path)
     shares = torch.bincount(train.labels, minlength=10).double() / len(train)
     right = accuracy(net, test.scaled(), test.labels)
-    return Pictures(train.name, train.scaled(), held_out, shares, net, right)
+    return ImageData(train.name, train.scaled(), held_out, shares, net, right)
 
 
-def judge(samples: Tensor, data: Pictures, *, seed: int = 0) -> dict[str, float]:
-    """Generated ``samples`` against held-out images on the LeNet's features, and training images in their place.
+def evaluate_samples(samples: Tensor, data: ImageData, *, seed: int = 0) -> dict[str, float]:
+    """Metrics of generated ``samples`` against held-out images, on the features of the LeNet.
 
-    Keys with ``_real`` are what as many training images have: no generator is expected to be better.
+    Keys with ``_real`` are the metrics of as many training images, which no generator is expected to exceed.
     """
-    count = min(JUDGED, len(samples), len(data.held_out))
-    train, held_out = judges(data, count, seed=seed)
-    widths = measures.median_widths(held_out)
-    found: dict[str, float] = {}
+    count = min(EVALUATED, len(samples), len(data.held_out))
+    train, held_out = reference_images(data, count, seed=seed)
+    bandwidths = metrics.median_bandwidths(held_out)
+    values: dict[str, float] = {}
     for suffix, images in (("", samples[:count]), ("_real", train)):
-        seen = data.features(images)
-        found[f"kernel_distance{suffix}"] = measures.kernel_distance(seen, held_out, widths=widths)
-        found[f"frechet{suffix}"] = measures.frechet_distance(seen, held_out)
-        manifold: Mapping[str, float] = measures.precision_recall(held_out, seen)
-        found |= {f"{key}{suffix}": value for key, value in manifold.items()}
-        histogram = measures.class_histogram(data.probabilities(images), 10, reference=data.shares)
-        found[f"classes{suffix}"] = 10.0 - histogram.missing
-        found[f"class_kl{suffix}"] = histogram.kl_uniform
-        found[f"class_kl_to_data{suffix}"] = histogram.kl_reference or 0.0
-        found[f"largest_class{suffix}"] = histogram.largest
-    nearest = measures.nearest_training(
+        of_images = data.features(images)
+        values[f"kernel_distance{suffix}"] = metrics.kernel_distance(of_images, held_out, bandwidths=bandwidths)
+        values[f"frechet{suffix}"] = metrics.frechet_distance(of_images, held_out)
+        manifold: Mapping[str, float] = metrics.precision_recall(held_out, of_images)
+        values |= {f"{key}{suffix}": value for key, value in manifold.items()}
+        histogram = metrics.class_histogram(data.probabilities(images), 10, reference=data.shares)
+        values[f"classes{suffix}"] = 10.0 - histogram.missing
+        values[f"class_kl{suffix}"] = histogram.kl_uniform
+        values[f"class_kl_to_data{suffix}"] = histogram.kl_reference or 0.0
+        values[f"largest_class{suffix}"] = histogram.largest
+    nearest = metrics.nearest_training(
         data.features(samples[:1000]), data.features(data.train[:20_000]), held_out[:1000]
     )
-    return found | {"memorised": nearest.ratio, "lenet_accuracy": data.accuracy}
+    return values | {"memorised": nearest.ratio, "lenet_accuracy": data.accuracy}
 
 
-def judges(data: Pictures, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Training images, and features of held-out ones, ``count`` of each: what samples are compared with."""
+def reference_images(data: ImageData, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """``count`` random training images, and the features of ``count`` random held-out images."""
     random = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(data.train), generator=random)[:count]
     held_out = torch.randperm(len(data.held_out), generator=random)[:count]
     return data.train[rows], data.features(data.held_out[held_out])
 
 
-def steady(steps: int, **more: Any) -> Adversarial:
-    """How the dense GAN is trained: relativistic, with both penalties, no momentum (Huang et al. 2024, section 3).
+def dense_gan_settings(steps: int, **changes: Any) -> Adversarial:
+    """Settings of the dense GAN: relativistic loss, both penalties, no momentum (Huang et al. 2024, section 3).
 
-    Chosen on seed 100 against Adam at 2e-4 with beta1 = 0.5 and R1, which after 3,000 steps is not as near as
-    this after 600 (kernel distance 0.19 and 0.14).
+    Chosen on seed 100, where a kernel distance of 0.14 is reached after 600 steps; Adam at 2e-4 with beta1 = 0.5 and R1
+    has 0.19 after 3,000 steps.
     """
     return Adversarial(
         steps=steps,
@@ -115,7 +119,7 @@ def steady(steps: int, **more: Any) -> Adversarial:
         betas=(0.0, 0.99),
         schedule=("linear", "linear"),
         ema=0.99 if steps < 1000 else 0.999,
-        **more,
+        **changes,
     )
 
 

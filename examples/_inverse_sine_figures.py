@@ -1,4 +1,4 @@
-"""The figures of `inverse_sine`: what is predicted, how far from the best score, and where the variance comes from."""
+"""Figures of ``inverse_sine.py``: predictive densities, scores, and the split of the variance."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,10 +34,10 @@ def draw_figures(out: Path, metrics: Mapping[str, float], settings: Any, pair: C
 
 
 def densities(out: Path, settings: Any, pair: Callable[..., Any]) -> Figure:
-    """p(y|x): the Bayesian network's from few rows and from many, and the exact one."""
+    """p(y|x) of the Bayesian network from few and from many rows, and the exact density."""
     figure = Figure(figsize=inches(13, 4.2), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
-    figure.suptitle("p(y|x): dark is likely, each column against its own maximum")
+    figure.suptitle("p(y|x): dark is likely, each column divided by its maximum")
     for ax, n in zip(axes[:2], (min(settings.rows), max(settings.rows)), strict=True):
         data = inverse_sine(n, seed=10 * settings.seed)
         posterior = Posterior.load(out / f"n{n}.post", pair(data, settings).model, data.x, data.y)
@@ -51,7 +51,7 @@ def densities(out: Path, settings: Any, pair: Callable[..., Any]) -> Figure:
     density = inverse_sine(2, seed=0).oracle(X.double()).log_prob(y[:, None]).exp()  # type: ignore[misc]
     image = (density / density.amax(0)).sqrt().numpy()
     axes[2].imshow(image, extent=(float(X[0]), float(X[-1]), *Y), origin="lower", aspect="auto", cmap="Blues", vmin=0)
-    axes[2].set(title="the truth", xlabel="x")
+    axes[2].set(title="exact density", xlabel="x")
     for ax in axes:
         ax.set_xlim(float(X[0]), float(X[-1]))
     for ax in axes[1:]:
@@ -60,25 +60,25 @@ def densities(out: Path, settings: Any, pair: Callable[..., Any]) -> Figure:
 
 
 def scores(metrics: Mapping[str, float]) -> Figure:
-    """Nats a point that the exact p(y|x) has more: at zero, where nothing is left to be learnt, is a line."""
-    known = [(name, label) for name, label in SCORES if name in metrics]
-    figure = Figure(figsize=inches(7.5, 0.9 + 0.62 * len(known)), layout="constrained")
+    """Log scores below that of the exact p(y|x), in nats per point; no prediction scores above zero."""
+    shown = [(name, label) for name, label in SCORES if name in metrics]
+    figure = Figure(figsize=inches(7.5, 0.9 + 0.62 * len(shown)), layout="constrained")
     ax = figure.subplots()
-    for row, (name, _) in enumerate(known):
+    for row, (name, _) in enumerate(shown):
         value, error = metrics[name], metrics[f"{name}_se"]
         ax.errorbar(value, row, xerr=2 * error, fmt="o", color="#1f77b4", capsize=4, ms=8)
         ax.text(1.02, row, f"{value:.4f}", va="center", transform=ax.get_yaxis_transform())
     ax.errorbar([], [], xerr=[], fmt="o", color="#1f77b4", capsize=4, label="mean over data sets, ± 2 standard errors")
-    ax.axvline(0, color="black", lw=1, label="the exact p(y|x): nothing scores better")
-    ax.set_yticks(range(len(known)), [label for _, label in known])
-    ax.set(xlabel="mean log score below that of the exact p(y|x), nats a point", ylim=(len(known) - 0.5, -0.7))
+    ax.axvline(0, color="black", lw=1, label="the exact p(y|x): the best possible score")
+    ax.set_yticks(range(len(shown)), [label for _, label in shown])
+    ax.set(xlabel="mean log score below that of the exact p(y|x), nats per point", ylim=(len(shown) - 0.5, -0.7))
     ax.set_xlim(-0.002, None)
     figure.legend(loc="outside lower center", fontsize="small", ncols=2)
     return figure
 
 
 def split(metrics: Mapping[str, float]) -> Figure:
-    """The three terms of the variance against the number of rows."""
+    """The three parts of the variance against the number of rows."""
     figure = Figure(figsize=inches(6.5, 4.4), layout="constrained")
     ax = figure.subplots()
     rows = sorted(
@@ -91,9 +91,9 @@ def split(metrics: Mapping[str, float]) -> Figure:
     if rows:
         first = metrics[f"epistemic.n{rows[0]}"]
         ax.plot(rows, [first * rows[0] / n for n in rows], color="#d62728", ls=":", label="proportional to 1/N")
-    ax.set(xscale="log", yscale="log", xlabel="rows of training, N", ylabel="part of the variance, squared units of y")
+    ax.set(xscale="log", yscale="log", xlabel="training rows, N", ylabel="part of the variance, squared units of y")
     ax.set_xticks(rows, [f"{n:,}" for n in rows])
     ax.minorticks_off()
     ax.legend(fontsize="small")
-    ax.set_title("With more data the epistemic part goes as 1/N, ambiguity stays")
+    ax.set_title("With more data the epistemic part falls as 1/N, ambiguity remains")
     return figure

@@ -1,4 +1,4 @@
-"""The figures of `mixture_uncertainty`: maps of the terms for the three cases, and the tests of the split."""
+"""Figures of ``mixture_uncertainty.py``: maps of the variance for the three cases, and tests of its split."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from _report import inches, save_figure
 from matplotlib.figure import Figure
 
-CASES = {"absence": "no data in the corner", "noise": "much noise in the corner", "composition": "two answers there"}
+CASES = {"absence": "no data in the quadrant", "noise": "much noise in it", "composition": "two answers in it"}
 COLUMNS = {
     "between": "one network:\nbetween components",
     "noise": "posterior:\nnoise",
@@ -21,16 +21,16 @@ COLOURS = {"noise": "#777777", "ambiguity": "#1f77b4", "epistemic": "#d62728"}
 def draw_figures(out: Path, metrics: Mapping[str, float], settings: Any) -> None:
     """Write ``maps.png`` and ``split.png``."""
     save_figure(maps(out), out / "maps.png")
-    save_figure(tests(metrics, settings), out / "split.png")
+    save_figure(split_tests(metrics, settings), out / "split.png")
 
 
 def maps(out: Path) -> Figure:
-    """Standard deviations, so that one colour scale serves all; the quadrant in question is framed."""
+    """Square roots of the parts of the variance, on one colour scale; the first quadrant is framed."""
     figure = Figure(figsize=inches(11.5, 8.4), layout="constrained")
     axes = figure.subplots(len(CASES), len(COLUMNS), sharex=True, sharey=True)
     for number, (row, (case, title)) in enumerate(zip(axes, CASES.items(), strict=True)):
-        with np.load(out / f"{case}.npz") as kept:
-            content = dict(kept)
+        with np.load(out / f"{case}.npz") as file:
+            content = dict(file)
         for ax, (name, label) in zip(row, COLUMNS.items(), strict=True):
             side = int(len(content[name]) ** 0.5)
             image = np.sqrt(content[name]).reshape(side, side).T
@@ -45,8 +45,8 @@ def maps(out: Path) -> Figure:
     return figure
 
 
-def tests(metrics: Mapping[str, float], settings: Any) -> Figure:
-    """More rows, and off the support."""
+def split_tests(metrics: Mapping[str, float], settings: Any) -> Figure:
+    """The parts of the variance against the number of rows, and inside and outside the support."""
     figure = Figure(figsize=inches(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     rows = np.array(settings.branch_rows)
@@ -60,18 +60,16 @@ def tests(metrics: Mapping[str, float], settings: Any) -> Figure:
         metrics[f"branches.epistemic.n{rows[0]}"] * rows[0] / rows,
         ":",
         color=COLOURS["epistemic"],
-        label="as 1/N",
+        label="proportional to 1/N",
     )
-    left.set(
-        xscale="log", yscale="log", xlabel="rows of training, N", ylabel="part of the variance, squared units of y"
-    )
+    left.set(xscale="log", yscale="log", xlabel="training rows, N", ylabel="part of the variance, squared units of y")
     left.set_xticks(rows, [f"{n:,}" for n in rows])
     left.minorticks_off()
-    left.set_title("With more data only the epistemic part goes")
+    left.set_title("With more data only the epistemic part falls")
     left.legend(fontsize="small")
     place = np.arange(len(COLOURS))
     largest = rows[-1]
-    for shift, key, label, hatch in ((-0.2, "", "inside the data", ""), (0.2, "off.", "far from them", "//")):
+    for shift, key, label, hatch in ((-0.2, "", "inside the data", ""), (0.2, "off.", "far from the data", "//")):
         values = [metrics[f"branches.{key}{name}.n{largest}"] for name in COLOURS]
         bars = right.bar(place + shift, values, 0.38, color=list(COLOURS.values()), hatch=hatch, edgecolor="white")
         right.bar_label(bars, [f"{value:.2g}" for value in values], fontsize="small")

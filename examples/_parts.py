@@ -1,4 +1,4 @@
-"""Numbers that took long, kept one file each as they come: a run that was interrupted goes on where it was."""
+"""Parts of an example whose numbers take long: each is stored in a file, so an interrupted run can be resumed."""
 
 import hashlib
 import json
@@ -9,59 +9,59 @@ from pathlib import Path
 from typing import Any
 
 from _report import write_json
-from _workers import side_by_side
+from _workers import run_in_processes
 
 Metrics = Mapping[str, float]
-_ASKED: dict[Path, float] = {}
+_SECONDS: dict[Path, float] = {}  # of the parts that this process has used
 
 
-def part(out: Path, name: str, settings: Any, compute: Callable[[], Metrics]) -> dict[str, float]:
-    """``compute()``, or what it said in an earlier run with the same settings; its ``seconds`` beside its numbers.
+def compute_part(out: Path, name: str, settings: Any, compute: Callable[[], Metrics]) -> dict[str, float]:
+    """The numbers of ``compute()`` and its ``seconds``, stored by an earlier run with these settings or computed now.
 
-    ``settings`` is anything whose ``repr`` says what the numbers depend on; the code is not part of it, so that after a
-    change of it another ``--out`` is needed.
+    ``settings`` is anything whose ``repr`` contains everything the numbers depend on. The code is not part of it: after
+    a change of the code, use another ``--out``.
     """
     path = _path(out, name, settings)
     if not path.exists():
         _compute(path, compute)
     numbers = _read(path)
-    _ASKED[path] = numbers["seconds"]
+    _SECONDS[path] = numbers["seconds"]
     return numbers
 
 
-def parts(
+def compute_parts(
     out: Path, wanted: Mapping[str, tuple[Any, Callable[[], Metrics]]], *, jobs: int
 ) -> dict[str, dict[str, float]]:
-    """`part` of every name with its settings and its function, ``jobs`` at a time, each in a process of its own.
+    """The results of `compute_part` for each name with its settings and function, ``jobs`` processes at a time.
 
-    Their progress is in ``out``/parts/<name>.log. With one job they are computed here, one after the other. The
-    ``seconds`` of each are its own; `total_seconds` counts those on the clock.
+    Their progress bars are in ``out``/parts/<name>.log. With one job the parts are computed in this process, one after
+    the other. ``seconds`` is the time of each part; `total_seconds` counts the time on the clock.
     """
     paths = {name: _path(out, name, settings) for name, (settings, _) in wanted.items()}
-    todo = {name: partial(_compute, path, wanted[name][1]) for name, path in paths.items() if not path.exists()}
+    missing = {name: partial(_compute, path, wanted[name][1]) for name, path in paths.items() if not path.exists()}
     clock = out / "parts" / f"clock-{tag(sorted(path.name for path in paths.values()))}.json"
     earlier = _read(clock)["seconds"] if clock.exists() else 0.0
     begun = time.perf_counter()
     try:
         if jobs > 1:
-            side_by_side(todo, jobs, logs=clock.parent)
+            run_in_processes(missing, jobs, logs=clock.parent)
         else:
-            for compute in todo.values():
+            for compute in missing.values():
                 compute()
     finally:
-        if todo:
+        if missing:
             write_json(clock, {"seconds": earlier + time.perf_counter() - begun})
-    _ASKED[clock] = _read(clock)["seconds"] if clock.exists() else 0.0
+    _SECONDS[clock] = _read(clock)["seconds"] if clock.exists() else 0.0
     return {name: _read(path) for name, path in paths.items()}
 
 
 def total_seconds() -> float:
-    """Of all parts that this process has asked for, whichever run computed them."""
-    return sum(_ASKED.values())
+    """Seconds of all parts that this process has used, whichever run computed them."""
+    return sum(_SECONDS.values())
 
 
 def tag(settings: Any) -> str:
-    """A short name of settings, by their ``repr``: files that carry it are not taken for those of others."""
+    """A hash of the ``repr`` of settings, for names of files that belong to these settings alone."""
     return hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
 
 
@@ -73,8 +73,8 @@ def _path(out: Path, name: str, settings: Any) -> Path:
 
 def _compute(path: Path, compute: Callable[[], Metrics]) -> None:
     begun = time.perf_counter()
-    computed = {key: float(value) for key, value in compute().items()}
-    write_json(path, computed | {"seconds": time.perf_counter() - begun})
+    numbers = {key: float(value) for key, value in compute().items()}
+    write_json(path, numbers | {"seconds": time.perf_counter() - begun})
 
 
 def _read(path: Path) -> dict[str, float]:

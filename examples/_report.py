@@ -1,4 +1,4 @@
-"""What every example shares: its folder, its figures, its report."""
+"""Command-line options, figures and reports that all examples share."""
 
 import argparse
 import json
@@ -20,17 +20,17 @@ PACKAGES = ("posterity", "torch", "pyro-ppl", "arviz", "numpy", "scipy", "xarray
 
 
 def parser(description: str | None, name: str) -> argparse.ArgumentParser:
-    """The options every example has: ``--out``, ``--seed``, ``--quick``."""
+    """The parser with the options that all examples have: ``--out``, ``--seed``, ``--quick``."""
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.set_defaults(example=name)
     options.add_argument("--out", type=Path, default=Path("out") / name, help="folder of figures and report")
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--quick", action="store_true", help="small and short: to see it work, not to quote")
+    options.add_argument("--quick", action="store_true", help="small and short, to see that it works")
     return options
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Write under a temporary name, then rename: a crash leaves the old file or the new one."""
+    """Write under a temporary name, then rename, so that a crash leaves the old file or the new one."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     return path
@@ -39,9 +39,9 @@ def write_json(path: Path, content: Any) -> Path:
 def write_report(
     out: Path, example: str, metrics: dict[str, float], *, seed: int, quick: bool, wall_seconds: float
 ) -> Path:
-    """``report.json`` in ``out``: flat metrics with what is needed to repeat them.
+    """Write ``report.json``: metrics by name, with the command, seed, versions and device that repeat them.
 
-    A metric that is not finite is left out and named under ``not_finite``: one of them costs no other.
+    Metrics that are NaN or infinite are left out and named under ``not_finite``.
     """
     device = f"cpu ({platform.machine()}, {os.cpu_count()} cores, 1 thread a fit)"
     if torch.cuda.is_available():
@@ -63,22 +63,22 @@ def write_report(
 
 
 def finish(args: argparse.Namespace, metrics: dict[str, float], figures: Iterable[Path], *, seconds: float) -> int:
-    """Write the report of the example whose `parser` made ``args``, say where all is, and return the exit status."""
+    """Write the report, print the paths of all files, and return the exit status."""
     report = write_report(args.out, args.example, metrics, seed=args.seed, quick=args.quick, wall_seconds=seconds)
     print(f"\nfigures: {', '.join(map(str, figures))}\nnumbers: {report}")
     return 0
 
 
 def earlier_seconds(out: Path) -> float:
-    """Wall seconds of the finished run whose fits are taken up again; 0 without one."""
+    """Wall seconds in the report of an earlier run whose fits are reused; 0 without one."""
     path = out / "report.json"
     return float(json.loads(path.read_text())["wall_seconds"]) if path.exists() else 0.0
 
 
 def inches(width: float, height: float) -> tuple[float, float]:
-    """The size of a figure for matplotlib's own letters, and larger for a reader's larger ones."""
-    letters = max(1.0, mpl.rcParams["font.size"] / mpl.rcParamsDefault["font.size"])
-    return letters * width, letters * height
+    """The size of a figure at matplotlib's default font size; larger in proportion for a larger font size."""
+    scale = max(1.0, mpl.rcParams["font.size"] / mpl.rcParamsDefault["font.size"])
+    return scale * width, scale * height
 
 
 def save_figure(figure: Any, path: Path) -> Path:

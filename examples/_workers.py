@@ -1,4 +1,4 @@
-"""Independent pieces of work side by side, each in a process of its own."""
+"""Independent functions in parallel, each in its own process."""
 
 import os
 import sys
@@ -13,21 +13,21 @@ from typing import Any
 from tqdm.auto import tqdm
 
 
-def side_by_side(
-    work: Mapping[str, Callable[[], Any]], workers: int, *, title: str = "parts", logs: Path | None = None
+def run_in_processes(
+    calls: Mapping[str, Callable[[], Any]], workers: int, *, title: str = "parts", logs: Path | None = None
 ) -> None:
-    """Call each once, at most ``workers`` at a time, in their order.
+    """Call each function once, in this order, in at most ``workers`` processes at a time.
 
-    An interrupt or an error ends those that wait; those under way are finished first, so that nothing of them is lost.
-    All must be importable by another process: functions of a module, or ``partial`` of one. What each writes to stderr,
-    such as its own progress, goes to ``logs``/<name>.log, or stays.
+    After an interrupt or an error no further call is started, and the running ones are finished, so that their results
+    are not lost. Another process must be able to import the functions: functions of a module, or ``partial`` of one.
+    With ``logs``, the stderr of each call (its progress bar, for example) goes to ``logs``/<name>.log.
     """
-    bar = tqdm(total=len(work), desc=title, disable=not work)
+    bar = tqdm(total=len(calls), desc=title, disable=not calls)
     pool = ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=_end_with_parent, initargs=(os.getpid(),)
     )
     with bar, pool:
-        futures = {pool.submit(_logged, call, logs and logs / f"{name}.log"): name for name, call in work.items()}
+        futures = {pool.submit(_call_logged, call, logs and logs / f"{name}.log"): name for name, call in calls.items()}
         try:
             for future in as_completed(futures):
                 future.result()
@@ -38,20 +38,20 @@ def side_by_side(
             raise
 
 
-def _logged(call: Callable[[], Any], log: Path | None) -> None:
+def _call_logged(call: Callable[[], Any], log: Path | None) -> None:
     if log is None:
         call()
         return
-    kept = sys.stderr
+    stderr = sys.stderr
     with log.open("a") as sys.stderr:
         try:
             call()
         finally:
-            sys.stderr = kept
+            sys.stderr = stderr
 
 
 def _end_with_parent(parent: int) -> None:
-    """A worker whose parent was killed would go on for minutes, beside the run that takes its place."""
+    """End this worker if its parent is killed; otherwise it would run for minutes beside the repeated run."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,10 +1,11 @@
-"""A posterior of generators on the grid: does it find more clusters than one generator, and where is it not sure?
+"""Posterior of generators on a grid of 25 clusters: does it find more clusters than one GAN, and where is it uncertain?
 
-The Bayesian GAN of Saatchi & Wilson 2017, four generators against two discriminators by stochastic-gradient Hamiltonian
-Monte Carlo, beside the GAN of 2014 with the same networks, data and batches, which has as many steps as the four
-generators together. Three seeds of each.
+The Bayesian GAN of Saatchi & Wilson 2017 has four chains of generators against two chains of discriminators, sampled by
+stochastic-gradient Hamiltonian Monte Carlo. It is compared with the GAN of 2014 on the same networks, data and batches,
+trained for as many steps as the four generators together. Three seeds of each. An interrupted run is resumed when it is
+repeated.
 
-    python examples/gan_bayesian.py            # the numbers in examples/results; interrupt and repeat: it goes on
+    python examples/gan_bayesian.py            # the numbers in examples/results
     python examples/gan_bayesian.py --quick
 """
 
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _parts import parts, total_seconds
+from _parts import compute_parts, total_seconds
 from _report import finish, parser, save_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,20 +25,24 @@ from torch import nn
 
 from posterity.data import grid
 from posterity.files import read_tensors, write_tensors
-from posterity.inference.adversarial import Adversarial, BayesianAdversarial, play_bayesian, play_many
+from posterity.inference.adversarial import Adversarial, BayesianAdversarial, train_bayesian, train_many
 from posterity.inference.adversarial.metrics import cluster_quality
 from posterity.models.discriminators import dense_discriminator
 from posterity.models.generators import dense_generator
 
 LATENT, HIDDEN, ROWS, SAMPLES, SCALE = 8, (128, 128), 10_000, 2500, 2.83
-POINTS, REACH, BANDWIDTH = 150, 5.2, 0.15  # of the maps of the density, in units of the data
+POINTS, REACH, BANDWIDTH = (
+    150,
+    5.2,
+    0.15,
+)  # of the density maps, in units of the data
 KEYS = ("modes", "high_quality", "reverse_kl", "sd_ratio")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
 @dataclass(frozen=True)
 class Task:
-    """Both methods: so many ``steps`` of each of the Bayesian GAN's generators."""
+    """Settings of both methods; ``steps`` is the number of steps of the Bayesian GAN."""
 
     steps: int
     generators: int = 4
@@ -72,33 +77,33 @@ def make_discriminator() -> nn.Module:
 
 
 def bayesian(task: Task, seed: int, out: Path) -> dict[str, float]:
-    """One posterior, its samples measured; with the spread of its density if it is that of the figure."""
+    """Metrics of one posterior; stores its samples and the maps of its density for the figure."""
     torch.set_num_threads(1)
     data = grid().sample(ROWS, seed=seed + 1000) / SCALE
     begun = time.perf_counter()
-    game = play_bayesian(make_generator, make_discriminator, data, latent=LATENT, settings=task.bayesian, seed=seed)
-    if game.interrupted:
+    run = train_bayesian(make_generator, make_discriminator, data, latent=LATENT, settings=task.bayesian, seed=seed)
+    if run.interrupted:
         raise KeyboardInterrupt
     seconds = time.perf_counter() - begun
     line = torch.linspace(-REACH, REACH, POINTS)
     points = torch.cartesian_prod(line, line) / SCALE
-    mean, sd = game.density_spread(points, BANDWIDTH / SCALE, samples=1000, seed=seed)
-    shown = {
-        "samples": SCALE * game.samples(SAMPLES, seed=seed + 2000),
-        "each": SCALE * game.samples(600, seed=seed + 2001, each=True)[:: task.bayesian.draws],
+    mean, sd = run.density_spread(points, BANDWIDTH / SCALE, samples=1000, seed=seed)
+    content = {
+        "samples": SCALE * run.samples(SAMPLES, seed=seed + 2000),
+        "each": SCALE * run.samples(600, seed=seed + 2001, per_draw=True)[:: task.bayesian.draws],
         "mean": mean.reshape(POINTS, POINTS) / SCALE**2,
         "sd": sd.reshape(POINTS, POINTS) / SCALE**2,
     }
-    write_tensors(shown, out / f"bayesian-{task.steps}-{seed}.pt")
-    inside = mean > mean.max() / 20  # where there is density to be unsure of
-    return measured(shown["samples"]) | {
+    write_tensors(content, out / f"bayesian-{task.steps}-{seed}.pt")
+    inside = mean > mean.max() / 20  # elsewhere a relative spread means nothing
+    return cluster_metrics(content["samples"]) | {
         "train_seconds": seconds,
         "relative_spread": float((sd[inside] / mean[inside]).mean()),
     }
 
 
 def single(task: Task, seeds: list[int], out: Path) -> dict[str, float]:
-    """The GAN of 2014, all seeds side by side."""
+    """Metrics of the GAN of 2014, for all seeds in one computation."""
     torch.set_num_threads(1)
     generators, discriminators = [], []
     for seed in seeds:
@@ -108,47 +113,50 @@ def single(task: Task, seeds: list[int], out: Path) -> dict[str, float]:
             discriminators.append(make_discriminator())
     data = grid().sample(ROWS, seed=seeds[0] + 1000) / SCALE
     begun = time.perf_counter()
-    games = play_many(generators, discriminators, data, latent=LATENT, seeds=seeds, settings=task.single)
-    if games[0].interrupted:
+    runs = train_many(generators, discriminators, data, latent=LATENT, seeds=seeds, settings=task.single)
+    if runs[0].interrupted:
         raise KeyboardInterrupt
-    found = {"train_seconds": (time.perf_counter() - begun) / len(seeds)}
-    for seed, game in zip(seeds, games, strict=True):
-        samples = SCALE * game.samples(SAMPLES, seed=seed + 2000)
+    metrics = {"train_seconds": (time.perf_counter() - begun) / len(seeds)}
+    for seed, run in zip(seeds, runs, strict=True):
+        samples = SCALE * run.samples(SAMPLES, seed=seed + 2000)
         write_tensors({"samples": samples}, out / f"single-{task.steps}-{seed}.pt")
-        found |= {f"{key}.{seed}": value for key, value in measured(samples).items()}
-    return found
+        metrics |= {f"{key}.{seed}": value for key, value in cluster_metrics(samples).items()}
+    return metrics
 
 
-def measured(samples: torch.Tensor) -> dict[str, float]:
+def cluster_metrics(samples: torch.Tensor) -> dict[str, float]:
     quality = cluster_quality(samples, grid())
     return {key: quality[key] for key in KEYS if quality[key] == quality[key]}
 
 
 def summarise(numbers: dict[str, float], seeds: list[int]) -> dict[str, float]:
-    found = {key: value for key, value in numbers.items() if key.endswith("seconds")}
+    metrics = {key: value for key, value in numbers.items() if key.endswith("seconds")}
     for key in (*KEYS, "relative_spread"):
         values = [numbers[f"{key}.{seed}"] for seed in seeds if f"{key}.{seed}" in numbers]
         if values:
-            found[f"{key}_mean"] = sum(values) / len(values)
+            metrics[f"{key}_mean"] = sum(values) / len(values)
         if key == "modes":
-            found["modes_min"], found["modes_max"] = min(values), max(values)
-    return found
+            metrics["modes_min"], metrics["modes_max"] = min(values), max(values)
+    return metrics
 
 
-def draw(task: Task, metrics: dict[str, float], seed: int, out: Path) -> Path:
-    """Samples of the single GAN and of the posterior's chains; the density of all draws, and how they differ."""
-    alone = read_tensors(out / f"single-{task.steps}-{seed}.pt", "samples")["samples"]
-    kept = read_tensors(out / f"bayesian-{task.steps}-{seed}.pt", "samples")
+def draw_figure(task: Task, metrics: dict[str, float], seed: int, out: Path) -> Path:
+    """Samples of the single GAN and of each chain; mean and standard deviation of the density over all draws."""
+    single_run = read_tensors(out / f"single-{task.steps}-{seed}.pt", "samples")["samples"]
+    posterior = read_tensors(out / f"bayesian-{task.steps}-{seed}.pt", "samples")
     figure = Figure(figsize=(15, 4.3), layout="constrained")
-    figure.suptitle("25 clusters, first seed: four generators of a posterior know more of them than one")
+    figure.suptitle("25 clusters, first seed: four generators of a posterior find more of them than one GAN")
     left, second, third, right = figure.subplots(1, 4)
-    scatter(left, alone, "0.25")
+    scatter(left, single_run, "0.25")
     left.set_title(f"one GAN, four times the steps\n{metrics['grid.single.modes_mean']:.1f} of 25 (mean of 3 seeds)")
-    for colour, samples in zip(COLOURS, kept["each"], strict=False):
+    for colour, samples in zip(COLOURS, posterior["each"], strict=False):
         scatter(second, samples, colour)
-    second.set_title(f"Bayesian GAN, a colour each chain\n{metrics['grid.bayesian.modes_mean']:.1f} of 25")
-    for ax, key, title in ((third, "mean", "mean density of all draws"), (right, "sd", "its sd: what is not known")):
-        image = ax.imshow(kept[key].T, origin="lower", extent=(-REACH, REACH) * 2, cmap="magma")
+    second.set_title(f"Bayesian GAN, one colour per chain\n{metrics['grid.bayesian.modes_mean']:.1f} of 25")
+    for ax, key, title in (
+        (third, "mean", "mean density of all draws"),
+        (right, "sd", "its sd (epistemic)"),
+    ):
+        image = ax.imshow(posterior[key].T, origin="lower", extent=(-REACH, REACH) * 2, cmap="magma")
         figure.colorbar(image, ax=ax, shrink=0.75, label="per unit of area")
         ax.set_title(f"{title}\n(kernels of sd {BANDWIDTH})")
     for ax in (left, second, third, right):
@@ -164,7 +172,7 @@ def scatter(ax: Axes, samples: torch.Tensor, colour: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__, "gan_bayesian")
-    options.add_argument("--jobs", type=int, default=2, help="trainings side by side, each in a process")
+    options.add_argument("--jobs", type=int, default=2, help="number of processes that train in parallel")
     args = options.parse_args(argv)
     torch.set_num_threads(1)
     seeds = list(range(args.seed, args.seed + (1 if args.quick else 3)))
@@ -173,16 +181,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted: dict[str, tuple[object, Callable[[], dict[str, float]]]] = {}
     wanted["single"] = ((task, seeds), partial(single, task, seeds, args.out))
     wanted |= {f"bayesian-{seed}": ((task, seed), partial(bayesian, task, seed, args.out)) for seed in seeds}
-    found = parts(args.out, wanted, jobs=1 if args.quick else args.jobs)
-    alone = found["single"]
-    numbers = {f"{key}.{seed}": value for seed in seeds for key, value in found[f"bayesian-{seed}"].items()}
+    results = compute_parts(args.out, wanted, jobs=1 if args.quick else args.jobs)
+    numbers = {f"{key}.{seed}": value for seed in seeds for key, value in results[f"bayesian-{seed}"].items()}
     numbers["train_seconds"] = sum(numbers[f"train_seconds.{seed}"] for seed in seeds) / len(seeds)
     numbers = {key: value for key, value in numbers.items() if not key.startswith(("train_seconds.", "seconds."))}
-    metrics = {f"grid.single.{key}": value for key, value in summarise(alone, seeds).items()}
+    metrics = {f"grid.single.{key}": value for key, value in summarise(results["single"], seeds).items()}
     metrics |= {f"grid.bayesian.{key}": value for key, value in summarise(numbers, seeds).items()}
     for name, value in sorted(metrics.items()):
         print(f"{name:36}{value:10.3f}")
-    picture = draw(task, metrics, seeds[0], args.out)
+    picture = draw_figure(task, metrics, seeds[0], args.out)
     return finish(args, metrics, [picture], seconds=total_seconds())
 
 

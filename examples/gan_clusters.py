@@ -1,12 +1,14 @@
-"""Generators of points on a ring and a grid: are all clusters there, evenly, and as wide as they should be?
+"""Generators of clusters on a ring and on a grid: are all clusters present, equally frequent, and of the right width?
 
-Ten seeds side by side as one computation, for two recipes on each data set (Srivastava et al. 2017; Lin et al. 2018):
+Two recipes on each data set (Srivastava et al. 2017; Lin et al. 2018), with ten seeds side by side in one computation:
 
-- ``plain``: the GAN of 2014 with the non-saturating loss, continuous latent points;
-- ``best``: a coded generator, a discriminator that sees waves, the relativistic loss with both gradient penalties
-  (Huang et al. 2024, arXiv:2501.05441), first coarse, then fine: the penalties fall from stage to stage.
+- ``plain``: the GAN of 2014, with the non-saturating loss and continuous latent points.
+- ``best``: a coded generator, a discriminator with sine and cosine features, and the relativistic loss with both
+  gradient penalties (Huang et al. 2024, arXiv:2501.05441), whose weights fall from stage to stage.
 
-    python examples/gan_clusters.py            # the numbers in examples/results; interrupt and repeat: it goes on
+An interrupted run is resumed when it is repeated.
+
+    python examples/gan_clusters.py            # the numbers in examples/results
     python examples/gan_clusters.py --quick    # wider clusters, smaller networks, one seed: about a minute on one core
 """
 
@@ -18,14 +20,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _parts import parts, total_seconds
+from _parts import compute_parts, total_seconds
 from _report import finish, parser, save_figure
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from posterity.data import Clusters, grid, ring
 from posterity.files import read_tensors, write_tensors
-from posterity.inference.adversarial import Adversarial, Game, play, play_many, r1, r2
+from posterity.inference.adversarial import Adversarial, TrainingRun, r1, r2, train, train_many
 from posterity.inference.adversarial.metrics import cluster_quality
 from posterity.models.discriminators import dense_discriminator
 from posterity.models.generators import coded, dense_generator
@@ -36,18 +38,18 @@ LATENT, HIDDEN, ROWS, SAMPLES = 16, (128, 128), 50_000, 2500
 
 @dataclass(frozen=True)
 class Task:
-    """Clusters, the number that brings them to within about -0.7 to 0.7, and the waves the discriminator sees."""
+    """Clusters, the divisor that brings them to about -0.7 to 0.7, and the octaves of the discriminator's features."""
 
     clusters: Clusters
     scale: float
     octaves: int
-    start: str  # of the weights of the best recipe's generator; that of torch is the plain one's
+    start: str  # initial weights of the generator in the best recipe; the plain one has those of torch
     hidden: tuple[int, ...] = HIDDEN
 
 
 @dataclass(frozen=True)
 class Stage:
-    """So many ``steps`` with a ``penalty`` on the discriminator's slopes, or none."""
+    """A stage of training; ``penalty`` is the weight of both penalties, 0 for none."""
 
     steps: int
     penalty: float = 0.0
@@ -58,7 +60,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained, stage after stage; ``bits`` of the latent point count by their signs alone."""
+    """Networks and training stages; the signs of ``bits`` latent dimensions select a code."""
 
     stages: tuple[Stage, ...]
     bits: int = 0
@@ -68,7 +70,7 @@ class Recipe:
     ema: float | None = None
 
 
-# Chosen on seeds 100 to 102 and 200 to 209: samples that begin far apart meet all 8 clusters, but 25 less evenly.
+# Chosen on seeds 100 to 102 and 200 to 209: spread initial samples reach all 8 clusters, but 25 less evenly.
 TASKS = {"ring": Task(ring(), 1.4, 6, "he"), "grid": Task(grid(), 5.66, 6, "torch")}
 TITLES = {"real": "real", "plain": "the GAN of 2014", "best": "coded, relativistic, both penalties"}
 KEYS = (
@@ -84,7 +86,7 @@ RECIPES = {
     "plain": Recipe((Stage(10_000),)),
     "best": Recipe(BEST, bits=10, waves=True, loss="relativistic", betas=(0.0, 0.99)),
 }
-# Clusters 5 and 3 times as wide are found in a tenth of the steps (seed 0: all 8 and all 25).
+# Clusters 5 and 3 times as wide are found in a tenth of the steps (all 8 and all 25 with seed 0).
 QUICK_TASKS = {
     "ring": Task(ring(sd=0.05), 1.4, 3, "he", (64, 64)),
     "grid": Task(grid(sd=0.15), 5.66, 4, "torch", (64, 64)),
@@ -98,28 +100,30 @@ QUICK_RECIPES = {
 }
 
 
-def start(task: Task, recipe: Recipe) -> str:
+def initial_weights(task: Task, recipe: Recipe) -> str:
     return task.start if recipe.bits else "torch"
 
 
 def networks(task: Task, recipe: Recipe, seeds: list[int]) -> tuple[list[nn.Module], list[nn.Module]]:
-    """One pair for each seed, without touching the global random numbers."""
+    """One pair of networks for each seed; the global random state is left alone."""
     generators: list[nn.Module] = []
     discriminators: list[nn.Module] = []
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = dense_generator(LATENT, (2,), hidden=task.hidden, squash=False, start=start(task, recipe))
+            net = dense_generator(LATENT, (2,), hidden=task.hidden, squash=False, start=initial_weights(task, recipe))
             generators.append(coded(net, recipe.bits) if recipe.bits else net)
             octaves = task.octaves if recipe.waves else 0
             discriminators.append(dense_discriminator((2,), hidden=task.hidden, octaves=octaves))
     return generators, discriminators
 
 
-def train(task: Task, recipe: Recipe, seeds: list[int], data: Tensor, *, progress: bool = True) -> list[Game]:
-    """All seeds side by side, stage after stage; a single one by itself, which takes half the time."""
+def train_stages(
+    task: Task, recipe: Recipe, seeds: list[int], data: Tensor, *, progress: bool = True
+) -> list[TrainingRun]:
+    """Runs of all seeds after the last stage; a single seed is trained by `train`, which takes half the time."""
     generators, discriminators = networks(task, recipe, seeds)
-    games: list[Game] = []
+    runs: list[TrainingRun] = []
     for stage in recipe.stages:
         settings = Adversarial(
             steps=stage.steps,
@@ -134,31 +138,31 @@ def train(task: Task, recipe: Recipe, seeds: list[int], data: Tensor, *, progres
             progress=progress,
         )
         if len(seeds) == 1:
-            games = [play(generators[0], discriminators[0], data, latent=LATENT, seed=seeds[0], settings=settings)]
+            runs = [train(generators[0], discriminators[0], data, latent=LATENT, seed=seeds[0], settings=settings)]
         else:
-            games = play_many(generators, discriminators, data, latent=LATENT, seeds=seeds, settings=settings)
-        generators, discriminators = [game.generator for game in games], [game.discriminator for game in games]
-    return games
+            runs = train_many(generators, discriminators, data, latent=LATENT, seeds=seeds, settings=settings)
+        generators, discriminators = [run.generator for run in runs], [run.discriminator for run in runs]
+    return runs
 
 
 def measure(name: str, task: Task, recipe: Recipe, seeds: list[int], out: Path) -> dict[str, float]:
-    """All seeds trained and measured; their samples are kept for the figure."""
-    torch.set_num_threads(1)  # two processes with a thread each lose less to each other than one with two
+    """Metrics of all seeds; stores their samples for the figure."""
+    torch.set_num_threads(1)  # two processes with one thread each are faster than one process with two
     data = task.clusters.sample(ROWS, seed=seeds[0] + 1000) / task.scale
     begun = time.perf_counter()
-    games = train(task, recipe, seeds, data)
-    if any(game.interrupted for game in games):
+    runs = train_stages(task, recipe, seeds, data)
+    if any(run.interrupted for run in runs):
         raise KeyboardInterrupt
     seconds = time.perf_counter() - begun
     numbers: dict[str, float] = {"train_seconds": seconds}
-    kept = []
-    for seed, game in zip(seeds, games, strict=True):
-        samples = game.samples(SAMPLES, seed=seed + 2000) * task.scale
-        kept.append(samples)
+    all_samples = []
+    for seed, run in zip(seeds, runs, strict=True):
+        samples = run.samples(SAMPLES, seed=seed + 2000) * task.scale
+        all_samples.append(samples)
         for key, value in cluster_quality(samples, task.clusters).items():
-            if value == value:  # the width of clusters that no sample met is no number
+            if value == value:  # the width is NaN without a sample in a cluster
                 numbers[f"{key}.{seed}"] = value
-    write_tensors({"samples": torch.stack(kept)}, samples_path(out, name, recipe, seeds))
+    write_tensors({"samples": torch.stack(all_samples)}, samples_path(out, name, recipe, seeds))
     return numbers
 
 
@@ -167,30 +171,29 @@ def samples_path(out: Path, name: str, recipe: Recipe, seeds: list[int]) -> Path
 
 
 def summarise(numbers: dict[str, float], seeds: list[int]) -> dict[str, float]:
-    """Means over the seeds with their standard errors, and the least number of modes."""
-    found = {"modes_min": min(numbers[f"modes.{seed}"] for seed in seeds), "seconds": numbers["train_seconds"]}
+    """Mean and worst value of each metric over the seeds, and the smallest number of modes."""
+    metrics = {"modes_min": min(numbers[f"modes.{seed}"] for seed in seeds), "seconds": numbers["train_seconds"]}
     for key in ("modes", "high_quality", "reverse_kl", "sd_ratio"):
         values = [numbers[f"{key}.{seed}"] for seed in seeds if f"{key}.{seed}" in numbers]
-        found[f"{key}_mean"] = sum(values) / len(values) if values else float("nan")
-        found[f"{key}_worst"] = (max if key == "reverse_kl" else min)(values, default=float("nan"))
-    found["reverse_kl_floor"] = numbers[f"reverse_kl_floor.{seeds[0]}"]
-    return found
+        metrics[f"{key}_mean"] = sum(values) / len(values) if values else float("nan")
+        metrics[f"{key}_worst"] = (max if key == "reverse_kl" else min)(values, default=float("nan"))
+    metrics["reverse_kl_floor"] = numbers[f"reverse_kl_floor.{seeds[0]}"]
+    return metrics
 
 
-def draw(
+def draw_figure(
     tasks: dict[str, Task], recipes: dict[str, Recipe], metrics: dict[str, float], seeds: list[int], out: Path
 ) -> Path:
-    """Each data set: real points, those of the plain GAN, those of the best one, all of the first seed."""
+    """Real samples and those of both recipes for each data set, all of the first seed."""
     figure = Figure(figsize=(11, 7.6), layout="constrained")
     figure.suptitle(
-        f"{SAMPLES:,} samples of the first seed, blue within 3 sd of a centre, red beyond"
+        f"{SAMPLES:,} samples of the first seed, blue within 3 sd of a centre, red outside"
         + (f"; numbers: means of {len(seeds)} seeds" if len(seeds) > 1 else "")
     )
     for row, (name, task) in zip(figure.subplots(len(tasks), 3), tasks.items(), strict=True):
         shown = {"real": task.clusters.sample(SAMPLES, seed=seeds[0] + 3000)}
         for which, recipe in recipes.items():
-            kept = read_tensors(samples_path(out, name, recipe, seeds), "samples")["samples"]
-            shown[which] = kept[0]
+            shown[which] = read_tensors(samples_path(out, name, recipe, seeds), "samples")["samples"][0]
         for ax, (which, samples) in zip(row, shown.items(), strict=True):
             near = task.clusters.nearest(samples)[1] <= 3
             for mask, colour in ((near, BLUE), (~near, VERMILION)):
@@ -212,33 +215,33 @@ def print_table(metrics: dict[str, float], recipes: dict[str, Recipe]) -> None:
     print(f"{'':14}{'modes (least)':>16}{'near':>9}{'KL (worst)':>17}{'floor':>8}{'sd ratio':>10}{'seconds':>9}")
     for name in TASKS:
         for which in recipes:
-            got = {key: metrics[f"{name}.{which}.{key}"] for key in KEYS if f"{name}.{which}.{key}" in metrics}
+            row = {key: metrics[f"{name}.{which}.{key}"] for key in KEYS if f"{name}.{which}.{key}" in metrics}
             print(
-                f"{name:5}{which:9}{got['modes_mean']:9.1f} ({got['modes_min']:3.0f}){got['high_quality_mean']:10.3f}"
-                f"{got['reverse_kl_mean']:9.3f} ({got['reverse_kl_worst']:.3f}){got['reverse_kl_floor']:8.3f}"
-                f"{got['sd_ratio_mean']:10.2f}{got['seconds']:9.0f}"
+                f"{name:5}{which:9}{row['modes_mean']:9.1f} ({row['modes_min']:3.0f}){row['high_quality_mean']:10.3f}"
+                f"{row['reverse_kl_mean']:9.3f} ({row['reverse_kl_worst']:.3f}){row['reverse_kl_floor']:8.3f}"
+                f"{row['sd_ratio_mean']:10.2f}{row['seconds']:9.0f}"
             )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser(__doc__, "gan_clusters")
-    options.add_argument("--jobs", type=int, default=2, help="trainings side by side, each in a process")
+    options.add_argument("--jobs", type=int, default=2, help="number of processes that train in parallel")
     args = options.parse_args(argv)
     torch.set_num_threads(1)
     seeds = list(range(args.seed, args.seed + (1 if args.quick else 10)))
     tasks, recipes = (QUICK_TASKS, QUICK_RECIPES) if args.quick else (TASKS, RECIPES)
     wanted = {
         f"{name}.{which}": (
-            (task.clusters.sd, task.hidden, task.octaves, start(task, recipe), recipe, seeds),
+            (task.clusters.sd, task.hidden, task.octaves, initial_weights(task, recipe), recipe, seeds),
             partial(measure, name, task, recipe, seeds, args.out),
         )
-        for which, recipe in reversed(recipes.items())  # the long ones first
+        for which, recipe in reversed(recipes.items())  # longest first
         for name, task in tasks.items()
     }
-    numbers = parts(args.out, wanted, jobs=1 if args.quick else args.jobs)
+    numbers = compute_parts(args.out, wanted, jobs=1 if args.quick else args.jobs)
     metrics = {f"{name}.{key}": value for name, row in numbers.items() for key, value in summarise(row, seeds).items()}
     print_table(metrics, recipes)
-    picture = draw(tasks, recipes, metrics, seeds, args.out)
+    picture = draw_figure(tasks, recipes, metrics, seeds, args.out)
     return finish(args, metrics, [picture], seconds=total_seconds())
 
 

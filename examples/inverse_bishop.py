@@ -1,21 +1,22 @@
-"""Several right answers: mixture density networks on Bishop's inverse problem, held against the exact density.
+"""Several right answers: mixture density networks on Bishop's inverse problem, compared with the exact density.
 
     python examples/inverse_bishop.py --quick
-    python examples/inverse_bishop.py          # five seeds of 100,000 rows: the numbers kept
+    python examples/inverse_bishop.py          # five seeds of 100,000 rows: the numbers in examples/results
 
-x = t + 0.3 sin(2 pi t) + noise, and t is to be predicted from x (Bishop 1994, NCRG/94/004): in the middle three values
-of t are right, and the mean of t, which least squares would predict, is often none of them. The data are simulated, so
-that the lowest expected negative log-likelihood (NLL) is known, and so is the best that any K Gaussians can do:
+With x = t + 0.3 sin(2 pi t) + noise, t is predicted from x (Bishop 1994, NCRG/94/004). For middle values of x three
+values of t are right, and the mean of t, the prediction of least squares, is often none of them. The data are
+simulated, so the lowest expected negative log-likelihood (NLL) is known, and so is the lowest of any K Gaussians:
 
-- ``gauss05.k3``, ``gauss05.k5``: noise N(0, 0.05²), K = 3 and 5. Floor -1.2263 nats; any three Gaussians -1.215.
-- ``uniform.k3``: noise U(-0.1, 0.1), K = 3. Floor -1.2823; any three Gaussians -1.178, for p(t|x) is flat with sharp
-  edges. The fits stay above that outside of the fold, where one interval is left: one component does for it, and the
-  others have lost their weight there, and with it their gradient, before they could share it. The mean has the least
-  squared error there is, 0.0383, and still says little.
+- ``gauss05.k3``, ``gauss05.k5``: noise N(0, 0.05²), K = 3 and 5. The floor is -1.2263 nats, the best three Gaussians
+  have -1.215.
+- ``uniform.k3``: noise U(-0.1, 0.1), K = 3. The floor is -1.2823 nats. The best three Gaussians have -1.178, because
+  p(t|x) is flat with sharp edges. The fits are worse where p(t|x) is a single interval: one component covers it, and
+  the others have lost their weight there, and with it their gradient. The mean of the fit has nearly the smallest
+  possible squared error, 0.0383, although it is often no right answer.
 
-Each fit is scored on fresh rows beside the oracle. Modes are read at x = 0.5, highest-density regions and the
-probability integral transform from ``gauss05.k5``. Writes two figures and ``report.json``; a run that was interrupted
-goes on where it was when it is repeated. After a change of the code, give it another ``--out``.
+Each fit and the exact density are scored on fresh rows. Modes are compared at x = 0.5; highest-density regions and the
+probability integral transform are those of ``gauss05.k5``. The example writes two figures and ``report.json``. An
+interrupted run is resumed when it is repeated; after a change of the code, use another ``--out``.
 """
 
 import hashlib
@@ -28,8 +29,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from _mdn import ROWS, excess, least_p, log_scores, standard_error
-from _parts import part, total_seconds
+from _mdn import ROWS, bonferroni, excess, log_scores, standard_error
+from _parts import compute_part, total_seconds
 from _report import finish, inches, parser, save_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -42,10 +43,10 @@ from posterity.inference.diagnostics import pit, uniformity_test
 from posterity.inference.plots import plot_conditional_density
 from posterity.models import Pair, mixture_density, mixture_head, mixture_priors, radial
 
-RESOLUTION = 1e-3  # of t: a hundredth of the narrowest feature
-MIDDLE = 0.5  # the x at which modes are compared: three answers
-BESIDE = 0.42  # an x where the mean is none of the answers
-LEAST = 0.05  # probability of a mode that counts
+RESOLUTION = 1e-3  # smallest scale of a component: a hundredth of the narrowest feature
+MIDDLE = 0.5  # an x with three answers, where modes are compared
+BESIDE = 0.42  # an x where the mean is no answer
+MIN_PROBABILITY = 0.05  # of a mode that counts
 LEVELS = (50, 90)
 SHOWN = 300  # training rows in the figure
 INK, BLUE, ORANGE, VERMILION = "#222222", "#0072B2", "#E69F00", "#D55E00"
@@ -53,16 +54,16 @@ INK, BLUE, ORANGE, VERMILION = "#222222", "#0072B2", "#E69F00", "#D55E00"
 
 @dataclass(frozen=True)
 class Case:
-    """One problem and one network; chosen on other draws of the simulator."""
+    """A problem and a network, whose settings were chosen on other draws of the simulator."""
 
     noise: Literal["uniform", "normal"]
     scale: float
     components: int
     title: str
-    best: float | None  # expected excess in nats of the best mixture of so many Gaussians at every x, where known
+    best: float | None  # expected excess of the best K Gaussians in nats, if known
     steps: int = 3000
     centres: int = 40
-    even: float = 0.0  # nats a row by which even weights are favoured in a first fit
+    even: float = 0.0  # prior for even weights in a first fit, in nats per row
 
 
 CASES = {
@@ -74,13 +75,13 @@ CASES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What the numbers of a case depend on beside itself."""
+    """Everything else that the numbers of a case depend on."""
 
-    rows: int = 100_000  # and as many fresh ones
-    regions: int = 5_000  # rows whose highest-density regions are searched
+    rows: int = 100_000  # for training, and as many for testing
+    regions: int = 5_000  # rows with highest-density regions
     batch_size: int = 2000
     learning_rate: float = 0.05
-    steps: int | None = None  # instead of the case's own
+    steps: int | None = None  # instead of those of the case
     repeats: int = 5
     seed: int = 0
 
@@ -89,28 +90,28 @@ QUICK = Settings(rows=10_000, regions=1_000, steps=800, repeats=2)
 
 
 def problem(case: Case, settings: Settings, repeat: int) -> tuple[Observations, Observations]:
-    """Training rows and fresh test rows of their own seeds."""
+    """Training rows and test rows, with different seeds."""
     seed = 1000 * settings.seed + repeat
     train, test = (bishop(settings.rows, case.noise, case.scale, seed=s) for s in (seed, seed + 500))
     return train, test
 
 
 def make_pair(case: Case, data: Observations, repeat: int, first: Posterior | None = None, even: float = 0.0) -> Pair:
-    """A network of one layer over bumps along x, at the weights of a ``first`` fit where there is one."""
+    """A linear layer over radial basis functions of x, with the weights of a ``first`` fit if there is one."""
     scale = Standardization.fit(data)
     head = mixture_head(case.components, floor=RESOLUTION / float(scale.y_scale))
     net = radial(scale.x(data.x), case.centres, head.features, seed=repeat)
     if first is not None:
         net.load_state_dict({k.removeprefix("net."): v[0, 0] for k, v in first.draws.items()}, strict=False)
-    favoured = (mixture_priors.EvenWeights(strength=even * len(data)),) if even else ()
-    return mixture_density(scale, head=head, net=net, mixture_priors=favoured)
+    extra_priors = (mixture_priors.EvenWeights(strength=even * len(data)),) if even else ()
+    return mixture_density(scale, head=head, net=net, mixture_priors=extra_priors)
 
 
-def fit(case: Case, settings: Settings, repeat: int, keep: Path) -> dict[str, float]:
-    """One network on one draw of the simulator: fitted, kept in a file, and judged on fresh rows.
+def fit(case: Case, settings: Settings, repeat: int, path: Path) -> dict[str, float]:
+    """Metrics on fresh rows of one network, fitted to one draw of the simulator and stored in a file.
 
-    Where one answer is right all components can share it, but those that were elsewhere have no weight there and learn
-    nothing. A first fit that favours even weights brings them; the second is plain maximum likelihood from there.
+    Where one answer is right, all components could share it, but those without weight there have no gradient. A first
+    fit with a prior for even weights moves them; the second fit is plain maximum likelihood from there.
     """
     train, test = problem(case, settings, repeat)
     method = Ensemble(
@@ -126,37 +127,37 @@ def fit(case: Case, settings: Settings, repeat: int, keep: Path) -> dict[str, fl
         method = replace(method, learning_rate=0.3 * settings.learning_rate)
     posterior = infer(make_pair(case, train, repeat, first), train.x, train.y, method=method, seed=repeat)
     if posterior.attrs["interrupted"]:
-        raise KeyboardInterrupt  # what there is of it is not the fit that was asked for
-    keep.parent.mkdir(parents=True, exist_ok=True)
-    posterior.save(keep)
-    return judge(posterior, test, settings.regions)
+        raise KeyboardInterrupt  # an incomplete fit must not be stored
+    path.parent.mkdir(parents=True, exist_ok=True)
+    posterior.save(path)
+    return evaluate(posterior, test, settings.regions)
 
 
-def kept(out: Path, name: str, settings: Settings, repeat: int) -> Path:
-    """Where a fit is kept: named after its settings, as its numbers are."""
+def fit_path(out: Path, name: str, settings: Settings, repeat: int) -> Path:
+    """File of a fit; its name has a hash of the settings."""
     digest = hashlib.sha256(repr((CASES[name], settings)).encode()).hexdigest()[:8]
     return out / "fits" / f"{name}-{repeat}-{digest}.posterior"
 
 
-def judge(posterior: Posterior, test: Observations, few: int) -> dict[str, float]:
-    """Everything that is read off one fit; calibration on the first ``few`` rows, for its regions take time."""
-    own = log_scores(posterior, test)
-    behind = excess(own, test)
+def evaluate(posterior: Posterior, test: Observations, few: int) -> dict[str, float]:
+    """All metrics of one fit; calibration on the first ``few`` rows, because regions take time."""
+    scores = log_scores(posterior, test)
+    behind = excess(scores, test)
     y = test.y.double()
     mean = torch.cat([predict(posterior, x).mean for x in test.x.split(ROWS)])
     numbers = {
-        "nll": float(-own.mean()),
-        "oracle": float((own + behind).mean() * -1),
+        "nll": float(-scores.mean()),
+        "oracle": float((scores + behind).mean() * -1),
         "below_z": float(-behind.mean() / (behind.std(ddof=1) / np.sqrt(len(behind)))),
         "mean_mse": float(((mean - y) ** 2).mean()),
         "oracle_mse": float(((truth(test, test.x).mean - y) ** 2).mean()),
     }
     middle = torch.tensor([[MIDDLE]])
-    found = predict(posterior, middle).modes(min_probability=LEAST).location[0]
-    found = found[found.isfinite()]
+    modes = predict(posterior, middle).modes(least=MIN_PROBABILITY).location[0]
+    modes = modes[modes.isfinite()]
     exact = exact_modes(truth(test, middle))
-    numbers["modes"] = float(len(found))
-    numbers["modes_error"] = float((exact[:, None] - found).abs().amin(1).max())
+    numbers["modes"] = float(len(modes))
+    numbers["modes_error"] = float((exact[:, None] - modes).abs().amin(1).max())
     some = test.subset(slice(few))
     mixture, y = predict(posterior, some.x), some.y.double()
     uniform = uniformity_test(pit(mixture, y))
@@ -171,19 +172,19 @@ def predict(posterior: Posterior, x: torch.Tensor) -> PredictiveMixture:
 
 
 def truth(data: Observations, x: torch.Tensor) -> Any:
-    assert data.oracle is not None  # a simulator has one
+    assert data.oracle is not None  # simulated data have an oracle
     return data.oracle(x.double())
 
 
 def exact_modes(one: Distribution) -> torch.Tensor:
-    """The local maxima of one exact density, to a hundred-thousandth of its range."""
+    """Local maxima of one exact density, to 1e-5 of its range."""
     t = torch.linspace(0, 1, 100_001, dtype=torch.double)
     height = one.log_prob(t)
     return t[1:-1][(height[1:-1] > height[:-2]) & (height[1:-1] >= height[2:])]
 
 
 def summarise(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
-    """Means over seeds, with their standard errors."""
+    """Means over seeds with their standard errors."""
     metrics: dict[str, float] = {}
     for name, fits in rows.items():
 
@@ -198,7 +199,7 @@ def summarise(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
             f"{name}.excess": float(np.mean(gap)),
             f"{name}.excess_se": standard_error(gap),
             f"{name}.nll_below_oracle_z": max(over("below_z")),
-            f"{name}.pit_p": least_p(over("pit_p")),
+            f"{name}.pit_p": bonferroni(over("pit_p")),
             f"{name}.pit_distance": float(np.mean(over("pit_distance"))),
             f"{name}.seconds": float(np.mean(over("seconds"))),
         }
@@ -214,20 +215,20 @@ def summarise(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
 
 
 def draw_answers(settings: Settings, out: Path) -> Path:
-    """p(t|x) of both noises with the data, and what it says at two values of x beside the exact density."""
+    """p(t|x) with the data for both noises, and sections at two values of x with the exact density."""
     figure = Figure(figsize=inches(10.4, 7.0), layout="constrained")
     figure.suptitle("One x, several right t: Bishop's inverse problem", fontsize="x-large")
     rows = figure.subplots(2, 3, width_ratios=[2, 1, 1], sharey=True)
     for (image, *slices), name in zip(rows, ("gauss05.k5", "uniform.k3"), strict=True):
         case = CASES[name]
         data, _ = problem(case, settings, 0)
-        posterior = Posterior.load(kept(out, name, settings, 0), make_pair(case, data, 0), data.x, data.y)
+        posterior = Posterior.load(fit_path(out, name, settings, 0), make_pair(case, data, 0), data.x, data.y)
         _image(image, posterior, data.subset(slice(SHOWN)), case)
         for ax, at in zip(slices, (MIDDLE, BESIDE), strict=True):
             _slice(ax, predict(posterior, torch.tensor([[at]])), truth(data, torch.tensor([[at]])), at)
-            if case.noise == "normal":  # with uniform noise the exact density is flat and has no modes
+            if case.noise == "normal":  # with uniform noise the exact density has no modes
                 _modes(ax, predict(posterior, torch.tensor([[at]])), truth(data, torch.tensor([[at]])))
-    for panels, title in ((rows[:, :1], "left"), (rows[:, 1:], "right")):  # once for each name, beside the panels
+    for panels, title in ((rows[:, :1], "left"), (rows[:, 1:], "right")):  # each name once, below the panels
         named = {
             label: handle for ax in panels.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
         }
@@ -243,7 +244,7 @@ def _image(ax: Axes, posterior: Posterior, data: Observations, case: Case) -> No
         data.x[:, 0], data.y, ".", color=VERMILION, markersize=2.5, alpha=0.6, label=f"{SHOWN} of the training rows"
     )
     if case.noise == "normal":
-        modes = mixture.modes(min_probability=LEAST).location
+        modes = mixture.modes(least=MIN_PROBABILITY).location
         dots = ax.plot(x[::2], modes[::2], ".", color=INK, markersize=4)
         dots[0].set_label("modes of the fit")
     else:
@@ -266,13 +267,13 @@ def _slice(ax: Axes, fit: PredictiveMixture, exact: Any, at: float) -> None:
 
 
 def _modes(ax: Axes, fit: PredictiveMixture, exact: Any) -> None:
-    modes, found = exact_modes(exact), fit.modes(min_probability=LEAST)
+    modes, fitted = exact_modes(exact), fit.modes(least=MIN_PROBABILITY)
     ax.plot(exact.log_prob(modes).exp(), modes, "k_", ms=16, mew=1.5, label="exact modes")
-    ax.plot(found.log_density[0].exp(), found.location[0], "o", color=BLUE, ms=6, label="modes of the fit")
+    ax.plot(fitted.log_density[0].exp(), fitted.location[0], "o", color=BLUE, ms=6, label="modes of the fit")
 
 
 def draw_scores(metrics: dict[str, float], out: Path) -> Path:
-    """How far every case stays above its floor, beside the best that so many Gaussians can do."""
+    """Excess of each case over its floor, with that of the best K Gaussians."""
     figure = Figure(figsize=inches(8, 3.2), layout="constrained")
     ax = figure.subplots()
     for place, (name, case) in enumerate(CASES.items()):
@@ -313,8 +314,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = replace(QUICK if args.quick else Settings(), seed=args.seed)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in CASES}
     for repeat, name in tqdm([(repeat, name) for repeat in range(settings.repeats) for name in CASES], desc="fits"):
-        compute = partial(fit, CASES[name], settings, repeat, kept(args.out, name, settings, repeat))
-        rows[name].append(part(args.out, f"{name}-{repeat}", (CASES[name], settings, repeat), compute))
+        compute = partial(fit, CASES[name], settings, repeat, fit_path(args.out, name, settings, repeat))
+        rows[name].append(compute_part(args.out, f"{name}-{repeat}", (CASES[name], settings, repeat), compute))
     metrics = summarise(rows)
     print_table(metrics)
     pictures = [draw_answers(settings, args.out)]

@@ -1,23 +1,23 @@
-"""An inverse problem with up to five right answers, held against the best score that anything can have.
+"""An inverse problem with up to five right answers: mixture density networks compared with the best possible score.
 
     python examples/inverse_sine.py --quick
-    python examples/inverse_sine.py                      # the numbers kept
-    python examples/inverse_sine.py --only large         # some parts: another process may do the others
+    python examples/inverse_sine.py                      # the numbers in examples/results
+    python examples/inverse_sine.py --only large         # some parts; another process can compute the others
 
-y ~ U(-10.5, 10.5), x = 7 sin(0.75 y) + 0.5 y + N(0, 1); y is predicted from x. The exact p(y|x) is known, so a score
-can be held against it on the same points: what is missing is the Kullback-Leibler divergence, in nats a point.
-Compared:
+With y ~ U(-10.5, 10.5) and x = 7 sin(0.75 y) + 0.5 y + N(0, 1), y is predicted from x. The exact p(y|x) is known and is
+scored on the same points; the difference of the scores is the Kullback-Leibler divergence, in nats per point. Compared
+are
 
-- mixture density networks at their modes: the one that did best in training, and an ensemble of all;
-- an ensemble of networks of two kinds, with different activations;
-- the Bayesian one: HMC over all weights, each chain from one of these modes;
-- from 100,000 rows one network, and an ensemble of four;
-- from 100 rows, where one set of weights is not enough, the Bayesian one and maximum likelihood;
-- how the split of the variance changes with the number of rows.
+- mixture density networks at the posterior mode: the best one in training, and an ensemble of all;
+- an ensemble of networks with two different activations;
+- a Bayesian mixture density network by HMC, with each chain started at one of these modes;
+- one network and an ensemble of four from 100,000 rows;
+- the Bayesian network and maximum likelihood from 100 rows, where one set of weights is not enough;
+- the split of the variance for different numbers of rows.
 
-Means over ``--repeats`` data sets, each with as many fresh test points; the error is that of the mean over data sets.
-Writes figures and ``report.json``. A run that was interrupted goes on where it was when it is repeated; after a change
-of the code, give it another ``--out``.
+The numbers are means over ``--repeats`` data sets with as many sets of fresh test points, and standard errors over data
+sets. The example writes figures and ``report.json``. An interrupted run is resumed when it is repeated; after a change
+of the code, use another ``--out``.
 """
 
 import sys
@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 import torch
 from _inverse_sine_figures import draw_figures
-from _mdn import excess, least_p, log_scores, mean_and_error
-from _parts import part, total_seconds
+from _mdn import bonferroni, excess, log_scores, mean_and_error
+from _parts import compute_part, total_seconds
 from _report import parser, write_report
 from tqdm.auto import tqdm
 
@@ -39,12 +39,12 @@ from posterity.inference.diagnostics import function_convergence, pit, uncertain
 from posterity.models import MixtureHead, Pair, bayesian_mixture_density, mixture_density, mixture_head, priors, radial
 
 COMPONENTS = 10
-RESOLUTION = 0.01  # of y; far below the narrowest branch
-REGION_ROWS = 20_000  # rows whose highest-density regions are searched
+RESOLUTION = 0.01  # smallest scale of a component in units of y, far below the narrowest branch
+REGION_ROWS = 20_000  # rows with highest-density regions
 SPLIT_ROWS = 5_000
 SCORES = {
-    "mode_nll_excess": "one",  # the network of the ensemble that did best in training
-    "any_nll_excess": "any",  # the mean over all of them
+    "mode_nll_excess": "one",  # the network with the smallest training loss
+    "any_nll_excess": "any",  # the mean over all networks
     "ensemble_nll_excess": "ensemble",
     "bayes_nll_excess": "bayes",
 }
@@ -53,23 +53,23 @@ GRID = torch.linspace(-12.0, 12.0, 241)[:, None]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the numbers depend on."""
+    """Everything that the numbers depend on."""
 
     hidden: tuple[int, ...] = (24, 24)
     decay: float = 0.7
-    chains: int = 16  # and networks in an ensemble
+    chains: int = 16  # also networks in an ensemble
     steps: int = 3000
     warmup: int = 100
     draws: int = 120
     max_steps: int = 100
-    scored: int = 640  # draws that make up the predictive
+    scored: int = 640  # draws in the predictive distribution
     rows: tuple[int, ...] = (100, 300, 1000, 3000)
     single_hidden: tuple[int, ...] = (64,)
     single_decay: float = 0.3
     single_members: int = 5
     single_steps: int = 4000
     varied: tuple[tuple[str, float], ...] = (("tanh", 0.4), ("silu", 0.7))  # activation, decay
-    varied_members: int = 24  # of each kind
+    varied_members: int = 24  # for each activation
     varied_steps: int = 3000
     large: int = 100_000
     centres: int = 26
@@ -105,7 +105,7 @@ QUICK = Settings(
 
 
 def head(data: Observations) -> MixtureHead:
-    """No component narrower than the resolution, none wider than y itself."""
+    """A head whose components are no narrower than the resolution and no wider than y."""
     scale = float(Standardization.fit(data).y_scale)
     return mixture_head(COMPONENTS, floor=RESOLUTION / scale, ceiling=1.0)
 
@@ -116,42 +116,42 @@ def point_pair(data: Observations, hidden: tuple[int, ...], decay: float, activa
 
 
 def bayesian_pair(data: Observations, settings: Settings) -> Pair:
-    """Normal weights of precision ``decay``, so that the mode is that of `point_pair`."""
+    """A Bayesian model with normal weights of precision ``decay``, whose posterior mode is that of `point_pair`."""
     prior = priors.Normal(scale=settings.decay**-0.5, fan_in=False)
     return bayesian_mixture_density(Standardization.fit(data), head=head(data), hidden=settings.hidden, prior=prior)
 
 
 def problem(n: int, settings: Settings, repeat: int) -> tuple[Observations, Observations]:
-    """Training rows and fresh test rows of their own seeds."""
+    """Training rows and test rows, with different seeds."""
     seed = 10 * settings.seed + repeat
     return inverse_sine(n, seed=seed), inverse_sine(settings.test, seed=500_000 + seed)
 
 
 def single(settings: Settings, repeat: int) -> dict[str, float]:
-    """One network by itself, wider and more regular than those of an ensemble: the mean over several starts."""
+    """One network, wider and less regularised than those of an ensemble: means over several starts."""
     data, test = problem(max(settings.rows), settings, repeat)
     method = Ensemble(members=settings.single_members, steps=settings.single_steps, learning_rate=0.01)
     pair = point_pair(data, settings.single_hidden, settings.single_decay)
     posterior = infer(pair, data.x, data.y, method=method, seed=repeat)
-    scores = excess(log_scores(posterior, test, each=True), test)
-    return {"one": scores.mean(), **judged(scores.mean(0))}
+    scores = excess(log_scores(posterior, test, per_draw=True), test)
+    return {"one": scores.mean(), **below_oracle(scores.mean(0))}
 
 
 def varied(settings: Settings, repeat: int) -> dict[str, float]:
-    """An ensemble of networks of two kinds: what each alone gets wrong, it gets wrong in its own way."""
+    """An ensemble of networks with two activations, whose errors differ."""
     data, test = problem(max(settings.rows), settings, repeat)
     method = Ensemble(members=settings.varied_members, steps=settings.varied_steps, learning_rate=0.007)
-    each = []
+    parts = []
     for activation, decay in settings.varied:
         pair = point_pair(data, settings.hidden, decay, activation)
-        each.append(log_scores(infer(pair, data.x, data.y, method=method, seed=repeat), test, each=True))
-    scores = np.concatenate(each)
-    found = excess(np.logaddexp.reduce(scores, 0) - np.log(len(scores)), test)
-    return {"ensemble": found.mean(), **judged(found)}
+        parts.append(log_scores(infer(pair, data.x, data.y, method=method, seed=repeat), test, per_draw=True))
+    scores = np.concatenate(parts)
+    behind = excess(np.logaddexp.reduce(scores, 0) - np.log(len(scores)), test)
+    return {"ensemble": behind.mean(), **below_oracle(behind)}
 
 
 def large(settings: Settings, repeat: int) -> dict[str, float]:
-    """Networks of one layer over bumps along x; and whether their regions and distribution function hold."""
+    """Linear layers over radial basis functions of x; scores, coverage and PIT."""
     data, test = problem(settings.large, settings, repeat)
     method = Ensemble(
         members=settings.large_members,
@@ -163,26 +163,26 @@ def large(settings: Settings, repeat: int) -> dict[str, float]:
     net = radial(scale.x(data.x), settings.centres, outputs.features, width=1.2, seed=repeat)
     pair = mixture_density(scale, head=outputs, net=net, decay=settings.large_decay)
     posterior = infer(pair, data.x, data.y, method=method, seed=repeat)
-    found = excess(log_scores(posterior, test), test)
+    behind = excess(log_scores(posterior, test), test)
     some = test.subset(slice(0, REGION_ROWS))
     predictive, one = posterior.predictive(some.x), posterior.likelihood(some.x)[0]
-    levels, of_one = predictive.hdr_level(some.y), one.hdr_level(some.y)
+    ensemble_levels, one_levels = predictive.hdr_level(some.y), one.hdr_level(some.y)
     inside = {
-        f"{name}coverage{level}": float((found_levels <= level / 100).double().mean())
-        for name, found_levels in (("", levels), ("one_", of_one))
+        f"{name}coverage{level}": float((levels <= level / 100).double().mean())
+        for name, levels in (("", ensemble_levels), ("one_", one_levels))
         for level in (50, 90)
     }
     return {
-        "ensemble": found.mean(),
-        "one": excess(log_scores(posterior, test, each=True), test).mean(),
-        **judged(found),
+        "ensemble": behind.mean(),
+        "one": excess(log_scores(posterior, test, per_draw=True), test).mean(),
+        **below_oracle(behind),
         **inside,
         "pit_p": float(uniformity_test(pit(predictive, some.y)).p_value),
     }
 
 
-def bayesian(n: int, settings: Settings, repeat: int, keep: Path | None = None) -> dict[str, float]:
-    """Networks at their modes, and HMC of which each chain starts at one of them; all judged on the same points."""
+def bayesian(n: int, settings: Settings, repeat: int, path: Path | None = None) -> dict[str, float]:
+    """Networks at the posterior mode, and HMC with chains started there, all scored on the same points."""
     data, test = problem(n, settings, repeat)
     modes = starts(data, settings, repeat)
     sampler = HMC(
@@ -190,55 +190,55 @@ def bayesian(n: int, settings: Settings, repeat: int, keep: Path | None = None) 
         max_steps=settings.max_steps, threads=1,
     )  # fmt: skip
     posterior = infer(bayesian_pair(data, settings), data.x, data.y, method=sampler, seed=repeat)
-    if keep is not None:
-        posterior.save(keep)
+    if path is not None:
+        posterior.save(path)
     draws = settings.scored
-    own, ensemble = log_scores(posterior, test, draws=draws), log_scores(modes, test)
-    single = log_scores(modes, test, each=True)
-    chosen = int(modes.history["loss"][-1].argmin())  # the start that did best in training
+    bayes, ensemble = log_scores(posterior, test, draws=draws), log_scores(modes, test)
+    single = log_scores(modes, test, per_draw=True)
+    chosen = int(modes.history["loss"][-1].argmin())  # the network with the smallest training loss
     split = uncertainty_split(posterior.predictive(test.x[:SPLIT_ROWS], draws=draws))
     converged = function_convergence(posterior.function_draws(GRID))
     return {
-        "bayes": excess(own, test).mean(),
-        **judged(excess(own, test)),
+        "bayes": excess(bayes, test).mean(),
+        **below_oracle(excess(bayes, test)),
         "ensemble": excess(ensemble, test).mean(),
         "one": excess(single[chosen], test).mean(),
         "any": excess(single, test).mean(),
-        "minus_map": (own - single[chosen]).mean(),
+        "minus_map": (bayes - single[chosen]).mean(),
         **{name: float(split[name].mean()) for name in ("noise", "ambiguity", "epistemic")},
         "rhat_mean": float(converged.rhat.max()),
         "divergent": float(posterior.sample_stats["diverging"].double().mean()),
         "steps_per_draw": float(posterior.sample_stats["n_steps"].double().mean()),
-        **(against_maximum_likelihood(own, data, test, settings, repeat) if n == min(settings.rows) else {}),
+        **(minus_maximum_likelihood(bayes, data, test, settings, repeat) if n == min(settings.rows) else {}),
     }
 
 
-def against_maximum_likelihood(
-    own: np.ndarray, data: Observations, test: Observations, settings: Settings, repeat: int
+def minus_maximum_likelihood(
+    scores: np.ndarray, data: Observations, test: Observations, settings: Settings, repeat: int
 ) -> dict[str, float]:
-    """By how much ``own`` log scores are above those of the same network at maximum likelihood.
+    """Mean difference of log scores from those of the same network at maximum likelihood.
 
-    It is stopped early by a fifth of the rows, which also choose the best of its starts.
+    That network is stopped early on a held-out fifth of the rows, which also select the best of several starts.
     """
     method = Ensemble(members=settings.chains, steps=settings.steps, holdout=0.2, keep=1, check_every=25)
     plain = infer(point_pair(data, settings.hidden, 0.0), data.x, data.y, method=method, seed=repeat)
-    difference = own - log_scores(plain, test)
+    difference = scores - log_scores(plain, test)
     return {"minus_ml": difference.mean(), "points_se": difference.std(ddof=1) / np.sqrt(len(test))}
 
 
 def starts(data: Observations, settings: Settings, repeat: int) -> Posterior:
-    """Modes of the posterior, one for each chain: an ensemble."""
+    """Posterior modes, one for each chain: an ensemble."""
     method = Ensemble(members=settings.chains, steps=settings.steps, learning_rate=0.007)
     return infer(point_pair(data, settings.hidden, settings.decay), data.x, data.y, method=method, seed=repeat)
 
 
-def judged(scores: np.ndarray) -> dict[str, float]:
-    """Standard errors by which the mean is below the oracle's; beyond three there would be a leak."""
-    return {"below_oracle_z": -scores.mean() / (scores.std(ddof=1) / np.sqrt(scores.size))}
+def below_oracle(behind: np.ndarray) -> dict[str, float]:
+    """Standard errors by which the mean score exceeds the exact one; more than three would show a leak of test data."""
+    return {"below_oracle_z": -behind.mean() / (behind.std(ddof=1) / np.sqrt(behind.size))}
 
 
-def collect(found: dict[str, list[dict[str, float]]], settings: Settings) -> dict[str, float]:
-    """Means over the data sets, and their errors, under the keys of the report: without another word of one network."""
+def collect(results: dict[str, list[dict[str, float]]], settings: Settings) -> dict[str, float]:
+    """Means over data sets and their standard errors, under the keys of the report."""
     few, many = min(settings.rows), max(settings.rows)
     sources = {f"n{n}.{key}": (f"n{n}", short) for n in settings.rows for key, short in SCORES.items()}
     sources |= {f"{term}.n{n}": (f"n{n}", term) for n in settings.rows for term in ("noise", "ambiguity", "epistemic")}
@@ -255,34 +255,34 @@ def collect(found: dict[str, list[dict[str, float]]], settings: Settings) -> dic
     }
     metrics: dict[str, float] = {}
     for name, (task, key) in sources.items():
-        metrics |= mean_and_error(name, [numbers[key] for numbers in found.get(task, [])])
-    if "large" in found:
-        metrics["n100000.ensemble_pit_p"] = least_p([numbers["pit_p"] for numbers in found["large"]])
-    for task, runs in found.items():
+        metrics |= mean_and_error(name, [numbers[key] for numbers in results.get(task, [])])
+    if "large" in results:
+        metrics["n100000.ensemble_pit_p"] = bonferroni([numbers["pit_p"] for numbers in results["large"]])
+    for task, runs in results.items():
         for key in ("below_oracle_z", "rhat_mean", "divergent", "points_se"):
             if runs and key in runs[0]:
                 metrics[f"{task}.{key}_max"] = max(numbers[key] for numbers in runs)
     return metrics
 
 
-def relevant(name: str, settings: Settings) -> dict[str, Any]:
+def relevant_settings(name: str, settings: Settings) -> dict[str, Any]:
     """The settings that the numbers of a task depend on."""
-    own = {
+    prefixes = {
         "single": ("single", "rows"),
         "varied": ("varied", "rows", "hidden"),
         "large": ("large", "batch_size", "centres"),
     }
     values = asdict(settings)
-    if name in own:
-        return {key: value for key, value in values.items() if key.startswith((*own[name], "test", "seed"))}
+    if name in prefixes:
+        return {key: value for key, value in values.items() if key.startswith((*prefixes[name], "test", "seed"))}
     others = ("single", "varied", "large", "batch_size", "centres", "repeats")
     return {key: value for key, value in values.items() if not key.startswith(others)}
 
 
 def main() -> None:
     options = parser(__doc__, "inverse_sine")
-    options.add_argument("--only", nargs="+", help="tasks to do, by the beginning of their names")
-    options.add_argument("--repeats", type=int, help="data sets")
+    options.add_argument("--only", nargs="+", help="tasks to compute, by the beginning of their names")
+    options.add_argument("--repeats", type=int, help="number of data sets")
     arguments = options.parse_args()
     settings = replace(QUICK if arguments.quick else Settings(), seed=arguments.seed)
     if arguments.repeats is not None:
@@ -301,16 +301,16 @@ def main() -> None:
         "large": lambda repeat: large(settings, repeat),
     }
     if arguments.only:
-        if idle := [start for start in arguments.only if not any(name.startswith(start) for name in tasks)]:
-            options.error(f"expected --only from the beginnings of {list(tasks)}, got {idle}")
+        if unknown := [start for start in arguments.only if not any(name.startswith(start) for name in tasks)]:
+            options.error(f"expected --only from the beginnings of {list(tasks)}, got {unknown}")
         tasks = {name: task for name, task in tasks.items() if name.startswith(tuple(arguments.only))}
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in tasks}
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in tasks}
     steps = [(name, repeat) for repeat in range(settings.repeats) for name in tasks]
     for name, repeat in tqdm(steps, desc="inverse sine"):
         torch.manual_seed(repeat)
-        key = (name, repeat, relevant(name, settings))
-        found[name].append(part(out, f"{name}-{repeat}", key, lambda n=name, r=repeat: tasks[n](r)))
-    metrics = collect(found, settings)
+        key = (name, repeat, relevant_settings(name, settings))
+        results[name].append(compute_part(out, f"{name}-{repeat}", key, lambda n=name, r=repeat: tasks[n](r)))
+    metrics = collect(results, settings)
     for name, value in sorted(metrics.items()):
         print(f"{name:36s} {value:9.4f}")
     if not arguments.only:

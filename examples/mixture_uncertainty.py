@@ -1,19 +1,20 @@
-"""Where the variance comes from: too much noise, several right answers, or too little data.
+"""Sources of predictive variance: noise, several right answers, or too little data.
 
     python examples/mixture_uncertainty.py --quick
-    python examples/mixture_uncertainty.py               # the numbers kept
+    python examples/mixture_uncertainty.py               # the numbers in examples/results
 
-Choi et al. 2018 (arXiv:1709.02249) read a mixture density network's variance between components as what it does not
-know. Their three cases, each in one quadrant of the plane, are put to two splits of the same variance: theirs, from one
-set of weights (within and between components), and the one over the draws of a posterior (noise, ambiguity, epistemic):
+Choi et al. 2018 (arXiv:1709.02249) interpret the variance between the components of a mixture density network as
+epistemic uncertainty. In their three cases the first quadrant of the plane differs from the others. Two splits of the
+variance are compared on them: theirs, from one set of weights (within and between components), and the split over the
+draws of a posterior (noise, ambiguity, epistemic). The part that should be large in the first quadrant:
 
-- "absence": no data there, so that the epistemic part should stand out;
-- "noise": much noise there: the noise should;
-- "composition": two functions answer there: the ambiguity should, and more data will not help.
+- "absence": no data there; the epistemic part.
+- "noise": much noise there; the noise.
+- "composition": two functions there; the ambiguity, which more data do not reduce.
 
-Then three tests of the split, on two branches with noise: with more rows the epistemic part goes as 1/N and the others
-stay; components split in two change nothing; off the support the epistemic part grows. Writes figures and
-``report.json``; a run that was interrupted goes on where it was.
+Three tests of the split follow, on two branches with noise: with N rows the epistemic part is proportional to 1/N and
+the others are constant; splitting each component in two changes nothing; outside the support the epistemic part grows.
+The example writes figures and ``report.json``. An interrupted run is resumed when it is repeated.
 """
 
 import sys
@@ -26,7 +27,7 @@ import pyro.distributions as dist
 import torch
 from _mdn import mean_and_error
 from _mixture_uncertainty_figures import draw_figures
-from _parts import part, total_seconds
+from _parts import compute_part, total_seconds
 from _report import parser, write_report
 from tqdm.auto import tqdm
 
@@ -38,14 +39,14 @@ from posterity.models import bayesian_mixture_density, mixture_density, mixture_
 from posterity.models.parameters import map_parameters
 
 TERMS = ("noise", "ambiguity", "epistemic")
-SIDE = 61  # points of the map along each input
-AMBIGUITY, NOISE = 1.0, 0.1**2  # of the two branches
-OFF = 3.0  # where the support of the branches, (-1, 1), is far
+SIDE = 61  # points of the maps along each input
+AMBIGUITY, NOISE = 1.0, 0.1**2  # exact parts of the variance of the two branches
+OFF = 3.0  # an input far outside the support (-1, 1) of the branches
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the numbers depend on."""
+    """Everything that the numbers depend on."""
 
     rows: int = 1500
     hidden: tuple[int, ...] = (24, 24)
@@ -88,22 +89,26 @@ def branches(n: int, seed: int) -> Observations:
 def fit(
     data: Observations, settings: Settings, hidden: tuple[int, ...], components: int, warmup: int, seed: int
 ) -> tuple[Posterior, Posterior]:
-    """Modes of the posterior, and its draws by HMC that starts there."""
+    """Posterior modes, and draws of HMC with chains started at these modes."""
     scale = Standardization.fit(data)
     head = mixture_head(components, floor=0.01 / float(scale.y_scale), ceiling=1.0)
     common = {"head": head, "hidden": hidden}
-    one = mixture_density(scale, decay=settings.decay, **common)
-    every = bayesian_mixture_density(scale, prior=priors.Normal(scale=settings.decay**-0.5, fan_in=False), **common)
-    modes = infer(one, data.x, data.y, method=Ensemble(members=settings.chains, steps=settings.steps), seed=seed)
+    point_model = mixture_density(scale, decay=settings.decay, **common)
+    bayesian_model = bayesian_mixture_density(
+        scale, prior=priors.Normal(scale=settings.decay**-0.5, fan_in=False), **common
+    )
+    modes = infer(
+        point_model, data.x, data.y, method=Ensemble(members=settings.chains, steps=settings.steps), seed=seed
+    )
     sampler = HMC(
         chains=settings.chains, warmup=warmup, draws=settings.draws, max_steps=settings.max_steps, init=modes,
         target_accept=0.9, threads=1,
     )  # fmt: skip
-    return modes, infer(every, data.x, data.y, method=sampler, seed=seed)
+    return modes, infer(bayesian_model, data.x, data.y, method=sampler, seed=seed)
 
 
 def one_case(case: Case, settings: Settings, out: Path) -> dict[str, float]:
-    """Each term averaged over the first quadrant, and over the others; maps for the figure are kept beside."""
+    """Each part averaged over the first quadrant, and over the others; stores the maps for the figure."""
     data = quadrants(settings.rows, case, seed=1000 * settings.seed)
     modes, posterior = fit(data, settings, settings.hidden, settings.components, settings.warmup, settings.seed)
     axis = torch.linspace(-6.0, 6.0, SIDE)
@@ -116,50 +121,50 @@ def one_case(case: Case, settings: Settings, out: Path) -> dict[str, float]:
         "within": single.within_component.double().numpy(),
     }
     np.savez(out / f"{case}.npz", x=data.x.numpy(), **maps)
-    found = {}
+    metrics = {}
     for name, values in maps.items():
-        found |= {f"{name}.first": values[first].mean(), f"{name}.elsewhere": values[~first].mean()}
+        metrics |= {f"{name}.first": values[first].mean(), f"{name}.elsewhere": values[~first].mean()}
     oracle = quadrants(2, case, seed=0).oracle(grid[first])  # type: ignore[misc]
-    found["true_noise"] = float(oracle.component_distribution.variance[:, 0].mean())
-    found["true_ambiguity"] = float(oracle.variance.mean()) - found["true_noise"]
-    return found
+    metrics["true_noise"] = float(oracle.component_distribution.variance[:, 0].mean())
+    metrics["true_ambiguity"] = float(oracle.variance.mean()) - metrics["true_noise"]
+    return metrics
 
 
-def grows(n: int, repeat: int, settings: Settings) -> dict[str, float]:
-    """The split inside the support of the branches and off it, and what splitting components changes."""
+def branch_split(n: int, repeat: int, settings: Settings) -> dict[str, float]:
+    """The split inside and outside the support of the branches, and its change if components are split in two."""
     data = branches(n, 10_000 * settings.seed + repeat)
     _, posterior = fit(data, settings, settings.branch_hidden, 3, settings.branch_warmup, repeat)
     inside = posterior.predictive(torch.linspace(-0.9, 0.9, 41)[:, None])
     split, off = uncertainty_split(inside), uncertainty_split(posterior.predictive(torch.tensor([[-OFF], [OFF]])))
     halves = uncertainty_split(halved(inside))
-    changed = [float(abs(halves[name] - split[name]).max() / split.total.max()) for name in (*TERMS, "total")]
+    changes = [float(abs(halves[name] - split[name]).max() / split.total.max()) for name in (*TERMS, "total")]
     return {
         **{name: float(split[name].mean()) for name in TERMS},
         **{f"off.{name}": float(off[name].mean()) for name in TERMS},
-        "halved": max(changed),
+        "halved": max(changes),
     }
 
 
 def halved(predictive: PredictiveMixture) -> PredictiveMixture:
-    """The same predictive, every component replaced by two equal ones of half its weight."""
+    """The same predictive distribution, with each component replaced by two equal ones of half its weight."""
     draws, count = predictive.num_draws, predictive.components_per_draw
     index = torch.arange(draws * count).repeat_interleave(2)
     components = map_parameters(predictive.component_distribution, lambda t: t[:, index])
     return PredictiveMixture(dist.Categorical(logits=predictive.log_weights[:, index]), components, draws)
 
 
-def collect(found: dict[str, list[dict[str, float]]], settings: Settings) -> dict[str, float]:
-    """Under the keys of the report."""
-    metrics = {f"{case}.{key}": value for case in get_args(Case) for key, value in found[case][0].items()}
+def collect(results: dict[str, list[dict[str, float]]], settings: Settings) -> dict[str, float]:
+    """Metrics under the keys of the report."""
+    metrics = {f"{case}.{key}": value for case in get_args(Case) for key, value in results[case][0].items()}
     for n in settings.branch_rows:
         for name in (*TERMS, *(f"off.{name}" for name in TERMS)):
-            metrics |= mean_and_error(f"branches.{name}.n{n}", [run[name] for run in found[f"branches{n}"]])
+            metrics |= mean_and_error(f"branches.{name}.n{n}", [run[name] for run in results[f"branches{n}"]])
     epistemic = [metrics[f"branches.epistemic.n{n}"] for n in settings.branch_rows]
     slope = np.polyfit(np.log(settings.branch_rows), np.log(epistemic), 1)[0]
     largest = settings.branch_rows[-1]
     return metrics | {
         "branches.epistemic_slope": float(slope),
-        "branches.halved_change": max(run["halved"] for n in settings.branch_rows for run in found[f"branches{n}"]),
+        "branches.halved_change": max(run["halved"] for n in settings.branch_rows for run in results[f"branches{n}"]),
         "branches.true_ambiguity": AMBIGUITY,
         "branches.true_noise": NOISE,
         **{
@@ -176,13 +181,13 @@ def main() -> None:
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     tasks = {case: (lambda repeat, case=case: one_case(case, settings, out)) for case in get_args(Case)}
-    tasks |= {f"branches{n}": (lambda repeat, n=n: grows(n, repeat, settings)) for n in settings.branch_rows}
+    tasks |= {f"branches{n}": (lambda repeat, n=n: branch_split(n, repeat, settings)) for n in settings.branch_rows}
     steps = [(name, repeat) for name in tasks for repeat in range(1 if name in get_args(Case) else settings.repeats)]
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in tasks}
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in tasks}
     for name, repeat in tqdm(steps, desc="mixture uncertainty"):
-        numbers = part(out, f"{name}-{repeat}", (name, repeat, settings), lambda n=name, r=repeat: tasks[n](r))
-        found[name].append(numbers)
-    metrics = collect(found, settings)
+        numbers = compute_part(out, f"{name}-{repeat}", (name, repeat, settings), lambda n=name, r=repeat: tasks[n](r))
+        results[name].append(numbers)
+    metrics = collect(results, settings)
     for name, value in sorted(metrics.items()):
         print(f"{name:42s} {value:10.4f}")
     draw_figures(out, metrics, settings)

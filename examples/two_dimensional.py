@@ -1,21 +1,21 @@
-"""Two targets that err together: what a full covariance is worth, held against the exact density.
+"""Two targets with correlated noise: the gain of a full covariance, compared with the exact density.
 
     python examples/two_dimensional.py --quick
-    python examples/two_dimensional.py         # five seeds of 5,000 rows: the numbers kept
+    python examples/two_dimensional.py         # five seeds of 5,000 rows: the numbers in examples/results
 
-Two curves of z ~ U(-10.5, 10.5) with unit noise of correlation 0.9. The lowest expected negative log-likelihood (NLL)
-is 2.0075 nats; one component whose targets are independent cannot get below 2.8379. Several of them, side by side, can
-imitate a slanted one: five could reach 2.097 (found by EM on the noise alone). The same network, trained the same way,
-with a mixture head of covariance
+The targets are two curves of z ~ U(-10.5, 10.5) with unit noise of correlation 0.9. The lowest expected negative
+log-likelihood (NLL) is 2.0075 nats; one component with independent targets cannot go below 2.8379. Several such
+components can approximate a correlated one: five could reach 2.097 (by EM on the noise alone). The same network is
+trained in the same way with mixture heads of different covariance:
 
-- ``full``, ``diagonal``, ``low_rank``: one component;
+- ``full``, ``diagonal``, ``low_rank``: one component.
 - ``diagonal.k5``, ``full.k5``: five components.
 
-All start where k-means finds the standardised targets, and are scored on 100,000 fresh points beside the oracle. A
-mixture of two targets also says what one of them is alone (``marginal``) and what it is once the other is known
-(``conditional``), in closed form: both are scored too, and their sum is the score of the pair. Writes a figure and
-``report.json``; a run that was interrupted goes on where it was when it is repeated. After a change of the code, give
-it another ``--out``.
+All heads are initialised by k-means of the standardised targets, and scored with the exact density on 100,000 fresh
+points. A mixture of two targets also has the density of the first alone (``marginal``) and of the second given the
+first (``conditional``) in closed form. Both are scored, and their scores sum to that of the pair. The example writes a
+figure and ``report.json``. An interrupted run is resumed when it is repeated; after a change of the code, use another
+``--out``.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from _mdn import ROWS, standard_error
-from _parts import part, total_seconds
+from _parts import compute_part, total_seconds
 from _report import finish, inches, parser, save_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -50,9 +50,9 @@ CASES = {
     "full.k5": ("full", 5),
 }
 DIAGONAL_FLOOR = 2.8379  # log(2 pi e): one component, independent targets
-RESOLUTION = 0.01  # of both targets, in units of their spread
-STRETCH = 3.0  # of the standardised input
-SHOWN = (-6.0, 0.0, 7.0)  # z of the figure
+RESOLUTION = 0.01  # smallest scale of a component, in standard deviations of the targets
+STRETCH = 3.0  # factor on the standardised input
+SHOWN = (-6.0, 0.0, 7.0)  # values of z in the figure
 COLOURS = {"full": "#0072B2", "diagonal": "#D55E00", "diagonal.k5": "#009E73"}
 TITLES = {"full": "full, K = 1", "diagonal": "diagonal, K = 1", "diagonal.k5": "diagonal, K = 5"}
 INK = "#222222"
@@ -60,7 +60,7 @@ INK = "#222222"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the numbers depend on; chosen on other draws of the simulator."""
+    """Everything that the numbers depend on; chosen on other draws of the simulator."""
 
     rows: int = 5000
     test: int = 100_000
@@ -77,13 +77,13 @@ QUICK = Settings(rows=2000, test=20_000, steps=1000, repeats=2, learning_rate=0.
 
 
 def problem(settings: Settings, repeat: int) -> tuple[Observations, Observations]:
-    """Training rows and fresh test rows of their own seeds."""
+    """Training rows and test rows, with different seeds."""
     seed = 1000 * settings.seed + repeat
     return two_dimensional(settings.rows, seed=seed), two_dimensional(settings.test, seed=seed + 500)
 
 
 def make_pair(name: str, data: Observations, settings: Settings, repeat: int) -> Pair:
-    """The same network under every head; its input is stretched, for curves that turn several times."""
+    """The same network with the head of this name; the input is stretched because the curves turn several times."""
     covariance, components = CASES[name]
     scale = Standardization.fit(data)
     head = multivariate_mixture_head(components, 2, covariance=covariance, floor=RESOLUTION)
@@ -92,8 +92,8 @@ def make_pair(name: str, data: Observations, settings: Settings, repeat: int) ->
     return mixture_density(scale, head=head, hidden=settings.hidden, decay=settings.decay, seed=repeat)
 
 
-def fit(name: str, settings: Settings, repeat: int, keep: Path) -> dict[str, float]:
-    """One head on one draw of the simulator: fitted, kept in a file, and scored on fresh rows."""
+def fit(name: str, settings: Settings, repeat: int, path: Path) -> dict[str, float]:
+    """Scores on fresh rows of one head, fitted to one draw of the simulator and stored in a file."""
     train, test = problem(settings, repeat)
     method = Ensemble(
         members=1,
@@ -104,32 +104,32 @@ def fit(name: str, settings: Settings, repeat: int, keep: Path) -> dict[str, flo
     )
     posterior = infer(make_pair(name, train, settings, repeat), train.x, train.y, method=method, seed=repeat)
     if posterior.attrs["interrupted"]:
-        raise KeyboardInterrupt  # what there is of it is not the fit that was asked for
-    keep.parent.mkdir(parents=True, exist_ok=True)
-    posterior.save(keep)
-    return judge(posterior, test)
+        raise KeyboardInterrupt  # an incomplete fit must not be stored
+    path.parent.mkdir(parents=True, exist_ok=True)
+    posterior.save(path)
+    return evaluate(posterior, test)
 
 
-def kept(out: Path, name: str, settings: Settings, repeat: int) -> Path:
-    """Where a fit is kept: named after its settings, as its numbers are."""
+def fit_path(out: Path, name: str, settings: Settings, repeat: int) -> Path:
+    """File of a fit; its name has a hash of the settings."""
     return out / "fits" / f"{name}-{repeat}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:8]}.posterior"
 
 
-def judge(posterior: Posterior, test: Observations) -> dict[str, float]:
-    """NLL of both targets, of the first alone, and of the second once the first is known; the oracle's beside them."""
-    own, exact = [], []
+def evaluate(posterior: Posterior, test: Observations) -> dict[str, float]:
+    """NLL of both targets, of the first alone, and of the second given the first, for the fit and the exact density."""
+    fitted, exact = [], []
     for x, y in zip(test.x.split(ROWS), test.y.double().split(ROWS), strict=True):
         mixture = predict(posterior, x)
         alone, given = mixture.marginal(0), mixture.conditional(0, y[:, 0])
-        own.append(torch.stack([mixture.log_prob(y), alone.log_prob(y[:, 0]), given.log_prob(y[:, 1])]))
+        fitted.append(torch.stack([mixture.log_prob(y), alone.log_prob(y[:, 0]), given.log_prob(y[:, 1])]))
         both = truth(test, x)
         alone, given = exact_parts(both, y[:, 0])
         exact.append(torch.stack([both.log_prob(y), alone.log_prob(y[:, 0]), given.log_prob(y[:, 1])]))
-    ours, best = torch.cat(own, 1).numpy(), torch.cat(exact, 1).numpy()
-    behind = best - ours
+    scores, best = torch.cat(fitted, 1).numpy(), torch.cat(exact, 1).numpy()
+    behind = best - scores
     numbers = {"below_z": float(-behind[0].mean() / (behind[0].std(ddof=1) / np.sqrt(len(test))))}
     for row, what in enumerate(("joint", "marginal", "conditional")):
-        numbers |= {what: float(-ours[row].mean()), f"{what}_oracle": float(-best[row].mean())}
+        numbers |= {what: float(-scores[row].mean()), f"{what}_oracle": float(-best[row].mean())}
     return numbers
 
 
@@ -138,12 +138,12 @@ def predict(posterior: Posterior, x: Tensor) -> PredictiveMixture:
 
 
 def truth(data: Observations, z: Tensor) -> MultivariateNormal:
-    assert data.oracle is not None  # a simulator has one
+    assert data.oracle is not None  # simulated data have an oracle
     return data.oracle(z.double())  # type: ignore[return-value]
 
 
 def exact_parts(both: MultivariateNormal, y0: Tensor) -> tuple[Normal, Normal]:
-    """The first target alone, and the second given the first: textbook formulas of one normal."""
+    """Marginal of the first target and conditional of the second given the first, of a bivariate normal."""
     (first, second), covariance = both.mean.unbind(-1), both.covariance_matrix
     slope = covariance[..., 0, 1] / covariance[..., 0, 0]
     left = covariance[..., 1, 1] - slope * covariance[..., 0, 1]
@@ -151,7 +151,7 @@ def exact_parts(both: MultivariateNormal, y0: Tensor) -> tuple[Normal, Normal]:
 
 
 def summarise(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
-    """Means over seeds, with their standard errors; differences are of the same seed."""
+    """Means over seeds with their standard errors; differences are taken for each seed."""
     metrics: dict[str, float] = {}
 
     def put(name: str, values: Sequence[float]) -> None:
@@ -166,7 +166,7 @@ def summarise(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
         metrics[f"{name}.below_oracle_z"] = float(nats(name, "below_z").max())
         metrics[f"{name}.seconds"] = float(nats(name, "seconds").mean())
     put("oracle.nll", nats("full", "joint_oracle"))
-    put("full_minus_diagonal.nats", nats("diagonal") - nats("full"))  # of log score: positive, full is better
+    put("full_minus_diagonal.nats", nats("diagonal") - nats("full"))  # positive if full is better
     put("full_minus_diagonal_k5.nats", nats("diagonal.k5") - nats("full"))
     for what in ("marginal", "conditional"):
         put(f"{what}.nll", nats("full", what))
@@ -177,39 +177,37 @@ def summarise(rows: dict[str, list[dict[str, float]]]) -> dict[str, float]:
     return metrics
 
 
-def draw(settings: Settings, out: Path) -> Path:
-    """Above the density of both targets at a few z, below that of the second once the first is known."""
+def draw_figure(settings: Settings, out: Path) -> Path:
+    """Density of both targets at a few z (above), and of the second given the first (below)."""
     data, _ = problem(settings, 0)
     posteriors = {
-        name: Posterior.load(kept(out, name, settings, 0), make_pair(name, data, settings, 0), data.x, data.y)
+        name: Posterior.load(fit_path(out, name, settings, 0), make_pair(name, data, settings, 0), data.x, data.y)
         for name in COLOURS
     }
     figure = Figure(figsize=inches(11.5, 7.8), layout="constrained")
-    figure.suptitle("Two targets with correlated noise: y0 tells of y1, and only some models know", fontsize="x-large")
+    figure.suptitle("Two targets with correlated noise: only some models predict y1 from y0", fontsize="x-large")
     above, below = figure.subplots(2, len(SHOWN), height_ratios=[3, 2])
     for z, top, bottom in zip(SHOWN, above, below, strict=True):
         both = truth(data, torch.tensor([[z]]))
-        given = both.mean[0, 0] + 1.5  # y0 a unit and a half above its mean
+        given = both.mean[0, 0] + 1.5  # y0 is 1.5 above its mean
         mixtures = {name: predict(posterior, torch.tensor([[z]])) for name, posterior in posteriors.items()}
         _contours(top, both, mixtures)
         top.axvline(float(given), color=INK, lw=1, ls=":")
         top.set(title=f"p(y0, y1 | z = {z:g})", xlabel="y0", ylabel="y1")
         _conditionals(bottom, both, mixtures, given)
-    handles = [
-        Line2D([], [], color="0.75", lw=8, label="exact: half and nine tenths inside; lines at the same densities")
-    ]
+    handles = [Line2D([], [], color="0.75", lw=8, label="exact: 50 % and 90 % inside; lines at the same densities")]
     handles += [Line2D([], [], color=colour, lw=2, label=TITLES[name]) for name, colour in COLOURS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return save_figure(figure, out / "two-dimensional.png")
 
 
 def _contours(ax: Axes, both: MultivariateNormal, mixtures: dict[str, PredictiveMixture]) -> None:
-    """Regions that hold half and nine tenths of the exact normal, and contours at the same densities."""
+    """Regions that hold 50 % and 90 % of the exact normal, and contours of the fits at the same densities."""
     side = torch.linspace(-3.4, 3.4, 161, dtype=torch.double)
     grid = torch.cartesian_prod(side, side) + both.mean
     y0, y1 = side + both.mean[0, 0], side + both.mean[0, 1]
     peak = both.log_prob(both.mean).exp().item()
-    levels = [peak * 0.1, peak * 0.5]  # outside of them lie 0.1 and 0.5 of a normal of two targets
+    levels = [peak * 0.1, peak * 0.5]  # of a bivariate normal, 0.1 and 0.5 lie outside
     ax.contourf(y0, y1, both.log_prob(grid).exp().reshape(161, 161).T, [*levels, peak], colors=["0.87", "0.72"])
     for name, mixture in mixtures.items():
         density = mixture.log_prob(grid[:, None])[:, 0].exp().reshape(161, 161).T
@@ -240,7 +238,7 @@ def print_table(metrics: dict[str, float]) -> None:
         print(f"{name:14}{metrics[f'marginal.{key}']:9.4f} {metrics[f'conditional.{key}']:11.4f}")
     print(f"{'oracle':14}{metrics['marginal.oracle_nll']:9.4f} {metrics['conditional.oracle_nll']:11.4f}")
     gain, error = metrics["full_minus_diagonal.nats"], metrics["full_minus_diagonal.nats_se"]
-    print(f"a full covariance is worth {gain:.3f} ± {error:.3f} nats a row (exact: 0.830)")
+    print(f"a full covariance gains {gain:.3f} ± {error:.3f} nats per row (exact: 0.830)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -249,11 +247,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = replace(QUICK if args.quick else Settings(), seed=args.seed)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in CASES}
     for repeat, name in tqdm([(repeat, name) for repeat in range(settings.repeats) for name in CASES], desc="fits"):
-        compute = partial(fit, name, settings, repeat, kept(args.out, name, settings, repeat))
-        rows[name].append(part(args.out, f"{name}-{repeat}", (name, settings, repeat), compute))
+        compute = partial(fit, name, settings, repeat, fit_path(args.out, name, settings, repeat))
+        rows[name].append(compute_part(args.out, f"{name}-{repeat}", (name, settings, repeat), compute))
     metrics = summarise(rows)
     print_table(metrics)
-    picture = draw(settings, args.out)
+    picture = draw_figure(settings, args.out)
     return finish(args, metrics, [picture], seconds=total_seconds())
 
 

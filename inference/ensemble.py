@@ -1,12 +1,12 @@
 """Ensembles: one model fitted many times, all fits in one batched computation.
 
-Each member is maximum likelihood for the model's parameters (`posterity.models.point`) and maximum a posteriori for its
-latent sites (`posterity.models.bayesian`), from a start of its own. Together they predict with the mixture of their
-predictions, equally weighted: a deep ensemble (Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474), which is
-no posterior, but often as honest far from the data.
+Each member maximises the likelihood over the model's parameters (`posterity.models.point`) and the posterior density
+over its latent sites (`posterity.models.bayesian`), from its own start. The prediction is the equally weighted mixture
+of the predictions of the members: a deep ensemble (Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474). It is
+not a posterior, but its uncertainty far from the data is often as realistic.
 
-All members take their steps at once: with all rows at a time through the engine that samples posteriors too
-(`posterity.inference.engine`), with batches of rows under ``vmap``, each member with batches of its own.
+All members take their steps at once: with all rows through the engine of the samplers (`posterity.inference.engine`),
+with batches of rows under ``vmap``, with different batches for each member.
 """
 
 import time
@@ -35,29 +35,31 @@ BEHIND = ("redo", "leave_out", "keep")
 class Ensemble:
     """Settings of an ensemble; `run` is called through `posterity.inference.infer`.
 
-    - ``members``: number of fits. Member 0 starts from the parameters of the model. The others start from parameters
-      drawn anew with the same mean and standard deviation in each tensor; latent sites start from ``init``: "prior",
-      "uniform", "median", or "network" (weights from their module's initialisation, best if a wide prior would start a
-      network far from any data).
+    - ``members``: number of fits. Member 0 starts from the parameters of the model. The others start from normal draws
+      with the mean and standard deviation of each parameter tensor. Latent sites start from ``init``: "prior",
+      "uniform", "median", or "network" (weights from their module's initialisation, best if the prior is so wide that
+      its draws predict far from any data).
     - ``steps`` of Adam at ``learning_rate``, which falls along a cosine to ``final_rate`` times its value; the gradient
       of a member is clipped at ``clip`` times its running median. The steps of latent sites, and of parameters that are
       single numbers, adapt to their units (`posterity.inference.training.optimiser`).
     - A probe of ``steps / 10`` more steps at the full rate then tests whether each member has converged
-      (`posterity.inference.training.probe`). If not, a ``ConvergenceWarning`` says so, and ``attrs["trouble"]`` stores it.
+      (`posterity.inference.training.probe`). If not, there is a ``ConvergenceWarning``, which is also stored in
+      ``attrs["warnings"]``.
     - ``behind``: what happens to members that end more than half a nat per row behind the best (and far more than is
       usual among the members). "redo" fits them once more from other starts, which doubles the time, and leaves
-      out members still behind; "leave_out" leaves them out at once; "keep" keeps them. A ``ConvergenceWarning`` names
-      members that are behind at the end. With ``vary``, no member counts as behind.
+      out members that are still behind; "leave_out" leaves them out at once; "keep" keeps them. A
+      ``ConvergenceWarning`` lists members that are behind at the end. With ``vary``, no member counts as behind.
     - ``batch_size``: rows per step, with the terms of the observations scaled by N / batch_size; None: all rows.
     - ``holdout``: share of the rows kept out of training, the same rows for all members. Their log score is computed
       every ``check_every`` steps. Each member keeps its best state, and training stops when no member has improved for
-      ``patience`` checks. ``keep``: number of members to keep, those with the best held-out score; None: all. Without
-      ``holdout``, those with the highest log joint density.
+      ``patience`` checks.
+    - ``keep``: number of members to keep; None: all. Those with the best held-out score are kept, or without
+      ``holdout`` those with the highest log joint density.
     - ``restarts``: number of times the learning rate restarts from its first value, each period twice as long as the
       one before (Loshchilov & Hutter 2017, "SGDR", arXiv:1608.03983); ``steps`` is the total over all periods.
-    - ``vary``: values (member, ...) at which these parameters are fixed, one for each member: settings that the model
+    - ``vary``: values (member, ...) of parameters that are fixed and differ between members: settings that the model
       reads by ``pyro.param``, compared side by side (see `sweep`).
-    - ``engine``: the tier, "auto" by default; ``threads``: None measures.
+    - ``engine``: the tier, "auto" by default; ``threads``: number of threads, None measures the fastest.
     """
 
     members: int = 5
@@ -87,12 +89,12 @@ class Ensemble:
         )
         check_number("holdout", self.holdout, "[0, 1)")
         if self.keep is not None and self.keep > self.members:
-            raise ValueError(f"expected keep from 1 to {self.members}, got {self.keep}")
+            check_integer("keep", self.keep, 1, self.members)
         check_integer("restarts", self.restarts, 0)
         if 2 ** (self.restarts + 1) - 1 > self.steps:
             raise ValueError(f"expected restarts from 0 to about log2 of the steps, got {self.restarts}")
         if self.vary is not None and not isinstance(self.vary, Mapping):
-            raise ValueError(f"expected vary as a dictionary of values by name, got {self.vary!r}")
+            raise ValueError(f"expected vary to be a dictionary of values by name, got {self.vary!r}")
         for name, value in (self.vary or {}).items():
             if not isinstance(value, Tensor) or value.shape[:1] != (self.members,):
                 raise ValueError(
@@ -103,10 +105,18 @@ class Ensemble:
         check_choice("engine", self.engine, (*TIERS, "auto"))
 
     def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
-        """Fit all members; an interrupt keeps what is fitted so far. ``guide`` is not used.
+        """Fit all members; an interrupt keeps them as they are.
 
-        Raises ``ValueError`` where the log joint is not finite at the start or in a step, or a batch is larger than
-        the data.
+        Args:
+            model: a Pyro model.
+            args: its arguments, y last.
+            seed: seed of all random numbers.
+            guide: not used.
+            site: the observed site, if there are several.
+
+        Raises:
+            ValueError: if the log joint is not finite at the start or in too many steps, or a batch is larger than the
+                data.
         """
         begun = time.perf_counter()
         with pyro.get_param_store().scope():  # the caller's parameters are neither read nor changed
@@ -116,12 +126,12 @@ class Ensemble:
         fit = MembersFit(self, model, inspect(model, args, site), args, seed)
         fit.train()
         chosen, score = fit.chosen()
-        values, trouble = fit.density.constrain(fit.best[chosen]), fit.trouble()
+        values, problems = fit.density.constrain(fit.best[chosen]), fit.problems()
         if fit.interrupted:
             taken = f"its members as they were after {len(fit.history['loss'])} of {self.steps} steps"
             warn_interrupted("Ensemble", taken, "To finish, call infer again: it keeps no checkpoint.", stacklevel=4)
-        elif trouble:
-            warnings.warn(f"Ensemble: {'; '.join(trouble)}", ConvergenceWarning, stacklevel=4)
+        elif problems:
+            warnings.warn(f"Ensemble: {'; '.join(problems)}", ConvergenceWarning, stacklevel=4)
         return Posterior(
             model,
             fit.program,
@@ -136,6 +146,6 @@ class Ensemble:
                 "interrupted": int(fit.interrupted),
                 "best_score": float(score.max()),
                 "redone": fit.redone,
-                "trouble": "; ".join(trouble),
+                "warnings": "; ".join(problems),
             },
         )

@@ -1,8 +1,8 @@
-"""The groups of ArviZ data: which rows they contain, and the names of variables and dimensions.
+"""The groups of ArviZ data: their rows, and the names of variables and dimensions.
 
-Only scored observations are exported: rows (and steps, and columns) that are masked out are in no group. Diagnostics
-that read observations (leave-one-out, pulls, coverage) therefore use the same observations as the fit. The remaining
-rows keep their index as coordinate.
+Only scored observations are exported: masked rows (and steps, and columns) are in no group. Diagnostics that read
+observations (leave-one-out, pulls, coverage) therefore use the same observations as the fit. The remaining rows keep
+their index as coordinate.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,10 +18,10 @@ from posterity.inference.arviz import SAMPLE_DIMS
 
 RESERVED = {*SAMPLE_DIMS, "sample"}
 STACKED = "unmasked"
-"""The stacked dimension of remaining elements, if a mask removes neither whole rows nor whole columns."""
+"""The dimension of the unmasked elements, if they do not form a grid."""
 
 
-class Names:
+class ArvizNames:
     """Names of variables and dimensions: unique, and without slashes, which would be paths in a file.
 
     A variable has the name of its site, with dots for slashes; a site called "chain", "draw" or "sample" gets the
@@ -41,8 +41,8 @@ class Names:
             self.dimensions[name, owner] = self._free(_plain(name), "_dim")
         return self.dimensions[name, owner]
 
-    def own(self, site: str, count: int) -> tuple[str, ...]:
-        """The names of the dimensions of one site that are not plates."""
+    def site_dims(self, site: str, count: int) -> tuple[str, ...]:
+        """The names of the ``count`` dimensions of one site that are not plates."""
         return tuple(self.dimension(f"{site}_dim_{i}", site) for i in range(count))
 
     def _free(self, name: str, suffix: str) -> str:
@@ -56,26 +56,31 @@ def _plain(name: str) -> str:
     return name.replace("/", ".").strip(" .") or "site"
 
 
-def observation_dims(names: Names, site: str, plates: Sequence[str | None], ndim: int) -> tuple[str, ...]:
+def observation_dims(names: ArvizNames, site: str, plates: Sequence[str | None], ndim: int) -> tuple[str, ...]:
     """Dimensions of y from the left: its plates, or "obs" without a plate, and then its event dimensions."""
     known: list[str | None] = [*plates, *[None] * (ndim - len(plates))][:ndim]
     if known and not any(known):
         known[0] = "obs"
-    own = iter(names.own(site, ndim))
-    return tuple(names.dimension(name) if name else next(own) for name in known)
+    without_plate = iter(names.site_dims(site, ndim))
+    return tuple(names.dimension(name) if name else next(without_plate) for name in known)
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """The unmasked part of the batch of y: ``index`` (kept,) along each of its ``dims``, on a grid or stacked."""
+class UnmaskedRows:
+    """The unmasked elements of the batch of y, by their index along each of the ``dims``.
+
+    ``shape`` is that of the whole batch. If the elements form a grid, ``stacked`` is None and each ``index`` lists the
+    remaining rows, steps or columns. Otherwise ``stacked`` names one dimension over all elements, and each ``index``
+    has one entry for each element.
+    """
 
     dims: tuple[str, ...]
     shape: tuple[int, ...]
     index: tuple[Tensor, ...]
     stacked: str | None
 
-    def of(self, values: Tensor, lead: int = 0) -> Tensor:
-        """The unmasked part of values whose batch begins after ``lead`` dimensions."""
+    def select(self, values: Tensor, lead: int = 0) -> Tensor:
+        """The unmasked elements of ``values``, whose batch begins after ``lead`` dimensions."""
         if self.stacked is not None:
             return values[(slice(None),) * lead + self.index]
         for axis, index in enumerate(self.index):
@@ -83,12 +88,15 @@ class Rows:
                 values = values.index_select(lead + axis, index)
         return values
 
-    def named(self, dims: tuple[str, ...]) -> tuple[str, ...]:
-        """The dimensions of y after `of`."""
+    def selected_dims(self, dims: tuple[str, ...]) -> tuple[str, ...]:
+        """The dimensions of y after `select`."""
         return dims if self.stacked is None else (self.stacked, *dims[len(self.dims) :])
 
-    def of_input(self, value: Tensor, otherwise: str) -> tuple[Tensor, str]:
-        """The unmasked part of an input with one element for each row, and the dimension of its rows."""
+    def select_input(self, value: Tensor, otherwise: str) -> tuple[Tensor, str]:
+        """The unmasked rows of an input, and the dimension of its rows.
+
+        An input whose length is not that of a dimension of y is returned unchanged, with the dimension ``otherwise``.
+        """
         axis = next((axis for axis, size in enumerate(self.shape) if size == len(value)), None)
         if axis is None:
             return value, otherwise
@@ -100,32 +108,33 @@ class Rows:
     def coords(self) -> dict[str, Any]:
         """The index of each remaining row (step, column)."""
         along = self.dims if self.stacked is None else (self.stacked,) * len(self.dims)
-        found = zip(self.dims, along, self.index, strict=True)
-        return {name: (dim, index.cpu().numpy()) for name, dim, index in found}
+        return {name: (dim, index.cpu().numpy()) for name, dim, index in zip(self.dims, along, self.index, strict=True)}
 
 
-def left_rows(names: Names, dims: tuple[str, ...], kept: Tensor) -> Rows:
-    """The `Rows` of a batch with these ``dims``, whose elements ``kept`` are scored.
+def unmasked_rows(names: ArvizNames, dims: tuple[str, ...], scored: Tensor) -> UnmaskedRows:
+    """The `UnmaskedRows` of a batch with these ``dims``; ``scored`` is False for masked elements.
 
     Raises ``ValueError`` if no element is scored.
     """
-    if not bool(kept.any()):
-        raise ValueError(f"expected observations that the model scores, got {kept.numel()}, all masked out")
-    axes = range(kept.ndim)
-    along = [kept.any(tuple(other for other in axes if other != axis)) if kept.ndim > 1 else kept for axis in axes]
-    grid = torch.ones_like(kept)
-    for axis, left in enumerate(along):
-        grid = grid & left.reshape([-1 if other == axis else 1 for other in axes])
-    shape = tuple(kept.shape)
-    if torch.equal(grid, kept):
-        return Rows(dims, shape, tuple(left.nonzero()[:, 0] for left in along), None)
-    return Rows(dims, shape, tuple(kept.nonzero().unbind(1)), names.dimension(STACKED))
+    if not bool(scored.any()):
+        raise ValueError(f"expected observations that the model scores, got {scored.numel()}, all masked out")
+    axes = range(scored.ndim)
+    along = [
+        scored.any(tuple(other for other in axes if other != axis)) if scored.ndim > 1 else scored for axis in axes
+    ]
+    grid = torch.ones_like(scored)
+    for axis, remaining in enumerate(along):
+        grid = grid & remaining.reshape([-1 if other == axis else 1 for other in axes])
+    shape = tuple(scored.shape)
+    if torch.equal(grid, scored):
+        return UnmaskedRows(dims, shape, tuple(remaining.nonzero()[:, 0] for remaining in along), None)
+    return UnmaskedRows(dims, shape, tuple(scored.nonzero().unbind(1)), names.dimension(STACKED))
 
 
-def dataset(
+def to_dataset(
     values: Mapping[str, Tensor], dims: Mapping[str, tuple[str, ...]], coords: Mapping[str, Any] | None = None
 ) -> xr.Dataset:
-    """Variables with named dimensions; coordinates are ``coords`` or numbers from 0."""
+    """A dataset of variables with named dimensions; coordinates are ``coords``, or whole numbers from 0."""
     arrays = {name: (dims[name], value.detach().cpu().numpy()) for name, value in values.items()}
     sizes = {d: s for _, (named, array) in arrays.items() for d, s in zip(named, array.shape, strict=True)}
     numbers = {name: (name, np.arange(size)) for name, size in sizes.items()}

@@ -1,19 +1,19 @@
-"""The one verb: `infer`."""
+"""`infer`, the function that runs every method of inference."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from posterity.inference.posterior import Posterior
-from posterity.inference.program.arguments import positional, read_arguments
-from posterity.inference.program.observation import in_numbers
+from posterity.inference.program.arguments import bind_arguments, read_arguments
+from posterity.inference.program.observation import observe_as_numbers
 from posterity.inference.program.sites import inspect
-from posterity.inference.program.trace import bare_model
+from posterity.inference.program.trace import unwrap_pair
 from posterity.validation import check_seed
 
 
 @runtime_checkable
 class Method(Protocol):
-    """An inference algorithm: a small frozen settings object with one method."""
+    """An inference algorithm: a frozen settings object with the method ``run``."""
 
     def run(
         self, model: Callable[..., Any], *args: Any, seed: int, guide: Any = None, site: str | None = None
@@ -21,28 +21,33 @@ class Method(Protocol):
 
 
 def infer(model: Any, *args: Any, method: Method, seed: int = 0, site: str | None = None, **named: Any) -> Posterior:
-    """Condition ``model`` on data and return its `Posterior`; comparing methods is changing one word.
+    """Condition ``model`` on data and return its `Posterior`; to compare methods, change only ``method``.
 
-    ``model`` is a Pyro model ``model(x, y=None)``, or a ready pair with ``.model`` and ``.guide``. ``args`` are the
-    arguments of the model, y last, each with one row per observation: tensors, arrays or lists of numbers, by position
-    or by name (``y=y``). An array keeps its dtype. ``method`` is a settings object such as `NUTS`, `HMC` or `SVI`. The
-    same ``seed`` gives the same result on the same device. The global random state and the caller's parameter store are
-    not changed. ``site`` names the observed site if there are several.
+    The same ``seed`` gives the same result on the same device. The global random state and the caller's parameter store
+    do not change. A missing observation is an error; pass None for an observation that is to be inferred as a latent
+    site.
 
-    A missing observation is an error; pass None for an observation that is to be inferred as a latent site.
+    Args:
+        model: a Pyro model ``model(x, y=None)``, or a ready pair with ``.model`` and ``.guide``.
+        args: the arguments of the model, y last, each with one row per observation: tensors, arrays or lists of
+            numbers. An array keeps its dtype.
+        method: a settings object such as `NUTS`, `HMC`, `SVI` or `Ensemble`.
+        seed: seed of all random numbers.
+        site: the observed site, if there are several.
+        named: arguments of the model by name, as in ``y=y``.
 
-    Raises ``ValueError`` for values that are not finite or outside the support of their likelihood, arguments of
-    different length, an object that is not a method, a seed that is not a whole number of 0 or more, or a model without
-    an observed site.
+    Raises:
+        ValueError: if a value is not finite or outside the support of its likelihood, arguments differ in length,
+            ``method`` is not a method, or the model has no observed site.
     """
     if isinstance(method, type) or not isinstance(method, Method):
         raise ValueError(f"expected a method such as NUTS(), HMC() or SVI(), got {method!r}")
     check_seed(seed)
-    bare = bare_model(model)
-    args, between = positional(bare, args, named)
+    bare = unwrap_pair(model)
+    args, defaults = bind_arguments(bare, args, named)
     args = read_arguments(args)
-    # A guide made by name takes the method's settings; one that the pair brings is used as it is.
+    # A guide made by name takes the settings of the method; the guide of a pair is used as it is.
     guide = getattr(model, "guide_name", None) or getattr(model, "guide", None)
-    if between:
-        inspect(bare, args, site, left_out=between)
-    return method.run(in_numbers(bare, args), *args, seed=int(seed), guide=guide, site=site)
+    if defaults:
+        inspect(bare, args, site, left_out=defaults)
+    return method.run(observe_as_numbers(bare, args), *args, seed=int(seed), guide=guide, site=site)

@@ -1,4 +1,4 @@
-"""The members of an ensemble in one batched computation: starts, optimisation steps, members far behind the best."""
+"""The members of an ensemble in one batched computation: starts, convergence, members far behind the best."""
 
 import math
 import warnings
@@ -8,18 +8,18 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from posterity.inference.engine.density import PointDensity, trace
 from posterity.inference.engine.evaluation import value_and_gradient
 from posterity.inference.engine.recording import RECORDING_ERRORS, quiet, record, replay
 from posterity.inference.engine.threads import torch_threads
 from posterity.inference.engine.tiers import prepare
-from posterity.inference.program.likelihood import score
-from posterity.inference.program.minibatch import ScaleObservations, count_rows, row_terms, take
+from posterity.inference.members_descent import MembersDescent
+from posterity.inference.program.likelihood import score_draws
+from posterity.inference.program.minibatch import ScaleObservations, count_rows, row_terms
 from posterity.inference.program.sites import Program
 from posterity.inference.program.trace import Model, default_dtype
-from posterity.inference.training.optimiser import AdaptiveAdam
+from posterity.inference.training.holdout import check_batch_size, hold_out
 from posterity.inference.training.probe import (
     NO_MAXIMUM,
     PER_ROW,
@@ -29,14 +29,11 @@ from posterity.inference.training.probe import (
     still_gaining,
     tolerance,
 )
-from posterity.inference.training.schedule import cosine
 from posterity.inference.training.units import parameter_unit, prior_units
 from posterity.models.guides import INITS
 from posterity.random import child_seeds, seeded
 
-NORMS = 100  # steps in the running median of the gradient norm
 TRIES = 100  # draws of the start of a member
-FAILURES = 100  # steps of one member to a log joint that is not finite; each is undone, and more end the fit
 
 
 class MembersFit:
@@ -52,18 +49,9 @@ class MembersFit:
         self.gained = torch.zeros(settings.members, dtype=torch.double)
         self.unsettled = torch.zeros(settings.members, dtype=torch.bool)
         self.generator = torch.Generator().manual_seed(self.seeds[0])
-        rows = count_rows(args)
-        self.args, self.held_out = args, None
-        if settings.holdout:
-            count = max(1, round(settings.holdout * rows))
-            if count >= rows:
-                raise ValueError(f"expected rows left to train on, got {rows} rows and {count} held out")
-            order = torch.randperm(rows, generator=self.generator)
-            self.args, self.held_out = take(args, order[count:]), take(args, order[:count])
-            rows -= count
-        self.rows = rows
-        if settings.batch_size is not None and settings.batch_size > rows:
-            raise ValueError(f"expected a batch_size of at most {rows} rows, got {settings.batch_size}")
+        self.args, self.held_out = hold_out(args, settings.holdout, self.generator)
+        self.rows = count_rows(self.args)
+        check_batch_size(settings.batch_size, self.rows)
         self.density = PointDensity(model, self.args)
         self.free = self._free()
         self.units = self._units()
@@ -73,7 +61,7 @@ class MembersFit:
         self.gradient = self._prepare()
 
     def _free(self) -> Tensor:
-        """1 for numbers that are trained, 0 for numbers that `Ensemble.vary` fixes; shape (dim,)."""
+        """1 for elements that are trained, 0 for elements that `Ensemble.vary` fixes; shape (dim,)."""
         free = torch.ones(self.density.dim, dtype=self.density.dtype, device=self.density.device)
         for name in self.settings.vary or {}:
             if name not in self.density.parameters:
@@ -88,7 +76,7 @@ class MembersFit:
         return free
 
     def _units(self) -> Tensor:
-        """The unit of every number (dim,); 0 means steps without a unit."""
+        """The unit of every element (dim,); 0 for plain Adam steps."""
         units, latent = self.free.clone(), prior_units(self.model, self.args)
         nodes = trace(self.model, self.args, seed=0)
         for site in self.density.sites:
@@ -98,7 +86,7 @@ class MembersFit:
         return units
 
     def _start(self, seed: int, *, fresh: bool = False) -> Tensor:
-        """Positions (member, dim); ``fresh`` ones do not begin with the parameters that the model brings.
+        """Initial positions (member, dim); member 0 has the parameters of the model unless ``fresh``.
 
         Each member draws its latent sites until log joint and gradient are finite, `TRIES` times at most.
         """
@@ -109,7 +97,7 @@ class MembersFit:
             values = {}
             for name in self.density.parameters:
                 first = nodes[name]["value"].detach()
-                values[name] = first if member == 0 and not fresh else _anew(first, generator)
+                values[name] = first if member == 0 and not fresh else _redrawn(first, generator)
             for name, value in (self.settings.vary or {}).items():
                 values[name] = value[member].to(values[name])
             parameters.append(values)
@@ -124,16 +112,16 @@ class MembersFit:
         return q
 
     def _finite(self, q: Tensor) -> Tensor:
-        """Where log joint and gradient are finite (member,); with batches the log joint alone, for want of memory."""
+        """Whether log joint and gradient are finite (member,); with batches the log joint alone, to save memory."""
         if self.settings.batch_size is not None:
             return torch.isfinite(self._log_joint(q))
         value, grad = value_and_gradient(self.density, q)
         return torch.isfinite(value) & torch.isfinite(grad).all(1)
 
     def _one_start(self, seed: int, parameters: Mapping[str, Tensor]) -> Tensor:
-        """One draw (dim,) of the latent sites beside these ``parameters``."""
-        own = default_dtype(self.density.promoted)
-        with seeded(seed), pyro.get_param_store().scope(), torch.no_grad(), own:
+        """The position (dim,) of one draw of the latent sites and these ``parameters``."""
+        precision = default_dtype(self.density.promoted)
+        with seeded(seed), pyro.get_param_store().scope(), torch.no_grad(), precision:
             drawn = pyro.poutine.trace(
                 pyro.infer.autoguide.initialization.InitMessenger(INITS[self.settings.init])(self.model)
             ).get_trace(*self.args)
@@ -143,6 +131,7 @@ class MembersFit:
         )
 
     def _prepare(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """The function from positions (member, dim) to log joints (member,) and gradients (member, dim)."""
         settings = self.settings
         if settings.batch_size is None or settings.batch_size == self.rows:
             with torch_threads(1):
@@ -154,19 +143,20 @@ class MembersFit:
         return self._in_batches(settings.batch_size)
 
     def _in_batches(self, size: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """The function of `_prepare` for batches of ``size`` rows, different for each member."""
         density = PointDensity(self.model, self.args)
         plates, sites = row_terms(self.model, self.args, self.program)
-        tensors = [a for a in self.args if _by_rows(a, self.rows)]
+        tensors = [a for a in self.args if _has_rows(a, self.rows)]
 
         def log_joint(position: Tensor, *batch: Tensor) -> Tensor:
             parts = iter(batch)
-            density.args = tuple(next(parts) if _by_rows(a, self.rows) else a for a in self.args)
+            density.args = tuple(next(parts) if _has_rows(a, self.rows) else a for a in self.args)
             with ScaleObservations(self.program, plates, size, self.rows, sites):
                 return density(position)
 
         one = torch.func.vmap(torch.func.grad_and_value(log_joint), randomness="error")
 
-        def rows_of_each() -> list[Tensor]:
+        def draw_batches() -> list[Tensor]:
             shape = (self.settings.members, size)
             index = torch.randint(self.rows, shape, generator=self.generator)
             return [a[index.to(a.device)] for a in tensors]
@@ -175,7 +165,7 @@ class MembersFit:
         if self.settings.engine != "eager":
             try:
                 with quiet():
-                    example = (self.start, *rows_of_each())
+                    example = (self.start, *draw_batches())
                     call = replay(record(one, *example), *example)
                 self.tier = "replay"
             except RECORDING_ERRORS as error:
@@ -184,7 +174,7 @@ class MembersFit:
 
         def gradient(q: Tensor) -> tuple[Tensor, Tensor]:
             with pyro.validation_enabled(False), torch.no_grad():
-                grad, value = call(q, *rows_of_each())
+                grad, value = call(q, *draw_batches())
             return value, grad
 
         return gradient
@@ -203,11 +193,11 @@ class MembersFit:
         """The whole schedule from ``start``, then the probe. Sets ``best``, ``score`` and the gain of the probe."""
         settings = self.settings
         self.best, self.score = start.clone(), torch.full((settings.members,), -math.inf, dtype=torch.double)
-        self.gained = torch.full_like(self.score, torch.inf)  # until the probe has asked
+        self.gained = torch.full_like(self.score, torch.inf)  # until the probe has measured it
         self.unsettled = torch.zeros(settings.members, dtype=torch.bool)
-        descent = _Descent(self, start)
+        descent = MembersDescent(self, start)
         try:
-            stopped = descent.go(settings.steps, settings.restarts, history)
+            stopped = descent.take(settings.steps, settings.restarts, history)
         finally:
             if self.held_out is None:
                 self.best, self.score = descent.q, self._log_joint(descent.q)
@@ -217,14 +207,17 @@ class MembersFit:
         if stopped:
             self.gained = torch.zeros_like(self.score)
             return
-        # The probe does not change the members: they stay as they were at the end of the schedule.
+        self._probe(descent)
+
+    def _probe(self, descent: MembersDescent) -> None:
+        """Continue the descent at the full learning rate; the members stay as they were at the end of the schedule."""
         best, scores = self.best, self.score
         try:
-            descent.go(probe_steps(settings.steps), 0, {"loss": []})
+            descent.take(probe_steps(self.settings.steps), 0, {"loss": []})
             after = self._log_joint(descent.q) if self.held_out is None else self.score
             self.gained = torch.nan_to_num(after - scores, posinf=0.0).clamp_min(0)
             if self.held_out is None and self.program.latents:
-                lost = descent.last_failure.cpu() > 0.9 * settings.steps
+                lost = descent.last_failure.cpu() > 0.9 * self.settings.steps
                 self.unsettled = lost | ~(scores - after <= lost_tolerance(self._limit()))
         finally:
             self.best, self.score = best, scores
@@ -243,11 +236,11 @@ class MembersFit:
         order = self.score.argsort(descending=True)[: len(places)]
         better = self.score[order] > before[1][places]
         places, order = places[better], order[better]
-        now, kept = (self.best, self.score, self.gained, self.unsettled), [part.clone() for part in before]
-        for part, other in zip(kept, now, strict=True):
+        now, merged = (self.best, self.score, self.gained, self.unsettled), [part.clone() for part in before]
+        for part, other in zip(merged, now, strict=True):
             part[places] = other[order]
         self.replaced = {name: (places, torch.stack(steps)[:, order]) for name, steps in history.items()}
-        self.best, self.score, self.gained, self.unsettled = kept
+        self.best, self.score, self.gained, self.unsettled = merged
 
     def far(self) -> Tensor:
         """Which members are far behind the best (member,).
@@ -259,42 +252,47 @@ class MembersFit:
             return torch.zeros(self.settings.members, dtype=torch.bool)
         return behind(self.score if self.held_out is None else self.score * self.rows, self.rows)
 
-    def trouble(self) -> list[str]:
+    def problems(self) -> list[str]:
         """One sentence for each reason to doubt the members."""
-        settings, far, found = self.settings, self.far(), []
+        settings, far, sentences = self.settings, self.far(), []
         if self.interrupted:
-            found.append(f"interrupted after {len(self.history['loss'])} of {settings.steps} steps")
+            sentences.append(f"interrupted after {len(self.history['loss'])} of {settings.steps} steps")
         if bool(far.any()):
             again = "after a second fit from other starts " if self.redone else ""
             fate = "kept (behind='leave_out' leaves them out)" if settings.behind == "keep" else "left out"
-            found.append(
+            sentences.append(
                 f"{int(far.sum())} of {settings.members} members (numbers {far.nonzero().flatten().tolist()}) are "
                 f"{again}more than half a nat per row behind the best and are {fate}: raise steps, or change init"
             )
         if self.interrupted:
-            return found
-        held_out = self.held_out is not None
-        if held_out and not bool(torch.isfinite(self.score).all()):
-            found.append(
+            return sentences
+        if self.held_out is not None and not bool(torch.isfinite(self.score).all()):
+            sentences.append(
                 f"the held-out score of {int((~torch.isfinite(self.score)).sum())} of {settings.members} members was "
                 "never finite, and they are as they were at the end: a held-out row may be outside of the support of "
                 "its likelihood, so set holdout=0"
             )
-        slow = (self.gained > self._limit()) & (~far if settings.behind != "keep" else True)
+        return sentences + self._convergence_problems(torch.ones_like(far) if settings.behind == "keep" else ~far)
+
+    def _convergence_problems(self, judged: Tensor) -> list[str]:
+        """The sentences for members (of those ``judged``) whose probe gained or lost too much."""
+        sentences, members = [], self.settings.members
+        slow = (self.gained > self._limit()) & judged
         if bool(slow.any()):
-            found.append(
+            nats = f"nats of log joint density ({self.rows} rows)"
+            sentences.append(
                 still_gaining(
-                    f"{int(slow.sum())} of {settings.members} members have not converged and",
+                    f"{int(slow.sum())} of {members} members have not converged and",
                     float(self.gained[slow].max()),
-                    "nats per row of held-out data" if held_out else f"nats of log joint density ({self.rows} rows)",
-                    probe_steps(settings.steps),
+                    nats if self.held_out is None else "nats per row of held-out data",
+                    probe_steps(self.settings.steps),
                     self._cure(),
                 )
             )
-        lost = self.unsettled & (~far if settings.behind != "keep" else True) & ~slow
-        if bool(lost.any()):
-            found.append(f"{int(lost.sum())} of {settings.members} members have not settled: {NO_MAXIMUM}")
-        return found
+        unsettled = self.unsettled & judged & ~slow
+        if bool(unsettled.any()):
+            sentences.append(f"{int(unsettled.sum())} of {members} members have not settled: {NO_MAXIMUM}")
+        return sentences
 
     def _limit(self) -> float:
         """Largest gain in the probe of a converged member: nats per row of held-out rows, or nats of the log joint."""
@@ -315,8 +313,8 @@ class MembersFit:
         return index, self.score[index]
 
     def curves(self, chosen: Tensor) -> dict[str, Tensor]:
-        """The learning curves (step, member) of the ``chosen`` members, nan after the end of the shorter ones."""
-        found = {}
+        """The learning curves (step, member) of the ``chosen`` members; shorter curves end with nan."""
+        curves = {}
         for name, steps in self.history.items():
             curve = torch.stack(steps)
             if name in self.replaced:
@@ -326,8 +324,8 @@ class MembersFit:
                 longer[:, places] = torch.nan
                 longer[: len(other), places] = other
                 curve = longer
-            found[name] = curve[:, chosen]
-        return found
+            curves[name] = curve[:, chosen]
+        return curves
 
     def _log_joint(self, q: Tensor) -> Tensor:
         """Log joint density of all rows (member,)."""
@@ -337,85 +335,16 @@ class MembersFit:
     def held_out_score(self, q: Tensor) -> Tensor:
         """Mean log score of the held-out rows, in nats per row, of each member."""
         args, site = self.held_out or (), self.program.site
-        found = score(self.model, args, self.density.constrain(q), site, others=self.program.observed)
-        return found.left(found.log_prob).double().mean(1)
+        scored = score_draws(self.model, args, self.density.constrain(q), site, others=self.program.observed)
+        return scored.select_scored(scored.log_prob).double().mean(1)
 
 
-class _Descent:
-    """Optimisation steps of all members, at positions ``q`` (member, dim)."""
-
-    def __init__(self, fit: MembersFit, start: Tensor) -> None:
-        self.fit, self.q, self.last = fit, start, start
-        settings = fit.settings
-        noisy = settings.batch_size is not None and settings.batch_size < fit.rows
-        self.optimiser = AdaptiveAdam(fit.units.expand_as(start).clone(), noisy=noisy)
-        self.value = start.new_full((len(start),), -math.inf)
-        self.failures = torch.zeros(len(start), dtype=torch.long, device=start.device)
-        self.last_failure = torch.zeros_like(self.failures)  # step after which the log joint was not finite
-        self.norms: list[Tensor] = []
-
-    def go(self, steps: int, restarts: int, history: dict[str, list[Tensor]]) -> bool:
-        """Take ``steps``; returns whether early stopping on held-out rows ended them."""
-        fit, settings, stale = self.fit, self.fit.settings, 0
-        with tqdm(total=steps, desc="Ensemble", disable=not settings.progress, leave=False) as bar:
-            for step in range(steps):
-                self._step(cosine(step, steps, settings.final_rate, restarts), history["loss"])
-                bar.update()
-                if (step + 1) % settings.check_every and step + 1 < steps:
-                    continue
-                bar.set_postfix_str(f"loss {-float(self.value.mean()):.1f}", refresh=False)
-                if fit.held_out is None:
-                    continue
-                found = fit.held_out_score(self.q)
-                history.setdefault("held_out", []).append(found)
-                better = found > fit.score
-                fit.best = torch.where(better[:, None], self.q, fit.best)
-                fit.score = torch.where(better, found, fit.score)
-                # Before any score is finite there is nothing that could get worse.
-                stale = 0 if bool(better.any()) or not bool(torch.isfinite(fit.score).any()) else stale + 1
-                if stale >= settings.patience:
-                    return True
-        return False
-
-    def _step(self, share: float, losses: list[Tensor]) -> None:
-        value, grad = self.fit.gradient(self.q)
-        bad = ~torch.isfinite(value)
-        if bool(bad.any()):
-            self._back_off(value, bad)
-            value, grad = torch.where(bad, self.value, value), torch.where(bad[:, None], 0.0, grad)
-        self.last, self.value = self.q, value
-        losses.append(-value)
-        grad = self._clipped(torch.nan_to_num(grad) * self.fit.free)
-        self.q = self.q + self.optimiser.step(-grad, self.fit.settings.learning_rate, share) * self.fit.free
-
-    def _back_off(self, value: Tensor, bad: Tensor) -> None:
-        """Undo the last step of members whose log joint is not finite, and make their next steps smaller."""
-        self.failures += bad
-        self.last_failure = torch.where(bad, self.optimiser.steps, self.last_failure)
-        if self.optimiser.steps == 0 or bool((self.failures > FAILURES).any()):
-            raise ValueError(
-                f"expected a finite log joint, got {value[bad][0].item()} in step {self.optimiser.steps + 1}: try a "
-                f"learning_rate below {self.fit.settings.learning_rate:g}"
-            )
-        self.q = torch.where(bad[:, None], self.last, self.q)
-        self.optimiser.back_off(bad)
-
-    def _clipped(self, grad: Tensor) -> Tensor:
-        norm = grad.norm(dim=1, keepdim=True)
-        self.norms.append(norm)
-        del self.norms[:-NORMS]
-        if len(self.norms) < 20:
-            return grad
-        largest = self.fit.settings.clip * torch.stack(self.norms).median(0).values
-        return grad * (largest / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp(max=1)
-
-
-def _by_rows(argument: Any, rows: int) -> bool:
+def _has_rows(argument: Any, rows: int) -> bool:
     return isinstance(argument, Tensor) and argument.ndim > 0 and len(argument) == rows
 
 
-def _anew(value: Tensor, generator: torch.Generator) -> Tensor:
-    """New normal numbers with the mean and standard deviation of ``value``; a single number is kept."""
+def _redrawn(value: Tensor, generator: torch.Generator) -> Tensor:
+    """Normal draws with the mean and standard deviation of ``value``; a scalar is copied."""
     if value.numel() < 2:
         return value.clone()
     noise = torch.randn(value.shape, generator=generator, dtype=value.dtype).to(value.device)

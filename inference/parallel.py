@@ -1,7 +1,7 @@
-"""Tasks of one function over joblib: in this process, in other processes, or on the workers of a cluster.
+"""Tasks of one function on joblib: in this process, in other processes, or on the workers of a cluster.
 
-The function must be picklable by cloudpickle, and must return its own errors as values: an error that is raised means
-that a worker was lost (killed, out of memory, a machine gone).
+The function must be picklable by cloudpickle, and must return its errors as values: an error that is raised means that
+a worker was lost (killed, out of memory, machine lost).
 """
 
 import threading
@@ -16,18 +16,18 @@ Results = Generator[tuple[Any, Any], None, None]
 EXCLUSIVE = threading.Lock()
 """Held by a task that uses the state of its process: random state, Pyro's handlers, torch's threads.
 
-Where workers are threads of one process, such tasks take turns.
+If workers are threads of one process, such tasks take turns.
 """
 
 
 def send(
     function: Callable[[Any], Any], tasks: Mapping[Any, Any], *, jobs: int | None, pre_dispatch: str = "2 * n_jobs"
 ) -> Results:
-    """``(key, function(task))`` of each task, in the order in which tasks end, on the caller's joblib backend.
+    """Yield ``(key, function(task))`` for each task, in the order in which tasks end, on the caller's joblib backend.
 
-    ``jobs`` None takes the ``n_jobs`` of the caller's ``joblib.parallel_config``; ``pre_dispatch`` as of
-    `joblib.Parallel`. Raises the error of the backend if a worker is lost, after the other results on Dask, at once
-    otherwise. Close the generator to give up the remaining tasks.
+    ``jobs`` None takes the ``n_jobs`` of the caller's ``joblib.parallel_config``; ``pre_dispatch`` is that of
+    `joblib.Parallel`. If a worker is lost, the error of the backend is raised, on Dask after the other results,
+    otherwise at once. Close the generator to cancel the remaining tasks.
     """
     backend, _ = joblib.parallel.get_active_backend()
     if type(backend).__name__ == "DaskDistributedBackend":
@@ -38,7 +38,7 @@ def send(
 
 
 def close(results: Results) -> None:
-    """Give up the tasks that have not ended, without the warning of joblib."""
+    """Cancel the tasks that have not ended, without the warning of joblib."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         results.close()
@@ -47,12 +47,18 @@ def close(results: Results) -> None:
 def send_all(
     function: Callable[[Any], Any], tasks: Mapping[Any, Any], lost: dict[Any, str], *, jobs: int | None, retries: int
 ) -> Results:
-    """As `send`, with the tasks of lost workers sent again.
+    """Like `send`, but the tasks of lost workers are sent again.
 
-    A worker that dies may take the tasks of others with it, and the backend does not say which task killed it. Missing
-    tasks are therefore sent again, in the opposite order, as long as this brings results. Each of the rest is then sent
-    alone, up to ``retries`` times (at least once). Tasks that fail there too are given up: ``lost`` maps their keys to
-    the error of the backend.
+    The loss of a worker may also end tasks of other workers, and the backend does not say which task caused it. Missing
+    tasks are therefore sent again, in reverse order, as long as this brings results. Each of the rest is then sent
+    alone, up to ``retries`` times (at least once). Tasks that fail alone are given up.
+
+    Args:
+        function: see `send`.
+        tasks: the tasks by key.
+        lost: filled with the error of the backend for each task that was given up, by key.
+        jobs: see `send`.
+        retries: number of times that a task is sent alone.
     """
     missing = dict(tasks)
     while missing:
@@ -92,7 +98,7 @@ def _keyed(function: Callable[[Any], Any], key: Any, task: Any) -> tuple[Any, An
 
 
 def _send_to_dask(backend: Any, function: Callable[[Any], Any], tasks: Mapping[Any, Any]) -> Results:
-    """By Dask's own client: joblib's backend (1.6) waits forever for a task that died with its worker."""
+    """`send` by Dask's own client: joblib's backend (1.6) waits forever for a task that was lost with its worker."""
     from distributed import as_completed  # type: ignore[import-untyped,unused-ignore]
 
     # Dask itself moves a task to another worker a few times ("distributed.scheduler.allowed-failures").

@@ -1,4 +1,4 @@
-"""`Posterior`: what every inference returns, whatever the method."""
+"""`Posterior`: the result of every method of inference."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ from torch.distributions import Distribution
 
 from posterity.files import read_tensors, write_tensors
 from posterity.inference import arviz
-from posterity.inference.export import Names, Rows, dataset, left_rows, observation_dims
+from posterity.inference.export import ArvizNames, UnmaskedRows, observation_dims, to_dataset, unmasked_rows
 from posterity.inference.predictive import PredictiveMixture
-from posterity.inference.program.arguments import positional, read_arguments
-from posterity.inference.program.likelihood import Score, over_draws, score
+from posterity.inference.program.arguments import bind_arguments, read_arguments
+from posterity.inference.program.likelihood import ScoredDraws, likelihood_over_draws, score_draws
 from posterity.inference.program.sites import Program, inspect
-from posterity.inference.program.trace import Model, bare_model
+from posterity.inference.program.trace import Model, unwrap_pair
 from posterity.random import seeded
 
 FORMAT = 1
@@ -26,12 +26,12 @@ FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """Draws of a model's latent sites (and values of its parameters), with the model that gives them meaning.
+    """Draws of a model's latent sites (and values of its parameters), together with the model.
 
     - ``draws[name]``: shape (chain, draw, ...), in the space of the model (constrained).
     - ``sample_stats[name]``: shape (chain, draw), named as ArviZ names them; empty for variational inference.
-    - ``history[name]``: the learning curve, one value per step, of an ensemble (step, member); empty for samplers.
-    - ``attrs``: method, settings, seed, seconds.
+    - ``history[name]``: learning curves of shape (step,), for an ensemble (step, member); empty for samplers.
+    - ``attrs``: method, settings, seed, seconds, warnings.
     """
 
     model: Model
@@ -56,13 +56,13 @@ class Posterior:
         return self._shape[1]
 
     def likelihood(self, *args: Any, draws: int | None = None, **named: Any) -> Distribution:
-        """The observed site's distribution at other inputs, one for each draw: batch shape (S, N).
+        """The distribution of the observed site at other inputs, for each draw: batch shape (S, N).
 
         ``args`` are the model's arguments without y, as tensors or arrays, by position or name. ``draws`` is the number
         of draws to use, evenly spaced over all chains; default: all. The S = chain * draw are ordered by chain.
         """
-        args = self._inputs(args, named)
-        return over_draws(self.model, args, self._flat(draws), self.program.site, others=self.program.observed)[0]
+        args, site, others = self._inputs(args, named), self.program.site, self.program.observed
+        return likelihood_over_draws(self.model, args, self._flat(draws), site, others=others)[0]
 
     def predictive(self, *args: Any, draws: int | None = None, **named: Any) -> PredictiveMixture:
         """The posterior predictive distribution at ``args`` (the model's arguments without y), batch shape (N,).
@@ -73,15 +73,15 @@ class Posterior:
         return PredictiveMixture.from_draws(self.likelihood(*args, draws=draws, **named))
 
     def function_draws(self, *args: Any, **named: Any) -> Tensor:
-        """E[y|x, w] of every draw, shape (chain, draw, N): what convergence of a network is judged on."""
+        """E[y|x, w] of every draw, shape (chain, draw, N); the convergence of a network is judged on it."""
         likelihood = self.likelihood(*args, **named)
         return likelihood.mean.unflatten(0, self._shape)
 
     def log_likelihood(self, *args: Any, **named: Any) -> Tensor:
         """log p(y_n | x_n, w) of every draw, shape (chain, draw, N); the last argument is y.
 
-        The scored value is that of the model's observed site, also if the model transforms y first. The terms are those
-        of the fitted log joint: a row that is masked out has 0, and a scale (``poutine.scale``) multiplies its term.
+        The scored value is that of the observed site, also if the model transforms y first. The terms are those of the
+        fitted log joint: the term of a masked row is 0, and a scale (``poutine.scale``) multiplies the terms.
 
         Raises ``ValueError`` if y is missing, has another shape than the model predicts, or is outside the support.
         """
@@ -89,56 +89,61 @@ class Posterior:
         return log_prob.unflatten(0, self._shape)
 
     def to_arviz(self, *args: Any, predict: Any = None, seed: int = 0, **named: Any) -> Any:
-        """ArviZ data: everything ArviZ's functions ask for, with the plates' names as dimensions.
+        """ArviZ data with every group that ArviZ's functions need, and the names of plates as dimensions.
 
-        ``args`` are the arguments of the model, y last. Groups: ``posterior`` (latent and deterministic sites),
-        ``sample_stats``, ``log_likelihood``, ``posterior_predictive`` (one draw of y for each posterior draw),
-        ``observed_data`` and ``constant_data``. ``predict`` takes new inputs (one, or a tuple of them) and adds
-        ``predictions`` and ``predictions_constant_data``. ``seed`` seeds the predictive draws. Draws that no Markov
-        chain made (from a guide or an ensemble) are stored as one chain, with a note in ``attrs["sampling"]``.
+        The groups are ``posterior`` (latent and deterministic sites), ``sample_stats``, ``log_likelihood``,
+        ``posterior_predictive`` (one draw of y for each posterior draw), ``observed_data`` and ``constant_data``. Draws
+        from a guide or an ensemble are stored as one chain, with a note in ``attrs["sampling"]``.
 
-        ``log_likelihood`` has the scale of the method of that name. Rows that are masked out are in no group, and other
-        rows keep their index as coordinate. If a mask removes only some steps of a row, the remaining steps are stored
-        along one dimension "unmasked". Masked elements of an event are nan in ``observed_data``. Names that would
-        collide or cannot be stored are changed, see `posterity.inference.export.Names`.
-        Raises ``ValueError`` like `log_likelihood`, and if everything is masked out.
+        ``log_likelihood`` is scaled as in the method `log_likelihood`. Masked rows are in no group, and other rows keep
+        their index as coordinate. If a mask removes only some steps of a row, the remaining steps are stored along one
+        dimension "unmasked". Masked elements of an event are nan in ``observed_data``. Names that would collide or
+        cannot be stored are changed, see `posterity.inference.export.ArvizNames`.
+
+        Args:
+            args: the arguments of the model, y last.
+            predict: new inputs (one, or a tuple of them); adds the groups ``predictions`` and
+                ``predictions_constant_data``.
+            seed: seed of the predictive draws.
+            named: arguments of the model by name.
+
+        Raises:
+            ValueError: as `log_likelihood`, and if all observations are masked.
         """
         args = self._arguments(args, named)
-        found = self._score(args)
-        likelihood, y, site = found.likelihood, found.observation.value, self.program.site
-        batch = len(likelihood.batch_shape) - 1
+        scores = self._score(args)
+        likelihood, y, site = scores.likelihood, scores.observation.value, self.program.site
         inputs = _inputs(args, y)
-        names = Names([*self.draws, *found.deterministics, site, *inputs])
-        dims = observation_dims(names, site, found.observation.plates, y.ndim)
-        rows = left_rows(names, dims[:batch], found.kept_rows)
+        names = ArvizNames([*self.draws, *scores.deterministics, site, *inputs])
+        all_dims = observation_dims(names, site, scores.observation.plates, y.ndim)
+        rows = unmasked_rows(names, all_dims[: len(likelihood.batch_shape) - 1], scores.scored_rows)
         if y.is_floating_point():
-            y = torch.where(found.kept, y, torch.nan)
-        dims, called, coords = rows.named(dims), names.variables[site], rows.coords
-        scored = dims[: len(dims) - len(likelihood.event_shape)]
-        log_prob = rows.of(found.log_prob.unflatten(0, self._shape), 2)
-        drawn = rows.of(self._sample(likelihood, seed), 2)
-        posterior = {**self.draws, **{n: v.unflatten(0, self._shape) for n, v in found.deterministics.items()}}
+            y = torch.where(scores.scored, y, torch.nan)
+        dims, variable, coords = rows.selected_dims(all_dims), names.variables[site], rows.coords
+        batch_dims = dims[: len(dims) - len(likelihood.event_shape)]
+        log_prob = rows.select(scores.log_prob.unflatten(0, self._shape), 2)
+        predicted = rows.select(self._sample(likelihood, seed), 2)
+        posterior = {**self.draws, **{n: v.unflatten(0, self._shape) for n, v in scores.deterministics.items()}}
         groups = {
-            "posterior": self._own(names, posterior),
-            "log_likelihood": self._dataset({called: log_prob}, {called: scored}, coords),
-            "posterior_predictive": self._dataset({called: drawn}, {called: dims}, coords),
-            "observed_data": dataset({called: rows.of(y)}, {called: dims}, coords),
-            "constant_data": _constant(names, inputs, rows, dims),
+            "posterior": self._site_dataset(names, posterior),
+            "log_likelihood": self._draw_dataset({variable: log_prob}, {variable: batch_dims}, coords),
+            "posterior_predictive": self._draw_dataset({variable: predicted}, {variable: dims}, coords),
+            "observed_data": to_dataset({variable: rows.select(y)}, {variable: dims}, coords),
+            "constant_data": _input_dataset(names, inputs, rows, dims),
         }
         if self.sample_stats:
-            groups["sample_stats"] = self._own(Names(self.sample_stats), self.sample_stats)
+            groups["sample_stats"] = self._site_dataset(ArvizNames(self.sample_stats), self.sample_stats)
         if predict is not None:
             new = self._arguments(predict if isinstance(predict, tuple) else (predict,), {})
-            ahead = self._sample(self.likelihood(*new), seed + 1)
-            whole = observation_dims(names, site, found.observation.plates, y.ndim)
-            groups["predictions"] = self._dataset({called: ahead}, {called: whole})
-            groups["predictions_constant_data"] = _constant(names, _named(new), None, whole)
-        # Draws of a guide or members of an ensemble are no chain, whatever dimension they are stored along.
+            predictions = self._sample(self.likelihood(*new), seed + 1)
+            groups["predictions"] = self._draw_dataset({variable: predictions}, {variable: all_dims})
+            groups["predictions_constant_data"] = _input_dataset(names, _numbered(new), None, all_dims)
+        # Draws of a guide and members of an ensemble are not a Markov chain, although they have the chain dimension.
         sampling = {} if self.sample_stats else {"sampling": arviz.INDEPENDENT}
         return arviz.from_groups(groups, {**self.attrs, **sampling})
 
     def save(self, path: str | Path) -> Path:
-        """Write draws, statistics and history to one file, without pickle; the model is code and is not in it."""
+        """Write draws, statistics and history to one file, without pickle; the model, which is code, is not stored."""
         content = {
             "format": FORMAT,
             "site": self.program.site,
@@ -151,12 +156,12 @@ class Posterior:
 
     @classmethod
     def load(cls, path: str | Path, model: Any, *args: Any) -> "Posterior":
-        """Read what `save` wrote, for the same ``model`` (or model and guide pair) and example ``args``.
+        """The posterior that `save` wrote, for the same ``model`` (or ready pair) and example ``args``.
 
         Raises ``ValueError`` for a file that is damaged or of another format, a model with other sites, or sites of
         other shapes.
         """
-        model, args = bare_model(model), read_arguments(args)
+        model, args = unwrap_pair(model), read_arguments(args)
         content = read_tensors(path, f"a posterior of format {FORMAT}")
         if content.get("format") != FORMAT or "draws" not in content:
             raise ValueError(f"expected a posterior of format {FORMAT} in {path}, got something else")
@@ -168,7 +173,7 @@ class Posterior:
             )
         posterior = cls(model, program, *(content[part] for part in ("draws", "sample_stats", "history", "attrs")))
         if len(args) > 1:
-            posterior.likelihood(*args[:-1], draws=1)  # raises where the draws are of other shapes than the sites
+            posterior.likelihood(*args[:-1], draws=1)  # raises if draws and sites differ in shape
         return posterior
 
     def __repr__(self) -> str:
@@ -182,13 +187,13 @@ class Posterior:
         return 1, 1
 
     def _arguments(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
-        return read_arguments(positional(self.model, args, named)[0])
+        return read_arguments(bind_arguments(self.model, args, named)[0])
 
     def _inputs(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
         """The model's arguments without y; ``ValueError`` for one with fewer dimensions than in the fit."""
         read = self._arguments(args, named)
         for position, (value, dims) in enumerate(zip(read, self.program.dims, strict=False)):
-            # One row without its dimension would be read as many rows.
+            # A single row without its row dimension would be read as many rows.
             if isinstance(value, Tensor) and 0 < value.ndim < dims:
                 raise ValueError(
                     f"expected argument {position} with {dims} dimensions as in the fit, got shape "
@@ -196,8 +201,8 @@ class Posterior:
                 )
         return read
 
-    def _score(self, args: tuple[Any, ...]) -> Score:
-        return score(self.model, args, self._flat(None), self.program.site, others=self.program.observed)
+    def _score(self, args: tuple[Any, ...]) -> ScoredDraws:
+        return score_draws(self.model, args, self._flat(None), self.program.site, others=self.program.observed)
 
     def _flat(self, draws: int | None) -> dict[str, Tensor]:
         flat = {name: value.flatten(0, 1) for name, value in self.draws.items()}
@@ -213,41 +218,46 @@ class Posterior:
         with seeded(seed):
             return likelihood.sample().unflatten(0, self._shape)
 
-    def _own(self, names: Names, values: Mapping[str, Tensor]) -> xr.Dataset:
-        """Values of sites as variables, each with its own dimensions."""
-        dims = {names.variables[site]: names.own(site, value.ndim - 2) for site, value in values.items()}
-        return self._dataset({names.variables[site]: value for site, value in values.items()}, dims)
+    def _site_dataset(self, names: ArvizNames, values: Mapping[str, Tensor]) -> xr.Dataset:
+        """Values of sites (chain, draw, ...) as variables; no two sites share a further dimension."""
+        dims = {names.variables[site]: names.site_dims(site, value.ndim - 2) for site, value in values.items()}
+        return self._draw_dataset({names.variables[site]: value for site, value in values.items()}, dims)
 
-    def _dataset(
+    def _draw_dataset(
         self,
         values: Mapping[str, Tensor],
         dims: Mapping[str, tuple[str, ...]],
         coords: Mapping[str, Any] | None = None,
     ) -> xr.Dataset:
-        found = dataset(values, {name: (*arviz.SAMPLE_DIMS, *dims[name]) for name in values}, coords)
-        return found.assign_coords(chain=np.arange(self.num_chains), draw=np.arange(self.num_draws))
+        """Values (chain, draw, ...) as variables; ``dims`` are their further dimensions."""
+        dataset = to_dataset(values, {name: (*arviz.SAMPLE_DIMS, *dims[name]) for name in values}, coords)
+        return dataset.assign_coords(chain=np.arange(self.num_chains), draw=np.arange(self.num_draws))
 
 
 def _inputs(args: tuple[Any, ...], y: Tensor) -> dict[str, Tensor]:
-    """The model's arguments without y: without the argument that is observed unchanged, or else the last."""
+    """The model's arguments without the one that is observed unchanged; if there is none, without the last."""
     place = next((n for n, value in enumerate(args) if value is y), len(args) - 1)
-    return _named(args[:place] + args[place + 1 :])
+    return _numbered(args[:place] + args[place + 1 :])
 
 
-def _named(inputs: tuple[Any, ...]) -> dict[str, Tensor]:
+def _numbered(inputs: tuple[Any, ...]) -> dict[str, Tensor]:
     """The inputs as variable x, or x0, x1, ... if there are several."""
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     return {"x" if len(tensors) == 1 else f"x{i}": value for i, value in enumerate(tensors)}
 
 
-def _constant(names: Names, inputs: Mapping[str, Tensor], rows: Rows | None, dims: tuple[str, ...]) -> xr.Dataset:
-    """The inputs for the remaining rows of y; ``dims`` are the dimensions of y."""
-    first, values, named = (dims or (names.dimension("obs"),))[0], {}, {}
+def _input_dataset(
+    names: ArvizNames, inputs: Mapping[str, Tensor], rows: UnmaskedRows | None, dims: tuple[str, ...]
+) -> xr.Dataset:
+    """The inputs for the unmasked rows of y; ``dims`` are the dimensions of y."""
+    first = (dims or (names.dimension("obs"),))[0]
+    values: dict[str, Tensor] = {}
+    input_dims: dict[str, tuple[str, ...]] = {}
     for name, value in inputs.items():
-        own = names.own(name, max(0, value.ndim - 1))
+        columns = names.site_dims(name, max(0, value.ndim - 1))
         if value.ndim:
-            values[name], along = (value, first) if rows is None else rows.of_input(value, first)
-            named[name] = (along, *own)
+            values[name], along = (value, first) if rows is None else rows.select_input(value, first)
+            input_dims[name] = (along, *columns)
         else:
-            values[name], named[name] = value, ()
-    return dataset(values, named, None if rows is None else rows.coords)
+            values[name], input_dims[name] = value, ()
+    return to_dataset(values, input_dims, None if rows is None else rows.coords)

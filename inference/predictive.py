@@ -1,12 +1,12 @@
-"""`PredictiveMixture`: what every model predicts with, whatever the inference.
+"""`PredictiveMixture`: the predictive distribution of every model, whatever the method of inference.
 
-Averaged over the draws of the posterior, one likelihood per draw is a mixture over draws:
+The average of the likelihoods of all draws of the posterior is a mixture over draws:
 
     p(y | x, data) = 1/S sum_s p(y | x, w_s)   with S draws, each of K components   (S x K components)
 
-A network of maximum likelihood has S = 1, a Gaussian one K = 1. By the law of total variance
+A network fitted by maximum likelihood has S = 1, a Gaussian likelihood K = 1. By the law of total variance
 
-    Var[y|x] = E_s E_k[sigma²]      noise      within component: what no data will remove
+    Var[y|x] = E_s E_k[sigma²]      noise      within component: does not shrink with more data
              + E_s Var_k[mu]        ambiguity  between the components of one draw: several answers are right
              + Var_s[E_k mu]        epistemic  between draws: not enough data
 """
@@ -26,7 +26,7 @@ class PredictiveMixture(Mixture):
     """A `Mixture` of S x K components that remembers which component belongs to which draw.
 
     Component ``s * K + k`` is component k of draw s. Build one with `from_draws`; everything `Mixture` offers
-    (``mean``, ``variance``, ``cdf``, ``icdf``, ``log_prob``, ``sample``) is of the predictive distribution.
+    (``mean``, ``variance``, ``cdf``, ``icdf``, ``log_prob``, ``sample``) describes the predictive distribution.
 
     >>> draws = dist.Normal(torch.tensor([[0.0, 5.0], [2.0, 5.0]]), 1.0)  # two draws, two points
     >>> predictive = PredictiveMixture.from_draws(draws)
@@ -51,8 +51,8 @@ class PredictiveMixture(Mixture):
     def from_draws(cls, likelihood: Distribution, log_draw_weights: Tensor | None = None) -> "PredictiveMixture":
         """Average a likelihood of batch shape (S, ...) over its first dimension.
 
-        ``log_draw_weights`` (S,) are the draws' log weights, not necessarily normalised; equal by default.
-        Raises ``ValueError`` where there is no batch dimension, or the weights have another shape.
+        ``log_draw_weights`` (S,) are log weights of the draws, not necessarily normalised; equal by default.
+        Raises ``ValueError`` if there is no batch dimension, or the weights have another shape.
         """
         if not likelihood.batch_shape:
             raise ValueError("expected a likelihood of batch shape (draws, ...), got a batch shape of ()")
@@ -76,16 +76,16 @@ class PredictiveMixture(Mixture):
 
     @property
     def components_per_draw(self) -> int:
-        """K."""
+        """The number of components K of each draw."""
         return self.num_components // self.num_draws
 
     @property
     def per_draw(self) -> Mixture:
-        """The predictive of each draw by itself: a `Mixture` of batch shape (..., S) and K components."""
+        """The predictive distribution of each draw: a `Mixture` of batch shape (..., S) with K components."""
         ndim, shape = len(self.batch_shape), (self.num_draws, self.components_per_draw)
         components = map_parameters(self.component_distribution, lambda t: t.unflatten(ndim, shape))
         logits = self.log_weights.unflatten(-1, shape)
-        # A draw of no weight has a predictive too, whichever it is: nan would spread from it into every average.
+        # A draw of weight 0 gets arbitrary finite weights: nan would spread into every average.
         logits = torch.where(logits.logsumexp(-1, keepdim=True) > -torch.inf, logits, 0.0)
         return Mixture(Weights(logits), components)
 
@@ -102,13 +102,15 @@ class PredictiveMixture(Mixture):
 
     @property
     def ambiguity(self) -> Tensor:
-        """E_s Var_k[mu], in squared units of y; zero where a draw has one component."""
+        """E_s Var_k[mu], in squared units of y; zero if each draw has one component."""
         return self._over_draws(self.per_draw.between_component)
 
     @property
     def epistemic(self) -> Tensor:
-        """Var_s[E_k mu], in squared units of y; zero for a single draw. Of angles: what their circular variance has
-        over that of the draws on average."""
+        """Var_s[E_k mu], in squared units of y; zero for a single draw.
+
+        For angles it is the circular variance minus the average circular variance of the draws.
+        """
         if is_circular(self.component_distribution):
             return (self.variance - self._over_draws(self.per_draw.variance)).clamp_min(0)
         means = self.per_draw.mean

@@ -165,7 +165,7 @@ def strong_discriminator(
     return _finished([*layers, nn.Linear(hidden, 1)], shape, spectral)
 
 
-class Conditional(nn.Module):
+class ConditionalDiscriminator(nn.Module):
     """See `conditional`."""
 
     def __init__(self, net: nn.Module, condition: int) -> None:
@@ -183,25 +183,25 @@ class Conditional(nn.Module):
         return logits
 
 
-def conditional(
+def conditional_discriminator(
     make: Callable[..., nn.Module], shape: tuple[int, ...], condition: int, **settings: object
-) -> Conditional:
+) -> ConditionalDiscriminator:
     """A conditional discriminator, (samples (N, *shape), condition (N, condition)) -> (N,) (Mirza & Osindero 2014).
 
     ``make`` is one of the functions above, called with ``settings``. Its network gets the condition as further
     coordinates of a point or channels of an image. A class is passed one-hot. The counterpart is
-    `posterity.models.generators.conditional`.
+    `posterity.models.generators.conditional_generator`.
 
     Raises:
         ValueError: a condition dimension below 1; when called, a condition of another shape.
 
-    >>> judge = conditional(dense_discriminator, (1, 8, 8), 10)
+    >>> judge = conditional_discriminator(dense_discriminator, (1, 8, 8), 10)
     >>> judge(torch.zeros(3, 1, 8, 8), torch.eye(10)[:3]).shape
     torch.Size([3])
     """
     check_integer("condition", condition, 1)
     check_layers(shape, ())
-    return Conditional(make((shape[0] + condition, *shape[1:]), **settings), condition)
+    return ConditionalDiscriminator(make((shape[0] + condition, *shape[1:]), **settings), condition)
 
 
 class Packed(nn.Module):

@@ -206,7 +206,7 @@ def coded(net: nn.Module, bits: int) -> Coded:
     return Coded(net, bits)
 
 
-class Conditional(nn.Module):
+class ConditionalGenerator(nn.Module):
     """See `conditional`."""
 
     def __init__(self, net: nn.Module) -> None:
@@ -222,9 +222,9 @@ class Conditional(nn.Module):
         return samples
 
 
-def conditional(
+def conditional_generator(
     make: Callable[..., nn.Module], latent: int, condition: int, *args: Any, **settings: Any
-) -> Conditional:
+) -> ConditionalGenerator:
     """A conditional generator, (z (N, latent), condition (N, condition)) -> samples (Mirza & Osindero 2014).
 
     A class is passed one-hot. (arXiv:1411.1784.)
@@ -238,13 +238,13 @@ def conditional(
     Raises:
         ValueError: a dimension below 1; when called, a condition of another shape.
 
-    >>> digits = conditional(dense_generator, 16, 10, (1, 8, 8))
+    >>> digits = conditional_generator(dense_generator, 16, 10, (1, 8, 8))
     >>> digits(torch.zeros(3, 16), torch.eye(10)[:3]).shape
     torch.Size([3, 1, 8, 8])
     """
     check_integer("latent", latent, 1)
     check_integer("condition", condition, 1)
-    return Conditional(make(latent + condition, *args, **settings))
+    return ConditionalGenerator(make(latent + condition, *args, **settings))
 
 
 def generator_model(generator: Callable[[Tensor], Tensor], latent: int) -> Callable[[int], Tensor]:

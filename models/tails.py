@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 import torch
-from scipy import special, stats
+from scipy import special
 from torch import Tensor
 from torch.distributions import Distribution, Gamma, Laplace, LogNormal, Normal, Poisson, StudentT, VonMises
 
@@ -67,8 +68,9 @@ def icdf(distribution: Distribution, probability: Tensor) -> Tensor:
     if isinstance(distribution, Normal):
         return distribution.loc + distribution.scale * torch.special.ndtri(probability)
     if isinstance(distribution, StudentT):
-        # The lower tail, mirrored for the upper one: SciPy returns +inf for a probability of 0.
-        standard = _scipy(special.stdtrit, distribution.df, torch.minimum(probability, 1 - probability)).abs()
+        # The lower tail, mirrored for the upper one. SciPy returns +inf for a probability of 0, before 1.17 nan.
+        tail = torch.minimum(probability, 1 - probability)
+        standard = _scipy(special.stdtrit, distribution.df, tail).abs().masked_fill(tail == 0, math.inf)
         return distribution.loc + distribution.scale * torch.where(probability < 0.5, -standard, standard)
     if isinstance(distribution, Laplace):
         lower = torch.log(2 * torch.minimum(probability, 1 - probability))
@@ -112,7 +114,7 @@ def _von_mises_cdf(distribution: VonMises, value: Tensor) -> Tensor:
     """P(-pi < Y <= value) for angles in (-pi, pi]; 0 below -pi and 1 above pi."""
 
     def up_to(angle: Tensor) -> Tensor:
-        return _scipy(lambda k, x: stats.vonmises.cdf(x, k), distribution.concentration, angle - distribution.loc)
+        return _scipy(lambda k, x: scipy.stats.vonmises.cdf(x, k), distribution.concentration, angle - distribution.loc)
 
     return (up_to(value.clamp(-math.pi, math.pi)) - up_to(torch.full_like(value, -math.pi))).clamp(0, 1)
 

@@ -1,4 +1,4 @@
-"""How tests start examples: in a process of their own, or as a module for what they refuse before they begin."""
+"""Helpers that run examples in a separate process, import them as modules, or run the blocks of the README."""
 
 import importlib
 import json
@@ -8,10 +8,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The metrics and the names of the figures of a finished example."""
+
+    metrics: dict[str, float]
+    figures: set[str]
 
 
 def start(name: str, *args: str, limit: int = 600) -> subprocess.CompletedProcess[str]:
@@ -21,8 +30,8 @@ def start(name: str, *args: str, limit: int = 600) -> subprocess.CompletedProces
 
 
 def run_twice(name: str, out: Path) -> dict[str, float]:
-    """The metrics of a quick run; the same again from what it kept, without a training."""
-    found = []
+    """The metrics of a quick run, which a second run repeats from the stored files, without training."""
+    runs = []
     for limit in (400, 100):
         result = start(name, "--quick", "--out", str(out), limit=limit)
         assert result.returncode == 0, result.stderr[-3000:]
@@ -30,11 +39,31 @@ def run_twice(name: str, out: Path) -> dict[str, float]:
         assert report["example"] == name
         assert report["quick"]
         assert "not_finite" not in report
-        found.append(report["metrics"])
-    assert found[0] == found[1]
+        runs.append(report["metrics"])
+    assert runs[0] == runs[1]
     for picture in out.glob("*.png"):
         assert picture.stat().st_size > 20_000
-    return found[0]
+    return runs[0]
+
+
+def run_and_resume(name: str, out: Path) -> Finished:
+    """A quick run whose figures and metrics are complete, and whose repetition fits nothing a second time."""
+    result = start(name, "--quick", "--out", str(out))
+    assert result.returncode == 0, result.stderr[-3000:]
+    report = json.loads((out / "report.json").read_text())
+    assert report["example"] == name
+    assert report["quick"] is True
+    assert "not_finite" not in report
+    assert "nan" not in result.stdout
+    figures = list(out.glob("*.png"))
+    assert all(path.stat().st_size > 10_000 for path in figures)
+    assert not list(out.rglob("*.part"))
+    times = {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
+    again = start(name, "--quick", "--out", str(out), limit=200)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()} == times
+    assert json.loads((out / "report.json").read_text())["metrics"] == report["metrics"]
+    return Finished(report["metrics"], {path.name for path in figures})
 
 
 def readme_block(section: str = "") -> str:
@@ -45,12 +74,12 @@ def readme_block(section: str = "") -> str:
 
 
 def run_readme(folder: Path, *replaced: str, section: str = "") -> str:
-    """What that block prints, run by itself in ``folder``, with ``short`` in the place of ``long``: long, short, ..."""
+    """The output of that block, run by itself in ``folder``; ``replaced`` is long, short, long, short, ..."""
     code = readme_block(section)
     for long, short in zip(replaced[::2], replaced[1::2], strict=True):
         assert long in code
         code = code.replace(long, short)
-    program = folder / "block.py"  # a file: those that start processes need one
+    program = folder / "block.py"  # a file, because blocks that start processes need one
     program.write_text("import warnings\nwarnings.simplefilter('ignore')\n" + code)
     result = subprocess.run(
         [sys.executable, str(program)],

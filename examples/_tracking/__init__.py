@@ -1,10 +1,10 @@
-"""What `tracking.py` puts together.
+"""Parts of ``tracking.py``.
 
-- `settings`: what the numbers depend on. `finders`: training and loading of the networks.
-- `one`: events of one track, against the exact posterior; and events unlike those of training.
-- `many`: several tracks, against two classical chains.
-- `widths`: pulls of both intercepts in a few numbers.
-- `line`: normal hits, against the Cramér-Rao bound.
-- `clock`: seconds against the number of hits and of tracks.
-- `figures`: pictures of all of it.
+- `settings`: everything the numbers depend on. `networks`: training and loading of the networks.
+- `single_track`: events of one track, compared with the exact posterior; and events unlike those of training.
+- `several_tracks`: events of several tracks, compared with two classical finders.
+- `pull_widths`: mean and width of the pulls of both intercepts.
+- `normal_hits`: normal hits, compared with the Cramér-Rao bound.
+- `timing`: seconds by the number of hits and of tracks.
+- `figures`: all figures.
 """

@@ -1,40 +1,43 @@
-"""Two networks against each other: losses, what keeps them steady, the game itself, and who watches it.
+"""Adversarial training (GANs): a generator and a discriminator, trained against each other or drawn from a posterior.
 
-- `play` with the settings `Adversarial` trains both and returns the `Game`: its samples, history, alarms, and the best
-  generator. `play_many` plays many seeds side by side.
-- `play_bayesian` with `BayesianAdversarial` draws many of both from a posterior: a `BayesianGame`.
-- `losses`: what each minimises, by name or as a `Loss`; `regularisers`: `gradient_penalty`, `r1`, `r2`.
-- `monitors` look at fresh and held-out samples; `saturation` and `mode_collapse` are alarms on what they read.
-- `measures`: numbers for what a generator gets wrong, for any samples.
+- `train` with the settings `Adversarial` trains both networks and returns a `TrainingRun`: samples, history, alarms,
+  and the best generator. `train_many` trains many seeds side by side.
+- `train_bayesian` with `BayesianAdversarial` draws many generators from a posterior: a `BayesianRun`.
+- `losses`: seven losses by name, or your own `Loss`. `regularisers`: `gradient_penalty`, `r1`, `r2`.
+- `monitors` read fresh and held-out samples at intervals; `saturation` and `mode_collapse` are alarms on their
+  readings.
+- `metrics` compare generated with real samples, whichever model they come from.
 """
 
-from posterity.inference.adversarial import measures, monitors
+from posterity.inference.adversarial import metrics, monitors
 from posterity.inference.adversarial.alarms import Alarm, TrainingAlarm, mode_collapse, saturation
-from posterity.inference.adversarial.bayesian import BayesianAdversarial, BayesianGame, play_bayesian
+from posterity.inference.adversarial.bayesian import BayesianAdversarial, BayesianRun, train_bayesian
 from posterity.inference.adversarial.losses import LOSSES, Loss, make_loss
 from posterity.inference.adversarial.regularisers import gradient_penalty, r1, r2
+from posterity.inference.adversarial.sampling import draw_samples
 from posterity.inference.adversarial.settings import Adversarial
-from posterity.inference.adversarial.trainer import play, play_many
-from posterity.inference.adversarial.training_run import Game
+from posterity.inference.adversarial.trainer import train, train_many
+from posterity.inference.adversarial.training_run import TrainingRun
 
 __all__ = [
     "LOSSES",
     "Adversarial",
     "Alarm",
     "BayesianAdversarial",
-    "BayesianGame",
-    "Game",
+    "BayesianRun",
     "Loss",
     "TrainingAlarm",
+    "TrainingRun",
+    "draw_samples",
     "gradient_penalty",
     "make_loss",
-    "measures",
+    "metrics",
     "mode_collapse",
     "monitors",
-    "play",
-    "play_bayesian",
-    "play_many",
     "r1",
     "r2",
     "saturation",
+    "train",
+    "train_bayesian",
+    "train_many",
 ]

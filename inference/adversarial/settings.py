@@ -1,4 +1,4 @@
-"""`Adversarial`: how two networks are trained against each other."""
+"""`Adversarial`: settings of adversarial training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from posterity.inference.adversarial.losses import Loss, make_loss
 from posterity.inference.adversarial.regularisers import Penalty, Regulariser
 from posterity.inference.training.schedule import cosine
-from posterity.validation import check_integer, check_number
+from posterity.validation import check_choice, check_integer, check_number, shown
 
 SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "constant": lambda step, steps: 1.0,
@@ -20,25 +20,33 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Adversarial:
-    """How two networks are trained against each other. Pairs are (generator, discriminator).
+    """Settings of adversarial training. Pairs are (generator, discriminator).
 
-    - ``loss``: a name of `posterity.inference.adversarial.LOSSES`, or a `Loss`; ``regularisers`` add to the
-      discriminator's.
-    - ``learning_rate``, ``betas``: of Adam (Kingma & Ba 2015); two rates are two time scales (Heusel et al. 2017).
-      ``schedule``: "constant", "linear" or "cosine", to zero, of each.
-    - ``updates``: how often each learns in a step.
-    - ``noise``: sd of normal noise on what the discriminator sees, real or not, falling linearly to zero over the first
-      half (Sønderby et al. 2017).
-    - ``ema``: the generator's weights are averaged with this memory (Yazıcı et al. 2019), or None.
-    - ``clip``: gradients of each network are scaled down to this norm, or None.
-    - ``precision``: "float32" (of the data's dtype), or "bfloat16" for the operations that stand it, the weights as
-      they are (Micikevicius et al. 2018).
-    - ``monitor_every``: steps between two readings of the monitors, beside the last one.
-    - ``best_by``: the reading whose smallest value marks the generator that ``Game.best`` gives back.
-    - ``stop_on``: names of alarms that end the run (of many games: when one of them has rung in each).
-    - ``checkpoint``: a file that is written every ``checkpoint_seconds``, at an interrupt and at the end.
+    Attributes:
+        steps: Number of training steps.
+        batch_size: Samples of each kind in a batch.
+        loss: A name in `posterity.inference.adversarial.LOSSES`, or a `Loss`.
+        regularisers: Penalties that are added to the discriminator's loss.
+        learning_rate: Learning rates of Adam (Kingma & Ba 2015); two different ones are the two time scales of Heusel
+            et al. 2017.
+        betas: The two decay rates of Adam, the same for both networks.
+        schedule: "constant", or "linear" or "cosine" to zero.
+        updates: Updates of each network in a step.
+        noise: Standard deviation of normal noise that is added to all samples the discriminator sees. It falls linearly
+            to zero over the first half of the steps (Sønderby et al. 2017).
+        ema: Decay of the exponential moving average of the generator's weights (Yazıcı et al. 2019), or None.
+        clip: Largest norm of the gradient of each network, or None.
+        precision: "float32" for the dtype of the data, or "bfloat16" for mixed precision with weights of the dtype of
+            the data (Micikevicius et al. 2018).
+        monitor_every: Steps between two readings of the monitors; the last step has a reading too.
+        best_by: The reading whose smallest value selects the generator that `TrainingRun.best_generator` returns.
+        stop_on: Names of alarms that end the run. Runs side by side end when such an alarm has rung in each.
+        checkpoint: File that the run is written to every ``checkpoint_seconds``, after an interrupt, and at the end.
+        checkpoint_seconds: Seconds between two checkpoints.
+        progress: Whether a progress bar is shown.
 
-    Raises ``ValueError`` for a setting that cannot be.
+    Raises:
+        ValueError: A setting of another type or outside its range.
     """
 
     steps: int = 10_000
@@ -65,55 +73,61 @@ class Adversarial:
         for name in ("steps", "batch_size", "monitor_every"):
             check_integer(name, getattr(self, name), 1)
         check_number("noise", self.noise, "[0, inf)")
-        if self.checkpoint is not None and not isinstance(self.checkpoint, str | Path):
-            raise ValueError(f"expected a checkpoint as a path, got {self.checkpoint!r}")
-        if self.checkpoint is not None and not Path(self.checkpoint).parent.is_dir():
-            raise ValueError(f"expected a checkpoint in a folder that is there, got {self.checkpoint}")
         check_number("checkpoint_seconds", self.checkpoint_seconds, "[0, inf)")
         if self.ema is not None:
             check_number("ema", self.ema, "(0, 1)")
         if self.clip is not None:
             check_number("clip", self.clip, "(0, inf)")
+        check_choice("precision", self.precision, PRECISIONS)
+        self._check_pairs()
+        self._check_names()
+
+    def _check_pairs(self) -> None:
         for name in ("learning_rate", "betas", "schedule", "updates"):
             pair = getattr(self, name)
             if not isinstance(pair, tuple) or len(pair) != 2:
-                raise ValueError(f"expected a pair of {name}, of the generator and the discriminator, got {pair!r}")
-        for rate, count, beta in zip(self.learning_rate, self.updates, self.betas, strict=True):
+                raise ValueError(f"expected {name} to be a pair (generator, discriminator), got {shown(pair)}")
+        for rate, updates, beta, schedule in zip(
+            self.learning_rate, self.updates, self.betas, self.schedule, strict=True
+        ):
             check_number("every learning_rate", rate, "(0, inf)")
-            check_integer("every number of updates", count, 1)
-            if not isinstance(beta, float | int) or not 0 <= beta < 1:
-                raise ValueError(f"expected betas in [0, 1), got {self.betas}")
+            check_integer("every number of updates", updates, 1)
+            check_number("every beta", beta, "[0, 1)")
+            check_choice("every schedule", schedule, list(SCHEDULES))
+
+    def _check_names(self) -> None:
         if not isinstance(self.regularisers, tuple) or not all(callable(one) for one in self.regularisers):
-            raise ValueError(f"expected a tuple of regularisers, such as (r1(),), got {self.regularisers!r}")
+            raise ValueError(
+                f"expected regularisers to be a tuple of functions such as (r1(),), got {shown(self.regularisers)}"
+            )
         if not isinstance(self.stop_on, tuple) or not all(isinstance(name, str) for name in self.stop_on):
-            raise ValueError(f"expected a tuple of alarms' names to stop on, got {self.stop_on!r}")
-        for schedule in self.schedule:
-            if not isinstance(schedule, str) or schedule not in SCHEDULES:
-                raise ValueError(f"expected schedules from {sorted(SCHEDULES)}, got {schedule!r}")
+            raise ValueError(f"expected stop_on to be a tuple of names of alarms, got {shown(self.stop_on)}")
         if not isinstance(self.best_by, str):
-            raise ValueError(f"expected best_by as the name of a reading, got {self.best_by!r}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"expected precision from {list(PRECISIONS)}, got {self.precision!r}")
+            raise ValueError(f"expected best_by to be the name of a reading, got {shown(self.best_by)}")
+        if self.checkpoint is not None and not isinstance(self.checkpoint, str | Path):
+            raise ValueError(f"expected checkpoint to be a path, got {shown(self.checkpoint)}")
+        if self.checkpoint is not None and not Path(self.checkpoint).parent.is_dir():
+            raise ValueError(f"expected checkpoint to be in an existing folder, got {self.checkpoint}")
 
     @property
     def recipe(self) -> str:
-        """All that a step depends on, as text: the same in every process, so that a checkpoint can carry it.
+        """Everything that a step depends on, as text that is the same in every process; a checkpoint stores it.
 
-        The number of steps is part of it only where something falls towards the end of them.
+        The number of steps is included only if something falls to zero towards the last of them.
         """
         names = ["batch_size", "learning_rate", "betas", "schedule", "updates", "noise", "ema", "clip", "precision"]
         if self.noise or set(self.schedule) != {"constant"}:
             names.append("steps")
-        kept: dict[str, Any] = {name: getattr(self, name) for name in names}
-        kept["loss"] = make_loss(self.loss).name
-        kept["regularisers"] = [
+        values: dict[str, Any] = {name: getattr(self, name) for name in names}
+        values["loss"] = make_loss(self.loss).name
+        values["regularisers"] = [
             repr(one) if isinstance(one, Penalty) else getattr(one, "__qualname__", type(one).__name__)
             for one in self.regularisers
         ]
-        return repr(kept)
+        return repr(values)
 
     def rates(self, step: int) -> tuple[float, float]:
-        """Both learning rates in a step."""
+        """The learning rates of both networks in a step."""
         factors = (SCHEDULES[name](step, self.steps) for name in self.schedule)
         generator, discriminator = (rate * factor for rate, factor in zip(self.learning_rate, factors, strict=True))
         return generator, discriminator

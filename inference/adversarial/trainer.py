@@ -1,14 +1,14 @@
-"""Two networks, trained against each other: the loop.
+"""The training loop of two networks against each other.
 
-Every step: the discriminator learns ``updates[1]`` times from fresh samples of both kinds, then the generator
-``updates[0]`` times from a discriminator that stands still; the samples of the discriminator's last update serve the
-generator's first. All randomness comes from generators whose state is part of a checkpoint, so that a run that was
-stopped at any step goes on bit for bit (on a CPU). M games with other seeds are one computation (`play_many`).
+In every step the discriminator is updated ``updates[1]`` times, each time with fresh samples of both kinds; then the
+generator is updated ``updates[0]`` times against a fixed discriminator. The generated samples of the discriminator's
+last update serve the generator's first. All random numbers come from generators whose state is part of a checkpoint,
+so a resumed run is equal to an uninterrupted one bit for bit (on a CPU). M runs with different seeds are one
+computation (`train_many`).
 """
 
 import copy
 import math
-import time
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,19 +19,28 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from posterity.inference.adversarial.alarms import Alarm, TrainingAlarm
-from posterity.inference.adversarial.losses import make_loss
+from posterity.inference.adversarial.checks import (
+    call_network,
+    check_condition,
+    check_data,
+    check_logit_shape,
+    check_network,
+    check_sample_shape,
+)
+from posterity.inference.adversarial.losses import Loss, make_loss
 from posterity.inference.adversarial.monitors.protocol import Monitor
-from posterity.inference.adversarial.readings import check_watchers, conclusions, values_of
+from posterity.inference.adversarial.readings import check_monitors_and_alarms, final_warnings, read_monitor
 from posterity.inference.adversarial.settings import Adversarial
-from posterity.inference.adversarial.steps import step
-from posterity.inference.adversarial.training_run import Game, Record, asked, check_data, check_network
-from posterity.inference.training.evaluation import evaluating, mode
+from posterity.inference.adversarial.steps import training_step
+from posterity.inference.adversarial.training_run import TrainingRun
+from posterity.inference.training.modes import evaluation_mode, training_mode
+from posterity.inference.training.recovery import Every, LastGood
 from posterity.models.stacked import Stacked
 from posterity.random import seeded
-from posterity.validation import check_integer, check_seed
+from posterity.validation import check_integer, check_seed, shown
 
 
-def play(
+def train(
     generator: nn.Module,
     discriminator: nn.Module,
     data: Tensor,
@@ -43,29 +52,40 @@ def play(
     monitors: Sequence[Monitor] = (),
     alarms: Sequence[Alarm] = (),
     resume: str | Path | None = None,
-) -> Game:
-    """Train both networks, which are changed in place, on samples ``data`` (N, ...).
+) -> TrainingRun:
+    """Train both networks in place, and return the `TrainingRun` with samples, history, alarms and best generator.
 
-    ``generator`` maps z (B, latent) to samples (B, ...), ``discriminator`` samples to logits. With ``condition``
-    (N, C), one row for each row of the data, both take the rows (B, C) of the batch as a second argument. ``monitors``
-    read the `Game` at intervals. Their readings are in its ``history`` beside the losses, and ``alarms`` judge them.
-    ``resume`` continues from a checkpoint of a run with the same settings. An interrupt keeps the current state, or
-    within a step the state of the last reading. Warnings, with or without a progress bar: a `TrainingAlarm` when an
-    alarm rings; a `posterity.inference.convergence.ConvergenceWarning` at the end of a run in which an alarm could not
-    have rung, with the reasons in ``unjudged`` of the game; a ``RuntimeWarning`` after an interrupt, with the step that
-    is kept and how to continue.
+    An interrupt keeps the current state; within a step, it restores the state of the last reading. Three warnings do
+    not depend on ``progress``: a `TrainingAlarm` when an alarm rings; a
+    `posterity.inference.convergence.ConvergenceWarning` at the end of a run in which an alarm could not have rung, with
+    the reasons in ``inconclusive`` of the run; and a ``RuntimeWarning`` after an interrupt, which names the step that
+    was kept and the way to resume.
 
-    Raises ``ValueError`` for data that are not finite, not floating, outside the range of the generator, or with fewer
-    rows than a batch; networks that do not fit the data; a checkpoint of other networks; or a loss that is not finite:
-    the state of the last reading is then kept, and the message names the loss.
+    Args:
+        generator: Maps latent points (B, latent) to samples (B, ...).
+        discriminator: Maps samples (B, ...) to logits (B,) or (B, 1), above zero for real samples.
+        data: Real samples (N, ...), floating.
+        latent: Dimension of the latent points, draws from the standard normal distribution.
+        condition: One row for each row of the data, (N, C). Both networks then take the rows (B, C) of the batch as a
+            second argument.
+        settings: Steps, loss, penalties, learning rates and more; `Adversarial` with its defaults if None.
+        seed: Seed of batches, latent points and dropout; not of the initial weights.
+        monitors: Objects whose readings become curves in ``history``.
+        alarms: Rules that judge these curves.
+        resume: Checkpoint of a run with the same settings and seed, from which training continues.
+
+    Raises:
+        ValueError: Data that are not finite, not floating, outside the range of the generator, or fewer than a batch;
+            networks that do not fit the data; a checkpoint of another run; or a loss or weight that becomes NaN or
+            infinite. In the last case the state of the last reading is restored.
     """
     settings = Adversarial() if settings is None else settings
-    game = _start(generator, discriminator, data, latent, condition, settings, (seed,), many=False)
-    _run(game, monitors, alarms, resume, seed)
-    return game
+    run = _new_run(generator, discriminator, data, latent, condition, settings, (seed,), stacked=False)
+    _train(run, monitors, alarms, resume, seed)
+    return run
 
 
-def play_many(
+def train_many(
     generators: Sequence[nn.Module],
     discriminators: Sequence[nn.Module],
     data: Tensor,
@@ -77,18 +97,32 @@ def play_many(
     monitors: Sequence[Monitor] = (),
     alarms: Sequence[Alarm] = (),
     resume: str | Path | None = None,
-) -> list[Game]:
-    """M games side by side as one batched computation: as `play` with each pair of networks and its seed.
+) -> list[TrainingRun]:
+    """Train M pairs of networks side by side as one batched computation; returns a `TrainingRun` for each.
 
-    For small networks, where most of a step is the cost of calling operations. All games keep their own random numbers,
-    so that each is what it would be alone, up to rounding; but for dropout, whose masks are others. Arguments and
-    errors are those of `play`; the networks are of one kind (see `posterity.models.stacked.Stacked`) and as many as the
-    seeds.
+    This saves time with small networks, for which most of a step is the overhead of calling operations. Each run has
+    its own random numbers and so equals a run of `train` alone, up to rounding; only dropout draws other masks.
+
+    Args:
+        generators: M generators that differ in their weights alone (see `posterity.models.stacked.Stacked`).
+        discriminators: M discriminators that differ in their weights alone.
+        data: Real samples (N, ...), the same for all runs.
+        latent: Dimension of the latent points.
+        seeds: One seed for each run.
+        condition: One row for each row of the data, (N, C).
+        settings: Settings of all runs.
+        monitors: Monitors that read each run.
+        alarms: Alarms that judge each run.
+        resume: Checkpoint of M runs with the same settings and seeds.
+
+    Raises:
+        ValueError: Different numbers of generators, discriminators and seeds, networks that cannot be stacked, or any
+            reason of `train`.
     """
     settings = Adversarial() if settings is None else settings
     for name, given in (("generators", generators), ("discriminators", discriminators), ("seeds", seeds)):
         if not isinstance(given, Sequence) or isinstance(given, str):
-            raise ValueError(f"expected {name} as a sequence, got {given!r}")
+            raise ValueError(f"expected {name} to be a sequence, got {shown(given)}")
         if name != "seeds":
             for net in given:
                 check_network(f"every one of {name}", net)
@@ -98,12 +132,12 @@ def play_many(
             f"and {len(seeds)}"
         )
     generator, discriminator = Stacked(generators), Stacked(discriminators)
-    game = _start(generator, discriminator, data, latent, condition, settings, tuple(seeds), many=True)
-    _run(game, monitors, alarms, resume, seeds[0])
-    return game.split()
+    run = _new_run(generator, discriminator, data, latent, condition, settings, tuple(seeds), stacked=True)
+    _train(run, monitors, alarms, resume, seeds[0])
+    return run.split()
 
 
-def _start(
+def _new_run(
     generator: nn.Module,
     discriminator: nn.Module,
     data: Tensor,
@@ -112,186 +146,175 @@ def _start(
     settings: Adversarial,
     seeds: tuple[int, ...],
     *,
-    many: bool,
-) -> Game:
+    stacked: bool,
+) -> TrainingRun:
+    """A run before its first step, with all arguments checked."""
     if not isinstance(settings, Adversarial):
-        raise ValueError(f"expected settings as Adversarial(...), got {settings!r}")
+        raise ValueError(f"expected settings to be Adversarial(...), got {shown(settings)}")
     check_integer("latent", latent, 1)
     for seed in seeds:
         check_seed(seed)
     check_data(data, settings.batch_size)
-    if condition is not None:
-        if not isinstance(condition, Tensor) or condition.ndim != 2 or len(condition) != len(data):
-            got = tuple(condition.shape) if isinstance(condition, Tensor) else type(condition).__name__
-            raise ValueError(f"expected a condition of shape ({len(data)}, C), got {got}")
-        if not bool(torch.isfinite(condition).all()):
-            raise ValueError("expected a finite condition, got values that are not")
+    check_condition(condition, len(data))
+    if condition is not None and not bool(torch.isfinite(condition).all()):
+        raise ValueError("expected finite condition, got values that are NaN or infinite")
     for name, net in (("generator", generator), ("discriminator", discriminator)):
         check_network(name, net)
         if not any(parameter.requires_grad for parameter in net.parameters()):
             raise ValueError(f"expected a {name} with weights to train, got none that requires a gradient")
-    randoms = tuple(torch.Generator().manual_seed(int(seed)) for seed in seeds)
-    game = Game(settings, generator, discriminator, data, latent, randoms, condition, many, tuple(seeds))
-    _check_fit(game)
-    return game
+    rngs = tuple(torch.Generator().manual_seed(int(seed)) for seed in seeds)
+    run = TrainingRun(settings, generator, discriminator, data, latent, rngs, condition, stacked, tuple(seeds))
+    _check_fit(run)
+    return run
 
 
-def _run(
-    game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm], resume: str | Path | None, seed: int
+def _train(
+    run: TrainingRun, monitors: Sequence[Monitor], alarms: Sequence[Alarm], resume: str | Path | None, seed: int
 ) -> None:
-    monitors, alarms = check_watchers(monitors, alarms, game.settings)
+    monitors, alarms = check_monitors_and_alarms(monitors, alarms, run.settings)
     with ExitStack() as stack:
         stack.enter_context(seeded(seed))  # dropout draws from the global state
-        for net in (game.generator, game.discriminator):
-            if not net.training:  # such as the best one of another game
-                stack.enter_context(mode(net, training=True))
+        for net in (run.generator, run.discriminator):
+            if not net.training:  # for example the best generator of another run
+                stack.enter_context(training_mode(net))
         if resume is not None:
-            game.resume(resume)
-        _loop(game, monitors, alarms)
-    for text, category in conclusions(game, alarms):
+            run.restore(resume)
+        _loop(run, monitors, alarms)
+    for text, category in final_warnings(run, alarms):
         warnings.warn(text, category, stacklevel=3)
 
 
-def _loop(game: Game, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> None:
-    settings, loss = game.settings, make_loss(game.settings.loss)
-    good, written, whole = copy.deepcopy(game.state()), time.monotonic(), True
-    bar = tqdm(total=settings.steps, initial=game.step, desc="GAN", disable=not settings.progress, leave=False)
+def _loop(run: TrainingRun, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> None:
+    settings, loss = run.settings, make_loss(run.settings.loss)
+    good, checkpoint = LastGood(run.state_dict, run.load_state_dict), Every(settings.checkpoint_seconds)
+    bar = tqdm(total=settings.steps, initial=run.step, desc="GAN", disable=not settings.progress, leave=False)
     try:
         with bar:
-            if due := _due(game):  # the run was stopped before this reading
-                _read(game, monitors)
-                good = copy.deepcopy(game.state())
-            if due or game.step >= settings.steps:  # a finished run may be given new alarms
-                _ask(game, alarms)
-            while game.step < settings.steps and not _stopped(game):
-                for optimiser, rate in zip(game.optimisers, settings.rates(game.step), strict=True):
-                    for group in optimiser.param_groups:
-                        group["lr"] = rate
-                reading = (game.step + 1) % settings.monitor_every == 0 or game.step + 1 == settings.steps
-                whole = False
-                losses = step(game, loss, norms=reading)
-                if (wrong := _not_finite(losses, game.many)) is not None:
-                    kept = good["step"]
-                    raise ValueError(f"expected a finite {wrong} in step {game.step + 1}: step {kept} is kept")
-                if reading and (wrong := _lost(game)) is not None:
-                    raise ValueError(
-                        f"expected finite weights of the {wrong} in step {game.step + 1}, got others: step "
-                        f"{good['step']} is kept"
-                    )
-                _note(game, losses)
-                game.step += 1
-                whole = True
+            if missing := _is_reading_missing(run):  # the run was stopped before this reading
+                _take_reading(run, monitors)
+                good.keep()
+            if missing or run.step >= settings.steps:  # a finished run may be resumed with other alarms
+                _check_alarms(run, alarms)
+            while run.step < settings.steps and not _is_stopped(run):
+                reading = (run.step + 1) % settings.monitor_every == 0 or run.step + 1 == settings.steps
+                with good.changing():
+                    losses = _step(run, loss, reading, good.state["step"])
                 bar.update()
                 if reading:
-                    _read(game, monitors)
-                    _ask(game, alarms)
-                    good = copy.deepcopy(game.state())
-                    shown = {name: f"{float(value.mean()):.3g}" for name, value in losses.items()}
-                    bar.set_postfix(shown, refresh=False)
-                if time.monotonic() - written > settings.checkpoint_seconds:
-                    _write(game)
-                    written = time.monotonic()
+                    _take_reading(run, monitors)
+                    _check_alarms(run, alarms)
+                    good.keep()
+                    means = {name: f"{float(value.mean()):.3g}" for name, value in losses.items()}
+                    bar.set_postfix(means, refresh=False)
+                if checkpoint.due():
+                    _write_checkpoint(run)
     except KeyboardInterrupt:
-        game.interrupted = True
-    finally:  # also where a monitor fails
-        if not whole:  # one network may have learned and the other not: nothing could go on from there bit for bit
-            game.load(good)
-        _write(game)
+        run.interrupted = True
+    finally:  # also if a monitor fails
+        if not good.whole:  # perhaps only one of the networks was updated
+            good.restore()
+        _write_checkpoint(run)
 
 
-def _not_finite(losses: dict[str, Tensor], many: bool) -> str | None:
-    """Which loss is no number, and of which game."""
+def _step(run: TrainingRun, loss: Loss, reading: bool, good: int) -> dict[str, Tensor]:
+    """One training step and its losses, with their names; ``good`` is the step that an error falls back on."""
+    for optimiser, rate in zip(run.optimisers, run.settings.rates(run.step), strict=True):
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+    losses = training_step(run, loss, record_norms=reading)
+    if (wrong := _infinite_loss(losses, run.stacked)) is not None:
+        raise ValueError(f"expected a finite {wrong} in step {run.step + 1}: step {good} is kept")
+    if reading and (wrong := _infinite_network(run)) is not None:
+        raise ValueError(
+            f"expected finite weights of the {wrong} in step {run.step + 1}, got NaN or infinity: step {good} is kept"
+        )
+    _append_losses(run, losses)
+    run.step += 1
+    return losses
+
+
+def _infinite_loss(losses: dict[str, Tensor], stacked: bool) -> str | None:
+    """The first loss that is NaN or infinite, with its run if there are several."""
     for name, value in losses.items():
         wrong = ~torch.isfinite(value)
         if bool(wrong.any()):
-            where = f" of game {int(wrong.nonzero()[0])}" if many else ""
+            where = f" of run {int(wrong.nonzero()[0])}" if stacked else ""
             return f"{name}{where}, got {float(value[wrong].flatten()[0])}"
     return None
 
 
-def _lost(game: Game) -> str | None:
-    """The network with weights that are no numbers: a gradient can be none where the loss still is one."""
-    for name, net in (("generator", game.generator), ("discriminator", game.discriminator)):
+def _infinite_network(run: TrainingRun) -> str | None:
+    """The network with weights that are NaN or infinite: a gradient can be so while the loss is still finite."""
+    for name, net in (("generator", run.generator), ("discriminator", run.discriminator)):
         if not all(bool(torch.isfinite(parameter).all()) for parameter in net.parameters()):
             return name
     return None
 
 
-def _due(game: Game) -> bool:
-    """Whether the step it stands at wants a reading that is not there."""
-    ends = game.step % game.settings.monitor_every == 0 or game.step >= game.settings.steps
-    started = bool(game.step and game.gradient_norms)
-    return started and ends and not all(_has_read(game.step, record) for record in game.records)
+def _is_reading_missing(run: TrainingRun) -> bool:
+    """Whether the current step should have a reading and has none."""
+    due = run.step % run.settings.monitor_every == 0 or run.step >= run.settings.steps
+    started = bool(run.step and run.gradient_norms)
+    return started and due and not all(record.has_reading(run.step) for record in run.records)
 
 
-def _has_read(step: int, record: Record) -> bool:
-    return record.history.get("read_at", [])[-1:] == [step]
+def _append_losses(run: TrainingRun, losses: dict[str, Tensor]) -> None:
+    for name, loss in losses.items():
+        values = loss.tolist() if run.stacked else [loss.item()]
+        for record, value in zip(run.records, values, strict=True):
+            record.append_losses({name: value})
 
 
-def _note(game: Game, losses: dict[str, Tensor]) -> None:
-    for name, value in losses.items():
-        values = value.tolist() if game.many else [value.item()]
-        for record, own in zip(game.records, values, strict=True):
-            record.note({name: own})
-
-
-def _read(game: Game, monitors: Sequence[Monitor]) -> None:
-    game.settle()
-    for single in game.split():
+def _take_reading(run: TrainingRun, monitors: Sequence[Monitor]) -> None:
+    run.update_batch_norm()
+    for single in run.split():
         record = single.records[0]
-        if _has_read(game.step, record):
+        if record.has_reading(run.step):
             continue
         generator, discriminator = (float(norm) for norm in single.gradient_norms)
-        found = {"read_at": float(game.step), "generator_gradient": generator, "discriminator_gradient": discriminator}
-        found["gradient_ratio"] = generator / discriminator if discriminator else math.inf if generator else math.nan
-        single.reading = found
+        values = {"read_at": float(run.step), "generator_gradient": generator, "discriminator_gradient": discriminator}
+        values["gradient_ratio"] = generator / discriminator if discriminator else math.inf if generator else math.nan
+        single.current_reading = values
         for monitor in monitors:
-            found |= values_of(monitor, single)  # stored together below, so a failing monitor leaves no partial reading
-        record.note_reading(found)
-        if found.get(game.settings.best_by, math.inf) < record.best_value:
-            record.best_step, record.best_value = game.step, found[game.settings.best_by]
-            record.best_weights = copy.deepcopy(single.trained.state_dict())
+            values |= read_monitor(monitor, single)
+        record.append_reading(values)  # all together, so that a failing monitor leaves no partial reading
+        if values.get(run.settings.best_by, math.inf) < record.best_value:
+            record.best_step, record.best_value = run.step, values[run.settings.best_by]
+            record.best_weights = copy.deepcopy(single.sampling_generator.state_dict())
 
 
-def _ask(game: Game, alarms: Sequence[Alarm]) -> None:
-    """Test all alarms that have not rung against the readings so far."""
-    for seat, record in enumerate(game.records):
+def _check_alarms(run: TrainingRun, alarms: Sequence[Alarm]) -> None:
+    """Apply all alarms that have not rung to the readings so far."""
+    for index, record in enumerate(run.records):
         for alarm in alarms:
             if record.history.get("read_at") and alarm.name not in record.alarms and alarm.rings(record.history):
-                record.alarms[alarm.name] = game.step
-                which = f" of game {seat}" if game.many else ""
-                warnings.warn(f"{alarm.name}{which} in step {game.step}: {alarm.meaning}", TrainingAlarm, stacklevel=5)
+                record.alarms[alarm.name] = run.step
+                which = f" of run {index}" if run.stacked else ""
+                warnings.warn(f"{alarm.name}{which} in step {run.step}: {alarm.meaning}", TrainingAlarm, stacklevel=5)
 
 
-def _stopped(game: Game) -> bool:
-    return all(not record.alarms.keys().isdisjoint(game.settings.stop_on) for record in game.records)
+def _is_stopped(run: TrainingRun) -> bool:
+    return all(not record.alarms.keys().isdisjoint(run.settings.stop_on) for record in run.records)
 
 
-def _write(game: Game) -> None:
-    if game.settings.checkpoint is not None:
-        game.save(game.settings.checkpoint)
+def _write_checkpoint(run: TrainingRun) -> None:
+    if run.settings.checkpoint is not None:
+        run.save(run.settings.checkpoint)
 
 
-def _check_fit(game: Game) -> None:
-    """Both networks fit the data and each other, in evaluation, so that nothing of them changes."""
-    size = game.settings.batch_size
-    lead: tuple[int, ...] = (len(game.randoms),) if game.many else ()
-    condition = None if game.condition is None else game.condition[:size].expand(*lead, -1, -1)
-    with torch.no_grad(), evaluating(game.generator), evaluating(game.discriminator):
-        z = torch.zeros(*lead, size, game.latent).to(game.data)
-        some = asked("generator", game.generator, z, condition)
-        if some.shape != (*lead, size, *game.data.shape[1:]):
-            shape = ", ".join(map(str, game.data.shape[1:]))
-            raise ValueError(
-                f"expected a generator of samples of shape (N, {shape}), got {tuple(some.shape[len(lead) :])}"
-            )
-        answers = asked("discriminator", game.discriminator, some, condition)
-        answers = answers[0] if game.many else answers
-        if answers.ndim > 2 or (answers.ndim == 2 and answers.shape[1] != 1):
-            raise ValueError(f"expected a discriminator with one logit a sample, got shape {tuple(answers.shape)}")
-    layers = [layer for layer in game.generator.modules() if not list(layer.children())]
-    ends = [layer for layer in layers if not isinstance(layer, nn.Unflatten | nn.Flatten | nn.Identity)]
-    if ends and isinstance(ends[-1], nn.Tanh):
-        low, high = (float(value) for value in game.data.aminmax())
+def _check_fit(run: TrainingRun) -> None:
+    """Check that both networks fit the data and each other, in evaluation mode, which changes neither."""
+    size = run.settings.batch_size
+    lead: tuple[int, ...] = (len(run.rngs),) if run.stacked else ()
+    condition = None if run.condition is None else run.condition[:size].expand(*lead, -1, -1)
+    with torch.no_grad(), evaluation_mode(run.generator), evaluation_mode(run.discriminator):
+        samples = call_network("generator", run.generator, torch.zeros(*lead, size, run.latent).to(run.data), condition)
+        check_sample_shape(samples[0] if run.stacked else samples, size, run.data)
+        logits = call_network("discriminator", run.discriminator, samples, condition)
+        check_logit_shape(logits[0] if run.stacked else logits)
+    layers = [layer for layer in run.generator.modules() if not list(layer.children())]
+    layers = [layer for layer in layers if not isinstance(layer, nn.Unflatten | nn.Flatten | nn.Identity)]
+    if layers and isinstance(layers[-1], nn.Tanh):
+        low, high = (float(value) for value in run.data.aminmax())
         if low < -1 or high > 1:
-            raise ValueError(f"expected data from -1 to 1, as the generator's tanh makes, got {low:g} to {high:g}")
+            raise ValueError(f"expected data from -1 to 1, the range of the generator's tanh, got {low:g} to {high:g}")

@@ -1,10 +1,8 @@
-"""`Game`: two networks and all that their training is made of; what a checkpoint holds."""
+"""`TrainingRun`: two networks and everything that their training depends on; the content of a checkpoint."""
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -13,58 +11,22 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from posterity.files import read_tensors, write_tensors
+from posterity.inference.adversarial.record import TrainingRecord
+from posterity.inference.adversarial.sampling import draw_samples
 from posterity.inference.adversarial.settings import Adversarial
-from posterity.inference.training.evaluation import evaluating
+from posterity.inference.training.modes import evaluation_mode
 from posterity.models.stacked import Stacked
-from posterity.validation import check_integer, check_seed
+from posterity.validation import check_integer, check_seed, shown
 
 FORMAT = 2
-PER_STEP = ("discriminator_loss", "generator_loss")  # all other curves have a value for each reading
 
 
 @dataclass
-class Record:
-    """The record of one game: ``history[name]``, with one value for each step (losses) or reading (monitors);
-    ``alarms[name]``, the step in which an alarm rang; ``unjudged[name]``, why an alarm could not have rung in this run;
-    and the best generator so far, by the reading that settings name."""
+class TrainingRun:
+    """Both networks and everything that their training depends on, after ``step`` steps.
 
-    history: dict[str, list[float]] = field(default_factory=dict)
-    alarms: dict[str, int] = field(default_factory=dict)
-    unjudged: dict[str, str] = field(default_factory=dict)
-    best_step: int | None = None
-    best_value: float = float("inf")
-    best_weights: dict[str, Tensor] | None = None
-
-    def note(self, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self.history.setdefault(name, []).append(float(value))
-
-    def note_reading(self, values: Mapping[str, float]) -> None:
-        """Append one value to each curve of readings: NaN if a curve has none, as after monitors have changed."""
-        before = len(self.history.get("read_at", []))
-        for name in dict.fromkeys([*self.history, *values]):
-            if name not in PER_STEP:
-                curve = self.history.setdefault(name, [])
-                curve[:0] = [math.nan] * (before - len(curve))
-                curve.append(float(values.get(name, math.nan)))
-
-    def state(self) -> dict[str, Any]:
-        curves = {name: torch.tensor(values, dtype=torch.double) for name, values in self.history.items()}
-        kept = {name: value for name, value in vars(self).items() if name != "unjudged"}  # of the run, not the game
-        return {**kept, "history": curves, "alarms": dict(self.alarms)}
-
-    @classmethod
-    def of(cls, state: Mapping[str, Any]) -> "Record":
-        history = {name: values.tolist() for name, values in state["history"].items()}
-        return cls(**{**state, "history": history, "alarms": dict(state["alarms"])})
-
-
-@dataclass
-class Game:
-    """Both networks and all that their training is made of, after ``step`` steps.
-
-    Of M games side by side both networks are `Stacked`, samples have (M,) in front, and ``records`` has one for each.
-    ``condition`` (N, C) belongs to the rows of ``data`` (N, ...), or is None.
+    For M runs side by side (``stacked``) both networks are `Stacked`, samples have (M,) in front, and ``records`` has
+    one entry for each run. ``condition`` (N, C) has one row for each row of ``data`` (N, ...), or is None.
     """
 
     settings: Adversarial
@@ -72,31 +34,31 @@ class Game:
     discriminator: nn.Module
     data: Tensor
     latent: int
-    randoms: tuple[torch.Generator, ...]
+    rngs: tuple[torch.Generator, ...]  # one for each run, so that a run is the same beside others as alone
     condition: Tensor | None = None
-    many: bool = False
+    stacked: bool = False
     seeds: tuple[int, ...] = ()
-    seat: int | None = None  # which of many, once it is taken out of them
+    index: int | None = None  # position among the runs that were trained side by side
     step: int = 0
-    records: tuple[Record, ...] = ()
+    records: tuple[TrainingRecord, ...] = ()
     interrupted: bool = False
-    gradient_norms: list[Tensor] = field(default_factory=list)  # of the last step before a reading
-    reading: Mapping[str, float] = field(default_factory=dict)  # what monitors have found so far in this reading
+    gradient_norms: list[Tensor] = field(default_factory=list)  # of generator and discriminator, before clipping
+    current_reading: Mapping[str, float] = field(default_factory=dict)  # values read so far in this reading
 
     def __post_init__(self) -> None:
-        wanted = self.settings.ema is not None
-        self.averaged: nn.Module | None = copy.deepcopy(self.generator).requires_grad_(False) if wanted else None
+        average = self.settings.ema is not None
+        self.ema_generator: nn.Module | None = copy.deepcopy(self.generator).requires_grad_(False) if average else None
         self.optimisers = tuple(
             torch.optim.Adam(net.parameters(), lr=rate, betas=self.settings.betas, fused=True)
             for net, rate in zip((self.generator, self.discriminator), self.settings.learning_rate, strict=True)
         )
-        self.records = self.records or tuple(Record() for _ in self.randoms)
+        self.records = self.records or tuple(TrainingRecord() for _ in self.rngs)
 
-    # What it has seen
+    # Records
 
     @property
     def history(self) -> dict[str, list[float]]:
-        """Of the first game: the only one, but for those side by side."""
+        """Training curves by name: one value for each step (losses) or for each reading (monitors)."""
         return self.records[0].history
 
     @property
@@ -105,247 +67,204 @@ class Game:
         return self.records[0].alarms
 
     @property
-    def unjudged(self) -> dict[str, str]:
-        """Why an alarm could not have rung in this run. Alarms neither here nor in ``alarms`` found no failure."""
-        return self.records[0].unjudged
+    def inconclusive(self) -> dict[str, str]:
+        """For each alarm that could not have rung in this run, the reason.
 
-    # Random numbers: each game has its own, so that it is the same beside others as alone
+        Only an alarm that is neither here nor in ``alarms`` has found no failure.
+        """
+        return self.records[0].inconclusive
 
-    def each(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
-        """A draw of every game: stacked if there are many."""
-        drawn = [draw(random) for random in self.randoms]
-        return torch.stack(drawn) if self.many else drawn[0]
+    # Random numbers
 
-    def noise(self, n: int) -> Tensor:
-        """Latent z (n, latent) from the run's own random numbers."""
-        return self.each(lambda random: torch.randn(n, self.latent, generator=random)).to(self.data)
+    def draw_per_run(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+        """``draw`` with the random numbers of each run; stacked if there are several runs."""
+        drawn = [draw(random) for random in self.rngs]
+        return torch.stack(drawn) if self.stacked else drawn[0]
 
-    def real(self) -> tuple[Tensor, Tensor | None]:
-        """A batch of the data, and the conditions that belong to it."""
+    def draw_latent(self, n: int) -> Tensor:
+        """Latent points (n, latent)."""
+        return self.draw_per_run(lambda random: torch.randn(n, self.latent, generator=random)).to(self.data)
+
+    def draw_batch(self) -> tuple[Tensor, Tensor | None]:
+        """A batch of the data, and its conditions."""
         size = self.settings.batch_size
-        index = self.each(lambda random: torch.randint(len(self.data), (size,), generator=random))
-        index = index.to(self.data.device)
-        return self.data[index], None if self.condition is None else self.condition[index]
+        rows = self.draw_per_run(lambda random: torch.randint(len(self.data), (size,), generator=random))
+        rows = rows.to(self.data.device)
+        return self.data[rows], None if self.condition is None else self.condition[rows]
 
     # Samples
 
     @property
-    def trained(self) -> nn.Module:
-        """The generator to use: the averaged one, if there is."""
-        return self.averaged or self.generator
+    def sampling_generator(self) -> nn.Module:
+        """The generator that samples come from: the exponential moving average if there is one, else the last."""
+        return self.ema_generator or self.generator
 
     @torch.no_grad()
-    def settle(self, batches: int = 20) -> None:
-        """Give batch normalisation of the averaged generator the statistics of its own samples.
+    def update_batch_norm(self, batches: int = 20) -> None:
+        """Compute the batch-normalisation statistics of the averaged generator from its own samples.
 
-        Those it has are of the last generator, whose weights are others ("standing statistics": Brock, Donahue &
-        Simonyan 2019, BigGAN, appendix B). The trainer does it before every reading, with random numbers of its own.
+        Its buffers are those of the last generator, whose weights differ ("standing statistics": Brock, Donahue &
+        Simonyan 2019, BigGAN, appendix B). The trainer calls this before every reading. The latent points have fixed
+        seeds, so the random numbers of the run are left alone.
         """
-        net = self.averaged
-        layers = [] if net is None else [one for one in net.modules() if isinstance(one, _BatchNorm)]
+        net = self.ema_generator
+        layers = [] if net is None else [layer for layer in net.modules() if isinstance(layer, _BatchNorm)]
         if net is None or not layers:
             return
-        randoms = [torch.Generator().manual_seed(seat) for seat in range(len(self.randoms))]
+        rngs = [torch.Generator().manual_seed(index) for index in range(len(self.rngs))]
         momenta = [layer.momentum for layer in layers]
-        with evaluating(net):
+        with evaluation_mode(net):
             for layer in layers:
                 layer.train()
             for batch in range(batches):
                 for layer in layers:
                     layer.momentum = 1 / (batch + 1)  # the mean of all batches
-                draws = [torch.randn(self.settings.batch_size, self.latent, generator=one) for one in randoms]
-                z = (torch.stack(draws) if self.many else draws[0]).to(self.data)
+                draws = [torch.randn(self.settings.batch_size, self.latent, generator=random) for random in rngs]
+                z = (torch.stack(draws) if self.stacked else draws[0]).to(self.data)
                 if self.condition is None:
                     net(z)
                 else:
                     condition = self.condition[: len(draws[0])]
-                    net(z, condition.expand(len(draws), -1, -1) if self.many else condition)
+                    net(z, condition.expand(len(draws), -1, -1) if self.stacked else condition)
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
 
     def samples(self, n: int, *, seed: int, condition: Tensor | None = None, batch: int = 1000) -> Tensor:
-        """n samples (n, ...) of the generator (the averaged one, if any) in evaluation; not with the run's numbers.
+        """n samples (n, ...) of the `sampling_generator` in evaluation mode.
 
-        A conditional generator is told ``condition`` (n, C), or conditions of random rows of the data.
+        ``seed`` determines the latent points; the random numbers of the run are left alone. A conditional generator
+        gets ``condition`` (n, C), by default the conditions of random rows of the data.
+
+        Raises:
+            ValueError: n below 1, a condition of another shape, or a condition for an unconditional run.
         """
         if condition is not None and self.condition is None:
-            raise ValueError("expected no condition (the generator was trained without one), got a condition")
+            raise ValueError(f"expected condition to be None for an unconditional run, got {shown(condition)}")
         if condition is None and self.condition is not None:
             check_integer("n", n, 1)
             check_seed(seed)
             random = torch.Generator().manual_seed(seed + 1)
             condition = self.condition[torch.randint(len(self.condition), (n,), generator=random)]
-        return draw_samples(self.trained, n, self.latent, seed=seed, like=self.data, condition=condition, batch=batch)
+        return draw_samples(
+            self.sampling_generator, n, self.latent, seed=seed, like=self.data, condition=condition, batch=batch
+        )
 
-    def best(self) -> nn.Module:
-        """A copy of the generator at the reading with the smallest ``settings.best_by``, in evaluation.
+    def best_generator(self) -> nn.Module:
+        """A copy of the `sampling_generator` at the smallest reading of ``settings.best_by``, in evaluation mode.
 
-        Raises ``ValueError`` where no monitor has read that.
+        Raises:
+            ValueError: No monitor reads ``settings.best_by``.
         """
         weights = self.records[0].best_weights
         if weights is None:
-            found = sorted(name for name in self.history if not name.endswith("_loss"))
+            names = sorted(name for name in self.history if not name.endswith("_loss"))
             raise ValueError(
-                f"expected a monitor that reads {self.settings.best_by!r}, to know the best generator, got {found}"
+                f"expected a monitor that reads {self.settings.best_by!r}, to choose the best generator, got {names}"
             )
-        net = copy.deepcopy(self.trained)
+        net = copy.deepcopy(self.sampling_generator)
         net.load_state_dict(weights)
         return net.requires_grad_(True).eval()
 
-    # What is kept
+    # Checkpoints
 
-    def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on, and what was seen."""
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on, and the records."""
         return {
             "format": FORMAT,
             "step": self.step,
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
-            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "averaged": None if self.ema_generator is None else self.ema_generator.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "made_by": self.made_by,
+            "made_by": self.recipe,
             "gradient_norms": list(self.gradient_norms),
-            "randoms": [random.get_state() for random in self.randoms],
-            "global_random": torch.get_rng_state(),  # of dropout
+            "randoms": [random.get_state() for random in self.rngs],
+            "global_random": torch.get_rng_state(),  # dropout draws from it
             "global_random_cuda": torch.cuda.get_rng_state_all() if self.data.is_cuda else [],
-            "records": [record.state() for record in self.records],
+            "records": [record.state_dict() for record in self.records],
         }
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Back to a `state`."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the state that `state_dict` returned."""
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
-        for optimiser, own in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(own)
-        for random, own in zip(self.randoms, state["randoms"], strict=True):
-            random.set_state(own)
+        if self.ema_generator is not None:
+            self.ema_generator.load_state_dict(state["averaged"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        for random, saved in zip(self.rngs, state["randoms"], strict=True):
+            random.set_state(saved)
         torch.set_rng_state(state["global_random"])
         if state["global_random_cuda"]:
             torch.cuda.set_rng_state_all(state["global_random_cuda"])
         self.gradient_norms = [norm.clone() for norm in state["gradient_norms"]]
-        self.step, self.records = state["step"], tuple(Record.of(record) for record in state["records"])
+        self.step = state["step"]
+        self.records = tuple(TrainingRecord.from_state_dict(record) for record in state["records"])
 
     @property
-    def made_by(self) -> str:
-        """What the next step depends on beside the state: a run that goes on must have the same."""
+    def recipe(self) -> str:
+        """Settings, latent dimension and seeds: a checkpoint is resumed only by a run of the same recipe."""
         return f"{self.settings.recipe}, latent {self.latent}, seeds {list(self.seeds)}"
 
     def save(self, path: str | Path) -> None:
-        """Write the `state`: to a temporary name first, so that an old file is whole until the new one is."""
-        if not isinstance(path, str | Path) or not Path(path).parent.is_dir():
-            raise ValueError(f"expected a path in a folder that is there, got {path!r}")
-        write_tensors(self.state(), path)
+        """Write a checkpoint, first under a temporary name, so that a crash leaves the earlier file whole.
 
-    def resume(self, path: str | Path) -> None:
-        """Back to what `save` wrote. Raises ``ValueError`` for another file, or that of other networks or games."""
+        Raises:
+            ValueError: The folder does not exist.
+        """
+        if not isinstance(path, str | Path) or not Path(path).parent.is_dir():
+            raise ValueError(f"expected path to be in an existing folder, got {path!r}")
+        write_tensors(self.state_dict(), path)
+
+    def restore(self, path: str | Path) -> None:
+        """Load the checkpoint that `save` wrote.
+
+        Raises:
+            ValueError: The file is no checkpoint, or that of other networks, settings, seeds or another number of runs.
+        """
         if not isinstance(path, str | Path):
-            raise ValueError(f"expected the path of a checkpoint to resume, got {path!r}")
+            raise ValueError(f"expected resume to be the path of a checkpoint, got {path!r}")
         state = read_tensors(path, "a checkpoint", device=self.data.device)
         if state.get("format") != FORMAT or "global_random" not in state:
-            raise ValueError(f"expected a checkpoint of format {FORMAT} in {path}, got something else")
-        for name in ("randoms", "global_random", "global_random_cuda"):  # those of generators stay where they are made
+            raise ValueError(f"expected a checkpoint of format {FORMAT} in {path}, got another format")
+        for name in ("randoms", "global_random", "global_random_cuda"):  # states of random numbers stay on the CPU
             state[name] = [one.cpu() for one in state[name]] if isinstance(state[name], list) else state[name].cpu()
-        if len(state["randoms"]) != len(self.randoms) or (state["averaged"] is None) != (self.averaged is None):
+        if len(state["randoms"]) != len(self.rngs) or (state["averaged"] is None) != (self.ema_generator is None):
             raise ValueError(
-                f"expected a checkpoint of {len(self.randoms)} game(s) {'with' if self.averaged else 'without'} an "
-                f"average in {path}, got {len(state['randoms'])} {'without' if state['averaged'] is None else 'with'}"
+                f"expected a checkpoint of {len(self.rngs)} run(s) {'with' if self.ema_generator else 'without'} an "
+                f"averaged generator in {path}, got {len(state['randoms'])} "
+                f"{'without' if state['averaged'] is None else 'with'}"
             )
-        if state["made_by"] != self.made_by:
+        if state["made_by"] != self.recipe:
             raise ValueError(
-                f"expected a checkpoint of these settings and seeds in {path}: {self.made_by}; got {state['made_by']}"
+                f"expected a checkpoint of these settings and seeds in {path}: {self.recipe}; got {state['made_by']}"
             )
         try:
-            self.load(state)
+            self.load_state_dict(state)
         except RuntimeError as error:
             raise ValueError(f"expected a checkpoint of these networks in {path}, got others: {error}") from error
 
-    # One of many
+    # Runs side by side
 
-    def split(self) -> list["Game"]:
-        """Copies of the games, each on its own, in the order of the seeds; they share the records."""
-        if not self.many:
+    def split(self) -> list["TrainingRun"]:
+        """Copies of the runs, one by one, in the order of the seeds; they share the records."""
+        if not self.stacked:
             return [self]
-        averaged = [None] * len(self.randoms) if self.averaged is None else _parts(self.averaged)
-        games = []
+        averages = [None] * len(self.rngs) if self.ema_generator is None else _split(self.ema_generator)
+        runs = []
         for index, (generator, discriminator) in enumerate(
-            zip(_parts(self.generator), _parts(self.discriminator), strict=True)
+            zip(_split(self.generator), _split(self.discriminator), strict=True)
         ):
-            game = Game(
-                self.settings, generator, discriminator, self.data, self.latent, (self.randoms[index],),
-                self.condition, seeds=self.seeds[index : index + 1], seat=index,
+            run = TrainingRun(
+                self.settings, generator, discriminator, self.data, self.latent, (self.rngs[index],),
+                self.condition, seeds=self.seeds[index : index + 1], index=index,
                 step=self.step, records=(self.records[index],), interrupted=self.interrupted,
             )  # fmt: skip
-            game.averaged = averaged[index]
-            game.gradient_norms = [norm[index] for norm in self.gradient_norms]
-            games.append(game)
-        return games
+            run.ema_generator = averages[index]
+            run.gradient_norms = [norm[index] for norm in self.gradient_norms]
+            runs.append(run)
+        return runs
 
 
-@torch.no_grad()
-def draw_samples(
-    generator: nn.Module,
-    n: int,
-    latent: int,
-    *,
-    seed: int,
-    like: Tensor | None = None,
-    condition: Tensor | None = None,
-    batch: int = 1000,
-) -> Tensor:
-    """n samples (n, ...) of a generator in evaluation, of the dtype and on the device of ``like``.
-
-    Raises ``ValueError`` for fewer than one, or a condition of another number of rows.
-    """
-    if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
-        raise ValueError(f"expected at least 1 sample, got {n!r}")
-    check_integer("batch", batch, 1)
-    check_seed(seed)
-    if condition is not None and (not isinstance(condition, Tensor) or condition.ndim != 2 or len(condition) != n):
-        got = tuple(condition.shape) if isinstance(condition, Tensor) else type(condition).__name__
-        raise ValueError(f"expected a condition with the {n} rows of the samples, got {got}")
-    random = torch.Generator().manual_seed(seed)
-    with evaluating(generator):
-        z = torch.randn(n, latent, generator=random)
-        z = z if like is None else z.to(like)
-        inputs = (z,) if condition is None else (z, condition.to(z))
-        return torch.cat([generator(*part) for part in zip(*(value.split(batch) for value in inputs), strict=True)])
-
-
-def _parts(net: nn.Module) -> list[nn.Module]:
+def _split(net: nn.Module) -> list[nn.Module]:
     return net.split() if isinstance(net, Stacked) else [net]
-
-
-def asked(name: str, net: nn.Module, values: Tensor, condition: Tensor | None = None) -> Tensor:
-    """What a network makes of these; ``ValueError`` with its ``name`` and their shapes where it cannot."""
-    inputs = (values,) if condition is None else (values, condition)
-    try:
-        made: Tensor = net(*inputs)
-    except (RuntimeError, TypeError, IndexError) as error:
-        shapes = " and ".join(f"{tuple(value.shape)} of {value.dtype} on {value.device}" for value in inputs)
-        raise ValueError(f"expected a {name} that can be called with {shapes}, got: {error}") from error
-    return made
-
-
-def check_network(name: str, net: Any) -> None:
-    if not isinstance(net, nn.Module):
-        raise ValueError(f"expected {name} as a torch.nn.Module, got {net!r}")
-
-
-def check_data(data: Tensor, batch_size: int) -> None:
-    """``ValueError`` unless data (N, ...) are finite, floating, and enough for a batch."""
-    if not isinstance(data, Tensor):
-        raise ValueError(f"expected data as a tensor, got {type(data).__name__}")
-    if not data.is_floating_point():
-        raise ValueError(f"expected floating data, got {data.dtype}: images of bytes are scaled to [-1, 1] first")
-    if data.ndim < 2 or not data[:1].numel() or len(data) < batch_size or not _finite(data):
-        raise ValueError(
-            f"expected finite data of shape (N, ...) with at least the {batch_size} rows of a batch, got "
-            f"{tuple(data.shape)}"
-        )
-
-
-def _finite(data: Tensor) -> bool:
-    """Without a copy as large as the data."""
-    return bool(data.numel()) and all(bool(torch.isfinite(value)) for value in data.aminmax())

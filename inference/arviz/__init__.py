@@ -10,7 +10,6 @@ Everything here works on `xarray.Dataset`s, arrays and files; there are no tenso
 """
 
 from posterity.inference.arviz.containers import (
-    HAS_INFERENCE_DATA,
     INDEPENDENT,
     SAMPLE_DIMS,
     from_arrays,
@@ -21,6 +20,7 @@ from posterity.inference.arviz.containers import (
     save,
 )
 from posterity.inference.arviz.elpd import compare, elpd_data, read_elpd, relative_efficiency, waic
+from posterity.inference.arviz.installed import HAS_INFERENCE_DATA
 from posterity.inference.arviz.psis import psislw
 from posterity.inference.arviz.statistics import bfmi, ess, hdi, mcse, rhat
 

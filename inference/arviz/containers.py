@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import arviz
 import numpy as np
 import xarray as xr
 
 from posterity.files import replacing
+from posterity.inference.arviz.installed import HAS_INFERENCE_DATA, arviz
 
-HAS_INFERENCE_DATA = int(arviz.__version__.split(".")[0]) < 1
 SAMPLE_DIMS = ("chain", "draw")
 INDEPENDENT = "independent draws, stored as one chain"
 """``attrs["sampling"]`` of draws that no Markov chain made: those of a guide, an ensemble, a bootstrap."""
@@ -77,7 +76,7 @@ def from_groups(groups: dict[str, xr.Dataset], attrs: dict[str, Any] | None = No
     """ArviZ data of the given groups: an ``InferenceData`` in ArviZ 0.23, an ``xarray.DataTree`` in 1.x."""
     attrs = attrs or {}
     if HAS_INFERENCE_DATA:
-        return arviz.InferenceData(attrs=attrs, **groups)
+        return arviz().InferenceData(attrs=attrs, **groups)
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **groups})
 
 
@@ -92,7 +91,7 @@ def group(data: Any, name: str) -> xr.Dataset:
 
 def group_names(data: Any) -> list[str]:
     """The groups of ArviZ data; ``ValueError`` for anything else."""
-    if HAS_INFERENCE_DATA and isinstance(data, arviz.InferenceData):
+    if HAS_INFERENCE_DATA and isinstance(data, arviz().InferenceData):
         return list(data.groups())
     if isinstance(data, xr.DataTree):
         return list(data.children)
@@ -109,7 +108,7 @@ def save(data: Any, path: str | Path) -> Path:
 def load(path: str | Path) -> Any:
     """Read ArviZ data that `save` wrote, all of it into memory."""
     if HAS_INFERENCE_DATA:
-        data = arviz.from_netcdf(str(path), engine="h5netcdf").load()
+        data = arviz().from_netcdf(str(path), engine="h5netcdf").load()
         data.close()
         return data
     with xr.open_datatree(str(path), engine="h5netcdf") as tree:

@@ -5,12 +5,13 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import arviz
 import numpy as np
 import xarray as xr
 
-from posterity.inference.arviz.containers import HAS_INFERENCE_DATA, SAMPLE_DIMS, group
+from posterity.inference.arviz.containers import SAMPLE_DIMS, group
+from posterity.inference.arviz.installed import HAS_INFERENCE_DATA, arviz
 from posterity.inference.arviz.statistics import ess
+from posterity.validation import check_choice
 
 COLUMNS = ("rank", "elpd", "p", "elpd_diff", "weight", "se", "dse", "warning", "n_bad", "scale")
 METHODS = ("stacking", "BB-pseudo-BMA", "pseudo-BMA")
@@ -42,11 +43,11 @@ def waic(data: Any, *, var_name: str | None = None) -> xr.Dataset:
     Raises ``ValueError`` in ArviZ 1.x, which has it no more, and without ``log_likelihood``.
     """
     if not HAS_INFERENCE_DATA:
-        raise ValueError(f"expected ArviZ 0.23 for WAIC, got {arviz.__version__}, which dropped it: use loo")
+        raise ValueError(f"expected ArviZ 0.23 for WAIC, got {arviz().__version__}, which dropped it: use loo")
     names = list(group(data, "log_likelihood").data_vars)
     if (var_name is None and len(names) > 1) or var_name not in (None, *names):
-        raise ValueError(f"expected var_name, one of {names}, got {var_name!r}")
-    found = arviz.waic(data, pointwise=True, var_name=var_name, scale="log")
+        check_choice("var_name", var_name, [str(name) for name in names])
+    found = arviz().waic(data, pointwise=True, var_name=var_name, scale="log")
     totals = {name: float(found[name]) for name in ("elpd_waic", "se", "p_waic")}
     return xr.Dataset({"elpd": found["waic_i"].rename("elpd"), **totals}, attrs={"method": "WAIC"})
 
@@ -71,15 +72,13 @@ def elpd_data(
     se = math.sqrt(n) * float(elpd_i.std(ddof=0 if HAS_INFERENCE_DATA else 1)) if n > 1 else math.nan
     warning = pareto_k is not None and bool((pareto_k > good_k).any())
     if HAS_INFERENCE_DATA:
-        from arviz.stats.stats_utils import ELPDData
-
         found = {
             "elpd_loo": total, "se": se, "p_loo": p, "n_samples": n_samples, "n_data_points": n,
             "warning": warning, "loo_i": elpd_i.rename("loo_i"), "scale": "log",
         }  # fmt: skip
         if pareto_k is not None:
             found |= {"pareto_k": pareto_k, "good_k": good_k}
-        return ELPDData(list(found.values()), index=list(found))
+        return arviz().stats.stats_utils.ELPDData(list(found.values()), index=list(found))
     from arviz_stats import utils
 
     # 1.3 has a class for each estimator, and held-out scores are the K-fold one; earlier 1.x had one class for all.
@@ -123,8 +122,7 @@ def compare(models: Mapping[str, xr.Dataset], *, method: str = "stacking") -> An
     an outlier of -1000 nats from underflowing. Errors of a single observation are nan, with a warning.
     Raises ``ValueError`` for another method.
     """
-    if not isinstance(method, str) or method not in METHODS:
-        raise ValueError(f"expected a method from {METHODS}, got {method if isinstance(method, str) else type(method)}")
+    check_choice("method", method, METHODS)
     found = {name: model["elpd"].values.reshape(-1).astype(float) for name, model in models.items()}
     best = np.max(list(found.values()), axis=0)
     shifted = {name: elpd_data(xr.DataArray(value - best, dims="obs"), n_samples=1) for name, value in found.items()}
@@ -132,9 +130,9 @@ def compare(models: Mapping[str, xr.Dataset], *, method: str = "stacking") -> An
         warnings.filterwarnings("ignore", "The inplace keyword in DataFrame.sort_values")  # ArviZ 0.23 with pandas 4
         if HAS_INFERENCE_DATA:
             seed = {"seed": 124} if method == "BB-pseudo-BMA" else {}  # the one that 1.x takes
-            table = arviz.compare(shifted, ic="loo", scale="log", method=method, **seed)
+            table = arviz().compare(shifted, ic="loo", scale="log", method=method, **seed)
         else:
-            table = arviz.compare(shifted, method=method, round_to="none")
+            table = arviz().compare(shifted, method=method, round_to="none")
     order = list(table.index)
     table["elpd"] = [float(found[name].sum()) for name in order]
     several = len(best) > 1

@@ -10,11 +10,11 @@ The method: the largest importance ratios are replaced by quantiles of a general
 
 import math
 
-import arviz
 import numpy as np
 import xarray as xr
 
-from posterity.inference.arviz.containers import HAS_INFERENCE_DATA
+from posterity.inference.arviz.installed import HAS_INFERENCE_DATA, arviz
+from posterity.validation import check_finite, check_number, to_numbers
 
 PRIOR_SHAPE, PRIOR_DRAWS = 0.5, 10
 PRIOR_SCALE = 3
@@ -35,17 +35,11 @@ def psislw(log_ratios: np.ndarray, reff: float = 1.0) -> tuple[np.ndarray, np.nd
     Raises ``ValueError`` for another shape, ratios that are not finite real numbers or have a mask, or a ``reff`` that
     is not above 0.
     """
-    if isinstance(log_ratios, np.ma.MaskedArray):
-        raise ValueError("expected log_ratios without a mask, got a masked array")
-    ratios = np.asarray(log_ratios)
-    if ratios.ndim != 2 or 0 in ratios.shape or ratios.dtype.kind not in "biuf":
-        raise ValueError(f"expected log_ratios (N, S), real numbers, got {ratios.dtype} {ratios.shape}")
-    ratios = ratios.astype(float, copy=False)
-    bad = int((~np.isfinite(ratios)).sum())
-    if bad:
-        raise ValueError(f"expected finite log_ratios, got {bad} of {ratios.size} that are nan or infinite")
-    if not isinstance(reff, int | float | np.integer | np.floating) or not 0 < reff < math.inf:
-        raise ValueError(f"expected reff above 0, got {reff!r}")
+    ratios = to_numbers("log_ratios", log_ratios)
+    if ratios.ndim != 2 or 0 in ratios.shape:
+        raise ValueError(f"expected log_ratios of shape (N, S), got {ratios.shape}")
+    check_finite("log_ratios", ratios)
+    reff = check_number("reff", reff, "(0, inf)")
     log_weights = ratios - ratios.max(1, keepdims=True)
     tail = _tail_length(ratios.shape[1], reff)
     k = np.full(len(ratios), np.inf)
@@ -69,8 +63,9 @@ def _tail_length(draws: int, reff: float) -> int:
 def _by_arviz(ratios: np.ndarray, reff: float) -> tuple[np.ndarray, float]:
     with np.errstate(all="ignore"):
         if HAS_INFERENCE_DATA:
-            log_weights, k = arviz.psislw(ratios, reff)
+            log_weights, k = arviz().psislw(ratios, reff)
         else:
+            arviz()  # gives arrays their ``azstats``
             log_weights, k = xr.DataArray(-ratios, dims="s").azstats.psislw(r_eff=reff, dim="s")
     return np.asarray(log_weights), float(k)
 

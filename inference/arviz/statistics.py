@@ -7,11 +7,12 @@ in 1.x) is always given, and the tail ESS is that of the 5 % and the 95 % quanti
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import arviz
 import numpy as np
 import xarray as xr
 
-from posterity.inference.arviz.containers import HAS_INFERENCE_DATA, SAMPLE_DIMS
+from posterity.inference.arviz.containers import SAMPLE_DIMS
+from posterity.inference.arviz.installed import HAS_INFERENCE_DATA, arviz
+from posterity.validation import check_choice, check_number
 
 TAIL = (0.05, 0.95)
 RHAT = ("rank", "split", "folded", "z_scale", "identity")
@@ -31,7 +32,7 @@ def rhat(values: Values, *, method: str = "rank") -> Values:
     here, and for another method.
     """
     _check_method(method, RHAT)
-    return _each(arviz.rhat, values, method=method)
+    return _each(arviz().rhat, values, method=method)
 
 
 def ess(values: Values, *, method: str = "bulk", prob: Any = None) -> Values:
@@ -41,7 +42,7 @@ def ess(values: Values, *, method: str = "bulk", prob: Any = None) -> Values:
     or a ``prob`` outside [0, 1], missing, or of a method that has none.
     """
     prob = _check_method(method, ESS, prob)
-    return _each(arviz.ess, values, method=method, prob=TAIL if method == "tail" and prob is None else prob)
+    return _each(arviz().ess, values, method=method, prob=TAIL if method == "tail" and prob is None else prob)
 
 
 def mcse(values: Values, *, method: str = "mean", prob: float | None = None) -> Values:
@@ -50,7 +51,7 @@ def mcse(values: Values, *, method: str = "mean", prob: float | None = None) -> 
     Raises ``ValueError`` as `ess`.
     """
     prob = _check_method(method, MCSE, prob)
-    return _each(arviz.mcse, values, method=method, prob=prob)
+    return _each(arviz().mcse, values, method=method, prob=prob)
 
 
 def hdi(values: Values, prob: float) -> Values:
@@ -62,12 +63,11 @@ def hdi(values: Values, prob: float) -> Values:
     >>> hdi(draws, 0.8).values.round(1)
     array([-1.3,  1.3])
     """
-    if not isinstance(prob, int | float | np.integer | np.floating) or not 0 < prob < 1:
-        raise ValueError(f"expected prob in (0, 1), got {prob}")
+    check_number("prob", prob, "(0, 1)")
     if HAS_INFERENCE_DATA:
-        found = _each(arviz.hdi, values, hdi_prob=prob).rename(hdi="ci_bound")
+        found = _each(arviz().hdi, values, hdi_prob=prob).rename(hdi="ci_bound")
         return found.assign_coords(ci_bound=["lower", "upper"]).transpose(..., "ci_bound")
-    return _each(arviz.hdi, values, prob=prob).transpose(..., "ci_bound")
+    return _each(arviz().hdi, values, prob=prob).transpose(..., "ci_bound")
 
 
 def bfmi(energy: xr.DataArray) -> xr.DataArray:
@@ -85,15 +85,14 @@ def bfmi(energy: xr.DataArray) -> xr.DataArray:
         raise ValueError(f"expected energy of at least 2 draws, got {energy.sizes['draw']}")
     energy = energy.transpose(*SAMPLE_DIMS).astype(float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.asarray(arviz.bfmi(energy.values))
+        found = np.asarray(arviz().bfmi(energy.values))
     moves = (energy.values != energy.values[:, :1]).any(1)  # rounding may give a constant a variance
     return energy.isel(draw=0, drop=True).copy(data=np.where(moves, found, np.nan))
 
 
 def _check_method(method: str, methods: tuple[str, ...], prob: Any = None) -> Any:
     """``prob`` as ArviZ takes it: None, a number or a pair; ``ValueError`` unless it is what a known method needs."""
-    if method not in methods:
-        raise ValueError(f"expected method to be one of {', '.join(methods)}, got {method!r}")
+    check_choice("method", method, methods)
     given = np.atleast_1d([] if prob is None else prob)
     real = given.dtype.kind in "iuf" and bool(((given >= 0) & (given <= 1)).all())
     counts = PROBABILITIES.get(method, (0,))

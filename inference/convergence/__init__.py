@@ -1,7 +1,8 @@
 """Have the chains, or a fit, converged? R-hat, ESS, their thresholds, and the advice that follows. No torch.
 
-- `statistics`: R-hat and effective sample sizes of many functions at once; `thresholds`: the values that are judged bad.
-- `elements`: the named elements of sites that are judged; `advice`: what to change next.
+- `statistics`: R-hat and effective sample sizes of many functions at once; `elements`: the elements of named sites.
+- `thresholds`: the values at which a statistic is judged bad.
+- `wording` and `advice`: the text of findings, and what to change next.
 - `ConvergenceWarning`: the category of warnings about a fit or a sampler that has not converged.
 """
 

@@ -1,15 +1,15 @@
 """Advice on what to change next, given the settings of the run. No advice names a value that is already in use.
 
-Unknown settings (draws from another program) are None.
+A setting that is not known, as of draws from another program, is None.
 """
 
 from __future__ import annotations
 
-TARGETS = (0.95, 0.99)  # of the acceptance rate
+TARGETS = (0.95, 0.99)  # target acceptance rates
 INITS = ("map", "uniform", "prior")
 PYRO_INITS = ("uniform", "median", "prior")  # for Pyro's own samplers
 DEEPEST = 20  # the largest max_tree_depth that NUTS allows
-WARMUP = 300
+WARMUP = 300  # for a run without a warmup
 NON_CENTRED = "use a non-centred parametrisation, or lighter tails"
 
 
@@ -31,7 +31,7 @@ def longer_warmup(warmup: float | None) -> str:
 
 
 def another_init(init: str | None, names: tuple[str, ...] = INITS) -> str:
-    """Other starting points; ``init`` is the name in use, or None if starts were given as values or are unknown."""
+    """Other starting points; ``init`` is the name in use, or None if starts were given as values or are not known."""
     others = [name for name in names if name != init][:2]
     return f"another init ({', '.join(map(repr, others))})"
 

@@ -1,4 +1,4 @@
-"""Draws of the named sites of a model, by element, without the weights of networks."""
+"""Draws of the named sites of a model, element by element, without the weights of networks."""
 
 from __future__ import annotations
 

@@ -1,26 +1,27 @@
-"""Is the uncertainty right? Diagnostics of a predictive distribution against what was observed.
+"""Is the uncertainty right? Diagnostics of a predictive distribution against observations.
 
-They take a `posterity.models.mixtures.Mixture` (such as ``posterior.predictive(x)``) and y; draws (S, N) of any
-predictive, as a generator gives them, and y; or ArviZ data with ``posterior_predictive`` and ``observed_data``. They
-return an `xarray.Dataset` with one value for each observation; a second function of each kind sums it up. Nothing here
-needs torch to be imported; what takes mixtures or models needs it when called, of stored results nothing else does.
+Their input is a `posterity.models.mixtures.Mixture` (such as ``posterior.predictive(x)``) and y; draws (S, N) of any
+predictive, such as the samples of a generator, and y; or ArviZ data with ``posterior_predictive`` and
+``observed_data``. They return an `xarray.Dataset` with one value for each observation, and a second function of each
+kind summarises it. Importing this package does not import torch; only diagnostics of mixtures and models need torch.
 
-- *Calibration.* `pulls` and `pull_summary` say by what factor the predicted errors are wrong; `pit`,
-  `uniformity_test` and `pit_ecdf` whether the shape is right, and where not; `coverage` whether the stated regions
-  hold what they promise, in groups too; `mixture_tests` which components are wrong, and how. `calibration_tests` runs
-  all of them and names the fault. `Recalibrator` mends it. Of several targets: `mahalanobis`. Of classes:
-  `class_calibration_error`.
-- *Skill.* A predictive can be calibrated and useless: `sharpness`. `scores`, `interval_score`, `energy_score`,
-  `variogram_score`, `score_summary`, `paired_difference`, `elpd_heldout` compare models on the same observations;
-  `loo`, `loo_pit` and `compare` do it without held-out ones (`waic` where ArviZ still has it).
-- *Checks of the model.* `posterior_predictive_check` and `prior_predictive_check` by statistics of one's own.
-- *Origin.* `uncertainty_split` tells noise, ambiguity and lack of data apart in the variance, `information_split` in
-  entropy; `ood_scores`, `ood_detection` and `refusal_curve` say whether the last finds what the model does not know.
-- *Sampling.* `convergence_report` says in words whether the chains can be believed and what to do;
-  `function_convergence` asks of them whether they agree on the functions they predict, `nested_rhat` of many short
-  ones, `locate_divergences` where trajectories broke off.
-- *Inference itself.* `sbc` and `tarp` fit simulated data again and again (`simulate`, `refit`) and see whether the
-  posterior holds the truth as often as it says.
+- *Calibration.* `pulls` and `pull_summary`: by what factor predicted errors are wrong. `pit`, `uniformity_test` and
+  `pit_ecdf`: whether the shape of the predictive is right, and where it is not. `coverage`: whether regions contain
+  the stated share of observations, in groups too. `mixture_tests`: which components are wrong, and how.
+  `calibration_tests` runs all of them and names the fault; `Recalibrator` repairs it. `mahalanobis` is for several
+  targets, `class_calibration_error` for classes.
+- *Scoring.* A calibrated predictive can be useless: see `sharpness`. `scores`, `interval_score`, `energy_score`,
+  `variogram_score`, `score_summary`, `paired_difference` and `elpd_heldout` compare models on the same held-out
+  observations; `loo`, `loo_pit` and `compare` need no held-out data (`waic` needs ArviZ 0.23).
+- *Checks of the model.* `posterior_predictive_check` and `prior_predictive_check` with test statistics.
+- *Decomposition.* `uncertainty_split` divides the variance into noise, ambiguity and lack of data, `information_split`
+  the entropy. `ood_scores`, `ood_detection` and `refusal_curve`: whether the uncertainty is large where the model
+  knows nothing.
+- *Sampling.* `convergence_report` says in words whether the chains can be used and what to change.
+  `function_convergence` compares chains on the functions that they predict, `nested_rhat` many short chains;
+  `locate_divergences` finds where trajectories diverged.
+- *Simulation.* `sbc` and `tarp` fit simulated data (`simulate`, `refit`) and test whether posteriors contain the true
+  parameters as often as they should.
 """
 
 from posterity.inference.diagnostics.calibration.ecdf import ecdf_band, pit_ecdf

@@ -1,4 +1,4 @@
-"""The log joint, its gradient and its trajectories for all chains at once: the interface of every tier."""
+"""The log joint of a model, its gradient and Hamiltonian trajectories for all chains at once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +16,11 @@ COMPILED = ("lanes", "inductor")
 
 @dataclass(frozen=True)
 class Integrator:
-    """A symmetric splitting of the Hamiltonian flow: kicks and drifts in turn, a kick first and last.
+    """A symmetric splitting of the Hamiltonian flow: alternating kicks and drifts that begin and end with a kick.
 
-    ``LEAPFROG`` is the usual one. ``MINIMAL_NORM`` takes two gradients a step and allows a step more than twice as
-    long (McLachlan 1995; Omelyan, Mryglod & Folk 2003, coefficient 0.1931833).
+    ``kicks`` and ``drifts`` are fractions of the step size; each sums to one. ``LEAPFROG`` is the standard integrator.
+    ``MINIMAL_NORM`` takes two gradients per step and is stable at more than twice the step size (McLachlan 1995;
+    Omelyan, Mryglod & Folk 2003, coefficient 0.1931833).
     """
 
     name: str
@@ -34,14 +35,14 @@ INTEGRATORS = {i.name: i for i in (LEAPFROG, MINIMAL_NORM)}
 
 
 class Engine:
-    """All chains of one model: ``gradient`` and ``integrate`` for positions of shape (chain, dim).
+    """All chains of one model: gradients and trajectories for positions of shape (chain, dim).
 
-    ``tier`` is the one in use, and ``kind`` what computes: "eager", "replay", "inductor" (`torch.compile`) or "lanes".
-    ``reason`` says why a faster one could not be used, and is empty otherwise. ``seconds`` is the time that the
-    preparation took, ``gradients`` the number of gradients computed since, over all chains.
+    ``tier`` is the tier in use, and ``kind`` its implementation: "eager", "replay", "inductor" (`torch.compile`) or
+    "lanes". ``reason`` explains why a faster tier could not be used; it is empty otherwise. ``seconds`` is the time of
+    the preparation, and ``gradients`` counts the gradients of all chains computed since then.
 
-    With ``data`` (chain, ...) each chain has its own data, and ``gradient`` is called with positions and the data of
-    their chains.
+    With ``data`` (chain, ...) each chain has its own data, and the function ``gradient`` takes the positions and the
+    data of the same chains.
     """
 
     def __init__(
@@ -54,14 +55,15 @@ class Engine:
 
     @property
     def torch_threads(self) -> int:
-        """How many threads torch should use beside this engine."""
+        """The number of threads that torch should use beside this engine."""
         return self.threads
 
     def use_threads(self, count: int) -> None:
+        """Use ``count`` threads from now on."""
         self.threads = count
 
     def gradient(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """The log joint (chain,) and its gradient (chain, dim)."""
+        """The log joint (chain,) and its gradient (chain, dim) at positions ``q`` (chain, dim)."""
         self.gradients += self.chains
         with torch.no_grad(), pyro.validation_enabled(False):
             return self._gradient(q, None)
@@ -77,9 +79,15 @@ class Engine:
         self, state: tuple[Tensor, Tensor, Tensor, Tensor], step: Tensor, steps: Tensor, inverse_mass: Tensor,
         integrator: Integrator = LEAPFROG, chains: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        """Move ``(q, p, grad, value)`` by ``steps`` (chain,) steps of size ``step`` (chain,), each chain its own.
+        """The state ``(q, p, grad, value)`` after a trajectory of every chain.
 
-        ``chains`` are the numbers of the chains if only some move, which matters where each chain has its own data.
+        Args:
+            state: positions and momenta (chain, dim), and the gradient and log joint at the positions.
+            step: step size of each chain (chain,).
+            steps: number of steps of each chain (chain,).
+            inverse_mass: diagonal of the inverse mass matrix (dim,).
+            integrator: the splitting of the Hamiltonian flow.
+            chains: indices of the chains in ``state``, for an engine with data; None for all chains.
         """
         q, p, grad, value = state
         self.gradients += int(steps.sum()) * len(integrator.drifts)
@@ -97,7 +105,10 @@ class Engine:
         self, state: tuple[Tensor, Tensor, Tensor, Tensor], step: Tensor, count: int, inverse_mass: Tensor,
         integrator: Integrator = LEAPFROG,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        """The states after 0, 1, ... ``count`` steps, each part of shape (1 + count, chain, ...)."""
+        """The states after 0, 1, ... ``count`` steps; each part has shape (1 + count, chain, ...).
+
+        The other arguments are those of `integrate`.
+        """
         states, one = [state], torch.ones(len(step), dtype=torch.long, device=step.device)
         for _ in range(count):
             states.append(self.integrate(states[-1], step, one, inverse_mass, integrator))
@@ -106,7 +117,7 @@ class Engine:
 
 
 class LanesEngine(Engine):
-    """Trajectories inside compiled code."""
+    """An engine whose trajectories run inside compiled code (`lanes`)."""
 
     def __init__(self, density: Density, chains: int, compiled: Compiled) -> None:
         super().__init__(density, chains, "lanes", compiled.gradient)
@@ -114,7 +125,7 @@ class LanesEngine(Engine):
 
     @property
     def torch_threads(self) -> int:
-        return 1  # the compiled code has threads of its own
+        return 1  # the compiled code starts its own threads
 
     def use_threads(self, count: int) -> None:
         self.threads = self.compiled.use_threads(count)

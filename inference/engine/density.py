@@ -1,8 +1,11 @@
-"""The log joint density of any Pyro model, as a function of one vector in unconstrained space.
+r"""The log joint density of a Pyro model as a function of one vector in unconstrained space.
 
-A model's latent sites are laid one after another into a vector of length ``dim``; each is moved to its support by
-Pyro's own transform, ``biject_to(site.support)``, whose log determinant is part of the density. Everything here is
-written for one chain: the tiers (`tiers`) add the chains.
+The vector $q$ of length ``dim`` holds the latent sites one after another. Pyro's transform of a site,
+``biject_to(site.support)``, maps its part of $q$ to the support, and its log determinant is part of the density:
+
+$$\log p(q) = \log p(\theta(q), y) + \sum_{\text{sites}} \log |\det \partial \theta / \partial q|.$$
+
+All functions here are written for one chain; the tiers (`tiers`) add the dimension of chains.
 """
 
 import contextlib
@@ -21,16 +24,15 @@ from torch.distributions.transforms import Transform, identity_transform
 
 from posterity.inference.engine import flat
 from posterity.inference.program.sites import is_latent
-from posterity.inference.program.trace import Model, default_dtype, trace, widest
+from posterity.inference.program.trace import Model, default_dtype, trace, widest_dtype
 from posterity.random import seeded
 
-# Of a value, in its own precision, outside of its support: what rounding does to it.
-SLACK = 16
+ROUNDING = 16  # times the precision of a value: distance outside of its support that counts as rounding
 
 
 @dataclass(frozen=True)
 class Site:
-    """A latent site: where it lies in the vector, and the way to its support."""
+    """A latent site: its place in the vector, its shape in unconstrained space and in the model, and its transform."""
 
     name: str
     start: int
@@ -49,33 +51,33 @@ class Density:
     """The log joint of ``model(*args)``; ``dtype`` and ``device`` are those of its latent sites.
 
     Priors with Python floats, such as ``Normal(0., 1.)``, have torch's default dtype. If the data have higher
-    precision, the model is run with the dtype of the data as the default, and the density has that dtype. If the
-    model fails with it, one ``RuntimeWarning`` says how to give data and model the same dtype. Draws have the dtype of
-    the density.
+    precision, the model runs with the dtype of the data as the default, and density and draws have that dtype. If the
+    model fails with this dtype, one ``RuntimeWarning`` says how to give data and model the same dtype.
 
-    Masked latent entries that the model does not read have the prior without the mask, see `flat`.
+    Masked latent entries that the model does not read get the prior without the mask (see `flat`).
 
-    Raises ``ValueError`` for a model without latent sites, with discrete latent sites, with parameters, with sites
-    whose support depends on other sites, or with entries without a prior along which the density is constant.
+    Raises:
+        ValueError: the model has no latent sites, discrete latent sites, sites whose support depends on other sites, or
+            entries without a prior along which the density is constant.
     """
 
     def __init__(self, model: Model, args: tuple[Any, ...]) -> None:
         self.model, self.args = model, args
-        self.padded: dict[str, Tensor] = {}  # entries of sites that are masked and not read by the model
+        self.padded: dict[str, Tensor] = {}  # masked entries of sites that the model does not read
         self.promoted: torch.dtype | None = None  # torch's default dtype while the model runs, if changed
         self._lay_out()
         self._promote()
-        self._take_padding()
+        self._find_padding()
         if any(site.transform is not identity_transform for site in self.sites):
             self._check_supports()
 
     def _lay_out(self) -> None:
-        """One run of the model gives the sites and where each lies in the vector."""
+        """Find the sites and their places in the vector, by one run of the model."""
         nodes = self._trace(seed=0)
         latents = {n: node for n, node in nodes.items() if is_latent(node)}
-        wanted = self._wanted(nodes, latents)
+        variables = self._variables(nodes, latents)
         sites, start = [], 0
-        for name, (value, support) in wanted.items():
+        for name, (value, support) in variables.items():
             if support.is_discrete:
                 raise ValueError(f"expected continuous latent sites (marginalise the discrete ones), got {name!r}")
             transform = _transform(support)
@@ -83,9 +85,9 @@ class Density:
             size = free.numel()
             sites.append(Site(name, start, size, tuple(free.shape), tuple(value.shape), support, transform))
             start += size
-        self.first = {name: value for name, (value, _) in wanted.items()}
+        self.first = {name: value for name, (value, _) in variables.items()}
         self.sites, self.dim = tuple(sites), start
-        self.dtype = widest(self.first.values(), torch.float16)
+        self.dtype = widest_dtype(self.first.values(), torch.float16)
         self.device = next(iter(self.first.values())).device
         self.event_dims = {n: node["fn"].event_dim for n, node in latents.items()}
         self.observed = [node["value"] for node in nodes.values() if node["type"] == "sample" and node["is_observed"]]
@@ -95,10 +97,10 @@ class Density:
             return trace(self.model, self.args, seed=seed)
 
     def _promote(self) -> None:
-        """Use the dtype of the data if it has higher precision than torch's default dtype or the sites."""
+        """Run the model in the dtype of the data if that has higher precision than torch's default or the sites."""
         own, default = self.dtype, torch.get_default_dtype()
         joint = self._dtype_at_first()
-        wide = widest((*self.args, *self.observed), joint or own)
+        wide = widest_dtype((*self.args, *self.observed), joint or own)
         if torch.promote_types(wide, own) == own and torch.promote_types(own, default) == default:
             return
         self.promoted = wide
@@ -127,27 +129,27 @@ class Density:
         except (RuntimeError, ValueError):
             return None
 
-    def _take_padding(self) -> None:
+    def _find_padding(self) -> None:
         def draw(seed: int) -> dict[str, Any]:
             return {name: node for name, node in self._trace(seed).items() if is_latent(node)}
 
         self.padded = flat.padded_entries(draw, self._slopes)
 
     def _slopes(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Gradient of the log joint with respect to the values of the sites, in their own space; nan if undefined."""
+        """Gradient of the log joint with respect to the values of the sites (no transform); nan if undefined."""
         leaves = {name: value.detach().to(self.dtype).requires_grad_() for name, value in values.items()}
         try:
             with pyro.validation_enabled(False), default_dtype(self.promoted), seeded(0), torch.enable_grad():
-                found = torch.autograd.grad(self._log_prob(leaves), list(leaves.values()), allow_unused=True)
+                slopes = torch.autograd.grad(self._log_prob(leaves), list(leaves.values()), allow_unused=True)
         except (RuntimeError, ValueError):
             return {name: torch.full_like(leaf, torch.nan) for name, leaf in leaves.items()}
-        pairs = zip(leaves.items(), found, strict=True)
+        pairs = zip(leaves.items(), slopes, strict=True)
         return {name: torch.zeros_like(leaf) if slope is None else slope for (name, leaf), slope in pairs}
 
     def _check_supports(self) -> None:
-        """At another draw of the prior every site has the support it had: compared is where it puts one point."""
+        """Compare the transforms of the sites with those at another draw of the prior, at one point."""
         nodes = self._trace(seed=1)
-        other = self._wanted(nodes, {n: node for n, node in nodes.items() if is_latent(node)})
+        other = self._variables(nodes, {n: node for n, node in nodes.items() if is_latent(node)})
         for site in self.sites:
             if site.name not in other:
                 continue
@@ -156,12 +158,12 @@ class Density:
             rounding = 64 * torch.finfo(one.dtype).eps
             if one.shape != two.shape or not torch.allclose(one, two, rtol=rounding, atol=rounding, equal_nan=True):
                 raise ValueError(
-                    f"expected sites of a fixed support, got a model where the support of {site.name!r} depends on "
+                    f"expected sites with a fixed support, got a model where the support of {site.name!r} depends on "
                     "other sites: sample it on (0, 1) and scale it"
                 )
 
-    def _wanted(self, nodes: Mapping[str, Any], latents: Mapping[str, Any]) -> dict[str, tuple[Tensor, Any]]:
-        """Value and support of what the vector holds."""
+    def _variables(self, nodes: Mapping[str, Any], latents: Mapping[str, Any]) -> dict[str, tuple[Tensor, Any]]:
+        """Value and support of each variable in the vector."""
         if not latents:
             raise ValueError("expected a model with latent sites to sample, got none: fit it by SVI or Ensemble")
         return {name: (node["value"].detach(), node["fn"].support) for name, node in latents.items()}
@@ -180,10 +182,10 @@ class Density:
 
     def _log_prob(self, values: Mapping[str, Tensor]) -> Tensor:
         with flat.Unmask(self.padded):
-            return pyro.poutine.trace(_Given(self.model, values)).get_trace(*self.args).log_prob_sum()
+            return pyro.poutine.trace(_Conditioned(self.model, values)).get_trace(*self.args).log_prob_sum()
 
     def constrain(self, positions: Tensor) -> dict[str, Tensor]:
-        """Positions (..., dim) as values of the sites (..., *shape)."""
+        """Values of the sites (..., *shape) at positions (..., dim)."""
         lead = positions.shape[:-1]
         values = {}
         for site in self.sites:
@@ -192,10 +194,11 @@ class Density:
         return values
 
     def unconstrain(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Values of all sites (..., *shape) as positions (..., dim).
+        """Positions (..., dim) of values of all sites (..., *shape).
 
-        Raises ``ValueError`` for a missing site, another shape, or a value outside its support by more than the
-        rounding of its own precision.
+        Raises:
+            ValueError: a site is missing, a value has the wrong shape, or it lies outside its support by more than the
+                rounding error of its dtype.
         """
         parts = []
         for site in self.sites:
@@ -216,25 +219,25 @@ class Density:
 
 
 class PointDensity(Density):
-    """The log joint as an objective: of the latent sites, in their own space, and of the model's parameters.
+    """The log joint as an objective function of the latent sites (no log determinant) and of the model's parameters.
 
-    Its maximum is maximum likelihood for parameters and maximum a posteriori for latent sites, as with Pyro's
-    ``AutoDelta``: no log determinant is added, so it does not depend on how a site is moved to its support.
+    Its maximum is the maximum likelihood estimate of the parameters and the maximum a posteriori estimate of the latent
+    sites, as with Pyro's ``AutoDelta``. Without the log determinant it does not depend on the transform of a site.
     """
 
-    def _take_padding(self) -> None:
-        """Entries that the model does not read keep their start value."""
+    def _find_padding(self) -> None:
+        """Find none: entries that the model does not read keep their start value."""
 
-    def _wanted(self, nodes: Mapping[str, Any], latents: Mapping[str, Any]) -> dict[str, tuple[Tensor, Any]]:
+    def _variables(self, nodes: Mapping[str, Any], latents: Mapping[str, Any]) -> dict[str, tuple[Tensor, Any]]:
         parameters = {n: node for n, node in nodes.items() if node["type"] == "param"}
         if not latents and not parameters:
             raise ValueError("expected a model with latent sites or parameters to fit, got none")
-        own = {
+        values = {
             n: (node["value"].detach(), (node["kwargs"] or {}).get("constraint") or constraints.real)
             for n, node in parameters.items()
         }
         self.parameters = tuple(parameters)
-        return own | {name: (node["value"].detach(), node["fn"].support) for name, node in latents.items()}
+        return values | {name: (node["value"].detach(), node["fn"].support) for name, node in latents.items()}
 
     def __call__(self, position: Tensor) -> Tensor:
         values = self.constrain(position)
@@ -244,21 +247,21 @@ class PointDensity(Density):
 
 
 def _transform(support: Any) -> Transform:
-    """From the real numbers to ``support``."""
+    """The transform from the real numbers to ``support``."""
     real = getattr(support, "base_constraint", support) is constraints.real
     return identity_transform if real else biject_to(support)
 
 
 def _inside(site: Site, value: Tensor, free: Tensor, given: torch.dtype) -> bool:
-    """Whether ``value`` is in the support, or was before it was rounded to the precision ``given``.
+    """Whether ``value`` is in the support, or was before it was rounded to the dtype ``given``.
 
-    The way to unconstrained space takes what lies outside to the edge, so what comes back from there is another value.
+    Unconstrained space has no place for a value outside the support: the way there and back returns another value.
     """
     if bool(site.support.check(value).all()):
         return True
     eps = max(torch.finfo(dtype).eps for dtype in (given, value.dtype) if dtype.is_floating_point)
     back = free if site.transform is identity_transform else site.transform(free)
-    return bool(((back - value).abs() <= SLACK * eps * (1 + value.abs())).all())
+    return bool(((back - value).abs() <= ROUNDING * eps * (1 + value.abs())).all())
 
 
 class _Parameters(Messenger):
@@ -274,9 +277,9 @@ class _Parameters(Messenger):
 
 
 class _Unchecked(Messenger):
-    """Distributions made before validation was turned off go on checking what they score; here their copies do not.
+    """Turns off the checks of distributions that were made while validation was on, such as those of `PyroSample`.
 
-    Those of a module's `PyroSample` are, and a check is control flow on values: the model could not be recorded.
+    A check is control flow on values, so a model with checks could not be recorded.
     """
 
     def _pyro_sample(self, msg: Any) -> None:
@@ -296,8 +299,8 @@ def _unchecked(fn: Any) -> Any:
     return fn
 
 
-class _Given:
-    """The model with its latent sites at given values."""
+class _Conditioned:
+    """The model with its latent sites fixed to values."""
 
     def __init__(self, model: Model, values: Mapping[str, Tensor]) -> None:
         self.model, self.values = model, values

@@ -1,4 +1,4 @@
-"""The model itself for all chains at once, without a recording; and why it cannot run, or not from these starts."""
+"""The log joint for all chains without a recording, and errors for models and starts that cannot be sampled."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,21 +8,25 @@ import torch
 from torch import Tensor
 
 from posterity.inference.engine.density import Density
-from posterity.inference.engine.recording import quiet, reason
+from posterity.inference.engine.recording import describe_error, quiet
 
-NAMED = 5  # chains in a message
-LIBRARY = str(Path(__file__).parents[2])  # where the modules of this package are imported from
+MOST_NAMED = 5  # chains named in a message
+LIBRARY = str(Path(__file__).parents[2])  # the folder of this package
 Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def model_gradient(density: Density) -> Gradient:
+    """A function from positions (chain, dim) to the log joint (chain,) and its gradient, by ``vmap`` over the model.
+
+    If a matrix factorisation fails in one chain, that chain gets nan, and the other chains are evaluated one by one.
+    """
     one = torch.func.grad_and_value(density)
     batched = torch.func.vmap(one, randomness="error")
 
     def gradient(q: Tensor) -> tuple[Tensor, Tensor]:
         try:
             grad, value = batched(q)
-        except torch.linalg.LinAlgError:  # a factorisation failed in one chain: the others go on
+        except torch.linalg.LinAlgError:
             grad, value = (torch.stack(parts) for parts in zip(*map(alone, q), strict=True))
         return value, grad
 
@@ -36,7 +40,7 @@ def model_gradient(density: Density) -> Gradient:
 
 
 def _run(exact: Gradient, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """The first batched run of the model, where everything that cannot be batched shows."""
+    """One batched run of the model, with a ``ValueError`` that explains why a model cannot be batched."""
     try:
         return exact(positions)
     except RuntimeError as error:
@@ -51,10 +55,11 @@ def _run(exact: Gradient, positions: Tensor) -> tuple[Tensor, Tensor]:
                 f"expected a model without control flow on sampled values (use torch.where, or the samplers of "
                 f"`posterity.inference.mcmc.reference`), got one that branches{_line(error)}"
             ) from error
-        if text.startswith("vmap:") or "doesn't match the broadcast shape" in text:  # in place, on what has no chains
+        # An in-place operation on a tensor without a dimension of chains.
+        if text.startswith("vmap:") or "doesn't match the broadcast shape" in text:
             raise ValueError(
                 f"expected a model that torch.func.vmap can run for all chains at once (the samplers of "
-                f"`posterity.inference.mcmc.reference` take any), got{_line(error)}: {reason(error)}"
+                f"`posterity.inference.mcmc.reference` take any), got{_line(error)}: {describe_error(error)}"
             ) from error
         raise
 
@@ -71,7 +76,10 @@ def _line(error: BaseException) -> str:
 
 
 def why_not_finite(density: Density, position: Tensor) -> str:
-    """What Pyro's own checks of distributions and values, which are off while sampling, say about a position."""
+    """The message of Pyro's checks of distributions and values at a position; "" if they find no fault.
+
+    The checks are off during sampling.
+    """
     try:
         with torch.no_grad(), pyro.validation_enabled(True), quiet():
             density(position)
@@ -87,13 +95,14 @@ def value_and_gradient(density: Density, positions: Tensor, exact: Gradient | No
 
 
 def check_start(density: Density, positions: Tensor, value: Tensor, grad: Tensor) -> None:
+    """``ValueError`` if the log density ``value`` or the gradient ``grad`` at the starts is not finite."""
     fault, reason = start_fault(density, positions, value, grad)
     if fault:
         raise ValueError(f"expected {fault}: choose another init{f' ({reason})' if reason else ''}")
 
 
 def start_fault(density: Density, positions: Tensor, value: Tensor, grad: Tensor) -> tuple[str, str]:
-    """What was expected of the starts and what came, if a log density or gradient is not finite; and the reason."""
+    """The expectation that the starts miss, if a log density or gradient is not finite, and the reason; else ""."""
     bad = ~torch.isfinite(value)
     if bool(bad.any()):
         fault = f"starts inside the support, with a finite log density, got {float(value[bad][0])} in {_chains(bad)}"
@@ -109,7 +118,7 @@ def start_fault(density: Density, positions: Tensor, value: Tensor, grad: Tensor
 
 
 def _chains(which: Tensor) -> str:
-    """ "2 of 8 chains (3, 5)"."""
+    """The chains in words, such as "2 of 8 chains (3, 5)"."""
     chains = which.nonzero().flatten().tolist()
-    shown = ", ".join(map(str, chains[:NAMED])) + (", ..." if len(chains) > NAMED else "")
+    shown = ", ".join(map(str, chains[:MOST_NAMED])) + (", ..." if len(chains) > MOST_NAMED else "")
     return f"{len(chains)} of {len(which)} chains ({shown})"

@@ -1,9 +1,9 @@
-"""Latent entries on which a model's density does not depend: padding behind a mask, and flat priors.
+"""Latent entries on which the density of a model does not depend: padding behind a mask, and flat priors.
 
-Pyro gives a masked latent entry no prior. Where the entry is read nowhere either, as padding or the observed rows of
-``obs_mask=``, the density is constant along it, which is improper. Such an entry takes its prior without the mask: a
-proper distribution that integrates to one, so the posterior of everything else stays as it is. A masked entry that
-the likelihood reads keeps its flat prior.
+Pyro gives a masked latent entry no prior. If the model does not read the entry either, such as padding or the observed
+rows of ``obs_mask=``, the density is constant along it and therefore improper. Such an entry gets its prior without the
+mask. This prior integrates to one, so the posterior of all other entries does not change. A masked entry that the
+likelihood reads keeps its flat prior.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,18 +15,20 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Independent, constraints
 
-MOST = 100  # flat entries among which directions are looked for
+MOST_ENTRIES = 100  # largest number of entries without a prior for which flat directions are searched
 BOUNDED = tuple(type(c) for c in (constraints.unit_interval, constraints.simplex, constraints.corr_cholesky))
 
 
 def padded_entries(
     draw: Callable[[int], Mapping[str, Any]], gradient: Callable[[dict[str, Tensor]], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """The entries of each site that are masked and that the model does not read, as masks in the shape of its value.
+    """The masked entries of each site that the model does not read, as masks in the shape of the site's value.
 
-    ``draw`` maps a seed to the latent nodes of one run. ``gradient`` maps values of the sites to the gradient of the
-    log joint, in the space of the sites (no transform). Raises ``ValueError`` if the density is constant along an entry
-    without a prior, or along a direction of such entries.
+    ``draw`` maps a seed to the latent nodes of one run of the model. ``gradient`` maps values of the sites to the
+    gradient of the log joint with respect to them (no transform).
+
+    Raises:
+        ValueError: the density is constant along an entry without a prior, or along a direction of such entries.
     """
     first = draw(0)
     hidden = {name: masked_out(node) for name, node in first.items()}
@@ -35,19 +37,20 @@ def padded_entries(
     if not improper:
         return {}
     entries = int(sum(where.sum() for where in improper.values()))
-    runs = map(draw, range(entries + 5 if entries <= MOST else 3))
+    runs = map(draw, range(entries + 5 if entries <= MOST_ENTRIES else 3))
     slopes = [gradient({n: node["value"] for n, node in run.items()}) for run in runs]
     padded, rest = {}, {}
     for name, where in improper.items():
         unread = torch.stack([slope[name] == 0 for slope in slopes]).all(0) & where
-        own = first[name]["fn"]
-        mine = torch.zeros_like(unread) if _flat(own) else _whole(first[name], unread & hidden[name])
-        if bool(mine.any()):
-            padded[name] = mine
-        lost = unread & ~mine
-        if bool(lost.any()) and not isinstance(getattr(own.support, "base_constraint", own.support), BOUNDED):
+        fn = first[name]["fn"]
+        padding = torch.zeros_like(unread) if _flat(fn) else _whole(first[name], unread & hidden[name])
+        if bool(padding.any()):
+            padded[name] = padding
+        improper_entries = unread & ~padding
+        count = int(improper_entries.sum())
+        if count and not isinstance(getattr(fn.support, "base_constraint", fn.support), BOUNDED):
             raise ValueError(
-                f"expected a proper density, got one that does not depend on {int(lost.sum())} of {lost.numel()} "
+                f"expected a proper density, got one that does not depend on {count} of {unread.numel()} "
                 f"entries of site {name!r} without a prior (flat or masked): remove them, or give them a prior"
             )
         rest[name] = where & ~unread
@@ -56,7 +59,7 @@ def padded_entries(
 
 
 def _check_directions(rest: Mapping[str, Tensor], slopes: Sequence[Mapping[str, Tensor]]) -> None:
-    """Raises ``ValueError`` if a direction of entries without a prior is orthogonal to the gradient at all draws."""
+    """``ValueError`` if a direction of entries without a prior is orthogonal to the gradient at all draws."""
     matrix = torch.stack([torch.cat([slope[n][where] for n, where in rest.items()]) for slope in slopes]).double()
     matrix = matrix[torch.isfinite(matrix).all(1)]
     rows, columns = matrix.shape
@@ -72,7 +75,7 @@ def _check_directions(rest: Mapping[str, Tensor], slopes: Sequence[Mapping[str, 
 
 
 def masked_out(node: Mapping[str, Any]) -> Tensor:
-    """The entries of a site, as a mask in the shape of its value, whose prior is masked out."""
+    """The entries of a site whose prior is masked out, as a mask in the shape of its value."""
     value = node["value"]
     out = torch.zeros(value.shape, dtype=torch.bool, device=value.device)
     for mask, fn in _masks(node):
@@ -81,7 +84,7 @@ def masked_out(node: Mapping[str, Any]) -> Tensor:
 
 
 def _whole(node: Mapping[str, Any], entries: Tensor) -> Tensor:
-    """The entries whose events lie entirely in ``entries``, for masks over events."""
+    """The entries whose whole event lies in ``entries``: a mask covers whole events."""
     for _, fn in _masks(node):
         entries = entries & _entries(_events(entries, fn), fn, entries)
     return entries
@@ -90,29 +93,32 @@ def _whole(node: Mapping[str, Any], entries: Tensor) -> Tensor:
 def _masks(node: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     """The masks of a site, each with the distribution whose batch shape it has."""
     fn = node["fn"]
-    found = [] if node["mask"] is None else [(node["mask"], fn)]
+    masks = [] if node["mask"] is None else [(node["mask"], fn)]
     while fn is not None:
-        found += [] if getattr(fn, "_mask", None) is None else [(fn._mask, fn)]
+        masks += [] if getattr(fn, "_mask", None) is None else [(fn._mask, fn)]
         fn = getattr(fn, "base_dist", None)
-    return found
+    return masks
 
 
 def _entries(events: Tensor, fn: Any, like: Tensor) -> Tensor:
+    """A mask over events of ``fn`` as a mask over entries, in the shape of ``like``."""
     return events[(...,) + (None,) * fn.event_dim].expand(like.shape)
 
 
 def _events(entries: Tensor, fn: Any) -> Tensor:
+    """The events of ``fn`` all of whose entries are in the mask ``entries``."""
     return entries.flatten(entries.ndim - fn.event_dim).all(-1) if fn.event_dim else entries
 
 
 def _flat(fn: Any) -> bool:
+    """Whether a distribution is `ImproperUniform`, or such a distribution expanded, transformed or masked."""
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return isinstance(fn, dist.ImproperUniform)
 
 
 class Unmask(Messenger):
-    """Restores the prior of padded entries."""
+    """Restores the prior of padded entries, given as masks in the shape of each site's value."""
 
     def __init__(self, padded: Mapping[str, Tensor]) -> None:
         super().__init__()

@@ -1,15 +1,15 @@
-"""The log joint and its gradient for all chains at once, three ways with the same numbers.
+"""Three tiers that compute the log joint and its gradient for all chains at once, with the same values.
 
-- ``"eager"``: the model runs under ``vmap`` at every call. Nothing to prepare; milliseconds a call.
-- ``"replay"``: it runs once under ``make_fx``, and the recorded tensor operations are replayed by TorchScript.
-  About a second to prepare, several times faster.
-- ``"compiled"``: the recorded operations become one C function of a block of chains, one chain for each lane of the
-  vector unit (`lanes`), and whole trajectories run inside it. A few seconds to prepare, many times faster again.
-  On other devices than the CPU, and where the model uses an operation that `lanes` does not know, ``torch.compile``
-  does it.
+- ``"eager"``: the model runs under ``vmap`` at every call. No preparation; milliseconds per call.
+- ``"replay"``: the model runs once under ``make_fx``, and TorchScript replays the recorded tensor operations.
+  About a second of preparation; several times faster than "eager".
+- ``"compiled"``: the recorded operations become one C function of a block of chains, with one chain per lane of the
+  vector unit (`lanes`), and whole trajectories run inside this function. A few seconds of preparation; many times
+  faster than "replay". On other devices than the CPU, and for operations that `lanes` does not support,
+  ``torch.compile`` is used instead.
 
-What is recorded is compared with the model, one chain at a time, before it is used: control flow on values would be
-frozen by a recording, and random numbers of the model's own would be.
+Every recording is compared with the model, one chain at a time, before it is used, because a recording would freeze
+control flow on values and random numbers drawn by the model.
 """
 
 import time
@@ -18,7 +18,6 @@ import warnings
 import pyro
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 
 from posterity.inference.engine.chains import Engine, LanesEngine
 from posterity.inference.engine.density import Density
@@ -29,40 +28,47 @@ from posterity.inference.engine.lanes.emit import Code, emit
 from posterity.inference.engine.lanes.expressions import Unsupported
 from posterity.inference.engine.lanes.lower import lower
 from posterity.inference.engine.recording import (
-    AWAY,
+    DIFFERS,
     RECORDING_ERRORS,
     RELATIVE_TOLERANCE,
-    WRONG,
+    TEST_POINTS,
+    describe_error,
     difference,
-    filled,
+    pad_chains,
     quiet,
     record,
     replay,
 )
-from posterity.inference.engine.recording import reason as reason_of
 from posterity.inference.engine.threads import fastest_threads
 from posterity.inference.program.trace import default_dtype
+from posterity.validation import check_choice
 
 TIERS = ("eager", "replay", "compiled")
-# Calls of the gradient from which the preparation of a tier has paid for itself, on small networks.
+# Numbers of gradients from which the preparation of a tier pays off, measured on small networks.
 REPLAY_FROM, COMPILE_FROM, INDUCTOR_FROM = 300, 1000, 20_000
 
 
 def prepare(
     density: Density, positions: Tensor, *, tier: str = "auto", calls: int = COMPILE_FROM, threads: int | None = None
 ) -> Engine:
-    """The engine of ``density`` for as many chains as ``positions`` (chain, dim) has.
+    """The engine of ``density`` for the chains that start at ``positions`` (chain, dim).
 
-    ``tier`` is one of ``TIERS`` or "auto", which chooses by ``calls``, the expected number of gradients. If a model
-    cannot run on the tier, the next slower tier is used, and `Engine.reason` says why. A ``RuntimeWarning`` repeats
-    the reason if the tier was requested by name (also if `torch.compile` replaces `lanes`), if a recording is wrong,
-    and if "auto" finds no compiler or nothing faster than "eager". ``threads`` None measures one thread against all
-    cores and takes the faster.
-    Raises ``ValueError`` for an unknown tier, a model that draws random numbers outside of its sites, a model that
-    branches on a sampled value, and a start at which the density or its gradient is not finite.
+    If a model cannot run on the requested tier, the next slower tier is used, and `Engine.reason` says why. A
+    ``RuntimeWarning`` repeats the reason if the tier was requested by name (also if `torch.compile` replaces `lanes`),
+    if a recording is wrong, and if "auto" finds no compiler or no tier faster than "eager".
+
+    Args:
+        density: the log joint of the model.
+        positions: starts of the chains in unconstrained space (chain, dim).
+        tier: one of ``TIERS``, or "auto" to choose by ``calls``.
+        calls: expected number of gradients.
+        threads: number of threads; None measures one thread against all cores and takes the faster.
+
+    Raises:
+        ValueError: the tier is unknown, the model draws random numbers outside of its sites or branches on a sampled
+            value, or the density or its gradient is not finite at a start.
     """
-    if tier not in (*TIERS, "auto"):
-        raise ValueError(f"expected a tier from {[*TIERS, 'auto']}, got {tier!r}")
+    check_choice("tier", tier, (*TIERS, "auto"))
     start = time.perf_counter()
     exact = model_gradient(density)
     check_start(density, positions, *value_and_gradient(density, positions, exact))
@@ -80,7 +86,7 @@ def prepare(
     if engine is None:
         engine = Engine(density, len(positions), "eager", exact)
     engine.reason = "; ".join(reasons)
-    notable = any(r.startswith(WRONG) or MissingCompiler.__name__ in r for r in reasons)
+    notable = any(r.startswith(DIFFERS) or MissingCompiler.__name__ in r for r in reasons)
     if reasons and (tier != "auto" or engine.tier == "eager" or notable):
         where = f"on the tier {engine.tier!r}" if engine.kind != "inductor" else "by torch.compile instead of lanes"
         warnings.warn(f"the model runs {where}: {engine.reason}", RuntimeWarning, 2)
@@ -103,7 +109,7 @@ def _compiled(
                 return LanesEngine(density, chains, compiled), []
             reasons.append(reason)
         except (*RECORDING_ERRORS, Unsupported, MissingCompiler) as error:
-            reasons.append(reason_of(error))
+            reasons.append(describe_error(error))
             if isinstance(error, MissingCompiler):
                 return None, reasons
     if by_name or calls >= INDUCTOR_FROM:
@@ -114,23 +120,23 @@ def _compiled(
                 compiled_graph(positions)
             reason = _difference(density, compiled_graph, positions)
             if reason is None:
-                return Engine(density, chains, "inductor", _guarded(filled(compiled_graph, chains), exact)), reasons
+                return Engine(density, chains, "inductor", _guarded(pad_chains(compiled_graph, chains), exact)), reasons
             reasons.append(reason)
-        except Exception as error:  # noqa: BLE001 - a compiler may fail in any way, and a slower tier is there
-            reasons.append(reason_of(error))
+        except Exception as error:  # noqa: BLE001 - a compiler may fail in any way; a slower tier remains
+            reasons.append(describe_error(error))
     return None, reasons
 
 
 def compile_lanes(density: Density, position: Tensor) -> Code:
-    """The C code of the log joint and its gradient; raises `Unsupported` for operations that it does not know."""
+    """The C code of the log joint and its gradient; raises `Unsupported` for an operation without a rule."""
 
     def one(q: Tensor) -> tuple[Tensor, Tensor]:
         grad, value = torch.func.grad_and_value(density)(q)
         return value, grad
 
-    # In-place operations become ordinary ones.
+    # `functionalize` replaces in-place operations.
     graph = record(torch.func.functionalize(one), position, decomposition_table=decompositions())
-    with default_dtype(density.dtype):  # Python floats among the operations are constants of that precision
+    with default_dtype(density.dtype):  # the precision of Python floats among the operations
         return emit(lower(graph, (density.dim,), density.dtype), ["value", "grad"])
 
 
@@ -141,16 +147,16 @@ def _replayed(density: Density, positions: Tensor, exact: Gradient) -> tuple[Eng
             replayed = replay(graph, positions)
         reason = _difference(density, replayed, positions)
     except RECORDING_ERRORS as error:
-        reason = reason_of(error)
+        reason = describe_error(error)
     if reason is not None:
         return None, reason
-    return Engine(density, len(positions), "replay", filled(replayed, len(positions))), None
+    return Engine(density, len(positions), "replay", pad_chains(replayed, len(positions))), None
 
 
 def _unchecked(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """Without the check of a factorisation, which raises where one chain fails: unchecked, that chain has nan.
+    """``graph`` without the error check of factorisations: a chain whose factorisation fails gets nan instead.
 
-    TorchScript drops it by itself, because nothing comes out of it.
+    TorchScript removes this check anyway, because the check has no result.
     """
     for node in list(graph.graph.nodes):
         if node.target is torch.ops.aten._linalg_check_errors.default:
@@ -160,10 +166,10 @@ def _unchecked(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
 
 
 def _guarded(compiled: Gradient, exact: Gradient) -> Gradient:
-    """What torch.compile made, and the model itself from the first time that it fails.
+    """``compiled`` until it fails for the first time, and ``exact`` from then on.
 
-    It compiles anew where something about a call has changed, such as the number of threads, and that may fail when
-    the run is under way.
+    `torch.compile` compiles again if the conditions of a call change, such as the number of threads, and this may fail
+    during a run.
     """
     failed = False
 
@@ -172,20 +178,20 @@ def _guarded(compiled: Gradient, exact: Gradient) -> Gradient:
         if not failed:
             try:
                 return compiled(q)
-            except (TorchDynamoException, torch.linalg.LinAlgError) as error:
+            except (torch._dynamo.exc.TorchDynamoException, torch.linalg.LinAlgError) as error:
                 failed = True
-                warnings.warn(f"the model is run by Pyro from here on ({reason_of(error)})", RuntimeWarning, 2)
+                warnings.warn(f"the model is run by Pyro from here on ({describe_error(error)})", RuntimeWarning, 2)
         return exact(q)
 
     return call
 
 
 def _difference(density: Density, gradient: Gradient, positions: Tensor) -> str | None:
-    """How a recording differs from the model, one chain at a time, away from the recorded points; None if it agrees."""
+    """How a recording differs from the model run for one chain at a time, away from the recorded points; or None."""
     tolerance = RELATIVE_TOLERANCE.get(density.dtype, 1e-6)
     exact = torch.func.grad_and_value(density)
     with torch.no_grad(), pyro.validation_enabled(False):
-        for factor, shift in AWAY:
+        for factor, shift in TEST_POINTS:
             points = factor * positions + shift
             chains = sorted({0, len(points) - 1})
             grads, values = (torch.stack(part) for part in zip(*(exact(points[c]) for c in chains), strict=True))

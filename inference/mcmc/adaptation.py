@@ -1,9 +1,9 @@
-"""What warm-up learns: step size, mass, trajectory length, from all chains at once.
+"""Adaptation of step size, mass and trajectory length in warm-up, from all chains at once.
 
-Chains of a network sit in different permutation modes: the weights of one chain, permuted, are those of another.
-Means and variances *across* chains then measure how far the modes are apart, not how wide one is, so everything here
-uses moments within chains, of squared deviations from each chain's own mean, and their median over the chains: a
-chain that has not arrived yet does not count.
+Chains of a network are in different permutation modes: the weights of one chain are a permutation of those of another.
+Moments *across* chains would then measure the distance between modes instead of their width. The moments here are
+therefore within chains, of deviations from the mean of each chain, and are combined by their median over the chains,
+so that a chain far from the typical set has no effect.
 """
 
 import math
@@ -17,8 +17,8 @@ from torch import Tensor
 class StepSize:
     """Dual averaging of the log step size (Nesterov 2009; Hoffman & Gelman 2014, eqs. 6 and 7).
 
-    The mean acceptance over many chains has little noise, and falls like a cliff where the step becomes unstable: the
-    gain 1 / gamma is a fifth of the usual one, and a restart begins at the step size itself, not at twice as much.
+    The mean acceptance over many chains has little noise, and it drops steeply where the step becomes unstable. The
+    gain 1 / gamma is therefore a fifth of the usual gain, and a restart begins at the current step size.
     """
 
     target: float
@@ -35,10 +35,11 @@ class StepSize:
         self.restart()
 
     def restart(self) -> None:
-        """From the current step size anew, as after a change of the mass."""
+        """Start again from the current step size, as after a change of the mass."""
         self.shrink, self.count, self.error, self.log_mean = self.log_step, 0, 0.0, 0.0
 
     def update(self, acceptance: float) -> None:
+        """Adapt to the mean acceptance of one iteration."""
         self.count += 1
         weight = 1 / (self.count + self.offset)
         self.error = (1 - weight) * self.error + weight * (self.target - acceptance)
@@ -47,23 +48,25 @@ class StepSize:
         self.log_mean = decay * self.log_step + (1 - decay) * self.log_mean
 
     def finish(self) -> None:
-        """The average over the iterations since the last restart is the step size to keep."""
+        """Take the average of the log step size since the last restart as the final value."""
         if self.count:
             self.log_step = self.log_mean
 
     @property
     def value(self) -> float:
+        """The step size."""
         return math.exp(self.log_step)
 
 
 class Moments:
-    """Running moments of positions within each chain (Welford 1962), and of gradients over all of them."""
+    """Running moments of positions and gradients within each chain (Welford 1962), for positions like ``like``."""
 
     def __init__(self, like: Tensor) -> None:
         self.count = 0
         self.mean, self.squares, self.gradients = (torch.zeros_like(like) for _ in range(3))
 
     def update(self, q: Tensor, grad: Tensor) -> None:
+        """Add one position and gradient of every chain (chain, dim)."""
         self.count += 1
         delta = q - self.mean
         self.mean = self.mean + delta / self.count
@@ -71,41 +74,41 @@ class Moments:
         self.gradients = self.gradients + grad**2
 
     def inverse_mass(self, pooling: str) -> Tensor:
-        """sqrt(variance of positions / variance of gradients), for each coordinate.
+        r"""The diagonal of the inverse mass matrix (dim,): $\sqrt{\mathrm{Var}[q] / \mathrm{E}[g^2]}$ by coordinate.
 
-        Of a normal distribution with independent coordinates it is the variance. Where coordinates are correlated the
-        marginal variance is too long, and the inverse of the gradient's, the conditional variance, too short; their
-        geometric mean makes the Fisher divergence from the standard normal smallest (Seyboldt, Carlson & Carpenter
-        2026, arXiv:2603.18845). The gradient's mean is zero, so that chains in other modes agree about it.
+        For a normal distribution with independent coordinates it is the variance. For correlated coordinates the
+        marginal variance is too large, and the conditional variance, the inverse of $\mathrm{E}[g^2]$, too small; their
+        geometric mean minimises the Fisher divergence from the standard normal (Seyboldt, Carlson & Carpenter 2026,
+        arXiv:2603.18845). The mean of the gradient is zero, so its second moment needs no mean of each chain.
         """
         weight = self.count * len(self.mean)
-        # The typical chain: one that is still far away has gradients that would drown all others.
+        # The median, because the gradients of a chain far from the typical set would dominate a mean.
         energy = (self.gradients / max(1, self.count)).median(0).values.clamp_min(1e-30)
         logarithm = (self.variance(pooling) / energy).log() / 2
-        # Towards their common size, as if by five draws more: a few draws do not know a variance.
+        # Few draws give an imprecise variance: its log is shrunk to the mean with the weight of five pseudo-draws.
         return ((weight * logarithm + 5 * logarithm.mean()) / (weight + 5)).exp()
 
     def variance(self, pooling: str) -> Tensor:
-        """One variance for each coordinate.
+        """The variance of each coordinate (dim,).
 
-        ``pooling`` "within" takes deviations from each chain's own mean; "across" from the mean of all chains.
+        With ``pooling`` "within", the median over chains of the variance about the mean of each chain; with "across",
+        the variance about the mean of all chains.
         """
         chains = len(self.mean)
         if pooling == "across":
             centre = self.mean.mean(0)
             total = self.squares.sum(0) + self.count * ((self.mean - centre) ** 2).sum(0)
-            degrees = max(1, self.count * chains - 1)
-        else:
-            return (self.squares / max(1, self.count - 1)).median(0).values.clamp_min(1e-30)
-        return (total / degrees).clamp_min(1e-30)
+            return (total / max(1, self.count * chains - 1)).clamp_min(1e-30)
+        return (self.squares / max(1, self.count - 1)).median(0).values.clamp_min(1e-30)
 
 
 class TrajectoryLength:
-    """ChEES: the trajectory length that changes the distance from the centre most (Hoffman, Radul & Sountsov 2021).
+    r"""The trajectory length that maximises the ChEES criterion per unit of length (Hoffman, Radul & Sountsov 2021).
 
-    The gradient of the criterion is ascended by Adam on the log length. Positions are measured in units of the mass,
-    from ``centre``: each chain's own running mean, or in "across" pooling, as in the paper, the mean of all chains.
-    The criterion is divided by the length (Sountsov & Hoffman 2021): twice the steps have to move twice as far.
+    The criterion is $\frac14 \mathrm{E}[(\|q' - c\|^2 - \|q - c\|^2)^2]$ for a trajectory from $q$ to $q'$, in units of
+    the mass. The centre $c$ is the running mean of each chain, or with "across" pooling, as in the paper, the mean of
+    all chains. The criterion is divided by the length, because the cost is proportional to it (Sountsov & Hoffman
+    2021). Adam ascends its gradient with respect to the log length, with learning rate ``rate``.
     """
 
     def __init__(self, length: float, rate: float = 0.05) -> None:
@@ -124,11 +127,22 @@ class TrajectoryLength:
         fraction: float,
         left: Tensor | None = None,
     ) -> None:
-        """Learn from one trajectory of ``fraction`` of the length; ``acceptance`` (chain,) weighs the chains.
+        """Adapt to one trajectory of every chain.
 
-        ``left`` (chain, dim) is given if a trajectory left the support at a hard edge: its last position inside, for
-        chains that left in the second half, and nan for others. A longer trajectory loses more of these chains: about
-        their share / log 2 per unit of log length. If all chains left, the length is halved.
+        A longer trajectory loses more chains at a hard edge of the support: per unit of log length, about the share of
+        chains that leave in the second half of the trajectory, divided by log 2. If all chains leave, the length is
+        halved.
+
+        Args:
+            before: positions at the start of the trajectory (chain, dim).
+            after: positions at its end (chain, dim).
+            momentum: momenta at its end (chain, dim).
+            centre: the centre of the criterion (dim,) or (chain, dim).
+            inverse_mass: diagonal of the inverse mass matrix (dim,).
+            acceptance: acceptance probabilities (chain,), which weight the chains.
+            fraction: length of this trajectory divided by the adapted length.
+            left: if a trajectory left the support, the last position inside of chains that left in the second half,
+                and nan for other chains (chain, dim).
         """
         scale = inverse_mass.rsqrt()
         a, b = (before - centre) * scale, (after - centre) * scale
@@ -146,7 +160,7 @@ class TrajectoryLength:
                 self.log_length -= math.log(2)
         if not total > 0:
             return
-        # d log(criterion / length) / d log(length), the criterion being the mean of change² / 4.
+        # d log(criterion / length) / d log(length) for criterion = mean(change**2) / 4.
         gradient = 4 * fraction * math.exp(self.log_length) * float((weights * slope).sum()) / total - 1
         gradient -= loss / total
         gradient = max(-10.0, min(10.0, gradient))
@@ -159,14 +173,15 @@ class TrajectoryLength:
 
     @property
     def value(self) -> float:
+        """The trajectory length."""
         return math.exp(self.log_length)
 
 
 def windows(warmup: int) -> tuple[int, list[int]]:
-    """When the mass is learnt: the first iteration that counts, and the iterations after which it is renewed.
+    """The first iteration whose draws adapt the mass, and the iterations after which the mass is updated.
 
-    A first part for the way to the typical set and a last one for the step size alone, an eighth of warm-up each;
-    between them windows, each about twice as long as the one before it.
+    The first eighth of warm-up is for the approach to the typical set, and the last eighth for the step size alone.
+    The windows between them double in length.
     """
     start, end = warmup // 8, warmup - max(1, warmup // 8)
     if warmup < 20:
@@ -180,7 +195,7 @@ def windows(warmup: int) -> tuple[int, list[int]]:
 
 
 def halton(index: int, base: int = 2) -> float:
-    """The Halton sequence at ``index`` from 0: evenly spread in (0, 1), and for coprime bases in the square."""
+    """Element ``index`` (from 0) of the Halton sequence in (0, 1); coprime bases give a sequence in the unit square."""
     result, fraction, i = 0.0, 1.0, index + 1
     while i:
         fraction /= base

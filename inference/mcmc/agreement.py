@@ -1,4 +1,4 @@
-"""Agreement of chains on what the model predicts, on the log density, and on named sites of a model."""
+"""Agreement of chains on predictions, on the log density, and on named sites of a model."""
 
 import warnings
 from collections.abc import Mapping
@@ -11,27 +11,26 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution
 
 from posterity.inference.convergence.elements import site_columns
-from posterity.inference.convergence.statistics import convergence
-from posterity.inference.diagnostics.sampling._findings import chance_of
-from posterity.inference.program.likelihood import over_draws
+from posterity.inference.convergence.statistics import convergence, rhat_explained_by_chance
+from posterity.inference.convergence.thresholds import RHAT_BAD, RHAT_DRAWS
+from posterity.inference.program.likelihood import likelihood_over_draws
 from posterity.inference.program.sites import Program
 from posterity.inference.program.trace import Model
 
-ROWS = 16
-LEAST = 4  # draws of each chain that R-hat needs
-RHAT = 1.05  # above, chains disagree; the aim is below 1.01 (Vehtari et al. 2021)
+ROWS = 16  # observations at which predictions are compared
 LARGEST = 2**22  # rows times draws in one batch, if the model cannot be run on a subset of its rows
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """R-hat and ESS of the draws of a run, nan if unknown.
+    """R-hat and ESS of the draws of a run; nan if unknown.
 
     - ``rhat``, ``ess``: the largest R-hat and the smallest bulk ESS over function values and the log density.
-      ``chance`` is the R-hat that agreeing chains may reach by chance with so few draws; 1 if chance explains nothing.
-    - ``predicted``: whether function values were compared, or only the log density.
-    - ``sites``: R-hat of each element of a site on which the chains do not agree, largest first.
-    - ``judged``: whether anything could be compared.
+    - ``chance``: the R-hat that agreeing chains may reach by chance with this number of draws; 1 if chance explains
+      nothing.
+    - ``predicted``: whether function values were compared; otherwise only the log density.
+    - ``sites``: R-hat of each element of a site on which the chains disagree, largest first.
+    - ``judged``: whether any quantity could be compared.
     """
 
     rhat: float = np.nan
@@ -43,34 +42,37 @@ class Agreement:
 
     @property
     def apart(self) -> bool:
-        return self.rhat > max(RHAT, self.chance)
+        """Whether the chains disagree on function values or the log density."""
+        return self.rhat > max(RHAT_BAD, self.chance)
 
 
 def agreement(functions: np.ndarray, sites: np.ndarray, labels: list[str]) -> Agreement:
-    """Agreement on ``functions`` (chain, draw, points), the log density last, and on elements of ``sites``.
+    """Agreement of the chains on function values and on elements of sites.
 
-    ``labels`` name the elements. The two halves of a single chain are compared.
+    ``functions`` (chain, draw, points) ends with the log density. ``sites`` are elements (chain, draw, element) with
+    the names ``labels``. For a single chain its two halves are compared.
     """
     values, elements = _halves(functions), _halves(sites)
     moves, site_moves = _moving(functions), _moving(sites)
-    if values.shape[1] < LEAST or not (moves.any() or site_moves.any()):
+    if values.shape[1] < RHAT_DRAWS or not (moves.any() or site_moves.any()):
         return Agreement()
     rhat = ess = np.nan
     chance, apart = 1.0, {}
     if moves.any():
-        found = convergence(values[..., moves])
-        rhat, ess = float(np.nanmax(found["rhat"])), float(np.nanmin(found["ess_bulk"]))
-        chance = chance_of(values[..., moves], found["rhat"])
+        diagnostics = convergence(values[..., moves])
+        rhat, ess = float(np.nanmax(diagnostics["rhat"])), float(np.nanmin(diagnostics["ess_bulk"]))
+        chance = rhat_explained_by_chance(values[..., moves], diagnostics["rhat"])
     if site_moves.any():
         names = [label for label, there in zip(labels, site_moves, strict=True) if there]
         of_sites = convergence(elements[..., site_moves])["rhat"]
-        limit = max(RHAT, chance_of(elements[..., site_moves], of_sites))
+        limit = max(RHAT_BAD, rhat_explained_by_chance(elements[..., site_moves], of_sites))
         worst = np.argsort(-of_sites, kind="stable")
         apart = {names[i]: float(of_sites[i]) for i in worst if of_sites[i] > limit}
     return Agreement(rhat, ess, chance, bool(moves[:-1].any()), apart, judged=True)
 
 
 def _halves(values: np.ndarray) -> np.ndarray:
+    """Several chains unchanged; the two halves of a single chain as two chains."""
     if values.shape[0] > 1:
         return values
     half = values.shape[1] // 2
@@ -78,16 +80,16 @@ def _halves(values: np.ndarray) -> np.ndarray:
 
 
 def _moving(values: np.ndarray) -> np.ndarray:
-    """Which columns of (chain, draw, columns) are finite and vary between draws."""
+    """The columns of (chain, draw, columns) that are finite and vary between draws, as a mask."""
     return np.isfinite(values).all((0, 1)) & (values != values[:1, :1]).any((0, 1))
 
 
-class Functions:
-    """Function values of draws: what the model predicts at 16 rows, and the elements of its named sites.
+class ComparedFunctions:
+    r"""Function values of draws: predictions at 16 rows, and the elements of named sites.
 
-    A prediction is E[y|x, w], the median if that is not finite, or the class probabilities. It is computed on the 16
-    rows if the model can be run on a subset of its rows, and on all rows otherwise. The values are nan for a likelihood
-    with none of them, or one that cannot be batched over draws: monitoring must never end a run.
+    A prediction is $\mathrm{E}[y|x, w]$, the median if the mean is not finite, or the class probabilities. The model
+    runs on the 16 rows only, if it can be run on a subset of its rows. Predictions are nan if they cannot be computed,
+    because monitoring must never end a run.
     """
 
     def __init__(self, model: Model, args: tuple[Any, ...], program: Program) -> None:
@@ -97,53 +99,56 @@ class Functions:
         self.some: tuple[Any, ...] | None = _some_rows(args, self.rows) if self.rows > ROWS else None
 
     def predicted(self, draws: Mapping[str, Tensor]) -> np.ndarray:
-        """Predictions (chain, draw, 16), rows repeated if fewer; ``draws`` of all sites (chain, draw, ...)."""
+        """Predictions (chain, draw, 16) for ``draws`` of all sites (chain, draw, ...); fewer rows are repeated."""
         shape = next(iter(draws.values())).shape[:2]
-        found = self._values(draws) if self.some is not None else None
-        if found is None:
+        values = self._values(draws) if self.some is not None else None
+        if values is None:
             self.some = None
-            found = self._in_pieces(draws)
-        if found is None or not found.shape[-1]:
+            values = self._in_pieces(draws)
+        if values is None or not values.shape[-1]:
             return np.full((*shape, ROWS), np.nan)
-        rows = torch.linspace(0, found.shape[-1] - 1, ROWS).round().long()
-        return found[..., rows.to(found.device)].cpu().numpy()
+        rows = torch.linspace(0, values.shape[-1] - 1, ROWS).round().long()
+        return values[..., rows.to(values.device)].cpu().numpy()
 
     def sites(self, draws: Mapping[str, Tensor]) -> tuple[np.ndarray, list[str]]:
+        """Elements of the named sites (chain, draw, element), and their names."""
         return site_columns(draws, self.named)
 
     def judge(self, draws: Mapping[str, Tensor], log_density: Tensor) -> Agreement:
-        """Agreement of complete chains; ``log_density`` (chain, draw)."""
+        """Agreement of the chains, given ``draws`` of all sites and the ``log_density`` (chain, draw)."""
         density = log_density.double().cpu().numpy()[..., None]
         return agreement(np.concatenate([self.predicted(draws), density], -1), *self.sites(draws))
 
     def _in_pieces(self, draws: Mapping[str, Tensor]) -> Tensor | None:
+        """Predictions on all rows, for a few draws at a time; None if they cannot be computed."""
         chains, count = next(iter(draws.values())).shape[:2]
         step = max(1, LARGEST // (chains * self.rows))
-        found = []
+        pieces = []
         for begin in range(0, count, step):
-            one = self._values({name: value[:, begin : begin + step] for name, value in draws.items()})
-            if one is None:
+            piece = self._values({name: value[:, begin : begin + step] for name, value in draws.items()})
+            if piece is None:
                 return None
-            found.append(one)
-        return torch.cat(found, 1)
+            pieces.append(piece)
+        return torch.cat(pieces, 1)
 
     def _values(self, draws: Mapping[str, Tensor]) -> Tensor | None:
-        """Predictions of every draw (chain, draw, N * events); None if they cannot be computed."""
+        """Predictions for every draw (chain, draw, N * events); None if they cannot be computed."""
         shape = next(iter(draws.values())).shape[:2]
         args = self.args if self.some is None else self.some
         flat = {name: value.flatten(0, 1) for name, value in draws.items()}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                likelihood = over_draws(
+                likelihood = likelihood_over_draws(
                     self.model, args, flat, self.program.site, others=self.program.observed
                 )[0]  # fmt: skip
                 return _mean(likelihood).reshape(*shape, -1).double()
-        except Exception:  # noqa: BLE001 - a likelihood may fail in any way; the log density remains to compare
+        except Exception:  # noqa: BLE001 - a likelihood may fail in any way; the log density is still compared
             return None
 
 
 def _mean(likelihood: Distribution) -> Tensor:
+    """The mean of a likelihood, its median if the mean is not finite, or class probabilities."""
     base = likelihood
     while hasattr(base, "base_dist"):
         base = base.base_dist
@@ -152,9 +157,10 @@ def _mean(likelihood: Distribution) -> Tensor:
     mean = likelihood.mean
     if bool(torch.isfinite(mean).all()):
         return mean
-    return base.icdf(torch.full_like(mean, 0.5))  # of a Cauchy likelihood, say: its median
+    return base.icdf(torch.full_like(mean, 0.5))  # the median, for example of a Cauchy likelihood
 
 
 def _some_rows(args: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+    """The arguments with 16 of ``count`` rows."""
     rows = torch.linspace(0, count - 1, ROWS).round().long()
     return tuple(v[rows.to(v.device)] if isinstance(v, Tensor) and v.ndim and len(v) == count else v for v in args)

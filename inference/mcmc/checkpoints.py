@@ -1,4 +1,4 @@
-"""Files that a run goes on from: written whole or not at all, without pickle, and refused where they do not fit."""
+"""Checkpoint files, written without pickle and never in part, and the check that a checkpoint fits model and data."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from posterity.files import checksum, read_tensors, write_tensors
 
-FORMAT = 2  # 2: with the fingerprints of the arguments
+FORMAT = 2  # since 2: checksums of the arguments
 KEYS = {
     "method", "settings", "seed", "site", "sites", "arguments", "iteration", "tier", "threads", "q", "grad", "value",
     "kernel", "streams", "positions", "statistics", "diverged", "seconds", "warm_seconds", "gradients",
@@ -18,30 +18,31 @@ KEYS = {
 
 
 def check_path(path: Any) -> None:
-    """``ValueError`` unless a file can be written at this path. Checked before the run, when no draw can be lost."""
+    """``ValueError`` unless ``path`` is a path."""
     if not isinstance(path, str | Path) or not str(path):
-        raise ValueError(f"expected checkpoint as the path of a file, got {path!r}")
+        raise ValueError(f"expected checkpoint to be the path of a file, got {path!r}")
 
 
 def check_folder(path: str | Path) -> None:
+    """``ValueError`` unless a file can be written at ``path``; called before the run, when no draws can be lost."""
     if not Path(path).parent.is_dir() or Path(path).is_dir():
-        raise ValueError(f"expected checkpoint as a file in a folder that exists, got {str(path)!r}")
+        raise ValueError(f"expected checkpoint to be a file in an existing folder, got {str(path)!r}")
 
 
-def write(content: dict[str, Any], path: str | Path) -> Path:
-    """First to a temporary name, then renamed."""
+def write_checkpoint(content: dict[str, Any], path: str | Path) -> Path:
+    """Write a checkpoint under a temporary name, then rename it; returns the path."""
     return write_tensors({"format": FORMAT, **content}, path)
 
 
-def read(path: str | Path, methods: Collection[str]) -> dict[str, Any]:
-    """What `write` wrote; ``ValueError`` for any other file that exists."""
+def read_checkpoint(path: str | Path, methods: Collection[str]) -> dict[str, Any]:
+    """The content of a checkpoint of one of the ``methods``; ``ValueError`` for any other file."""
     content = read_tensors(path, f"a checkpoint of format {FORMAT}")
-    found = content.get("format")
-    if not isinstance(found, int) or "kernel" not in content:
+    version = content.get("format")
+    if not isinstance(version, int) or "kernel" not in content:
         raise ValueError(f"expected a checkpoint of format {FORMAT} in {path}, got something else")
-    if found != FORMAT:
+    if version != FORMAT:
         raise ValueError(
-            f"expected a checkpoint of format {FORMAT} in {path}, got format {found} of another version: run again"
+            f"expected a checkpoint of format {FORMAT} in {path}, got format {version} of another version: run again"
         )
     missing = sorted(KEYS - content.keys())
     if missing or content["method"] not in methods:
@@ -50,38 +51,38 @@ def read(path: str | Path, methods: Collection[str]) -> dict[str, Any]:
 
 
 def fingerprints(args: tuple[Any, ...]) -> list[str]:
-    """One for each argument of a model: equal for tensors of the same type, shape and bits."""
+    """A checksum of each argument, equal for tensors of the same dtype, shape and bits; "" for other arguments."""
     return [checksum(value) if isinstance(value, Tensor) else "" for value in args]
 
 
-def check_arguments(args: tuple[Any, ...], saved: list[str]) -> None:
-    """``ValueError`` where the arguments are others than those of the checkpoint."""
-    found = fingerprints(args)
-    if len(found) != len(saved):
-        raise ValueError(f"expected the {len(saved)} arguments of the checkpoint, got {len(found)}")
-    other = [position for position, (one, two) in enumerate(zip(found, saved, strict=True)) if one != two]
-    if other:
-        raise ValueError(f"expected the data of the checkpoint, got other values in the arguments {other}")
+def check_same_arguments(args: tuple[Any, ...], saved: list[str]) -> None:
+    """``ValueError`` if the arguments differ from those of the checkpoint."""
+    given = fingerprints(args)
+    if len(given) != len(saved):
+        raise ValueError(f"expected the {len(saved)} arguments of the checkpoint, got {len(given)}")
+    changed = [position for position, (one, two) in enumerate(zip(given, saved, strict=True)) if one != two]
+    if changed:
+        raise ValueError(f"expected the data of the checkpoint, got other values in the arguments {changed}")
 
 
 def check_density(value: Tensor, grad: Tensor, saved: dict[str, Any], tolerance: float) -> None:
-    """``ValueError`` where log density (chain,) and gradient (chain, dim) are not those saved, but for rounding.
+    """``ValueError`` if log density (chain,) and gradient (chain, dim) differ from those saved by more than rounding.
 
-    The gradient says more than the value, in which a great constant may hide a small change; ``tolerance`` is
-    relative to its size.
+    A large constant in the log density may hide a small change of the model, so gradients are compared as well, to
+    ``tolerance`` times their norm.
     """
-    expected, slope = saved["value"].to(value), saved["grad"].to(grad)
+    expected, expected_grad = saved["value"].to(value), saved["grad"].to(grad)
     rounding = 64 * torch.finfo(value.dtype).eps * (expected.abs() + 1)
-    off = ~((value - expected).abs() <= rounding)
-    if bool(off.any()):
+    wrong = ~((value - expected).abs() <= rounding)
+    if bool(wrong.any()):
         raise ValueError(
-            f"expected the model and data of the checkpoint, got a log density of {float(value[off][0]):.9g} where it "
-            f"has {float(expected[off][0]):.9g}"
+            f"expected the model and data of the checkpoint, got a log density of {float(value[wrong][0]):.9g} instead "
+            f"of {float(expected[wrong][0]):.9g}"
         )
-    apart = (grad - slope).norm(dim=-1)
-    off = ~(apart <= tolerance * (slope.norm(dim=-1) + 1) + rounding / 16)
-    if bool(off.any()):
+    distance = (grad - expected_grad).norm(dim=-1)
+    wrong = ~(distance <= tolerance * (expected_grad.norm(dim=-1) + 1) + rounding / 16)
+    if bool(wrong.any()):
         raise ValueError(
-            f"expected the model and data of the checkpoint, got a gradient of the log density that is "
-            f"{float(apart[off][0]):.3g} from the one it has"
+            f"expected the model and data of the checkpoint, got a gradient of the log density that differs by "
+            f"{float(distance[wrong][0]):.3g}"
         )

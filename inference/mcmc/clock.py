@@ -1,13 +1,13 @@
-"""The time of a run and its limit ``max_seconds``, over starts, preparation, warm-up and draws together."""
+"""The time of a run and its limit ``max_seconds``, which covers starts, preparation, warm-up and draws."""
 
 import time
 from pathlib import Path
 
-WARMUP = 0.75  # share of the time after preparation at which warm-up ends, to leave time for draws
+WARMUP_SHARE = 0.75  # warm-up ends after this share of the time after preparation, to leave time for draws
 
 
 class Clock:
-    """Starts when it is made; ``earlier`` is the time of the run before a checkpoint, in seconds."""
+    """A clock that starts when it is created. ``earlier`` is the time before a checkpoint, in seconds."""
 
     def __init__(self, max_seconds: float | None) -> None:
         self.begun, self.earlier, self.max_seconds = time.perf_counter(), 0.0, max_seconds
@@ -15,10 +15,12 @@ class Clock:
 
     @property
     def seconds(self) -> float:
+        """Seconds of the run so far, with those before a checkpoint."""
         return self.earlier + time.perf_counter() - self.begun
 
     @property
     def over(self) -> bool:
+        """Whether the time limit has passed."""
         return self.max_seconds is not None and self.seconds > self.max_seconds
 
     @property
@@ -26,10 +28,10 @@ class Clock:
         """Whether warm-up has used its share of the time."""
         if self.max_seconds is None:
             return False
-        return self.seconds > self.prepared + WARMUP * (self.max_seconds - self.prepared)
+        return self.seconds > self.prepared + WARMUP_SHARE * (self.max_seconds - self.prepared)
 
-    def after(self, stage: str) -> None:
-        """End a stage that cannot be cut short. Raises ``TimeoutError`` if the time is over."""
+    def end_stage(self, stage: str) -> None:
+        """End a stage that cannot be cut short; ``TimeoutError`` if the time limit has passed."""
         self.prepared = self.seconds
         if self.over:
             raise TimeoutError(
@@ -38,13 +40,16 @@ class Clock:
             )
 
 
-def what_was_cut(
+def describe_cuts(
     max_seconds: float | None, warmup: tuple[int, int], draws: tuple[int, int], checkpoint: str | Path | None
 ) -> str:
-    """What was cut short and how to continue; "" if nothing was. ``warmup`` and ``draws`` are (done, requested)."""
+    """The parts of a run that the time limit cut short, and how to continue, in words; "" if there are none.
+
+    ``warmup`` and ``draws`` are pairs (done, requested).
+    """
     parts = [("warm-up", warmup, "iterations"), ("the run", draws, "draws")]
-    cut = [f"{what} after {made} of {wanted} {unit}" for what, (made, wanted), unit in parts if made < wanted]
-    if not cut or max_seconds is None:
+    cuts = [f"{part} after {done} of {requested} {unit}" for part, (done, requested), unit in parts if done < requested]
+    if not cuts or max_seconds is None:
         return ""
-    go_on = f", or continue with resume({str(checkpoint)!r}, ..., max_seconds=...)" if checkpoint else ""
-    return f"max_seconds={max_seconds:.3g} ended {' and '.join(cut)}: raise max_seconds{go_on}"
+    resuming = f", or continue with resume({str(checkpoint)!r}, ..., max_seconds=...)" if checkpoint else ""
+    return f"max_seconds={max_seconds:.3g} ended {' and '.join(cuts)}: raise max_seconds{resuming}"

@@ -1,10 +1,10 @@
-"""Hamiltonian Monte Carlo with many chains, all in one batched computation.
+"""Hamiltonian Monte Carlo with many chains in one batched computation.
 
-Every chain takes as many steps as the others, so no chain waits: the length of the trajectories is one number,
-adapted by ChEES and jittered along a Halton sequence, the same for all chains (Hoffman, Radul & Sountsov 2021).
-The end of a trajectory is drawn from a window of states instead of being the last one (Neal 1994): the energy of a
-stiff posterior oscillates along the trajectory, and a window sees its mean. Use HMC where there are many chains and the
-posterior has no regions of very different scale; NUTS otherwise.
+All chains take the same number of steps, so no chain waits for another. The trajectory length is adapted by ChEES and
+jittered along a Halton sequence (Hoffman, Radul & Sountsov 2021). The draw is chosen from a window of states at the end
+of the trajectory instead of its last state (Neal 1994): the energy of a stiff posterior oscillates along the
+trajectory, and a window averages over the oscillation. Use HMC for many chains and a posterior without regions of very
+different scale, and NUTS otherwise.
 """
 
 from dataclasses import dataclass
@@ -19,22 +19,27 @@ from posterity.inference.mcmc.kernel import Kernel, State, energy
 from posterity.inference.mcmc.run import Sampler
 from posterity.validation import check_choice, check_integer, check_number
 
-FINER = 16  # factor by which the step is shortened to tell a hard edge of the support from a step size too long
-LONGER = 16  # times as many steps as usual, at most, for a chain of shorter steps
-APPROACH = 8  # steps at most, on the way to the typical set
+FINER = 16  # factor by which a step is divided to tell a hard edge of the support from a step size that is too long
+MOST_STEPS = 16  # limit of the steps of a chain with a shorter step size, as a multiple of the usual number
+APPROACH = 8  # limit of the steps of a trajectory during the approach to the typical set
 Point = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class HMC(Sampler):
-    """Many-chain HMC; beside the fields of `posterity.inference.mcmc.Settings` (``chains``, ``init``, ...):
+    """HMC with many chains; further settings are those of `posterity.inference.mcmc.Settings`.
 
-    - ``trajectory_length``: in units of the adapted metric (not standard deviations); None adapts it by ChEES.
-    - ``jitter`` j: lengths are spread evenly over 1 - j to 1 + j times that, along the Halton sequence; 0 for none.
-    - ``window``: how many states at either end of a trajectory the draw is made from; 1 is plain HMC. A trajectory
-      shorter than two windows has smaller ones.
-    - ``max_steps``: no trajectory has more.
-    - ``integrator``: "leapfrog" or "minimal_norm".
+    Args:
+        trajectory_length: length in units of the adapted metric (not standard deviations); None adapts it by ChEES.
+        jitter: relative half-width j of the jitter. Lengths are spread evenly from 1 - j to 1 + j times
+            ``trajectory_length``, along the Halton sequence.
+        window: number of states in the window at either end of a trajectory; 1 is plain HMC. A trajectory shorter
+            than two windows has smaller windows.
+        max_steps: largest number of steps of a trajectory.
+        integrator: "leapfrog" or "minimal_norm".
+
+    Raises:
+        ValueError: a setting is invalid.
     """
 
     target_accept: float = 0.95
@@ -59,14 +64,15 @@ class HMC(Sampler):
 
 
 class HMCKernel(Kernel):
-    """A trajectory of n steps has n + 1 states: the first ``w`` are the reject window, the last the accept window.
+    r"""The windowed transition of HMC (Neal 1994, section 4), which satisfies detailed balance.
 
-    The state that it starts from is at a random place of the reject window, the same place for all chains, so the
-    first steps go backwards. The accept window is taken with probability min(1, its weight / that of the reject
-    window), a state of it in proportion to exp(-energy): balanced in detail (Neal 1994, section 4).
+    A trajectory of n steps has n + 1 states: the first ``w`` form the reject window, the last ``w`` the accept window.
+    The start is at a random place of the reject window, the same for all chains, so the first steps go backwards. A
+    window $W$ has the weight $w(W) = \sum_{s \in W} \exp(-H(s))$. The accept window is taken with probability
+    $\min(1, w(\text{accept}) / w(\text{reject}))$, and a state of the window taken in proportion to $\exp(-H)$.
     """
 
-    uniforms = 3  # whether to move, which state of the window, and (of the first chain) where the start is in it
+    uniforms = 3  # the acceptance, the state within its window, and (of the first chain) the place of the start
 
     settings: HMC
 
@@ -89,7 +95,7 @@ class HMCKernel(Kernel):
         if self.phase == "approach":
             steps = min(steps, APPROACH)
         window = min(self.window, (steps + 1) // 2)
-        # At random, and not along a sequence: with the place fixed, the transition would not keep the posterior.
+        # The place must be random: at a fixed place the transition would not leave the posterior invariant.
         offset = min(window - 1, int(window * float(uniforms[0, 2])))
         p = normals * self.inverse_mass.rsqrt()
         begin = energy(state.value, p, self.inverse_mass)
@@ -106,15 +112,15 @@ class HMCKernel(Kernel):
         uniforms = uniforms.to(device)
         accepted = uniforms[:, 0] < acceptance
         best = log_weight[window:].amax(0)
-        # One state of the window that was taken, by inversion.
+        # A state of the window taken, by inversion of its cumulative weights.
         log_weight = torch.where(accepted, log_weight[window:], log_weight[:window])
         cumulative = torch.softmax(log_weight, 0).cumsum(0)
         place = (uniforms[:, 1] > cumulative).sum(0).clamp(max=window - 1) + window * accepted
         column = torch.arange(chains, device=device)
         new = State(states[0][place, column], states[2][place, column], states[3][place, column])
         if self.phase == "windows" and self.adapts_length:
-            own = state.q if self.centre is None else self.centre
-            centre = state.q.mean(0) if self.settings.pooling == "across" else own
+            chain_mean = state.q if self.centre is None else self.centre
+            centre = state.q.mean(0) if self.settings.pooling == "across" else chain_mean
             last = (states[0][-1], states[1][-1])
             self.length.longest = self.settings.max_steps * step / (1 + self.jitter)
             fraction = steps * step / self.length.value
@@ -129,26 +135,35 @@ class HMCKernel(Kernel):
         }
 
     def _steps(self, steps: int, sizes: Tensor) -> Tensor:
-        """The number of steps of each chain (chain,): more for chains of shorter ones, so that they get as far.
+        """The number of steps of each chain (chain,), such that chains with shorter step sizes move as far as others.
 
-        A chain that goes on with its own short step would otherwise stay in its narrow region.
+        A chain with a short step size would otherwise stay in its narrow region.
         """
-        longer = (self.step.value / sizes).round().clamp(1, LONGER)
+        longer = (self.step.value / sizes).round().clamp(1, MOST_STEPS)
         each = (steps * longer).long().clamp(max=max(steps, self.settings.max_steps))
         return torch.full_like(each, steps) if self.phase == "approach" else each
 
     def _up_to_edge(
         self, acceptance: Tensor, lost: Tensor, start: Point, begin: Tensor, sizes: Tensor, steps: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """The acceptance from which the step size is learnt: for chains that left the support, that before the edge.
-
-        The second result is the last position (chain, dim) inside the support for trajectories that left it in their
-        second half and nan for others, or None if no trajectory left.
+        """The acceptance for the adaptation (chain,), and the last positions inside the support (chain, dim).
 
         At a hard edge, such as y ~ Uniform(0, t) at t = max(y), the density drops to zero for any step size, and a step
-        size that adapted to it would shrink without limit. For the chains ``lost``, bisection finds the last state of
-        finite energy. If a sixteenth of the step size also ends outside, the edge is hard, and the acceptance is that
-        of this state. The acceptance is 0 if this state is the start, or if the step size is too long.
+        size that adapted to it would shrink without limit. For the chains ``lost``, whose trajectories left the
+        support, bisection finds the last state of finite energy. If a step of a sixteenth of the size also leaves the
+        support, the edge is hard, and the acceptance is that of this state. The acceptance is 0 if this state is the
+        start, or if the step size is too long.
+
+        The positions are nan for chains that did not leave in the second half of their trajectory, and None if no chain
+        met a hard edge.
+
+        Args:
+            acceptance: acceptance probabilities of the transition (chain,).
+            lost: mask of the chains that left the support (chain,).
+            start: the state at the start of the trajectory.
+            begin: its energy (chain,).
+            sizes: step sizes (chain,).
+            steps: numbers of steps from the start to the end of the trajectory (chain,).
         """
         if not bool(lost.any()):
             return acceptance, None
@@ -189,11 +204,11 @@ class HMCKernel(Kernel):
         q, p, grad, value = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
         return q, p, grad, value
 
-    def learn(self, state: State, statistics: dict[str, Tensor]) -> None:
-        # Each chain's own running mean, forgetting as it goes: warm-up starts far from where it ends.
+    def adapt(self, state: State, statistics: dict[str, Tensor]) -> None:
+        # The running mean of each chain has a finite memory, because warm-up starts far from the typical set.
         weight = 1 / min(self.seen + 2, 20)
         self.centre = state.q if self.centre is None else (1 - weight) * self.centre + weight * state.q
-        super().learn(state, {**statistics, "acceptance_rate": self.accuracy})
+        super().adapt(state, {**statistics, "acceptance_rate": self.accuracy})
 
     def rescale(self, log_ratio: float) -> None:
         super().rescale(log_ratio)

@@ -1,4 +1,4 @@
-"""Convergence during a run: for the progress bar, for a target ESS, and for the report at the end.
+"""Convergence during a run, for the progress bar and a target ESS, and at its end.
 
 The result at the end does not depend on whether convergence was computed during the run.
 """
@@ -11,70 +11,73 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posterity.inference.convergence.thresholds import RHAT_DRAWS
 from posterity.inference.engine.density import Density
-from posterity.inference.mcmc.agreement import Agreement, Functions, agreement
+from posterity.inference.mcmc.agreement import Agreement, ComparedFunctions, agreement
 from posterity.inference.program.sites import Program
 
-PIECE = 256  # draws of each chain per batch, since a resumed run may have any number of new draws
-SHARE = 10.0  # monitoring takes at most about a tenth of the time
-LEAST = 8  # draws before convergence is first computed
+PIECE = 256  # draws of each chain per batch, because a resumed run may begin with many
+PAUSE = 10.0  # duration of the pause after a computation, in durations of the computation
 
 
-class Monitor:
-    """Means of the likelihood at 16 rows, the log density, and the named sites: see `Functions`.
+class ChainMonitor:
+    """R-hat and ESS of predictions, log density and named sites (see `ComparedFunctions`).
 
-    ``positions`` (each (chain, dim)) and ``statistics`` are the lists of the run, which grow during sampling.
+    ``positions``, each of shape (chain, dim), and ``statistics`` are the lists of the run, which grow during sampling.
     """
 
     def __init__(
         self, density: Density, program: Program, positions: list[Tensor], statistics: list[dict[str, Tensor]]
     ) -> None:
         self.density, self.positions, self.statistics = density, positions, statistics
-        self.functions = Functions(density.model, density.args, program)
+        self.functions = ComparedFunctions(density.model, density.args, program)
         self.values: list[np.ndarray] = []
         self.sites: list[np.ndarray] = []
-        self.labels: list[str] = []  # one for each element of the sites
-        self.next_look = 0.0
-        self.found = Agreement()
+        self.labels: list[str] = []  # names of the elements of the sites
+        self.next_update = 0.0  # time of the next computation
+        self.agreement = Agreement()
 
     def rhat(self) -> float:
-        """The largest R-hat of functions when last computed; nan before."""
-        self._look_on_the_way()
-        return self.found.rhat
+        """The largest R-hat over functions when last computed; nan before that."""
+        self._update_if_due()
+        return self.agreement.rhat
 
     def ess(self) -> float:
-        """The smallest bulk ESS of functions when last computed; 0 before."""
-        self._look_on_the_way()
-        return self.found.ess if math.isfinite(self.found.ess) else 0.0
+        """The smallest bulk ESS over functions when last computed; 0 before that."""
+        self._update_if_due()
+        return self.agreement.ess if math.isfinite(self.agreement.ess) else 0.0
 
     def last(self) -> Agreement:
-        """Agreement over all draws, including those since convergence was last computed."""
+        """The agreement over all draws."""
         if self._new:
-            self._look()
-        return self.found
+            self._update()
+        return self.agreement
 
     @property
     def _new(self) -> int:
+        """Number of draws since the last computation."""
         return len(self.statistics) - sum(part.shape[1] for part in self.values)
 
-    def _look_on_the_way(self) -> None:
-        if not self._new or len(self.statistics) < LEAST or time.perf_counter() < self.next_look:
+    def _update_if_due(self) -> None:
+        """Compute convergence unless draws are missing or the last computation was too recent."""
+        if not self._new or len(self.statistics) < 2 * RHAT_DRAWS or time.perf_counter() < self.next_update:
             return
         begun, first = time.perf_counter(), not self.values
-        self._look()
-        # What the first look takes says nothing: most of it is done once.
+        self._update()
+        # No pause after the first computation, most of whose work is done only once.
         now = time.perf_counter()
-        self.next_look = now if first else now + SHARE * (now - begun)
+        self.next_update = now if first else now + PAUSE * (now - begun)
 
-    def _look(self) -> None:
+    def _update(self) -> None:
+        """Compute convergence of all draws; only new draws are evaluated."""
         count = len(self.statistics)
         for begin in range(count - self._new, count, PIECE):
             end = min(begin + PIECE, count)
             self._read(self.positions[begin:end], self.statistics[begin:end])
-        self.found = agreement(np.concatenate(self.values, 1), np.concatenate(self.sites, 1), self.labels)
+        self.agreement = agreement(np.concatenate(self.values, 1), np.concatenate(self.sites, 1), self.labels)
 
     def _read(self, positions: Sequence[Tensor], statistics: Sequence[dict[str, Tensor]]) -> None:
-        density = torch.stack([kept["lp"] for kept in statistics], 1)[..., None].double().cpu().numpy()
+        density = torch.stack([draw["lp"] for draw in statistics], 1)[..., None].double().cpu().numpy()
         draws = self.density.constrain(torch.stack(list(positions), 1).to(self.density.device, self.density.dtype))
         elements, self.labels = self.functions.sites(draws)
         self.sites.append(elements)

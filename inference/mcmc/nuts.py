@@ -1,10 +1,9 @@
 """The no-U-turn sampler for many chains at once, without recursion.
 
-Every chain grows a tree of its own; trees of one transition are doubled together, leaf by leaf, and chains whose tree
-is complete leave the computation. Within a subtree the U-turn criterion needs a memory of one leaf for each level of
-the tree (Phan, Pradhan & Jankowiak 2019, NumPyro; Lao & Dillon 2019): leaf 2k+1 is compared with the leaves that begin
-the complete subtrees ending there. Sampling along the trajectory is multinomial, biased towards the newer half
-(Betancourt 2017).
+The trees of all chains are doubled together, leaf by leaf, and chains whose tree is complete leave the computation.
+Within a subtree the U-turn criterion needs one stored leaf for each level of the tree (Phan, Pradhan & Jankowiak 2019,
+NumPyro; Lao & Dillon 2019): leaf 2k+1 is compared with the first leaves of the complete subtrees that end there.
+Sampling along the trajectory is multinomial and biased towards the newer half (Betancourt 2017).
 """
 
 from dataclasses import dataclass
@@ -18,14 +17,19 @@ from posterity.inference.mcmc.kernel import Kernel, State, energy
 from posterity.inference.mcmc.run import Sampler
 from posterity.validation import check_integer
 
-DEEPEST = 20
-APPROACH = 4  # doublings at most, on the way to the typical set
+DEEPEST = 20  # largest max_tree_depth
+APPROACH = 4  # limit of the doublings during the approach to the typical set
 
 
 @dataclass(frozen=True, kw_only=True)
 class NUTS(Sampler):
-    """Many-chain NUTS; ``max_tree_depth`` d allows 2^d - 1 leapfrog steps. The other fields are those of
-    `posterity.inference.mcmc.Settings`.
+    """NUTS with many chains; further settings are those of `posterity.inference.mcmc.Settings`.
+
+    Args:
+        max_tree_depth: limit d of the tree depth, from 1 to 20; it allows 2^d - 1 leapfrog steps.
+
+    Raises:
+        ValueError: a setting is invalid.
     """
 
     max_tree_depth: int = 10
@@ -41,10 +45,10 @@ class NUTS(Sampler):
 
 @dataclass
 class Tree:
-    """The trajectory so far, of the chains that still grow: both ends, the point chosen, weights and momenta summed."""
+    """The trees of the chains that still grow: both ends, the total weight, and the sum of the momenta."""
 
-    chains: Tensor  # which of all chains these rows are
-    left: tuple[Tensor, Tensor, Tensor]  # position, momentum, gradient
+    chains: Tensor  # indices of these chains
+    left: tuple[Tensor, Tensor, Tensor]  # position, momentum and gradient
     right: tuple[Tensor, Tensor, Tensor]
     log_weight: Tensor
     momentum_sum: Tensor
@@ -60,7 +64,10 @@ class Tree:
 
 
 class NUTSKernel(Kernel):
-    """For each transition: a seed for the leaves, and for each depth a direction and an acceptance."""
+    """The transition of NUTS.
+
+    Its uniforms are a seed for the leaves, and for each depth a direction and an acceptance.
+    """
 
     def __init__(self, settings: NUTS, engine: Engine) -> None:
         super().__init__(settings, engine)
@@ -95,7 +102,7 @@ class NUTSKernel(Kernel):
             n_steps[rows] += subtree.n_steps
             diverging[rows] |= subtree.diverging
             complete = ~subtree.turning & ~subtree.diverging
-            # The newer half is taken with probability min(1, weight of new / weight of old).
+            # The draw moves to the newer half with probability min(1, new weight / old weight).
             odds = (subtree.log_weight - tree.log_weight).clamp(max=0).exp()
             take = complete & (uniforms[rows, 1 + self.max_depth + depth] < odds)
             taken = rows[take]
@@ -132,7 +139,7 @@ class NUTSKernel(Kernel):
         start: Tensor,
         leaves: "LeafUniforms",
     ) -> "Subtree":
-        """2^depth more leaves at one end; a chain stops where its subtree turns or diverges."""
+        """Up to 2^depth new leaves at one end of each tree; a chain stops if its subtree turns or diverges."""
         side = forward[:, None]
         q, p, grad = (torch.where(side, r, x) for r, x in zip(tree.right, tree.left, strict=True))
         value = state.value[tree.chains]
@@ -164,10 +171,10 @@ class NUTSKernel(Kernel):
             if depth:
                 slot = bin(leaf >> 1).count("1")  # complete subtrees to the left of this pair of leaves
                 if leaf % 2 == 0:
-                    # The sum up to and without this leaf.
+                    # The sum of the momenta before this leaf.
                     memory_p[slot], memory_sum[slot] = p, new.momentum_sum - p
                 else:
-                    ending = (~leaf & (leaf + 1)).bit_length() - 1  # how many subtrees end at this leaf
+                    ending = (~leaf & (leaf + 1)).bit_length() - 1  # number of subtrees that end at this leaf
                     turning = torch.zeros_like(alive)
                     for s in range(slot, slot - ending, -1):
                         turning |= self._turns(memory_p[s], p, new.momentum_sum - memory_sum[s])
@@ -178,14 +185,14 @@ class NUTSKernel(Kernel):
         return new
 
     def _turns(self, left: Tensor, right: Tensor, momentum_sum: Tensor) -> Tensor:
-        """Whether an end moves back: its velocity against the momenta summed from end to end (Betancourt 2017)."""
+        """Whether one end moves towards the other, by its velocity and the sum of the momenta (Betancourt 2017)."""
         along = (momentum_sum - (left + right) / 2) * self.inverse_mass
         return ((left * along).sum(-1) <= 0) | ((right * along).sum(-1) <= 0)
 
 
 @dataclass
 class Subtree:
-    """The new half of a tree: its outer end, the point chosen from it, and what was seen on the way."""
+    """The new half of a tree: the state chosen from it, its outer end, and its statistics."""
 
     chosen: State
     energy: Tensor
@@ -199,6 +206,7 @@ class Subtree:
 
     @classmethod
     def empty(cls, q: Tensor, p: Tensor, grad: Tensor, value: Tensor) -> "Subtree":
+        """A subtree without leaves that begins at the given end of the tree."""
         zeros = torch.zeros(len(q), dtype=torch.double, device=q.device)
         no = torch.zeros(len(q), dtype=torch.bool, device=q.device)
         return cls(
@@ -207,6 +215,7 @@ class Subtree:
         )  # fmt: skip
 
     def choose(self, take: Tensor, q: Tensor, grad: Tensor, value: Tensor, energy: Tensor) -> None:
+        """Choose the given state for the chains in the mask ``take``."""
         self.chosen.q = torch.where(take[:, None], q, self.chosen.q)
         self.chosen.grad = torch.where(take[:, None], grad, self.chosen.grad)
         self.chosen.value = torch.where(take, value, self.chosen.value)
@@ -214,9 +223,9 @@ class Subtree:
 
 
 class LeafUniforms:
-    """One uniform for each chain and leaf of a transition, a hash of the chain's own number and the leaf's.
+    """One uniform for each chain and leaf of a transition: a hash of the chain's seed and the number of the leaf.
 
-    The finaliser of splitmix64 (Steele, Lea & Flood 2014) on counters: random access, so that chains may stop anywhere.
+    The hash is the finaliser of splitmix64 (Steele, Lea & Flood 2014). Its random access lets a chain stop at any leaf.
     """
 
     def __init__(self, uniforms: Tensor) -> None:
@@ -230,11 +239,11 @@ class LeafUniforms:
 
 
 def _signed(x: int) -> int:
-    """A 64-bit number as torch has it, with a sign."""
+    """An unsigned 64-bit integer as the signed integer with the same bits, as torch needs it."""
     x &= 2**64 - 1
     return x - 2**64 if x >= 2**63 else x
 
 
 def _shift(z: Tensor, bits: int) -> Tensor:
-    """The logical shift to the right: torch's keeps the sign."""
+    """The logical shift to the right; torch's shift is arithmetic."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)

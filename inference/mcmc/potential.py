@@ -1,8 +1,8 @@
 """The potential energy of a Pyro model: minus its log joint density in unconstrained space.
 
-`initialize_model` of Pyro gives the potential, the transforms and a valid start. A call of it runs the model
-through Pyro's handlers, which costs milliseconds for a network of microseconds; `capture` runs it once under
-``make_fx`` together with its gradient and replays the recorded tensor operations from then on.
+Pyro's `initialize_model` returns the potential. Each call of it runs the model through Pyro's handlers, which takes
+milliseconds where the operations of a small network take microseconds. `capture` records the potential and its gradient
+once, under ``make_fx``, and replays the recorded operations afterwards.
 """
 
 import warnings
@@ -14,22 +14,21 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from posterity.inference.engine.recording import AWAY, RECORDING_ERRORS, difference, reason, replay
+from posterity.inference.engine.recording import RECORDING_ERRORS, TEST_POINTS, describe_error, difference, replay
 
 Values = dict[str, Tensor]
 Potential = Callable[[Values], Tensor]
 
-# Of the change of the potential from the start, and of its gradient, beside the rounding of the sum itself.
-RELATIVE_TOLERANCE = 1e-3
-ROUNDING = 64
+RELATIVE_TOLERANCE = 1e-3  # of the change of the potential from the start, and of the gradient
+ROUNDING = 64  # rounding errors of the potential, added to the tolerance
 
 
 def capture(potential: Potential, start: Values) -> Potential:
-    """The same potential with its gradient recorded as one graph; an ordinary autograd function from outside.
+    """The potential recorded together with its gradient; it supports autograd like the original.
 
-    Control flow on values and random numbers drawn by the model itself would be frozen by the recording, so the
-    graph is compared with the model at two points away from the start. Where it differs, or the model cannot be
-    recorded at all, the model itself is used and one ``RuntimeWarning`` says why.
+    The recording would freeze control flow on values and random numbers drawn by the model, so it is compared with the
+    model at two points away from ``start``. If it differs, or if the model cannot be recorded, the original is returned
+    with one ``RuntimeWarning``.
     """
     names = sorted(start)
 
@@ -42,7 +41,7 @@ def capture(potential: Potential, start: Values) -> Potential:
             graph = replay(make_fx(torch.func.grad_and_value(evaluate))(point), point)
             wrong = _difference(evaluate, graph, point)
     except RECORDING_ERRORS as error:
-        wrong = reason(error)
+        wrong = describe_error(error)
     if wrong is not None:
         warnings.warn(f"the model is run at every step, because it cannot be recorded ({wrong})", RuntimeWarning, 2)
         return potential
@@ -54,26 +53,29 @@ def capture(potential: Potential, start: Values) -> Potential:
 
 
 def _difference(evaluate: Any, graph: Any, point: tuple[Tensor, ...]) -> str | None:
-    """Of the change of the potential from the start, since a constant in it may be large."""
+    """How a recording differs from the model; None if it agrees.
+
+    Changes of the potential from the start are compared, because its additive constant may be large.
+    """
     exact = torch.func.grad_and_value(evaluate)
     start = evaluate(point).detach()
-    for factor, shift in AWAY:
+    for factor, shift in TEST_POINTS:
         other = tuple(factor * value + shift for value in point)
         gradients, expected = exact(other)
         with torch.no_grad():
-            found_gradients, found = graph(other)
+            recorded_gradients, recorded = graph(other)
         rounding = ROUNDING * torch.finfo(expected.dtype).eps * torch.maximum(expected.abs(), start.abs())
         floor = float(rounding) / RELATIVE_TOLERANCE
-        pairs = ((found, found_gradients), (expected, gradients))
-        recorded, model = ((v[None], torch.cat([g.flatten() for g in grads])[None]) for v, grads in pairs)
+        pairs = ((recorded, recorded_gradients), (expected, gradients))
+        graph_pair, model_pair = ((v[None], torch.cat([g.flatten() for g in grads])[None]) for v, grads in pairs)
         scale = (expected - start).abs()[None] + floor
-        if wrong := difference(recorded, model, RELATIVE_TOLERANCE, scale=scale, floor=floor):
+        if wrong := difference(graph_pair, model_pair, RELATIVE_TOLERANCE, scale=scale, floor=floor):
             return wrong
     return None
 
 
 class _Recorded(torch.autograd.Function):
-    """Potential and gradient come from one graph, so the gradient is kept for when autograd asks."""
+    """A recorded potential as an autograd function; its gradient is computed in the forward pass."""
 
     @staticmethod
     def forward(ctx: Any, graph: Any, *values: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""Pyro's own NUTS and HMC, one chain after another, with every statistic of the sampler kept.
+"""Pyro's NUTS and HMC, one chain after another, with all statistics of the sampler.
 
-They are the reference that faster samplers are held against: slow, and trusted. `NUTS` needs no tuning; `HMC` takes
-a trajectory length.
+They are slow but well tested, and serve as a reference for faster samplers. `NUTS` needs no tuning; `HMC` needs a
+trajectory length.
 
-Statistics are named as ArviZ names them, each of shape (chain, draw): ``lp`` (log density of the joint in
-unconstrained space), ``energy`` (Hamiltonian of the accepted point with its momentum), ``n_steps`` (leapfrog steps),
-``tree_depth`` (doublings begun; NUTS), ``acceptance_rate`` (mean over the trajectory), ``step_size``, ``diverging``.
+The statistics have ArviZ's names and the shape (chain, draw): ``lp`` (log joint density in unconstrained space),
+``energy`` (Hamiltonian of the accepted state), ``n_steps`` (leapfrog steps), ``tree_depth`` (number of doublings; NUTS
+only), ``acceptance_rate`` (mean over the trajectory), ``step_size`` and ``diverging``.
 """
 
 import math
@@ -20,9 +20,9 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from posterity.inference.mcmc.agreement import Functions
+from posterity.inference.mcmc.agreement import ComparedFunctions
 from posterity.inference.mcmc.potential import capture
-from posterity.inference.mcmc.warnings import trouble, warn_of
+from posterity.inference.mcmc.warnings import find_problems, give_warning
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.sites import inspect
 from posterity.inference.program.trace import Model
@@ -33,9 +33,9 @@ from posterity.validation import check_integer, check_number
 
 
 class _Recorder:
-    """Mixed into Pyro's kernels: what happened in one transition."""
+    """A mixin for Pyro's kernels that records the statistics of each transition."""
 
-    # Of the kernel.
+    # Attributes of the kernel.
     _t: int
     _warmup_steps: int
     _mean_accept_prob: float
@@ -43,17 +43,17 @@ class _Recorder:
     _fetch_from_cache: Callable[[], tuple[Any, Tensor, Any]]
     sample: Callable[[dict[str, Tensor]], dict[str, Tensor]]
     step_size: float
-    # Of the transition.
+    # Attributes of the transition.
     initial_energy: Tensor
     leaves: list[tuple[Any, Tensor]]
     steps: int
 
     def transition(self, parameters: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """One call of the kernel's ``sample`` and its statistics."""
+        """The new parameters and the statistics of one transition."""
         self.initial_energy, self.leaves, self.steps = torch.tensor(math.nan), [], 0
         count, mean, divergences = self._count(), self._mean_accept_prob, len(self._divergences)
         parameters = self.sample(parameters)
-        # The kernel keeps a running mean alone; the transition's own value is the step of that mean.
+        # The kernel stores only a running mean; its increment gives the value of this transition.
         accept = mean + (self._mean_accept_prob - mean) * (count + 1)
         position, potential, _ = self._fetch_from_cache()
         energies = [energy for leaf, energy in self.leaves if leaf is position]
@@ -68,7 +68,7 @@ class _Recorder:
         return parameters, stats
 
     def _count(self) -> int:
-        """How many transitions the running mean of the acceptance is over; it restarts after warm-up."""
+        """Number of transitions in the running mean of the acceptance, which restarts after warm-up."""
         return self._t if self._t < self._warmup_steps else self._t - self._warmup_steps
 
 
@@ -88,13 +88,13 @@ class _NUTSKernel(_Recorder, pyro.infer.NUTS):
 
 class _HMCKernel(_Recorder, pyro.infer.HMC):
     def transition(self, parameters: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        before, old_potential, _ = self._fetch_from_cache()
+        before, potential_before, _ = self._fetch_from_cache()
         self._kinetic: list[Tensor] = []
         parameters, stats = super().transition(parameters)
         position, potential, _ = self._fetch_from_cache()
-        # The first two kinetic energies are the trajectory's ends; later ones belong to step size adaptation.
+        # The first two kinetic energies belong to the ends of the trajectory, later ones to the adaptation.
         moved = position is not before
-        energy = self._kinetic[1 if moved else 0] + (potential if moved else old_potential)
+        energy = self._kinetic[1 if moved else 0] + (potential if moved else potential_before)
         return parameters, {**stats, "energy": float(energy), "n_steps": self._taken}
 
     def _kinetic_energy(self, r_unscaled: Any) -> Tensor:
@@ -108,7 +108,7 @@ class _HMCKernel(_Recorder, pyro.infer.HMC):
 
 @dataclass(frozen=True, kw_only=True)
 class _ReferenceSampler:
-    """Settings shared by Pyro's samplers."""
+    """Settings that Pyro's samplers share."""
 
     draws: int = 500
     warmup: int = 500
@@ -128,10 +128,10 @@ class _ReferenceSampler:
         initial(self.init)
 
     def _kernel(self, **settings: Any) -> Any:
-        raise TypeError("a sampler's settings come from NUTS or HMC")
+        raise NotImplementedError
 
     def kernel(self, model: Model, args: tuple[Any, ...]) -> Any:
-        """Pyro's kernel at a valid start, ready for ``setup``."""
+        """Pyro's kernel at a valid start, before its ``setup``."""
         start, potential, transforms, _ = initialize_model(model, args, init_strategy=initial(self.init))
         kernel = self._kernel(
             potential_fn=capture(potential, start) if self.capture else potential,
@@ -143,11 +143,21 @@ class _ReferenceSampler:
         return kernel
 
     def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
-        """Sample; see `posterity.inference.infer`. An interrupt returns the draws made so far, with a warning.
+        """The posterior of ``model(*args)``; called through `posterity.inference.infer`.
 
-        A `ConvergenceWarning` names chains that do not agree, do not move or diverge; ``attrs["trouble"]`` stores its
-        text. Raises ``ValueError`` for a model without latent sites (nothing to sample), or with parameters (a sampler
-        does not learn them).
+        An interrupt returns the draws made so far, with a warning. A `ConvergenceWarning` names chains that disagree,
+        never move or diverge; ``attrs["warnings"]`` stores its text.
+
+        Args:
+            model: the model.
+            *args: the arguments of the model.
+            seed: seed of all random numbers.
+            guide: ignored.
+            site: name of the observed site, if there are several.
+
+        Raises:
+            ValueError: the model has no latent sites, or it has parameters, which a sampler cannot fit.
+            KeyboardInterrupt: the run was interrupted before the first draw.
         """
         program = inspect(model, args, site)
         if not program.latents:
@@ -164,7 +174,7 @@ class _ReferenceSampler:
                 chain = _Chain(self, model, args, chain_seed, f"chain {index + 1}/{self.chains}", bar)
                 chain.sample()
                 if chain.interrupted and chains:
-                    break  # the chains that are whole
+                    break  # only complete chains are returned
                 chains.append(chain)
                 if chain.interrupted:
                     break
@@ -173,11 +183,11 @@ class _ReferenceSampler:
         interrupted = chains[-1].interrupted or len(chains) < self.chains
         draws = _stack([chain.constrained() for chain in chains])
         statistics = _stack([chain.statistics() for chain in chains])
-        found = Functions(model, args, program).judge(draws, statistics["lp"])
-        said = trouble(statistics, found, self, draws=draws, interrupted=interrupted)
+        agreement = ComparedFunctions(model, args, program).judge(draws, statistics["lp"])
+        problems = find_problems(statistics, agreement, self, draws=draws, interrupted=interrupted)
         if interrupted:
-            kept = f"{len(statistics['lp'][0])} of {self.draws} draws of {len(chains)} of {self.chains} chains"
-            warn_interrupted(f"reference.{self.name}", kept, "Run it again for the rest.", stacklevel=3)
+            returned = f"{len(statistics['lp'][0])} of {self.draws} draws of {len(chains)} of {self.chains} chains"
+            warn_interrupted(f"reference.{self.name}", returned, "Run it again for the rest.", stacklevel=3)
         return Posterior(
             model,
             program,
@@ -189,13 +199,13 @@ class _ReferenceSampler:
                 "seed": seed,
                 "seconds": time.perf_counter() - start,
                 "interrupted": int(interrupted),
-                "trouble": warn_of(f"reference.{self.name}", said, stacklevel=3),
+                "warnings": give_warning(f"reference.{self.name}", problems, stacklevel=3),
             },
         )
 
 
 class _Chain:
-    """One chain: its kernel, its draws in unconstrained space, its statistics."""
+    """One chain: its kernel, its draws in unconstrained space, and their statistics."""
 
     def __init__(
         self, settings: _ReferenceSampler, model: Model, args: tuple[Any, ...], seed: int, label: str, bar: tqdm
@@ -207,6 +217,7 @@ class _Chain:
         self.interrupted = False
 
     def sample(self) -> None:
+        """Make the draws; an interrupt ends the chain."""
         settings = self.settings
         with seeded(self.seed), pyro.get_param_store().scope():
             try:
@@ -230,6 +241,7 @@ class _Chain:
         return f"{self.label} {phase}, {stats['n_steps']} steps, step {stats['step_size']:.1e}, {divergences} divergent"
 
     def constrained(self) -> dict[str, Tensor]:
+        """The draws in the space of the model, each (draw, ...)."""
         stacked = {
             name: torch.stack([p[name] for p in self.positions[: len(self.stats)]]) for name in self.positions[0]
         }
@@ -237,8 +249,9 @@ class _Chain:
         return {name: transforms[name].inv(z).detach() if name in transforms else z for name, z in stacked.items()}
 
     def statistics(self) -> dict[str, Tensor]:
+        """The statistics, each (draw,)."""
         columns = {name: [s[name] for s in self.stats] for name in self.stats[0]}
-        # Floats as they were computed: a float32 log density of a large table is known to its first decimal alone.
+        # As float64: in float32 the log density of many observations has few decimals.
         return {n: torch.tensor(v, dtype=torch.double if isinstance(v[0], float) else None) for n, v in columns.items()}
 
 
@@ -250,9 +263,19 @@ def _stack(chains: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 class NUTS(_ReferenceSampler):
     """The no-U-turn sampler with multinomial sampling along the trajectory (Hoffman & Gelman 2014; Betancourt 2017).
 
-    ``draws`` per chain after ``warmup`` iterations of adapting step size and mass matrix; ``chains`` one after
-    another; ``max_tree_depth`` d allows 2^d - 1 leapfrog steps; ``dense_mass`` adapts a full mass matrix; ``init``
-    is "prior", "uniform" or "median"; ``capture`` records the potential once and replays it (see `capture`).
+    Args:
+        draws: number of draws of each chain.
+        warmup: number of iterations of adaptation.
+        chains: number of chains, one after another.
+        target_accept: acceptance rate to which the step size adapts.
+        dense_mass: adapt a full mass matrix instead of a diagonal.
+        init: "prior", "uniform" or "median".
+        capture: record the potential once and replay it (see `posterity.inference.mcmc.potential.capture`).
+        progress: whether to show a progress bar.
+        max_tree_depth: limit d of the tree depth; it allows 2^d - 1 leapfrog steps.
+
+    Raises:
+        ValueError: a setting is invalid.
     """
 
     max_tree_depth: int = 10
@@ -268,7 +291,13 @@ class NUTS(_ReferenceSampler):
 
 @dataclass(frozen=True, kw_only=True)
 class HMC(_ReferenceSampler):
-    """Hamiltonian Monte Carlo of a fixed trajectory length (Neal 2011), in the adapted metric's units."""
+    """Hamiltonian Monte Carlo with a fixed trajectory length (Neal 2011).
+
+    ``trajectory_length`` is in units of the adapted metric; the other settings are those of `NUTS`.
+
+    Raises:
+        ValueError: a setting is invalid.
+    """
 
     trajectory_length: float = 2.0
     name: ClassVar[str] = "HMC"

@@ -1,39 +1,54 @@
 """Continuing a run from its checkpoint."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from posterity.inference.engine.density import Density
 from posterity.inference.mcmc import checkpoints
+from posterity.inference.mcmc.hmc import HMC
+from posterity.inference.mcmc.nuts import NUTS
 from posterity.inference.mcmc.run import Run, Sampler
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.arguments import read_arguments
-from posterity.inference.program.observation import in_numbers
-from posterity.inference.program.trace import bare_model
+from posterity.inference.program.observation import observe_as_numbers
+from posterity.inference.program.trace import unwrap_pair
 
-# Settings that may change on resume. Any other change would mix different draws, or have no effect any more.
+METHODS: dict[str, type[Sampler]] = {"HMC": HMC, "NUTS": NUTS}
+
+# Settings that may change on resume. Changes of other settings would mix draws of different runs, or have no effect.
 CHANGES = ("draws", "max_seconds", "target_ess", "threads", "progress", "checkpoint", "checkpoint_seconds")
 
 
-def resume(
-    path: str | Path, model: Any, *args: Any, methods: dict[str, Callable[..., Sampler]], **changes: Any
-) -> Posterior:
-    """See `posterity.inference.mcmc.resume`."""
-    other = sorted(changes.keys() - set(CHANGES))
-    if other:
-        raise ValueError(f"expected changes to {list(CHANGES)} only, since other settings are fixed, got {other}")
+def resume(path: str | Path, model: Any, *args: Any, **changes: Any) -> Posterior:
+    """The `Posterior` of a run continued from its checkpoint, with all draws from before and after it.
+
+    On the same device the draws are those of the uninterrupted run, bit for bit.
+
+    Args:
+        path: file of the checkpoint.
+        model: the model of the run.
+        *args: the arguments of the model in the run.
+        **changes: new values of settings: ``draws`` (in total), ``max_seconds``, ``target_ess``, ``threads``,
+            ``progress``, ``checkpoint`` (default: the same file) and ``checkpoint_seconds``.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: another setting is changed, the file is not a checkpoint, or it belongs to another model or data.
+    """
+    fixed = sorted(changes.keys() - set(CHANGES))
+    if fixed:
+        raise ValueError(f"expected changes to {list(CHANGES)} only, since other settings are fixed, got {fixed}")
     args = read_arguments(args)
-    model = in_numbers(bare_model(model), args)
-    content = checkpoints.read(path, methods)
-    settings = methods[content["method"]](
+    model = observe_as_numbers(unwrap_pair(model), args)
+    content = checkpoints.read_checkpoint(path, METHODS)
+    settings = METHODS[content["method"]](
         **{**content["settings"], "threads": content["threads"], "checkpoint": str(path), **changes}
     )
     made = len(content["positions"])
     if settings.draws < made:
-        raise ValueError(f"expected draws of at least {made}, the number in the checkpoint, got {settings.draws}")
+        raise ValueError(f"expected draws to be at least {made}, the number in the checkpoint, got {settings.draws}")
     sites = {s.name: list(s.shape) for s in Density(model, args).sites}
     if sites != content["sites"]:
         raise ValueError(f"expected the model of the checkpoint, with sites {content['sites']}, got {sites}")
-    checkpoints.check_arguments(args, content["arguments"])
-    return Run(settings, model, args, content["seed"], content["site"], saved=content).go()
+    checkpoints.check_same_arguments(args, content["arguments"])
+    return Run(settings, model, args, content["seed"], content["site"], saved=content).sample()

@@ -1,11 +1,10 @@
-"""One run of many chains: warm-up, draws, stopping, checkpoints.
+"""One run of many chains: warm-up, draws, stopping and checkpoints.
 
-A sampler is a subclass of `Sampler` with its settings, and a `Kernel` with one transition (`kernel`). This module has
-the rest.
+A sampler consists of a subclass of `Sampler` with its settings and of a `Kernel` with one transition (`kernel`); this
+module runs both.
 """
 
 import math
-import time
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -22,26 +21,27 @@ from posterity.inference.engine.threads import torch_threads
 from posterity.inference.engine.tiers import prepare
 from posterity.inference.mcmc import checkpoints
 from posterity.inference.mcmc.agreement import Agreement
-from posterity.inference.mcmc.climb import AGAIN, starts_at_modes
-from posterity.inference.mcmc.clock import Clock, what_was_cut
+from posterity.inference.mcmc.climb import RESTARTS, starts_at_modes
+from posterity.inference.mcmc.clock import Clock, describe_cuts
 from posterity.inference.mcmc.kernel import Kernel, State
-from posterity.inference.mcmc.monitor import Monitor
+from posterity.inference.mcmc.monitor import ChainMonitor
 from posterity.inference.mcmc.settings import DTYPES, Settings
 from posterity.inference.mcmc.starts import density_at, finite_or, start
 from posterity.inference.mcmc.streams import Streams
-from posterity.inference.mcmc.warnings import trouble, warn_of
+from posterity.inference.mcmc.warnings import find_problems, give_warning
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.sites import Program, inspect
 from posterity.inference.program.trace import Model
 from posterity.inference.training.interrupt import warn_interrupted
+from posterity.inference.training.recovery import Every
 from posterity.inference.training.units import density_units
 from posterity.random import child_seeds
 
-CLIMBS = 2  # purpose of the seeds: starts of chains that climb again
+CLIMBS = 2  # purpose of the seeds (see `child_seeds`): new positions of chains that climb again
 
 
 class Run:
-    """The chains of one call, from the start or from a checkpoint."""
+    """The run of one call, from the beginning or from the ``saved`` content of a checkpoint."""
 
     def __init__(
         self, settings: "Sampler", model: Model, args: tuple[Any, ...], seed: int, site: str | None,
@@ -61,15 +61,15 @@ class Run:
         self.iteration, self.warm_seconds, self.warm_gradients = 0, 0.0, 0
         self.positions: list[Tensor] = []
         self.statistics: list[dict[str, Tensor]] = []
-        self.diverged: Tensor | None = None  # of the transitions since the last draw that was kept
+        self.diverged: Tensor | None = None  # whether a transition diverged since the last stored draw (chain,)
         self.interrupted, self.timed_out = False, False
-        self.said_of_starts: list[str] = []
+        self.start_warnings: list[str] = []
         self.warmup = settings.warmup  # iterations of warm-up; fewer if the time limit cuts it short
         calls = (settings.warmup + settings.draws * settings.thin) * 10
         with torch_threads(1):
-            q = self._first(saved)
+            q = self._first_positions(saved)
             if saved is None:
-                self.clock.after("finding starts")
+                self.clock.end_stage("finding starts")
             tier = settings.engine if saved is None else saved["tier"]
             self.engine = prepare(self.density, q, tier=tier, calls=calls, threads=settings.threads)
             self.kernel = settings.kernel(self.engine)
@@ -78,21 +78,23 @@ class Run:
             self._restore(saved, q)
             self.clock.prepared = self.clock.seconds
             return
-        self.clock.after("preparing the engine")
+        self.clock.end_stage("preparing the engine")
         with torch_threads(self.engine.torch_threads):
             if settings.init == "map":
                 q = finite_or(self.engine, self._modes(q), q)
             value, grad = self.engine.gradient(q)
             self.state = State(q, grad, value)
-            self.kernel.begin(self.state, self._normals(self.streams.next()[0]))
-        self.clock.after(f"starting from init={settings.init!r}" if settings.init == "map" else "the first step size")
+            self.kernel.choose_step_sizes(self.state, self._normals(self.streams.next()[0]))
+        self.clock.end_stage("starting from init='map'" if settings.init == "map" else "the first step size")
 
     def _modes(self, q: Tensor) -> Tensor:
-        def fresh(again: int) -> Tensor:
-            return self._starts(child_seeds(self.seed, AGAIN, CLIMBS)[again])
+        """Modes reached from the positions ``q``."""
+
+        def fresh(restart: int) -> Tensor:
+            return self._starts(child_seeds(self.seed, RESTARTS, CLIMBS)[restart])
 
         rows = max((len(a) for a in self.args if isinstance(a, Tensor) and a.ndim), default=1)
-        modes, self.said_of_starts = starts_at_modes(self.engine, q, density_units(self.density), rows, fresh)
+        modes, self.start_warnings = starts_at_modes(self.engine, q, density_units(self.density), rows, fresh)
         return modes
 
     def _starts(self, seed: int) -> Tensor:
@@ -100,120 +102,126 @@ class Run:
         starts = start(self.density, self.settings.init, self.settings.superchains or chains, seed)
         return starts.repeat_interleave(chains // len(starts), 0)
 
-    def _first(self, saved: dict[str, Any] | None) -> Tensor:
-        if saved is not None:
-            q = saved["q"].to(self.density.device)
-            values = torch.stack([density_at(self.density, one) for one in q])
-            bad = ~torch.isfinite(values)
-            if bool(bad.any()):
-                raise ValueError(
-                    f"expected the model of the checkpoint, got a log density of {float(values[bad][0])} where it has "
-                    f"{float(saved['value'][bad.cpu()][0]):.9g}"
-                )
-            return q
-        return self._starts(self.seed)
+    def _first_positions(self, saved: dict[str, Any] | None) -> Tensor:
+        """Starts, or the positions of a checkpoint, where the log density must be finite."""
+        if saved is None:
+            return self._starts(self.seed)
+        q = saved["q"].to(self.density.device)
+        values = torch.stack([density_at(self.density, position) for position in q])
+        bad = ~torch.isfinite(values)
+        if bool(bad.any()):
+            raise ValueError(
+                f"expected the model of the checkpoint, got a log density of {float(values[bad][0])} instead of "
+                f"{float(saved['value'][bad.cpu()][0]):.9g}"
+            )
+        return q
 
     def _normals(self, normals: Tensor) -> Tensor:
         return normals.to(self.density.device)
 
-    def go(self) -> Posterior:
+    def sample(self) -> Posterior:
+        """Run to the end, or until an interrupt or a limit; returns the draws."""
         settings = self.settings
-        monitor = Monitor(self.density, self.program, self.positions, self.statistics)
+        monitor = ChainMonitor(self.density, self.program, self.positions, self.statistics)
         with (
             torch_threads(self.engine.torch_threads),
             tqdm(
                 total=self.total, initial=self.iteration, desc=settings.name, disable=not settings.progress, leave=False
             ) as bar,
         ):
-            mark = self._mark()
+            snapshot = self._snapshot()
             try:
-                last_saved = time.perf_counter()
-                while self.iteration < self.total and not self._enough(monitor):
-                    mark = self._mark()
+                save_now = Every(settings.checkpoint_seconds)
+                while self.iteration < self.total and not self._finished(monitor):
+                    snapshot = self._snapshot()
                     self._iterate()
                     bar.update()
                     if bar.disable is False and (self.iteration % 10 == 0 or self.iteration == self.total):
                         bar.set_postfix_str(self._describe(monitor), refresh=False)
-                    if settings.checkpoint and time.perf_counter() - last_saved > settings.checkpoint_seconds:
+                    if settings.checkpoint and save_now.due():
                         self.save(settings.checkpoint)
-                        last_saved = time.perf_counter()
             except KeyboardInterrupt:
                 self.interrupted = True
-                self._go_back(mark)
+                self._undo(snapshot)
         if settings.checkpoint:
             self.save(settings.checkpoint)
         if not self.statistics:
-            raise KeyboardInterrupt(f"interrupted in iteration {self.iteration}, before the first draw.{self._go_on()}")
-        return self._said(self.posterior(monitor.last()))
+            message = f"interrupted in iteration {self.iteration}, before the first draw.{self._how_to_resume()}"
+            raise KeyboardInterrupt(message)
+        return self._warn(self.posterior(monitor.last()))
 
-    def _said(self, posterior: Posterior) -> Posterior:
-        """Warnings point to the line that called `infer`."""
+    def _warn(self, posterior: Posterior) -> Posterior:
+        """Give the warnings of the run, at the line that called `infer`."""
         if self.interrupted:
-            kept = f"{len(self.statistics)} of {self.settings.draws} draws of each chain"
-            go_on = self._go_on() or " Run it again for the rest; with checkpoint='run.pt' it could go on."
-            warn_interrupted(self.settings.name, kept, go_on.strip(), stacklevel=5)
-        warn_of(self.settings.name, [str(posterior.attrs["trouble"])], stacklevel=5)
+            returned = f"{len(self.statistics)} of {self.settings.draws} draws of each chain"
+            rest = self._how_to_resume() or " Run it again for the rest; a run with checkpoint='run.pt' can be resumed."
+            warn_interrupted(self.settings.name, returned, rest.strip(), stacklevel=5)
+        give_warning(self.settings.name, [str(posterior.attrs["warnings"])], stacklevel=5)
         return posterior
 
-    def _go_on(self) -> str:
+    def _how_to_resume(self) -> str:
         path = self.settings.checkpoint
-        return f" Go on with it by resume({str(path)!r}, ...)." if path else ""
+        return f" Continue with resume({str(path)!r}, ...)." if path else ""
 
     @property
     def total(self) -> int:
+        """Number of iterations of the whole run."""
         return self.warmup + self.settings.draws * self.settings.thin
 
     @property
     def drawing(self) -> bool:
+        """Whether warm-up is over."""
         return self.iteration >= self.warmup
 
-    def _mark(self) -> tuple[Any, ...]:
-        """Where an iteration began. An interrupt may come between any two lines of it; what is half done is undone."""
-        kept = len(self.positions)
-        return self.iteration, self.state, self.kernel.state(), self.streams.position, kept, self.diverged
+    def _snapshot(self) -> tuple[Any, ...]:
+        """The state before an iteration, for `_undo`."""
+        stored = len(self.positions)
+        return self.iteration, self.state, self.kernel.state(), self.streams.position, stored, self.diverged
 
-    def _go_back(self, mark: tuple[Any, ...]) -> None:
-        iteration, state, kernel, position, kept, diverged = mark
+    def _undo(self, snapshot: tuple[Any, ...]) -> None:
+        """Undo an iteration that an interrupt left incomplete; an interrupt may come between any two lines."""
+        iteration, state, kernel, position, stored, diverged = snapshot
         if self.iteration != iteration:  # the iteration was complete
             return
         self.state, self.diverged = state, diverged
         self.kernel.restore(kernel)
-        # A block that was filled in the meantime is the next one, of which nothing is used.
+        # A block of random numbers that was generated in the meantime is unused.
         block = self.streams.block
         self.streams.position = 0 if position == block != self.streams.position else position
-        del self.positions[kept:], self.statistics[kept:]
+        del self.positions[stored:], self.statistics[stored:]
 
     def _iterate(self) -> None:
+        """One transition of all chains; in warm-up its adaptation, and later the draw if it is stored."""
         settings, kernel = self.settings, self.kernel
         normals, uniforms = self.streams.current()
         state, statistics = kernel.transition(self.state, self._normals(normals), uniforms, self.iteration)
         position, diverged = None, self.diverged
         if self.drawing:
-            # A draw of a thinned chain answers for the transitions before it that were not kept.
+            # A draw of a thinned chain reports the divergences of the transitions that are not stored.
             diverged = statistics["diverging"] if diverged is None else diverged | statistics["diverging"]
             statistics = {**statistics, "diverging": diverged}
         if self.drawing and (self.iteration - self.warmup + 1) % settings.thin == 0:
             position = state.q.to("cpu", DTYPES[settings.dtype] if settings.dtype else None, copy=True)
             statistics, diverged = {name: value.cpu() for name, value in statistics.items()}, None
-        # An interrupt between these lines must not leave a position without its statistics.
+        # An interrupt between these lines is undone by `_undo`.
         self.state, self.diverged = state, diverged
         if position is not None:
             self.positions.append(position)
             self.statistics.append(statistics)
         if not self.drawing:
-            kernel.learn(state, statistics)
+            kernel.adapt(state, statistics)
         self.streams.advance()
         self.iteration += 1
         if self.iteration == self.warmup:
-            self._warm()
+            self._record_warmup()
         elif self.warmup == 0 and self.iteration == 1:
             self.warm_seconds = self.engine.seconds
 
-    def _warm(self) -> None:
+    def _record_warmup(self) -> None:
         self.warm_seconds, self.warm_gradients = self.clock.seconds, self.engine.gradients
 
-    def _enough(self, monitor: Monitor) -> bool:
-        """Whether the run ends now; also ends warm-up if its time is over."""
+    def _finished(self, monitor: ChainMonitor) -> bool:
+        """Whether the run ends before its last iteration; also ends warm-up if its time is over."""
         if not self.drawing and self.iteration and self.clock.warmup_over:
             self._cut_warmup()
         if not self.statistics:
@@ -224,14 +232,15 @@ class Run:
         return self.timed_out or reached
 
     def _cut_warmup(self) -> None:
-        """Go on to the draws now. The checkpoint is written before, so a resumed run can do the whole warm-up."""
+        """Continue with the draws. The checkpoint is written before, so that a resumed run completes the warm-up."""
         if self.settings.checkpoint:
             self.save(self.settings.checkpoint)
         self.kernel.end_warmup()
         self.warmup = self.iteration
-        self._warm()
+        self._record_warmup()
 
-    def _describe(self, monitor: Monitor) -> str:
+    def _describe(self, monitor: ChainMonitor) -> str:
+        """The text beside the progress bar."""
         recent = self.statistics[-1] if self.statistics else None
         divergent = sum(int(s["diverging"].sum()) for s in self.statistics)
         parts = [f"step {self.kernel.step.value:.1e}", self.kernel.describe()]
@@ -247,10 +256,11 @@ class Run:
 
     @property
     def draws_mb(self) -> float:
+        """Memory of the stored draws in MB."""
         return sum(p.numel() * p.element_size() for p in self.positions[:1]) * len(self.positions) / 2**20
 
-    def posterior(self, found: Agreement) -> Posterior:
-        """The draws so far, and the agreement of the chains."""
+    def posterior(self, agreement: Agreement) -> Posterior:
+        """The draws so far, with warnings that depend on the ``agreement`` of the chains."""
         count = min(len(self.positions), len(self.statistics))
         positions = torch.stack(self.positions[:count], 1)
         working = positions.to(self.density.dtype)
@@ -259,9 +269,9 @@ class Run:
         statistics = {name: torch.stack([s[name] for s in self.statistics[:count]], 1) for name in names}
         warm, drawn = (self.warmup, self.settings.warmup), (count, self.settings.draws if self.timed_out else count)
         path = self.settings.checkpoint
-        cut = what_was_cut(self.clock.max_seconds, warm, drawn, path)
-        said = self.said_of_starts + trouble(
-            statistics, found, self.settings, draws=draws, cut=cut, interrupted=self.interrupted
+        cut = describe_cuts(self.clock.max_seconds, warm, drawn, path)
+        problems = self.start_warnings + find_problems(
+            statistics, agreement, self.settings, draws=draws, cut=cut, interrupted=self.interrupted
         )
         return Posterior(
             self.model,
@@ -284,15 +294,15 @@ class Run:
                 "draws_mb": self.draws_mb,
                 "interrupted": int(self.interrupted),
                 "cut": cut,
-                "starts": "; ".join(self.said_of_starts),
-                "trouble": "; ".join(said),
+                "starts": "; ".join(self.start_warnings),
+                "warnings": "; ".join(problems),
             },
         )
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
-        """Save the state without pickle, first to a temporary name, then renamed. Not after warm-up was cut short."""
+        """Write a checkpoint; not after warm-up was cut short, since a resumed run must complete the warm-up."""
         if self.warmup < self.settings.warmup:
             return Path(path)
         settings = {f.name: _plain(getattr(self.settings, f.name)) for f in fields(self.settings)}
@@ -314,11 +324,11 @@ class Run:
             "positions": self.positions,
             "statistics": self.statistics,
             "diverged": self.diverged,
-            "said_of_starts": self.said_of_starts,
+            "said_of_starts": self.start_warnings,
             "seconds": self.clock.seconds, "warm_seconds": self.warm_seconds,
             "gradients": self.engine.gradients, "warm_gradients": self.warm_gradients,
         }  # fmt: skip
-        return checkpoints.write(content, path)
+        return checkpoints.write_checkpoint(content, path)
 
     def _restore(self, saved: dict[str, Any], q: Tensor) -> None:
         device = self.density.device
@@ -329,30 +339,42 @@ class Run:
         self.streams.restore(saved["streams"])
         self.iteration, self.positions, self.statistics = saved["iteration"], saved["positions"], saved["statistics"]
         self.diverged = saved["diverged"]
-        self.said_of_starts = list(saved.get("said_of_starts", []))  # older files have none
+        self.start_warnings = list(saved.get("said_of_starts", []))  # older files have none
         self.clock.earlier, self.warm_seconds = saved["seconds"], saved["warm_seconds"]
         self.engine.gradients, self.warm_gradients = saved["gradients"], saved["warm_gradients"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler(Settings):
-    """Settings with a kernel: `HMC` and `NUTS` are samplers. `run` is called through `posterity.inference.infer`."""
+    """Settings together with a kernel: the base class of `HMC` and `NUTS`."""
 
     def kernel(self, engine: Engine) -> Kernel:
+        """The kernel with these settings."""
         raise NotImplementedError
 
     def run(self, model: Model, *args: Any, seed: int, guide: Any = None, site: str | None = None) -> Posterior:
-        """Sample; see `posterity.inference.infer`. An interrupt returns the draws made so far, with a warning.
+        """The posterior of ``model(*args)``; called through `posterity.inference.infer`.
 
-        A `ConvergenceWarning` names chains that do not agree, do not move or diverge, with or without a progress bar;
-        ``attrs["trouble"]`` stores its text. Raises ``TimeoutError`` if ``max_seconds`` is over before the first
-        iteration.
+        An interrupt returns the draws made so far, with a warning. A `ConvergenceWarning` names chains that disagree,
+        never move or diverge; ``attrs["warnings"]`` stores its text.
+
+        Args:
+            model: the model.
+            *args: the arguments of the model.
+            seed: seed of all random numbers.
+            guide: ignored.
+            site: name of the observed site, if there are several.
+
+        Raises:
+            ValueError: the model cannot be sampled.
+            TimeoutError: ``max_seconds`` has passed before the first iteration.
+            KeyboardInterrupt: the run was interrupted before the first draw.
         """
-        return Run(self, model, args, seed, site).go()
+        return Run(self, model, args, seed, site).sample()
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of NumPy's as Python's: files without pickle hold no others."""
+    """A number of NumPy as one of Python, since files without pickle hold no other; any other value unchanged."""
     if isinstance(value, Integral) and not isinstance(value, bool):
         return int(value)
     return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value

@@ -19,28 +19,39 @@ POOLINGS = ("within", "across")
 class Settings:
     """Settings that `HMC` and `NUTS` share.
 
-    - ``chains``; ``warmup`` iterations of adaptation; ``draws`` kept from each chain, one in ``thin``. The statistic
-      "diverging" of a draw covers all transitions since the draw before.
-    - ``init``: "prior" (default: every site drawn from its prior), "map" (modes found by a batched gradient ascent),
-      "uniform", "median" or "network" (weights from their module's initialisation); values of the sites, (chain, ...);
-      or a `Posterior`, such as an ensemble, for its draws.
-    - ``superchains``: number of groups of consecutive chains; all chains of a group start from the same point (for
-      `posterity.inference.diagnostics.nested_rhat`). None: every chain has its own start.
-    - ``target_accept``: acceptance to which the step size adapts; ``step_size``: the first step size, and the only one
-      with ``warmup=0``.
-    - ``pooling``: "within" pools the moments of each chain about its own mean (default: chains in other modes do not
-      disturb it); "across" takes the variance over all chains.
-    - ``engine``: "auto", "eager", "replay" or "compiled" (see `posterity.inference.engine`); ``threads``: None measures
-      one thread against all cores and takes the faster.
-    - ``max_seconds``: time limit of the whole run, in seconds. Warm-up ends after three quarters of the time that
-      starts and preparation leave, with the adaptation so far; sampling ends at the limit, after a whole iteration. A
-      ``ConvergenceWarning`` says what was cut short. Starts and preparation cannot be cut short: if they take all the
-      time, ``TimeoutError`` is raised.
-    - ``target_ess``: stop when the smallest bulk ESS over function values and the log density reaches this value;
-      ``draws`` is then the maximum.
-    - ``checkpoint``: a file for the whole state, written every ``checkpoint_seconds`` and at the end; see `resume`.
-    - ``dtype``: of the stored draws on the CPU ("float32", "float64", "float16"); default: that of the density, which
-      is torch's default dtype, or float64 if the data are.
+    Args:
+        draws: number of stored draws of each chain.
+        warmup: number of iterations of adaptation.
+        chains: number of chains.
+        thin: store one draw in ``thin`` transitions. The statistic "diverging" of a draw covers all transitions since
+            the previous draw.
+        init: starts of the chains. "prior" draws every site from its prior, and "map" starts from modes found by
+            gradient ascent; further names are "uniform", "median" and "network" (weights from their module's
+            initialisation). Or values of the sites (chain, ...), or a `Posterior`, such as an ensemble, for its draws.
+        superchains: number of groups of consecutive chains; all chains of a group start from the same point (for
+            `posterity.inference.diagnostics.nested_rhat`). None gives every chain its own start.
+        target_accept: acceptance rate to which the step size adapts.
+        step_size: first step size; with ``warmup=0`` the step size of all draws.
+        max_energy_error: error of the energy above which a transition counts as divergent.
+        pooling: "within" pools the moments of each chain about its own mean, so that chains in different modes do not
+            disturb the adaptation; "across" takes the variance over all chains.
+        engine: "auto", "eager", "replay" or "compiled" (see `posterity.inference.engine`).
+        threads: number of threads; None measures one thread against all cores and takes the faster.
+        max_seconds: time limit of the whole run in seconds. Warm-up ends, with the adaptation so far, after three
+            quarters of the time that remains after starts and preparation; sampling ends at the limit, after a whole
+            iteration. A ``ConvergenceWarning`` names the parts that were cut short. Starts and preparation cannot be
+            cut short: if they exceed the limit, ``TimeoutError`` is raised.
+        target_ess: stop when the smallest bulk ESS over function values and the log density reaches this value;
+            ``draws`` is then the maximum.
+        checkpoint: file for the whole state of the run, written every ``checkpoint_seconds`` and at the end (see
+            `resume`).
+        checkpoint_seconds: time between two checkpoints in seconds.
+        dtype: dtype of the stored draws on the CPU: "float16", "float32" or "float64". By default the dtype of the
+            density, which is torch's default dtype, or float64 if the data are.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: a setting is invalid.
     """
 
     draws: int = 500
@@ -81,19 +92,18 @@ class Settings:
         if groups is not None:
             check_integer("superchains", groups, 1)
         if groups is not None and self.chains % groups:
-            raise ValueError(f"expected superchains that {self.chains} chains can fill equally, got {groups!r}")
+            raise ValueError(f"expected superchains to divide chains={self.chains}, got {groups}")
         check_choice("pooling", self.pooling, POOLINGS)
         check_choice("engine", self.engine, (*TIERS, "auto"))
         if self.dtype is not None:
             check_choice("dtype", self.dtype, sorted(DTYPES))
         if self.target_ess is not None and self.chains * self.draws < self.target_ess:
-            raise ValueError(
-                f"expected chains * draws of at least target_ess = {self.target_ess:g}, got {self.chains * self.draws}"
-            )
+            total = self.chains * self.draws
+            raise ValueError(f"expected chains * draws to be at least target_ess={self.target_ess:g}, got {total}")
         check_init(self.init)
 
     def describe(self) -> str:
-        """The settings in one line; a start that was handed in by its type alone."""
+        """The settings in one line; an ``init`` that is not a name is shown as its type."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         if not isinstance(self.init, str):
             values["init"] = type(self.init).__name__

@@ -1,7 +1,7 @@
-"""Random numbers of many chains, each from a stream of its own.
+"""Random numbers of many chains, from one random stream per chain.
 
-What a chain draws does not depend on how many run beside it, nor on the device: the numbers are made on the CPU,
-a block of transitions at a time, and moved.
+The numbers of a chain depend neither on the number of chains nor on the device: they are generated on the CPU, for a
+few transitions at a time.
 """
 
 from typing import Any
@@ -13,7 +13,10 @@ from posterity.random import child_seeds
 
 
 class Streams:
-    """For each transition ``normals`` standard normals and ``uniforms`` uniforms in [0, 1), for every chain."""
+    """For every transition and chain, ``normals`` standard normals and ``uniforms`` uniforms in [0, 1).
+
+    ``block`` is the number of transitions that are generated at a time.
+    """
 
     def __init__(self, seed: int, chains: int, normals: int, uniforms: int, dtype: torch.dtype, block: int = 8) -> None:
         self.generators = [torch.Generator().manual_seed(s) for s in child_seeds(seed, chains)]
@@ -23,19 +26,20 @@ class Streams:
         self._states: list[Tensor] = []
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """Normals (chain, normals), and uniforms (chain, uniforms) in double precision."""
+        """The normals (chain, normals) and uniforms (chain, uniforms) of the next transition; uniforms are float64."""
         numbers = self.current()
         self.advance()
         return numbers
 
     def current(self) -> tuple[Tensor, Tensor]:
-        """The numbers of `next`, again and again until `advance`: of a transition that may be interrupted."""
+        """The numbers of the current transition, the same until `advance`, because a transition may be interrupted."""
         if self.position == self.block:
             self._fill()
             self.position = 0
         return self._normals[:, self.position], self._uniforms[:, self.position]
 
     def advance(self) -> None:
+        """Go to the next transition."""
         self.position += 1
 
     def _fill(self) -> None:
@@ -49,13 +53,14 @@ class Streams:
         )
 
     def state(self) -> dict[str, Any]:
-        """Where the streams stand, as tensors and integers."""
+        """The state of the streams, as tensors and integers."""
         states = self._states if self.position < self.block else [g.get_state() for g in self.generators]
         return {"generators": torch.stack(states), "position": self.position}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state returned by `state`."""
         for generator, saved in zip(self.generators, state["generators"], strict=True):
-            generator.set_state(saved.clone())  # torch reads past the end of a row of a larger tensor, and crashes
+            generator.set_state(saved.clone())  # torch reads past the end of a row of a larger tensor and crashes
         if state["position"] < self.block:
             self._fill()
         self.position = state["position"]

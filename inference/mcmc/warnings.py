@@ -1,7 +1,6 @@
-"""Reasons not to trust the draws of a run, reported at its end.
+"""Warnings about the draws of a run, given at its end and stored in ``attrs["warnings"]``.
 
-They are computed, stored in ``attrs["trouble"]`` and given as a warning, with or without a progress bar. To silence
-the warning: ``warnings.filterwarnings("ignore", category=ConvergenceWarning)``.
+To silence them, use ``warnings.filterwarnings("ignore", category=ConvergenceWarning)``.
 """
 
 import math
@@ -11,64 +10,65 @@ from typing import Any
 
 from torch import Tensor
 
-from posterity.inference.convergence import ConvergenceWarning, advice
-from posterity.inference.mcmc.agreement import LEAST, RHAT, Agreement
-
-DIVERGENT = 0.01  # largest accepted share of divergent transitions
-STUCK = 0.5  # smallest mean acceptance of a chain that moves well
-NAMED = 5
+from posterity.inference.convergence import ConvergenceWarning, advice, wording
+from posterity.inference.convergence.thresholds import DIVERGENT_SHARE, LOW_ACCEPTANCE, RHAT_BAD, RHAT_DRAWS
+from posterity.inference.mcmc.agreement import Agreement
 
 
-def trouble(
+def find_problems(
     statistics: Mapping[str, Tensor],
-    found: Agreement,
+    agreement: Agreement,
     settings: Any = None,
     *,
     draws: Mapping[str, Tensor] | None = None,
     cut: str = "",
     interrupted: bool = False,
 ) -> list[str]:
-    """One sentence, with a remedy, for each reason to doubt the draws; an empty list if there is none.
+    """One sentence with a remedy for each problem of the draws; an empty list if there is none.
 
     Args:
         statistics: sampler statistics of the draws, each (chain, draw).
-        found: how far the chains agree.
+        agreement: agreement of the chains.
         settings: settings of the run; the advice never names a value that is already in use.
-        draws: draws of each site, (chain, draw, ...), in which chains that never moved are found.
-        cut: what `max_seconds` cut short, as a sentence.
+        draws: draws of each site (chain, draw, ...), in which chains that never moved are found.
+        cut: the parts that `max_seconds` cut short, as a sentence.
         interrupted: whether the user interrupted the run. A missed ``target_ess`` is then not reported.
     """
-    used = _Used(settings, not cut and not interrupted)
-    still = never_moved(draws or {})
-    said = [
+    remedies = _Remedies(settings, not cut and not interrupted)
+    stuck = never_moved(draws or {})
+    sentences = [
         cut,
         _not_finite(draws or {}),
-        _divergent(statistics["diverging"], used),
-        _still(still, statistics["diverging"], used),
+        _divergent(statistics["diverging"], remedies),
+        _stuck(stuck, statistics["diverging"], remedies),
+        _low_acceptance(statistics["acceptance_rate"], stuck, remedies),
+        *_disagreement(agreement, statistics["diverging"], remedies),
     ]
-    said += [_slow(statistics["acceptance_rate"], still, used), *_apart(found, statistics["diverging"], used)]
-    target = used.number("target_ess")
-    if target is not None and not interrupted and not found.ess >= target:
-        reached = "is not known" if math.isnan(found.ess) else f"is {found.ess:.0f}"
-        said.append(f"target_ess={target:g} was not reached, the smallest bulk ESS {reached}: {used.more_draws}")
-    return [sentence for sentence in said if sentence]
+    target = remedies.number("target_ess")
+    if target is not None and not interrupted and not agreement.ess >= target:
+        reached = "is not known" if math.isnan(agreement.ess) else f"is {agreement.ess:.0f}"
+        sentences.append(
+            f"target_ess={target:g} was not reached, the smallest bulk ESS {reached}: {remedies.more_draws}"
+        )
+    return [sentence for sentence in sentences if sentence]
 
 
-def warn_of(name: str, said: Iterable[str], *, stacklevel: int = 2) -> str:
-    """Give one warning with all sentences; returns them joined, as stored with the draws."""
-    text = "; ".join(said)
+def give_warning(name: str, sentences: Iterable[str], *, stacklevel: int = 2) -> str:
+    """Give one warning with all sentences; returns their text, as stored with the draws."""
+    text = "; ".join(sentences)
     if text:
         warnings.warn(f"{name}: {text}", ConvergenceWarning, stacklevel + 1)
     return text
 
 
-class _Used:
-    """The settings of the run that are known, and the advice that remains given these settings."""
+class _Remedies:
+    """Advice given the known settings of the run; ``complete`` unless the run ended early."""
 
     def __init__(self, settings: Any, complete: bool) -> None:
         self.settings, self.complete = settings, complete
 
     def number(self, name: str) -> float | None:
+        """A setting as a number; None if it is unknown or None."""
         value = getattr(self.settings, name, None)
         return None if value is None else float(value)
 
@@ -91,15 +91,11 @@ class _Used:
         return advice.another_init(init if isinstance(init, str) else None, names)
 
 
-def _divergent(diverging: Tensor, used: _Used) -> str:
-    share = diverging.double().mean(1)
-    if not float(share.mean()) > DIVERGENT:
+def _divergent(diverging: Tensor, remedies: _Remedies) -> str:
+    """Too many divergent transitions."""
+    if not float(diverging.double().mean()) > DIVERGENT_SHARE:
         return ""
-    worst = int(share.argmax())
-    return (
-        f"{100 * float(share.mean()):.1f} % of all transitions diverged, and {100 * float(share[worst]):.0f} % of the "
-        f"transitions of chain {worst}: {used.smaller_steps}"
-    )
+    return f"{wording.diverged(diverging.sum(1).tolist(), diverging.shape[1])}: {remedies.smaller_steps}"
 
 
 def never_moved(draws: Mapping[str, Tensor]) -> list[int]:
@@ -107,71 +103,64 @@ def never_moved(draws: Mapping[str, Tensor]) -> list[int]:
     moved: Tensor | None = None
     for value in draws.values():
         if value.shape[1] > 1:
-            other = (value != value[:, :1]).flatten(1).any(1)
-            moved = other if moved is None else moved | other
+            varies = (value != value[:, :1]).flatten(1).any(1)
+            moved = varies if moved is None else moved | varies
     return [] if moved is None else (~moved).nonzero().flatten().tolist()
 
 
 def _not_finite(draws: Mapping[str, Tensor]) -> str:
-    """Sites that R-hat cannot judge."""
-    lost = {name: int((~value.isfinite()).reshape(*value.shape[:2], -1).any(2).sum()) for name, value in draws.items()}
-    named = ", ".join(f"{name!r} ({count} draws)" for name, count in lost.items() if count)
+    """Sites with values that are not finite, which R-hat skips."""
+    counts = {
+        name: int((~value.isfinite()).reshape(*value.shape[:2], -1).any(2).sum()) for name, value in draws.items()
+    }
+    named = ", ".join(f"{name!r} ({count} draws)" for name, count in counts.items() if count)
     return f"values of {named} are not finite: change the scale of the model or its priors" if named else ""
 
 
-def _still(still: list[int], like: Tensor, used: _Used) -> str:
-    if not still:
+def _stuck(stuck: list[int], like: Tensor, remedies: _Remedies) -> str:
+    """Chains that never moved."""
+    if not stuck:
         return ""
-    return (
-        f"{len(still)} of {len(like)} chains never moved ({_named(still)}: all draws are equal): "
-        f"{used.another_init}, or {used.longer_warmup}"
-    )
+    return f"{wording.never_moved(stuck, len(like))}: {remedies.another_init}, or {remedies.longer_warmup}"
 
 
-def _slow(rates: Tensor, still: list[int], used: _Used) -> str:
+def _low_acceptance(rates: Tensor, stuck: list[int], remedies: _Remedies) -> str:
+    """Chains with a low acceptance rate that did move."""
     acceptance = rates.double().mean(1)
-    slow = [chain for chain in (acceptance < STUCK).nonzero().flatten().tolist() if chain not in still]
-    if not slow:
+    low = [chain for chain in (acceptance < LOW_ACCEPTANCE).nonzero().flatten().tolist() if chain not in stuck]
+    if not low:
         return ""
+    lowest = float(acceptance[low].min())
     return (
-        f"{len(slow)} of {len(acceptance)} chains hardly move ({_named(slow)}: acceptance rate down to "
-        f"{float(acceptance[slow].min()):.2f}): {used.longer_warmup}, or {used.another_init}"
+        f"{wording.low_acceptance(low, len(acceptance), lowest)}: {remedies.longer_warmup}, or {remedies.another_init}"
     )
 
 
-def _apart(found: Agreement, like: Tensor, used: _Used) -> list[str]:
+def _disagreement(agreement: Agreement, like: Tensor, remedies: _Remedies) -> list[str]:
     """Chains that disagree, or that could not be compared."""
     chains, draws = like.shape
-    if not found.judged:
-        least, each = (LEAST, "of each chain") if chains > 1 else (2 * LEAST, "of one chain")
-        if draws < least:
-            return [f"convergence was not judged: R-hat needs {least} draws {each}, got {draws}"]
+    if not agreement.judged:
+        if draws < (RHAT_DRAWS if chains > 1 else 2 * RHAT_DRAWS):
+            return [f"convergence was not judged: {wording.too_few_draws(chains, draws)}"]
         return ["convergence was not judged: no function of the draws is finite and varies between draws"]
-    said = []
-    where = "what the model predicts" if found.predicted else "the log density"
-    sites = ", ".join(f"{label!r} (R-hat {rhat:.2f})" for label, rhat in list(found.sites.items())[:NAMED])
-    sites += ", ..." if len(found.sites) > NAMED else ""
-    name = "site" if len(found.sites) == 1 else "sites"
-    if found.apart:
+    sentences = []
+    functions = "predictions" if agreement.predicted else "the log density"
+    sites = wording.some_of([f"{label!r} (R-hat {rhat:.2f})" for label, rhat in agreement.sites.items()])
+    name = "site" if len(agreement.sites) == 1 else "sites"
+    rhat = f"{agreement.rhat:.2f}"
+    if agreement.apart:
         nor = f", nor on {name} {sites}" if sites else ""
-        said.append(
-            f"the chains do not agree on {where} (R-hat {found.rhat:.2f}){nor}: {used.longer_warmup}, "
-            f"{used.more_draws}, or {used.another_init}"
+        sentences.append(
+            f"the chains do not agree on {functions} (R-hat {rhat}){nor}: {remedies.longer_warmup}, "
+            f"{remedies.more_draws}, or {remedies.another_init}"
         )
     elif sites:
-        agree = "predictions" if found.predicted else where
-        said.append(
-            f"the chains agree on {agree} but not on {name} {sites}: label switching, mirrored modes, or too few draws "
-            f"of a site that the data hardly constrain. Add an order or sign constraint to the model (mu[0] < mu[1], "
-            f"m > 0), use {agree} only, or take {used.longer_warmup} and {used.more_draws}"
+        sentences.append(
+            f"the chains agree on {functions} but not on {name} {sites}: {wording.SYMMETRY}. {wording.CONSTRAINT}, "
+            f"use {functions} only, or take {remedies.longer_warmup} and {remedies.more_draws}"
         )
-    elif found.rhat > RHAT:
-        said.append(f"R-hat of {where} is {found.rhat:.2f}, which may be chance with so few draws: take more draws")
+    elif agreement.rhat > RHAT_BAD:
+        sentences.append(f"R-hat of {functions} is {rhat}, but {wording.by_chance(agreement.chance)}: take more draws")
     if chains == 1:
-        said.append("only one chain was run, so agreement between chains is unknown: run chains=4 or more")
-    return said
-
-
-def _named(chains: list[int]) -> str:
-    named = ", ".join(str(chain) for chain in chains[:NAMED]) + (", ..." if len(chains) > NAMED else "")
-    return f"chain {named}"
+        sentences.append(f"{wording.ONE_CHAIN}: {wording.MORE_CHAINS}")
+    return sentences

@@ -99,17 +99,6 @@ def vector(name: str, values: Values, length: int | None = None) -> np.ndarray:
     return array
 
 
-def variables(what: str, result: object, *names: str) -> xr.Dataset:
-    """The result of ``what()``, if it is a Dataset with these variables; ``ValueError`` otherwise."""
-    if not isinstance(result, xr.Dataset) or not set(names) <= set(result.variables):
-        got = [str(name) for name in result.variables] if isinstance(result, xr.Dataset) else type(result).__name__
-        raise ValueError(f"expected a result of {what}(), with {', '.join(names)}, got {got}")
-    for name in names:
-        if name in result.data_vars and result[name].dtype.kind not in "biuf":
-            raise ValueError(f"expected a result of {what}() with {name} as real numbers, got {result[name].dtype}")
-    return result
-
-
 def chosen(result: xr.Dataset, variable: str, dim: str, names: Sequence[Any] | None) -> list[Any]:
     """The coordinates of ``dim`` that are asked for, all by default.
 

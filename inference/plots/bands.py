@@ -9,16 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from posterity.inference.diagnostics.sources.source import is_mixture
+from posterity.inference.diagnostics.sources.levels import check_levels
+from posterity.inference.diagnostics.sources.reading import read, require_mixture
 from posterity.inference.plots._axes import axes, options, places, points, vector
 from posterity.inference.plots._style import EPISTEMIC, legend, line, series, tint
-from posterity.validation import check_finite, check_flag, to_numbers
+from posterity.validation import check_flag
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from posterity.inference.plots._axes import Values
-    from posterity.inference.predictive import PredictiveMixture
     from posterity.models.mixtures import Mixture
 
 
@@ -44,12 +42,13 @@ def plot_bands(
     them: use `plot_conditional_density`. ``plot_kwargs`` are for the median's line; the bands are tints of its colour.
     Returns the axes. Raises ``ValueError`` for levels outside (0, 1) and inputs of other shapes.
     """
-    wanted = check_levels(levels)
+    wanted = sorted(check_levels(levels).tolist())
     check_flag("split", split)
     ends = np.array([0.5 * (1 + sign * level) for level in wanted for sign in (-1, 1)] + [0.5])
-    quantiles = _quantiles(predictive, ends)
+    data = read(predictive, needs_y=False)
+    quantiles = data.quantiles(ends)
     at = vector("x", x, quantiles.shape[1])
-    data = places(at, y, x_data)
+    at_data = places(at, y, x_data)
     order = np.argsort(at)
     quantiles = quantiles[:, order]
     ax = axes(ax)
@@ -59,57 +58,12 @@ def plot_bands(
         shade = tint(ax, median["color"], 0.15 + 0.35 * (len(wanted) - 1 - index) / max(1, len(wanted) - 1))
         ax.fill_between(at[order], low, high, color=shade, linewidth=0, label=f"{wanted[index]:.0%} of y", zorder=1)
     ax.plot(at[order], quantiles[-1], **median)
-    if split and getattr(predictive, "num_draws", 1) > 1:
-        low, high = _mean_band(predictive, wanted[-1])[:, order]
+    if split and data.has_density and data.num_draws > 1:
+        low, high = require_mixture(data, "the spread of the mean").mean_quantiles(ends[-3:-1])[:, order]
         for end, label in ((low, f"{wanted[-1]:.0%} of the mean (epistemic)"), (high, "")):
             ax.plot(at[order], end, color=EPISTEMIC, linestyle="--", linewidth=line(1.1), zorder=3, label=label)
-    points(ax, *data)
+    points(ax, *at_data)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.margins(x=0)
     legend(ax, frame=True)
     return ax
-
-
-def check_levels(levels: Sequence[float]) -> list[float]:
-    """The levels in ascending order; ``ValueError`` unless there are any, all in (0, 1)."""
-    given = to_numbers("levels", levels)
-    wanted = sorted(given.tolist()) if given.ndim == 1 else []
-    if not wanted or not all(0 < level < 1 for level in wanted):
-        raise ValueError(f"expected levels in (0, 1), got {levels}")
-    return wanted
-
-
-def _quantiles(predictive: Any, ends: np.ndarray) -> np.ndarray:
-    """Those of a mixture, exact, or of draws: (Q, N)."""
-    if not is_mixture(predictive):
-        if not isinstance(predictive, np.ndarray) and not hasattr(predictive, "ndim"):
-            raise ValueError(f"expected a Mixture, or draws (draws, N), got {type(predictive).__name__}")
-        draws = to_numbers("draws", predictive)
-        if draws.ndim != 2 or 0 in draws.shape:
-            raise ValueError(f"expected draws of shape (draws, N), got {draws.shape}")
-        check_finite("draws", draws)
-        return np.quantile(draws, ends, axis=0)
-    import torch
-
-    from posterity.inference.diagnostics.sources.mixture import check_mixture, require_scalar_event
-    from posterity.models.mixtures.row_chunks import by_rows
-
-    require_scalar_event(check_mixture(predictive))
-    wanted = torch.as_tensor(ends)[:, None]
-    return by_rows(predictive, lambda part, rows: part.icdf(wanted), per_row=len(ends))
-
-
-def _mean_band(predictive: Any, level: float) -> np.ndarray:
-    """Central quantiles (2, N) of E[y|x, draw] over the draws, each with its weight."""
-    import torch
-
-    from posterity.models.mixtures.row_chunks import by_rows
-
-    def evaluate(part: PredictiveMixture, rows: slice) -> Tensor:
-        means, place = part.per_draw.mean.sort(-1)
-        cumulated = part.log_draw_weights.exp().gather(-1, place).cumsum(-1)
-        ends = torch.tensor([0.5 * (1 - level), 0.5 * (1 + level)]).double().expand(len(means), 2).contiguous()
-        index = torch.searchsorted(cumulated, ends).clamp_max(means.shape[-1] - 1)
-        return means.gather(-1, index).T
-
-    return by_rows(predictive, evaluate)

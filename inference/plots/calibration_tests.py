@@ -10,7 +10,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from posterity.inference.plots._axes import axes, options, titled, variables
+from posterity.inference.diagnostics.sources.results import check_result
+from posterity.inference.plots._axes import axes, options, titled
 from posterity.inference.plots._style import ALARM, ink, legend, line, marker, tint
 from posterity.validation import check_number
 
@@ -40,13 +41,11 @@ def plot_calibration_tests(
     >>> [round(float(line.get_xdata()[0]), 2) for line in ax.lines[1::2]]
     [0.4, 5.0]
     """
-    variables("calibration_tests", panel, "p_value", "test", "sees")
+    check_result("calibration_tests", panel, "p_value", "test", "sees")
     p_value = panel["p_value"].values.astype(float)
     if p_value.ndim != 1 or not p_value.size or bool(((p_value < 0) | (p_value > 1)).any()):
         raise ValueError(f"expected p-values in [0, 1] over 'test', got {p_value.ravel()[:5].tolist()}")
-    limit = check_number("limit", limit)
-    if not 2 <= limit < np.inf:
-        raise ValueError(f"expected a finite limit of at least 2, got {limit}")
+    limit = check_number("limit", limit, "[2, inf)")
     level, fault = float(panel.attrs.get("level", 0.05)), str(panel.attrs.get("fault", ""))
     with np.errstate(divide="ignore"):
         strength = np.minimum(-np.log10(p_value), limit)

@@ -9,10 +9,11 @@ import numpy as np
 import xarray as xr
 
 from posterity.inference.diagnostics.decomposition.variance import split_terms, uncertainty_split
-from posterity.inference.diagnostics.sources.source import is_mixture
+from posterity.inference.diagnostics.sources.levels import check_levels
+from posterity.inference.diagnostics.sources.reading import is_mixture
 from posterity.inference.plots._axes import panels, places, vector
 from posterity.inference.plots._style import legend, setting
-from posterity.inference.plots.bands import check_levels, plot_bands
+from posterity.inference.plots.bands import plot_bands
 from posterity.inference.plots.uncertainty_split import plot_uncertainty_split
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
-from posterity.inference.diagnostics.sources.source import is_mixture
+from posterity.inference.diagnostics.sources.reading import read, require_mixture
 from posterity.inference.plots._axes import axes, places, points, vector
 from posterity.inference.plots._style import VERMILION, legend, setting
 from posterity.validation import check_flag, check_integer, check_pair
 
 if TYPE_CHECKING:
+    from posterity.inference.diagnostics.sources.mixture import MixtureSource
     from posterity.inference.plots._axes import Values
     from posterity.models.mixtures import Mixture
 
@@ -42,27 +43,17 @@ def plot_conditional_density(
     Returns the axes. Raises ``ValueError`` for anything but a `Mixture` (draws have no density), limits that do not
     ascend, and inputs of other shapes.
     """
-    if not is_mixture(predictive):
-        raise ValueError(f"expected a Mixture, which has a density, got {type(predictive).__name__}")
-    import torch
-
-    from posterity.inference.diagnostics.sources.mixture import check_mixture, require_scalar_event
-    from posterity.models.mixtures.row_chunks import by_rows
-
-    require_scalar_event(check_mixture(predictive))
-    if getattr(predictive.component_distribution.support, "is_discrete", False):
+    source = require_mixture(read(predictive, needs_y=False), "a density")
+    if source.is_discrete:
         raise ValueError("expected a predictive with a density, got one of counts, which has probabilities")
-    at = vector("x", x, predictive.batch_shape[0])
-    data = places(at, y, x_data)
+    at = vector("x", x, len(source.observed))
+    at_data = places(at, y, x_data)
     check_flag("colorbar", colorbar)
     check_integer("resolution", resolution, 2)
-    low, high = _limits(predictive, data[1]) if limits is None else check_pair("limits", limits)
-    if not low < high:
-        raise ValueError(f"expected limits (low, high) with low < high, got {(low, high)}")
+    low, high = _limits(source, at_data[1]) if limits is None else check_pair("limits", limits)
     grid = np.linspace(low, high, resolution)
-    column = torch.as_tensor(grid)[:, None]
     order = np.argsort(at)
-    log_density = by_rows(predictive, lambda part, rows: part.log_prob(column), per_row=resolution)[:, order]
+    log_density = source.log_density(grid)[:, order]
     highest = log_density.max(0)
     image = np.exp(log_density - np.where(np.isfinite(highest), highest, 0.0))
     ax = axes(ax)
@@ -71,20 +62,16 @@ def plot_conditional_density(
     if colorbar:
         bar = ax.figure.colorbar(mesh, ax=ax, ticks=[0, 0.1, 0.25, 0.5, 1])
         bar.set_label("p(y|x) / maximum over y")
-    points(ax, *data, VERMILION)
+    points(ax, *at_data, VERMILION)
     if y is not None:
         legend(ax, frame=True)
     ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(low, high))
     return ax
 
 
-def _limits(predictive: Any, y: np.ndarray) -> tuple[float, float]:
-    import torch
-
-    from posterity.models.mixtures.row_chunks import by_rows
-
-    ends = torch.tensor([[0.001], [0.999]]).double()
-    values = np.r_[by_rows(predictive, lambda part, rows: part.icdf(ends), per_row=2).ravel(), y]
+def _limits(source: MixtureSource, y: np.ndarray) -> tuple[float, float]:
+    """The 0.1 % to the 99.9 % quantiles and the data, with a margin."""
+    values = np.r_[source.quantiles(np.array([0.001, 0.999])).ravel(), y]
     values = values[np.isfinite(values)]
     margin = 0.02 * np.ptp(values)
     return float(values.min() - margin), float(values.max() + margin)

@@ -10,7 +10,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from posterity.inference.plots._axes import axes, by_name, options, variables
+from posterity.inference.diagnostics.sources.results import check_result
+from posterity.inference.plots._axes import axes, by_name, options
 from posterity.inference.plots._style import ink, legend, line, marker, ordered, series
 from posterity.validation import check_flag
 
@@ -38,7 +39,7 @@ def plot_coverage(
     check_flag("difference", difference)
     lines: list[tuple[str, xr.Dataset]] = []
     for name, result in by_name("result of coverage()", coverage).items():
-        lines += _lines(name, variables("coverage", result, "coverage", "lower", "upper", "level"))
+        lines += _lines(name, check_result("coverage", result, "coverage", "lower", "upper", "level"))
     in_order = isinstance(coverage, xr.Dataset) and "low" in coverage.coords
     colours = ordered(len(lines), colors) if in_order else series(len(lines), colors)
     ax = axes(ax)

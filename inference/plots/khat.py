@@ -10,7 +10,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from posterity.inference.plots._axes import axes, options, variables
+from posterity.inference.diagnostics.sources.results import check_result
+from posterity.inference.plots._axes import axes, options
 from posterity.inference.plots._style import ALARM, ink, legend, line, marker, series
 from posterity.validation import check_number
 
@@ -38,7 +39,7 @@ def plot_khat(
     >>> plot_khat(found, ax=Figure().subplots()).get_legend_handles_labels()[1]
     ['2 of 3 good', '1 bad: k > 0.7']
     """
-    variables("loo", loo, "pareto_k")
+    check_result("loo", loo, "pareto_k")
     threshold = loo.attrs.get("threshold", loo.attrs.get("good_k"))
     if threshold is None:
         raise ValueError(f"expected a result of loo() with the attribute 'threshold', got {list(loo.attrs)}")

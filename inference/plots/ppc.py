@@ -10,7 +10,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from posterity.inference.plots._axes import chosen, one_or_array, options, small_multiples, variables
+from posterity.inference.diagnostics.sources.results import check_result
+from posterity.inference.plots._axes import chosen, one_or_array, options, small_multiples
 from posterity.inference.plots._style import ALARM, ink, legend, line, series
 from posterity.validation import check_finite, check_integer
 
@@ -43,7 +44,7 @@ def plot_ppc(
     >>> plot_ppc(check, ax=Figure().subplots()).get_xlabel()
     'T = maximum'
     """
-    variables("posterior_predictive_check", result, "replicated", "observed", "p_value")
+    check_result("posterior_predictive_check", result, "replicated", "observed", "p_value")
     check_integer("bins", bins, 1)
     names = chosen(result, "replicated", "statistic", statistics)
     for variable in ("replicated", "observed"):

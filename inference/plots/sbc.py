@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from posterity.inference.diagnostics.calibration.ecdf import pit_ecdf
-from posterity.inference.plots._axes import chosen, one_or_array, options, small_multiples, variables
+from posterity.inference.diagnostics.sources.results import check_result
+from posterity.inference.plots._axes import chosen, one_or_array, options, small_multiples
 from posterity.inference.plots._ecdf import draw_band, draw_curve, frame
 from posterity.inference.plots._style import legend, line, series
 from posterity.validation import check_number
@@ -44,7 +45,7 @@ def plot_sbc(
     >>> ax.get_title(), ax.get_legend_handles_labels()[1]
     ('slope', ['95% band', '100 simulations'])
     """
-    variables("sbc", result, "pit")
+    check_result("sbc", result, "pit")
     names = chosen(result, "pit", "quantity", quantities)
     check_number("prob", prob, "(0, 1)")
     each = 1 - (1 - prob) / len(names)

@@ -1,4 +1,4 @@
-"""Arguments of a model: their conversion to tensors, checks, and arguments that are missing."""
+"""Arguments of a model: their conversion to tensors, checks, and arguments that are None."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ def read_arguments(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def check_arguments(args: tuple[Any, ...]) -> None:
-    """Raises ``ValueError`` for arguments without a tensor, or with empty, infinite, nan or unequally long tensors."""
+    """Raises ``ValueError`` unless there is a tensor, and all tensors are finite, not empty and equally long."""
     tensors = [value for value in args if isinstance(value, Tensor)]
     if not tensors:
         raise ValueError(
@@ -80,47 +80,54 @@ def _from_list(value: Any, name: str) -> Any:
     return torch.from_numpy(array).to(torch.get_default_dtype() if array.dtype.kind == "f" else None)
 
 
-def positional(
+def bind_arguments(
     model: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], list[str]]:
-    """Arguments with those given by name in their positions, as in ``log_likelihood(x, y=y)``, and defaults between.
+    """All arguments by position, and the names of those that were filled with the model's defaults.
 
-    Also returns the names of these defaults. Raises ``TypeError``, as Python does, for a name that the model does not
-    have or that was given twice, and ``ValueError`` if an argument without a default is missing between others.
+    The arguments ``named``, as in ``log_likelihood(x, y=y)``, are put in their positions; an argument between them
+    that was not given gets its default. Raises ``TypeError``, as Python does, for a name that the model does not have
+    or that was given twice, and ``ValueError`` if an argument without a default is missing between others.
     """
     if not named:
         return args, []
-    places = _places(model)
-    unknown = sorted(named.keys() - places.keys())
-    twice = sorted(named.keys() & set(list(places)[: len(args)]))
+    defaults = _defaults(model)
+    unknown = sorted(named.keys() - defaults.keys())
+    twice = sorted(named.keys() & set(list(defaults)[: len(args)]))
     if unknown or twice:
         reason = "has no argument of that name" if unknown else "got them by position too"
         raise TypeError(f"unexpected arguments {unknown or twice} by name: the model {reason}")
-    last = max(place for place, name in enumerate(places) if name in named)
-    between = [name for name in list(places)[len(args) : last] if name not in named]
-    missing = [name for name in between if places[name] is inspect.Parameter.empty]
+    last = max(place for place, name in enumerate(defaults) if name in named)
+    filled = [name for name in list(defaults)[len(args) : last] if name not in named]
+    missing = [name for name in filled if defaults[name] is inspect.Parameter.empty]
     if missing:
         raise ValueError(f"expected the model's arguments {missing} beside {sorted(named)}, got none")
-    return (*args, *({**places, **named}[name] for name in list(places)[len(args) : last + 1])), between
+    return (*args, *({**defaults, **named}[name] for name in list(defaults)[len(args) : last + 1])), filled
 
 
-def nones(model: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, bool]:
+def none_arguments(model: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, bool]:
     """The names of the model's arguments that are None, in order, each with whether None was passed explicitly."""
-    places = _places(model)
-    given = dict(zip(places, args, strict=False))
-    return {name: name in given for name, default in places.items() if given.get(name, default) is None}
+    defaults = _defaults(model)
+    given = dict(zip(defaults, args, strict=False))
+    return {name: name in given for name, default in defaults.items() if given.get(name, default) is None}
 
 
-def with_argument(model: Callable[..., Any], args: tuple[Any, ...], name: str, value: Any) -> tuple[Any, ...]:
+def describe_none_arguments(model: Callable[..., Any], args: tuple[Any, ...]) -> str:
+    """The end of an error message: which arguments are None."""
+    names = list(none_arguments(model, args))
+    return f" (not given: {', '.join(map(repr, names))})" if names else ""
+
+
+def replace_argument(model: Callable[..., Any], args: tuple[Any, ...], name: str, value: Any) -> tuple[Any, ...]:
     """The arguments with ``value`` for the argument ``name``, and the model's defaults before it."""
-    places = _places(model)
-    place = list(places).index(name)
-    filled = [*args, *list(places.values())[len(args) : place + 1]]
+    defaults = _defaults(model)
+    place = list(defaults).index(name)
+    filled = [*args, *list(defaults.values())[len(args) : place + 1]]
     filled[place] = value
     return tuple(filled)
 
 
-def _places(model: Callable[..., Any]) -> dict[str, Any]:
+def _defaults(model: Callable[..., Any]) -> dict[str, Any]:
     """The positional arguments of a model in order, with defaults; empty if the model has no signature."""
     try:
         signature = inspect.signature(model.forward if isinstance(model, torch.nn.Module) else model)
@@ -130,7 +137,7 @@ def _places(model: Callable[..., Any]) -> dict[str, Any]:
     return {name: p.default for name, p in signature.parameters.items() if p.kind in kinds}
 
 
-def describe(args: tuple[Any, ...]) -> str:
+def describe_arguments(args: tuple[Any, ...]) -> str:
     """Shapes and types of the arguments, for messages."""
     return ", ".join(
         f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}" if isinstance(value, Tensor) else

@@ -10,35 +10,43 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 Function = Callable[[Tensor, dict[str, Tensor]], Any]
 
+RANDOM = (
+    "expected all randomness in pyro.sample statements (and dropout off: module.eval()), "
+    "got a model that draws random numbers of its own"
+)
 
-def for_each(function: Function, count: int, draws: dict[str, Tensor], read: Mapping[str, Any], chunk_size: int) -> Any:
-    """``function(index, draw)`` at each of ``count`` draws, tensors stacked on the left.
 
-    Three methods give the same result; each is tried if the one before fails. ``vmap``. Then ``vmap`` of the
+def for_each_draw(
+    function: Function, count: int, draws: dict[str, Tensor], read: Mapping[str, Any], chunk_size: int
+) -> Any:
+    """Results of ``function(index, draw)`` at each of ``count`` draws, tensors stacked on the left.
+
+    Three methods give the same result; each is tried if the one before fails. First ``vmap``. Then ``vmap`` of the
     operations recorded for a gradient, which splits operations without a batching rule, such as recurrent layers, into
-    operations that have one. Then a loop, for control flow on values and in-place operations. ``read["family"]`` is
-    set by the function, and must be the same at every draw.
+    operations that have one. Last a loop, for control flow on values and in-place operations. An error that the
+    function raises in the loop is not changed.
 
-    Raises ``ValueError`` for a function that draws random numbers, or whose results differ in shape or family between
-    draws. An error that the function raises in the loop is not changed.
+    Args:
+        function: a function of the index and values of one draw; it sets ``read["family"]``, equal at every draw.
+        count: number of draws.
+        draws: values by name, of shape (count, ...).
+        read: the dictionary that ``function`` writes to.
+        chunk_size: draws per ``vmap``.
+
+    Raises:
+        ValueError: if the function draws random numbers, or its results differ in shape or family between draws.
     """
     index = torch.arange(count)
-    for way in (function, _differentiated(function)):
+    for batched in (function, _differentiated(function)):
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "There is a performance drop")
-                return torch.func.vmap(way, chunk_size=chunk_size, randomness="error")(index, draws)
+                return torch.func.vmap(batched, chunk_size=chunk_size, randomness="error")(index, draws)
         except (RuntimeError, TypeError) as error:
             if "randomness" in str(error):
                 raise ValueError(RANDOM) from error
     with torch.random.fork_rng(devices=[]):
         return _loop(function, count, draws, read)
-
-
-RANDOM = (
-    "expected all randomness in pyro.sample statements (and dropout off: module.eval()), "
-    "got a model that draws random numbers of its own"
-)
 
 
 def _differentiated(function: Function) -> Function:
@@ -51,15 +59,15 @@ def _differentiated(function: Function) -> Function:
 
 
 def _loop(function: Function, count: int, draws: Mapping[str, Tensor], read: Mapping[str, Any]) -> Any:
-    found, families = [], []
+    results, families = [], []
     for number in (0, *range(count)):  # the first draw twice, to test for random numbers
-        one = {name: value[number] for name, value in draws.items()}
-        found.append(tree_map(_copied, function(torch.tensor(number), one)))
+        draw = {name: value[number] for name, value in draws.items()}
+        results.append(tree_map(_copied, function(torch.tensor(number), draw)))
         families.append(read.get("family"))
-        if len(found) == 2 and not _same(*found):
+        if len(results) == 2 and not _close(*results):
             raise ValueError(RANDOM)
-    found, families = found[1:], families[1:]
-    leaves, structure = zip(*(tree_flatten(result) for result in found), strict=True)
+    results, families = results[1:], families[1:]
+    leaves, structure = zip(*(tree_flatten(result) for result in results), strict=True)
     shapes = [tuple(tuple(leaf.shape) for leaf in one) for one in leaves]
     for part in (families, structure, shapes):
         if any(other != part[0] for other in part):
@@ -75,6 +83,7 @@ def _copied(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
 
 
-def _same(one: Any, two: Any) -> bool:
+def _close(one: Any, two: Any) -> bool:
+    """Whether two results have equal tensors, up to rounding; tensors of different shapes are compared elsewhere."""
     pairs = list(zip(tree_flatten(one)[0], tree_flatten(two)[0], strict=False))
     return all(a.shape != b.shape or bool(torch.isclose(a, b, equal_nan=True).all()) for a, b in pairs)

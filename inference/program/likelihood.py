@@ -14,46 +14,49 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from posterity.inference.program.batching import for_each
-from posterity.inference.program.observation import Observation, observe
-from posterity.inference.program.reader import Reader
-from posterity.inference.program.sites import without
-from posterity.inference.program.trace import FAILURES, Model, failed
+from posterity.inference.program.arguments import describe_none_arguments
+from posterity.inference.program.batching import for_each_draw
+from posterity.inference.program.observation import Observation, read_observation
+from posterity.inference.program.reader import ReadLikelihood
+from posterity.inference.program.trace import MODEL_ERRORS, Model, model_failure
 from posterity.models.parameters import family, split
 
 VMAP_CHUNK = 512
 
 
 @dataclass(frozen=True, eq=False)
-class Score:
-    """A model with its y at every draw.
+class ScoredDraws:
+    """Log densities of y at every draw.
 
-    - ``likelihood`` (S, ...) and ``deterministics`` as of `over_draws`; ``observation``: what was observed.
+    - ``likelihood`` (S, ...) and ``deterministics`` as in `likelihood_over_draws`; ``observation``: the observed value.
     - ``log_prob`` (S, ...): the site's term of the log joint, with its masks and scales.
-    - ``kept``, of the shape of y: which of its elements are scored.
+    - ``scored``: True for the elements of y that no mask removes, in the shape of y.
     """
 
     likelihood: Distribution
     deterministics: dict[str, Tensor]
     log_prob: Tensor
-    kept: Tensor
+    scored: Tensor
     observation: Observation
 
     @property
-    def kept_rows(self) -> Tensor:
-        """Which elements of the batch, of one log density each, are scored."""
+    def scored_rows(self) -> Tensor:
+        """True for the elements of the batch that are scored; each has one log density."""
         batch = self.log_prob.ndim - 1
-        return self.kept.flatten(batch).any(-1) if self.kept.ndim > batch else self.kept
+        return self.scored.flatten(batch).any(-1) if self.scored.ndim > batch else self.scored
 
-    def left(self, values: Tensor) -> Tensor:
-        """Those of values (..., *batch) that are scored, (..., left); ``ValueError`` where none is."""
-        kept = self.kept_rows
-        if not bool(kept.any()):
-            raise ValueError(f"expected rows that the model scores, got {kept.numel()} that its mask leaves out")
-        return values.flatten(values.ndim - kept.ndim)[..., kept.flatten()] if kept.ndim else values[..., None]
+    def select_scored(self, values: Tensor) -> Tensor:
+        """The scored elements of ``values`` (..., *batch), as one last dimension.
+
+        Raises ``ValueError`` if no element is scored.
+        """
+        scored = self.scored_rows
+        if not bool(scored.any()):
+            raise ValueError(f"expected rows that the model scores, got {scored.numel()} that its mask leaves out")
+        return values.flatten(values.ndim - scored.ndim)[..., scored.flatten()] if scored.ndim else values[..., None]
 
 
-def over_draws(
+def likelihood_over_draws(
     model: Model,
     args: tuple[Any, ...],
     draws: Mapping[str, Tensor],
@@ -62,17 +65,26 @@ def over_draws(
     others: Collection[str] = (),
     chunk_size: int = VMAP_CHUNK,
 ) -> tuple[Distribution, dict[str, Tensor]]:
-    """The likelihood and the deterministic sites of every draw.
+    """The likelihood and the deterministic sites of every draw. Memory grows with ``chunk_size``.
 
-    ``draws[name]`` has shape (S, ...); ``others`` are observed sites whose values the arguments may leave out.
-    Returns the distribution of ``site`` with batch shape (S, ...), and each deterministic site with shape (S, ...).
-    Memory is that of ``chunk_size`` draws plus the result. Raises ``ValueError`` for draws that do not fit the
-    model, or a model that draws random numbers of its own.
+    Args:
+        model: a Pyro model, written for one draw.
+        args: its arguments; y may be left out.
+        draws: values of latent sites and parameters, of shape (S, ...).
+        site: the observed site.
+        others: observed sites whose values the arguments may leave out.
+        chunk_size: draws per batch.
+
+    Returns:
+        The distribution of ``site`` with batch shape (S, ...), and each deterministic site with shape (S, ...).
+
+    Raises:
+        ValueError: if the draws do not fit the model, or the model draws random numbers outside of sample sites.
     """
     return _read(model, args, draws, site, others, chunk_size, None)[:2]
 
 
-def score(
+def score_draws(
     model: Model,
     args: tuple[Any, ...],
     draws: Mapping[str, Tensor],
@@ -80,34 +92,41 @@ def score(
     *,
     others: Collection[str] = (),
     chunk_size: int = VMAP_CHUNK,
-) -> Score:
-    """`over_draws` of a model that was given y, with the log density of y at every draw.
+) -> ScoredDraws:
+    """`likelihood_over_draws` for arguments with y, and the log density of y at every draw.
 
-    Raises ``ValueError`` too where y is missing or is refused by `check_observed`, where the log density is nan, or
-    where different draws leave out different elements.
+    Args:
+        model, args, draws, site, others, chunk_size: as in `likelihood_over_draws`; ``args`` contain y.
+
+    Raises:
+        ValueError: as `likelihood_over_draws` and `check_site_value`; if y is missing, if the log density is nan, or if
+            the mask differs between draws.
     """
-    observation = observe(model, args, site)
-    likelihood, deterministics, (log_prob, kept) = _read(model, args, draws, site, others, chunk_size, observation)
-    if bool((kept != kept[0]).any()):
+    observation = read_observation(model, args, site)
+    likelihood, deterministics, (log_prob, scored) = _read(model, args, draws, site, others, chunk_size, observation)
+    if bool((scored != scored[0]).any()):
         raise ValueError(f"expected a mask at {site!r} that is the same for every draw, got one that depends on them")
     bad = int(torch.isnan(log_prob).sum())
     if bad:
         raise ValueError(f"expected log densities of {site!r}, got {bad} of {log_prob.numel()} that are nan")
-    return Score(likelihood, deterministics, log_prob, kept[0], observation)
+    return ScoredDraws(likelihood, deterministics, log_prob, scored[0], observation)
 
 
 def _read(
     model: Model, args: tuple[Any, ...], draws: Mapping[str, Tensor], site: str, others: Collection[str],
     chunk_size: int, observation: Observation | None,
 ) -> tuple[Distribution, dict[str, Tensor], tuple[Tensor, ...]]:  # fmt: skip
+    """Likelihood, deterministic sites and, for an ``observation``, log densities and scored elements."""
     sizes = {len(value) for value in draws.values()}
     if len(sizes) > 1:
         raise ValueError(f"expected draws of one number for all sites, got {sorted(sizes)}")
     read: dict[str, Any] = {}
     scoring, dtype = observation is not None, None if observation is None else observation.dtype
 
-    def one(_: Tensor, values: dict[str, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor], tuple[Tensor, ...]]:
-        reader = Reader(values, site, others, scoring, dtype)
+    def at_draw(
+        _: Tensor, values: dict[str, Tensor]
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], tuple[Tensor, ...]]:
+        reader = ReadLikelihood(values, site, others, scoring, dtype)
         with reader:
             model(*args)
         if reader.likelihood is None:
@@ -119,12 +138,12 @@ def _read(
     count = sizes.pop() if sizes else 1
     with pyro.validation_enabled(False), torch.no_grad():
         try:
-            tensors, deterministics, scores = for_each(one, count, dict(draws), read, chunk_size)
-        except FAILURES as error:
-            raise failed(error, args) from error
+            tensors, deterministics, scores = for_each_draw(at_draw, count, dict(draws), read, chunk_size)
+        except MODEL_ERRORS as error:
+            raise model_failure(error, args) from error
     if read["filled"] and any(bool(torch.isnan(tensor).any()) for tensor in tensors):
         raise ValueError(
             f"expected values of the observed sites {read['filled']}, on which {site!r} may depend, got none"
-            f"{without(model, args)}"
+            f"{describe_none_arguments(model, args)}"
         )
     return read["rebuild"](list(tensors)), deterministics, scores

@@ -1,4 +1,4 @@
-"""Some rows of the data: taking them, and what their terms of the log joint count for."""
+"""Batches of rows: their selection, and the scale of their terms in the log joint."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from posterity.inference.program.trace import Model, trace
 class ScaleObservations(Messenger):
     """Multiplies the log density of the rows by N / batch: of all sites in ``row_plates``, and of ``sites``.
 
-    ``sites`` are observed outside of plates, their rows in an event; None: the site of the program alone.
+    ``sites`` are observed outside of plates, with their rows in an event; None: the site of the program alone.
     """
 
     def __init__(
@@ -39,10 +39,11 @@ class ScaleObservations(Messenger):
 
 
 def row_terms(model: Model, args: tuple[Any, ...], program: Program) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The plates around observed sites that hold the rows, and the observed sites outside of them that do.
+    """The plates over rows around observed sites, and the observed sites outside of them that hold rows.
 
-    They are those that shrink where a row is left out. If the model cannot be run on one row less (with data in its
-    closure, say), they are the plates as long as the data, and the site of the program.
+    Plates and sites over rows shrink if a row is left out. If the model cannot be run without a row (with data in its
+    closure, say), the plates over rows are those of the length of the data, and the site is that of the program.
+
     Raises ``ValueError`` for a site whose rows are not independent, such as a multivariate normal over all rows: its
     log density is not a sum over rows.
     """
@@ -54,18 +55,19 @@ def row_terms(model: Model, args: tuple[Any, ...], program: Program) -> tuple[tu
     for name in program.observed:
         frames = [frame for frame in nodes[name]["cond_indep_stack"] if frame.vectorized]
         sizes = {frame.name: frame.size for frame in fewer[name]["cond_indep_stack"]} if name in fewer else {}
-        own = [frame.name for frame in frames if sizes.get(frame.name, rows - 1 if frame.size == rows else None)
-               not in (None, frame.size)]  # fmt: skip
-        plates |= dict.fromkeys(own)
-        if not own and name in fewer and nodes[name]["value"].shape != fewer[name]["value"].shape:
+        over_rows = [frame.name for frame in frames if sizes.get(frame.name, rows - 1 if frame.size == rows else None)
+                     not in (None, frame.size)]  # fmt: skip
+        plates |= dict.fromkeys(over_rows)
+        if not over_rows and name in fewer and nodes[name]["value"].shape != fewer[name]["value"].shape:
             sites.append(name)
             _check_product(name, nodes[name]["fn"])
     return tuple(plates), tuple(dict.fromkeys(sites))
 
 
 def _on_fewer_rows(model: Model, args: tuple[Any, ...], rows: int) -> dict[str, Any]:
+    """The trace without the last row, empty if the model cannot be run without it."""
     try:
-        return trace(model, take(args, torch.arange(rows - 1)), seed=0) if rows > 1 else {}
+        return trace(model, take_rows(args, torch.arange(rows - 1)), seed=0) if rows > 1 else {}
     except (ValueError, RuntimeError, IndexError):
         return {}
 
@@ -82,10 +84,11 @@ def _check_product(name: str, likelihood: Any) -> None:
 
 
 def count_rows(args: tuple[Any, ...]) -> int:
-    """The rows of the last tensor, which is y where it is given; a number is one row."""
+    """The number of rows of the last tensor, which is y if it is given; a scalar counts as one row."""
     last = next(value for value in reversed(args) if isinstance(value, Tensor))
     return len(last) if last.ndim else 1
 
 
-def take(args: tuple[Any, ...], rows: Tensor) -> tuple[Any, ...]:
+def take_rows(args: tuple[Any, ...], rows: Tensor) -> tuple[Any, ...]:
+    """The arguments with only the ``rows`` (indices) of each tensor; scalars and other values are unchanged."""
     return tuple(value[rows.to(value.device)] if isinstance(value, Tensor) and value.ndim else value for value in args)

@@ -1,4 +1,4 @@
-"""What a model says at one draw of its latent sites."""
+"""One run of a model at one draw of its latent sites: the likelihood, deterministic sites and log densities."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -8,11 +8,19 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution
 
-from posterity.inference.program.observed import log_density, scored
+from posterity.inference.program.site_value import scored_elements, site_log_density
 
 
-class Reader(Messenger):
-    """Puts one draw in place of the latent sites and keeps the distribution of the observed one."""
+class ReadLikelihood(Messenger):
+    """Substitutes one draw for the latent sites and parameters, and stores the distribution of the observed site.
+
+    Args:
+        values: the draw, by name.
+        site: the observed site.
+        others: observed sites whose values may be missing; they are filled with nan and listed in ``filled``.
+        scoring: whether to compute ``scores``, the log density of the observation and its scored elements.
+        dtype: the dtype to convert the observation to before it is scored.
+    """
 
     def __init__(
         self,
@@ -37,7 +45,7 @@ class Reader(Messenger):
             self.likelihood = fn
             self._fill(msg)
             if self.scoring:
-                self.scores = log_density(msg, self.dtype), scored(msg)
+                self.scores = site_log_density(msg, self.dtype), scored_elements(msg)
         elif name in self.others:
             self.filled += [] if msg["is_observed"] else [name]
             self._fill(msg)
@@ -45,11 +53,11 @@ class Reader(Messenger):
             self.deterministics[name] = msg["value"]
         elif msg["is_observed"] or type(fn).__name__ == "_Subsample":
             return
-        elif name == self.site.removesuffix("_observed") + "_unobserved" and self._other_rows(msg):
-            self._fill(msg)  # with obs_mask, Pyro draws here what the mask leaves out: no prediction depends on it
+        elif name == self.site.removesuffix("_observed") + "_unobserved" and self._has_other_shape(msg):
+            self._fill(msg)  # with obs_mask, Pyro samples the masked elements here; no prediction depends on them
         elif name not in self.values:
             raise ValueError(f"expected draws of every latent site, got none of {name!r}")
-        elif self.values[name].shape != fn.shape():
+        elif self._has_other_shape(msg):
             raise ValueError(
                 f"expected draws of {name!r} of shape {tuple(fn.shape())} with these inputs, got "
                 f"{tuple(self.values[name].shape)}: "
@@ -58,11 +66,11 @@ class Reader(Messenger):
         else:
             msg["value"] = self.values[name]
 
-    def _other_rows(self, msg: Any) -> bool:
+    def _has_other_shape(self, msg: Any) -> bool:
         return msg["name"] not in self.values or self.values[msg["name"]].shape != msg["fn"].shape()
 
     def _fill(self, msg: Any) -> None:
-        """A value where there must be one; it is never scored, and nan shows wherever it is used."""
+        """Use nan for a missing value: it is never scored, and every result that depends on it is nan."""
         if msg["value"] is None:
             msg["value"], msg["is_observed"] = torch.full(msg["fn"].shape(), torch.nan), True
 

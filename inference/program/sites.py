@@ -9,15 +9,20 @@ from typing import Any
 from pyro.distributions import Unit
 from torch import Tensor
 
-from posterity.inference.program.arguments import nones, with_argument
-from posterity.inference.program.observed import check_observed
+from posterity.inference.program.arguments import describe_none_arguments, none_arguments, replace_argument
+from posterity.inference.program.site_value import check_site_value
 from posterity.inference.program.trace import TRIES, Model, trace
 from posterity.inference.program.weights import network_weights
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a model's trace says: its sites by kind, and the plates of its observed site from outer to inner."""
+    """The sites of a model by kind, and the plates of its observed site from outer to inner.
+
+    ``site`` is the observed site that is scored and predicted, ``observed`` lists all observed sites. ``weights`` are
+    the latent sites that are weights of a network (see `network_weights`). ``dims`` is the number of dimensions of each
+    argument of the model, -1 for an argument that is not a tensor.
+    """
 
     site: str
     plates: tuple[str, ...]
@@ -25,19 +30,22 @@ class Program:
     latents: tuple[str, ...]
     parameters: tuple[str, ...]
     deterministics: tuple[str, ...]
-    weights: tuple[str, ...] = ()  # latent sites that are weights of a network, see `network_weights`
-    dims: tuple[int, ...] = ()  # number of dimensions of each argument of the model; -1 if it is not a tensor
+    weights: tuple[str, ...] = ()
+    dims: tuple[int, ...] = ()
 
 
 def inspect(
     model: Model, args: tuple[Any, ...], site: str | None = None, left_out: Iterable[str] | None = None
 ) -> Program:
-    """Run the model once and say what is in it; the caller's random state and parameters stay as they are.
+    """The `Program` of a model, from one run; the caller's random state and parameters do not change.
 
-    ``site`` names the observed site where there are several. Raises ``ValueError`` without an observed site, with
-    several and none named, where an observation was left out (give None for one that is to be inferred; ``left_out``
-    names the arguments in question, by default those behind the last one given), with a discrete latent site, or for
-    what `check_observed` refuses: y (N, 1) against N predictions would otherwise be scored as N x N pairs.
+    ``site`` names the observed site if there are several. ``left_out`` names arguments that are None and that the model
+    may observe; by default those behind the last one given. None that was passed explicitly asks for inference of that
+    observation.
+
+    Raises ``ValueError`` without an observed site, with several and no ``site``, if an observation was left out, for a
+    discrete latent site, and as `check_site_value` does: y (N, 1) against N predictions would otherwise be scored as
+    N x N pairs.
     """
     nodes = trace(model, args, seed=0)
     samples = {name: node for name, node in nodes.items() if node["type"] == "sample"}
@@ -51,21 +59,21 @@ def inspect(
         raise ValueError(f"expected one observed site or the name of one (site=...), got {observed}")
     if not observed or (site is not None and site not in observed):
         wanted = "an observed site" if site is None else f"an observed site {site!r}"
-        hint = without(model, args)
+        hint = describe_none_arguments(model, args)
         raise ValueError(f"expected a model with {wanted} (obs=y), got observed sites {observed}{hint}")
     latents = [name for name, node in samples.items() if is_latent(node)]
     chosen = site or observed[0]
     if left_out is None:
-        left_out = [name for name, given in nones(model, args).items() if not given]
-    refuse_left_out(model, args, nodes, chosen, left_out)
+        left_out = [name for name, given in none_arguments(model, args).items() if not given]
+    check_left_out(model, args, nodes, chosen, left_out)
     for name in latents:
         if samples[name]["fn"].support.is_discrete:
             raise ValueError(f"expected continuous latent sites (marginalise the discrete ones), got {name!r}")
     for name in observed:
-        check_observed(name, samples[name], partial(again, model, args, name))
+        check_site_value(name, samples[name], partial(other_prior_draws, model, args, name))
     return Program(
         site=chosen,
-        plates=tuple(frame.name for frame in frames_of(samples[chosen])),
+        plates=tuple(frame.name for frame in vectorized_plates(samples[chosen])),
         observed=tuple(observed),
         latents=tuple(latents),
         parameters=tuple(name for name, node in nodes.items() if node["type"] == "param"),
@@ -75,46 +83,39 @@ def inspect(
     )
 
 
-def frames_of(node: Any) -> list[Any]:
-    """The plates of a site from outer to inner."""
+def vectorized_plates(node: Any) -> list[Any]:
+    """The plates of a site from outer to inner, without plates that are Python loops."""
     return sorted((frame for frame in node["cond_indep_stack"] if frame.vectorized), key=lambda frame: frame.dim)
 
 
-def without(model: Model, args: tuple[Any, ...]) -> str:
-    """For a message: which arguments are None."""
-    names = list(nones(model, args))
-    return f" (not given: {', '.join(map(repr, names))})" if names else ""
+def check_left_out(model: Model, args: tuple[Any, ...], nodes: dict[str, Any], site: str, names: Iterable[str]) -> None:
+    """Raises ``ValueError`` if the model would observe one of the missing arguments ``names`` row by row, as it does y.
 
-
-def refuse_left_out(
-    model: Model, args: tuple[Any, ...], nodes: dict[str, Any], site: str, names: Iterable[str]
-) -> None:
-    """``ValueError`` where one of the arguments ``names``, which are None, would have been observed row by row as y is.
-
-    ``nodes`` are those of a run without them, and ``site`` the one of y.
+    ``nodes`` is the trace of a run without these arguments, and ``site`` the observed site of y.
     """
-    plates = {frame.name for frame in frames_of(nodes[site])}
-    drawn = [
+    plates = {frame.name for frame in vectorized_plates(nodes[site])}
+    sampled = [
         name
         for name, node in nodes.items()
-        if node["type"] == "sample" and not node["is_observed"] and plates & {f.name for f in frames_of(node)}
+        if node["type"] == "sample" and not node["is_observed"] and plates & {f.name for f in vectorized_plates(node)}
     ]
-    for argument, name in itertools.product(names, drawn):
+    for argument, name in itertools.product(names, sampled):
         try:
-            again = trace(model, with_argument(model, args, argument, nodes[name]["value"].detach()), seed=0)
-        except Exception:  # noqa: BLE001 - the value of a site need not be one of this argument, and may fail in any way
+            with_value = replace_argument(model, args, argument, nodes[name]["value"].detach())
+            rerun = trace(model, with_value, seed=0)
+        except Exception:  # noqa: BLE001 - the value of a site need not fit this argument, and may fail in any way
             continue
-        if name in again and again[name]["is_observed"]:
+        if name in rerun and rerun[name]["is_observed"]:
             raise ValueError(
                 f"expected the model's argument {argument!r}, which it observes at the site {name!r}, got none: "
                 f"give None for it where {name!r} is to be inferred"
             )
 
 
-def again(model: Model, args: tuple[Any, ...], name: str) -> list[Any]:
-    """The site at two other draws of the prior."""
-    found = [trace(model, args, seed=seed).get(name) for seed in (TRIES, 2 * TRIES)]
-    return [node for node in found if node is not None]
+def other_prior_draws(model: Model, args: tuple[Any, ...], name: str) -> list[Any]:
+    """The site ``name`` in two runs of the model at other draws of its prior."""
+    nodes = [trace(model, args, seed=seed).get(name) for seed in (TRIES, 2 * TRIES)]
+    return [node for node in nodes if node is not None]
 
 
 def is_latent(node: Any) -> bool:

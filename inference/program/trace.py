@@ -11,16 +11,17 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import biject_to
 
-from posterity.inference.program.arguments import describe
+from posterity.inference.program.arguments import describe_arguments
 from posterity.random import seeded
 
 Model = Callable[..., Any]
-FAILURES = (RuntimeError, TypeError, IndexError, AttributeError)
-TRIES = 20  # draws of the prior, where the model cannot be run at some of them
+MODEL_ERRORS = (RuntimeError, TypeError, LookupError, AttributeError)
+"""Errors that a model raises for arguments that it cannot use."""
+TRIES = 20  # draws of the prior, if the model cannot be run at some of them
 
 
-class StartMessenger(Messenger):
-    """Values for sites that cannot be drawn: a flat prior has no draws, so uniform(-2, 2) in unconstrained space."""
+class DrawFlatPriors(Messenger):
+    """Draws sites with a flat prior, which has no sampler: uniform(-2, 2) in unconstrained space."""
 
     def _pyro_sample(self, msg: Any) -> None:
         fn = msg["fn"]
@@ -35,26 +36,28 @@ class StartMessenger(Messenger):
 
 
 def trace(model: Model, args: tuple[Any, ...], seed: int) -> dict[str, Any]:
-    """The nodes of one run of the model; the caller's random state and parameters stay as they are.
+    """The nodes of one run of the model; the caller's random state and parameters do not change.
 
-    Where the model cannot be run at a draw of its prior (a scale that came out negative, a matrix that has no
-    Cholesky factor), other draws are tried, and at last one whose parameters nobody checks: the sites are the same,
-    and a start that the caller knows may still be good. Where that fails too, the first error is raised. Where float64
-    data do not meet priors of torch's default dtype, the model is run with float64 as the default.
+    If the model fails at a draw of its prior (a negative scale, a matrix without a Cholesky factor), other draws are
+    tried, and last a draw without validation of parameters: the sites are the same, and a start that the caller knows
+    may still be good. If that fails too, the first error is raised. If float64 data meet priors of torch's default
+    dtype, the model is run with float64 as the default.
+
+    Raises ``ValueError`` for other errors of the model, with the shapes of its arguments.
     """
 
-    def once(seed: int) -> dict[str, Any]:
-        with seeded(seed), pyro.get_param_store().scope(), StartMessenger():
+    def run_once(seed: int) -> dict[str, Any]:
+        with seeded(seed), pyro.get_param_store().scope(), DrawFlatPriors():
             return dict(pyro.poutine.trace(model).get_trace(*args).nodes)
 
     def run(seed: int) -> dict[str, Any]:
         try:
-            return once(seed)
-        except RuntimeError as error:  # as x @ w of float64 x and of w drawn from Normal(0., 1.)
+            return run_once(seed)
+        except RuntimeError as error:  # such as x @ w of float64 x and w drawn from Normal(0., 1.)
             if isinstance(error, torch.linalg.LinAlgError) or "double" not in str(error).lower():
                 raise
             with contextlib.suppress(RuntimeError), default_dtype(torch.float64):
-                return once(seed)
+                return run_once(seed)
             raise
 
     first: Exception | None = None
@@ -63,8 +66,8 @@ def trace(model: Model, args: tuple[Any, ...], seed: int) -> dict[str, Any]:
             return run(seed + attempt)
         except (ValueError, torch.linalg.LinAlgError) as error:
             first = first or error
-        except FAILURES as error:
-            raise failed(error, args) from error
+        except MODEL_ERRORS as error:
+            raise model_failure(error, args) from error
     try:
         with dist.validation_enabled(False):
             return run(seed)
@@ -72,24 +75,24 @@ def trace(model: Model, args: tuple[Any, ...], seed: int) -> dict[str, Any]:
         raise first or ValueError("expected a model that runs") from None
 
 
-def failed(error: Exception, args: tuple[Any, ...]) -> ValueError:
-    """What to raise where the model fails in a way that says nothing of its arguments."""
+def model_failure(error: Exception, args: tuple[Any, ...]) -> ValueError:
+    """The ``ValueError`` for an ``error`` of the model, with the shapes of its arguments, which the error lacks."""
     reason = str(error).strip().partition("\n")[0][:200]
     return ValueError(
         f"expected a model that runs with its arguments, got {type(error).__name__}: {reason} (arguments: "
-        f"{describe(args)})"
+        f"{describe_arguments(args)})"
     )
 
 
-def widest(values: Iterable[Any], least: torch.dtype) -> torch.dtype:
-    """The floating dtype of most bits among tensors, other values being passed over, and ``least``."""
+def widest_dtype(values: Iterable[Any], least: torch.dtype) -> torch.dtype:
+    """The floating dtype with the most bits among ``least`` and those of the tensors in ``values``."""
     dtypes = [v.dtype for v in values if isinstance(v, Tensor) and v.is_floating_point()]
     return max([least, *dtypes], key=lambda dtype: torch.finfo(dtype).bits)
 
 
 @contextlib.contextmanager
 def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
-    """Python floats become tensors of ``dtype`` inside; the caller's default is put back. None changes nothing."""
+    """Make ``dtype`` torch's default inside and restore the caller's default afterwards; None changes nothing."""
     if dtype is None:
         yield
         return
@@ -101,6 +104,6 @@ def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def bare_model(model: Any) -> Model:
-    """The model of a ready pair, which has ``.model`` and ``.guide``; anything else is a model itself."""
+def unwrap_pair(model: Any) -> Model:
+    """The model of a ready pair, which has ``.model`` and ``.guide``; a model by itself is returned unchanged."""
     return model.model if hasattr(model, "model") and hasattr(model, "guide") else model

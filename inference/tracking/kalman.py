@@ -1,9 +1,9 @@
-"""Straight lines through hits: the Kalman filter and the robust fit made of it.
+"""Fits of straight lines to hits: the Kalman filter, and the deterministic annealing filter that uses it.
 
-A track is its two intercepts (b1, b2), see `posterity.data.tracks`; y_i = (1 - u_i) b1 + u_i b2 in layer i. Without
-scattering the state does not change from layer to layer, and the filter, which takes one layer after the other, ends
-where weighted least squares does (Frühwirth 1987, "Application of Kalman filtering to track and vertex fitting",
-NIM A 262, section 2); the smoothed state of every layer is then the last one.
+A track is its two intercepts (b1, b2), see `posterity.data.tracks`; it crosses layer i at y_i = (1 - u_i) b1 + u_i b2.
+Without scattering the state is the same in all layers. The filter processes one layer after the other and ends at the
+weighted least-squares estimate (Frühwirth 1987, "Application of Kalman filtering to track and vertex fitting", NIM A
+262, section 2), which is also the smoothed state of every layer.
 """
 
 import math
@@ -13,18 +13,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from posterity.validation import is_number
+from posterity.validation import check_number, check_real, shown
 
-DIFFUSE = 1e8  # variance of an intercept before the first hit, in units of that of a hit
-LEAST_WEIGHT = 1e-6  # of all hits of a layer: below it there is none
+DIFFUSE = 1e8  # variance of an intercept before the first hit, over the variance of a hit
+MIN_WEIGHT = 1e-6  # of all hits of a layer: with less, the layer has no hit
 COOLING = (81.0, 9.0, 4.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
-    """Tracks (B, 2), in pixels; ``covariance`` (B, 2, 2); ``chi2`` (B,) and the ``hits`` (B,) it is of, maybe weighted.
+class TrackFit:
+    """Fits of B tracks.
 
-    Two of the hits are needed for the two intercepts: chi2 of n hits has n - 2 degrees of freedom.
+    Attributes:
+        tracks: Intercepts (B, 2) in pixels.
+        covariance: Their covariance (B, 2, 2) in pixels².
+        chi2: Chi squared (B,), with ``hits`` - 2 degrees of freedom.
+        hits: Number of hits (B,), or the sum of their weights.
     """
 
     tracks: Tensor
@@ -33,47 +37,53 @@ class Fitted:
     hits: Tensor
 
 
-def kalman_fit(positions: Tensor, variances: Tensor) -> Fitted:
-    """Tracks through one hit in each layer: ``positions`` and their ``variances`` (B, L), infinite where there is none.
+def kalman_fit(positions: Tensor, variances: Tensor) -> TrackFit:
+    """Fits of tracks to one hit in each layer: ``positions`` and ``variances`` (B, L).
 
-    What fewer than two hits leave open has a variance of 1e8 in units of a hit's. Raises ``ValueError`` for shapes that
-    differ, fewer than 2 layers, variances that are not positive, or hits that are nowhere.
+    A missing hit has an infinite variance. Directions that the hits do not determine get a variance of 1e8 times that
+    of the best hit.
+
+    Raises:
+        ValueError: Different shapes, fewer than 2 layers, variances that are not above 0, or positions that are NaN or
+            infinite although their variance is finite.
 
     >>> y = torch.tensor([[1.0, 2.0, 3.0]])
     >>> kalman_fit(y, torch.full_like(y, 0.1)).tracks.round(decimals=3)
     tensor([[1., 3.]], dtype=torch.float64)
     """
-    _check_real(positions=positions, variances=variances)
+    check_real("positions", positions)
+    check_real("variances", variances)
     if positions.ndim != 2 or positions.shape != variances.shape or positions.shape[1] < 2:
         raise ValueError(
             f"expected positions and variances of one shape (B, L), L of 2 or more, got {tuple(positions.shape)} "
             f"and {tuple(variances.shape)}"
         )
     if not bool((variances > 0).all()):
-        raise ValueError("expected variances above 0, got others")
+        raise ValueError("expected variances above 0, got zero, negative numbers or NaN")
     if not bool((positions.isfinite() | variances.isinf()).all()):
-        raise ValueError("expected finite positions wherever the variance is finite, got others")
+        raise ValueError("expected finite positions wherever the variance is finite, got NaN or infinity")
     y, variance = positions.double(), variances.double()
     count, layers = y.shape
     u = torch.linspace(0, 1, layers, dtype=torch.double, device=y.device)
     seen = variance.isfinite()
     least = torch.where(seen, variance, torch.inf).amin(1).nan_to_num(posinf=1.0)
     state = y.new_zeros(count, 2)
-    spread = (DIFFUSE * least)[:, None, None] * torch.eye(2, dtype=torch.double, device=y.device)
+    eye = torch.eye(2, dtype=torch.double, device=y.device)
+    covariance = (DIFFUSE * least)[:, None, None] * eye
     for layer in range(layers):
         design = torch.stack([1 - u[layer], u[layer]])
-        cross = spread @ design  # (B, 2)
-        expected = cross @ design + variance[:, layer]
-        gain = torch.where(seen[:, layer, None], cross / expected[:, None], 0.0)
-        away = torch.where(seen[:, layer], y[:, layer] - state @ design, 0.0)
-        state = state + gain * away[:, None]
-        keep = torch.eye(2, dtype=torch.double, device=y.device) - gain[:, :, None] * design
+        cross = covariance @ design  # (B, 2)
+        innovation_variance = cross @ design + variance[:, layer]
+        gain = torch.where(seen[:, layer, None], cross / innovation_variance[:, None], 0.0)
+        innovation = torch.where(seen[:, layer], y[:, layer] - state @ design, 0.0)
+        state = state + gain * innovation[:, None]
+        keep = eye - gain[:, :, None] * design
         noise = torch.where(seen[:, layer], variance[:, layer], 0.0)
-        # Joseph's form: symmetric and positive in spite of rounding.
-        spread = keep @ spread @ keep.mT + noise[:, None, None] * gain[:, :, None] * gain[:, None, :]
+        # Joseph's form stays symmetric and positive definite in spite of rounding.
+        covariance = keep @ covariance @ keep.mT + noise[:, None, None] * gain[:, :, None] * gain[:, None, :]
     residual = y - torch.lerp(state[:, :1], state[:, 1:], u)
     chi2 = torch.where(seen, residual**2 / variance, 0.0).sum(1)
-    return Fitted(state, spread, chi2, seen.sum(1).double())
+    return TrackFit(state, covariance, chi2, seen.sum(1).double())
 
 
 def annealed_fit(
@@ -83,66 +93,68 @@ def annealed_fit(
     resolution: float = 12**-0.5,
     cutoff: float = 3.0,
     temperatures: tuple[float, ...] = COOLING,
-) -> Fitted:
-    """The deterministic annealing filter (Frühwirth & Strandlie 1999, Comp. Phys. Comm. 120, 197): all hits compete.
+) -> TrackFit:
+    r"""Robust fits by the deterministic annealing filter (Frühwirth & Strandlie 1999, Comp. Phys. Comm. 120, 197).
 
-    Every fired pixel of a layer is a hit at its centre. At temperature T a hit at distance d of the track has the
-    weight phi / (sum of phi + phi at the cutoff), phi = exp(-d² / (2 T resolution²)); so noise far off counts for
-    nothing, and a layer without a near hit is passed over. A weighted fit follows, and T falls. A track left with
-    hits in fewer than two layers stays where it was, with an infinite covariance.
+    All hits of a layer compete; every fired pixel is a hit at its centre. At temperature T, a hit at distance d from
+    the track has the weight $\phi(d) / (\sum \phi + \phi(\mathrm{cutoff}))$ with $\phi(d) = \exp(-d^2 / (2 T
+    \mathrm{resolution}^2))$. Distant noise therefore has no weight, and a layer without a near hit is ignored. After
+    each weighted fit T falls. A track with hits in fewer than two layers keeps its position and gets an infinite
+    covariance.
 
     Args:
-        fired: (B, size, layers), True where a pixel fired.
-        start: tracks (B, 2) to begin with, in pixels.
-        resolution: standard deviation of a hit, in pixels: of a uniform one in its pixel by default.
-        cutoff: distance at which a lone hit has a weight of one half when T is 1, in units of the resolution.
+        fired: Fired pixels (B, size, layers), booleans.
+        start: Initial tracks (B, 2), in pixels.
+        resolution: Standard deviation of a hit in pixels; by default that of a uniform distribution within a pixel.
+        cutoff: Distance at which a single hit has a weight of one half at T = 1, in units of the resolution.
         temperatures: T of each iteration.
 
     Raises:
-        ValueError: other shapes, a resolution or cutoff that is not positive, or temperatures below 1 or none.
+        ValueError: Other shapes, a resolution or cutoff that is not above 0, or temperatures below 1 or none.
     """
-    _check_real(fired=fired, start=start)
-    if fired.ndim != 3 or fired.shape[2] < 2 or not fired.shape[1] or tuple(start.shape) != (len(fired), 2):
-        raise ValueError(
-            f"expected fired of shape (B, size, layers) and start of shape (B, 2), layers of 2 or more, got "
-            f"{tuple(fired.shape)} and "
-            f"{tuple(start.shape)}"
-        )
-    if fired.dtype != torch.bool or not bool(start.isfinite().all()):
-        raise ValueError(f"expected fired of True and False and a finite start, got {fired.dtype} and {start}")
-    if not all(is_number(one) and one > 0 for one in (resolution, cutoff)):
-        raise ValueError(f"expected a resolution and a cutoff above 0, got {resolution!r} and {cutoff!r}")
-    if not isinstance(temperatures, Sequence) or not temperatures or not all(map(is_number, temperatures)):
-        raise ValueError(f"expected temperatures of 1 or more, a sequence of numbers, got {temperatures!r}")
-    if not all(t >= 1 for t in temperatures):
-        raise ValueError(f"expected temperatures of 1 or more, got {temperatures}")
+    _check_annealed(fired, start, resolution, cutoff, temperatures)
     size, layers = fired.shape[1:]
     centres = torch.arange(size, dtype=torch.double, device=fired.device)[:, None] + 0.5
     u = torch.linspace(0, 1, layers, dtype=torch.double, device=fired.device)
-    nothing = start.new_zeros(len(start), dtype=torch.double)
-    fitted = Fitted(start.double(), torch.full((len(start), 2, 2), torch.inf).to(nothing), nothing, nothing)
+    zeros = start.new_zeros(len(start), dtype=torch.double)
+    fit = TrackFit(start.double(), torch.full((len(start), 2, 2), torch.inf).to(zeros), zeros, zeros)
     for temperature in temperatures:
-        line = torch.lerp(fitted.tracks[:, :1], fitted.tracks[:, 1:], u)[:, None]  # (B, 1, layers)
-        away = (centres - line) / resolution
-        phi = torch.where(fired, torch.exp(-(away**2) / (2 * temperature)), 0.0)
+        line = torch.lerp(fit.tracks[:, :1], fit.tracks[:, 1:], u)[:, None]  # (B, 1, layers)
+        distance = (centres - line) / resolution
+        phi = torch.where(fired, torch.exp(-(distance**2) / (2 * temperature)), 0.0)
         weights = phi / (phi.sum(1, keepdim=True) + math.exp(-(cutoff**2) / (2 * temperature)))
         total = weights.sum(1)
-        there = total > LEAST_WEIGHT
-        mean = torch.where(there, (weights * centres).sum(1) / total.clamp_min(LEAST_WEIGHT), 0.0)
-        variance = torch.where(there, resolution**2 / total.clamp_min(LEAST_WEIGHT), torch.inf)
-        enough = there.sum(1) >= 2
-        found = kalman_fit(mean, torch.where(enough[:, None], variance, resolution**2))
-        fitted = Fitted(
-            torch.where(enough[:, None], found.tracks, fitted.tracks),
-            torch.where(enough[:, None, None], found.covariance, torch.inf),
-            torch.where(enough, found.chi2, 0.0),
+        seen = total > MIN_WEIGHT
+        mean = torch.where(seen, (weights * centres).sum(1) / total.clamp_min(MIN_WEIGHT), 0.0)
+        variance = torch.where(seen, resolution**2 / total.clamp_min(MIN_WEIGHT), torch.inf)
+        enough = seen.sum(1) >= 2
+        new = kalman_fit(mean, torch.where(enough[:, None], variance, resolution**2))
+        fit = TrackFit(
+            torch.where(enough[:, None], new.tracks, fit.tracks),
+            torch.where(enough[:, None, None], new.covariance, torch.inf),
+            torch.where(enough, new.chi2, 0.0),
             total.sum(1),
         )
-    return fitted
+    return fit
 
 
-def _check_real(**tensors: Tensor) -> None:
-    for name, value in tensors.items():
-        if not isinstance(value, Tensor) or value.is_complex():
-            got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"expected {name} as a real tensor, got {got}")
+def _check_annealed(
+    fired: Tensor, start: Tensor, resolution: float, cutoff: float, temperatures: tuple[float, ...]
+) -> None:
+    check_real("fired", fired)
+    check_real("start", start)
+    if fired.ndim != 3 or fired.shape[2] < 2 or not fired.shape[1] or tuple(start.shape) != (len(fired), 2):
+        raise ValueError(
+            f"expected fired of shape (B, size, layers) and start of shape (B, 2), layers of 2 or more, got "
+            f"{tuple(fired.shape)} and {tuple(start.shape)}"
+        )
+    if fired.dtype != torch.bool:
+        raise ValueError(f"expected fired to be a boolean tensor, got {fired.dtype}")
+    if not bool(start.isfinite().all()):
+        raise ValueError("expected finite start, got values that are NaN or infinite")
+    check_number("resolution", resolution, "(0, inf)")
+    check_number("cutoff", cutoff, "(0, inf)")
+    if not isinstance(temperatures, Sequence) or not temperatures:
+        raise ValueError(f"expected temperatures to be a sequence of at least one number, got {shown(temperatures)}")
+    for temperature in temperatures:
+        check_number("every one of temperatures", temperature, "[1, inf)")

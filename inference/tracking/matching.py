@@ -1,8 +1,8 @@
-"""Found tracks against true ones: which of them are the same, which are fakes, which are found twice.
+"""Matching of found with true tracks: efficiency, fakes and duplicates.
 
-A found track is assigned to the nearest true one, by the root mean square of their distance in the layers, if that is
-below a limit; of several assigned to one true track, the nearest is its match and the others are duplicates. What is
-assigned to none is a fake. So
+A found track is assigned to the nearest true one by the root mean square of their distance over the layers, if that is
+below a limit. Of several found tracks assigned to one true track, the nearest is its match and the others are
+duplicates. A found track that is not assigned is a fake. Hence
 
     efficiency = matched true tracks / all true tracks,
     fake rate = fakes / found tracks,    duplicate rate = duplicates / found tracks.
@@ -16,30 +16,32 @@ from torch import Tensor
 from posterity.data.tracks import track_distances
 from posterity.validation import check_number
 
-LIMIT = 1.0
+MAX_DISTANCE = 1.0  # pixels
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Of N events with T true tracks and F found ones.
+    """Matches of N events with up to T true and F found tracks each.
 
     Attributes:
-        true_of: (N, F), the true track of each found one that is a match, or -1.
-        found_of: (N, T), the found track that is the match of each true one, or -1.
-        fake, duplicate: (N, F), True for those found tracks.
-        found, present: (N, F) and (N, T), where there is a track at all.
+        true_index: Index (N, F) of the true track that each found one matches, or -1.
+        found_index: Index (N, T) of the found track that matches each true one, or -1.
+        fake: Whether a found track is a fake, (N, F).
+        duplicate: Whether a found track is a duplicate, (N, F).
+        found: Whether there is a found track, (N, F).
+        present: Whether there is a true track, (N, T).
     """
 
-    true_of: Tensor
-    found_of: Tensor
+    true_index: Tensor
+    found_index: Tensor
     fake: Tensor
     duplicate: Tensor
     found: Tensor
     present: Tensor
 
     def rates(self) -> dict[str, float]:
-        """``efficiency``, ``fake_rate`` and ``duplicate_rate`` over all events; NaN where nothing is to be counted."""
-        matched, true, found = (int(x.sum()) for x in (self.found_of >= 0, self.present, self.found))
+        """``efficiency``, ``fake_rate`` and ``duplicate_rate`` over all events; NaN where the denominator is zero."""
+        matched, true, found = (int(x.sum()) for x in (self.found_index >= 0, self.present, self.found))
         return {
             "efficiency": matched / true if true else float("nan"),
             "fake_rate": int(self.fake.sum()) / found if found else float("nan"),
@@ -47,15 +49,45 @@ class Matches:
         }
 
 
-def match(found: Tensor, true: Tensor, *, limit: float = LIMIT) -> Matches:
-    """Assign ``found`` (N, F, 2) to ``true`` (N, T, 2), intercepts in pixels, rows of NaN for no track.
+def match(found: Tensor, true: Tensor, *, max_distance: float = MAX_DISTANCE) -> Matches:
+    """Matches of ``found`` tracks (N, F, 2) with ``true`` ones (N, T, 2).
 
-    Raises ``ValueError`` for other shapes, or a limit that is not positive.
+    Tracks are intercepts in pixels, rows of NaN where there is no track; ``max_distance`` is in pixels as well.
+
+    Raises:
+        ValueError: Other shapes or types, infinite intercepts, or a ``max_distance`` that is not above 0.
 
     >>> true = torch.tensor([[[1.0, 5.0], [8.0, 2.0]]])
     >>> match(torch.tensor([[[1.1, 5.0], [1.3, 5.2], [20.0, 3.0]]]), true).rates()
     {'efficiency': 0.5, 'fake_rate': 0.3333333333333333, 'duplicate_rate': 0.3333333333333333}
     """
+    _check_tracks(found, true)
+    check_number("max_distance", max_distance, "(0, inf)")
+    there, present = ~found.isnan().any(-1), ~true.isnan().any(-1)
+    distance = track_distances(found, true)
+    distance = torch.where(there[:, :, None] & present[:, None, :], distance, torch.inf)
+    if not found.shape[1] or not true.shape[1]:
+        true_index, found_index = (torch.full(table.shape[:2], -1, device=found.device) for table in (found, true))
+        return Matches(true_index, found_index, there, torch.zeros_like(there), there, present)
+    nearest_distance, nearest = distance.min(2)
+    assigned = nearest_distance < max_distance
+    own = assigned[:, :, None] & (nearest[:, :, None] == torch.arange(true.shape[1], device=found.device))
+    own_distance = torch.where(own, distance, torch.inf)
+    best, first = own_distance.min(1)  # (N, T)
+    found_index = torch.where(best < torch.inf, first, -1)
+    winner = found_index.gather(1, nearest) == torch.arange(found.shape[1], device=found.device)
+    matched = assigned & winner
+    return Matches(
+        true_index=torch.where(matched, nearest, -1),
+        found_index=found_index,
+        fake=there & ~assigned,
+        duplicate=assigned & ~winner,
+        found=there,
+        present=present,
+    )
+
+
+def _check_tracks(found: Tensor, true: Tensor) -> None:
     if not isinstance(found, Tensor) or not isinstance(true, Tensor):
         raise ValueError(
             f"expected tensors of found and true tracks, such as found.tracks and events.tracks, got "
@@ -69,27 +101,4 @@ def match(found: Tensor, true: Tensor, *, limit: float = LIMIT) -> Matches:
         if table.is_complex() or table.dtype == torch.bool:
             raise ValueError(f"expected {name} tracks of real numbers, got {table.dtype}")
         if bool(table.isinf().any()):
-            raise ValueError(f"expected {name} tracks that are finite, or NaN for none, got infinite ones")
-    check_number("limit", limit, "(0, inf)")
-    there, present = ~found.isnan().any(-1), ~true.isnan().any(-1)
-    distance = track_distances(found, true)
-    distance = torch.where(there[:, :, None] & present[:, None, :], distance, torch.inf)
-    if not found.shape[1] or not true.shape[1]:
-        true_of, found_of = (torch.full(table.shape[:2], -1, device=found.device) for table in (found, true))
-        return Matches(true_of, found_of, there, torch.zeros_like(there), there, present)
-    near, which = distance.min(2)
-    assigned = near < limit
-    own = assigned[:, :, None] & (which[:, :, None] == torch.arange(true.shape[1], device=found.device))
-    own = torch.where(own, distance, torch.inf)
-    best, first = own.min(1)  # (N, T)
-    found_of = torch.where(best < torch.inf, first, -1)
-    winner = found_of.gather(1, which) == torch.arange(found.shape[1], device=found.device)
-    matched = assigned & winner
-    return Matches(
-        true_of=torch.where(matched, which, -1),
-        found_of=found_of,
-        fake=there & ~assigned,
-        duplicate=assigned & ~winner,
-        found=there,
-        present=present,
-    )
+            raise ValueError(f"expected {name} tracks that are finite, or NaN where there is none, got infinite ones")

@@ -1,25 +1,27 @@
-"""Classifiers of images: training one, and what it says.
+"""Classifiers of images: their training, accuracy, class probabilities and features.
 
-`fit_classifier` trains any network from images (N, C, H, W) to logits (N, classes), such as `posterity.models.lenet`;
-`accuracy`, `predict_probabilities` and `features` ask it in batches, in evaluation and without gradients, and leave it
-in the mode in which it was.
+`fit_classifier` trains any network from images (N, C, H, W) to logits (N, classes), such as `posterity.models.lenet`.
+`accuracy`, `predict_probabilities` and `features` evaluate it in batches, in evaluation mode and without gradients. All
+leave the network in the mode in which it was.
 """
 
-import copy
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from posterity.inference.training.evaluation import mode
 from posterity.inference.training.interrupt import warn_interrupted
-from posterity.inference.training.record import Training
+from posterity.inference.training.modes import evaluation_mode, training_mode
+from posterity.inference.training.record import TrainingRecord
+from posterity.inference.training.recovery import LastGood
 from posterity.inference.training.schedule import cosine
 from posterity.random import child_seeds, seeded
-from posterity.validation import check_integer, check_number, check_seed
+from posterity.validation import check_finite, check_integer, check_number, check_seed
 
 
 def fit_classifier(
@@ -34,113 +36,162 @@ def fit_classifier(
     shift: int = 2,
     seed: int,
     progress: bool = True,
-) -> Training:
-    """Train ``net`` in place on images (N, C, H, W), floats, and their labels (N,), int64 from 0.
+) -> TrainingRecord:
+    """Train ``net`` in place on images (N, C, H, W) and their labels (N,), and return the losses of the epochs.
 
-    Cross entropy by AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), the rate falling from ``learning_rate`` to
-    zero along a cosine. In every epoch the images are in a new order, each moved by up to ``shift`` pixels up or down
-    and left or right; what comes in at the edge is the least value of all images, which is black. What is left of an
-    epoch after its whole batches is not used in it. Batches go to the device and dtype of the weights.
+    The cross entropy is minimised by AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), at a learning rate that falls
+    to zero along a cosine. Images are in a new order in every epoch; the rest of an epoch after its last whole batch is
+    skipped. Batches are converted to the device and dtype of the weights. An interrupt keeps the weights of the last
+    step.
 
-    All randomness is of ``seed``; the network's own start is not. An interrupt keeps the weights of the last step.
+    Args:
+        net: a network from images to logits (N, classes); its initial weights do not depend on ``seed``.
+        images: floats of shape (N, C, H, W).
+        labels: int64 from 0, of shape (N,).
+        epochs: passes over the images.
+        batch_size: images per step.
+        learning_rate: learning rate of the first step.
+        weight_decay: decoupled weight decay of AdamW.
+        shift: largest random shift of an image in each direction, in pixels; the border is filled with black, the
+            smallest value of all images.
+        seed: seed of order, shifts and dropout.
+        progress: whether to show a progress bar.
 
     Raises:
-        ValueError: images or labels of another shape or type, that are not finite or beyond the classes, fewer images
-            than a batch, a setting that cannot be, a network without weights to train, or a loss that is not finite:
-            then the weights after the last whole epoch are kept.
+        ValueError: if images or labels have another shape or type, an image contains NaN or infinity, a label is
+            outside of the classes, there are fewer images than in a batch, a setting is out of range, or no weight
+            requires a gradient. If the loss is not finite, the weights before that epoch are restored.
     """
-    for name, count in (("epochs", epochs), ("batch_size", batch_size)):
-        check_integer(name, count, 1)
-    check_integer("shift", shift, 0)
-    check_seed(seed)
-    check_number("learning_rate", learning_rate, "(0, inf)")
-    check_number("weight_decay", weight_decay, "[0, inf)")
+    settings = _Settings(epochs, batch_size, learning_rate, weight_decay, shift, seed)
     _check_images(images)
     if len(images) < batch_size:
         raise ValueError(f"expected at least the {batch_size} images of a batch, got {len(images)}")
     _check_labels(net, images, labels)
-    weights = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    if not weights:
-        raise ValueError("expected a network with weights to train, got none that requires a gradient")
-    optimiser = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=weight_decay)
-    found, begun = Training(), time.perf_counter()
-    seeds = child_seeds(seed, 2)
-    random = torch.Generator().manual_seed(seeds[0])
-    per_epoch, black = len(images) // batch_size, float(images.min())
-    steps = epochs * per_epoch
-    bar = tqdm(total=steps, desc="classifier", disable=not progress, leave=False)
+    record, begun = TrainingRecord(), time.perf_counter()
+    run = _Run(net, images, labels, settings, record)
     try:
-        with bar, mode(net, training=True), seeded(seeds[1]), torch.enable_grad():
-            for epoch in range(epochs):
-                good, total = copy.deepcopy(net.state_dict()), 0.0
-                order = torch.randperm(len(images), generator=random)[: per_epoch * batch_size].to(images.device)
-                for rows in order.split(batch_size):
-                    for group in optimiser.param_groups:
-                        group["lr"] = learning_rate * cosine(found.steps, steps, 0.0)
-                    batch = _moved(images[rows], shift, black, random).to(weights[0])
-                    loss = functional.cross_entropy(net(batch), labels[rows.to(labels.device)].to(weights[0].device))
-                    value = float(loss.detach())
-                    if value != value or value == float("inf"):
-                        net.load_state_dict(good)
-                        raise ValueError(
-                            f"expected a finite loss, got {value} in epoch {epoch + 1}: the weights before it are "
-                            "kept; try a lower learning_rate"
-                        )
-                    optimiser.zero_grad(set_to_none=True)
-                    loss.backward()
-                    optimiser.step()
-                    total += value
-                    found.steps += 1
-                    bar.update()
-                found.loss.append(total / per_epoch)
-                bar.set_postfix(loss=f"{found.loss[-1]:.3g}", refresh=False)
+        run.train(progress)
     except KeyboardInterrupt:
-        found.interrupted = True
+        record.interrupted = True
     finally:
-        optimiser.zero_grad(set_to_none=True)
-    found.seconds = time.perf_counter() - begun
-    if found.interrupted:
-        kept = f"the weights after {found.steps} of {steps} steps"
+        run.optimiser.zero_grad(set_to_none=True)
+    record.seconds = time.perf_counter() - begun
+    if record.interrupted:
+        kept = f"the weights after {record.steps} of {run.steps} steps"
         warn_interrupted("fit_classifier", kept, "To train in full, start again from a new network.")
-    return found
+    return record
+
+
+@dataclass(frozen=True)
+class _Settings:
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    shift: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_integer("epochs", self.epochs, 1)
+        check_integer("batch_size", self.batch_size, 1)
+        check_integer("shift", self.shift, 0)
+        check_seed(self.seed)
+        check_number("learning_rate", self.learning_rate, "(0, inf)")
+        check_number("weight_decay", self.weight_decay, "[0, inf)")
+
+
+class _Run:
+    """One training: the network, its optimiser and its random numbers."""
+
+    def __init__(
+        self, net: nn.Module, images: Tensor, labels: Tensor, settings: _Settings, record: TrainingRecord
+    ) -> None:
+        self.net, self.images, self.labels, self.settings, self.record = net, images, labels, settings, record
+        weights = [parameter for parameter in net.parameters() if parameter.requires_grad]
+        if not weights:
+            raise ValueError("expected a network with weights to train, got none that requires a gradient")
+        self.like = weights[0]
+        self.optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        order_seed, self.net_seed = child_seeds(settings.seed, 2)
+        self.random = torch.Generator().manual_seed(order_seed)
+        self.per_epoch, self.black = len(images) // settings.batch_size, float(images.min())
+        self.steps = settings.epochs * self.per_epoch
+        self.good = LastGood(net.state_dict, net.load_state_dict)
+
+    def train(self, progress: bool) -> None:
+        bar = tqdm(total=self.steps, desc="classifier", disable=not progress, leave=False)
+        with bar, training_mode(self.net), seeded(self.net_seed), torch.enable_grad():
+            for epoch in range(self.settings.epochs):
+                self.record.loss.append(self._epoch(epoch, bar))
+                bar.set_postfix(loss=f"{self.record.loss[-1]:.3g}", refresh=False)
+
+    def _epoch(self, epoch: int, bar: tqdm) -> float:
+        """Take the steps of one epoch; returns their mean loss."""
+        self.good.keep()
+        total, size = 0.0, self.settings.batch_size
+        order = torch.randperm(len(self.images), generator=self.random)[: self.per_epoch * size]
+        for rows in order.to(self.images.device).split(size):
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.settings.learning_rate * cosine(self.record.steps, self.steps, 0.0)
+            batch = _shifted(self.images[rows], self.settings.shift, self.black, self.random).to(self.like)
+            targets = self.labels[rows.to(self.labels.device)].to(self.like.device)
+            loss = functional.cross_entropy(self.net(batch), targets)
+            value = float(loss.detach())
+            if math.isnan(value) or value == math.inf:
+                self.good.restore()
+                raise ValueError(
+                    f"expected a finite loss, got {value} in epoch {epoch + 1}: the weights before it are "
+                    "kept; try a lower learning_rate"
+                )
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            total += value
+            self.record.steps += 1
+            bar.update()
+        return total / self.per_epoch
 
 
 def accuracy(net: nn.Module, images: Tensor, labels: Tensor, *, batch: int = 1000) -> float:
-    """Share of the images whose largest logit is that of their label. Raises ``ValueError`` as `fit_classifier`."""
+    """Fraction of the images whose largest logit is that of their label.
+
+    Raises ``ValueError`` for images, labels or a network that `fit_classifier` would refuse.
+    """
     _check_images(images)
     _check_labels(net, images, labels)
-    chosen = _ask(net, net, images, batch).argmax(1)
+    chosen = _evaluate(net, net, images, batch).argmax(1)
     return float((chosen == labels.to(chosen.device)).double().mean())
 
 
 def predict_probabilities(net: nn.Module, images: Tensor, *, batch: int = 1000) -> Tensor:
-    """Probabilities (N, classes); every row sums to one. Raises ``ValueError`` if an image has NaN or infinity."""
+    """Class probabilities (N, classes). Raises ``ValueError`` if an image contains NaN or infinity."""
     _check_images(images)
-    return _ask(net, net, images, batch).softmax(1)
+    return _evaluate(net, net, images, batch).softmax(1)
 
 
 def features(net: nn.Module, images: Tensor, *, batch: int = 1000) -> Tensor:
-    """What ``net.features`` makes of all images, (N, D): of a `LeNet` its last hidden layer.
+    """The result (N, D) of ``net.features``: for a `LeNet`, its last hidden layer.
 
-    Raises ``ValueError`` for a network without, or what are no finite images.
+    Raises ``ValueError`` if the network has no ``features``, or an image contains NaN or infinity.
     """
     _check_images(images)
-    found = getattr(net, "features", None)
-    if not callable(found):
+    function = getattr(net, "features", None)
+    if not callable(function):
         raise ValueError(f"expected a network with features(x), such as LeNet, got {type(net).__name__}")
-    return _ask(net, found, images, batch)
+    return _evaluate(net, function, images, batch)
 
 
 @torch.no_grad()
-def _ask(net: nn.Module, function: Callable[[Tensor], Tensor], images: Tensor, batch: int) -> Tensor:
+def _evaluate(net: nn.Module, function: Callable[[Tensor], Tensor], images: Tensor, batch: int) -> Tensor:
+    """``function`` of all images, ``batch`` of them at a time."""
     check_integer("batch", batch, 1)
     like = next(net.parameters(), images)
-    with mode(net, training=False):
+    with evaluation_mode(net):
         return torch.cat([function(part.to(like)) for part in images.split(batch)])
 
 
-def _moved(images: Tensor, shift: int, black: float, random: torch.Generator) -> Tensor:
-    """Each image moved by its own -shift to shift pixels in both directions."""
+def _shifted(images: Tensor, shift: int, black: float, random: torch.Generator) -> Tensor:
+    """Each image shifted by a random number of pixels from -shift to shift in both directions."""
     if not shift:
         return images
     count, _, height, width = images.shape
@@ -154,12 +205,11 @@ def _check_images(images: Tensor) -> None:
         raise ValueError(f"expected images of shape (N, C, H, W), none of them 0, got {tuple(images.shape)}")
     if not images.is_floating_point():
         raise ValueError(f"expected images as floats, such as Images.scaled() gives, got {images.dtype}")
-    if not bool(torch.isfinite(images).all()):
-        raise ValueError("expected finite images, got some with nan or infinity")
+    check_finite("images", images)
 
 
 def _check_labels(net: nn.Module, images: Tensor, labels: Tensor) -> None:
-    logits = _ask(net, net, images[:1], 1)
+    logits = _evaluate(net, net, images[:1], 1)
     if logits.ndim != 2:
         raise ValueError(f"expected a network with logits of shape (N, classes), got {tuple(logits.shape)} of 1 image")
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:

@@ -1,4 +1,4 @@
-"""The units of a guide's numbers, and its width at the start: both relative to the prior of each site."""
+"""The units of a guide's parameters, and its initial widths: both relative to the prior of each site."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,11 +15,11 @@ from posterity.models.guides import empty_guide
 
 JOINT = (autoguide.AutoMultivariateNormal, autoguide.AutoLowRankMultivariateNormal)
 NORMAL = (autoguide.AutoNormal, *JOINT)
-PRODUCTS = 8  # of the Hessian with random signs
+PRODUCTS = 8  # Hessian-vector products with random signs
 
 
 def set_widths(guide: Callable[..., Any], args: tuple[Any, ...], units: Mapping[str, float], width: float) -> None:
-    """Start one of Pyro's normal guides at ``width`` times the ``units`` of its sites, in unconstrained space."""
+    """Set the widths of one of Pyro's normal guides to ``width`` times the ``units`` of its sites, unconstrained."""
     if isinstance(guide, autoguide.AutoNormal):
         with torch.no_grad():
             guide(*args)
@@ -29,7 +29,7 @@ def set_widths(guide: Callable[..., Any], args: tuple[Any, ...], units: Mapping[
     elif isinstance(guide, JOINT):
         with torch.no_grad():
             guide(*args)
-            # A low-rank guide has the other half of its variance in its factors.
+            # The factors of a low-rank guide hold the other half of its variance.
             share = 0.5**0.5 if isinstance(guide, autoguide.AutoLowRankMultivariateNormal) else 1.0
             guide.scale = width * share * _flat_units(guide, units).to(guide.loc)
 
@@ -37,9 +37,10 @@ def set_widths(guide: Callable[..., Any], args: tuple[Any, ...], units: Mapping[
 def limit_widths(guide: Callable[..., Any], model: Model, args: tuple[Any, ...]) -> None:
     """Narrow one of Pyro's normal guides to the curvature of the log joint at its location.
 
-    A guide much wider than the posterior has gradients of mere noise, and shrinks slowly; a narrow one grows fast. The
-    curvature of a number is the norm of its row of the Hessian, at least the diagonal element, estimated from products
-    with random signs (Hutchinson 1990). Where the model has no second derivatives the guide stays as it is.
+    The gradients of a guide much wider than the posterior are dominated by noise, so it shrinks slowly; a narrow guide
+    grows fast. The curvature of an element is the norm of its row of the Hessian, which is at least its diagonal
+    element, estimated from products with random signs (Hutchinson 1990). If the model has no second derivatives, the
+    guide does not change.
     """
     if not isinstance(guide, NORMAL):
         return
@@ -69,7 +70,7 @@ def _hessian_rows(density: Density, position: Tensor) -> Tensor:
     leaf = position.clone().requires_grad_()
     with pyro.validation_enabled(False):
         (gradient,) = torch.autograd.grad(density(leaf), leaf, create_graph=True)
-    total = torch.zeros_like(position, dtype=torch.double)  # of small units, squares leave the range of float32
+    total = torch.zeros_like(position, dtype=torch.double)  # squares of small units leave the range of float32
     for _ in range(PRODUCTS):
         signs = (torch.randint(0, 2, position.shape, generator=generator) * 2 - 1).to(position)
         (product,) = torch.autograd.grad(gradient, leaf, signs, retain_graph=True)
@@ -79,7 +80,7 @@ def _hessian_rows(density: Density, position: Tensor) -> Tensor:
 
 
 def widths_as_units(guide: Callable[..., Any], units: Mapping[str, Tensor | float]) -> dict[str, Tensor | float]:
-    """The widths of one of Pyro's normal guides as the units of its locations, for a start at the mode."""
+    """The units of the locations of one of Pyro's normal guides that starts at the mode: its widths."""
     if isinstance(guide, autoguide.AutoNormal):
         return {name: _nested(guide.scales, name).detach() for name in units}
     if isinstance(guide, JOINT):
@@ -89,14 +90,14 @@ def widths_as_units(guide: Callable[..., Any], units: Mapping[str, Tensor | floa
 
 
 def is_point(guide: Callable[..., Any]) -> bool:
-    """Whether a guide puts all its mass on one point while it is fitted, so that its gradients are exact."""
+    """Whether a guide is a point while it is fitted, so that its gradients are exact."""
     return guide is empty_guide or isinstance(guide, autoguide.AutoDelta | autoguide.AutoLaplaceApproximation)
 
 
 def with_spread(guide: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
-    """The fitted guide to draw from: of Pyro's Laplace guide, a point while it is fitted, the normal at the mode.
+    """The guide to draw from: for Pyro's Laplace guide the normal at the mode, else the fitted ``guide``.
 
-    Raises ``ValueError`` where the Hessian there is not positive definite.
+    Raises ``ValueError`` if the Hessian at the mode is not positive definite.
     """
     if not isinstance(guide, autoguide.AutoLaplaceApproximation):
         return guide
@@ -112,10 +113,10 @@ def with_spread(guide: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..
 def guide_unit(
     guide: Callable[..., Any], name: str, value: Tensor, units: Mapping[str, Tensor | float]
 ) -> Tensor | float | None:
-    """The unit of the unconstrained parameter ``value`` called ``name``, or None where nothing is known of it.
+    """The unit of the unconstrained parameter ``value`` called ``name``; None if it is unknown.
 
-    A location moves in units of its site. A scale s is fitted as log(s), of unit 1; in Pyro's own guides as the inverse
-    softplus of s, of which the unit is a change of s by its own size: s / (1 - exp(-s)).
+    The unit of a location is that of its site. A scale s is fitted as log(s), of unit 1. Pyro's own guides fit the
+    inverse softplus of s, of unit s / (1 - exp(-s)), which changes s by its own size to first order.
     """
     if not isinstance(guide, autoguide.AutoGuide):
         return None
@@ -133,7 +134,7 @@ def guide_unit(
 
 
 def _flat_units(guide: Any, units: Mapping[str, Tensor | float]) -> Tensor:
-    """One unit for each number of a guide over the whole vector of sites, in its order."""
+    """One unit for each element of the vector of all sites, in the order of the guide."""
     sites = guide._unconstrained_shapes
     parts = {name: torch.as_tensor(units.get(name, 1.0)).reshape(-1) for name in sites}
     return torch.cat([parts[name].expand(shape.numel()) for name, shape in sites.items()])

@@ -1,4 +1,4 @@
-"""The warning of a run that an interrupt (Ctrl-C) has ended, and that returns what it has."""
+"""The warning of a run that an interrupt (Ctrl-C) ended early, and that returns a partial result."""
 
 import warnings
 
@@ -6,9 +6,12 @@ INTERRUPTED = "was interrupted and returns"
 
 
 def warn_interrupted(name: str, kept: str, go_on: str, *, stacklevel: int = 2) -> None:
-    """One ``RuntimeWarning``: a script that goes on must not take a part for the whole.
+    """Issue one ``RuntimeWarning``, so that a script does not mistake the partial result for the whole.
 
-    ``kept`` says what is returned, ``go_on`` how to get the rest; ``stacklevel`` as in `warnings.warn`, counted from
-    the caller.
+    Args:
+        name: the method that was interrupted.
+        kept: the result that is returned.
+        go_on: a sentence on how to get the rest.
+        stacklevel: as in `warnings.warn`, counted from the caller.
     """
     warnings.warn(f"{name} {INTERRUPTED} {kept}. {go_on}", RuntimeWarning, stacklevel + 1)

@@ -1,10 +1,11 @@
-"""Adam with a gain for each number: steps that do not depend on the units of the parameters.
+"""Adam with a gain for each parameter: steps that do not depend on the units of the parameters.
 
-Adam (Kingma & Ba 2015) moves every number by about the learning rate in each step, so a number of size 60 takes
-thousands of steps, and one of size 1e-6 never converges. Here each number has a gain that multiplies the learning rate.
-The gain starts at the unit of the number (the spread of its prior). It grows while the gradient agrees with the last
-step, and shrinks when the gradient turns: hypergradient descent (Baydin et al. 2018, arXiv:1703.04782, eq. 5) with
-normalised steps, similar to delta-bar-delta (Jacobs 1988). The number of steps is logarithmic in the distance.
+Adam (Kingma & Ba 2015) moves every parameter by about the learning rate in each step, so a parameter of size 60 takes
+thousands of steps, and one of size 1e-6 never converges. Here each parameter has a gain that multiplies the learning
+rate. The gain starts at the unit of the parameter (the spread of its prior). It grows while the gradient agrees with
+the last step, and shrinks when the gradient changes sign: hypergradient descent (Baydin et al. 2018,
+arXiv:1703.04782, eq. 5) with normalised steps, similar to delta-bar-delta (Jacobs 1988). The number of steps grows with
+the logarithm of the distance.
 """
 
 import math
@@ -26,8 +27,8 @@ BACK = math.log(10)  # decrease of the log gain after a step to a density that i
 class AdaptiveAdam:
     """Steps that minimise a function, computed from its gradients.
 
-    ``units`` has the shape of the parameters, (dim,) or (fit, dim): the size of the first step relative to the learning
-    rate, or 0 for numbers that take plain Adam steps. ``noisy`` says whether gradients are random.
+    ``units``, of the shape of the parameters (dim,) or (fit, dim), is the size of the first step relative to the
+    learning rate, or 0 for parameters that take plain Adam steps. ``noisy`` says whether gradients are random.
     """
 
     def __init__(self, units: Tensor, *, noisy: bool) -> None:

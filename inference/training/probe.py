@@ -1,9 +1,9 @@
-"""Whether an optimisation has converged: would further steps still lower the loss?
+"""Whether an optimisation has converged, that is, whether further steps would still lower the loss.
 
 At the end of a schedule the learning rate is near zero, so the loss is flat whether the fit has converged or not. A
 probe therefore continues the fit for a tenth of its steps, with the schedule of the learning rate started again. The
-fit has converged if the probe gains less than a tolerance, and does not lose so much that noise must have cost the fit
-itself as much. `behind` finds fits that end far below the best fit.
+fit has converged if the probe neither gains more than a tolerance nor loses more than `lost_tolerance`, which would
+show that steps are too noisy. `behind` finds fits that end far below the best fit.
 """
 
 import math
@@ -24,20 +24,21 @@ FAR_PER_ROW, FAR_LEAST, FAR_TIMES = 0.5, 10.0, 5.0  # nats per row, nats, multip
 
 
 def probe_steps(steps: int) -> int:
-    """Number of steps in the probe of a fit of ``steps``."""
+    """Number of steps in the probe of a fit of ``steps`` steps."""
     return max(LEAST_STEPS, steps // SHARE)
 
 
 def tolerance(rows: int, numbers: int) -> float:
-    """Largest gain in a probe, in nats, of a converged fit of ``numbers`` parameters to ``rows`` observations."""
+    """Largest gain in a probe, in nats, of a converged fit of ``numbers`` parameters to ``rows`` rows."""
     return max(min(PER_ROW * rows, PER_NUMBER * numbers), LEAST)
 
 
 def lost_tolerance(limit: float) -> float:
-    """Largest loss in a probe, in nats, of a converged fit with this tolerance.
+    """Largest loss in a probe, in nats, of a converged fit whose gain may be up to ``limit``.
 
     Noisy steps leave a fit below its optimum, by an amount that falls with the length of the schedule at most as
-    1 / steps. The schedule of the probe is shorter by `SHARE`, so it loses `SHARE` - 1 times what the fit still lacks.
+    1 / steps. The schedule of the probe is shorter by the factor `SHARE`, so the probe loses `SHARE` - 1 times the
+    distance of the fit to its optimum.
     """
     return (SHARE - 1) * limit
 
@@ -54,10 +55,10 @@ def behind(score: Tensor, rows: int) -> Tensor:
 
 
 def still_gaining(what: str, gained: float, unit: str, more: int, cure: str) -> str:
-    """The sentence that tells a user that a fit has not converged."""
+    """The warning that a fit has not converged."""
     return f"{what} still gained {gained:.3g} {unit} in {more} further steps at the full learning rate: {cure}"
 
 
 def not_settled(what: str, lost: float, unit: str, more: int, cure: str) -> str:
-    """The sentence for a fit whose steps are too noisy for their number."""
+    """The warning that the steps of a fit are too noisy for their number."""
     return f"{what} has not settled: {more} further steps at the full learning rate lost {lost:.3g} {unit}: {cure}"

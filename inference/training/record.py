@@ -1,13 +1,13 @@
-"""What is kept of a training by gradients."""
+"""The record that a training by gradients returns."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass
-class Training:
-    """How a training went: mean losses in the order of steps, the ``steps`` taken, the ``seconds`` in all runs.
+class TrainingRecord:
+    """Mean losses in the order of steps, the number of ``steps``, and the ``seconds`` of all runs together.
 
-    Each entry of ``loss`` is a mean: over a whole epoch where there are epochs, over 50 steps of a stream.
+    Each entry of ``loss`` is the mean over an epoch (`fit_classifier`) or over 50 steps (`fit_stream`).
     """
 
     loss: list[float] = field(default_factory=list)

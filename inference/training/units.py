@@ -1,6 +1,6 @@
-"""The unit of each latent site: how far its prior spreads.
+"""The unit of each latent site: the spread of its prior.
 
-Steps of an optimiser and the width of a guide are measured in it, so that neither depends on the units in which a
+Steps of an optimiser and the width of a guide are multiples of it, so that neither depends on the units in which a
 model was written.
 """
 
@@ -21,8 +21,8 @@ NORMAL = 1.4826  # standard deviation of a normal over its median absolute devia
 def prior_units(model: Model, args: tuple[Any, ...]) -> dict[str, float]:
     """The spread of every latent site's prior in unconstrained space, as the standard deviation of a normal.
 
-    From the median absolute deviation of a few prior draws, over all numbers of a site, so that one heavy tail does not
-    decide. It is 1 where the draws do not vary. A flat prior is taken as uniform on (-2, 2), as where chains start.
+    It is estimated from the median absolute deviation of ten prior draws over all elements of a site, which heavy tails
+    do not inflate. It is 1 if the draws do not vary. A flat prior counts as uniform on (-2, 2).
     """
     drawn: dict[str, list[Tensor]] = {}
     for seed in range(PRIOR_DRAWS):
@@ -36,7 +36,7 @@ def prior_units(model: Model, args: tuple[Any, ...]) -> dict[str, float]:
 
 
 def density_units(density: Density) -> Tensor:
-    """The unit of every number of a density's vector (dim,)."""
+    """The unit of every element of the position vector of a density, shape (dim,)."""
     units, whole = prior_units(density.model, density.args), []
     for site in density.sites:
         whole.append(torch.full((site.size,), units.get(site.name, 1.0), dtype=density.dtype, device=density.device))
@@ -52,10 +52,10 @@ def _spread(values: list[Tensor]) -> float:
 
 
 def parameter_unit(value: Tensor) -> float:
-    """The unit of a parameter, 0 where plain steps suit it.
+    """The unit of a parameter: 0, for plain Adam steps, or 1.
 
-    The initial weights of a network are spread over the size that they should have, so plain steps suit them; and a
-    network of maximum likelihood that took longer ones would only follow its noise sooner. A number by itself, or a
-    tensor of equal ones, says nothing of its unit: 1, from which the gain finds it.
+    The initial weights of a network have the spread that they should have, so plain steps suit them; with longer steps,
+    a network of maximum likelihood would overfit sooner. The value of a scalar, or of a tensor of equal elements, does
+    not tell its unit: it starts at 1, and the gain adapts it.
     """
     return 0.0 if value.numel() > 1 and bool(value.std() > 0) else 1.0

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyro.distributions as dist
+import scipy
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -375,7 +375,7 @@ def _groups(y: Tensor, count: int, method: str, seed: int) -> tuple[Tensor, Tens
         label = torch.empty(len(y), dtype=torch.long)
         label[order] = torch.arange(len(y)) * count // len(y)
     else:
-        _, clusters = kmeans2(y.numpy(), count, minit="++", rng=np.random.default_rng(seed))
+        _, clusters = scipy.cluster.vq.kmeans2(y.numpy(), count, minit="++", rng=np.random.default_rng(seed))
         label = torch.as_tensor(clusters, dtype=torch.long)
     whole = y.std(0, correction=0)
     whole = torch.where(whole > 0, whole, 1.0)  # a constant y has no width: use the head's unit

@@ -219,7 +219,7 @@ class Mixture(dist.MixtureSameFamily):
         unchecked = self.with_parts(self.mixture_distribution, map_parameters(self.component_distribution, torch.clone))
         unchecked._validate_args = False
         with torch.no_grad():
-            return quantiles.solve(unchecked, probability.expand(shape))
+            return quantiles.mixture_quantiles(unchecked, probability.expand(shape))
 
     def modes(self, min_probability: float = 0.0) -> Modes:
         """All local maxima of the density, the highest first: see `Modes`.

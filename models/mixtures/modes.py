@@ -56,7 +56,7 @@ def find_modes(mixture: MixtureLike, min_probability: float) -> Modes:
         none = mixture.log_weights.new_empty(*mixture.batch_shape, 1)
         return Modes(none.reshape(*none.shape, *(1,) * several).expand(*none.shape, *mixture.event_shape), none, none)
     with torch.no_grad():
-        parts = [_multivariate(part) if several else _univariate(part) for part in nodes.row_chunks(mixture)]
+        parts = [_multivariate(part) if several else _univariate(part) for part in nodes.flat_chunks(mixture)]
     location, height, probability = (_joined(values) for values in zip(*parts, strict=True))
     low = ~(probability >= min_probability)
     height, probability = height.masked_fill(low, math.nan), probability.masked_fill(low, math.nan)
@@ -87,7 +87,7 @@ def _univariate(mixture: MixtureLike) -> tuple[Tensor, Tensor, Tensor]:
     """Location, log density and probability (N, M) of the modes of mixtures of one target."""
     ends = extrema(mixture)
     location, there, minima = ends.modes, ends.there, ends.minima
-    height = nodes.log_density(mixture, location.masked_fill(~there, math.inf))
+    height = nodes.log_mass_or_density(mixture, location.masked_fill(~there, math.inf))
     edges = torch.cat([torch.full_like(location[:1], -math.inf), minima, torch.full_like(location[:1], math.inf)])
     probability = interval_probability(mixture, edges[:-1], edges[1:])
     if is_circular(mixture.component_distribution):
@@ -116,8 +116,8 @@ class Extrema:
 
 def extrema(mixture: MixtureLike) -> Extrema:
     """All local maxima of the density, and the minima between neighbouring maxima."""
-    x = nodes.points(mixture)
-    height = nodes.log_density(mixture, x)
+    x = nodes.sorted_nodes(mixture)
+    height = nodes.log_mass_or_density(mixture, x)
     low = torch.full_like(height[:1], -math.inf)
     circular = is_circular(mixture.component_distribution)
     # A circle has no end: its first node (-pi) and its last (pi) are the same point.
@@ -138,7 +138,7 @@ def extrema(mixture: MixtureLike) -> Extrema:
         else:
             left, right = (torch.where(end.isfinite(), end, here) for end in (left, right))
         left, right = (end.masked_fill(~there, math.inf) for end in (left, right))
-        location = nodes.refine(lambda v: nodes.log_density(mixture, v), left, right)
+        location = nodes.refine(lambda v: nodes.log_mass_or_density(mixture, v), left, right)
     return Extrema(x, height, location, there, _minima(mixture, x, height, index, there))
 
 
@@ -157,7 +157,7 @@ def _minima(mixture: MixtureLike, x: Tensor, height: Tensor, index: Tensor, ther
         return x.gather(0, lowest).masked_fill(~there[1:], math.inf)
     ends = (x.gather(0, torch.minimum(torch.maximum(lowest + step, index[:-1]), index[1:])) for step in (-1, 1))
     left, right = (end.masked_fill(~there[1:], math.inf) for end in ends)
-    return nodes.refine(lambda v: -nodes.log_density(mixture, v), left, right).masked_fill(~there[1:], math.inf)
+    return nodes.refine(lambda v: -nodes.log_mass_or_density(mixture, v), left, right).masked_fill(~there[1:], math.inf)
 
 
 def _circular_probability(mixture: MixtureLike, ends: Extrema, probability: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ def _circular_probability(mixture: MixtureLike, ends: Extrema, probability: Tens
     around = 2 * math.pi
     low = x.gather(0, left) - torch.where(index > 0, 0.0, around)
     high = x.gather(0, right) + torch.where(index < end, 0.0, around)
-    lowest = nodes.refine(lambda v: -nodes.log_density(mixture, v), low, high)
+    lowest = nodes.refine(lambda v: -nodes.log_mass_or_density(mixture, v), low, high)
     lowest = math.pi - torch.remainder(math.pi - lowest, 2 * math.pi)
     endless = torch.full_like(lowest, math.inf)
     # The probability beyond the minimum was counted for the last mode and belongs to the first, or vice versa.

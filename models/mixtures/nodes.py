@@ -33,7 +33,7 @@ def is_discrete(mixture: MixtureLike) -> bool:
     return bool(getattr(mixture.component_distribution.support, "is_discrete", False))
 
 
-def row_chunks(mixture: MixtureLike) -> Iterator[MixtureLike]:
+def flat_chunks(mixture: MixtureLike) -> Iterator[MixtureLike]:
     """Chunks of rows of the mixture, with a batch of one dimension, in double precision and without validation."""
     ndim = len(mixture.batch_shape)
     flat = map_parameters(
@@ -48,7 +48,7 @@ def row_chunks(mixture: MixtureLike) -> Iterator[MixtureLike]:
         yield part
 
 
-def points(mixture: MixtureLike) -> Tensor:
+def sorted_nodes(mixture: MixtureLike) -> Tensor:
     """Sorted nodes (G, N) of a mixture with batch shape (N,); a row with fewer nodes ends with infinity."""
     if is_discrete(mixture):
         return _counts(mixture)
@@ -130,7 +130,7 @@ def _counts(mixture: MixtureLike) -> Tensor:
     return span[:, None].expand(-1, len(mixture.mean))
 
 
-def log_density(mixture: MixtureLike, value: Tensor) -> Tensor:
+def log_mass_or_density(mixture: MixtureLike, value: Tensor) -> Tensor:
     """The log density at points (..., N); -inf at points that are infinite or outside the support."""
     return _log_mass(mixture, value) if is_discrete(mixture) else density.log_density(mixture, value)
 

@@ -15,7 +15,7 @@ CHUNK = 2**16  # normals in a chunk: enough work for two threads, and it fits in
 CLOSE = 3e-4  # in scales of the narrowest component: the error after a step of this length is about its cube
 
 
-def solve(weight: Tensor, loc: Tensor, scale: Tensor, probability: Tensor) -> Tensor:
+def normal_mixture_quantiles(weight: Tensor, loc: Tensor, scale: Tensor, probability: Tensor) -> Tensor:
     """Quantiles (Q, N) at ``probability`` (Q, N) of mixtures with parameters (N, K) in float64.
 
     Halley steps inside a bracket; a step that leaves the bracket, or shortens it by too little, is replaced by a
@@ -29,7 +29,7 @@ def solve(weight: Tensor, loc: Tensor, scale: Tensor, probability: Tensor) -> Te
     high = loc.masked_fill(~there, -math.inf).amax(-1) - away
     if components > FEW:
         some = weight[:, ::8]
-        x = solve(some / some.sum(-1, keepdim=True), loc[:, ::8], scale[:, ::8], probability)
+        x = normal_mixture_quantiles(some / some.sum(-1, keepdim=True), loc[:, ::8], scale[:, ::8], probability)
     else:
         mean = (weight * loc).sum(-1)
         x = mean + standard * (weight * (scale**2 + (loc - mean[:, None]) ** 2)).sum(-1).sqrt()

@@ -16,7 +16,7 @@ FEWEST = 16  # components from which `normal_quantiles` is faster
 SMALLEST = 1e-6  # probability of the smaller tail down to which `normal_quantiles` is accurate to ten digits
 
 
-def solve(mixture: MixtureLike, probability: Tensor) -> Tensor:
+def mixture_quantiles(mixture: MixtureLike, probability: Tensor) -> Tensor:
     """Quantiles at ``probability``, whose last dimensions are the batch shape; see `Mixture.icdf`."""
     if nodes.is_discrete(mixture):
         return _count_quantiles(mixture, probability)
@@ -63,7 +63,9 @@ def _normal_quantiles(mixture: MixtureLike, probability: Tensor) -> Tensor:
     weights, loc, scale = (
         part.expand(weight.shape).reshape(shape).double() for part in (weight, components.loc, components.scale)
     )
-    quantiles = normal_quantiles.solve(weights, loc, scale, probability.double().reshape(-1, shape[0]))
+    quantiles = normal_quantiles.normal_mixture_quantiles(
+        weights, loc, scale, probability.double().reshape(-1, shape[0])
+    )
     return quantiles.reshape(probability.shape).to(weight.dtype)
 
 

@@ -67,7 +67,7 @@ def highest_density(mixture: MixtureLike, level: float) -> Regions:
         return Regions(none.unsqueeze(-1), none.unsqueeze(-1), level, none, none)
     region = _count_region if nodes.is_discrete(mixture) else _density_region
     with torch.no_grad():
-        parts = [region(part, level) for part in nodes.row_chunks(mixture)]
+        parts = [region(part, level) for part in nodes.flat_chunks(mixture)]
     most = max(part[0].shape[1] for part in parts)
     like, batch = mixture.log_weights, mixture.batch_shape
 
@@ -88,12 +88,12 @@ def level_at(mixture: MixtureLike, value: Tensor) -> Tensor:
         raise ValueError(f"expected value of shape {tuple(batch)}, one for each mixture, got {tuple(value.shape)}")
     levels, done, flat = [], 0, value.detach().reshape(-1).double()
     with torch.no_grad():
-        for part in nodes.row_chunks(mixture):
+        for part in nodes.flat_chunks(mixture):
             own = flat[done : done + part.batch_shape[0]]
             done += len(own)
-            cut = nodes.log_density(part, own)
+            cut = nodes.log_mass_or_density(part, own)
             if nodes.is_discrete(part):
-                height = nodes.log_density(part, nodes.points(part))
+                height = nodes.log_mass_or_density(part, nodes.sorted_nodes(part))
                 levels.append(torch.where(height >= cut, height.exp(), 0.0).sum(0))
             else:
                 levels.append(_intervals(part, *_nodes(part), cut)[2])
@@ -158,7 +158,7 @@ def _nodes(mixture: MixtureLike) -> tuple[Tensor, Tensor]:
     ends = extrema(mixture)
     more = torch.cat([ends.modes.masked_fill(~ends.there, math.inf), ends.minima])
     x, order = torch.cat([ends.x, more]).sort(0)
-    height = torch.cat([ends.height, nodes.log_density(mixture, more)]).gather(0, order)
+    height = torch.cat([ends.height, nodes.log_mass_or_density(mixture, more)]).gather(0, order)
     end = int(x.isfinite().sum(0).max())
     return x[:end], height[:end]
 
@@ -207,14 +207,14 @@ def _crossing(mixture: MixtureLike, outside: Tensor, inside: Tensor, cut: Tensor
     By the Illinois method (Dowell & Jarratt 1971, BIT 11): secant steps, with half the function value at an end that
     is retained twice; every fourth step, and where the density outside is zero, is a bisection.
     """
-    without, within = (nodes.log_density(mixture, v) - cut for v in (outside, inside))
+    without, within = (nodes.log_mass_or_density(mixture, v) - cut for v in (outside, inside))
     side = inside.new_zeros(inside.shape)  # the side of the last point: 1 inside, -1 outside
     for number in range(BISECTIONS):
         part = (without / (without - within)).clamp(1e-3, 1 - 1e-3)
         middle = outside + torch.where(part.isfinite(), part, 0.5) * (inside - outside)
         if number % 4 == 3:
             middle = 0.5 * (outside + inside)
-        height = nodes.log_density(mixture, middle) - cut
+        height = nodes.log_mass_or_density(mixture, middle) - cut
         above = height >= 0
         without = torch.where(above, torch.where(side == 1, without / 2, without), height)
         within = torch.where(above, height, torch.where(side == -1, within / 2, within))
@@ -228,8 +228,8 @@ def _crossing(mixture: MixtureLike, outside: Tensor, inside: Tensor, cut: Tensor
 
 def _count_region(mixture: MixtureLike, level: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `_density_region`, for counts: the most probable counts whose probabilities reach the level."""
-    x = nodes.points(mixture)
-    height = nodes.log_density(mixture, x)
+    x = nodes.sorted_nodes(mixture)
+    height = nodes.log_mass_or_density(mixture, x)
     ordered = height.sort(0, descending=True)
     total = ordered.values.exp().cumsum(0)
     last = (total < level).sum(0, keepdim=True).clamp(max=len(x) - 1)

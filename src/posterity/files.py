@@ -1,4 +1,7 @@
-"""Files: written completely or not at all, read without pickle, and checksums. Does not import torch."""
+"""Files that are written completely or not at all and read without pickle, and checksums.
+
+Importing this module does not import torch.
+"""
 
 import contextlib
 import hashlib
@@ -11,9 +14,9 @@ from typing import Any
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to, which is renamed to ``path`` at the end.
+    """A temporary path beside ``path`` to write to, which replaces ``path`` at the end of the ``with`` block.
 
-    After a crash or an error there is either the old file or the new one.
+    After a crash or an error, the file is either the old one or the new one, never a part.
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".part")
@@ -22,7 +25,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_tensors(content: dict[str, Any], path: str | Path) -> Path:
-    """Write a dictionary of tensors and plain values; an existing file is replaced as by `replacing`."""
+    """Write a dictionary of tensors and plain values, and return the path; an old file is replaced at the end."""
     import torch
 
     with replacing(path) as temporary:
@@ -31,20 +34,20 @@ def write_tensors(content: dict[str, Any], path: str | Path) -> Path:
 
 
 def read_tensors(path: str | Path, what: str, *, device: Any = None) -> dict[str, Any]:
-    """The dictionary that `write_tensors` wrote; ``what`` is its name in error messages, such as "a checkpoint".
+    """The dictionary that `write_tensors` wrote; ``what`` names it in error messages, such as "a checkpoint".
 
-    Raises ``OSError`` if there is no file, and ``ValueError`` if the file is damaged or holds no dictionary.
+    Raises ``OSError`` if the file does not exist, and ``ValueError`` if it is damaged or does not hold a dictionary.
     """
     import torch
 
     with Path(path).open("rb") as file:
         try:
-            with zipfile.ZipFile(file) as archive:  # torch writes checksums, and does not verify them
+            with zipfile.ZipFile(file) as archive:  # torch writes checksums but does not verify them
                 if archive.testzip() is not None:
                     raise ValueError("a checksum is wrong")
             file.seek(0)
             content = torch.load(file, weights_only=True, map_location=device)
-        except Exception as error:  # torch raises errors of many types, OSError too, for files of other kinds
+        except Exception as error:  # torch raises errors of many types, even OSError, for other kinds of files
             raise ValueError(f"expected {what} in {path}, got a file that cannot be read as one: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"expected {what} in {path}, got something else")
@@ -52,7 +55,7 @@ def read_tensors(path: str | Path, what: str, *, device: Any = None) -> dict[str
 
 
 def checksum(*values: Any) -> str:
-    """SHA-256 of tensors by dtype, shape and bits, and of other values by their text (see `describe`)."""
+    """The SHA-256 of tensors by dtype, shape and bits, and of other values by their text (see `describe`)."""
     digest = hashlib.sha256()
     for value in values:
         if not hasattr(value, "detach"):
@@ -65,7 +68,7 @@ def checksum(*values: Any) -> str:
 
 
 def describe(value: Any) -> str:
-    """The text of a value that is the same in every process: without memory addresses."""
+    """A text of the value without memory addresses, which is the same in every process."""
     text = value.describe() if hasattr(value, "describe") else repr(value)
     return re.sub(r" at 0x[0-9a-f]+", "", text)
 

@@ -1,4 +1,4 @@
-"""Seeds and generators: random results that leave the caller's global random state alone.
+"""Seeds and generators: random numbers that do not change the caller's global random state.
 
 Importing this module does not import torch.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def as_generator(seed: int | torch.Generator) -> torch.Generator:
-    """A CPU generator seeded by an integer of 64 bits; a generator is returned as it is, and moves on with each draw.
+    """A CPU generator seeded with an integer of 64 bits; a generator is returned unchanged.
 
     Raises ``ValueError`` for anything else.
     """
@@ -52,7 +52,7 @@ def normal(n: int, generator: torch.Generator) -> torch.Tensor:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's global random state inside, and restore the caller's state afterwards."""
+    """Seed torch's global random state inside the ``with`` block, and restore the caller's state afterwards."""
     import torch
 
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
@@ -66,10 +66,10 @@ def seeded(seed: int) -> Iterator[None]:
 def child_seeds(seed: int, count: int, *purpose: int) -> list[int]:
     """Seeds of ``count`` independent streams; the first seeds do not depend on ``count``.
 
-    Streams of different ``purpose`` (integers) are independent of each other.
+    Streams with different ``purpose`` (integers) are independent.
     """
     children = np.random.SeedSequence(seed, spawn_key=purpose).spawn(count)
-    return [int(child.generate_state(1, np.uint64)[0] >> 1) for child in children]
+    return [int(child.generate_state(1, np.uint64)[0]) >> 1 for child in children]
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:

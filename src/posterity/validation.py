@@ -1,7 +1,7 @@
 """Checks of arguments: one function and one wording for each mistake.
 
-Each check returns the value, or raises a ``ValueError`` that names the argument, what was expected and what came. A
-bool, NaN and infinity are not numbers here. Importing this module does not import torch.
+Each check returns the value, or raises a ``ValueError`` with the name of the argument, the expected value and the value
+that was given. A bool, NaN and infinity do not count as numbers. Importing this module does not import torch.
 """
 
 import math
@@ -13,13 +13,13 @@ from typing import Any, TypeGuard
 import numpy as np
 
 LARGEST = 2**53
-"""From here on float64 does not tell whole numbers apart."""
+"""All whole numbers below it are exact in float64."""
 
-LONGEST = 60  # characters of a value that are shown in a message
+LONGEST = 60  # characters of a value in a message
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether the value is a finite real number of at most 64 bits; no string, tensor or bool is."""
+    """Whether the value is a finite real number of at most 64 bits; strings, tensors and bools are not."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
     return -(2**63) < int(value) < 2**63 if isinstance(value, Integral) else math.isfinite(value)
@@ -31,7 +31,7 @@ def is_positive(value: Any) -> TypeGuard[float]:
 
 
 def is_integer(value: Any) -> TypeGuard[int]:
-    """Whether the value is a whole number, and no bool."""
+    """Whether the value is a whole number; bools are not."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -46,7 +46,7 @@ def check_integer(name: str, value: Any, low: int | None = None, high: int | Non
 
 
 def check_number(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
-    """A number in an ``interval`` such as "(0, 1]" or "[0, inf)", whose round brackets exclude the end."""
+    """A number in an ``interval`` such as "(0, 1]" or "[0, inf)"; a round bracket excludes the end."""
     low, high = (float(end) for end in interval[1:-1].split(","))
     real = isinstance(value, Real) and not isinstance(value, bool) and (is_number(value) or value == high)
     if real and low <= value <= high and (value > low or interval[0] == "[") and (value < high or interval[-1] == "]"):
@@ -61,9 +61,9 @@ def check_number(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
 
 
 def check_fields(settings: Any, *, counts: tuple[str, ...] = (), positive: tuple[str, ...] = ()) -> None:
-    """Fields of a dataclass: ``counts`` are whole and at least 1, ``positive`` are above 0.
+    """Check fields of a dataclass: ``counts`` are whole numbers of 1 or more, ``positive`` are numbers above 0.
 
-    None is allowed where it is the default of the field.
+    None is allowed if it is the default of the field.
     """
     optional = {field.name for field in fields(settings) if field.default is None}
     for name in (*counts, *positive):
@@ -77,7 +77,7 @@ def check_fields(settings: Any, *, counts: tuple[str, ...] = (), positive: tuple
 
 
 def check_seed(seed: Any) -> int:
-    """A whole number from 0 to below 2**63, which torch and NumPy both take as a seed."""
+    """A whole number from 0 to 2**63 - 1, which torch and NumPy both accept as a seed."""
     if not is_integer(seed) or seed < 0:
         raise ValueError(f"expected seed to be a whole number of 0 or more, got {shown(seed)}")
     if seed >= 2**63:
@@ -101,6 +101,8 @@ def check_flag(name: str, value: Any) -> bool:
 
 def check_pair(name: str, value: Any) -> tuple[float, float]:
     """Two finite numbers, the first below the second."""
+    if isinstance(value, np.ndarray):
+        value = np.atleast_1d(value)
     pair = tuple(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else ()
     if len(pair) != 2 or not all(is_number(end) for end in pair) or not pair[0] < pair[1]:
         raise ValueError(f"expected {name} to be two finite numbers (low, high) with low < high, got {shown(value)}")
@@ -126,7 +128,7 @@ def check_sizes(name: str, values: Any) -> None:
 
 
 def check_callable(name: str, value: Any, of: str) -> None:
-    """A function of ``of``."""
+    """A callable; ``of`` describes its arguments in the message, such as "the draws"."""
     if not callable(value):
         raise ValueError(f"expected {name} to be a function of {of}, got {shown(value)}")
 
@@ -134,7 +136,7 @@ def check_callable(name: str, value: Any, of: str) -> None:
 def to_array(values: Any, name: str = "values") -> np.ndarray:
     """A tensor, array or list as an array; floats keep their precision.
 
-    ``ValueError`` for a masked array, and for values that are not one array, such as lists of unequal lengths.
+    Raises ``ValueError`` for a masked array, and for values that are not one array, such as lists of unequal lengths.
     """
     refuse_mask(name, values)
     try:
@@ -152,7 +154,7 @@ def to_numbers(name: str, values: Any) -> np.ndarray:
 
 
 def check_finite(name: str, values: Any) -> None:
-    """An array or tensor without NaN and infinity; the message counts them."""
+    """An array or tensor without NaN and infinity; the message gives their number."""
     finite = values.isfinite() if hasattr(values, "detach") else np.isfinite(values)
     count = math.prod(finite.shape)
     bad = count - int(finite.sum())
@@ -161,7 +163,7 @@ def check_finite(name: str, values: Any) -> None:
 
 
 def refuse_mask(name: str, values: Any) -> None:
-    """``ValueError`` for a masked array, whose masked values would be used."""
+    """Refuse a masked array, whose masked values would otherwise be used."""
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(f"expected {name} without a mask, got a masked array: remove the masked values")
 
@@ -192,12 +194,12 @@ def _is_dense(value: Any) -> bool:
 
 
 def shown_shape(value: Any) -> str:
-    """The shape of a tensor or array in a message about shapes, the type of anything else."""
+    """The shape of a tensor or array, the type of any other value, as text for a message about shapes."""
     return str(tuple(value.shape)) if hasattr(value, "shape") else type(value).__name__
 
 
 def shown(value: Any) -> str:
-    """A value in a message: the type and shape of a tensor or array, the type of anything else that is long."""
+    """A value as text for a message: type and shape of a tensor or array, the type alone if the text is long."""
     if hasattr(value, "detach"):
         layout = "" if _is_dense(value) else f", {value.layout}"
         return f"{value.dtype} of shape {tuple(value.shape)}{layout}"

@@ -1,4 +1,4 @@
-"""Parts of an example side by side: computed once, kept, and what is there is not computed again."""
+"""Parts of an example: computed once, stored, and not computed again."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -18,18 +18,20 @@ def parts() -> Iterator[ModuleType]:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_parts_are_computed_once(parts: ModuleType, tmp_path: Path, jobs: int) -> None:
-    """Calls that other processes can import: `dict` makes the numbers, and `int` would fail if it were called."""
-    found = parts.parts(tmp_path, {name: (k, partial(dict, value=k)) for k, name in enumerate("abc")}, jobs=jobs)
-    assert {name: row["value"] for name, row in found.items()} == {"a": 0.0, "b": 1.0, "c": 2.0}
-    again = parts.parts(tmp_path, {name: (k, partial(int, "never")) for k, name in enumerate("abc")}, jobs=jobs)
-    assert again == found
+    """The functions can be imported by other processes: `dict` makes the numbers, and `int` fails if it is called."""
+    numbers = {name: (k, partial(dict, value=k)) for k, name in enumerate("abc")}
+    first = parts.compute_parts(tmp_path, numbers, jobs=jobs)
+    assert {name: row["value"] for name, row in first.items()} == {"a": 0.0, "b": 1.0, "c": 2.0}
+    failing = {name: (k, partial(int, "never")) for k, name in enumerate("abc")}
+    assert parts.compute_parts(tmp_path, failing, jobs=jobs) == first
+    assert parts.compute_part(tmp_path, "a", 0, partial(int, "never")) == first["a"]
     assert parts.total_seconds() > 0
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_an_error_of_one_part_is_raised_and_the_others_are_kept(parts: ModuleType, tmp_path: Path, jobs: int) -> None:
-    late = partial(eval, "__import__('time').sleep(2) or {'value': 4.0}")  # still under way when the other fails
+def test_an_error_of_one_part_is_raised_and_the_others_are_stored(parts: ModuleType, tmp_path: Path, jobs: int) -> None:
+    late = partial(eval, "__import__('time').sleep(2) or {'value': 4.0}")  # still running when the other fails
     with pytest.raises(ValueError, match="never"):
-        parts.parts(tmp_path, {"good": (1, late), "bad": (2, partial(int, "never"))}, jobs=jobs)
+        parts.compute_parts(tmp_path, {"good": (1, late), "bad": (2, partial(int, "never"))}, jobs=jobs)
     assert len(list((tmp_path / "parts").glob("good-*.json"))) == 1
     assert not list((tmp_path / "parts").glob("bad-*.json"))

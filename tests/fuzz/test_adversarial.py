@@ -1,7 +1,7 @@
-"""Wrong arguments of adversarial training and tracking: a result, or a ``ValueError`` that says which is wrong.
+"""Wrong arguments of adversarial training and tracking: a result, or a ``ValueError`` that names the argument.
 
-The networks are in `test_fuzz_models`. One named table: a function of the argument in question, the values that take
-its place, and a word of the message.
+The networks are in `test_models`. One table of named cases: a function of one argument, the values that it gets,
+and a word of the message.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from torch import nn
 from posterity.data import Detector, ring
 from posterity.inference import adversarial as gan
 from posterity.inference import tracking
-from posterity.inference.adversarial import measures, monitors
+from posterity.inference.adversarial import metrics, monitors
 from posterity.inference.adversarial.bayesian import sghmc
 from posterity.inference.adversarial.losses import least_squares, make_loss, minimax
 from posterity.models import tracking as finders
@@ -60,7 +60,7 @@ FITS = {
 
 @dataclass(frozen=True)
 class Case:
-    """``call`` with a value in the place of one argument, whose name or kind the message ``says`` (any of them)."""
+    """A function of one argument, the values that it gets, and words of which the message has at least one."""
 
     call: Callable[[Any], Any]
     values: Mapping[str, Any]
@@ -68,12 +68,12 @@ class Case:
 
 
 def of(call: Callable[..., Any], name: str, values: Mapping[str, Any], *says: str, **others: Any) -> Case:
-    """A keyword ``name`` of a function, beside others that are right."""
+    """The keyword argument ``name`` of a function, beside others that are right."""
     return Case(lambda value: call(**{**others, name: value}), values, says or (name,))
 
 
 def fields(kind: type, **right: Any) -> dict[str, Case]:
-    """All settings of a dataclass, which names them all."""
+    """Every field of a dataclass, each beside others that are right."""
     return {
         f"{kind.__name__}.{one.name}": of(
             kind, one.name, NUMBERS, one.name, one.name.rstrip("s"), one.name.replace("_", " "), **right
@@ -82,145 +82,151 @@ def fields(kind: type, **right: Any) -> dict[str, Case]:
     }
 
 
-def play(**given: Any) -> Any:
+def train(**given: Any) -> Any:
     chosen = gan.Adversarial(steps=2, batch_size=5, progress=False, monitor_every=1)
     named = {"generator": nn.Linear(2, 3), "discriminator": nn.Linear(3, 1), "data": X, "latent": 2, "settings": chosen}
-    return gan.play(**(named | given))
+    return gan.train(**(named | given))
 
 
-def play_many(**given: Any) -> Any:
+def train_many(**given: Any) -> Any:
     chosen = gan.Adversarial(steps=1, batch_size=5, progress=False)
     named = {"generators": [nn.Linear(2, 3)], "discriminators": [nn.Linear(3, 1)], "data": X, "latent": 2}
-    return gan.play_many(**(named | {"seeds": [0], "settings": chosen} | given))
+    return gan.train_many(**(named | {"seeds": [0], "settings": chosen} | given))
 
 
-def play_bayesian(**given: Any) -> Any:
+def train_bayesian(**given: Any) -> Any:
     chosen = gan.BayesianAdversarial(
         steps=4, warmup=2, draws=2, generators=2, discriminators=1, batch_size=5, progress=False
     )
     named = {"make_generator": lambda: nn.Linear(2, 3), "make_discriminator": lambda: nn.Linear(3, 1), "data": X}
-    return gan.play_bayesian(**(named | {"latent": 2, "settings": chosen} | given))
+    return gan.train_bayesian(**(named | {"latent": 2, "settings": chosen} | given))
 
 
-def cases_of_measures() -> dict[str, Case]:
-    found = {}
+def cases_of_metrics() -> dict[str, Case]:
+    cases = {}
     for name, call in {
-        "frechet_distance": measures.frechet_distance, "kernel_distance": measures.kernel_distance,
-        "kernel_test": lambda x, y: measures.kernel_test(x, y, permutations=5, seed=0),
+        "frechet_distance": metrics.frechet_distance, "kernel_distance": metrics.kernel_distance,
+        "kernel_test": lambda x, y: metrics.kernel_test(x, y, permutations=5, seed=0),
     }.items():  # fmt: skip
-        found[f"{name}.x"] = Case(lambda v, f=call: f(v, Y), SAMPLES, ("x", "features", "rows"))
-        found[f"{name}.y"] = Case(lambda v, f=call: f(X, v), SAMPLES, ("y", "features"))
-    found |= {
-        "precision_recall.real": of(measures.precision_recall, "real", SAMPLES, "real", "features", "k", fake=Y),
-        "precision_recall.fake": of(measures.precision_recall, "fake", SAMPLES, "fake", "features", "k", real=X),
-        "precision_recall.k": of(measures.precision_recall, "k", NUMBERS, real=X, fake=Y),
-        "kernel_distance.kernel": of(measures.kernel_distance, "kernel", NUMBERS, x=X, y=Y),
-        "kernel_distance.widths": of(measures.kernel_distance, "widths", NUMBERS, "width", x=X, y=Y),
-        "kernel_test.permutations": of(measures.kernel_test, "permutations", NUMBERS, x=X, y=Y, seed=0),
-        "kernel_test.seed": of(measures.kernel_test, "seed", NUMBERS, x=X, y=Y, permutations=3),
-        "median_widths": Case(measures.median_widths, SAMPLES, ("sample", "rows")),
+        cases[f"{name}.x"] = Case(lambda v, f=call: f(v, Y), SAMPLES, ("x", "features", "rows"))
+        cases[f"{name}.y"] = Case(lambda v, f=call: f(X, v), SAMPLES, ("y", "features"))
+    cases |= {
+        "precision_recall.real": of(metrics.precision_recall, "real", SAMPLES, "real", "features", "k", fake=Y),
+        "precision_recall.fake": of(metrics.precision_recall, "fake", SAMPLES, "fake", "features", "k", real=X),
+        "precision_recall.k": of(metrics.precision_recall, "k", NUMBERS, real=X, fake=Y),
+        "kernel_distance.kernel": of(metrics.kernel_distance, "kernel", NUMBERS, x=X, y=Y),
+        "kernel_distance.bandwidths": of(metrics.kernel_distance, "bandwidths", NUMBERS, "width", x=X, y=Y),
+        "kernel_test.permutations": of(metrics.kernel_test, "permutations", NUMBERS, x=X, y=Y, seed=0),
+        "kernel_test.seed": of(metrics.kernel_test, "seed", NUMBERS, x=X, y=Y, permutations=3),
+        "median_bandwidths": Case(metrics.median_bandwidths, SAMPLES, ("sample", "rows")),
         "cluster_quality.samples": of(
-            measures.cluster_quality, "samples", SAMPLES | {"right": X[:, :2]}, "samples", "points", clusters=ring()
+            metrics.cluster_quality, "samples", SAMPLES | {"right": X[:, :2]}, "samples", "points", clusters=ring()
         ),
-        "cluster_quality.clusters": of(measures.cluster_quality, "clusters", SAMPLES, samples=X[:, :2]),
+        "cluster_quality.clusters": of(metrics.cluster_quality, "clusters", SAMPLES, samples=X[:, :2]),
         "class_histogram": Case(
-            lambda v: measures.class_histogram(v, 3),
+            lambda v: metrics.class_histogram(v, 3),
             SAMPLES | {"labels": torch.tensor([0, 1, 2]), "below": torch.tensor([-1]), "shares": X.softmax(1)},
             ("labels", "probabilities"),
         ),
         "class_histogram.classes": Case(
-            lambda v: measures.class_histogram(torch.tensor([0, 1]), v), NUMBERS, ("classes", "labels")
+            lambda v: metrics.class_histogram(torch.tensor([0, 1]), v), NUMBERS, ("classes", "labels")
         ),
         "class_histogram.reference": Case(
-            lambda v: measures.class_histogram(torch.tensor([0, 1, 2]), 3, reference=v), SAMPLES, ("reference",)
+            lambda v: metrics.class_histogram(torch.tensor([0, 1, 2]), 3, reference=v), SAMPLES, ("reference",)
         ),
     }  # fmt: skip
     for name in ("real", "fake", "k"):
         right = {"real": 50, "fake": 50, "k": 5}
-        found[f"expected_coverage.{name}"] = of(measures.expected_coverage, name, NUMBERS, name, "k", **right)
+        cases[f"expected_coverage.{name}"] = of(metrics.expected_coverage, name, NUMBERS, name, "k", **right)
     three = {"samples": X, "held_out": Y, "calibration": X, "expected_pairs": 4.0}
     for name in three:
         values = SAMPLES if isinstance(three[name], torch.Tensor) else NUMBERS
         says = (name, "features", "expected_pairs", "calibration")
-        found[f"support_size.{name}"] = of(measures.support_size, name, values, *says, **three)
-    found["support_size.level"] = of(measures.support_size, "level", NUMBERS, **three)
+        cases[f"support_size.{name}"] = of(metrics.support_size, name, values, *says, **three)
+    cases["support_size.level"] = of(metrics.support_size, "level", NUMBERS, **three)
     three = {"samples": X, "training": Y, "held_out": X}
     for name in three:
-        found[f"nearest_training.{name}"] = Case(
-            lambda v, n=name: (lambda near: (near.ratio, near.copies))(measures.nearest_training(**(three | {n: v}))),
+        cases[f"nearest_training.{name}"] = Case(
+            lambda v, n=name: (lambda near: (near.ratio, near.copied_share))(
+                metrics.nearest_training(**(three | {n: v}))
+            ),
             SAMPLES,
             (name, "features"),
         )
-    return found
+    return cases
 
 
-def cases_of_games() -> dict[str, Case]:
-    game = play()
-    found = {
+def cases_of_training() -> dict[str, Case]:
+    run = train()
+    cases = {
         **fields(gan.Adversarial), **fields(gan.BayesianAdversarial),
         "make_loss": Case(make_loss, NUMBERS, ("loss",)),
         "minimax": Case(minimax, NUMBERS, ("smoothing",)),
         "least_squares": Case(least_squares, NUMBERS, ("smoothing",)),
-        "play.condition": of(play, "condition", SAMPLES | {"right": torch.ones(30, 1)}, "condition", "generator"),
-        "save": Case(game.save, {"none": None, "number": 3, "nowhere": "/no/such/folder/x"}, ("path",)),
-        "resume": of(play, "resume", {key: NUMBERS[key] for key in ("nan", "zero", "bool", "list")}, "resume"),
-        "density_spread.points": Case(lambda v: play_bayesian().density_spread(v, 0.3, samples=5), {
+        "train.condition": of(train, "condition", SAMPLES | {"right": torch.ones(30, 1)}, "condition", "generator"),
+        "save": Case(run.save, {"none": None, "number": 3, "nowhere": "/no/such/folder/x"}, ("path",)),
+        "resume": of(train, "resume", {key: NUMBERS[key] for key in ("nan", "zero", "bool", "list")}, "resume"),
+        "density_spread.points": Case(lambda v: train_bayesian().density_spread(v, 0.3, samples=5), {
             key: SAMPLES[key] for key in ("none", "row", "fewer columns", "nan", "complex", "double", "empty")
         }, ("points",)),
         "sghmc": Case(lambda v: sghmc(X, X, v, X, rate=0.1, friction=0.1), {"row": X[:, 0], "right": X}, ("gradient",)),
     }  # fmt: skip
     for make in (gan.gradient_penalty, gan.r1, gan.r2):
-        found[f"{make.__name__}.weight"] = of(make, "weight", NUMBERS)
-        found[f"{make.__name__}.every"] = of(make, "every", NUMBERS)
+        cases[f"{make.__name__}.weight"] = of(make, "weight", NUMBERS)
+        cases[f"{make.__name__}.every"] = of(make, "every", NUMBERS)
     for name in ("accuracy", "loss", "readings"):
-        found[f"saturation.{name}"] = of(gan.saturation, name, NUMBERS)
+        cases[f"saturation.{name}"] = of(gan.saturation, name, NUMBERS)
     for name in ("spread", "largest_class", "readings", "warmup"):
-        found[f"mode_collapse.{name}"] = of(gan.mode_collapse, name, NUMBERS)
+        cases[f"mode_collapse.{name}"] = of(gan.mode_collapse, name, NUMBERS)
     for name in ("latent", "seed", "settings", "monitors", "alarms", "generator", "discriminator"):
-        found[f"play.{name}"] = of(play, name, NUMBERS, name, "batch")
-    found["play.data"] = of(play, "data", SAMPLES, "data", "discriminator", "generator")
+        cases[f"train.{name}"] = of(train, name, NUMBERS, name, "batch")
+    cases["train.data"] = of(train, "data", SAMPLES, "data", "discriminator", "generator")
     for name in ("generators", "discriminators", "seeds", "data"):
-        found[f"play_many.{name}"] = of(play_many, name, NUMBERS | {"empty": []}, name, "seed")
+        cases[f"train_many.{name}"] = of(train_many, name, NUMBERS | {"empty": []}, name, "seed")
     for name in ("make_generator", "make_discriminator", "latent", "seed", "settings"):
-        found[f"play_bayesian.{name}"] = of(play_bayesian, name, NUMBERS | {"maker": lambda: 3}, name, "batch")
-    found["play_bayesian.data"] = of(play_bayesian, "data", SAMPLES, "data", "discriminator", "generator")
+        cases[f"train_bayesian.{name}"] = of(train_bayesian, name, NUMBERS | {"maker": lambda: 3}, name, "batch")
+    cases["train_bayesian.data"] = of(train_bayesian, "data", SAMPLES, "data", "discriminator", "generator")
     for name in ("n", "seed", "batch", "condition"):
-        says = {"n": "sample"}.get(name, name)
-        found[f"samples.{name}"] = of(game.samples, name, NUMBERS, says, **{"n": 4, "seed": 0, name: 1})
-    return found
+        cases[f"samples.{name}"] = of(run.samples, name, NUMBERS, name, **{"n": 4, "seed": 0, name: 1})
+    return cases
 
 
 def cases_of_monitors(folder: str) -> dict[str, Case]:
-    found = {}
-    for kind in (monitors.Answers, monitors.Quality, monitors.Originality):
-        found[f"{kind.__name__}.held_out"] = of(kind, "held_out", SAMPLES, "held-out", n=12)
-        found[f"{kind.__name__}.n"] = of(kind, "n", NUMBERS, held_out=X)
+    cases = {}
+    for kind in (monitors.DiscriminatorAccuracy, monitors.SampleQuality, monitors.SampleOriginality):
+        cases[f"{kind.__name__}.held_out"] = of(kind, "held_out", SAMPLES, "held-out", n=12)
+        cases[f"{kind.__name__}.n"] = of(kind, "n", NUMBERS, held_out=X)
     right = {"predict": len, "count": 3, "n": 4}
     for name in right:
-        found[f"Classes.{name}"] = of(monitors.Classes, name, NUMBERS, **right)
+        cases[f"ClassCoverage.{name}"] = of(monitors.ClassCoverage, name, NUMBERS, **right)
     right = {"clusters": ring(), "n": 4, "scale": 1.0}
     for name in right:
-        found[f"ClusterQuality.{name}"] = of(monitors.ClusterQuality, name, NUMBERS, **right)
+        cases[f"ClusterQuality.{name}"] = of(monitors.ClusterQuality, name, NUMBERS, **right)
     for name in ("permutations", "features"):
-        found[f"Quality.{name}"] = of(monitors.Quality, name, NUMBERS, held_out=X, n=12)
+        cases[f"SampleQuality.{name}"] = of(monitors.SampleQuality, name, NUMBERS, held_out=X, n=12)
     for name in ("n", "columns"):
-        found[f"Pictures.{name}"] = of(monitors.Pictures, name, NUMBERS, folder=folder)
-    found["Pictures.folder"] = of(monitors.Pictures, "folder", {"none": None, "number": 3})
-    return found
+        cases[f"SampleGrid.{name}"] = of(monitors.SampleGrid, name, NUMBERS, folder=folder)
+    cases["SampleGrid.folder"] = of(monitors.SampleGrid, "folder", {"none": None, "number": 3})
+    return cases
 
 
 def cases_of_tracking() -> dict[str, Case]:
-    found, fired, start = {}, IMAGES[:, 0] > 0, TRACKS[:, 0]
-    for chain in (tracking.hough_kalman, tracking.combinatorial_annealed):
+    cases, fired, start = {}, IMAGES[:, 0] > 0, TRACKS[:, 0]
+    for classical in (tracking.hough_kalman, tracking.combinatorial_annealed):
         right = {"detector": DETECTOR, "images": IMAGES}
-        for name, values in {"detector": NUMBERS, "images": PICTURES, "threshold": NUMBERS, "most": NUMBERS}.items():
-            found[f"{chain.__name__}.{name}"] = of(chain, name, values, name, "pixels", **right)
-    right = {"chain": tracking.hough_kalman, "detector": DETECTOR, "events": EVENTS, "thresholds": (0.7,)}
+        for name, values in {
+            "detector": NUMBERS,
+            "images": PICTURES,
+            "threshold": NUMBERS,
+            "max_tracks": NUMBERS,
+        }.items():
+            cases[f"{classical.__name__}.{name}"] = of(classical, name, values, name, "pixels", **right)
+    right = {"finder": tracking.hough_kalman, "detector": DETECTOR, "events": EVENTS, "thresholds": (0.7,)}
     for name in right:
-        found[f"tuned.{name}"] = of(tracking.tuned, name, NUMBERS, name, "threshold", **right)
+        cases[f"tune_threshold.{name}"] = of(tracking.tune_threshold, name, NUMBERS, name, "threshold", **right)
     for name in ("positions", "variances"):
         right = {"positions": HITS, "variances": torch.ones(4, 5)}
-        found[f"kalman_fit.{name}"] = of(tracking.kalman_fit, name, FITS, name, "positions", **right)
+        cases[f"kalman_fit.{name}"] = of(tracking.kalman_fit, name, FITS, name, "positions", **right)
     layers = {
         "none": None, "numpy": fired.numpy(), "float": fired.float(), "flat": fired[0], "empty": fired[:0],
         "no layers": fired[:, :, :0], "one layer": fired[:, :, :1], "no pixels": fired[:, :0],
@@ -229,36 +235,36 @@ def cases_of_tracking() -> dict[str, Case]:
         "none": None, "numpy": start.numpy(), "row": start[0], "nan": start * math.nan, "integers": start.long(),
         "complex": start.to(torch.complex64), "empty": start[:0], "half": start.half(),
     }  # fmt: skip
-    found |= {
+    cases |= {
         "annealed_fit.fired": of(tracking.annealed_fit, "fired", layers, start=start),
         "annealed_fit.start": of(tracking.annealed_fit, "start", starts, fired=fired),
         "match.found": of(tracking.match, "found", TABLES, true=TRACKS),
         "match.true": of(tracking.match, "true", TABLES, found=TRACKS),
-        "match.limit": of(tracking.match, "limit", NUMBERS, found=TRACKS, true=TRACKS),
+        "match.max_distance": of(tracking.match, "max_distance", NUMBERS, found=TRACKS, true=TRACKS),
     }
     for name in ("resolution", "cutoff", "temperatures"):
-        found[f"annealed_fit.{name}"] = of(tracking.annealed_fit, name, NUMBERS, fired=fired, start=start)
+        cases[f"annealed_fit.{name}"] = of(tracking.annealed_fit, name, NUMBERS, fired=fired, start=start)
     finder = finders.TrackFinder(8, 8, candidates=2, components=5)
-    seen, road = finder(IMAGES), finders.RoadMap(8, 8, points=4)
+    intensity, road = finder(IMAGES), finders.RoadMap(8, 8, points=4)
     sizes = {"size": 8, "layers": 8, "candidates": 2, "components": 5, "finer": 2, "channels": 2, "hidden": 2}
     for name in sizes:
-        found[f"TrackFinder.{name}"] = of(finders.TrackFinder, name, NUMBERS, **sizes)
+        cases[f"TrackFinder.{name}"] = of(finders.TrackFinder, name, NUMBERS, **sizes)
     model = finders.track_set_pair(finder).model
-    return found | {
+    return cases | {
         "set_pulls.intensity": of(tracking.set_pulls, "intensity", NUMBERS, "Intensity", tracks=TRACKS, seed=0),
-        "set_pulls.tracks": of(tracking.set_pulls, "tracks", TABLES, "tracks", "rows", intensity=seen, seed=0),
-        "set_pulls.seed": of(tracking.set_pulls, "seed", NUMBERS, intensity=seen, tracks=TRACKS),
+        "set_pulls.tracks": of(tracking.set_pulls, "tracks", TABLES, "tracks", "rows", intensity=intensity, seed=0),
+        "set_pulls.seed": of(tracking.set_pulls, "seed", NUMBERS, intensity=intensity, tracks=TRACKS),
         "TrackFinder()": Case(finder, PICTURES, ("images", "pixels")),
         "IndependentFinder()": Case(
             finders.IndependentFinder(8), PICTURES | {"right": torch.zeros(2, 1, 8, 28)}, ("images", "pixels")
         ),
-        "detect.min_existence": of(seen.detect, "min_existence", NUMBERS),
-        "detect.merge_distance": of(seen.detect, "merge_distance", NUMBERS),
-        "log_intensity": Case(seen.log_intensity, TABLES, ("tracks",)),
-        "single_log_prob": Case(seen.single_log_prob, TABLES, ("tracks",)),
+        "found.least": of(intensity.found, "least", NUMBERS),
+        "found.same": of(intensity.found, "same", NUMBERS, "distance"),
+        "log_intensity": Case(intensity.log_intensity, TABLES, ("tracks",)),
+        "single_log_prob": Case(intensity.single_log_prob, TABLES, ("tracks",)),
         "TrackSet.intensity": Case(finders.TrackSet, NUMBERS, ("Intensity",)),
-        "TrackSet.max_tracks": of(finders.TrackSet, "max_tracks", NUMBERS, intensity=seen),
-        "TrackSet.log_prob": Case(finders.TrackSet(seen).log_prob, TABLES, ("tracks", "rows")),
+        "TrackSet.most": of(finders.TrackSet, "most", NUMBERS, intensity=intensity),
+        "TrackSet.log_prob": Case(finders.TrackSet(intensity).log_prob, TABLES, ("tracks", "rows")),
         "HoughMap.size": of(finders.HoughMap, "size", NUMBERS, layers=8),
         "HoughMap.layers": of(finders.HoughMap, "layers", NUMBERS, size=8),
         "HoughMap()": Case(finders.HoughMap(8, 8), PICTURES, ("images", "pixels")),
@@ -272,14 +278,14 @@ def cases_of_tracking() -> dict[str, Case]:
     }  # fmt: skip
 
 
-GROUPS = ("measures", "games", "monitors", "tracking")
+GROUPS = ("metrics", "training", "monitors", "tracking")
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_wrong_argument_has_a_result_or_an_error_with_its_name(group, tmp_path, record_property):
-    """The share of calls with a right outcome is recorded as ``share`` of ``calls``; all of them are to have one."""
+    """The number of calls and the share with a right outcome are recorded as ``calls`` and ``share``."""
     makers = {
-        "measures": cases_of_measures, "games": cases_of_games, "tracking": cases_of_tracking,
+        "metrics": cases_of_metrics, "training": cases_of_training, "tracking": cases_of_tracking,
         "monitors": lambda: cases_of_monitors(str(tmp_path)),
     }  # fmt: skip
     wrong, calls = [], 0

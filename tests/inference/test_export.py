@@ -1,4 +1,4 @@
-"""Names that would collide in ArviZ data, and files of it, in both kinds of container."""
+"""ArvizNames that would collide in ArviZ data, and files of it, in both kinds of container."""
 
 import arviz as az
 import pyro

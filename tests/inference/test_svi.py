@@ -405,7 +405,7 @@ def test_an_interrupt_before_the_first_check_keeps_what_is_fitted(monkeypatch):
     ("settings", "message"),
     [
         ({"guide": "normal"}, r"expected a guide from .* or a callable, got 'normal'"),
-        ({"init": "zero"}, r"expected init from .*, got 'zero'"),
+        ({"init": "zero"}, r"expected init to be one of .*, got 'zero'"),
         ({"steps": 0}, "expected steps to be a whole number of 1 or more, got 0"),
         ({"particles": 0}, "expected particles to be a whole number of 1 or more"),
         ({"draws": 0}, "expected draws to be a whole number of 1 or more"),

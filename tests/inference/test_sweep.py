@@ -10,7 +10,7 @@ import torch
 
 from posterity.data import Standardization
 from posterity.inference import Ensemble, infer, sweep
-from posterity.inference.sweep import _judged
+from posterity.inference.sweep import _compare_values
 from posterity.inference.training.schedule import cosine
 from posterity.models import mixture_density, mixture_head
 
@@ -62,12 +62,12 @@ def test_the_simplest_is_the_first_within_a_standard_error_of_the_best():
     far, near, best = (level + spread * rows for level, spread in ((-3.0, 0.1), (-1.05, 0.4), (-1.0, 0.0)))
     lucky = np.full(4, 5.0)
     score = np.stack([np.stack([far, lucky]), np.stack([lucky, near]), np.stack([best, lucky])])
-    found = _judged([1, 2, 5], score, np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
+    found = _compare_values([1, 2, 5], score, np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
     assert (found.attrs["best"], found.attrs["simplest"]) == (5, 2)
     np.testing.assert_allclose(found.best_score, [-3.0, -1.05, -1.0])
     np.testing.assert_allclose(found.behind, [2.0, 0.05, 0.0], atol=1e-12)
     np.testing.assert_allclose(found.behind_se[1], np.std(best - near, ddof=1) / 2)
-    assert _judged([1, 2, 5], score, np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])).attrs["best"] == 2
+    assert _compare_values([1, 2, 5], score, np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])).attrs["best"] == 2
 
 
 def test_unused_components_have_no_weight():

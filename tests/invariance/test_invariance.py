@@ -65,7 +65,7 @@ def test_what_is_said_and_returned_does_not_depend_on_a_progress_bar(name):
             found.append(infer(linear, X, Y, method=SHORT[name](progress), seed=3))
         told.append([str(warning.message) for warning in caught])
     assert told[0] == told[1]
-    assert found[0].attrs["trouble"] == found[1].attrs["trouble"] != ""
+    assert found[0].attrs["warnings"] == found[1].attrs["warnings"] != ""
     assert torch.equal(found[0].draws["w"], found[1].draws["w"])
 
 

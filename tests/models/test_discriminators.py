@@ -59,17 +59,17 @@ def test_a_pack_is_judged_together_in_order():
 
 def test_a_discriminator_is_told_what_it_looks_at():
     """Its logits are those of its network for samples with the condition as further coordinates or channels."""
-    judge = discriminators.conditional(dense_discriminator, (5,), 3, hidden=(8,))
+    judge = discriminators.conditional_discriminator(dense_discriminator, (5,), 3, hidden=(8,))
     x, classes = torch.randn(4, 5), torch.eye(3)[[0, 1, 2, 0]]
     torch.testing.assert_close(judge(x, classes), judge.net(torch.cat([x, classes], 1)))
-    images = discriminators.conditional(dcgan_discriminator, (1, 8, 8), 3, width=4, norm="none")
+    images = discriminators.conditional_discriminator(dcgan_discriminator, (1, 8, 8), 3, width=4, norm="none")
     picture = torch.randn(4, 1, 8, 8)
     whole = torch.cat([picture, classes[:, :, None, None] * torch.ones(1, 1, 8, 8)], 1)
     torch.testing.assert_close(images(picture, classes), images.net(whole))
     with pytest.raises(ValueError, match=r"expected condition of shape \(4, 3\), got \(4, 2\)"):
         judge(x, classes[:, :2])
     with pytest.raises(ValueError, match="condition"):
-        discriminators.conditional(dense_discriminator, (5,), 0)
+        discriminators.conditional_discriminator(dense_discriminator, (5,), 0)
 
 
 def test_fourier_features_are_those_of_every_number():

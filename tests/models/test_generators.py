@@ -13,7 +13,7 @@ from posterity.models.discriminators import (
 )
 from posterity.models.generators import (
     coded,
-    conditional,
+    conditional_generator,
     dcgan_generator,
     dense_generator,
     generator_model,
@@ -115,7 +115,7 @@ def test_without_batch_normalisation_convolutions_keep_the_variance():
 
 
 def test_a_generator_is_told_what_to_make():
-    net = conditional(dense_generator, 4, 3, (5,), hidden=(8,))
+    net = conditional_generator(dense_generator, 4, 3, (5,), hidden=(8,))
     z, classes = torch.randn(1, 4).expand(3, 4), torch.eye(3)
     made = net(z, classes)
     assert made.shape == (3, 5)

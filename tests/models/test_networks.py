@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from posterity.inference import SVI, infer
-from posterity.inference.program.likelihood import over_draws
+from posterity.inference.program.likelihood import likelihood_over_draws
 from posterity.models import RadialBasis, bayesian, gaussian, mlp, point, priors, radial
 
 
@@ -189,7 +189,7 @@ def test_all_draws_at_once_are_each_draw_by_itself(name):
             return pyro.sample("y", dist.Normal(output, 1.0).to_event(1), obs=y)
 
     draws = {f"net.{n}": torch.randn(6, *p.shape) for n, p in module.named_parameters() if p.requires_grad}
-    likelihood, _ = over_draws(model, args, draws, "y")
+    likelihood, _ = likelihood_over_draws(model, args, draws, "y")
     expected = torch.stack(
         [
             with_weights(module, {n.removeprefix("net."): v[i] for n, v in draws.items()})(*args, **kwargs)

@@ -14,13 +14,26 @@ def sghmc(
     friction: float,
     temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """One step of stochastic-gradient Hamiltonian Monte Carlo (Chen, Fox & Guestrin 2014, eq. 15, with β̂ = 0).
+    r"""Position and velocity after one step of stochastic-gradient Hamiltonian Monte Carlo.
+
+    Chen, Fox & Guestrin 2014, eq. 15, with $\hat\beta = 0$:
 
         v <- (1 - α) v + η ∇ log p(θ) + sqrt(2 α η T) ε,    θ <- θ + v
 
-    ``gradient`` is that of the log density, ``noise`` ε standard normal; the new position and velocity come back. η may
-    be a tensor: a step of its own for each weight. For a normal target of variance s² the draws have variance
-    s² T / (1 - η/s² / (4 - 2 α)): exact but for the step.
+    For a normal target of variance s² the draws have variance s² T / (1 - η/s² / (4 - 2 α)), so the step η is the only
+    source of bias.
+
+    Args:
+        position: Position θ.
+        velocity: Velocity v, of the same shape.
+        gradient: Gradient of the log density at the position.
+        noise: Standard normal draws ε.
+        rate: Step η; a tensor for one step for each weight.
+        friction: Friction α in (0, 1].
+        temperature: Temperature T.
+
+    Raises:
+        ValueError: Position, velocity, gradient and noise of different shapes.
     """
     if not position.shape == velocity.shape == gradient.shape == noise.shape:
         shapes = [tuple(value.shape) for value in (position, velocity, gradient, noise)]

@@ -1,4 +1,4 @@
-"""`BayesianGame`: draws of generators, and what they make."""
+"""`BayesianRun`: draws of generators, and their samples."""
 
 import math
 from collections.abc import Mapping
@@ -11,24 +11,31 @@ from torch.func import functional_call
 from posterity.inference.adversarial.bayesian.likelihood import SITE
 from posterity.inference.adversarial.bayesian.settings import BayesianAdversarial
 from posterity.inference.posterior import Posterior
-from posterity.inference.training.evaluation import evaluating
+from posterity.inference.training.modes import evaluation_mode
 from posterity.models.stacked import Stacked
-from posterity.validation import check_integer, check_number, check_seed
+from posterity.validation import check_flag, check_integer, check_number, check_real, check_seed
 
-ROWS = 200_000  # samples or pairs in memory at a time
+MAX_ROWS = 200_000  # samples or pairs in memory at once
 
 
 @dataclass(frozen=True, eq=False)
-class BayesianGame:
-    """What `play_bayesian` returns: draws of generators, and what they make.
+class BayesianRun:
+    """The result of `train_bayesian`: draws of generators, and their samples.
 
-    ``posterior`` holds draws (J_g, draws, ...) of each weight of the generator. A GAN has no density of the data, so
-    that its observed site is not the data: it is the discriminators' verdict, the only likelihood that a generator of
-    this method has (see `judged`), with z as its input. So ``posterior.log_likelihood(z, ones)`` is log D_k(G(z)), and
-    ``posterior.to_arviz(z, ones)`` has the weights and the samples x. The ``discriminators`` are those of the last
-    step, and all draws are read by them, though earlier ones were drawn beside earlier ones.
+    A GAN has no density of the data, so the observed site of ``posterior`` is not the data but the answers of the
+    discriminators, with z as the input of the model (see `generator_posterior_model`). Thus
+    ``posterior.log_likelihood(z, ones)`` is log D_k(G(z)), and ``posterior.to_arviz(z, ones)`` has the weights and the
+    samples x. These discriminators are those of the last step, also for earlier draws of generators.
 
-    ``history`` has ``generator_log_likelihood`` (readings, J_g) and the like of discriminators, per sample.
+    Attributes:
+        posterior: Draws (J_g, draws, ...) of each weight of the generator.
+        generator: A generator whose weights are replaced by those of a draw.
+        discriminators: The discriminators of the last step.
+        latent: Dimension of the latent points.
+        settings: Settings of the run.
+        history: ``generator_log_likelihood`` (readings, J_g) and ``discriminator_log_likelihood`` (readings, J_d), per
+            sample.
+        interrupted: Whether an interrupt ended the run.
     """
 
     posterior: Posterior
@@ -40,67 +47,79 @@ class BayesianGame:
     interrupted: bool = False
 
     @torch.no_grad()
-    def samples(self, n: int, *, seed: int, each: bool = False) -> Tensor:
-        """n samples (n, ...), as evenly as can be from all S = J_g * draws generators, in random order.
+    def samples(self, n: int, *, seed: int, per_draw: bool = False) -> Tensor:
+        """n samples (n, ...) in random order, as evenly as possible from all S = J_g * draws generators.
 
-        With ``each``, n of each: (S, n, ...), all from the same z, so that they differ by their weights alone. Raises
-        ``ValueError`` for n below 1.
+        With ``per_draw``: n samples of each generator, (S, n, ...), from the same latent points, so that they differ by
+        the weights alone.
+
+        Raises:
+            ValueError: n below 1, or a negative seed.
         """
         check_integer("n", n, 1)
         check_seed(seed)
+        check_flag("per_draw", per_draw)
         random = torch.Generator().manual_seed(seed)
         weights = self._weights()
         total = len(next(iter(weights.values())))
-        if each:
+        if per_draw:
             z = torch.randn(n, self.latent, generator=random)
-            return self._made(weights, z.expand(total, -1, -1))
+            return self._generate(weights, z.expand(total, -1, -1))
         order = torch.randperm(total, generator=random)[:n]
         z = torch.randn(len(order), -(-n // len(order)), self.latent, generator=random)
         chosen = {name: value[order.to(value.device)] for name, value in weights.items()}
-        # The first of every generator, then the second: the n that are wanted have all of them as evenly as can be.
-        flat = self._made(chosen, z).transpose(0, 1).flatten(0, 1)[:n]
+        # The first sample of every generator, then the second: cut off after n, none is more than one sample ahead.
+        flat = self._generate(chosen, z).transpose(0, 1).flatten(0, 1)[:n]
         return flat[torch.randperm(n, generator=random).to(flat.device)]
 
     def density_spread(
         self, points: Tensor, bandwidth: float, *, samples: int = 1000, seed: int = 0
     ) -> tuple[Tensor, Tensor]:
-        """The density of samples at points (P, D): its mean (P,) over all draws, and its sd (P,), what is not known.
+        """Mean (P,) and standard deviation (P,) over all draws of the density of samples at points (P, D).
 
-        Of each draw, the kernel density estimate of ``samples`` from the same z, with normal kernels of sd
-        ``bandwidth``. Raises ``ValueError`` for points of another shape, or a bandwidth or number that cannot be.
+        The standard deviation is the epistemic uncertainty of the density. The density of each draw is a kernel density
+        estimate from the same latent points, with normal kernels.
+
+        Args:
+            points: Points (P, D).
+            bandwidth: Standard deviation of the kernels, in units of the data.
+            samples: Number of samples of each draw.
+            seed: Seed of the latent points.
+
+        Raises:
+            ValueError: Points of another shape or not finite, a bandwidth that is not above 0, or ``samples`` below 1.
         """
         check_number("bandwidth", bandwidth, "(0, inf)")
         check_integer("samples", samples, 1)
-        made = self.samples(samples, seed=seed, each=True).flatten(2)
-        if not isinstance(points, Tensor) or points.ndim != 2 or points.shape[1] != made.shape[2] or not len(points):
+        generated = self.samples(samples, seed=seed, per_draw=True).flatten(2)
+        targets = generated.shape[2]
+        if not isinstance(points, Tensor) or points.ndim != 2 or points.shape[1] != targets or not len(points):
             got = tuple(points.shape) if isinstance(points, Tensor) else type(points).__name__
-            raise ValueError(f"expected points of shape (P, {made.shape[2]}), got {got}")
-        if points.is_complex() or not bool(torch.isfinite(points).all()):
-            raise ValueError(f"expected finite real points, got others of {points.dtype}")
-        at, constant = points.to(made), points.shape[1] * math.log(bandwidth * math.sqrt(2 * math.pi))
-        densities = torch.stack(
-            [
-                torch.cat(
-                    [
-                        torch.exp(-0.5 * (torch.cdist(part, one) / bandwidth) ** 2 - constant).mean(1)
-                        for part in at.split(max(1, ROWS // samples))
-                    ]
-                )
-                for one in made
-            ]
-        )
+            raise ValueError(f"expected points of shape (P, {targets}), got {got}")
+        check_real("points", points)
+        if not bool(torch.isfinite(points).all()):
+            raise ValueError("expected finite points, got values that are NaN or infinite")
+        at, log_norm = points.to(generated), targets * math.log(bandwidth * math.sqrt(2 * math.pi))
+
+        def density(draw: Tensor) -> Tensor:
+            parts = at.split(max(1, MAX_ROWS // samples))
+            squares = [(torch.cdist(part, draw) / bandwidth) ** 2 for part in parts]
+            return torch.cat([torch.exp(-0.5 * square - log_norm).mean(1) for square in squares])
+
+        densities = torch.stack([density(draw) for draw in generated])
         return densities.mean(0), densities.std(0, correction=0)
 
     def _weights(self) -> dict[str, Tensor]:
-        """(S, ...) by the generator's own names."""
+        """Weights (S, ...) by the generator's own parameter names."""
         return {name.removeprefix(f"{SITE}."): value.flatten(0, 1) for name, value in self.posterior.draws.items()}
 
-    def _made(self, weights: dict[str, Tensor], z: Tensor) -> Tensor:
-        """(S, n, ...) of weights (S, ...) and z (S, n, latent)."""
+    def _generate(self, weights: dict[str, Tensor], z: Tensor) -> Tensor:
+        """Samples (S, n, ...) of generators with weights (S, ...) at latent points z (S, n, latent)."""
         like = next(iter(weights.values()))
-        one = torch.func.vmap(
-            lambda own, some: functional_call(self.generator, own, (some,)), chunk_size=max(1, ROWS // z.shape[1])
+        generate = torch.func.vmap(
+            lambda weight, points: functional_call(self.generator, weight, (points,)),
+            chunk_size=max(1, MAX_ROWS // z.shape[1]),
         )
-        with evaluating(self.generator):
-            made: Tensor = one(weights, z.to(like))
-        return made
+        with evaluation_mode(self.generator):
+            generated: Tensor = generate(weights, z.to(like))
+        return generated

@@ -1,31 +1,39 @@
-"""`BayesianAdversarial`: how the posterior of a Bayesian GAN is explored."""
+"""`BayesianAdversarial`: settings of the Bayesian GAN."""
 
 from dataclasses import dataclass
 
-from posterity.validation import check_integer, check_number
+from posterity.validation import check_choice, check_integer, check_number, shown
 
 OPPONENTS = ("mean", "sum")
 
 
 @dataclass(frozen=True)
 class BayesianAdversarial:
-    """How the posterior of a Bayesian GAN is explored. Pairs are (generators, discriminators).
+    """Settings of the Bayesian GAN. Pairs are (generators, discriminators).
 
-    - ``steps``: all of them, ``warmup`` before the first draw; ``draws`` are kept of every chain of generators, evenly
-      spaced over the rest (every `thin`).
-    - ``generators``, ``discriminators``: how many chains of each.
-    - ``learning_rate``: the η of `sghmc`, in units of the whole data set's log density: about 1/N of a usual one. With
-      ``preconditioned`` it is the length of a step as in Adam: η = learning_rate * friction / (root mean square of the
-      gradient), of each weight. That is learned in the warm-up and then stands still, so that the draws are those of
-      `sghmc` with a fixed mass matrix. (The authors' code warms up by Adam and goes on with plain momentum.)
-    - ``friction``: the share of the velocity that is lost in a step.
-    - ``prior_sd``: of every weight of each kind of network.
-    - ``data_weight``: how often the data count in each kind's posterior; zero leaves the prior.
-    - ``opponents``: "mean" or "sum" over the other kind's networks (see the module).
-    - ``temperature``: the target is the density to the power of one over it; zero is optimisation with momentum.
-    - ``monitor_every``: steps between two values of the history, which are means over the steps between.
+    Attributes:
+        steps: Number of steps, with the warm-up.
+        warmup: Steps before the first draw.
+        draws: Draws of each chain of generators, evenly spaced over the steps after the warm-up (every `thin`-th).
+        generators: Number of chains of generators.
+        discriminators: Number of chains of discriminators.
+        batch_size: Samples of each kind in a batch.
+        learning_rate: With ``preconditioned``, the length of a step as in Adam: the step η of `sghmc` is learning_rate
+            * friction / (root mean square of the gradient) for each weight. Otherwise η itself, in units of the log
+            density of the whole data set: about 1/N of a usual learning rate.
+        friction: Share of the velocity that is lost in a step.
+        prior_sd: Standard deviation of the prior of each weight.
+        data_weight: Number of times that each datum counts; 0 leaves the prior alone.
+        opponents: "mean" or "sum" of the log density over the opposing networks (see the package).
+        temperature: The target is the posterior density to the power of 1/temperature; 0 is optimisation with momentum.
+        preconditioned: Whether steps are scaled for each weight. The scale is estimated in the warm-up and then fixed,
+            which is `sghmc` with a fixed mass matrix. (The authors' code warms up by Adam and continues with plain
+            momentum.)
+        monitor_every: Steps that one value of the history is averaged over.
+        progress: Whether a progress bar is shown.
 
-    Raises ``ValueError`` for a setting that cannot be.
+    Raises:
+        ValueError: A setting of another type or outside its range.
     """
 
     steps: int = 10_000
@@ -52,18 +60,19 @@ class BayesianAdversarial:
             raise ValueError(
                 f"expected steps for the warmup of {self.warmup} and {self.draws} draws, got steps={self.steps}"
             )
-        for name in ("learning_rate", "prior_sd", "data_weight"):
+        for name, interval in (("learning_rate", "(0, inf)"), ("prior_sd", "(0, inf)"), ("data_weight", "[0, inf)")):
             pair = getattr(self, name)
             if not isinstance(pair, tuple) or len(pair) != 2:
-                raise ValueError(f"expected a pair of {name}, of the generators and the discriminators, got {pair!r}")
+                raise ValueError(f"expected {name} to be a pair (generators, discriminators), got {shown(pair)}")
             for value in pair:
-                check_number(f"every {name}", value, "(0, inf)")
+                check_number(f"every {name}", value, interval)
         check_number("friction", self.friction, "(0, 1]")
         check_number("temperature", self.temperature, "[0, inf)")
-        if self.opponents not in OPPONENTS:
-            raise ValueError(f"expected opponents from {list(OPPONENTS)}, got {self.opponents!r}")
+        check_choice("opponents", self.opponents, OPPONENTS)
         if self.preconditioned and not self.warmup:
-            raise ValueError("expected a warmup to learn the preconditioner in, got warmup=0: or preconditioned=False")
+            raise ValueError(
+                "expected warmup of 1 or more to estimate the preconditioner, or preconditioned=False, got warmup=0"
+            )
 
     @property
     def thin(self) -> int:

@@ -1,43 +1,42 @@
-"""Are generated samples as the real ones? Numbers for what a generator gets wrong, each blind to something else.
+"""Metrics of generated samples against real ones. Each has a blind spot, so use several.
 
-All take features (N, D), such as a classifier's last layer but one, and say nothing of what the features do not see.
-None has a meaning alone: put beside it the value of real samples against other real ones, in the same numbers.
+All take features (N, D), such as the last hidden layer of a classifier, and see only what the features represent. No
+value has a meaning by itself: compare it with the value of real samples against other real samples, at the same N.
 
-- *All at once.* `kernel_distance` is unbiased, and `kernel_test` says whether it is more than chance;
-  `frechet_distance` is the one that everybody reports, and looks at means and covariances only.
-- *What is wrong.* `precision_recall`: samples that look wrong lower precision and density, those that are missing
-  lower recall and coverage (`expected_coverage` is what a perfect generator has). `class_histogram`: which classes are
-  missing.
-- *Too few, or old ones.* `support_size` counts samples that come twice; `nearest_training` looks for copies of the
-  training samples, which all above would praise.
-- *Clusters whose centres are known.* `cluster_quality`.
+- *Overall distance.* `kernel_distance` is unbiased, and `kernel_test` gives its p-value. `frechet_distance` is the one
+  that most papers report; it compares means and covariances only.
+- *Kind of error.* `precision_recall`: unrealistic samples lower precision and density, missing ones lower recall and
+  coverage (`expected_coverage` is the coverage of a perfect generator). `class_histogram`: missing classes.
+- *Few or copied samples.* `support_size` counts pairs of near-equal samples; `nearest_training` detects copies of
+  training samples, which all metrics above would reward.
+- *Clusters with known centres.* `cluster_quality`.
 """
 
 from posterity.inference.adversarial.metrics.classes import ClassHistogram, class_histogram
 from posterity.inference.adversarial.metrics.clusters import cluster_quality
 from posterity.inference.adversarial.metrics.frechet import frechet_distance
 from posterity.inference.adversarial.metrics.manifold import expected_coverage, precision_recall
-from posterity.inference.adversarial.metrics.neighbours import Nearest, nearest_training
-from posterity.inference.adversarial.metrics.support import Support, support_size
+from posterity.inference.adversarial.metrics.neighbours import NearestTraining, nearest_training
+from posterity.inference.adversarial.metrics.support import SupportSize, support_size
 from posterity.inference.adversarial.metrics.two_sample import (
     KernelTest,
     kernel_distance,
     kernel_test,
-    median_widths,
+    median_bandwidths,
 )
 
 __all__ = [
     "ClassHistogram",
     "KernelTest",
-    "Nearest",
-    "Support",
+    "NearestTraining",
+    "SupportSize",
     "class_histogram",
     "cluster_quality",
     "expected_coverage",
     "frechet_distance",
     "kernel_distance",
     "kernel_test",
-    "median_widths",
+    "median_bandwidths",
     "nearest_training",
     "precision_recall",
     "support_size",

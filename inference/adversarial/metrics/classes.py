@@ -1,4 +1,4 @@
-"""Which classes a generator makes, by a classifier's word."""
+"""`class_histogram`: the classes of generated samples, as a classifier sees them."""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,23 @@ from posterity.validation import check_integer
 
 @dataclass(frozen=True, eq=False)
 class ClassHistogram:
-    """``shares`` (K,) of the classes, float64 on the CPU, and what they sum up to.
+    r"""Shares of the classes, and their divergence from the expected ones.
 
-    - ``kl_uniform``: KL(shares || even), sum p log(p K), in nats: 0 where all are equal, log K for a single class;
-    - ``kl_reference``: KL(shares || reference), infinite where a class has samples and no reference; None without one;
-    - ``floor``: what either is on average even for a perfect generator, (K - 1) / (2 N), because N is finite;
-    - ``missing``: how many classes have no sample; ``largest``: the largest share.
+    Attributes:
+        shares: Share of each class (K,), float64 on the CPU.
+        kl_uniform: Kullback-Leibler divergence from equal shares, $\sum_k p_k \log(p_k K)$, in nats: 0 for equal
+            shares, log K for a single class.
+        kl_reference: Divergence from the reference in nats, infinite if a class has samples and no reference; None
+            without a reference.
+        kl_floor: Expected value of either divergence for a perfect generator, (K - 1) / (2 N), because N is finite.
+        missing: Number of classes without a sample.
+        largest: Share of the most frequent class.
     """
 
     shares: Tensor
     kl_uniform: float
     kl_reference: float | None
-    floor: float
+    kl_floor: float
     missing: int
     largest: float
 
@@ -30,17 +35,19 @@ class ClassHistogram:
 def class_histogram(
     probabilities_or_labels: Tensor, classes: int, *, reference: Tensor | None = None
 ) -> ClassHistogram:
-    """Of ``classes`` K, from labels (N,), whole numbers from 0 to K - 1, or probabilities (N, K).
+    """Shares of K = ``classes`` classes, from labels (N,) from 0 to K - 1, or from probabilities (N, K).
 
-    A sample with probabilities counts as its most probable class, in full. ``reference`` (K,) are the shares that
-    should be, such as those of the real samples. The divergence is from what is generated, as the reverse KL of
-    Srivastava et al. 2017 (VEEGAN, arXiv:1705.07761), and finite when classes are missing. The floor is the first term
-    for large N (Miller 1955), if no class is expected to have next to no samples.
-    Raises ``ValueError`` for labels outside, probabilities or a reference that do not sum to 1 or are negative, other
-    shapes, no samples, or fewer than 2 classes.
+    A sample with probabilities counts fully for its most probable class. ``reference`` (K,) holds the expected shares,
+    for example those of real samples. The divergence is taken from the generated shares to the reference, the reverse
+    KL of Srivastava et al. 2017 (VEEGAN, arXiv:1705.07761), so it is finite if classes are missing. ``kl_floor`` is the
+    leading term for large N (Miller 1955) and needs more than a few expected samples in each class.
 
-    >>> found = class_histogram(torch.tensor([0, 0, 1, 1]), 4)
-    >>> found.shares.tolist(), found.missing, round(found.kl_uniform, 4), found.floor
+    Raises:
+        ValueError: Labels outside the range, probabilities or a reference that are negative or do not sum to 1, other
+            shapes, no samples, or fewer than 2 classes.
+
+    >>> histogram = class_histogram(torch.tensor([0, 0, 1, 1]), 4)
+    >>> histogram.shares.tolist(), histogram.missing, round(histogram.kl_uniform, 4), histogram.kl_floor
     ([0.5, 0.5, 0.0, 0.0], 2, 0.6931, 0.375)
     """
     check_integer("classes", classes, 2)
@@ -51,13 +58,14 @@ def class_histogram(
         shares=shares,
         kl_uniform=_divergence(shares, even),
         kl_reference=None if reference is None else _divergence(shares, _shares("reference", reference, classes)),
-        floor=(classes - 1) / (2 * len(labels)),
+        kl_floor=(classes - 1) / (2 * len(labels)),
         missing=int((shares == 0).sum()),
         largest=float(shares.max()),
     )
 
 
 def _labels(given: Tensor, classes: int) -> Tensor:
+    """Labels (N,), int64 on the CPU."""
     if not isinstance(given, Tensor) or given.ndim not in (1, 2) or not len(given):
         got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
         raise ValueError(f"expected labels (N,) or probabilities (N, {classes}), N of 1 or more, got {got}")
@@ -73,10 +81,10 @@ def _labels(given: Tensor, classes: int) -> Tensor:
 
 
 def _shares(name: str, given: Tensor, classes: int) -> Tensor:
-    """Float64, on the CPU."""
+    """Shares (..., K) that sum to 1, float64 on the CPU."""
     if not isinstance(given, Tensor) or given.is_complex():
         got = given.dtype if isinstance(given, Tensor) else type(given).__name__
-        raise ValueError(f"expected {name} as a real tensor, got {got}")
+        raise ValueError(f"expected {name} to be a real tensor, got {got}")
     if given.shape[-1:] != (classes,) or (name == "reference" and given.ndim != 1):
         raise ValueError(f"expected {name} of {classes} classes, got shape {tuple(given.shape)}")
     shares = given.detach().double().cpu()

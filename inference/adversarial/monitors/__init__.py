@@ -1,16 +1,33 @@
-"""Monitors: objects with one method, ``read(game)``, that look at a game now and then without touching it.
+"""Monitors: objects with one method, ``read(run)``, that inspect a run at intervals without changing it.
 
-- `Answers`: the discriminator's, to training, held-out and generated samples.
-- `Quality`, `Originality`, `Classes`, `ClusterQuality`: fresh samples against held-out ones.
-- `Pictures`, `TensorBoard`: what is kept to look at.
+- `DiscriminatorAccuracy`: right answers to training, held-out and generated samples, and overfitting.
+- `SampleQuality`: distance from held-out samples, precision, recall, density, coverage, spread.
+- `SampleOriginality`: number of distinct samples, and copies of the training data.
+- `ClassCoverage`: classes among the samples, by a classifier. `ClusterQuality`: clusters with known centres.
+- `SampleGrid`: a PNG of samples at each reading. `TensorBoard`: event files with all curves.
 
-`Monitor` is what yours must be; the trainer itself reads both losses, the norms of both gradients and their ratio
-(the generator's over the discriminator's: towards zero where the generator has nothing left to learn from).
+Your own monitor is any object that follows the protocol `Monitor`. The trainer itself records both losses, the norms of
+both gradients, and their ratio (generator over discriminator), which goes to zero when the generator can learn nothing
+more from the discriminator.
 """
 
-from posterity.inference.adversarial.monitors.discriminator import Answers
+from posterity.inference.adversarial.monitors.discriminator import DiscriminatorAccuracy
 from posterity.inference.adversarial.monitors.protocol import Monitor
-from posterity.inference.adversarial.monitors.records import Pictures, TensorBoard
-from posterity.inference.adversarial.monitors.samples import Classes, ClusterQuality, Originality, Quality
+from posterity.inference.adversarial.monitors.records import SampleGrid, TensorBoard
+from posterity.inference.adversarial.monitors.samples import (
+    ClassCoverage,
+    ClusterQuality,
+    SampleOriginality,
+    SampleQuality,
+)
 
-__all__ = ["Answers", "Classes", "ClusterQuality", "Monitor", "Originality", "Pictures", "Quality", "TensorBoard"]
+__all__ = [
+    "ClassCoverage",
+    "ClusterQuality",
+    "DiscriminatorAccuracy",
+    "Monitor",
+    "SampleGrid",
+    "SampleOriginality",
+    "SampleQuality",
+    "TensorBoard",
+]

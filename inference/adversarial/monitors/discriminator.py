@@ -1,4 +1,4 @@
-"""What the discriminator says of samples it learns from, of unseen real ones, and of fresh generated ones."""
+"""`DiscriminatorAccuracy`: does the discriminator tell real from generated samples, and does it overfit?"""
 
 import math
 from collections.abc import Mapping
@@ -9,28 +9,35 @@ from torch import Tensor
 
 from posterity.inference.adversarial.losses import make_loss
 from posterity.inference.adversarial.monitors.protocol import check_held_out
-from posterity.inference.adversarial.training_run import Game, draw_samples
-from posterity.inference.training.evaluation import evaluating
+from posterity.inference.adversarial.sampling import draw_samples
+from posterity.inference.adversarial.training_run import TrainingRun
+from posterity.inference.training.modes import evaluation_mode
 from posterity.validation import check_integer
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """How well the discriminator knows real from generated, in evaluation, with an answer above 0 for "real".
+class DiscriminatorAccuracy:
+    r"""Accuracy and overfitting of the discriminator in evaluation mode; logits above 0 mean "real".
 
-    - ``accuracy_train``, ``accuracy_held_out``, ``accuracy_fake``: shares of right answers to ``n`` samples of the
-      training data, of ``held_out`` (N, ...) and of the generator as it is trained now (not of its average).
-    - ``sign_real``: E sign(D(x)) of training samples: from 0, where it has no idea, to 1 (Karras et al. 2020, r_t).
-    - ``overfitting``: (E D(train) - E D(held out)) / (E D(train) - E D(fake)): near 0 while held-out samples are as
-      real to it as training ones, 1 where they look generated (ibid., r_v).
+    Reads:
 
-    For losses of differences (relativistic, Wasserstein) the zero of the answers means nothing: all are compared with
-    the middle of the mean answers to training and generated samples.
-    A conditional game needs ``held_out_condition`` (N, C). A share of answers that are NaN is NaN, and ``overfitting``
-    is NaN if training and generated samples have the same mean answer.
+    - ``accuracy_train``, ``accuracy_held_out``, ``accuracy_fake``: share of right answers to ``n`` training samples,
+      ``n`` held-out samples, and ``n`` samples of the generator (of its last weights, not of their average).
+    - ``sign_real``: $E\,\mathrm{sign}(D(x))$ over training samples, from 0 for guesses to 1 (Karras et al. 2020, r_t).
+    - ``overfitting``: (E D(train) - E D(held out)) / (E D(train) - E D(fake)), which is near 0 while held-out samples
+      get the logits of training samples, and 1 if they get those of generated ones (ibid., r_v). NaN if training and
+      generated samples have the same mean logit.
 
-    Raises ``ValueError`` for fewer than 2 held-out samples or samples that are not finite, n below 2, or missing
-    conditions.
+    For losses of differences (relativistic, Wasserstein) a logit of zero has no meaning. The threshold is then halfway
+    between the mean logits of training and generated samples. An accuracy is NaN if a logit is NaN.
+
+    Args:
+        held_out: Real samples (N, ...) that the run does not train on.
+        n: Number of samples of each kind.
+        held_out_condition: Conditions (N, C) of the held-out samples, for a conditional run.
+
+    Raises:
+        ValueError: Fewer than 2 held-out samples, samples that are not finite, n below 2, or missing conditions.
     """
 
     held_out: Tensor
@@ -42,40 +49,45 @@ class Answers:
         check_held_out(self.held_out, 2, "held-out samples (N, ...), at least 2")
 
     @torch.no_grad()
-    def read(self, game: Game) -> Mapping[str, float]:
-        random = torch.Generator().manual_seed(game.step)
-        rows = torch.randint(len(game.data), (self.n,), generator=random)
-        own = game.condition[rows] if game.condition is not None else None
-        made = draw_samples(game.generator, self.n, game.latent, seed=game.step, like=game.data, condition=own)
-        unseen = self.held_out[: self.n].to(game.data)
-        theirs = None if own is None or self.held_out_condition is None else self.held_out_condition[: self.n].to(own)
-        if own is not None and theirs is None:
-            raise ValueError("expected held_out_condition for a conditional game, got None")
-        with evaluating(game.discriminator):
-            train = _answers(game, game.data[rows], own)
-            held_out = _answers(game, unseen, theirs)
-            fake = _answers(game, made, own)
-        middle = float(train.mean() + fake.mean()) / 2 if make_loss(game.settings.loss).relative else 0.0
-        span = float(train.mean() - fake.mean())
+    def read(self, run: TrainingRun) -> Mapping[str, float]:
+        random = torch.Generator().manual_seed(run.step)
+        rows = torch.randint(len(run.data), (self.n,), generator=random)
+        condition = run.condition[rows] if run.condition is not None else None
+        generated = draw_samples(
+            run.generator, self.n, run.latent, seed=run.step, like=run.data, condition=condition
+        )  # fmt: skip
+        held_out, held_out_condition = self.held_out[: self.n].to(run.data), None
+        if condition is not None:
+            if self.held_out_condition is None:
+                raise ValueError("expected held_out_condition for a conditional run, got None")
+            held_out_condition = self.held_out_condition[: self.n].to(condition)
+        with evaluation_mode(run.discriminator):
+            train_logits = _logits(run, run.data[rows], condition)
+            held_out_logits = _logits(run, held_out, held_out_condition)
+            fake_logits = _logits(run, generated, condition)
+        relative = make_loss(run.settings.loss).relative
+        threshold = float(train_logits.mean() + fake_logits.mean()) / 2 if relative else 0.0
+        difference = float(train_logits.mean() - fake_logits.mean())
+        gap = float(train_logits.mean() - held_out_logits.mean())
         return {
-            "accuracy_train": _share(train, train > middle),
-            "accuracy_held_out": _share(held_out, held_out > middle),
-            "accuracy_fake": _share(fake, fake <= middle),
-            "sign_real": float((train - middle).sign().mean()),
-            "overfitting": float(train.mean() - held_out.mean()) / span if span else math.nan,
+            "accuracy_train": _share(train_logits, train_logits > threshold),
+            "accuracy_held_out": _share(held_out_logits, held_out_logits > threshold),
+            "accuracy_fake": _share(fake_logits, fake_logits <= threshold),
+            "sign_real": float((train_logits - threshold).sign().mean()),
+            "overfitting": gap / difference if difference else math.nan,
         }
 
 
-def _share(answers: Tensor, right: Tensor) -> float:
-    return math.nan if bool(answers.isnan().any()) else float(right.double().mean())
+def _share(logits: Tensor, right: Tensor) -> float:
+    return math.nan if bool(logits.isnan().any()) else float(right.double().mean())
 
 
-def _answers(game: Game, samples: Tensor, condition: Tensor | None) -> Tensor:
-    """In batches as in training: a packed discriminator has one answer for several samples."""
-    batch, parts = game.settings.batch_size, []
+def _logits(run: TrainingRun, samples: Tensor, condition: Tensor | None) -> Tensor:
+    """Logits in batches of the training size, because a packed discriminator has one logit for several samples."""
+    batch, parts = run.settings.batch_size, []
     rows = len(samples) - len(samples) % batch if len(samples) > batch else len(samples)
     for start in range(0, rows, batch):
         part = slice(start, start + batch)
         inputs = (samples[part],) if condition is None else (samples[part], condition[part])
-        parts.append(game.discriminator(*inputs).flatten())
+        parts.append(run.discriminator(*inputs).flatten())
     return torch.cat(parts)

@@ -1,4 +1,4 @@
-"""What is kept of training for people to look at: pictures of the same latent points, event files for TensorBoard."""
+"""Monitors that write files: `SampleGrid` for images of samples, `TensorBoard` for curves."""
 
 import importlib
 from collections.abc import Mapping
@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from posterity.data.pictures import save_grid
-from posterity.inference.adversarial.training_run import Game
-from posterity.validation import check_integer
+from posterity.inference.adversarial.training_run import TrainingRun
+from posterity.validation import check_integer, shown
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
-    """A PNG of ``n`` generated images in every reading, of the same latent points, as ``folder``/00001000.png.
+class SampleGrid:
+    """A PNG of ``n`` generated images at each reading, ``folder``/00001000.png in step 1,000; reads no numbers.
 
-    `posterity.data.pictures.animate` makes one moving picture of them. Of many games each has a folder of its own,
-    ``folder``/game-0, .... Reads nothing.
+    The latent points are the same at each reading, so `posterity.data.pictures.animate` can turn the files into an
+    animation. Each of several runs side by side has its own folder: ``folder``/run-0, ``folder``/run-1, ...
+
+    Raises:
+        ValueError: n or ``columns`` below 1, or a ``folder`` that is no path.
     """
 
     folder: str | Path
@@ -27,23 +30,26 @@ class Pictures:
         check_integer("n", self.n, 1)
         check_integer("columns", self.columns, 1)
         if not isinstance(self.folder, str | Path):
-            raise ValueError(f"expected folder as a path, got {self.folder!r}")
+            raise ValueError(f"expected folder to be a path, got {shown(self.folder)}")
         Path(self.folder).mkdir(parents=True, exist_ok=True)
 
-    def read(self, game: Game) -> Mapping[str, float]:
-        condition = None if game.condition is None else game.condition[: self.n]
-        images = game.samples(self.n, seed=0, condition=condition)
-        folder = Path(self.folder) if game.seat is None else Path(self.folder) / f"game-{game.seat}"
+    def read(self, run: TrainingRun) -> Mapping[str, float]:
+        condition = None if run.condition is None else run.condition[: self.n]
+        images = run.samples(self.n, seed=0, condition=condition)
+        folder = Path(self.folder) if run.index is None else Path(self.folder) / f"run-{run.index}"
         folder.mkdir(parents=True, exist_ok=True)
-        save_grid(images, folder / f"{game.step:08d}.png", columns=self.columns)
+        save_grid(images, folder / f"{run.step:08d}.png", columns=self.columns)
         return {}
 
 
 @dataclass(eq=False)
 class TensorBoard:
-    """The last values of all curves as TensorBoard event files in ``folder``; last among the monitors, to see theirs.
+    """TensorBoard event files in ``folder`` with the last value of each curve; reads no numbers.
 
-    Raises ``ValueError`` where the package ``tensorboard`` is not installed.
+    It writes the values of the monitors before it, so it should be the last of the monitors.
+
+    Raises:
+        ValueError: The package ``tensorboard`` is not installed.
     """
 
     folder: str | Path
@@ -57,10 +63,10 @@ class TensorBoard:
                 f"expected the package tensorboard to be installed, to write event files: {error}"
             ) from error
 
-    def read(self, game: Game) -> Mapping[str, float]:
-        losses = {name: values[-1] for name, values in game.history.items() if name.endswith("_loss")}
-        for name, value in (losses | dict(game.reading)).items():
-            tag = name if game.seat is None else f"game-{game.seat}/{name}"
-            self._writer.add_scalar(tag, value, game.step)
+    def read(self, run: TrainingRun) -> Mapping[str, float]:
+        losses = {name: values[-1] for name, values in run.history.items() if name.endswith("_loss")}
+        for name, value in (losses | dict(run.current_reading)).items():
+            tag = name if run.index is None else f"run-{run.index}/{name}"
+            self._writer.add_scalar(tag, value, run.step)
         self._writer.flush()
         return {}

@@ -1,61 +1,66 @@
-"""What fresh samples are against held-out real ones: one monitor for each question, on features or as they are."""
+"""Monitors that compare fresh samples of the generator with held-out real ones, one monitor for each question."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from posterity.data import Clusters
 from posterity.inference.adversarial import metrics
-from posterity.inference.adversarial.metrics.clusters import cluster_quality
+from posterity.inference.adversarial.metrics.clusters import check_clusters, cluster_quality
 from posterity.inference.adversarial.monitors.protocol import check_held_out
-from posterity.inference.adversarial.training_run import Game
-from posterity.validation import check_integer, check_number
+from posterity.inference.adversarial.training_run import TrainingRun
+from posterity.validation import check_callable, check_integer, check_number
 
 Features = Callable[[Tensor], Tensor]
 
 
-def _check_callable(name: str, value: Any) -> None:
-    if not callable(value):
-        raise ValueError(f"expected {name} as a function of samples, got {value!r}")
-
-
-def flat(samples: Tensor) -> Tensor:
-    """Samples (N, ...) as they are: (N, D)."""
+def flatten(samples: Tensor) -> Tensor:
+    """Samples (N, ...) as rows of numbers (N, D)."""
     return samples.flatten(1)
 
 
 @dataclass(frozen=True, eq=False)
-class Quality:
-    """``n`` fresh samples of the generator against as many of ``held_out`` (N, ...), by ``features`` of both (n, D).
+class SampleQuality:
+    """Fresh samples of the generator against as many held-out ones; other samples at each reading.
 
-    - ``kernel_distance``: MMD², and ``kernel_p``, its p-value by ``permutations`` (Gretton et al. 2012);
-    - ``precision``, ``recall``, ``density``, ``coverage`` (Kynkäänniemi et al. 2019; Naeem et al. 2020);
-    - ``spread``: the mean distance of two generated samples over that of two held-out ones: near 0 after a collapse.
+    Reads:
 
-    Each reading has other samples. Raises ``ValueError`` for n below 12, or fewer held-out samples than n.
+    - ``kernel_distance``: squared maximum mean discrepancy; ``kernel_p``: its p-value (Gretton et al. 2012).
+    - ``precision``, ``recall``, ``density``, ``coverage`` (Kynkäänniemi et al. 2019; Naeem et al. 2020).
+    - ``spread``: mean distance between two generated samples over that between two held-out ones; near 0 after mode
+      collapse.
+
+    Args:
+        held_out: Real samples (N, ...) that the run does not train on, at least n.
+        n: Number of samples of each kind.
+        features: Function of samples (n, ...) to features (n, D) on which samples are compared.
+        permutations: Permutations of the kernel test.
+
+    Raises:
+        ValueError: n below 12, or fewer held-out samples than n.
     """
 
     held_out: Tensor
     n: int = 500
-    features: Features = flat
+    features: Features = flatten
     permutations: int = 200
 
     def __post_init__(self) -> None:
         check_integer("n", self.n, 12)
         check_integer("permutations", self.permutations, 1)
         check_held_out(self.held_out, self.n, f"at least n = {self.n} held-out samples (N, ...)")
-        _check_callable("features", self.features)
+        check_callable("features", self.features, "samples")
 
     @torch.no_grad()
-    def read(self, game: Game) -> Mapping[str, float]:
-        real = self.features(self.held_out[: self.n].to(game.data))
-        fake = self.features(game.samples(self.n, seed=game.step))
+    def read(self, run: TrainingRun) -> Mapping[str, float]:
+        real = self.features(self.held_out[: self.n].to(run.data))
+        fake = self.features(run.samples(self.n, seed=run.step))
+        bandwidths = metrics.median_bandwidths(real)  # of the real samples: the same at each reading
         test = metrics.kernel_test(
-            real, fake, permutations=self.permutations, seed=game.step, widths=metrics.median_widths(real)
-        )  # widths of the real ones: the same in every reading
+            real, fake, permutations=self.permutations, seed=run.step, bandwidths=bandwidths
+        )  # fmt: skip
         return {
             "kernel_distance": test.distance,
             "kernel_p": test.p_value,
@@ -65,41 +70,61 @@ class Quality:
 
 
 @dataclass(frozen=True, eq=False)
-class Originality:
-    """Whether ``n`` fresh samples are few, or copies of the training data.
+class SampleOriginality:
+    """Whether the generator has only a few distinct samples, or copies the training data.
 
-    - ``support``: how many different samples there are, estimated from those that come twice (the birthday paradox:
-      Arora, Risteski & Zhang 2018); infinite where none does; ``pair_ratio``: against held-out ones.
-    - ``memorised``: the median distance to the nearest training sample over that of held-out samples; well below 1
-      where samples are copies.
+    Reads:
+
+    - ``support``: estimated number of distinct samples, from pairs of near-equal ones (birthday paradox: Arora,
+      Risteski & Zhang 2018); infinite if there are none. ``pair_ratio``: frequency of such pairs over that in held-out
+      samples.
+    - ``memorised``: median distance to the nearest training sample, over that of held-out samples; well below 1 if
+      samples are copies.
+
+    Args:
+        held_out: Real samples (N, ...) that the run does not train on, at least 2 n.
+        n: Number of generated samples.
+        features: Function of samples (n, ...) to features (n, D) on which samples are compared.
+
+    Raises:
+        ValueError: n below 12, or fewer held-out samples than 2 n.
     """
 
     held_out: Tensor
     n: int = 1000
-    features: Features = flat
+    features: Features = flatten
 
     def __post_init__(self) -> None:
         check_integer("n", self.n, 12)
         check_held_out(self.held_out, 2 * self.n, f"at least 2 n = {2 * self.n} held-out samples (N, ...)")
-        _check_callable("features", self.features)
+        check_callable("features", self.features, "samples")
 
     @torch.no_grad()
-    def read(self, game: Game) -> Mapping[str, float]:
-        fake = self.features(game.samples(self.n, seed=game.step))
-        real, other = (self.features(part.to(game.data)) for part in self.held_out[: 2 * self.n].split(self.n))
+    def read(self, run: TrainingRun) -> Mapping[str, float]:
+        fake = self.features(run.samples(self.n, seed=run.step))
+        real, other = (self.features(part.to(run.data)) for part in self.held_out[: 2 * self.n].split(self.n))
         support = metrics.support_size(fake, real, other)
-        nearest = metrics.nearest_training(fake, self.features(game.data), real)
+        nearest = metrics.nearest_training(fake, self.features(run.data), real)
         return {"support": support.size, "pair_ratio": support.pair_ratio, "memorised": nearest.ratio}
 
 
 @dataclass(frozen=True, eq=False)
-class Classes:
-    """Which classes a classifier sees in ``n`` fresh samples: ``predict`` maps samples to probabilities (n, K).
+class ClassCoverage:
+    """Classes that a classifier finds among ``n`` fresh samples.
 
-    - ``class_kl``: KL of their shares to ``reference`` shares (K,), by default even ones, in nats;
-    - ``classes``: how many there are; ``largest_class``: the share of the most frequent.
+    Reads:
 
-    Raises ``ValueError`` for a ``predict`` that cannot be called, a count below 2, or n below 1.
+    - ``class_kl``: Kullback-Leibler divergence of the shares of the classes from the ``reference``, in nats.
+    - ``classes``: number of classes with a sample. ``largest_class``: share of the most frequent class.
+
+    Args:
+        predict: Function of samples (n, ...) to class probabilities (n, K).
+        count: Number of classes K.
+        n: Number of generated samples.
+        reference: Expected shares (K,); equal ones if None.
+
+    Raises:
+        ValueError: A ``predict`` that cannot be called, ``count`` below 2, or n below 1.
     """
 
     predict: Callable[[Tensor], Tensor]
@@ -108,26 +133,29 @@ class Classes:
     reference: Tensor | None = None
 
     def __post_init__(self) -> None:
-        _check_callable("predict", self.predict)
+        check_callable("predict", self.predict, "samples")
         check_integer("count", self.count, 2)
         check_integer("n", self.n, 1)
 
     @torch.no_grad()
-    def read(self, game: Game) -> Mapping[str, float]:
-        probabilities = self.predict(game.samples(self.n, seed=game.step))
-        found = metrics.class_histogram(probabilities, self.count, reference=self.reference)
+    def read(self, run: TrainingRun) -> Mapping[str, float]:
+        probabilities = self.predict(run.samples(self.n, seed=run.step))
+        histogram = metrics.class_histogram(probabilities, self.count, reference=self.reference)
         return {
-            "class_kl": found.kl_uniform if found.kl_reference is None else found.kl_reference,
-            "classes": float(self.count - found.missing),
-            "largest_class": found.largest,
+            "class_kl": histogram.kl_uniform if histogram.kl_reference is None else histogram.kl_reference,
+            "classes": float(self.count - histogram.missing),
+            "largest_class": histogram.largest,
         }
 
 
 @dataclass(frozen=True, eq=False)
 class ClusterQuality:
-    """`posterity.inference.adversarial.metrics.cluster_quality` of ``n`` fresh samples, times ``scale``.
+    """The readings of `posterity.inference.adversarial.metrics.cluster_quality` for ``n`` fresh samples.
 
-    Raises ``ValueError`` unless clusters are `posterity.data.Clusters`, n is at least 1 and the scale is positive.
+    Samples are multiplied by ``scale`` before they are compared with the ``clusters``.
+
+    Raises:
+        ValueError: ``clusters`` that are no `posterity.data.Clusters`, n below 1, or a scale that is not above 0.
     """
 
     clusters: Clusters
@@ -135,10 +163,9 @@ class ClusterQuality:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.clusters, Clusters):
-            raise ValueError(f"expected clusters, such as posterity.data.ring(), got {type(self.clusters).__name__}")
+        check_clusters(self.clusters)
         check_integer("n", self.n, 1)
         check_number("scale", self.scale, "(0, inf)")
 
-    def read(self, game: Game) -> Mapping[str, float]:
-        return cluster_quality(game.samples(self.n, seed=game.step) * self.scale, self.clusters)
+    def read(self, run: TrainingRun) -> Mapping[str, float]:
+        return cluster_quality(run.samples(self.n, seed=run.step) * self.scale, self.clusters)

@@ -1,1 +1,1 @@
-"""Is y as often where it should be? Pulls, the PIT, regions, components; and what mends a predictive that is wrong."""
+"""Calibration: pulls, the PIT, coverage, tests of components, and recalibration."""

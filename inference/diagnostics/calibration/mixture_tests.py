@@ -1,20 +1,21 @@
-"""What is wrong with a mixture: its widths, its places, or its weights?
+r"""Tests of the components of a mixture: are widths, places, or weights wrong?
 
-A test of the whole distribution says that something is wrong. These say what, for every component: they are Rao's
-score tests (Rao 1948, Proc. Camb. Phil. Soc. 44, 50-57) against the three ways in which a component can be wrong at all
-rows alike. With responsibilities r_k = P(k | y, x), z_k = (y - mu_k)/sigma_k and weights w_k, of normal components
+A test of the whole distribution says that something is wrong. These tests say what, for every component. They are Rao's
+score tests (Rao 1948, Proc. Camb. Phil. Soc. 44, 50-57) against the three ways in which a component can be wrong for
+all observations alike. With responsibilities $r_k = P(k | y, x)$, $z_k = (y - \mu_k)/\sigma_k$ and weights $w_k$, of
+normal components
 
-    width    r_k (z_k² - 1)        sigma_k should be larger
-    shift    r_k z_k               mu_k should be higher
-    weight   r_k - w_k             the component should come up more often
+$$\text{width: } r_k (z_k^2 - 1), \qquad \text{shift: } r_k z_k, \qquad \text{weight: } r_k - w_k$$
 
-have mean zero under the model. None needs to say which component an observation comes from, so that a right model is
-not rejected for the tails that overlap (as with the nearest component). Each test is the strongest there is for its own
-fault if there is no other, and if it is small. Where components overlap a fault of one kind is seen by the tests of the
-other kinds too; and gross faults may be seen more by those: y that lies s widths too high has a chi2 of n s² as a shift
-and of n s⁴/2 as a width. Which it is says the likelihood that each repair gains: see `calibration_tests`. The adjusted
-tests leave the other two kinds free (by the inverse of the full information matrix); they accuse nobody else, and see
-less.
+have mean zero under the model; a positive sum says that $\sigma_k$ should be larger, $\mu_k$ higher, the component more
+frequent. No observation is assigned to a component, so a right model is not rejected because of tails that overlap
+(as it is with the nearest component).
+
+Each test is the most powerful one against a small fault of its own kind if there is no other. Where components
+overlap, the tests of the other kinds see a fault too. Of gross faults they may see more: y that lies s widths too high
+has a chi2 of n s² as a shift and of n s⁴/2 as a width. `calibration_tests` decides between kinds by the likelihood that
+each repair gains. The adjusted tests leave the other two kinds free (by the inverse of the full information matrix);
+they blame no other kind, but are less powerful.
 """
 
 from __future__ import annotations
@@ -26,34 +27,43 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from posterity.inference.diagnostics.sources.source import read, require_mixture
+from posterity.inference.diagnostics.sources.reading import read, require_mixture
 from posterity.validation import check_seed
 
 FAULTS = ("width", "shift", "weight")
-FAMILIES = ("Normal", "LogNormal", "StudentT", "Laplace")
-SMALLEST = 1e-9  # eigenvalues of a covariance, as a share of the largest, that are rounding
-FEWEST = 5.0  # expected observations of a component, below which its sums are far from normal
+SMALLEST = 1e-9
+"""Eigenvalues of a covariance below this share of the largest are rounding."""
+
+FEWEST = 5.0
+"""Expected observations of a component, below which sums of its scores are far from normal."""
+
+FEWEST_ROWS = 8
+"""Observations for the tests."""
 
 
 def mixture_tests(source: object, y: Any = None, *, seed: int = 0) -> xr.Dataset:
     """Score tests of widths, places and weights: over ("fault", "component"), and of each fault jointly over "fault".
 
     ``source`` is a `Mixture` of batch shape (N,) of one target, with Normal, LogNormal, StudentT or Laplace components,
-    and ``y`` (N,). Components of a `PredictiveMixture` are those of a draw, the same in all draws: `relabel` it first.
+    and ``y`` is (N,). The components of a `PredictiveMixture` are those of one draw, the same in all draws: `relabel`
+    it first.
 
-    - ``estimate`` ± ``error``, one step of Fisher's scoring from the model towards the truth, nothing else being wrong:
-      by what the log of the width, the place (in widths) and the log odds of a component are to be changed, at all rows
-      alike. Right for small faults; of large ones it has the sign.
-    - ``p_value``, two-sided; and ``joint``, ``joint_p_value`` over "fault": chi2 of K degrees of freedom (K - 1 of the
-      weights, and one less for each component that is another's double), for all components at once. nan for the weight
-      of a single component, and of doubles. Values so far out that scores overflow give inf and a p-value of 0.
+    - ``estimate`` ± ``error``: one step of Fisher scoring from the model towards the truth, if nothing else is wrong:
+      the change of the log of the width, of the place (in widths), and of the log odds of a component, the same for all
+      observations. It is right for small faults, and has the right sign for large ones.
+    - ``p_value``, two-sided.
+    - ``joint`` and ``joint_p_value`` over "fault", for all components together: chi2 with K degrees of freedom (K - 1
+      for weights, and one less for each duplicate component). nan for the weight of a single component, and of
+      duplicates. If scores overflow, ``joint`` is infinite and the p-value 0.
     - ``adjusted_p_value`` over "fault": the same with the other faults free.
 
-    Components that are expected to come up fewer than 5 times have nan, with a warning. The covariance of the scores is
-    that of draws from the model (``seed``), so that its error is a few percent whatever the data. Memory is bounded;
-    the cost is that of two evaluations of the density at each row, and of 40,000 in all where 6e7 component densities
-    allow so many.
-    Raises ``ValueError`` for other components, fewer than 8 observations, and as `pit`.
+    Components with fewer than 5 expected observations have nan, with a warning. The covariance of the scores is
+    estimated from draws of the model (``seed``), with an error of a few percent whatever the data. Memory is bounded.
+    The cost is that of two evaluations of the density for each observation, and of 40,000 in all if 6e7 component
+    densities allow it.
+
+    Raises:
+        ValueError: if components are of another family, or there are fewer than 8 observations, and as `pit`.
 
     >>> import torch
     >>> from posterity.models.mixtures import Mixture
@@ -66,39 +76,38 @@ def mixture_tests(source: object, y: Any = None, *, seed: int = 0) -> xr.Dataset
     """
     data = require_mixture(read(source, y), "mixture tests")
     seed = check_seed(seed)
-    family = type(data.mixture.component_distribution).__name__
-    if family not in FAMILIES:
-        raise ValueError(f"expected {', '.join(FAMILIES)} components for mixture tests, got {family}")
-    if len(data.y) < 8:
-        raise ValueError(f"expected at least 8 observations for mixture tests, got {len(data.y)}")
-    from posterity.inference.diagnostics.sources.mixture_scores import scores
+    from posterity.inference.diagnostics.sources.mixture_scores import component_scores, shape_of
 
-    total, covariance, weight = scores(data, seed)
+    shape_of(data.mixture.component_distribution)
+    count = len(data.observed)
+    if count < FEWEST_ROWS:
+        raise ValueError(f"expected at least {FEWEST_ROWS} observations for mixture tests, got {count}")
+    total, covariance, weight = component_scores(data, seed)
     components = len(weight)
-    seen = weight * len(data.y) >= FEWEST
-    if not seen.all():
+    frequent = weight * count >= FEWEST
+    if not frequent.all():
         warnings.warn(
-            f"{int((~seen).sum())} of {components} components are expected fewer than {FEWEST:g} times in "
-            f"{len(data.y)} observations: their tests are nan; use more observations, or fewer components",
+            f"{int((~frequent).sum())} of {components} components are expected fewer than {FEWEST:g} times in {count} "
+            "observations: their tests are nan; use more observations, or fewer components",
             stacklevel=2,
         )
-    keep = np.stack([seen, seen, seen & (seen.sum() > 1)])
+    keep = np.stack([frequent, frequent, frequent & (frequent.sum() > 1)])
     overflow = ~np.isfinite(total)
     information = np.where(keep.ravel() & (np.diag(covariance) > 0) & ~overflow, np.diag(covariance), np.nan)
     total = np.where(overflow, 0.0, total)
     estimate, error = total / information, 1 / np.sqrt(information)
     p_value = 2 * stats.norm.sf(np.abs(estimate / error))
     p_value[overflow & keep.ravel()] = 0.0
-    # Weights are judged against each other. Of all of them the scores sum to zero; of those that are kept nearly so,
-    # and what is left of that direction is the scatter of a few rare observations.
+    # Weights are compared with each other: the scores of all weights sum to zero, those of frequent components nearly
+    # so, and the rest of this direction is the scatter of a few rare observations.
     project = np.eye(3 * components)
-    kept = 2 * components + np.flatnonzero(keep[2])
-    project[np.ix_(kept, kept)] -= 1 / max(1, len(kept))
+    places = 2 * components + np.flatnonzero(keep[2])
+    project[np.ix_(places, places)] -= 1 / max(1, len(places))
     joint, adjusted, freedom = _joint(project @ total, project @ covariance @ project, keep)
-    out = (overflow.reshape(keep.shape) & keep).any(1)
-    joint, adjusted = np.where(out, np.inf, joint), np.where(out, np.inf, adjusted)
+    infinite = (overflow.reshape(keep.shape) & keep).any(1)
+    joint, adjusted = np.where(infinite, np.inf, joint), np.where(infinite, np.inf, adjusted)
     dims = ("fault", "component")
-    found = {
+    columns = {
         "estimate": (dims, estimate.reshape(3, -1)),
         "error": (dims, error.reshape(3, -1)),
         "p_value": (dims, p_value.reshape(3, -1)),
@@ -107,13 +116,14 @@ def mixture_tests(source: object, y: Any = None, *, seed: int = 0) -> xr.Dataset
         "adjusted_p_value": ("fault", stats.chi2.sf(adjusted, freedom[1])),
         "weight": ("component", weight),
     }
-    return xr.Dataset(found, coords={"fault": list(FAULTS)}, attrs={"n": len(data.y), "seed": seed})
+    return xr.Dataset(columns, coords={"fault": list(FAULTS)}, attrs={"n": count, "seed": seed})
 
 
 def _joint(total: np.ndarray, covariance: np.ndarray, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Quadratic forms of each fault's scores: by themselves, and less what the other faults explain of them.
+    """Quadratic forms (3,) of the scores of each fault, alone and adjusted for the others; degrees of freedom (2, 3).
 
-    And the degrees of freedom (2, 3) of both: the ranks of what they are forms of.
+    An adjusted form is that of the residuals of a regression on the scores of the other faults. The degrees of freedom
+    are the ranks of the covariances.
     """
     alone, adjusted, freedom = np.full(3, np.nan), np.full(3, np.nan), np.full((2, 3), np.nan)
     for number in range(3):
@@ -131,15 +141,15 @@ def _joint(total: np.ndarray, covariance: np.ndarray, keep: np.ndarray) -> tuple
 
 
 def _quadratic(vector: np.ndarray, covariance: np.ndarray, scale: np.ndarray | None = None) -> tuple[float, float]:
-    """v' C^-1 v and the rank of C, as far as it is not rounding of ``scale`` (C itself); nan where C is zero."""
+    """v' C^-1 v and the rank of C; eigenvalues small against those of ``scale`` (C itself) are 0. nan if C is zero."""
     values, directions = np.linalg.eigh(covariance)
     largest = float(np.linalg.eigvalsh(covariance if scale is None else scale)[-1])
-    there = values > SMALLEST * largest
-    if not largest > 0 or not there.any():
+    positive = values > SMALLEST * largest
+    if not largest > 0 or not positive.any():
         return np.nan, np.nan
-    return float(((directions.T @ vector)[there] ** 2 / values[there]).sum()), float(there.sum())
+    return float(((directions.T @ vector)[positive] ** 2 / values[positive]).sum()), float(positive.sum())
 
 
 def _inverse(covariance: np.ndarray) -> np.ndarray:
-    """Scores of weights sum to zero, so that their covariance has no inverse in that direction."""
+    """Pseudo-inverse: scores of weights sum to zero, so their covariance is singular."""
     return np.linalg.pinv(covariance, rcond=SMALLEST, hermitian=True)

@@ -1,14 +1,14 @@
-"""The probability integral transform: is y as often in every part of its predictive distribution as it should be?
+"""The probability integral transform (PIT): u = F(y|x), with F the predictive distribution function.
 
-If y follows p(y|x), then u = F(y|x) is uniform on [0, 1], whatever the shape of p and however it changes with x
-(Rosenblatt 1952; Dawid 1984; Gneiting, Balabdaoui & Raftery 2007, section 3.1). Values that pile up at both ends
-mean a predictive that is too narrow; a heap in the middle one that is too wide; a slope a bias. Uniformity is
+If y follows p(y|x), then u is uniform on [0, 1], whatever the shape of p and however it changes with x (Rosenblatt
+1952; Dawid 1984; Gneiting, Balabdaoui & Raftery 2007, section 3.1). Values that concentrate at both ends mean a
+predictive that is too narrow; a concentration in the middle, one that is too wide; a slope, a bias. Uniformity is
 necessary and not sufficient: a predictive that ignores x passes.
 
 `pit` gives u for every observation, `posterity.inference.diagnostics.uniformity_test` tests all of them. For the
 picture with its band, see `posterity.inference.diagnostics.calibration.ecdf`.
 
-Judge held-out data: y that has been used for the fit draws the predictive towards itself, and u towards 1/2.
+Judge held-out data: observations that were used for the fit draw the predictive towards themselves, and u towards 1/2.
 """
 
 from typing import Any
@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.draws import DrawsSource, from_arrays
-from posterity.inference.diagnostics.sources.source import read, require_mixture
+from posterity.inference.diagnostics.sources.reading import has_several_targets, read, require_mixture
+from posterity.inference.diagnostics.sources.results import check_result
 from posterity.validation import check_choice, check_finite, check_integer, check_seed
 
 KINDS = ("cdf", "rank", "hdi")
-RANKED = 999  # draws of a mixture for a rank
+RANKED = 999
+"""Draws of a mixture for a rank, by default."""
 
 
 def pit(
@@ -35,22 +36,31 @@ def pit(
 ) -> xr.Dataset:
     """u = F(y|x) of every observation: ``pit`` = P(Y <= y) and ``pit_sf`` = P(Y > y), each in [0, 1].
 
-    ``source`` is a `Mixture` of batch shape (N,) with ``y`` (N,), draws (S, N) of the predictive with ``y``, or ArviZ
-    data with ``posterior_predictive`` and ``observed_data`` (``var_name`` chooses the variable where there are
-    several). By ``kind``, or without one by what the source can give:
+    - ``"cdf"`` of a mixture is exact. Of counts, a random share of P(Y = y) is added to either side, which makes u
+      uniform (Brockwell 2007). Both tails are computed by themselves, so that ``pit_sf`` of an outlier 12 standard
+      deviations above is 1.8e-33 and not 0.
+    - ``"rank"`` of draws is the randomised rank of y among the S draws, (#below + U (#ties + 1)) / (S + 1) with U
+      uniform. It is exactly uniform if y and the draws are exchangeable, for continuous and discrete y and any S
+      (Czado, Gneiting & Held 2009 for counts). The share of draws below y is not uniform, and is 0 or 1 for 2 in S + 1
+      observations.
+    - ``"hdi"`` of a mixture of one target or several is 1 less the level of the highest-density region on whose border
+      y lies (see `region_level`): small if y is at an improbable place, also between two peaks.
 
-    - ``"cdf"`` of a mixture: exact (of counts with a random share of P(Y = y), from ``seed``, on either side, which
-      makes it uniform: Brockwell 2007). Both tails are computed by themselves, so that ``pit_sf`` of an outlier 12
-      standard deviations above is 1.8e-33 and not 0.
-    - ``"rank"``, of draws: the randomised rank of y among the S draws, (#below + U (#ties + 1)) / (S + 1) with U
-      uniform from ``seed``. It is exactly uniform where y and the draws are exchangeable, for continuous and discrete
-      y and any S (Czado, Gneiting & Held 2009 for counts); the share of draws below y is not, and is 0 or 1 for 2 in S
-      + 1 observations. Of a mixture ``draws`` draws are taken (999).
-    - ``"hdi"``, of a mixture of one target or several: 1 less the level of the highest-density region on whose border y
-      lies (see `region_level`): small where y is at an improbable place, also between two peaks.
+    Args:
+        source: a `Mixture` of batch shape (N,), draws (S, N), or ArviZ data with ``posterior_predictive`` and
+            ``observed_data``.
+        y: observations (N,), which ArviZ data hold themselves.
+        kind: "cdf", "rank" or "hdi"; by default "cdf" of a mixture and "rank" of draws.
+        draws: draws of a mixture for "rank" (999 by default) and for "hdi" (see `region_level`).
+        var_name: the observed variable of ArviZ data, if there are several.
+        seed: seed of draws and of randomised ranks.
 
-    Returns a Dataset over "obs", or over the dimensions of the observed variable.
-    Raises ``ValueError`` for y of another shape, values that are not finite, or missing groups.
+    Returns:
+        A Dataset over "obs", or over the dimensions of the observed variable.
+
+    Raises:
+        ValueError: if shapes do not match, values are not finite, groups are missing, or the source does not allow
+            ``kind``.
 
     >>> import torch
     >>> from posterity.models.mixtures import Mixture
@@ -63,8 +73,8 @@ def pit(
     seed = check_seed(seed)
     if draws is not None:
         check_integer("draws", draws, 1)
-    data = read(source, y, var_name, several=kind == "hdi" and bool(getattr(source, "event_shape", ())))
-    kind = kind or ("rank" if isinstance(data, DrawsSource) else "cdf")
+    data = read(source, y, var_name, several=kind == "hdi" and has_several_targets(source))
+    kind = kind or data.default_pit_kind
     attrs: dict[str, str | int] = {"kind": kind, "num_draws": data.num_draws}
     if kind == "hdi":
         mixture = require_mixture(data, "kind='hdi'")
@@ -74,19 +84,14 @@ def pit(
     if kind == "cdf":
         lower, upper = require_mixture(data, "kind='cdf'").tails(seed)
         return data.dataset({"pit": lower, "pit_sf": upper}, **attrs)
-    ranked = (
-        data if isinstance(data, DrawsSource) else from_arrays(data.draws(draws or RANKED, seed), data.observed, False)
-    )
+    ranked = data.as_draws(draws or RANKED, seed)
     lower, upper = ranked.tails(seed)
     return data.dataset({"pit": lower, "pit_sf": upper}, **attrs, draws=ranked.num_draws, seed=seed)
 
 
 def pit_array(pit_values: xr.Dataset) -> np.ndarray:
-    """The values of ``pit`` (N,); ``ValueError`` unless they are there and in [0, 1]."""
-    if not isinstance(pit_values, xr.Dataset) or "pit" not in pit_values:
-        got = list(pit_values.data_vars) if isinstance(pit_values, xr.Dataset) else type(pit_values).__name__
-        raise ValueError(f"expected a Dataset with a variable 'pit', as pit() returns, got {got}")
-    values = pit_values["pit"].values.reshape(-1).astype(float)
+    """The values of ``pit`` (N,); ``ValueError`` if they are missing or not in [0, 1]."""
+    values = check_result("pit", pit_values, "pit")["pit"].values.reshape(-1).astype(float)
     check_finite("pit", values)
     if values.size == 0 or values.min() < 0 or values.max() > 1:
         raise ValueError(f"expected at least one pit, all in [0, 1], got {values[:5].tolist()}")

@@ -1,24 +1,24 @@
-"""Are PIT values uniform? Five tests, which see different things.
+"""Five tests of the uniformity of PIT values, which see different faults.
 
-- ``"ks"``, Kolmogorov-Smirnov: the largest distance of the distribution functions. A shift of the whole; little of the
-  tails. p-value exact (`scipy.stats.kstest`).
-- ``"ad"``, Anderson-Darling: the distance squared, in units of its error everywhere, so the tails count as much.
-  p-value by Marsaglia & Marsaglia 2004 (J. Stat. Softw. 9(2)), for a distribution that is known and not fitted
-  (`scipy.stats.anderson` fits it, and never rejects).
-- ``"chi2"``, Pearson: counts in bins of equal probability. A dent or a heap anywhere, weights of components; it knows
-  no order, so of a slope or a bow it sees less.
-- ``"berkowitz"``: likelihood ratio of the normal scores z = Phi^-1(u) against a normal of any mean and standard
-  deviation whose neighbours are correlated (Berkowitz 2001, J. Bus. Econ. Stat. 19, 465-474; 3 degrees of freedom). The
-  strongest for wrong widths and shifts, and blind to all that leaves those two and the correlation. The order of the
-  observations matters: that of time, or any that has nothing to do with y.
-- ``"pot_c"``: every ordered value against its own beta distribution, the n p-values put together by Cauchy's
-  distribution, which takes any dependence (Tesso & Vehtari 2026, "LOO-PIT predictive model checking",
-  arXiv:2603.02928, eq. 24, after Liu & Xie 2020, JASA 115, 393-402). p-values above 1/2 count as 1/2, or a single value
-  just where it should be would outweigh all others. The one for values that depend on each other, as those of
-  leave-one-out and of data that were fitted; the others reject too rarely or too often there. The published p-value,
-  which is ArviZ's, is 1/2 at most and rejects 6.5 % of independent uniform samples at the 5 % level: order statistics
-  depend on each other more than Cauchy's approximation takes. Of independent values it is therefore corrected by
-  simulation, so that the level is right; of values that say that they are dependent it is as published.
+- ``"ks"``, Kolmogorov-Smirnov: the largest distance between the distribution functions. Sees a shift of the whole, and
+  little of the tails. The p-value is exact (`scipy.stats.kstest`).
+- ``"ad"``, Anderson-Darling: the squared distance in units of its error at each point, so the tails count as much. The
+  p-value is that of Marsaglia & Marsaglia 2004 (J. Stat. Softw. 9(2)), for a known distribution
+  (`scipy.stats.anderson` fits the distribution, and never rejects).
+- ``"chi2"``, Pearson: counts in bins of equal probability. Sees a gap or a peak anywhere, and weights of components; it
+  ignores the order of the bins, so it sees less of a slope or a curvature.
+- ``"berkowitz"``: likelihood ratio of the normal scores z = Phi^-1(u) against a normal distribution of any mean and
+  standard deviation with correlated neighbours (Berkowitz 2001, J. Bus. Econ. Stat. 19, 465-474; 3 degrees of
+  freedom). The most powerful test for wrong widths and shifts, blind to any fault that leaves these two and the
+  correlation unchanged. The order of the observations matters: use the order of time, or one unrelated to y.
+- ``"pot_c"``: each ordered value against its own beta distribution, the n p-values combined by Cauchy's distribution,
+  which allows any dependence (Tesso & Vehtari 2026, "LOO-PIT predictive model checking", arXiv:2603.02928, eq. 24,
+  after Liu & Xie 2020, JASA 115, 393-402). p-values above 1/2 count as 1/2; otherwise a single value at its expected
+  place would outweigh all others. Use it for dependent values, such as those of leave-one-out or of fitted data, for
+  which the other tests have wrong levels. The published p-value, which is ArviZ's, is 1/2 at most and rejects 6.5 % of
+  independent uniform samples at the 5 % level, since order statistics are more dependent than Cauchy's approximation
+  allows. For independent values it is therefore corrected by simulation; for values marked as dependent it is the
+  published one.
 """
 
 from collections.abc import Sequence
@@ -33,25 +33,36 @@ from posterity.inference.diagnostics.calibration.transform import pit_array
 from posterity.validation import check_integer
 
 TESTS = ("ks", "ad", "chi2", "berkowitz", "pot_c")
-LEAST = 10  # values: the distributions of the statistics are those of large samples
-LEAST_BERKOWITZ = 20  # below, chi2 of 3 degrees of freedom rejects 7 to 8 % at the 5 % level
+LEAST = 10
+"""Fewest values, since the distributions of the statistics are those of large samples."""
+
+LEAST_BERKOWITZ = 20
+"""Fewest values for Berkowitz's test, which with fewer rejects 7 to 8 % at the 5 % level."""
+
 BINS = 20
+PER_BIN = 5
+"""Expected values in a bin, below which counts are too far from the normal limit of chi2."""
+
 PROBABILITIES = (1e-4, 1e-3, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 TOO_OFTEN = (1.0, 1.1, 1.205, 1.244, 1.266, 1.302, 1.325, 1.356, 1.401, 1.452, 1.517, 1.603, 1.714, 1.857, 2.01, 2.0)
-"""How many times as often as it says the published p-value of pot_c is below the first: of 200 independent values, by
-600,000 simulations, errors below 2 % from .01 on. Of up to 10,000 values it is the same within them; of few it is
-nearer to 1, in proportion to n/(n + 3.3), within 2 % for 10 and 20 values and p below .8."""
-PER_BIN = 5  # expected values in a bin, below which chi2's distribution is too far from that of counts
+"""Frequency of published p-values of pot_c below each of `PROBABILITIES`, over the nominal one.
+
+From 600,000 simulations of 200 independent values, with errors below 2 % from 0.01 on. The ratio is the same for up to
+10,000 values; for few values it approaches 1 in proportion to n/(n + 3.3), within 2 % for 10 and 20 values and p below
+0.8."""
 
 
 def uniformity_test(pit_values: xr.Dataset, test: str | Sequence[str] = "ks", *, bins: int | None = None) -> xr.Dataset:
-    """``statistic`` and ``p_value`` of a test of the uniformity of ``pit``, and ``n``.
+    """``statistic`` and ``p_value`` of a test of the uniformity of ``pit``, and the number ``n`` of values.
 
-    Takes what `pit` (or `loo_pit`) returns. ``test`` is one of ks, ad, chi2, berkowitz and pot_c, for scalars; or
-    several of them, for values over "test". For what each sees, see the module. ``bins`` is the number of chi2's, by
-    default 20, or as many as have 5 expected values each.
-    Raises ``ValueError`` for an unknown test, fewer than 10 values (20 for berkowitz), none in [0, 1], or bins of fewer
-    than 5 expected; and for another test than pot_c where the values say that they depend on each other.
+    ``pit_values`` is a result of `pit` or `loo_pit`. ``test`` is "ks", "ad", "chi2", "berkowitz" or "pot_c", for
+    scalars, or a list of them, for values over "test"; the module says which faults each sees. ``bins`` is the number
+    of bins of chi2, by default 20, or as many as have 5 expected values each.
+
+    Raises:
+        ValueError: if a test is unknown, there are fewer than 10 values (20 for berkowitz), values are not in [0, 1],
+            bins have fewer than 5 expected values, or values that depend on each other are given to a test other than
+            pot_c.
 
     >>> values = xr.Dataset({"pit": ("obs", (np.arange(100) + 0.5) / 100)})
     >>> round(float(uniformity_test(values).statistic), 6), int(uniformity_test(values).n)
@@ -83,14 +94,14 @@ def uniformity_test(pit_values: xr.Dataset, test: str | Sequence[str] = "ks", *,
     }
     statistic, p_value = np.array([tests[name]() for name in names]).T
     if isinstance(test, str):
-        found = {"statistic": statistic[0], "p_value": p_value[0]}
-        return xr.Dataset({**found, "n": values.size}, attrs={"test": test})
-    found = {"statistic": ("test", statistic), "p_value": ("test", p_value)}
-    return xr.Dataset({**found, "n": values.size}, coords={"test": names})
+        scalars = {"statistic": statistic[0], "p_value": p_value[0], "n": values.size}
+        return xr.Dataset(scalars, attrs={"test": test})
+    columns = {"statistic": ("test", statistic), "p_value": ("test", p_value), "n": values.size}
+    return xr.Dataset(columns, coords={"test": names})
 
 
 def _normal_scores(pit_values: xr.Dataset, values: np.ndarray) -> np.ndarray:
-    """Phi^-1(u) from the smaller tail, where the dataset has both."""
+    """Phi^-1(u), from the smaller tail if the dataset has both."""
     upper = pit_values["pit_sf"].values.reshape(-1) if "pit_sf" in pit_values else 1 - values
     tail = np.maximum(np.minimum(values, upper), np.finfo(float).tiny)
     return np.where(values <= upper, ndtri(tail), -ndtri(tail))
@@ -104,13 +115,13 @@ def _kolmogorov_smirnov(values: np.ndarray) -> tuple[float, float]:
 def _anderson_darling(values: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
     n, ordered = len(values), np.sort(scores)
     weight = 2 * np.arange(1, n + 1) - 1
-    # By normal scores, which tell 1 - 1e-20 from 1.
+    # Normal scores distinguish 1 - 1e-20 from 1.
     statistic = -n - float(np.sum(weight * (stats.norm.logcdf(ordered) + stats.norm.logsf(ordered[::-1])))) / n
     return statistic, anderson_darling_sf(statistic, n)
 
 
 def anderson_darling_sf(z: float, n: int) -> float:
-    """P(A² > z) of n uniform values: Marsaglia & Marsaglia 2004, and far out sqrt(3) erfc(sqrt(z)) (Zolotarev 1961)."""
+    """P(A² > z) of n uniform values (Marsaglia & Marsaglia 2004); far out sqrt(3) erfc(sqrt(z)) (Zolotarev 1961)."""
     if z > 8:
         return float(np.sqrt(3) * erfc(np.sqrt(z)))
     if z < 2:
@@ -123,7 +134,7 @@ def anderson_darling_sf(z: float, n: int) -> float:
 
 
 def _of_few(n: int, limit: float) -> float:
-    """What the distribution function of n values is above that of infinitely many."""
+    """Distribution function of n values less that of infinitely many."""
     edge = 0.01265 + 0.1757 / n
     if limit < edge:
         t = limit / edge
@@ -148,19 +159,19 @@ def _chi2(values: np.ndarray, bins: int | None) -> tuple[float, float]:
 
 
 def _berkowitz(z: np.ndarray) -> tuple[float, float]:
-    """Twice the log likelihood ratio of a stationary autoregression of order 1 to independent N(0, 1)."""
+    """Twice the log likelihood ratio of a stationary first-order autoregression to independent N(0, 1)."""
     n = len(z)
     now, before = z[1:], z[:-1]
 
     def fitted(rho: float) -> float:
-        # Given rho, mean and variance in closed form: z_1 has variance s²/(1 - rho²), the others s² about rho z + c.
+        # Given rho, mean and variance have a closed form: z_1 has variance s²/(1 - rho²), the others s² given the last.
         first = 1 - rho**2
         mean = (first * z[0] + (1 - rho) * np.sum(now - rho * before)) / (first + (n - 1) * (1 - rho) ** 2)
         squares = first * (z[0] - mean) ** 2 + np.sum((now - mean - rho * (before - mean)) ** 2)
         return float(-0.5 * n * np.log(2 * np.pi * squares / n) + 0.5 * np.log(first) - 0.5 * n)
 
     if not np.ptp(z) > 0:
-        return np.inf, 0.0  # no width at all: any likelihood can be had
+        return np.inf, 0.0  # the likelihood of a width of 0 is unbounded
     limit = 0.999
     best = minimize_scalar(lambda rho: -fitted(rho), bounds=(-limit, limit), method="bounded", options={"xatol": 1e-6})
     null = -0.5 * n * np.log(2 * np.pi) - 0.5 * np.sum(z**2)
@@ -181,11 +192,11 @@ def _pot_c(values: np.ndarray, dependent: bool) -> tuple[float, float]:
 
 
 def cauchy_combination(p_values: np.ndarray) -> tuple[float, float]:
-    """Mean of tan(pi (1/2 - p)), and its p-value: that of tests which may depend on each other (Liu & Xie 2020).
+    """Mean of tan(pi (1/2 - p)), and its p-value, for tests that may depend on each other (Liu & Xie 2020).
 
-    Truncated: p-values above 1/2 count as 1/2, so that one of 1 does not erase the others.
+    p-values above 1/2 count as 1/2, so that a p-value of 1 does not cancel the others.
     """
-    # tan(pi (1/2 - p)) is 1/(pi p) for p so small that the angle is no longer told from a right one.
+    # tan(pi (1/2 - p)) is 1/(pi p) for p so small that the angle is rounded to a right angle.
     small = p_values < 1e-8
     angles = np.pi * (0.5 - np.where(small, 0.5, np.minimum(p_values, 0.5)))
     cauchy = np.where(small, 1 / (np.pi * np.maximum(p_values, 1e-300)), np.tan(angles))

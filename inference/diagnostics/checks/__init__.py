@@ -1,1 +1,1 @@
-"""Does the model make data like these? Predictive checks, before and after the data."""
+"""Predictive checks: does the model generate data like the observations, before and after the fit?"""

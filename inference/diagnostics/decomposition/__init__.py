@@ -1,1 +1,1 @@
-"""Where the uncertainty comes from, and whether it is large where it should be."""
+"""Parts of the uncertainty by source, and whether the uncertainty is large where it should be."""

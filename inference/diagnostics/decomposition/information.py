@@ -1,18 +1,17 @@
-"""Where the entropy of a prediction comes from: from what is predicted, or from not knowing the weights.
+r"""Parts of the predictive entropy: noise that stays, and information that more data would add.
 
-With draws w_s of the posterior, and p(y|x) their average,
+With draws $w_s$ of the posterior, and p(y|x) the average over the draws,
 
-    H[p(y|x)]  =  E_s H[p(y|x, w_s)]  +  I(y; w | x)
-     total          expected             mutual information
+$$H[p(y|x)] = E_s H[p(y|x, w_s)] + I(y; w | x)$$
 
-The expected entropy stays whatever is learned of the weights. The mutual information is what an observation at x
-would say of them: 0 where all draws predict the same, large where each is sure of something else (Gal 2016, section
-3.3; Depeweg et al. 2018, arXiv:1710.07283; Smith & Gal 2018, arXiv:1803.08533). It is the split of `uncertainty_split`
-without the unit, holds for classes too, and sees what a variance does not: draws that agree on the mean and not on the
-shape.
+The total entropy is the sum of the expected entropy, which stays whatever is learned about the weights, and the mutual
+information, which is the expected information about the weights in an observation at x: 0 if all draws predict the
+same, large if each is certain of something else (Gal 2016, section 3.3; Depeweg et al. 2018, arXiv:1710.07283; Smith &
+Gal 2018, arXiv:1803.08533). It is the split of `uncertainty_split` without a unit, also holds for classes, and sees
+draws that agree on the mean and not on the shape, which a variance does not.
 
-All in nats. The entropy of a density, unlike that of classes, may be below zero and depends on the unit of y; the
-mutual information does neither.
+All terms are in nats. The entropy of a density, unlike that of classes, may be negative and depends on the unit of y;
+the mutual information is never negative and does not depend on it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import xarray as xr
 from scipy.special import xlogy
 
 from posterity.inference.arviz import group, group_names
-from posterity.inference.diagnostics.sources.source import is_mixture
+from posterity.inference.diagnostics.sources.reading import is_array, is_mixture
 from posterity.validation import check_finite, check_integer, check_seed, to_array
 
 if TYPE_CHECKING:
@@ -33,11 +32,14 @@ if TYPE_CHECKING:
 
     from posterity.inference.predictive import PredictiveMixture
 
-BLOCK = 2**21
-"""How many probabilities are worked on at once: 16 MiB for each intermediate result."""
+CHUNK = 2**21
+"""Probabilities in a chunk: 16 MiB for each intermediate result."""
 
 TOLERANCE = 1e-3
+"""Largest difference of a sum of probabilities from 1."""
+
 GROUPS = ("posterior", "posterior_predictive", "predictions")
+"""Groups of ArviZ data that may hold probabilities."""
 
 
 def information_split(
@@ -49,32 +51,41 @@ def information_split(
 ) -> xr.Dataset:
     """The terms of the entropy at each point, in nats: ``total_entropy``, ``expected_entropy``, ``mutual_information``.
 
-    *Of classes*, ``source`` is an array or tensor (S, N, C) of the probabilities of each draw; a ``Categorical``,
-    ``OneHotCategorical`` or ``Bernoulli`` of batch shape (S, N), as ``posterior.likelihood(x)``; or ArviZ data with a
-    variable ``var_name`` of probabilities over chain, draw, the observations, and classes last; one with chain, draw
-    and a single dimension more is the probability of one of two classes. The terms are sums over the classes, exact,
-    and the mutual information is in [0, log C]. Beside them: ``max_probability``, of the likeliest class by the mean
-    over the draws, and ``variation_ratio``, the share of draws whose likeliest class is not the commonest one.
+    *Classes.* The terms are sums over the classes and exact, and the mutual information is in [0, log C]. Also
+    returned: ``max_probability``, of the most probable class by the mean over the draws, and ``variation_ratio``, the
+    share of draws whose most probable class is not the most frequent one.
 
-    *Of numbers*, it is a `PredictiveMixture` of batch shape (N,), of one target or several, or a likelihood of batch
-    shape (S, N) to make it of. There is no closed form: ``samples`` of y (even; default from 8 to 512, as many as 3e8
-    evaluations of components allow) are taken at each point, stratified over the components, from ``seed``. Each of
-    the terms is unbiased and has its Monte Carlo error, such as ``mutual_information_se``. The mutual information is
-    in [0, log S], and 0 with error 0 where all draws agree. The expected entropy is split once more, into
-    ``noise_entropy`` within the components of a draw (exact for families with a known entropy) and ``ambiguity``, what
-    y would say of the component within a draw, 0 for a single one.
+    *Numbers.* There is no closed form: ``samples`` of y are drawn at each point, stratified over the components. Every
+    term is unbiased and has its Monte Carlo error, such as ``mutual_information_se``. The mutual information is in [0,
+    log S], and 0 with error 0 if all draws agree. The expected entropy is split further into ``noise_entropy`` within
+    the components of a draw (exact for families with a known entropy) and ``ambiguity``, the information in y about the
+    component within a draw, 0 for a single component.
 
-    Returns a Dataset over "obs", or over the dimensions of the observations in ArviZ data.
-    Raises ``ValueError`` for other shapes, probabilities outside [0, 1] or that do not sum to 1, odd samples, or a
-    mixture that does not know its draws.
+    Args:
+        source: for classes, an array or tensor (S, N, C) of the probabilities of each draw; a ``Categorical``,
+            ``OneHotCategorical`` or ``Bernoulli`` of batch shape (S, N), such as ``posterior.likelihood(x)``; or ArviZ
+            data with a variable of probabilities over chain, draw, the observations, and classes last (with chain, draw
+            and a single further dimension, the probability of one of two classes). For numbers, a `PredictiveMixture`
+            of batch shape (N,), of one target or several, or a likelihood of batch shape (S, N).
+        samples: even number of samples of y at each point; by default 8 to 512, as many as 3e8 evaluations of
+            components allow. Only for numbers.
+        var_name: the variable of ArviZ data.
+        seed: seed of the samples.
 
-    >>> sure = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])  # two draws, each sure of another class
-    >>> split = information_split(sure)
+    Returns:
+        A Dataset over "obs", or over the dimensions of the observations in ArviZ data.
+
+    Raises:
+        ValueError: if shapes do not match, probabilities are not in [0, 1] or do not sum to 1, ``samples`` is odd, or a
+            mixture is no `PredictiveMixture`.
+
+    >>> certain = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])  # two draws, each certain of another class
+    >>> split = information_split(certain)
     >>> split.total_entropy.values.round(4), split.expected_entropy.values, split.mutual_information.values.round(4)
     (array([0.6931]), array([0.]), array([0.6931]))
     """
     source = as_mixture(source)
-    arrays = isinstance(source, np.ndarray | xr.DataArray) or hasattr(source, "detach")
+    arrays = is_array(source)
     if var_name is not None and (arrays or hasattr(source, "batch_shape")):
         raise ValueError(f"expected var_name only with ArviZ data, got {var_name!r} with {type(source).__name__}")
     if is_mixture(source):
@@ -90,7 +101,7 @@ def information_split(
 
 
 def as_mixture(source: Any) -> Any:
-    """A likelihood of batch shape (S, N), unless of classes, as a `PredictiveMixture`; anything else as it is."""
+    """A likelihood of batch shape (S, N) of numbers as a `PredictiveMixture`; any other source unchanged."""
     if not hasattr(source, "batch_shape") or hasattr(source, "num_draws"):
         return source
     from torch.distributions import Bernoulli, Categorical, OneHotCategorical
@@ -98,7 +109,7 @@ def as_mixture(source: Any) -> Any:
     from posterity.inference.predictive import PredictiveMixture
 
     if is_mixture(source) and len(source.batch_shape) == 1:
-        return source  # which knows of no draws
+        return source  # a bare mixture, without draws
     if len(source.batch_shape) != 2:
         raise ValueError(f"expected a likelihood of batch shape (draws, N), got {tuple(source.batch_shape)}")
     if isinstance(source, Bernoulli | Categorical | OneHotCategorical):
@@ -113,36 +124,36 @@ def _of_mixture(source: Any, samples: int | None, seed: int) -> xr.Dataset:
 
     if not isinstance(source, PredictiveMixture):
         raise ValueError(
-            "expected a PredictiveMixture, which knows what belongs to which draw (PredictiveMixture.from_draws), got "
+            "expected a PredictiveMixture, which assigns components to draws (PredictiveMixture.from_draws), got "
             f"{type(source).__name__}"
         )
     check_mixture(source)
     if samples is None:
         samples = default_samples(source)
-    if check_integer("samples", samples) < 2 or samples % 2:
-        raise ValueError(f"expected samples of 2 or more, even, got {samples!r}")
-    found = mixture_information(source, samples, check_seed(seed))
-    check_finite("entropies of the components", found["total_entropy"])
+    if check_integer("samples", samples, 2) % 2:
+        raise ValueError(f"expected samples to be an even number, got {samples}")
+    terms = mixture_information(source, samples, check_seed(seed))
+    check_finite("entropies of the components", terms["total_entropy"])
     attrs = {"num_draws": source.num_draws, "samples": samples, "seed": seed, "unit": "nat"}
-    return xr.Dataset({name: ("obs", values) for name, values in found.items()}, attrs=attrs)
+    return xr.Dataset({name: ("obs", values) for name, values in terms.items()}, attrs=attrs)
 
 
 def _of_classes(probabilities: np.ndarray) -> xr.Dataset:
-    """Of probabilities (S, N, C)."""
+    """The split of probabilities (S, N, C)."""
     if probabilities.ndim != 3 or 0 in probabilities.shape:
         raise ValueError(f"expected probabilities of shape (draws, N, classes), got {probabilities.shape}")
     draws, rows, classes = probabilities.shape
     if classes < 2:
-        raise ValueError(f"expected 2 classes or more, got {classes}; of two, give the probabilities of both")
-    step = max(1, BLOCK // (draws * classes))
-    parts = [_block_of_classes(probabilities[:, start : start + step]) for start in range(0, rows, step)]
+        raise ValueError(f"expected at least 2 classes, got {classes}; for two classes, give both probabilities")
+    step = max(1, CHUNK // (draws * classes))
+    parts = [_chunk_of_classes(probabilities[:, start : start + step]) for start in range(0, rows, step)]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     attrs = {"num_draws": draws, "classes": classes, "unit": "nat"}
     return xr.Dataset({name: ("obs", values) for name, values in columns.items()}, attrs=attrs)
 
 
-def _block_of_classes(block: np.ndarray) -> dict[str, np.ndarray]:
-    values = block.astype(float)
+def _chunk_of_classes(probabilities: np.ndarray) -> dict[str, np.ndarray]:
+    values = probabilities.astype(float)
     check_finite("probabilities", values)
     sums = values.sum(-1)
     if values.min() < 0 or np.abs(sums - 1).max() > TOLERANCE:
@@ -153,7 +164,7 @@ def _block_of_classes(block: np.ndarray) -> dict[str, np.ndarray]:
     values /= sums[..., None]
     mean = values.mean(0)
     total = 0.0 - xlogy(mean, mean).sum(-1)
-    expected = np.minimum(0.0 - xlogy(values, values).sum(-1).mean(0), total)  # it is more only by rounding
+    expected = np.minimum(0.0 - xlogy(values, values).sum(-1).mean(0), total)  # larger only by rounding
     votes = values.argmax(-1)
     most = np.max([(votes == label).sum(0) for label in range(values.shape[-1])], axis=0)
     return {
@@ -174,11 +185,11 @@ def _of_arviz(data: Any, var_name: str | None) -> xr.Dataset:
             f"var_name, got {type(data).__name__}"
         ) from None
     searched = [name for name in GROUPS if name in groups]
-    there = {name: [str(variable) for variable in group(data, name).data_vars] for name in searched}
-    found = next((name for name in searched if var_name in there[name]), None)
-    if var_name is None or found is None:
-        raise ValueError(f"expected var_name, a variable of probabilities among {there}, got {var_name!r}")
-    variable = group(data, found)[var_name]
+    variables = {name: [str(variable) for variable in group(data, name).data_vars] for name in searched}
+    holder = next((name for name in searched if var_name in variables[name]), None)
+    if var_name is None or holder is None:
+        raise ValueError(f"expected var_name to be a variable of probabilities among {variables}, got {var_name!r}")
+    variable = group(data, holder)[var_name]
     if not {"chain", "draw"} < set(variable.dims):
         raise ValueError(f"expected {var_name!r} with the dimensions chain, draw and others, got {variable.dims}")
     variable = variable.transpose("chain", "draw", ...)
@@ -195,5 +206,5 @@ def _of_arviz(data: Any, var_name: str | None) -> xr.Dataset:
 
 
 def _both(probabilities: np.ndarray) -> np.ndarray:
-    """Those of both of two classes, from those of the second."""
+    """Probabilities of both of two classes, from those of the second."""
     return np.stack([1 - probabilities, probabilities], -1)

@@ -1,14 +1,14 @@
-"""Where the predictive variance comes from: noise, ambiguity, or too little data.
+r"""Parts of the predictive variance: noise, ambiguity, and lack of data.
 
 By the law of total variance, with draws s of the posterior and components k of one draw,
 
-    Var[y|x] = E_s E_k[sigma²]  +  E_s Var_k[mu]  +  Var_s[E_k mu]
-                  noise              ambiguity          epistemic
+$$\mathrm{Var}[y|x] = \underbrace{E_s E_k[\sigma^2]}_{\text{noise}} + \underbrace{E_s
+\mathrm{Var}_k[\mu]}_{\text{ambiguity}} + \underbrace{\mathrm{Var}_s[E_k \mu]}_{\text{epistemic}}$$
 
-*Noise* stays whatever is measured at this x. *Ambiguity* means that several answers are right, and stays too; it
-is what Choi et al. (2018, arXiv:1709.02249) call epistemic for a single mixture density network, where no
-posterior is there to tell. *Epistemic* is what more data would remove (Depeweg et al. 2018, arXiv:1710.07283). A
-bare mixture knows only components, so it is split in the part within and the part between them.
+*Noise* stays whatever is measured at this x. *Ambiguity* means that several answers are right, and stays too; Choi et
+al. (2018, arXiv:1709.02249) call it epistemic for a single mixture density network, where no posterior separates the
+two. *Epistemic* variance is what more data would remove (Depeweg et al. 2018, arXiv:1710.07283). A bare mixture has
+only components, so its variance is split into the part within components and the part between them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
+from posterity.inference.diagnostics.sources.results import check_result
 from posterity.validation import check_finite
 
 if TYPE_CHECKING:
@@ -32,10 +33,12 @@ def uncertainty_split(predictive: Mixture) -> xr.Dataset:
     """The terms of the variance at each point, in squared units of y, and their ``total``.
 
     A `PredictiveMixture` of batch shape (N,) gives ``noise``, ``ambiguity`` and ``epistemic`` over "obs"; a bare
-    `Mixture` gives ``within_component`` and ``between_component``. For D targets the dimensions are ("obs",
-    "target"), and each target has its own split. ``total`` is the variance, computed by itself; the terms sum to
-    it up to rounding. Of angles it is the circular variance 1 - |E exp(iy)|, in [0, 1] and without unit.
-    Raises ``ValueError`` for anything else, another batch shape, or components of infinite variance.
+    `Mixture` gives ``within_component`` and ``between_component``. For D targets the dimensions are ("obs", "target"),
+    and each target has its own split. ``total`` is the variance, computed by itself; the terms sum to it up to
+    rounding. For angles it is the circular variance 1 - |E exp(iy)|, in [0, 1] and without unit.
+
+    Raises:
+        ValueError: if ``predictive`` is no mixture of batch shape (N,), or components have an infinite variance.
 
     >>> import pyro.distributions as dist, torch
     >>> from posterity.inference import PredictiveMixture
@@ -66,11 +69,12 @@ def uncertainty_split(predictive: Mixture) -> xr.Dataset:
 
 
 def split_shares(split: xr.Dataset) -> xr.Dataset:
-    """Mean over the observations of each term over the total: what part of the variance it is, in [0, 1].
+    """Mean over the observations of each term divided by the total, in [0, 1]; the shares sum to one.
 
-    Takes what `uncertainty_split` returns; the shares sum to one. Every observation counts alike, however large
-    its variance.
-    Raises ``ValueError`` where there is no split, or a total is not above zero.
+    ``split`` is a result of `uncertainty_split`. Every observation has the same weight, however large its variance.
+
+    Raises:
+        ValueError: if ``split`` is no result of `uncertainty_split`, or a total is not above zero.
 
     >>> split = xr.Dataset({"noise": ("obs", [1.0, 1.0]), "ambiguity": ("obs", [0.0, 2.0]),
     ...                     "epistemic": ("obs", [1.0, 1.0]), "total": ("obs", [2.0, 4.0])})
@@ -87,12 +91,8 @@ def split_shares(split: xr.Dataset) -> xr.Dataset:
 
 
 def split_terms(split: xr.Dataset) -> tuple[str, ...]:
-    """The names of the terms of a split, from the one that stays to the one that data remove."""
-    for names in (BY_DRAW, BY_COMPONENT):
-        if isinstance(split, xr.Dataset) and all(name in split for name in (*names, "total")):
-            for name in (*names, "total"):
-                if split[name].dtype.kind not in "biuf":
-                    raise ValueError(f"expected a split with {name} as real numbers, got {split[name].dtype}")
-            return names
-    got = list(split.data_vars) if isinstance(split, xr.Dataset) else type(split).__name__
-    raise ValueError(f"expected a split, as uncertainty_split() returns, got {got}")
+    """Names of the terms of a result of `uncertainty_split`: first what stays, last what more data remove."""
+    by_component = isinstance(split, xr.Dataset) and all(name in split for name in BY_COMPONENT)
+    names = BY_COMPONENT if by_component else BY_DRAW
+    check_result("uncertainty_split", split, *names, "total")
+    return names

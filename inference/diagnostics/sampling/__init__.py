@@ -1,1 +1,1 @@
-"""Can the draws of the posterior be believed? Convergence of functions, divergences, and a report in words."""
+"""Convergence of chains on functions, divergences, and a report in words."""

@@ -1,4 +1,4 @@
-"""What a sampler's own statistics, or a training's losses, can find; see `convergence_report`."""
+"""Findings from the statistics of a sampler, or from the losses of a training; see `convergence_report`."""
 
 from __future__ import annotations
 
@@ -8,64 +8,64 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
+from posterity.inference.convergence import wording
 from posterity.inference.convergence.advice import deeper_trees, smaller_steps
-from posterity.inference.diagnostics.sampling._findings import CHANCE, Finding, chains
+from posterity.inference.convergence.thresholds import DIVERGENT_SHARE, FALSE_ALARM, LOW_EBFMI
+from posterity.inference.diagnostics.sampling._findings import Finding, chains
 from posterity.inference.diagnostics.sampling._functions import LOG_DENSITY, Functions
 
-ENERGY = 0.3  # Betancourt 2016, and Stan
-DIVERGENT = 0.01  # of the draws
-FALLING = 0.5  # nats: what one would not call flat
-BLOCKS = 5  # of each tenth of the steps, whose means are taken as independent
+FALLING = 0.5
+"""Fall of the loss, in nats between the last two tenths of the steps, from which on the loss is not flat."""
+
+BATCHES = 5
+"""Batches of each tenth of the steps, whose means are taken as independent."""
 
 
-def energies(functions: Functions, found: np.ndarray) -> Iterator[Finding]:
-    """E-BFMI below 0.3, or not to be had."""
+def energies(functions: Functions, ebfmi: np.ndarray) -> Iterator[Finding]:
+    """E-BFMI below 0.3, or unknown."""
     energy = np.asarray(functions.stats["energy"], float)
     missing = np.flatnonzero(~np.isfinite(energy).all(1)).tolist()
     if missing:
         yield Finding(
             "no energies", "unknown", len(missing),
-            f"Energies of {chains(missing)} of {functions.chains} are nan or infinite, so that E-BFMI was not judged "
-            "there. Keep those of the sampler (sample_stats), or leave them out.",
+            f"Energies of {chains(missing, functions.chains)} are nan or infinite, so E-BFMI was not judged. Use the "
+            "energies that the sampler computed (sample_stats), or leave them out.",
         )  # fmt: skip
-    low = np.flatnonzero(found < ENERGY).tolist()
+    low = np.flatnonzero(ebfmi < LOW_EBFMI).tolist()
     if low:
         yield Finding(
-            "ebfmi", "caution", float(np.nanmin(found)),
-            f"E-BFMI is down to {np.nanmin(found):.2f}, below {ENERGY} in {chains(low)} of {functions.chains}: the "
-            "energy changes too little from draw to draw, as with heavy tails or a funnel. Write the model non-centred "
-            "or with lighter tails before you draw more.",
+            "ebfmi", "caution", float(np.nanmin(ebfmi)),
+            f"E-BFMI is down to {np.nanmin(ebfmi):.2f}, and below {LOW_EBFMI} in {chains(low, functions.chains)}: the "
+            "energy changes too little from draw to draw, as with heavy tails or a funnel. Use a non-centred "
+            "parametrisation or lighter tails before you draw more.",
         )  # fmt: skip
 
 
 def divergences(
-    functions: Functions, hit: np.ndarray, labels: list[str], located: xr.Dataset | None
+    functions: Functions, diverging: np.ndarray, labels: list[str], located: xr.Dataset | None
 ) -> Iterator[Finding]:
-    """The number of draws (chain, draw) that diverged, and where in function space they are."""
-    count, share = int(hit.sum()), float(hit.mean())
-    if not count:
+    """The number of ``diverging`` draws (chain, draw), and their place in function space."""
+    if not diverging.any():
         return
-    chain = int(hit.sum(1).argmax())
-    target = functions.setting("target_accept")
-    steps = smaller_steps(target)
+    severe = float(diverging.mean()) > DIVERGENT_SHARE
+    clause = wording.diverged(diverging.sum(1).tolist(), diverging.shape[1])
     yield Finding(
-        "divergences", "stop" if share > DIVERGENT else "caution", count,
-        f"{count} of {hit.size} draws ({100 * share:.2g} %) diverged, {int(hit[chain].sum())} in chain {chain}. "
-        f"{'' if located is None else _place(labels, located)}"
+        "divergences", "stop" if severe else "caution", int(diverging.sum()),
+        f"{wording.sentence(clause)} {'' if located is None else _place(labels, located)}"
         "Regions that these trajectories could not enter are missing from the draws. "
-        f"{steps[0].upper() if steps.startswith('raise') else steps[0]}{steps[1:]}.",
+        f"{wording.sentence(smaller_steps(functions.setting('target_accept')))}",
     )  # fmt: skip
 
 
 def _place(labels: list[str], located: xr.Dataset) -> str:
     p_value = float(located["p_value"])
-    if p_value >= CHANCE:
+    if p_value >= FALSE_ALARM:
         return f"Their place in these functions cannot be told from chance (p = {p_value:.2g}). "
-    place = int(located["strength"].values.argmax())
-    top, where = located.isel(point=place), labels[place]
-    name = f"the {where}" if where == LOG_DENSITY else f"the function at {where}" if where.startswith("x[") else where
-    quantile = float(top["quantile"])
-    side = "near its middle" if top["scale"] < 0 else "far out on either side"
+    strongest = int(located["strength"].values.argmax())
+    point, label = located.isel(point=strongest), labels[strongest]
+    name = f"the {label}" if label == LOG_DENSITY else f"the function at {label}" if label.startswith("x[") else label
+    quantile = float(point["quantile"])
+    side = "near its middle" if point["scale"] < 0 else "far out on either side"
     if not 0.25 < quantile < 0.75:
         side = "low" if quantile < 0.5 else "high"
     half = f"half of them below its {100 * quantile:.3g} % quantile"
@@ -73,7 +73,7 @@ def _place(labels: list[str], located: xr.Dataset) -> str:
 
 
 def deep_trees(functions: Functions) -> Iterator[Finding]:
-    """Trajectories of NUTS that were cut off."""
+    """NUTS trajectories that reached the maximum tree depth."""
     limit = functions.setting("max_tree_depth")
     if "reached_max_treedepth" in functions.stats:
         reached = np.asarray(functions.stats["reached_max_treedepth"], bool)
@@ -103,15 +103,15 @@ def interrupted(functions: Functions) -> Iterator[Finding]:
     if functions.attrs.get("interrupted"):
         path = functions.word("checkpoint") or "checkpoint='" in str(functions.attrs.get("settings", ""))
         how = "continue the run (resume)" if path else "run again, with a checkpoint"
-        words = f"The run was interrupted, and these are the draws made before. If they are too few, {how}."
+        words = f"The run was interrupted, and the draws end there. If they are too few, {how}."
         yield Finding("interrupted", "note", functions.draws, words)
 
 
 def no_chains(functions: Functions) -> Iterator[Finding]:
     """The findings for draws that come from SVI or an ensemble."""
-    warned = str(functions.attrs.get("trouble", ""))
-    if warned and not functions.attrs.get("interrupted"):
-        yield Finding("fit", "stop", math.nan, f"The fit itself has not converged: {warned}.")
+    warnings = str(functions.attrs.get("warnings", ""))
+    if warnings and not functions.attrs.get("interrupted"):
+        yield Finding("fit", "stop", math.nan, f"The fit itself has not converged: {warnings}.")
     if functions.method == "Ensemble":
         words = (
             "These are members trained from different starts, not draws of a chain: R-hat and ESS do not apply. Double "
@@ -119,8 +119,8 @@ def no_chains(functions: Functions) -> Iterator[Finding]:
             "`uncertainty_split` with that of a short NUTS run that starts from the members (init=posterior)."
         )
     else:
-        known = functions.word("guide") or "mean_field"
-        guide = "mean-field guide" if known == "mean_field" else f"guide {known!r} that does not fit"
+        name = functions.word("guide") or "mean_field"
+        guide = "mean-field guide" if name == "mean_field" else f"guide {name!r} that does not fit"
         words = (
             "These are independent draws, to which R-hat and ESS do not apply. The draws are as good as the guide, and "
             f"a {guide} is too narrow. Compare the epistemic part of `uncertainty_split` with that of a short NUTS run "
@@ -133,17 +133,17 @@ def no_chains(functions: Functions) -> Iterator[Finding]:
 
 def _training(losses: np.ndarray) -> Finding:
     """Whether the loss (steps,) was still falling between the last two tenths of the steps."""
-    steps, size = len(losses), len(losses) // (10 * BLOCKS)
-    last = losses[steps - 2 * BLOCKS * size :]
+    steps, size = len(losses), len(losses) // (10 * BATCHES)
+    last = losses[steps - 2 * BATCHES * size :]
     if size < 1 or not np.isfinite(last).all():
         return Finding(
             "training", "unknown", math.nan,
             f"{steps} steps are too few, or their loss is not finite, so convergence was not judged. Take "
-            f"{10 * BLOCKS} steps or more.",
+            f"{10 * BATCHES} steps or more.",
         )  # fmt: skip
-    blocks = last.reshape(2, BLOCKS, size).mean(2)
-    drop = float(blocks[0].mean() - blocks[1].mean())
-    error = math.sqrt(float(blocks.var(1, ddof=1).sum()) / BLOCKS)
+    means = last.reshape(2, BATCHES, size).mean(2)
+    drop = float(means[0].mean() - means[1].mean())
+    error = math.sqrt(float(means.var(1, ddof=1).sum()) / BATCHES)
     if drop > FALLING and drop > 3 * error:
         return Finding(
             "training", "caution", drop,

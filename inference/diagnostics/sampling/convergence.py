@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from posterity.inference.convergence.statistics import convergence
+from posterity.inference.convergence.thresholds import RHAT_DRAWS
 from posterity.validation import check_finite, to_array, to_numbers
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def function_convergence(values: Tensor | np.ndarray | xr.DataArray) -> xr.Datas
     True
     """
     array = read_draws(values)
-    if array.ndim != 3 or array.shape[0] < 2 or array.shape[1] < 4 or array.shape[2] < 1:
-        raise ValueError(f"expected values of shape (chain >= 2, draw >= 4, points), got {array.shape}")
+    if array.ndim != 3 or array.shape[0] < 2 or array.shape[1] < RHAT_DRAWS or array.shape[2] < 1:
+        raise ValueError(f"expected values of shape (chain >= 2, draw >= {RHAT_DRAWS}, points), got {array.shape}")
     check_finite("values", array)
     require_moving(array)
     found = convergence(array)

@@ -58,9 +58,9 @@ def nested_rhat(values: Tensor | np.ndarray | xr.DataArray, superchains: int, *,
     if array.ndim != 3 or 0 in array.shape:
         raise ValueError(f"expected values of shape (chain, draw, points), got {array.shape}")
     chains, draws = array.shape[:2]
-    superchains = check_integer("superchains", superchains)
-    if superchains < 2 or chains % superchains:
-        raise ValueError(f"expected 2 superchains or more that {chains} chains fill equally, got {superchains}")
+    superchains = check_integer("superchains", superchains, 2)
+    if chains % superchains:
+        raise ValueError(f"expected superchains that {chains} chains can fill equally, got {superchains}")
     if chains * draws == superchains:
         raise ValueError("expected 2 draws or more in each superchain, got 1")
     check_finite("values", array)

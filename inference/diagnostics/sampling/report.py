@@ -16,7 +16,8 @@ import numpy as np
 import xarray as xr
 
 from posterity.inference.arviz import INDEPENDENT, bfmi
-from posterity.inference.convergence.statistics import convergence
+from posterity.inference.convergence.statistics import convergence, rhat_explained_by_chance
+from posterity.inference.convergence.thresholds import RHAT, RHAT_DRAWS
 from posterity.inference.diagnostics.sampling import _findings as find
 from posterity.inference.diagnostics.sampling import _findings_of_run as of_run
 from posterity.inference.diagnostics.sampling._findings import Finding
@@ -31,7 +32,7 @@ VERDICTS = {
     "stop": "do not use these draws",
     "caution": "use these draws with care",
     "unknown": "not everything could be judged",
-    "note": "no sign of trouble",
+    "note": "no sign of a problem",
 }
 
 
@@ -104,11 +105,11 @@ def convergence_report(
     ``source`` is a `Posterior` with ``inputs``, the model's arguments without y: a grid of x that covers the data and
     the region of interest. Three kinds of quantity are judged: E[y|x, w] or class probabilities at each x, the log
     density, and each element of the named sites except the weights of a network. Such weights may be permuted from
-    chain to chain, so chains that agree on functions disagree on weights (`posterity.inference.program.weights` lists them).
-    Or ``source`` is ArviZ data, whose group ``posterior`` holds draws of functions: those of ``var_names``, by default
-    all variables, and ``lp`` of ``sample_stats``. For the weights of a network, which may be permuted from chain to
-    chain, the result has little meaning. ``superchains`` is the number of groups of chains that start from the same
-    point, by default that of the run (``HMC(superchains=...)``).
+    chain to chain, so chains that agree on functions disagree on weights (`posterity.inference.program.weights` lists
+    them). Or ``source`` is ArviZ data, whose group ``posterior`` holds draws of functions: those of ``var_names``, by
+    default all variables, and ``lp`` of ``sample_stats``. For the weights of a network, which may be permuted from
+    chain to chain, the result has little meaning. ``superchains`` is the number of groups of chains that start from the
+    same point, by default that of the run (``HMC(superchains=...)``).
 
     The report finds: R-hat of 1.01 or more (and whether chance explains it with so few draws); bulk or tail ESS below
     100 for each chain (Vehtari et al. 2021, arXiv:1903.08008); nested R-hat 0.01 above that of independent draws
@@ -186,9 +187,9 @@ def _compared(
     Columns before ``split`` are functions, and columns from ``split`` on are named sites, judged separately.
     """
     apart = False
-    if functions.draws >= 4:
+    if functions.draws >= RHAT_DRAWS:
         columns |= convergence(values)
-    if functions.draws >= 4 and functions.chains > 1:
+    if functions.draws >= RHAT_DRAWS and functions.chains > 1:
         for finding, serious in _disagreements(functions, values, labels, columns["rhat"], split):
             apart = apart or serious
             if serious or not superchains:
@@ -204,7 +205,7 @@ def _compared(
                 said = find.nested_disagreement(values[..., part], labels[part], of_part, functions)
                 if said:
                     yield said._replace(name=name)
-    if functions.draws >= 4:
+    if functions.draws >= RHAT_DRAWS:
         yield from find.few_draws(functions, labels, columns, apart, superchains is not None)
 
 
@@ -214,15 +215,15 @@ def _disagreements(
     """Findings on functions and on sites, each with whether R-hat is larger than chance explains."""
     finding = None
     if split:
-        chance = find.chance_of(values[..., :split], rhat[:split])
+        chance = rhat_explained_by_chance(values[..., :split], rhat[:split])
         finding = find.disagreement(functions, values[..., :split], labels[:split], rhat[:split], chance)
         if finding:
-            yield finding, bool(rhat[:split].max() >= max(chance, find.RHAT))
+            yield finding, bool(rhat[:split].max() >= max(chance, RHAT))
     if split < len(labels):
-        chance = find.chance_of(values[..., split:], rhat[split:])
+        chance = rhat_explained_by_chance(values[..., split:], rhat[split:])
         on_sites = find.disagreement_on_sites(functions, labels[split:], rhat[split:], chance, finding is None)
         if on_sites:
-            yield on_sites, bool(rhat[split:].max() >= max(chance, find.RHAT))
+            yield on_sites, bool(rhat[split:].max() >= max(chance, RHAT))
 
 
 def _sampler(

@@ -1,1 +1,1 @@
-"""Which model is better? Scores on held-out observations, leave-one-out, and comparisons."""
+"""Scores of models on held-out observations, leave-one-out, and comparisons."""

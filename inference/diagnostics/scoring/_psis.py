@@ -41,10 +41,7 @@ def choose_reff(data: Any, reff: float | None) -> float:
     """The one given, checked, or ArviZ's, from the group ``posterior``."""
     if reff is None:
         return relative_efficiency(data)
-    reff = check_number("reff", reff)
-    if not math.isfinite(reff) or reff <= 0:
-        raise ValueError(f"expected reff above 0, got {reff}")
-    return reff
+    return check_number("reff", reff, "(0, inf)")
 
 
 def warn_of_bad(k: np.ndarray, threshold: float, draws: int) -> None:

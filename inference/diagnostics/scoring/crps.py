@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from posterity.inference.diagnostics.sources.reading import require_mixture
+from posterity.inference.diagnostics.sources.source import Source
 from posterity.validation import check_finite, to_numbers
 
 if TYPE_CHECKING:
@@ -22,12 +24,17 @@ PAIR_BUDGET = 3e8
 """Up to this many pairs of components, over all observations, the closed form is used: some 3 s on one core."""
 
 
-def has_closed_form(mixture: Mixture) -> bool:
-    """Whether the components are normal and N K² stays within `PAIR_BUDGET`."""
-    from posterity.models.mixtures.crps import is_normal
+def crps_in_closed_form(data: Source) -> np.ndarray | None:
+    """CRPS (N,) of a mixture of normals with N K² pairs within `PAIR_BUDGET`; None for any other source."""
+    if not data.has_density:
+        return None
+    from posterity.models.mixtures.crps import closed_form, is_normal
 
-    pairs = mixture.batch_shape[0] * float(mixture.num_components) ** 2
-    return is_normal(mixture) and pairs <= PAIR_BUDGET
+    source = require_mixture(data, "the closed form of the CRPS")
+    pairs = source.mixture.batch_shape[0] * float(source.mixture.num_components) ** 2
+    if not is_normal(source.mixture) or pairs > PAIR_BUDGET:
+        return None
+    return closed_form(source.mixture, source.y)
 
 
 def crps_normal_mixture(mixture: Mixture, y: Tensor) -> np.ndarray:
@@ -40,10 +47,10 @@ def crps_normal_mixture(mixture: Mixture, y: Tensor) -> np.ndarray:
     so memory is bounded for any number of components.
     Raises ``ValueError`` for components of another family, another shape, or y that is not finite.
     """
-    from posterity.inference.diagnostics.sources.mixture import from_mixture
+    from posterity.inference.diagnostics.sources.mixture import source_of_mixture
     from posterity.models.mixtures.crps import closed_form, is_normal
 
-    data = from_mixture(mixture, y, several=False)
+    data = source_of_mixture(mixture, y, several=False)
     if not is_normal(data.mixture):
         family = type(data.mixture.component_distribution).__name__
         raise ValueError(f"expected normal components for the closed form of the CRPS, got {family}")

@@ -17,17 +17,15 @@ the CRPS.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.draws import DrawsSource
-from posterity.inference.diagnostics.sources.source import read, require_mixture
-from posterity.validation import check_choice, to_numbers
-
-if TYPE_CHECKING:
-    from posterity.inference.diagnostics.sources.source import Source
+from posterity.inference.diagnostics.sources.levels import check_different_levels, over_levels
+from posterity.inference.diagnostics.sources.reading import read, require_mixture
+from posterity.inference.diagnostics.sources.source import Source
+from posterity.validation import check_choice
 
 KINDS = ("central", "hdi")
 
@@ -59,7 +57,7 @@ def interval_score(
     >>> result.interval_score.values, result.length.values
     (array([[11.]]), array([[5.]]))
     """
-    wanted = check_levels(levels)
+    wanted = check_different_levels(levels)
     check_choice("kind", kind, KINDS)
     data = read(source, y, var_name)
     cut = regions(data, wanted, kind)
@@ -78,16 +76,6 @@ def interval_score(
     return result
 
 
-def check_levels(levels: Sequence[float]) -> np.ndarray:
-    """Levels (L,) as an array; ``ValueError`` unless each is in (0, 1) and none is given twice."""
-    wanted = to_numbers("levels", levels)
-    if wanted.ndim != 1 or wanted.size == 0 or not bool(((wanted > 0) & (wanted < 1)).all()):
-        raise ValueError(f"expected levels in (0, 1), got {levels}")
-    if len(np.unique(wanted)) < len(wanted):
-        raise ValueError(f"expected different levels, got {levels}")
-    return wanted
-
-
 class Cut(NamedTuple):
     """Of regions: length, y's distance (0 inside) and number of intervals, each (L, N), and the median (N,).
 
@@ -103,32 +91,14 @@ class Cut(NamedTuple):
 def regions(data: Source, levels: np.ndarray, kind: str) -> Cut:
     """The regions of each level."""
     if kind == "hdi":
-        require_mixture(data, "kind='hdi'")
-    if not isinstance(data, DrawsSource):
-        from posterity.inference.diagnostics.sources.mixture_regions import highest_density, require_line
-
-        require_line(data.mixture)
-        if kind == "hdi":
-            parts = [highest_density(data.mixture, data.y, float(level)) for level in levels]
-            length, distance, intervals = (np.stack(column) for column in zip(*parts, strict=True))
-            return Cut(length, distance, intervals, np.full(length.shape[1], np.nan))
-    if isinstance(data, DrawsSource) and data.num_draws < 2:
-        raise ValueError("expected at least 2 posterior-predictive draws, got 1")
+        source = require_mixture(data, "kind='hdi'")
+        source.require_line()
+        parts = [source.highest_density(float(level)) for level in levels]
+        length, distance, intervals = (np.stack(column) for column in zip(*parts, strict=True))
+        return Cut(length, distance, intervals, np.full(length.shape[1], np.nan))
+    data.require_line()
+    data.require_two_draws()
     *ends, median = data.quantiles(np.concatenate([0.5 * (1 - levels), 0.5 * (1 + levels), [0.5]]))
     lower, upper = np.split(np.stack(ends), 2)
     distance = np.maximum(np.maximum(lower - data.observed, data.observed - upper), 0.0)
     return Cut(upper - lower, distance, np.ones_like(lower), median)
-
-
-def over_levels(
-    data: Source, variables: dict[str, np.ndarray], levels: np.ndarray, **attrs: str | int | float
-) -> xr.Dataset:
-    """Variables (L, N) over "level" and the observations' own dimensions."""
-    probe = data.dataset({"y": data.observed})
-    if "level" in probe.dims or "level" in probe.coords:
-        raise ValueError("expected observations without a dimension or coordinate 'level', which the result has")
-    parts = [
-        data.dataset({name: values[place] for name, values in variables.items()}, **attrs)
-        for place in range(len(levels))
-    ]
-    return xr.concat(parts, dim="level", combine_attrs="override").assign_coords(level=levels)

@@ -21,7 +21,7 @@ import xarray as xr
 
 from posterity.inference.arviz import SAMPLE_DIMS, group
 from posterity.inference.diagnostics.scoring._psis import check_draws, choose_reff, good_k, smoothed, warn_of_bad
-from posterity.validation import check_finite, check_number, to_numbers
+from posterity.validation import check_choice, check_finite, check_number, to_numbers
 
 
 def loo(
@@ -108,22 +108,22 @@ def leave_one_out(
 
     from posterity.inference.infer import infer
     from posterity.inference.program.arguments import read_arguments
-    from posterity.inference.program.minibatch import count_rows, take
-    from posterity.inference.program.observation import observe
+    from posterity.inference.program.minibatch import count_rows, take_rows
+    from posterity.inference.program.observation import read_observation
     from posterity.inference.program.sites import inspect
-    from posterity.inference.program.trace import bare_model
+    from posterity.inference.program.trace import unwrap_pair
 
     args = read_arguments(args)
 
     def refit(n: int) -> float:
-        bare = bare_model(model)
-        kept = observe(bare, args, inspect(bare, args, site).site).kept
+        bare = unwrap_pair(model)
+        kept = read_observation(bare, args, inspect(bare, args, site).site).scored
         scored = kept.reshape(len(kept), -1).any(1).nonzero()[:, 0] if kept.ndim else torch.zeros(1, dtype=torch.long)
         if not 0 <= n < len(scored):
             raise ValueError(f"expected a row from 0 to {len(scored) - 1}, got {n}")
         every, n = torch.arange(count_rows(args)), int(scored[n])
-        posterior = infer(model, *take(args, every[every != n]), method=method, seed=seed, site=site)
-        density = posterior.log_likelihood(*take(args, every[n : n + 1])).double()
+        posterior = infer(model, *take_rows(args, every[every != n]), method=method, seed=seed, site=site)
+        density = posterior.log_likelihood(*take_rows(args, every[n : n + 1])).double()
         if density.shape[2:].numel() != 1:
             raise ValueError(f"expected one log density for each row, got shape {tuple(density.shape[2:])}")
         return float(density.flatten().logsumexp(0)) - math.log(density.numel())
@@ -137,8 +137,7 @@ def log_likelihood_of(data: Any, var_name: str | None) -> xr.DataArray:
     names = [str(name) for name in found.data_vars]
     if var_name is None and len(names) == 1:
         var_name = names[0]
-    if var_name not in names:
-        raise ValueError(f"expected var_name, one of {names}, got {var_name!r}")
+    var_name = check_choice("var_name", var_name, names)
     values = found[var_name]
     if not set(SAMPLE_DIMS) <= set(values.dims) or values.size == 0:
         raise ValueError(f"expected log_likelihood[{var_name!r}] of shape (chain, draw, ...), got {dict(values.sizes)}")

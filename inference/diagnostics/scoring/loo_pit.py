@@ -13,7 +13,7 @@ import xarray as xr
 
 from posterity.inference.arviz import group, group_names
 from posterity.inference.diagnostics.scoring._psis import check_draws, choose_reff, good_k, smoothed, warn_of_bad
-from posterity.inference.diagnostics.sources.draws import RANKS, from_arviz
+from posterity.inference.diagnostics.sources.draws import RANKS, source_of_arviz
 from posterity.random import generator
 from posterity.validation import check_finite, check_seed
 
@@ -47,7 +47,7 @@ def loo_pit(data: Any, *, var_name: str | None = None, reff: float | None = None
     """
     seed = check_seed(seed)
     groups = group_names(data)
-    source = from_arviz(data, groups, var_name, None)
+    source = source_of_arviz(data, groups, var_name, None)
     if source.log_likelihood is None:
         raise ValueError(f"expected ArviZ data with a log_likelihood of the variable, got groups {groups}")
     _require_same_draws(data, var_name)

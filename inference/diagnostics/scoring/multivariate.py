@@ -14,18 +14,16 @@ Both are estimated from draws of the predictive, without bias for any number of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from posterity.inference.diagnostics.sources.draws import DrawsSource, column_blocks
-from posterity.inference.diagnostics.sources.source import read
+from posterity.inference.diagnostics.sources.draws import column_chunks
+from posterity.inference.diagnostics.sources.reading import read
+from posterity.inference.diagnostics.sources.source import Source
 from posterity.random import generator
 from posterity.validation import check_integer, check_number, check_seed, to_numbers
-
-if TYPE_CHECKING:
-    from posterity.inference.diagnostics.sources.source import Source
 
 PAIR_BUDGET = 4e8
 """Up to this many differences (pairs of draws, observations, targets) energy scores take: some 3 s on one core."""
@@ -100,11 +98,11 @@ def of_draws(
 ) -> tuple[dict[str, np.ndarray], dict[str, int | float]]:
     """``energy``, and ``variogram`` of an order and weights, (N,) each, from the same draws; and what they are of."""
     draws = check_integer("draws", draws)
-    count = data.num_draws if isinstance(data, DrawsSource) else draws
+    count = data.draw_count(draws)
     _at_least_two(count)
     shifts = _shifts(count, count * data.observed.size)
     parts: dict[str, list[np.ndarray]] = {}
-    for rows, made in data.draw_blocks(count, seed):
+    for rows, made in data.draw_chunks(count, seed):
         y = data.observed[rows]
         if energy:
             parts.setdefault("energy", []).append(energy_from_draws(made, y, seed, shifts)[0])
@@ -149,7 +147,7 @@ def variogram_from_draws(draws: np.ndarray, y: np.ndarray, order: float = 0.5, w
         raise ValueError(f"expected at least 2 targets for a variogram, got {targets}")
     both = _both_ways(weights, targets)
     found = np.zeros(total)
-    for rows in column_blocks(draws):
+    for rows in column_chunks(draws):
         part = np.ascontiguousarray(np.moveaxis(draws[:, rows], -1, 0))
         for i, j in zip(*np.nonzero(np.triu(both, 1)), strict=True):
             gaps = _power(part[i] - part[j], order)

@@ -16,20 +16,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from posterity.inference.arviz import elpd_data
-from posterity.inference.diagnostics.scoring.crps import crps_from_draws, crps_normal_mixture, has_closed_form
+from posterity.inference.diagnostics.scoring.crps import crps_from_draws, crps_in_closed_form
 from posterity.inference.diagnostics.scoring.multivariate import of_draws
-from posterity.inference.diagnostics.sources.draws import DrawsSource
-from posterity.inference.diagnostics.sources.source import is_array, is_mixture, read
+from posterity.inference.diagnostics.sources.reading import has_several_targets, read
+from posterity.inference.diagnostics.sources.source import Source
 from posterity.validation import check_finite, check_integer, check_seed
-
-if TYPE_CHECKING:
-    from posterity.inference.diagnostics.sources.source import Source
 
 NAMES = ("log_score", "crps", "energy", "variogram", "interval_score", "weighted_interval_score", "squared_error")
 """What `score_summary` and `paired_difference` look for."""
@@ -74,17 +71,13 @@ def scores(
     """
     check_integer("draws", draws, 2)
     seed = check_seed(seed)
-    alone = is_array(source)
-    several = target_dim is not None or (is_mixture(source) and bool(getattr(source, "event_shape", ())))
-    several |= alone and getattr(source, "ndim", 0) == 3
+    several = target_dim is not None or has_several_targets(source)
     data = read(source, y, var_name, several=several, target_dim=target_dim)
-    if not isinstance(data, DrawsSource):
-        from posterity.inference.diagnostics.sources.mixture_regions import require_line
-
-        require_line(data.mixture)
+    several = data.observed.ndim == 2
+    data.require_line()
     mean, _ = data.moments()
     check_finite("means of the predictive", mean)
-    found = {} if alone else {"log_score": data.log_score()}
+    found = {} if data.kind == "draws" else {"log_score": data.log_score()}
     attrs: dict[str, Any]
     if several:
         estimates, attrs = of_draws(data, draws, seed, energy=True, variogram=(0.5, None))
@@ -154,12 +147,13 @@ def elpd_heldout(source: object, y: Any = None, *, var_name: str | None = None) 
 
 
 def _crps(data: Source, draws: int, seed: int) -> tuple[dict[str, np.ndarray], dict[str, str | int]]:
-    if not isinstance(data, DrawsSource) and has_closed_form(data.mixture):
-        return {"crps": crps_normal_mixture(data.mixture, data.y)}, {"crps_method": "closed form"}
-    attrs: dict[str, str | int] = {"crps_method": "draws", "crps_draws": draws, "seed": seed}
-    if isinstance(data, DrawsSource):
-        attrs = {"crps_method": "draws", "crps_draws": data.num_draws}
-    parts = [crps_from_draws(made, data.observed[rows]) for rows, made in data.draw_blocks(draws, seed)]
+    exact = crps_in_closed_form(data)
+    if exact is not None:
+        return {"crps": exact}, {"crps_method": "closed form"}
+    attrs: dict[str, str | int] = {"crps_method": "draws", "crps_draws": data.draw_count(draws)}
+    if data.has_density:
+        attrs["seed"] = seed
+    parts = [crps_from_draws(drawn, data.observed[rows]) for rows, drawn in data.draw_chunks(draws, seed)]
     return {"crps": np.concatenate(parts)}, attrs
 
 

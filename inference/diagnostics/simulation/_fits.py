@@ -20,7 +20,7 @@ from posterity.inference.engine.threads import torch_threads
 from posterity.inference.infer import infer
 from posterity.inference.mcmc.batched import one_of, sample_batched
 from posterity.inference.parallel import EXCLUSIVE
-from posterity.inference.program.trace import bare_model
+from posterity.inference.program.trace import unwrap_pair
 from posterity.inference.training.interrupt import INTERRUPTED
 from posterity.random import child_seeds
 
@@ -28,7 +28,7 @@ RETRIED = 3  # the purpose of seeds of a fit that is tried again
 LONGER = 10.0  # at most so many times the draws, where those that were asked for are too correlated
 SPARE = 1.3  # as the effective sample size of a run is an estimate
 
-# Outcome of one refit: what `judge` returns with "seconds" and "trouble"; or "error" and "traceback" as texts, with
+# Outcome of one refit: what `judge` returns with "seconds" and "warnings"; or "error" and "traceback" as texts, with
 # "refused", what to say, where no other seed could help; or "interrupted".
 Outcome = dict[str, Any]
 
@@ -61,7 +61,7 @@ def judged(
 ) -> Outcome:
     """Draws (chain, draw, ...) in the test quantities."""
     return judge(
-        task.quantities, bare_model(task.model), task.inputs, y, task.site, truth, draws,
+        task.quantities, unwrap_pair(task.model), task.inputs, y, task.site, truth, draws,
         count=task.draws, correlated=correlated,
     )  # fmt: skip
 
@@ -95,14 +95,14 @@ def _fitted(task: Fits, truth: Mapping[str, Tensor], y: Tensor, seed: int, metho
         return {"interrupted": True}
     # Samplers have statistics of their transitions; a guide's draws and the members of an ensemble are independent.
     found = judged(task, truth, y, posterior.draws, correlated=bool(posterior.sample_stats))
-    return found | {"trouble": str(posterior.attrs.get("trouble", ""))}
+    return found | {"warnings": str(posterior.attrs.get("warnings", ""))}
 
 
 def _together(task: Fits) -> dict[int, Outcome]:
     """All data sets of the task in one batch of chains."""
     begun = time.perf_counter()
     try:
-        bare = bare_model(task.model)
+        bare = unwrap_pair(task.model)
         draws, diverged = sample_batched(
             bare, task.inputs, [y for _, _, y, _ in task.data], task.method, task.data[0][3]
         )
@@ -113,8 +113,8 @@ def _together(task: Fits) -> dict[int, Outcome]:
         try:
             found = judged(task, truth, y, one_of(draws, place), correlated=True)
             count = int(diverged[place])
-            trouble = f"{count} divergent transitions" if count else ""
-            outcomes[index] = found | {"seconds": seconds, "trouble": trouble}
+            problem = f"{count} divergent transitions" if count else ""
+            outcomes[index] = found | {"seconds": seconds, "warnings": problem}
         except Exception as error:  # noqa: BLE001 - of this data set; the others are as they are
             outcomes[index] = _failed(error)
     return outcomes

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from posterity.inference import arviz
 from posterity.inference.program.arguments import read_arguments
-from posterity.inference.program.likelihood import over_draws, score
+from posterity.inference.program.likelihood import likelihood_over_draws, score_draws
 from posterity.inference.program.trace import Model
 
 MOST = 100
@@ -37,13 +37,13 @@ class Quantities:
         found: dict[str, np.ndarray] = {}
         values, total = dict(draws), None
         if self.log_likelihood or self.sites is not None:
-            read = score(model, (*inputs, y), draws, site)
+            read = score_draws(model, (*inputs, y), draws, site)
             values |= read.deterministics
             total = read.log_prob.double().flatten(1).sum(1) if self.log_likelihood else None
         for name in self._names(draws, values):
             found |= _elements(name, values[name])
         if self.at is not None:
-            functions, _ = over_draws(model, self.at, draws, site)
+            functions, _ = likelihood_over_draws(model, self.at, draws, site)
             found |= _elements("f", functions.mean.flatten(1))
         count = len(next(iter(draws.values())))
         for name, function in self.functions.items():

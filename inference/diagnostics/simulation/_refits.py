@@ -101,7 +101,7 @@ class Refits:
             for i in self.missing():
                 one = {name: value[i][None] for name, value in found.items()}
                 outcome = judged(task, self.latents(i), simulations.y[i], one, correlated=False)
-                yield i, {i: outcome | {"seconds": 0.0, "trouble": ""}}
+                yield i, {i: outcome | {"seconds": 0.0, "warnings": ""}}
 
         self._gather(results(), len(self.missing()))
 
@@ -170,7 +170,7 @@ class Refits:
                 4,
             )
         y = self.simulations.y[index].detach().cpu().numpy()
-        self._say([str(outcome["trouble"]) for outcome in outcomes])
+        self._warn([str(outcome["warnings"]) for outcome in outcomes])
         return xr.Dataset(
             {
                 "truth": (("simulation", "quantity"), np.stack([outcome["truth"] for outcome in outcomes])),
@@ -178,7 +178,7 @@ class Refits:
                 "ess": (("simulation", "quantity"), ess),
                 "y": (("simulation", *(f"y_dim_{i}" for i in range(y.ndim - 1))), y),
                 "seconds": ("simulation", np.array([float(outcome["seconds"]) for outcome in outcomes])),
-                "trouble": ("simulation", np.array([str(outcome["trouble"]) for outcome in outcomes])),
+                "warnings": ("simulation", np.array([str(outcome["warnings"]) for outcome in outcomes])),
             },
             coords={"simulation": index, "quantity": names},
             attrs={
@@ -192,18 +192,18 @@ class Refits:
             },
         )
 
-    def _say(self, troubles: list[str]) -> None:
+    def _warn(self, texts: list[str]) -> None:
         """One warning for all refits of each kind."""
-        worried = [text for text in troubles if text]
+        worried = [text for text in texts if text]
         if worried:
             warnings.warn(
-                f"the method found trouble in {len(worried)} of {len(troubles)} refits (trouble has all of it), the "
+                f"the method warned in {len(worried)} of {len(texts)} refits (all texts are in the variable warnings), the "
                 f"first: {worried[0]}",
                 ConvergenceWarning,
                 5,
             )
         if self.interrupted:
-            kept = f"{len(troubles)} of {len(self.simulations)} refits"
+            kept = f"{len(texts)} of {len(self.simulations)} refits"
             go_on = "The same call goes on with them" if self.folder is not None else "With folder=... it could go on"
             warn_interrupted("refits", kept, f"{go_on}; slow refits are missing more often than quick ones.",
                              stacklevel=5)  # fmt: skip

@@ -12,7 +12,7 @@ from torch import Tensor
 from posterity.inference.program.arguments import read_arguments
 from posterity.inference.program.observation import observed_value
 from posterity.inference.program.sites import inspect, is_deterministic, is_latent
-from posterity.inference.program.trace import Model, bare_model
+from posterity.inference.program.trace import Model, unwrap_pair
 from posterity.random import child_seeds, seeded
 from posterity.validation import check_integer, check_seed
 
@@ -39,7 +39,7 @@ def simulate(model: Any, *inputs: Any, count: int, seed: int = 0, site: str | No
     check_integer("count", count, 1)
     check_seed(seed)
     inputs = read_arguments(inputs)
-    bare = bare_model(model)
+    bare = unwrap_pair(model)
     seeds = child_seeds(int(seed), int(count), SIMULATED)
     nodes = _run(bare, inputs, seeds[0])
     observed = _observed_site(bare, inputs, nodes, site)

@@ -111,10 +111,10 @@ def refit(
     the share ``max_failures`` of all has failed or is bound to. With ``folder`` each refit is written as it comes in,
     and the same call goes on where an earlier one ended; ``count`` may be another. An interrupt returns the refits
     there are, with ``attrs["interrupted"]`` 1 and a warning; slow ones are then missing more often than quick ones.
-    What the method finds wrong in its own draws is in ``trouble``, and one `ConvergenceWarning` counts it.
+    What the method finds wrong in its own draws is in ``warnings``, and one `ConvergenceWarning` counts it.
 
     Returns over "simulation" (the index of each): ``truth`` (simulation, quantity), ``draws`` (simulation, draw,
-    quantity), ``ess`` (simulation, quantity), the data ``y`` (simulation, ...), ``seconds`` and ``trouble``, what the
+    quantity), ``ess`` (simulation, quantity), the data ``y`` (simulation, ...), ``seconds`` and ``warnings``, what the
     sampler said of itself. To be judged by `sbc` and `tarp`, at once or from a netCDF file.
     Raises ``ValueError`` as `simulate`; for both or neither of ``method`` and ``posterior_draws``; for more than 100
     quantities by default, fewer draws of a posterior than ``draws``, values that are not numbers; for a ``folder``
@@ -127,7 +127,7 @@ def refit(
     from posterity.inference.diagnostics.simulation._refits import Refits
     from posterity.inference.infer import Method
     from posterity.inference.program.arguments import read_arguments
-    from posterity.inference.program.trace import bare_model
+    from posterity.inference.program.trace import unwrap_pair
     from posterity.validation import check_integer, check_number
 
     if (method is None) == (posterior_draws is None):
@@ -142,7 +142,7 @@ def refit(
     quantities = read_quantities(test_quantities, sites, at, log_likelihood)
     simulations = simulate(model, *inputs, count=count, seed=seed, site=site)
     first = {name: value[:1] for name, value in simulations.latents.items()}
-    names = list(quantities.evaluate(bare_model(model), inputs, simulations.y[0], simulations.site, first))
+    names = list(quantities.evaluate(unwrap_pair(model), inputs, simulations.y[0], simulations.site, first))
     settings = {
         "method": describe(method or posterior_draws), "seed": int(seed), "draws": int(draws), "quantities": names,
         "site": simulations.site, "batched": int(batched), "guide": describe(getattr(model, "guide", None)),

@@ -1,4 +1,5 @@
-"""What diagnostics are computed from: a mixture and y, draws and y, or ArviZ data, checked and read in blocks.
+"""Predictives and observations in one form: a mixture and y, draws and y, or ArviZ data, checked when they are read.
 
-`source.read` tells them apart; modules named ``mixture`` need torch, and are imported by nobody without a mixture.
+`reading.read` returns a `source.Source`, on which every diagnostic is written. Modules whose name begins with
+``mixture`` import torch, and are imported only if the predictive is a mixture.
 """

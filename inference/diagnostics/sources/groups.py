@@ -1,4 +1,4 @@
-"""Observations in groups: by the values of something discrete, or in bins of as many each of something continuous."""
+"""Observations in groups: one for each value of a discrete covariate, or quantile bins of a continuous one."""
 
 from typing import Any
 
@@ -9,14 +9,24 @@ from posterity.inference.diagnostics.sources.labels import require_same
 from posterity.validation import check_finite, check_integer, to_array
 
 Groups = list[tuple[np.ndarray, dict[str, Any]]]
-"""For every group the places of its observations, and its coordinates: ``group``, and of bins ``low`` and ``high``."""
+"""For each group the indices of its observations and its coordinates: ``group``, and of bins ``low`` and ``high``."""
 
 
 def grouped(by: Any, dataset: xr.Dataset, count: int, bins: int, least: int) -> Groups:
     """The groups of ``count`` observations by ``by``: an array (N,), or the name of a variable or coordinate.
 
-    Text, booleans, and numbers of at most ``bins`` different values are groups by themselves; other numbers are cut at
-    quantiles in ``bins`` groups. Raises ``ValueError`` for another length, nan, or a group of fewer than ``least``.
+    Each value of text, of booleans, and of numbers with at most ``bins`` different values is a group; other numbers are
+    cut at quantiles into ``bins`` groups.
+
+    Args:
+        by: the covariate.
+        dataset: holds the covariate if it is given by name; its first variable is over the observations.
+        count: number of observations.
+        bins: largest number of groups of a numeric covariate.
+        least: fewest observations in a group.
+
+    Raises:
+        ValueError: if ``by`` has another length, contains nan, or makes a group of fewer than ``least`` observations.
     """
     if isinstance(by, str):
         if by not in dataset.variables:
@@ -29,30 +39,30 @@ def grouped(by: Any, dataset: xr.Dataset, count: int, bins: int, least: int) -> 
             require_same("by", by, "the observations", first)
     values = to_array(by, "by").reshape(-1)
     if values.dtype.kind not in "biufUSM" and not all(isinstance(value, str) for value in values):
-        raise ValueError(f"expected by, values to group by, as numbers, booleans, dates or text, got {values.dtype}")
+        raise ValueError(f"expected by to hold numbers, booleans, dates or text, got {values.dtype}")
     if len(values) != count:
         raise ValueError(f"expected by with {count} values, one for each observation, got {len(values)}")
     check_integer("bins", bins, 1)
     numeric = values.dtype.kind in "iuf"
     if numeric:
-        check_finite("by, values to group by", values.astype(float))
+        check_finite("values of by", values.astype(float))
     names = np.unique(values)
     if not numeric or len(names) <= bins:
-        found: Groups = [(np.flatnonzero(values == name), {"group": name}) for name in names]
+        groups: Groups = [(np.flatnonzero(values == name), {"group": name}) for name in names]
     else:
-        found = _binned(values.astype(float), bins)
-    for places, coords in found:
+        groups = _binned(values.astype(float), bins)
+    for places, coords in groups:
         if len(places) < least:
             raise ValueError(
                 f"expected at least {least} observations in each group, got {len(places)} in {coords['group']!r}; "
-                "use fewer bins, or put groups together"
+                "use fewer bins, or join groups"
             )
-    return found
+    return groups
 
 
 def _binned(values: np.ndarray, bins: int) -> Groups:
     order = np.argsort(values, kind="stable")
-    # Ties stay together: a cut goes where the value changes.
+    # Cuts are placed where the value changes, so that ties stay together.
     cuts = np.searchsorted(values[order], np.quantile(values, np.arange(1, bins) / bins), side="left")
     parts = [part for part in np.split(order, np.unique(cuts)) if len(part)]
     return [
@@ -61,7 +71,7 @@ def _binned(values: np.ndarray, bins: int) -> Groups:
 
 
 def over_groups(parts: list[xr.Dataset], groups: Groups) -> xr.Dataset:
-    """One Dataset for each group, along "group", with the groups' coordinates."""
+    """The Datasets of the groups joined along "group", with the coordinates of the groups."""
     coords = {
         name: ("group", np.array([place[name] for _, place in groups])) for name in groups[0][1] if name != "group"
     }

@@ -1,4 +1,4 @@
-"""What observations are called: dimensions and coordinates of DataArrays, which have to agree where two meet."""
+"""Dimensions and coordinates of the observations, which have to agree between DataArrays."""
 
 import re
 from typing import Any
@@ -8,46 +8,46 @@ import xarray as xr
 
 
 def observations(draws: Any, y: Any, count: int) -> xr.DataArray:
-    """Zeros (N,) over the observations as draws (S, N, ...) and y (N, ...) name them, over "obs" where neither does.
+    """Zeros (N,) with the dimension and coordinates of draws (S, N, ...) or y (N, ...); "obs" if neither has a name.
 
-    Raises ``ValueError`` where both are DataArrays whose dimensions or coordinates differ.
+    Raises ``ValueError`` if both are DataArrays whose dimensions or coordinates differ.
     """
-    found = []
+    arrays = []
     if isinstance(y, xr.DataArray):
-        found.append(y)
+        arrays.append(y)
     if isinstance(draws, xr.DataArray):
         sample = draws.dims[0]
         of_draws = [name for name, coord in draws.coords.items() if sample in coord.dims]
-        found.append(draws.drop_vars(of_draws).isel({sample: 0}, drop=True))
-    if len(found) == 2:
-        require_same("y", found[0], "the draws", found[1])
-    named = [one for one in found if is_name(one.dims[0])]
+        arrays.append(draws.drop_vars(of_draws).isel({sample: 0}, drop=True))
+    if len(arrays) == 2:
+        require_same("y", arrays[0], "the draws", arrays[1])
+    named = [array for array in arrays if is_named(array.dims[0])]
     if not named:
         return xr.DataArray(np.zeros(count), dims="obs")
-    best = max(named, key=lambda one: one.dims[0] in one.coords)
-    first = best.isel(dict.fromkeys(best.dims[1:], 0), drop=True)
-    return xr.zeros_like(first, dtype=float)
+    best = max(named, key=lambda array: array.dims[0] in array.coords)
+    first_target = best.isel(dict.fromkeys(best.dims[1:], 0), drop=True)
+    return xr.zeros_like(first_target, dtype=float)
 
 
-def require_same(what: str, one: xr.DataArray, other_name: str, other: xr.DataArray) -> None:
+def require_same(name: str, array: xr.DataArray, other_name: str, other: xr.DataArray) -> None:
     """``ValueError`` unless two DataArrays of one shape have the same dimensions and coordinates, as far as named."""
-    for dim, there in zip(one.dims, other.dims, strict=True):
-        if not (is_name(dim) and is_name(there)):
+    for dim, other_dim in zip(array.dims, other.dims, strict=True):
+        if not (is_named(dim) and is_named(other_dim)):
             continue
-        if dim != there:
-            raise ValueError(f"expected {what} over the dimensions {other.dims} of {other_name}, got {one.dims}")
-        require_same_coordinates(what, one, other_name, other, str(dim))
+        if dim != other_dim:
+            raise ValueError(f"expected {name} over the dimensions {other.dims} of {other_name}, got {array.dims}")
+        require_same_coordinates(name, array, other_name, other, str(dim))
 
 
-def require_same_coordinates(what: str, one: xr.DataArray, other_name: str, other: xr.DataArray, dim: str) -> None:
-    """``ValueError`` where both have coordinates of a dimension, and not the same in the same order."""
-    if dim in one.coords and dim in other.coords and not np.array_equal(one[dim].values, other[dim].values):
+def require_same_coordinates(name: str, array: xr.DataArray, other_name: str, other: xr.DataArray, dim: str) -> None:
+    """``ValueError`` if both have coordinates of a dimension that differ, or differ in order."""
+    if dim in array.coords and dim in other.coords and not np.array_equal(array[dim].values, other[dim].values):
         raise ValueError(
-            f"expected {what} with the coordinates {dim!r} of {other_name}, got others "
-            f"({one[dim].values[:3].tolist()}... against {other[dim].values[:3].tolist()}...)"
+            f"expected {name} with the coordinates {dim!r} of {other_name}, got others "
+            f"({array[dim].values[:3].tolist()}... instead of {other[dim].values[:3].tolist()}...)"
         )
 
 
-def is_name(dim: object) -> bool:
-    """Whether someone chose it: xarray calls dimensions without a name dim_0, dim_1, ..."""
+def is_named(dim: object) -> bool:
+    """Whether a dimension was named by the user: xarray names others dim_0, dim_1, ..."""
     return re.fullmatch(r"dim_\d+", str(dim)) is None

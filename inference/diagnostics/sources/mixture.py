@@ -1,17 +1,24 @@
-"""Predictives known as mixtures: everything exact. The one module of the sources that needs torch."""
+"""Predictives that are mixtures: distribution functions, moments and densities are exact. Needs torch."""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
+from posterity.inference.diagnostics.sources import mixture_regions, mixture_targets
+from posterity.inference.diagnostics.sources.draws import RANKS, DrawsSource, source_of_draws
 from posterity.inference.diagnostics.sources.labels import observations
+from posterity.inference.diagnostics.sources.source import Source
+from posterity.inference.predictive import PredictiveMixture
 from posterity.models.mixtures import Mixture
+from posterity.models.mixtures.drawing import draw_components
 from posterity.models.mixtures.moments import is_circular
 from posterity.models.mixtures.nodes import is_discrete
 from posterity.models.mixtures.row_chunks import CHUNK, by_rows, row_chunks, sample, sample_chunk
@@ -19,38 +26,45 @@ from posterity.random import generator, seeded
 from posterity.validation import check_finite, to_numbers
 
 DENSITIES = 6e7
-"""Densities of components that a rank among densities takes, where nothing else is asked for: some 4 s on one core."""
+"""Component densities that a rank among densities takes by default: some 4 s on one core."""
+
+FEWEST, MOST = 3, 999
+"""Draws of which a rank among densities is taken by default."""
 
 
 @dataclass(frozen=True)
-class MixtureSource:
-    """A predictive mixture of batch shape (N,) and the observations (N,), or (N, D), it is judged by."""
+class MixtureSource(Source):
+    """A mixture of batch shape (N,) and the observations, (N,) or (N, D)."""
 
     mixture: Mixture
-    y: Tensor
+    observed: np.ndarray
     template: xr.DataArray
+    kind: Literal["mixture", "draws", "arviz"] = "mixture"
+
+    @property
+    def y(self) -> Tensor:
+        """The observations in double precision."""
+        return torch.from_numpy(self.observed)
 
     @property
     def num_draws(self) -> int:
-        """Draws of the posterior behind the predictive; 1 for a bare mixture."""
         return int(getattr(self.mixture, "num_draws", 1))
 
     @property
-    def observed(self) -> np.ndarray:
-        """y as an array."""
-        return self.y.numpy()
+    def is_discrete(self) -> bool:
+        """Whether the target is a count."""
+        return is_discrete(self.mixture)
 
     def tails(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """P(Y <= y) and P(Y > y), each (N,), exact; of counts with a random share of P(Y = y) on either side."""
-        share = torch.zeros(len(self.y)).double()
-        if is_discrete(self.mixture):
-            share = torch.as_tensor(generator(seed, "counts").random(len(self.y)))
+        """P(Y <= y) and P(Y > y), each (N,), exact; of counts P(Y = y) is divided between them at random."""
+        y, share = self.y, torch.zeros(len(self.observed)).double()
+        if self.is_discrete:
+            share = torch.as_tensor(generator(seed, "counts").random(len(y)))
 
         def evaluate(part: Mixture, rows: slice) -> Tensor:
-            y = self.y[rows]
-            lower, upper = part.cdf(y), part.sf(y)
+            lower, upper = part.cdf(y[rows]), part.sf(y[rows])
             if is_discrete(part):
-                own = share[rows] * part.log_prob(y).exp()
+                own = share[rows] * part.log_prob(y[rows]).exp()
                 lower, upper = lower - own, upper + own
             return torch.stack([lower, upper])
 
@@ -60,74 +74,111 @@ class MixtureSource:
         return lower, upper
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of the predictive, each (N,), or (N, D) of several targets."""
         mean, sd = by_rows(
             self.mixture, lambda part, rows: torch.stack([part.mean, part.variance.sqrt()]).movedim(1, -1), 2
         )
         return mean.T, sd.T
 
     def quantiles(self, probabilities: np.ndarray) -> np.ndarray:
-        """(Q, N), exact up to rounding."""
+        """Quantiles (Q, N), exact up to rounding."""
         levels = torch.as_tensor(probabilities, dtype=torch.double)[:, None]
         return by_rows(self.mixture, lambda part, rows: part.icdf(levels), per_row=len(probabilities))
 
+    def mean_quantiles(self, probabilities: np.ndarray) -> np.ndarray:
+        """Quantiles (Q, N) over the draws of E[y|x, draw], each draw with its weight."""
+        levels = torch.as_tensor(probabilities, dtype=torch.float).double()  # as exact as cumulative weights are
+
+        def evaluate(part: PredictiveMixture, rows: slice) -> Tensor:
+            means, order = part.per_draw.mean.sort(-1)
+            cumulative = part.log_draw_weights.exp().gather(-1, order).cumsum(-1)
+            ends = levels.expand(len(means), len(levels)).contiguous()
+            index = torch.searchsorted(cumulative, ends).clamp_max(means.shape[-1] - 1)
+            return means.gather(-1, index).T
+
+        return by_rows(self.mixture, evaluate)
+
     def log_score(self) -> np.ndarray:
-        """log p(y), (N,), in nats."""
-        return by_rows(self.mixture, lambda part, rows: part.log_prob(self.y[rows]))
+        y = self.y
+        return by_rows(self.mixture, lambda part, rows: part.log_prob(y[rows]))
+
+    def log_density(self, grid: np.ndarray) -> np.ndarray:
+        """log p(y|x) in nats at every y of the ``grid`` (G,): (G, N)."""
+        column = torch.as_tensor(grid)[:, None]
+        return by_rows(self.mixture, lambda part, rows: part.log_prob(column), per_row=len(grid))
 
     def draws(self, count: int, seed: int) -> np.ndarray:
-        """Draws of the predictive, (count, N) or (count, N, D)."""
         return sample(self.mixture, count, seed)
 
-    def draw_blocks(self, count: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
-        """Rows, and draws of their predictive (count, rows) or (count, rows, D): never all of them at once."""
+    def draw_chunks(self, count: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
         seeds = np.random.SeedSequence(seed)
         numbers = count * math.prod(self.mixture.event_shape)
         for rows, part in row_chunks(self.mixture, max(1, math.ceil(numbers / self.mixture.num_components))):
-            child = int(seeds.spawn(1)[0].generate_state(1, np.uint64)[0] >> 1)
+            child = int(seeds.spawn(1)[0].generate_state(1, np.uint64)[0]) >> 1
             with seeded(child), torch.no_grad():
-                made = sample_chunk(part, count).numpy()
-            yield rows, made
+                drawn = sample_chunk(part, count).numpy()
+            yield rows, drawn
+
+    def draw_count(self, wanted: int) -> int:
+        return wanted
+
+    def as_draws(self, count: int, seed: int) -> DrawsSource:
+        return source_of_draws(self.draws(count, seed), self.observed, several=False)
+
+    def replicates(self, count: int, seed: int) -> Iterator[np.ndarray]:
+        return mixture_targets.replicates(self.mixture, count, seed)
 
     def density_draws(self, wanted: int | None) -> int:
-        """How many draws a density rank takes: ``wanted``, or as many as there are `DENSITIES` for, from 3 to 999."""
+        """Number of draws for `density_rank`: ``wanted``, or as many as `DENSITIES` allows, from 3 to 999."""
         if wanted is not None:
             return wanted
-        return int(np.clip(DENSITIES / (len(self.y) * self.mixture.num_components), 3, 999))
+        return int(np.clip(DENSITIES / (len(self.observed) * self.mixture.num_components), FEWEST, MOST))
 
     def density_rank(self, draws: int, seed: int) -> np.ndarray:
         """Randomised rank of p(y) among the densities of draws, from the top, in (0, 1): (N,)."""
-        denser, equal = [], []
+        y, denser, equal = self.y, [], []
         with torch.no_grad(), seeded(seed):
             per_row = max(1, math.ceil(draws / self.mixture.num_components))
             for rows, part in row_chunks(self.mixture, per_row):
-                own = part.log_prob(self.y[rows])
-                others = sample_chunk(part, draws)
+                own = part.log_prob(y[rows])
+                drawn = sample_chunk(part, draws)
                 step = max(1, CHUNK // (len(own) * part.num_components))
-                scores = torch.cat([part.log_prob(some) for some in others.split(step)])
-                denser.append((scores > own).sum(0).numpy())
-                equal.append((scores == own).sum(0).numpy())
+                densities = torch.cat([part.log_prob(some) for some in drawn.split(step)])
+                denser.append((densities > own).sum(0).numpy())
+                equal.append((densities == own).sum(0).numpy())
         above, ties = np.concatenate(denser), np.concatenate(equal)
-        share = generator(seed, "ranks").random(len(above))
+        share = generator(seed, RANKS).random(len(above))
         return (above + share * (ties + 1)) / (draws + 1)
 
+    def highest_density(self, level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the highest-density region: length, distance of y (0 inside), and number of intervals, each (N,)."""
+        return mixture_regions.highest_density(self.mixture, self.y, level)
+
     def component_pulls(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """A component (N,) drawn for each row from its responsibilities, and the pull (N,) from it."""
-        uniform = torch.as_tensor(generator(seed, "components").random(len(self.y)))
+        """A component (N,) drawn for each observation from its responsibilities, and the pull (N,) from it."""
+        y = self.y
+        uniform = torch.as_tensor(generator(seed, "components").random(len(y)))
         chosen, values = by_rows(
-            self.mixture, lambda part, rows: _draw_component(part, self.y[rows], uniform[rows]), per_row=3
+            self.mixture, lambda part, rows: _draw_component(part, y[rows], uniform[rows]), per_row=3
         )
         return chosen.astype(int), values
 
-    def dataset(self, variables: Mapping[str, np.ndarray], **attrs: str | int | float) -> xr.Dataset:
-        """Variables (N,) over the dimension "obs", or what y calls it, with its coordinates."""
-        dims = self.template.dims
-        found = {name: (dims, np.asarray(values)) for name, values in variables.items()}
-        return xr.Dataset(found, coords=self.template.coords, attrs=attrs)
+    def component_distances(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """A component (N,) drawn for each observation from its responsibilities, and y's squared distance (N,)."""
+        return mixture_targets.component_distances(self.mixture, self.y, seed)
+
+    def is_constant(self) -> np.ndarray:
+        return np.zeros(len(self.observed), dtype=bool)
+
+    def require_line(self) -> None:
+        if is_circular(self.mixture.component_distribution):
+            raise ValueError("expected a target on a line, got angles, whose regions have no lower and upper end")
+
+    def require_two_draws(self) -> None:
+        """Nothing: the spread of a mixture is known."""
 
 
-def from_mixture(source: object, y: Any, several: bool, needs_y: bool = True) -> MixtureSource:
-    """A mixture of batch shape (N,) of one target, or with ``several`` of D, and its y, checked."""
+def source_of_mixture(source: object, y: Any, several: bool, needs_y: bool = True) -> MixtureSource:
+    """The source of a mixture of batch shape (N,), of one target or with ``several`` of D targets, and its y."""
     mixture = check_mixture(source)
     if not several:
         require_scalar_event(mixture)
@@ -137,23 +188,22 @@ def from_mixture(source: object, y: Any, several: bool, needs_y: bool = True) ->
     if y is None and needs_y:
         raise ValueError(f"expected y of shape {shape} with a mixture, got None")
     if y is None:
-        return MixtureSource(
-            mixture, torch.full(shape, math.nan, dtype=torch.double), observations(None, None, shape[0])
-        )
+        return MixtureSource(mixture, np.full(shape, np.nan), observations(None, None, shape[0]))
     values = to_numbers("y", y)
     if values.shape != shape:
         raise ValueError(f"expected y of shape {shape}, got {values.shape}")
     check_finite("y", values)
     template = observations(None, y, shape[0])
-    y = torch.tensor(values)
+    observed = torch.tensor(values)
     if is_circular(mixture.component_distribution):
-        y = torch.remainder(y + math.pi, 2 * math.pi) - math.pi  # the same angle, where its distribution begins
+        observed = torch.remainder(observed + math.pi, 2 * math.pi) - math.pi  # into the interval of the distribution
     support = mixture.component_distribution.support
-    outside = ~torch.as_tensor(support.check(y.unsqueeze(1))).to("cpu").expand(len(y), -1).all(-1)
+    outside = ~torch.as_tensor(support.check(observed.unsqueeze(1))).to("cpu").expand(len(observed), -1).all(-1)
     if outside.any():
         family = type(mixture.component_distribution).__name__
-        raise ValueError(f"expected y that {family} components can be, got {int(outside.sum())} of {len(y)} outside")
-    return MixtureSource(mixture, y, template)
+        count = int(outside.sum())
+        raise ValueError(f"expected y in the support of {family} components, got {count} of {len(observed)} outside")
+    return MixtureSource(mixture, observed.numpy(), template)
 
 
 def check_mixture(mixture: object) -> Mixture:
@@ -172,13 +222,9 @@ def require_scalar_event(mixture: Mixture) -> None:
 
 
 def _draw_component(mixture: Mixture, y: Tensor, uniform: Tensor) -> Tensor:
-    """A component drawn from its responsibilities, and the pull from it: (2, N)."""
-    steps = mixture.responsibilities(y).cumsum(-1)
-    reached = steps <= (uniform * steps[:, -1]).unsqueeze(-1)
-    chosen = reached.sum(-1, keepdim=True).clamp_max(mixture.num_components - 1)
-    components = mixture.component_distribution
-    mean, sd = (
-        moment.expand(steps.shape).gather(-1, chosen).squeeze(-1) for moment in (components.mean, components.stddev)
-    )
+    """A component drawn from the responsibilities, and the pull of y from it: (2, N)."""
+    chosen = draw_components(mixture.responsibilities(y), uniform[:, None])
+    components, shape = mixture.component_distribution, (len(y), mixture.num_components)
+    mean, sd = (moment.expand(shape).gather(-1, chosen).squeeze(-1) for moment in (components.mean, components.stddev))
     check_finite("standard deviations of the components for kind='component'", sd.numpy())
     return torch.stack([chosen.squeeze(-1).double(), (y - mean) / sd])

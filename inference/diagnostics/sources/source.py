@@ -1,89 +1,95 @@
-"""What a diagnostic is computed from: a mixture and y, draws and y, or ArviZ data. It alone asks which of them.
+"""The interface of predictives: what a diagnostic asks, whether the predictive is a mixture or known by draws.
 
-All answer the same questions (both tails of y, the predictive's first two moments, quantiles, the log score, draws), so
-that a diagnostic is written once. `read` checks everything that a user can get wrong. No torch is needed but by
-mixtures, which nobody without it has.
+A diagnostic is written once, against `Source`. `posterity.inference.diagnostics.sources.reading.read` makes a source
+and checks the input; a diagnostic that calls others passes the source on, so that the input is read once.
 """
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import numpy as np
 import xarray as xr
 
-from posterity.inference.arviz import group_names
-from posterity.inference.diagnostics.sources.draws import DrawsSource, from_arrays, from_arviz
 
-if TYPE_CHECKING:
-    from posterity.inference.diagnostics.sources.mixture import MixtureSource
+class Source(ABC):
+    """A predictive distribution for each of N observations, and the observations.
 
-    Source = MixtureSource | DrawsSource
-
-
-def read(
-    source: object,
-    y: Any = None,
-    var_name: str | None = None,
-    *,
-    several: bool = False,
-    target_dim: str | None = None,
-    needs_y: bool = True,
-) -> Source:
-    """Mixture and y, draws and y, or ArviZ data, checked: finite numbers of matching shapes.
-
-    With ``several`` the targets are D: a mixture of event shape (D,), draws (S, N, D), or ArviZ data with the name of
-    the ``target_dim``, by default the last one. Where it is not needed, y may be left out, and is nan: that shows
-    wherever it is used. Raises ``ValueError`` that says what was expected and what came.
+    ``kind`` is "mixture", "draws" (an array) or "arviz". ``observed`` is (N,), or (N, D) of several targets;
+    ``template`` has the dimensions and coordinates of the observations.
     """
-    if is_mixture(source) or is_array(source):
-        if var_name is not None or target_dim is not None:
-            name, value = ("var_name", var_name) if var_name is not None else ("target_dim", target_dim)
-            what = "a mixture" if is_mixture(source) else "an array of draws"
-            raise ValueError(f"expected {name} only with ArviZ data, got {value!r} with {what}")
-        if is_mixture(source):
-            from posterity.inference.diagnostics.sources.mixture import from_mixture
 
-            return from_mixture(source, y, several, needs_y)
-        return from_arrays(source, y, several, needs_y)
-    try:
-        groups = group_names(source)
-    except ValueError:
-        hint = ": give its predictive, posterior.predictive(x)" if hasattr(source, "predictive") else ""
-        raise ValueError(
-            "expected a Mixture with y, an array of draws (draws, N) with y, or ArviZ data (InferenceData or "
-            f"DataTree), got {type(source).__name__}{hint}"
-        ) from None
-    if y is not None:
-        raise ValueError("expected no y beside ArviZ data, which holds its own in 'observed_data', got one")
-    if several and target_dim is None:
-        target_dim = _last_dim(source, var_name)
-    return from_arviz(source, groups, var_name, target_dim)
+    kind: Literal["mixture", "draws", "arviz"]
+    observed: np.ndarray
+    template: xr.DataArray
 
+    @property
+    def has_density(self) -> bool:
+        """Whether density and components are known: of a mixture they are, of draws they are not."""
+        return self.kind == "mixture"
 
-def is_mixture(source: object) -> bool:
-    """Whether it is a `Mixture`, without loading torch to ask: who has one has loaded it."""
-    module = sys.modules.get("posterity.models.mixtures.mixture")
-    return module is not None and isinstance(source, module.Mixture)
+    @property
+    def default_pit_kind(self) -> Literal["cdf", "rank"]:
+        """The PIT in `tails`: the distribution function of a mixture, the randomised rank among draws."""
+        return "cdf" if self.has_density else "rank"
 
+    @property
+    @abstractmethod
+    def num_draws(self) -> int:
+        """Number of draws behind the predictive; 1 for a bare mixture."""
 
-def is_array(source: object) -> bool:
-    """Whether it is an array of draws: of NumPy, xarray or torch."""
-    return isinstance(source, np.ndarray | xr.DataArray) or hasattr(source, "detach")
+    @abstractmethod
+    def tails(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """P(Y <= y) and P(Y > y), each (N,)."""
 
+    @abstractmethod
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the predictive, each (N,), or (N, D) of several targets."""
 
-def require_mixture(data: Source, what: str) -> MixtureSource:
-    """The source, if it is a mixture; ``ValueError`` saying that ``what`` needs one otherwise."""
-    if isinstance(data, DrawsSource):
-        raise ValueError(f"expected a mixture and y for {what}, got draws, which have no density and no components")
-    return data
+    @abstractmethod
+    def quantiles(self, probabilities: np.ndarray) -> np.ndarray:
+        """Quantiles (Q, N) of the predictive."""
 
+    @abstractmethod
+    def log_score(self) -> np.ndarray:
+        """log p(y), (N,), in nats; ``ValueError`` if the source has no density and no log likelihood."""
 
-def _last_dim(data: Any, var_name: str | None) -> str | None:
-    from posterity.inference.arviz import group
+    @abstractmethod
+    def draws(self, count: int, seed: int) -> np.ndarray:
+        """Draws (S, N) or (S, N, D): ``count`` new ones of a mixture, otherwise all that there are."""
 
-    observed = group(data, "observed_data")
-    names = [str(name) for name in observed.data_vars]
-    name = var_name or (names[0] if len(names) == 1 else None)
-    return str(observed[name].dims[-1]) if name in names and observed[name].ndim else None
+    @abstractmethod
+    def draw_chunks(self, count: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Slices of observations, each with its draws as in `draws`, so that memory is bounded."""
+
+    @abstractmethod
+    def draw_count(self, wanted: int) -> int:
+        """Number of draws that `draws` returns for ``wanted``."""
+
+    @abstractmethod
+    def as_draws(self, count: int, seed: int) -> Source:
+        """The same observations with draws of the predictive."""
+
+    @abstractmethod
+    def replicates(self, count: int, seed: int) -> Iterator[np.ndarray]:
+        """Chunks (sets, N) of replicated data sets, ``count`` of a mixture in all, otherwise all draws."""
+
+    @abstractmethod
+    def is_constant(self) -> np.ndarray:
+        """Whether all draws of an observation's predictive are equal, (N,)."""
+
+    @abstractmethod
+    def require_line(self) -> None:
+        """``ValueError`` for angles, whose regions have no lower and upper end."""
+
+    @abstractmethod
+    def require_two_draws(self) -> None:
+        """``ValueError`` for a single draw, which has no spread."""
+
+    def dataset(self, variables: Mapping[str, np.ndarray], **attrs: str | int | float) -> xr.Dataset:
+        """Variables (N,) over the dimensions and coordinates of the observations."""
+        shape, dims = self.template.shape, self.template.dims
+        shaped = {name: (dims, np.asarray(values).reshape(shape)) for name, values in variables.items()}
+        return xr.Dataset(shaped, coords=self.template.coords, attrs=attrs)

@@ -1,9 +1,9 @@
-"""A compiler for log densities of many chains: recorded tensor operations in, C out, one chain for each vector lane.
+"""A compiler from recorded tensor operations to C code that evaluates a log density with one chain per vector lane.
 
-- `lower` turns recorded operations into `expressions`; what depends on data alone is computed there, once.
-- `emit` decides what is stored, and writes loops, with matrix products in register tiles.
-- `build` compiles them together with `vector.h` (functions of a vector) and `driver.h` (trajectories), and calls them.
+- `lower` turns recorded operations into `expressions`, and evaluates operations on data alone once.
+- `plan` decides which values are stored; `emit` writes the loops, with matrix products in register tiles.
+- `build` compiles the code with `vector.h` (functions of a vector) and `driver.h` (trajectories), and calls it.
 
-Small networks spend their time between operations, not in them. With the chains as lanes every number of the model is
-a vector register, no operation is too small to fill it, and a whole trajectory runs without Python.
+For small networks the overhead between operations dominates. With one chain per lane every number of the model is a
+vector register, every operation fills it, and a whole trajectory runs without Python.
 """

@@ -1,5 +1,6 @@
-"""Compiling the C code of a model and calling it: once for each text in a process, threads over blocks of chains."""
+"""Compiling the C++ code of a model and calling it, with threads over blocks of chains."""
 
+import contextlib
 import ctypes
 import functools
 import shutil
@@ -12,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from posterity.inference.engine.lanes import cache
 from posterity.inference.engine.lanes.emit import Code
-from posterity.inference.engine.lanes.machine import machine
-from posterity.inference.engine.threads import cores
+from posterity.inference.engine.lanes.machine import cores, machine
 
-# -O3 takes half as long again to compile, and its vectorisation has nothing left to do.
+# -O3 takes 50 % longer to compile and gains nothing: the code is vectorised already.
 FLAGS = (
     "-O2",
     "-fpeel-loops",
@@ -37,14 +38,16 @@ class MissingCompiler(Exception):
 
 
 def compiler() -> str:
+    """The path of a C++ compiler."""
     for name in ("g++", "clang++", "c++"):
-        found = shutil.which(name)
-        if found:
-            return found
+        path = shutil.which(name)
+        if path:
+            return path
     raise MissingCompiler("no C++ compiler (g++ or clang++) was found")
 
 
 def source(code: Code, dim: int, dtype: torch.dtype, width: int) -> str:
+    """The C++ source of a model of ``dim`` dimensions, with ``width`` chains per vector."""
     single = dtype == torch.float32
     head = [
         f"typedef {'float' if single else 'double'} S;",
@@ -65,19 +68,28 @@ def source(code: Code, dim: int, dtype: torch.dtype, width: int) -> str:
 
 @functools.lru_cache(maxsize=64)
 def library(text: str) -> ctypes.CDLL:
-    """The compiled code; the files are gone once it is loaded. Raises `MissingCompiler`, or the compiler's message."""
+    """The compiled source, from the cache on disk if it is there.
+
+    Raises `MissingCompiler` without a compiler, or with the first line of the compiler's message if it fails.
+    """
+    command = (compiler(), *FLAGS)
+    path = cache.entry(text, command)
+    if path.exists():
+        with contextlib.suppress(OSError):  # a damaged file is compiled again
+            return ctypes.CDLL(str(path))
     with tempfile.TemporaryDirectory(prefix="posterity-") as folder:
-        path = Path(folder) / "model.cpp"
-        path.write_text(text)
-        binary = path.with_suffix(".so")
-        result = subprocess.run([compiler(), *FLAGS, str(path), "-o", str(binary)], capture_output=True, text=True)
+        source_file = Path(folder) / "model.cpp"
+        source_file.write_text(text)
+        binary = source_file.with_suffix(".so")
+        result = subprocess.run([*command, str(source_file), "-o", str(binary)], capture_output=True, text=True)
         if result.returncode:
             raise MissingCompiler(f"the compiler failed: {result.stderr.strip().splitlines()[:1]}")
+        cache.keep(binary, path)
         return ctypes.CDLL(str(binary))
 
 
 class Compiled:
-    """A compiled model for a number of chains: ``gradient`` and ``integrate`` on arrays of shape (chain, dim)."""
+    """A compiled model for at most ``chains`` chains: `gradient` and `integrate` on arrays of shape (chain, dim)."""
 
     def __init__(self, code: Code, dim: int, dtype: torch.dtype, chains: int) -> None:
         self.width = machine().lanes(chains, dtype, cores())
@@ -87,27 +99,27 @@ class Compiled:
         self.threads = 1
         self.floats = [f.to(dtype).contiguous() for f in code.floats]
         self.integers = [i.to(torch.int32).contiguous() for i in code.integers]
-        self._k = (ctypes.c_void_p * max(1, len(self.floats)))(*(f.data_ptr() for f in self.floats))
-        self._j = (ctypes.c_void_p * max(1, len(self.integers)))(*(i.data_ptr() for i in self.integers))
-        self._numbers = (code.vectors + 3 * dim + 2) * self.width + 64
+        self._float_pointers = (ctypes.c_void_p * max(1, len(self.floats)))(*(f.data_ptr() for f in self.floats))
+        self._integer_pointers = (ctypes.c_void_p * max(1, len(self.integers)))(*(i.data_ptr() for i in self.integers))
+        self._memory_size = (code.vectors + 3 * dim + 2) * self.width + 64
         self.use_threads(1)
 
     def use_threads(self, count: int) -> int:
-        """At most one for each block of chains; returns how many are used."""
+        """Use at most one thread per block of chains; returns the number of threads in use."""
         self.threads = max(1, min(count, self.blocks))
-        self._memory = [torch.empty(self._numbers, dtype=self.dtype) for _ in range(self.threads)]
+        self._memory = [torch.empty(self._memory_size, dtype=self.dtype) for _ in range(self.threads)]
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
         return self.threads
 
     def gradient(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """The log density (chain,) and its gradient, for any number of chains up to those it was made for."""
+        """The log density (chain,) and its gradient (chain, dim), for at most ``chains`` chains."""
         q = q.contiguous()
         value, grad = q.new_empty(len(q)), torch.empty_like(q)
 
         def part(begin: int, end: int, memory: int) -> None:
             self.library.gradient(
                 ctypes.c_long(begin), ctypes.c_long(end), ctypes.c_long(len(q)), _at(q), _at(grad), _at(value),
-                ctypes.c_void_p(memory), self._k, self._j,
+                ctypes.c_void_p(memory), self._float_pointers, self._integer_pointers,
             )  # fmt: skip
 
         self._over_threads(part, len(q))
@@ -117,9 +129,20 @@ class Compiled:
         self, q: Tensor, p: Tensor, grad: Tensor, value: Tensor, step: Tensor, steps: Tensor, inverse_mass: Tensor,
         kick: Tensor, drift: Tensor, path: bool = False,
     ) -> None:  # fmt: skip
-        """Moves ``q``, ``p``, ``grad`` and ``value`` in place.
+        """Integrate trajectories of all chains; ``q``, ``p``, ``grad`` and ``value`` are changed in place.
 
-        With ``path`` they are of shape (1 + steps, chain, ...): the first given, the others written.
+        Args:
+            q: positions (chain, dim).
+            p: momenta (chain, dim).
+            grad: gradients of the log density (chain, dim).
+            value: log densities (chain,).
+            step: step size of each chain (chain,).
+            steps: number of steps of each chain (chain,).
+            inverse_mass: diagonal of the inverse mass matrix (dim,).
+            kick: fractions of the step size for the momenta (stages + 1,).
+            drift: fractions of the step size for the positions (stages,).
+            path: store the state after every step. The state tensors then have the shape (1 + steps, chain, ...), and
+                their first slice is the start.
         """
         chains = len(step)
 
@@ -128,7 +151,7 @@ class Compiled:
                 ctypes.c_long(begin), ctypes.c_long(end), ctypes.c_long(chains), ctypes.c_long(path),
                 _at(q), _at(p), _at(grad), _at(value), _at(step), _at(steps), _at(inverse_mass), _at(kick), _at(drift),
                 ctypes.c_long(len(drift)),
-                ctypes.c_void_p(memory), self._k, self._j,
+                ctypes.c_void_p(memory), self._float_pointers, self._integer_pointers,
             )  # fmt: skip
 
         self._over_threads(part, chains)
@@ -146,4 +169,5 @@ class Compiled:
 
 
 def _at(tensor: Tensor) -> ctypes.c_void_p:
+    """The address of the tensor's memory."""
     return ctypes.c_void_p(tensor.data_ptr())

@@ -1,4 +1,4 @@
-"""Operations that `lower` has no rule for, written in terms of those that it has: for the recording of a model."""
+"""Operations without a rule in `lower`, written in terms of operations that have one."""
 
 import functools
 import math
@@ -10,31 +10,31 @@ from torch import Tensor
 from torch._decomp import core_aten_decompositions, decomposition_table
 
 aten = torch.ops.aten
-# Kept whole by torch's "core" operations, for compilers that have fast kernels of their own.
-WHOLE = (
+# Operations that torch's "core" table keeps whole, for compilers with fast kernels for them.
+KEPT_WHOLE = (
     "_log_softmax", "_softmax", "native_layer_norm", "native_group_norm", "gelu", "elu", "leaky_relu",
     "linalg_vector_norm", "atan2", "hypot", "exp2", "repeat",
 )  # fmt: skip
 
-LARGEST = 16  # rows of a matrix that is factorised or solved element by element
+LARGEST = 16  # rows of the largest matrix that is factorised or solved element by element
 
 
 @functools.cache
 def decompositions() -> dict[Any, Callable[..., Any]]:
-    """What `make_fx` takes apart."""
+    """The table of decompositions for `make_fx`."""
     table = dict(core_aten_decompositions())
-    for name in WHOLE:
+    for name in KEPT_WHOLE:
         packet, _, overload = name.partition(".")
         operation = getattr(getattr(aten, packet), overload or "default")
         if operation in decomposition_table:
             table[operation] = decomposition_table[operation]
-    return table | {getattr(aten, function.__name__).default: function for function in OWN}
+    return table | {getattr(aten, function.__name__).default: function for function in ADDED}
 
 
 def linalg_solve_triangular(
     a: Tensor, b: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Any:
-    """Substitution, row by row."""
+    """The solution of a triangular system by substitution, row by row."""
     if a.shape[-1] > LARGEST:
         return NotImplemented
     if not left:
@@ -52,7 +52,7 @@ def linalg_solve_triangular(
 
 
 def linalg_cholesky_ex(a: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:
-    """Column by column; where a matrix is not positive definite, nan instead of an error."""
+    """The Cholesky factor, column by column; nan instead of an error if a matrix is not positive definite."""
     size = a.shape[-1]
     if size > LARGEST:
         return NotImplemented
@@ -72,7 +72,7 @@ def convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
     dilation: Sequence[int], transposed: bool, output_padding: Sequence[int], groups: int,
 ) -> Any:  # fmt: skip
-    """A matrix product with the patches of the image."""
+    """The convolution as a matrix product of the weight with patches of the image."""
     if transposed:
         return NotImplemented
     places, size = _places(x.shape[2:], weight.shape[2:], stride, padding, dilation)
@@ -86,6 +86,7 @@ def convolution_backward(
     padding: Sequence[int], dilation: Sequence[int], transposed: bool, output_padding: Sequence[int], groups: int,
     output_mask: Sequence[bool],
 ) -> Any:  # fmt: skip
+    """The gradients of a convolution with respect to image, weight and bias; None for those not in ``output_mask``."""
     if transposed:
         return NotImplemented
     count = len(x)
@@ -109,6 +110,7 @@ def avg_pool2d(
     x: Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
     ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Any:  # fmt: skip
+    """Average pooling without padding, as means of patches."""
     if any(padding) or ceil_mode or divisor_override is not None or x.ndim != 4:
         return NotImplemented
     places, size = _pool(x, kernel_size, stride)
@@ -119,6 +121,7 @@ def avg_pool2d_backward(
     gradient: Tensor, x: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
     ceil_mode: bool, count_include_pad: bool, divisor_override: int | None,
 ) -> Any:  # fmt: skip
+    """The gradient of average pooling without padding."""
     if any(padding) or ceil_mode or divisor_override is not None or x.ndim != 4:
         return NotImplemented
     places, _ = _pool(x, kernel_size, stride)
@@ -127,6 +130,7 @@ def avg_pool2d_backward(
 
 
 def _pool(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
+    """Positions as in `_places`; a single size holds for both dimensions, and the default stride is the kernel size."""
     kernel = list(kernel) * (2 // len(kernel))
     stride = list(stride) * (2 // len(stride)) if stride else kernel
     return _places(x.shape[2:], kernel, stride, (0, 0), (1, 1))
@@ -153,20 +157,20 @@ def _padded(x: Tensor, padding: Sequence[int]) -> Tensor:
 
 
 def _patches(x: Tensor, places: Tensor) -> Tensor:
-    """(image, channel, kernel element, output element)."""
+    """The patches of ``x`` at ``places``, (image, channel, kernel element, output element)."""
     return x.flatten(2)[:, :, places]
 
 
 def _unpatched(columns: Tensor, shape: Sequence[int], places: Tensor, padding: Sequence[int]) -> Tensor:
-    """The transpose of padding and `_patches`: each of (image, channel, kernel * output) added to its place."""
-    around = [side + 2 * p for side, p in zip(shape[2:], padding, strict=True)]
-    image = columns.new_zeros(*shape[:2], math.prod(around))
-    image = aten.index_put(image, [None, None, places.flatten()], columns, True).reshape(*shape[:2], *around)
+    """The transpose of padding and `_patches`: adds ``columns`` (image, channel, kernel * output) to an empty image."""
+    padded_size = [side + 2 * p for side, p in zip(shape[2:], padding, strict=True)]
+    image = columns.new_zeros(*shape[:2], math.prod(padded_size))
+    image = aten.index_put(image, [None, None, places.flatten()], columns, True).reshape(*shape[:2], *padded_size)
     for dim, (side, p) in enumerate(zip(shape[2:], padding, strict=True)):
         image = image.narrow(dim + 2, p, side)
     return image
 
 
-OWN = (
+ADDED = (
     linalg_solve_triangular, linalg_cholesky_ex, convolution, convolution_backward, avg_pool2d, avg_pool2d_backward,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-// What is called from outside: chain-major arrays in, blocks of W chains inside, chain-major arrays out.
+// The functions that Python calls. Their arrays have the chain as first dimension; inside, W chains form a block.
 
 static void load(const S* from, V* to, long first, long chains, long size) {
   for (int l = 0; l < W; l++) {
@@ -22,8 +22,8 @@ extern "C" void gradient(long begin, long end, long chains, const S* q, S* grad,
   }
 }
 
-// `stages` kicks and drifts a step: kick[0] drift[0] kick[1] ... drift[stages-1] kick[stages].
-// With `path` the arrays hold a slice for every step, (steps, chain, ...), and each is written; else the last alone.
+// One step: kick[0] drift[0] kick[1] ... drift[stages-1] kick[stages].
+// With `path` the arrays hold one slice per step, (1 + steps, chain, ...); otherwise only the last state is written.
 extern "C" void integrate(long begin, long end, long chains, long path, S* q, S* p, S* grad, S* value,
                           const S* step, const long* steps, const S* inverse_mass,
                           const S* kick, const S* drift, long stages,
@@ -43,7 +43,7 @@ extern "C" void integrate(long begin, long end, long chains, long path, S* q, S*
       longest = steps[c] > longest ? steps[c] : longest;
     }
     for (long s = 0; s < longest; s++) {
-      V e = left > (S)s ? epsilon : fill(0);  // a chain at its end stands still
+      V e = left > (S)s ? epsilon : fill(0);  // a finished chain does not move
       for (long j = 0; j < stages; j++) {
         V a = e * kick[j], b = e * drift[j];
         for (long d = 0; d < D; d++) {

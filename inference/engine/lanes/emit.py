@@ -1,8 +1,4 @@
-"""From expressions to the C function of one block of chains: loops, tiles, and memory that is used again.
-
-Which expressions are stored: results of reductions and products, what is read more than once or by something
-larger than itself, and the outputs. Everything else is computed where it is used.
-"""
+"""From expressions to the C function of one block of chains: loops over elements, and products in register tiles."""
 
 import math
 from collections.abc import Sequence
@@ -12,33 +8,35 @@ from torch import Tensor
 
 from posterity.inference.engine.lanes.expressions import (
     Buffer,
-    Constant,
     Cumulative,
+    FreshNames,
     Index,
-    Input,
-    Names,
     Pieces,
-    Pointwise,
     Product,
     Reduction,
     Scatter,
     Scope,
     Shape,
-    Taken,
     Value,
-    View,
     integers_at,
     linear,
 )
 from posterity.inference.engine.lanes.machine import machine
+from posterity.inference.engine.lanes.plan import (
+    allocate,
+    drop_batch,
+    find_epilogues,
+    find_stored,
+    product_index,
+    schedule,
+)
 
-INLINE = 2  # operations that are cheaper to repeat than to store
-BLOCK = 16  # partial sums, for the accuracy of long ones
+BLOCK = 16  # terms in a partial sum, for the accuracy of long sums
 
 
 @dataclass(frozen=True)
 class Code:
-    """The body of ``model(q, out, B, K, J)``, the vectors of memory it needs, and its constant arrays."""
+    """The body of the C function ``model``, the vectors of memory that it needs, and its constant arrays."""
 
     text: str
     vectors: int
@@ -47,17 +45,16 @@ class Code:
 
 
 def emit(outputs: Sequence[Value], targets: Sequence[str]) -> Code:
-    """C code that writes each output to the array of its target name."""
-    names = Names()
+    """C code that writes each output to the array named in ``targets``."""
+    names = FreshNames()
     roots = [Buffer(value, value.shape) if not isinstance(value, Buffer) else value for value in outputs]
-    uses, stored = _shared(roots)
+    uses, stored = find_stored(roots)
     for value in stored:
         names.stored[id(value)] = Buffer(value, value.shape)
-    order: list[Buffer] = []
-    _schedule(roots, names, order)
+    order = schedule(roots, names)
     for number, buffer in enumerate(order):
         buffer.name = f"b{number}"
-    fused = _epilogues(order, uses, names)
+    fused = find_epilogues(order, uses, names)
     order = [buffer for buffer in order if id(buffer) not in {id(p) for p in fused.values()}]
     final = {id(root): target for root, target in zip(roots, targets, strict=True)}
     bodies, reads = [], []
@@ -65,7 +62,7 @@ def emit(outputs: Sequence[Value], targets: Sequence[str]) -> Code:
         names.reads, names.filling = set(), buffer
         bodies.append("\n".join(_fill(buffer, names, fused.get(id(buffer)))))
         reads.append(names.reads)
-    offsets, vectors = _allocate(order, reads, kept={id(root) for root in roots})
+    offsets, vectors = allocate(order, reads, outputs={id(root) for root in roots})
     lines = []
     for buffer, body in zip(order, bodies, strict=True):
         lines += [f"V* const {buffer.name} = B + {offsets[id(buffer)]};", "{", body, "}"]
@@ -75,136 +72,8 @@ def emit(outputs: Sequence[Value], targets: Sequence[str]) -> Code:
     return Code("\n".join(lines), vectors, names.floats, names.integers)
 
 
-def _shared(roots: Sequence[Value]) -> tuple[dict[int, int], list[Value]]:
-    """How often each value is read, and the expressions worth storing."""
-    uses: dict[int, int] = {}
-    larger: set[int] = set()
-    factors: set[int] = set()
-    seen: dict[int, Value] = {}
-    stack: list[Value] = list(roots)
-    while stack:
-        value = stack.pop()
-        if id(value) in seen:
-            continue
-        seen[id(value)] = value
-        for parent in value.parents():
-            uses[id(parent)] = uses.get(id(parent), 0) + 1
-            if math.prod(parent.shape) < math.prod(value.shape):
-                larger.add(id(parent))
-            stack.append(parent)
-    for value in seen.values():
-        # The elements of a factor of a product are read many times, whatever view is between them.
-        for parent in value.parents() if isinstance(value, Buffer) and isinstance(value.source, Product) else ():
-            factors.add(id(_base(parent)))
-        if isinstance(value, View | Taken) and id(value) in larger:
-            larger.add(id(_base(value)))
-    kept: list[Value] = []
-    for key, value in seen.items():
-        often = uses.get(key, 0) > 1 and value.cost > INLINE
-        if isinstance(value, Pointwise) and (often or (key in larger and value.cost > 1) or key in factors):
-            kept.append(value)
-    return uses, kept
-
-
-def _base(value: Value) -> Value:
-    while isinstance(value, View | Taken):
-        value = value.base
-    return value
-
-
-def _epilogues(order: Sequence[Buffer], uses: dict[int, int], names: Names) -> dict[int, Buffer]:
-    """Products whose only reader takes them element by element: it is applied to the tile before it is stored."""
-    fused: dict[int, Buffer] = {}
-    for buffer in order:
-        if not isinstance(buffer.source, Pointwise) or buffer.mask:
-            continue
-        found, stack = [], list(buffer.source.parents())
-        while stack:
-            value = stack.pop()
-            if uses.get(id(value), 0) > 1 or id(value) in names.stored:
-                continue
-            if isinstance(value, Buffer):
-                if isinstance(value.source, Product) and math.prod(value.shape) == math.prod(buffer.shape):
-                    found.append(value)
-                continue
-            stack.extend(value.parents())
-        if len(found) == 1 and _same_elements(buffer, found[0], names):
-            fused[id(buffer)] = found[0]
-    return fused
-
-
-def _same_elements(buffer: Buffer, product: Buffer, names: Names) -> bool:
-    """Whether element i of the expression reads element i of the product and no other."""
-    reads, names.reads, names.filling = names.reads, set(), buffer
-    index = _product_index(product, "b", "m", "n")
-    scope = Scope(names)
-    scope.known[id(product), index] = "c"
-    if len(buffer.shape) in (2, 3) and isinstance(buffer.source, Value):
-        buffer.source.at(_trimmed(index, buffer.shape), scope)
-        alone = product not in names.reads
-    else:
-        alone = False
-    names.reads = reads
-    return alone
-
-
-def _product_index(product: Buffer, b: str, m: str, n: str) -> Index:
-    return tuple("0" if size == 1 else i for size, i in zip(product.shape, (b, m, n), strict=True))
-
-
-def _trimmed(index: Index, shape: Shape) -> Index:
-    """The index of a product (batch, m, n) for an expression that may be without the batch."""
-    return index[len(index) - len(shape) :]
-
-
-def _schedule(roots: Sequence[Buffer], names: Names, order: list[Buffer]) -> None:
-    """Buffers in an order in which each is filled before it is read."""
-    done: set[int] = set()
-
-    def visit(value: Value) -> None:
-        buffer = value if isinstance(value, Buffer) else names.stored.get(id(value))
-        key = id(buffer) if buffer is not None else id(value)
-        if key in done:
-            return
-        done.add(key)
-        if buffer is not None and not isinstance(value, Buffer):
-            done.add(id(value))
-        for parent in value.parents():
-            if buffer is not None and parent is value:
-                continue
-            visit(parent)
-        if buffer is not None:
-            order.append(buffer)
-
-    for root in roots:
-        # The source of a root may itself be stored for others.
-        visit(root)
-
-
-def _allocate(order: list[Buffer], reads: list[set[Buffer]], kept: set[int]) -> tuple[dict[int, int], int]:
-    """Offsets in one pool, first fit; memory is free again after its last reader."""
-    last = {id(buffer): number for number, buffer in enumerate(order)}
-    for number, used in enumerate(reads):
-        for buffer in used:
-            last[id(buffer)] = number
-    for key in kept:
-        last[key] = len(order)
-    live: list[tuple[int, int, int]] = []  # offset, size, last
-    offsets, total = {}, 0
-    for number, buffer in enumerate(order):
-        live = sorted(entry for entry in live if entry[2] >= number)
-        size, offset = max(1, math.prod(buffer.shape)), 0
-        for start, length, _ in live:
-            if offset + size <= start:
-                break
-            offset = max(offset, start + length)
-        offsets[id(buffer)] = offset
-        live.append((offset, size, last[id(buffer)]))
-        total = max(total, offset + size)
-    return offsets, total
-
-
-def _fill(buffer: Buffer, names: Names, product: Buffer | None) -> list[str]:
+def _fill(buffer: Buffer, names: FreshNames, product: Buffer | None) -> list[str]:
+    """The statements that fill a buffer; ``product`` is the product fused into it, if any (see `find_epilogues`)."""
     source = buffer.source
     if product is not None:
         return _product(product, buffer, names)
@@ -223,7 +92,8 @@ def _fill(buffer: Buffer, names: Names, product: Buffer | None) -> list[str]:
     raise TypeError(f"no loops for {type(source).__name__}")
 
 
-def _loops(shape: Shape, names: Names) -> tuple[list[str], Index]:
+def _loops(shape: Shape, names: FreshNames) -> tuple[list[str], Index]:
+    """The heads of nested loops over ``shape``, and the index inside them."""
     heads, index = [], []
     for size in shape:
         if size == 1:
@@ -235,7 +105,8 @@ def _loops(shape: Shape, names: Names) -> tuple[list[str], Index]:
     return heads, tuple(index)
 
 
-def _each(value: Value, buffer: Buffer, names: Names) -> list[str]:
+def _each(value: Value, buffer: Buffer, names: FreshNames) -> list[str]:
+    """A loop over the elements of an expression."""
     heads, index = _loops(value.shape, names)
     scope = Scope(names)
     result = value.at(index, scope)
@@ -244,7 +115,8 @@ def _each(value: Value, buffer: Buffer, names: Names) -> list[str]:
     return [*heads, *scope.lines, f"{buffer.name}[{linear(buffer.shape, index)}] = {result};", *("}" for _ in heads)]
 
 
-def _piece(value: Value, offset: int, dim: int, buffer: Buffer, names: Names) -> list[str]:
+def _piece(value: Value, offset: int, dim: int, buffer: Buffer, names: FreshNames) -> list[str]:
+    """A loop that writes one piece of a concatenation."""
     heads, index = _loops(value.shape, names)
     scope = Scope(names)
     result = value.at(index, scope)
@@ -252,7 +124,8 @@ def _piece(value: Value, offset: int, dim: int, buffer: Buffer, names: Names) ->
     return [*heads, *scope.lines, f"{buffer.name}[{linear(buffer.shape, target)}] = {result};", *("}" for _ in heads)]
 
 
-def _reduction(source: Reduction, buffer: Buffer, names: Names) -> list[str]:
+def _reduction(source: Reduction, buffer: Buffer, names: FreshNames) -> list[str]:
+    """Loops of a reduction, in partial sums of ``BLOCK`` terms along its last dimension."""
     shape = source.base.shape
     heads, index = _loops(buffer.shape, names)
     inner = [d for d in source.dims if shape[d] != 1]
@@ -296,14 +169,14 @@ def _reduction(source: Reduction, buffer: Buffer, names: Names) -> list[str]:
     ]
 
 
-def _product(product: Buffer, buffer: Buffer, names: Names) -> list[str]:
-    """``product``, or with an epilogue the ``buffer`` that is computed from its elements."""
+def _product(product: Buffer, buffer: Buffer, names: FreshNames) -> list[str]:
+    """Loops over the tiles of ``product``; if it is fused, they store ``buffer``, computed from its elements."""
     source = product.source
     if not isinstance(source, Product):
         raise TypeError(f"expected a product, got {type(source).__name__}")
     batch, rows, columns = product.shape
     depth = source.left.shape[2]
-    # Tiles of accumulators that stay in registers, as square as the product allows.
+    # The accumulators of a tile stay in registers; tiles are as square as the product allows.
     high, wide = machine().tile
     room = high * wide
     if columns < wide:
@@ -323,11 +196,11 @@ def _product(product: Buffer, buffer: Buffer, names: Names) -> list[str]:
             right = [source.right.at((b, k_index, c), scope) for c in column]
             pairs = [(x, y) for x in range(tall) for y in range(broad)]
             after = Scope(names)
-            index = _product_index(product, b, f"({m}+{i})", f"({n}+{j})")
+            index = product_index(product, b, f"({m}+{i})", f"({n}+{j})")
             result = f"c[{i}][{j}]"
             if product is not buffer and isinstance(buffer.source, Value):
                 after.known[id(product), index] = result
-                index = _trimmed(index, buffer.shape)
+                index = drop_batch(index, buffer.shape)
                 result = buffer.source.at(index, after)
             lines += [
                 f"for (int {m} = {first_row}; {m} < {last_row}; {m} += {tall})",
@@ -351,12 +224,13 @@ def _product(product: Buffer, buffer: Buffer, names: Names) -> list[str]:
 
 
 def _tiles(size: int, tile: int) -> list[tuple[int, int, int]]:
-    """First, last and length of the tiles of one dimension: the whole ones, and one for what is left."""
+    """First, last and length of the tiles of one dimension: whole tiles, and one for the remainder."""
     whole = size // tile * tile
     return [part for part in ((0, whole, tile), (whole, size, size - whole)) if part[0] < part[1]]
 
 
-def _cumulative(source: Cumulative, buffer: Buffer, names: Names) -> list[str]:
+def _cumulative(source: Cumulative, buffer: Buffer, names: FreshNames) -> list[str]:
+    """Loops of a cumulative sum or product."""
     outer = tuple(1 if d == source.dim else s for d, s in enumerate(buffer.shape))
     heads, index = _loops(outer, names)
     i, total = names.fresh("i"), names.fresh("s")
@@ -375,7 +249,8 @@ def _cumulative(source: Cumulative, buffer: Buffer, names: Names) -> list[str]:
     ]
 
 
-def _scatter(source: Scatter, buffer: Buffer, names: Names) -> list[str]:
+def _scatter(source: Scatter, buffer: Buffer, names: FreshNames) -> list[str]:
+    """Loops that copy the base, then write or add the source at its positions."""
     heads, index = _loops(source.positions.shape if source.positions.ndim else (), names)
     scope = Scope(names)
     term = source.source.at(index, scope)
@@ -388,6 +263,3 @@ def _scatter(source: Scatter, buffer: Buffer, names: Names) -> list[str]:
         f"{buffer.name}[{position}] {sign} {term};",
         *("}" for _ in heads),
     ]
-
-
-__all__ = ["Code", "Constant", "Input", "emit"]

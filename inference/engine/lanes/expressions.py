@@ -1,9 +1,8 @@
-"""Numbers of a recorded model as C expressions over an index: what lowering makes and emission writes out.
+"""Tensors of a recorded model as C expressions of one element: made by `lower`, written out by `emit`.
 
-A `Value` has a shape (that of one chain) and says how one of its elements is computed: ``at(index, scope)`` writes
-the statements it needs into the scope and returns a C expression of type V (a float for every chain) or M (a mask
-for every chain). Views only change the index, pointwise operations only combine, so chains of them cost no memory;
-a `Buffer` is a value that has been stored.
+A `Value` has the shape of the tensor for one chain. ``at(index, scope)`` adds the statements that compute one element
+to the scope, and returns a C expression of type V (one float per chain) or M (one mask per chain). A view only changes
+the index and a pointwise operation only combines expressions, so neither needs memory. A `Buffer` is a stored value.
 """
 
 import math
@@ -17,33 +16,34 @@ Shape = tuple[int, ...]
 
 
 class Unsupported(Exception):
-    """An operation that this compiler does not know; the caller uses another tier."""
+    """An operation that this compiler does not support; the caller uses another tier."""
 
 
 class Scope:
-    """Statements of one loop body; the same element of the same value is computed once."""
+    """Statements of one loop body, in which each element of a value is computed once."""
 
-    def __init__(self, names: "Names") -> None:
+    def __init__(self, names: "FreshNames") -> None:
         self.names = names
         self.lines: list[str] = []
         self.known: dict[tuple[int, Index], str] = {}
 
     def let(self, value: "Value", index: Index, expression: str) -> str:
+        """Assign ``expression``, the element of ``value`` at ``index``, to a new variable; returns its name."""
         name = self.names.fresh("t")
         self.lines.append(f"{'M' if value.mask else 'V'} {name} = {expression};")
         self.known[id(value), index] = name
         return name
 
 
-class Names:
-    """Fresh C names, and the constant arrays and buffers that the code refers to."""
+class FreshNames:
+    """Unique C names, and the constant arrays and buffers that the code uses."""
 
     def __init__(self) -> None:
         self.count = 0
         self.floats: list[Tensor] = []
         self.integers: list[Tensor] = []
         self.reads: set[Buffer] = set()
-        self.stored: dict[int, Buffer] = {}  # expressions that are kept in a buffer, by identity
+        self.stored: dict[int, Buffer] = {}  # buffers of stored expressions, by the identity of the expression
         self.filling: Buffer | None = None
 
     def fresh(self, stem: str) -> str:
@@ -52,13 +52,14 @@ class Names:
 
 
 class Value:
-    """One tensor of the recorded model, for every chain."""
+    """One tensor of the recorded model."""
 
     shape: Shape
     mask: bool = False
-    cost: int = 0  # operations to compute one element where it is used
+    cost: int = 0  # operations to compute one element
 
     def at(self, index: Index, scope: Scope) -> str:
+        """The C expression of one element, from the scope or a buffer if it is known there."""
         known = scope.known.get((id(self), index))
         if known is not None:
             return known
@@ -68,27 +69,29 @@ class Value:
         return self.write(index, scope)
 
     def write(self, index: Index, scope: Scope) -> str:
+        """The C expression of one element, computed from the parents."""
         raise NotImplementedError
 
     def parents(self) -> Sequence["Value"]:
+        """The values from which this value is computed."""
         return ()
 
 
 class Constant(Value):
-    """The same number for every chain: data, or what was computed from data alone."""
+    """A tensor that is equal for all chains: data, or computed from data alone. Repeated elements are stored once."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.shape = tuple(tensor.shape)
         self.mask = tensor.dtype == torch.bool
-        kept = (
-            tensor[tuple(slice(0, 1) if s == 0 else slice(None) for s in tensor.stride())] if tensor.numel() else tensor
-        )
-        if kept.numel() > 1 and bool((kept == kept.reshape(-1)[0]).all()):
-            kept = kept[(slice(0, 1),) * kept.ndim]
-        self.tensor = kept.contiguous()
+        if tensor.numel():  # dimensions made by `expand` have stride 0
+            tensor = tensor[tuple(slice(0, 1) if s == 0 else slice(None) for s in tensor.stride())]
+        if tensor.numel() > 1 and bool((tensor == tensor.reshape(-1)[0]).all()):
+            tensor = tensor[(slice(0, 1),) * tensor.ndim]
+        self.tensor = tensor.contiguous()
 
     @property
     def uniform(self) -> float | None:
+        """The value of all elements if they are equal, else None."""
         return float(self.tensor.reshape(-1)[0]) if self.tensor.numel() == 1 else None
 
     def write(self, index: Index, scope: Scope) -> str:
@@ -99,7 +102,7 @@ class Constant(Value):
 
 
 class Input(Value):
-    """The position of the chain, or any other vector handed in."""
+    """The position of the chain, or another vector passed to the function."""
 
     def __init__(self, name: str, shape: Shape) -> None:
         self.name, self.shape = name, shape
@@ -109,7 +112,7 @@ class Input(Value):
 
 
 class Buffer(Value):
-    """A value that is stored, with the loops that fill it (see `emit`)."""
+    """A stored value, with the loops that fill it (see `emit`)."""
 
     def __init__(self, source: "Value | Loops", shape: Shape) -> None:
         self.source, self.shape, self.name = source, shape, ""
@@ -138,9 +141,9 @@ class View(Value):
 
 
 class Taken(Value):
-    """Elements at constant integer positions along one dimension: ``base[..., positions, ...]``."""
+    """Elements at constant integer positions: ``base[..., positions, ...]``."""
 
-    def __init__(self, base: Value, shape: Shape, index: Callable[[Index, "Names"], Index]) -> None:
+    def __init__(self, base: Value, shape: Shape, index: Callable[[Index, "FreshNames"], Index]) -> None:
         self.base, self.shape, self.index, self.mask, self.cost = base, shape, index, base.mask, base.cost + 1
 
     def write(self, index: Index, scope: Scope) -> str:
@@ -151,7 +154,10 @@ class Taken(Value):
 
 
 class Pointwise(Value):
-    """An operation on elements, with the arguments broadcast to the result's shape."""
+    """An elementwise operation on arguments broadcast to one shape; ``form`` is a C expression of the arguments.
+
+    ``weight`` is the cost of the operation itself.
+    """
 
     def __init__(self, form: str, *args: Value, mask: bool = False, weight: int = 1) -> None:
         self.form, self.args, self.mask = form, args, mask
@@ -167,14 +173,15 @@ class Pointwise(Value):
 
 
 class Loops:
-    """How a buffer is filled where it is more than one expression an element."""
+    """The loops that fill a buffer whose elements are not single expressions."""
 
     def parents(self) -> Sequence[Value]:
+        """The values that the loops read."""
         raise NotImplementedError
 
 
 class Reduction(Loops):
-    """``combine`` over some dimensions of a value, kept as size 1 or dropped by a view outside."""
+    """``combine`` over some dimensions of a value, which remain as dimensions of size 1; begins with ``start``."""
 
     def __init__(self, base: Value, dims: Sequence[int], start: str, combine: str) -> None:
         self.base, self.dims, self.start, self.combine = base, tuple(dims), start, combine
@@ -194,7 +201,7 @@ class Product(Loops):
 
 
 class Pieces(Loops):
-    """Values written next to each other, each from an offset of one dimension."""
+    """A concatenation: values written next to each other, each at its offset along one dimension."""
 
     def __init__(self, pieces: Sequence[tuple[Value, int]], dim: int) -> None:
         self.pieces, self.dim = pieces, dim
@@ -204,7 +211,7 @@ class Pieces(Loops):
 
 
 class Cumulative(Loops):
-    """The running sum, or product, along one dimension."""
+    """The cumulative sum or product along one dimension."""
 
     def __init__(self, base: Value, dim: int, start: int = 0, sign: str = "+") -> None:
         self.base, self.dim, self.start, self.sign = base, dim, start, sign
@@ -214,7 +221,7 @@ class Cumulative(Loops):
 
 
 class Scatter(Loops):
-    """``base`` with ``source`` added (or put) at constant flat positions."""
+    """``base`` with ``source`` written or added at constant flat positions."""
 
     def __init__(self, base: Value, source: Value, positions: Tensor, accumulate: bool) -> None:
         self.base, self.source, self.positions, self.accumulate = base, source, positions, accumulate
@@ -224,6 +231,7 @@ class Scatter(Loops):
 
 
 def literal(x: float) -> str:
+    """A number in C."""
     if math.isnan(x):
         return "NOT_A_NUMBER"
     if math.isinf(x):
@@ -231,14 +239,15 @@ def literal(x: float) -> str:
     return f"(S){x!r}"
 
 
-def integers_at(names: Names, tensor: Tensor, index: Index) -> str:
-    """The constant integer array at an index."""
+def integers_at(names: FreshNames, tensor: Tensor, index: Index) -> str:
+    """The C expression of one element of a constant integer tensor."""
     if tensor.numel() == 1:
         return str(int(tensor.reshape(-1)[0]))
     return f"J{_position(names.integers, tensor)}[{linear(tuple(tensor.shape), index)}]"
 
 
 def _position(arrays: list[Tensor], tensor: Tensor) -> int:
+    """The position of ``tensor`` in ``arrays``, where it is added if it is new."""
     for position, known in enumerate(arrays):
         if known is tensor:
             return position
@@ -247,7 +256,7 @@ def _position(arrays: list[Tensor], tensor: Tensor) -> int:
 
 
 def linear(shape: Sequence[int], index: Index) -> str:
-    """The row-major position of an index."""
+    """The row-major position of an index, as a C expression."""
     terms, stride = [], 1
     for size, i in reversed(list(zip(shape, index, strict=True))):
         if size != 1 and i != "0":
@@ -259,20 +268,20 @@ def linear(shape: Sequence[int], index: Index) -> str:
 
 
 def broadcast_index(shape: Shape, index: Index) -> Index:
-    """The index of an argument of ``shape`` where the result is read at ``index``."""
+    """The index into an argument of ``shape`` for the element of the broadcast result at ``index``."""
     tail = index[len(index) - len(shape) :]
     return tuple("0" if size == 1 else i for size, i in zip(shape, tail, strict=True))
 
 
 def reshaped(base: Value, shape: Shape) -> Value:
-    """``base`` seen with another shape of as many elements, row-major."""
+    """A view of ``base`` with another shape of the same number of elements, row-major."""
     if shape == base.shape:
         return base
     old = [d for d, s in enumerate(base.shape) if s != 1]
     groups: list[tuple[list[int], list[int]]] = []
     new = [d for d, s in enumerate(shape) if s != 1]
     i = j = 0
-    while i < len(old) or j < len(new):  # the smallest groups of dimensions of equal size
+    while i < len(old) or j < len(new):  # the smallest groups of dimensions with equal numbers of elements
         ins, outs = [old[i]], [new[j]]
         i, j = i + 1, j + 1
         left, right = base.shape[ins[0]], shape[outs[0]]

@@ -1,6 +1,6 @@
-"""From recorded aten operations to expressions, one rule for each operation.
+"""From recorded aten operations to expressions, by one rule for each operation.
 
-What depends on data alone is computed here once. Operations without a rule raise `Unsupported` with their name.
+Operations on data alone are evaluated here, once. An operation without a rule raises `Unsupported` with its name.
 """
 
 import operator
@@ -14,7 +14,10 @@ from posterity.inference.engine.lanes.rules import RULES, as_value
 
 
 def lower(graph: torch.fx.GraphModule, shape: Shape, dtype: torch.dtype) -> list[Value]:
-    """The outputs of a recorded function of one vector, in terms of it."""
+    """The outputs of ``graph``, a recorded function of one vector, as expressions of that vector.
+
+    ``shape`` is the shape of the vector, and ``dtype`` the precision of the computation.
+    """
     known: dict[torch.fx.Node, Any] = {}
 
     def read(x: Any) -> Any:
@@ -44,7 +47,7 @@ def _apply(node: torch.fx.Node, args: Any, kwargs: dict[str, Any], dtype: torch.
     if name not in RULES:
         raise Unsupported(f"operation {name}")
     meta = node.meta.get("val")
-    # Parts that the model computes in lower precision are computed here in the precision of the density.
+    # The compiled code has one precision; parts of the model in lower precision are computed in it as well.
     if isinstance(meta, Tensor) and meta.is_floating_point() and torch.promote_types(meta.dtype, dtype) != dtype:
         raise Unsupported(f"numbers of {meta.dtype} among {dtype}")
     ready = [as_value(a, dtype) if isinstance(a, Tensor) else a for a in args]

@@ -1,5 +1,5 @@
 // One chain per lane: every number of the model is a vector over W chains.
-// Portable GCC/Clang vector extensions; S is the scalar type, I an integer of its size.
+// GCC/Clang vector extensions; S is the scalar type, I the integer type of the same size.
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -42,7 +42,7 @@ static V v_pow(V x, V y) {
   return z;
 }
 static S digamma_(S x) {
-  // Recurrence up to 10, then the asymptotic series (Abramowitz & Stegun 6.3.18); reflection below zero.
+  // Recurrence up to 10, then the asymptotic series (Abramowitz & Stegun 6.3.18); reflection for x < 0.
   if (x <= 0) {
     if (x == std::floor(x)) return NOT_A_NUMBER;
     return digamma_(1 - x) - (S)M_PI / std::tan((S)M_PI * x);
@@ -56,13 +56,13 @@ static S digamma_(S x) {
 BY_LANE(v_digamma, digamma_(a))
 
 static inline V v_abs(V x) { return bits(ints(x) & std::numeric_limits<I>::max()); }
-// A comparison with nan is false, so nan is passed on from either side, as torch does.
+// Return nan if either argument is nan, as torch does: a comparison with nan is false.
 static inline V v_max(V a, V b) { return (a > b) | (a != a) ? a : b; }
 static inline V v_min(V a, V b) { return (a < b) | (a != a) ? a : b; }
 static inline V v_sign(V x) { return x > 0 ? fill(1) : (x < 0 ? fill(-1) : x * 0); }
 
 #if SINGLE
-// exp: x = n ln 2 + r, a polynomial in r (Cephes expf), then 2^n through the exponent bits.
+// exp(x) with x = n ln 2 + r: a polynomial in r (Cephes expf), times 2^n through the exponent bits.
 static inline V v_exp(V x) {
   V c = x > 88.72283f ? fill(88.72283f) : (x < -87.33654f ? fill(-87.33654f) : x);
   V n = c * 1.44269504088896341f + 12582912.f;
@@ -76,14 +76,14 @@ static inline V v_exp(V x) {
   p = p * r + 1.6666665459E-1f;
   p = p * r + 5.0000001201E-1f;
   p = p * (r * r) + r + 1.0f;
-  // Half of the exponent twice: 2^128 itself is no float.
+  // Two factors of half the exponent each, because 2^128 is out of range.
   M k = __builtin_convertvector(n, M), h = k >> 1;
   V y = p * bits((h + 127) << 23) * bits((k - h + 127) << 23);
   y = x < -103.97f ? fill(0) : y;
   y = x > 88.72284f ? fill(INF) : y;
   return x != x ? x : y;
 }
-// log: mantissa in [sqrt(1/2), sqrt(2)), a polynomial (Cephes logf), plus exponent times ln 2.
+// log(x): a polynomial in the mantissa, in [sqrt(1/2), sqrt(2)) (Cephes logf), plus the exponent times ln 2.
 static inline V v_log(V x) {
   M tiny = x < 1.17549435e-38f;
   V s = tiny ? x * 8388608.f : x;
@@ -111,8 +111,8 @@ static inline V v_log(V x) {
   y = x == 0 ? fill(-INF) : y;
   return (x < 0) | (x != x) ? fill(NOT_A_NUMBER) : y;
 }
-// 1/x to the last bit or two: the hardware's estimate and a Newton step, where the division unit is the bottleneck.
-// By the compiler's own name: the header of the intrinsics is as long to read as the model to compile.
+// 1/x to the last one or two bits: the hardware's estimate and one Newton step, faster than a division.
+// Called by the compiler's builtin name: to include the header of the intrinsics would double the time to compile.
 #if defined(__AVX512F__) && W == 16
 static inline V v_reciprocal(V x) {
   V r = (V)__builtin_ia32_rcp14ps512_mask(x, V{}, (unsigned short)-1);
@@ -126,9 +126,9 @@ static inline V v_reciprocal(V x) {
 #else
 static inline V v_reciprocal(V x) { return 1 / x; }
 #endif
-// tanh: rational minimax approximation, odd of degree 13 over even of degree 6, as Eigen and XLA use.
+// tanh(x): the rational minimax approximation of Eigen and XLA, odd of degree 13 over even of degree 6.
 static inline V v_tanh(V x) {
-  V c = x > 7.90531110763549805f ? fill(7.90531110763549805f) : x;  // nan stays
+  V c = x > 7.90531110763549805f ? fill(7.90531110763549805f) : x;  // nan stays nan
   c = c < -7.90531110763549805f ? fill(-7.90531110763549805f) : c;
   V z = c * c;
   V p = fill(-2.76076847742355e-16f);

@@ -5,7 +5,8 @@ import time
 import pytest
 import torch
 
-from posterity.inference.engine.threads import cores, fastest_threads
+from posterity.inference.engine.lanes.machine import cores
+from posterity.inference.engine.threads import fastest_threads
 
 
 class SlowEngine:

@@ -63,7 +63,7 @@ def test_warmup_ends_after_three_quarters_and_draws_when_time_is_over(family, se
     assert caught[0].filename == __file__
     assert seconds.value == posterior.attrs["seconds"] == 41
     assert posterior.num_draws == 10
-    assert posterior.attrs["cut"] in posterior.attrs["trouble"]
+    assert posterior.attrs["cut"] in posterior.attrs["warnings"]
     assert posterior.attrs["warmup_seconds"] == 31
     assert 0 < posterior.attrs["warmup_gradients"] < posterior.attrs["gradients"]
     assert (posterior.draws["w"].diff(dim=1) != 0).any(1).all()  # they move

@@ -1,26 +1,22 @@
-"""Watching a run never ends it, whatever the likelihood; and it stops runs of one chain too."""
+"""The monitor of a run: it never ends one, whatever the likelihood, and it stops runs of one chain too."""
+
+import itertools
 
 import joblib
-import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.nn import PyroModule, PyroSample
 
 from posterity.inference import HMC, Blocks, infer
-from posterity.inference.convergence.elements import site_columns
 from posterity.inference.engine import Density
-from posterity.inference.mcmc import agreement as agreement_module
-from posterity.inference.mcmc.agreement import Functions
-from posterity.inference.mcmc.monitor import Monitor
+from posterity.inference.mcmc.monitor import ChainMonitor
 from posterity.inference.program.sites import inspect
-from posterity.models import bayesian, mlp
-from posterity.models.priors import HierarchicalNormal, Horseshoe
+from tests.inference.mcmc.cases import line, short
 
-NET = mlp(1, 3, 1, seed=0)
 X = torch.linspace(-1, 1, 20)[:, None]
 Y = 0.5 * X[:, 0] + 0.1 * torch.cos(20 * X[:, 0])
+CASE = (torch.linspace(-2, 2, 10)[:, None], torch.sin(2 * torch.linspace(-2, 2, 10)))
 LIKELIHOODS = {
     "no mean": lambda f: dist.TransformedDistribution(dist.Normal(f, 1.0), [dist.transforms.AffineTransform(0.0, 2.0)]),
     "unknown": lambda f: dist.MaskedMixture(f > -torch.inf, dist.Normal(f, 1.0), dist.Normal(f, 2.0)),
@@ -47,19 +43,20 @@ def heavy(x, y=None):
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_any_likelihood_can_be_watched(name):
-    method = HMC(chains=2, warmup=10, draws=40, target_ess=80.0, engine="eager", threads=1, progress=False)
-    assert 8 <= infer(model_of(LIKELIHOODS[name]), X, Y, method=method).num_draws <= 40
+    settings = {"warmup": 5, "draws": 10, "step_size": 0.2, "max_steps": 2}
+    method = HMC(chains=2, target_ess=20.0, engine="eager", threads=1, progress=False, **settings)
+    assert 8 <= infer(model_of(LIKELIHOODS[name]), X, Y, method=method).num_draws <= 10
 
 
 def watched(model, batches):
     density, positions, statistics = Density(model, (X, Y)), [], []
-    monitor = Monitor(density, inspect(model, (X, Y)), positions, statistics)
+    monitor = ChainMonitor(density, inspect(model, (X, Y)), positions, statistics)
     found = []
     for batch in batches:
         for q in batch:
             positions.append(q)
             statistics.append({"lp": -q.square().sum(-1)})
-        monitor.next_look = 0.0
+        monitor.next_update = 0.0
         found.append(monitor.ess())
     return monitor, found
 
@@ -82,155 +79,40 @@ def test_the_two_halves_of_one_chain_are_compared():
 
 
 @pytest.mark.parametrize("blocks", [1, 2])
-def test_a_target_stops_one_chain(blocks):
-    method = HMC(chains=blocks, warmup=50, draws=20_000, target_ess=50.0 * blocks, engine="compiled", progress=False)
-    model = model_of(LIKELIHOODS["plain"])
+def test_a_target_stops_one_chain(blocks, fast_engine, ticks):
+    method = short("HMC", chains=blocks, draws=20_000, target_ess=50.0 * blocks)
+    x, y = CASE
     if blocks == 1:
-        posterior = infer(model, X, Y, method=method)
+        posterior = infer(line, x, y, method=method)
     else:
         with joblib.parallel_config(backend="sequential"):
-            posterior = infer(model, X, Y, method=Blocks(method, blocks=blocks))
-    assert posterior.num_draws < 20_000
+            posterior = infer(line, x, y, method=Blocks(method, blocks=blocks))
+    assert posterior.num_draws < 2000
 
 
-def classes(x, y=None):
-    w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
-    with pyro.plate("obs", len(x)):
-        return pyro.sample("y", dist.Categorical(logits=x * w), obs=y)
+def test_convergence_is_computed_again_after_ten_times_as_long_as_it_took(ticks, monkeypatch):
+    """By the clock of these tests a computation takes one second: then follow ten seconds without one."""
+    updates = []
+
+    def update(self):
+        updates.append(ticks.value)
+        self.values.append(None)
+
+    monkeypatch.setattr(ChainMonitor, "_update", update)
+    monkeypatch.setattr(ChainMonitor, "_new", 1)
+    monitor = ChainMonitor(Density(line, CASE), inspect(line, CASE), [], [{}] * 100)
+    for _ in range(40):
+        monitor._update_if_due()
+    first, *later = [b - a for a, b in itertools.pairwise(updates)]
+    assert first < 5  # the first computation does work that is done once: no pause after it
+    assert len(later) >= 2
+    assert all(10 < pause < 15 for pause in later)
 
 
-def whole(x, y=None):
-    """A plate of a fixed size: it cannot be run on some of its rows."""
-    z = pyro.sample("z", dist.Normal(torch.zeros(20), 1.0).to_event(1))
-    with pyro.plate("obs", 20):
-        return pyro.sample("y", dist.Normal(z * x[:, 0], 1.0), obs=y)
-
-
-def test_classes_are_watched_by_their_probabilities_and_not_by_the_density_alone():
-    draws = torch.randn(2, 50, 3, generator=torch.Generator().manual_seed(0))
-    y = (X[:, 0] > 0).long()
-    found = Functions(classes, (X, y), inspect(classes, (X, y)))
-    values = found.predicted({"w": draws})
-    rows = torch.linspace(0, 19, 16).round().long()
-    expected = torch.softmax(X[rows] * draws[:, :, None], -1).flatten(2)
-    np.testing.assert_allclose(values, expected[..., torch.linspace(0, 47, 16).round().long()], rtol=1e-5)
-    assert found.judge({"w": draws}, draws[..., 0]).predicted
-    apart = draws.clone()
-    apart[1, :, 2] += 20.0
-    assert found.judge({"w": apart}, draws[..., 0]).apart
-
-
-def test_a_model_that_cannot_be_run_on_some_rows_is_run_on_all(monkeypatch):
-    monkeypatch.setattr(agreement_module, "LARGEST", 2 * 20 * 7)  # of each chain 7 draws at a time
-    draws = torch.randn(2, 50, 20, generator=torch.Generator().manual_seed(0))
-    found = Functions(whole, (X, Y), inspect(whole, (X, Y)))
-    rows = torch.linspace(0, 19, 16).round().long()
-    np.testing.assert_allclose(found.predicted({"z": draws}), (draws * X[:, 0])[..., rows], rtol=1e-5)
-
-
-def squared(x, y=None):
-    m = pyro.sample("m", dist.Normal(0.0, 1.0))
-    with pyro.plate("obs", len(x)):
-        return pyro.sample("y", dist.Normal(m**2 + x[:, 0], 1.0), obs=y)
-
-
-def test_mirrored_modes_are_found_at_the_site_alone():
-    """Chains at +2 and -2 predict the same. 400 independent draws: R-hat below 1.05 where chains agree; seed 0."""
-    m = 2 + 0.1 * torch.randn(4, 100, generator=torch.Generator().manual_seed(0))
-    sign = torch.tensor([1.0, -1.0, 1.0, 1.0])[:, None]
-    functions = Functions(squared, (X, Y), inspect(squared, (X, Y)))
-    found = functions.judge({"m": sign * m}, -(m**2))
-    assert found.rhat < 1.05
-    assert not found.apart
-    assert list(found.sites) == ["m"]
-    assert found.sites["m"] > 1.5
-    assert not functions.judge({"m": m}, -(m**2)).sites
-
-
-def switching(x, y=None):
-    with pyro.plate("components", 2):
-        mu = pyro.sample("mu", dist.Normal(0.0, 3.0))
-    w = pyro.sample("w", dist.Beta(2.0, 2.0))
-    with pyro.plate("obs", len(x)):
-        parts = dist.Categorical(torch.stack([w, 1 - w]))
-        return pyro.sample("y", dist.MixtureSameFamily(parts, dist.Normal(mu, 0.5)), obs=y)
-
-
-def test_switched_labels_are_found_at_each_of_their_sites():
-    generator = torch.Generator().manual_seed(0)
-    mu = torch.tensor([-1.0, 2.0]) + 0.05 * torch.randn(4, 100, 2, generator=generator)
-    w = 0.3 + 0.02 * torch.randn(4, 100, generator=generator)
-    density = w + mu.sum(-1)
-    mu[2], w[2] = mu[2].flip(-1), 1 - w[2]
-    found = Functions(switching, (X, Y), inspect(switching, (X, Y))).judge({"mu": mu, "w": w}, density)
-    assert found.predicted
-    assert not found.apart
-    assert set(found.sites) == {"mu[0]", "mu[1]", "w"}
-
-
-def by_hand(x, y=None):
-    """A network without `bayesian`: its vectors are permuted with its matrices."""
-    w1 = pyro.sample("w1", dist.Normal(torch.zeros(1, 3), 1.0).to_event(2))
-    b1 = pyro.sample("b1", dist.Normal(torch.zeros(3), 1.0).to_event(1))
-    w2 = pyro.sample("w2", dist.Normal(torch.zeros(3, 1), 1.0).to_event(2))
-    sigma = pyro.sample("sigma", dist.HalfNormal(1.0))
-    with pyro.plate("obs", len(x)):
-        return pyro.sample("y", dist.Normal((torch.tanh(x @ w1 + b1) @ w2)[:, 0], sigma), obs=y)
-
-
-def topics(x, y=None):
-    """Simplices, and effects in two plates, which are no matrix of weights."""
-    pyro.sample("words", dist.Dirichlet(torch.ones(2, 3)).to_event(1))
-    pyro.sample("factor", dist.LKJCholesky(3, 1.0))
-    with pyro.plate("rows", 2, dim=-1), pyro.plate("columns", 3, dim=-2):
-        pyro.sample("effect", dist.Normal(0.0, 1.0))
-    pyro.sample("scale", dist.HalfNormal(torch.ones(4)).to_event(1))
-    with pyro.plate("obs", len(x)):
-        return pyro.sample("y", dist.Normal(x[:, 0], 1.0), obs=y)
-
-
-def networks(x, y=None):
-    f = bayesian("net", NET, {"": Horseshoe(), "output": HierarchicalNormal()})(x)
-    slope = pyro.sample("slope", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-    with pyro.plate("obs", len(x)):
-        return pyro.sample("y", dist.Normal(f[:, 0] + slope[0] * x[:, 0], 1.0), obs=y)
-
-
-class Sampled(PyroModule):
-    def __init__(self):
-        super().__init__()
-        self.layer = PyroModule[torch.nn.Linear](1, 3)
-        self.layer.weight = PyroSample(dist.Normal(0.0, 1.0).expand([3, 1]).to_event(2))
-        self.layer.bias = PyroSample(dist.Normal(0.0, 1.0).expand([3]).to_event(1))
-
-    def forward(self, x, y=None):
-        sigma = pyro.sample("sigma", dist.HalfNormal(1.0))
-        f = self.layer(x).sum(-1)
-        with pyro.plate("obs", len(x)):
-            return pyro.sample("y", dist.Normal(f, sigma), obs=y)
-
-
-@pytest.mark.parametrize(
-    ("model", "named"),
-    [
-        (switching, {"mu", "w"}),
-        (by_hand, {"sigma"}),
-        (topics, {"words", "factor", "effect", "scale"}),
-        (networks, {"slope"}),
-        (Sampled(), {"sigma"}),
-    ],
-    ids=["mixture", "by hand", "topics", "bayesian", "PyroModule"],
-)
-def test_weights_of_a_network_are_told_from_named_sites(model, named):
-    program = inspect(model, (X, Y))
-    assert set(program.latents) - set(program.weights) == named
-
-
-def test_elements_of_large_sites_are_spread_evenly():
-    values, labels = site_columns({"z": torch.arange(300.0).expand(2, 5, 300)}, ["z"])
-    assert values.shape == (2, 5, 64)
-    assert (labels[0], labels[-1]) == ("z[0]", "z[299]")
-    assert values[0, 0, 1] == float(labels[1][2:-1])
-    values, labels = site_columns({"a": torch.zeros(2, 5), "b": torch.zeros(2, 5, 1, 2)}, ["a", "b"])
-    assert labels == ["a", "b[0, 0]", "b[0, 1]"]
-    assert site_columns({"a": torch.zeros(2, 5)}, [])[0].shape == (2, 5, 0)
+def test_the_result_does_not_depend_on_looks_on_the_way():
+    """The agreement of all draws, read in one piece and in several."""
+    draws = torch.randn(60, 2, 1, generator=torch.Generator().manual_seed(0))
+    model = model_of(LIKELIHOODS["plain"])
+    one, _ = watched(model, [draws])
+    many, _ = watched(model, draws.split(17))
+    assert one.last() == many.last()

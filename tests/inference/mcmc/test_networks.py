@@ -13,8 +13,8 @@ import xarray as xr
 
 from posterity.inference import HMC, NUTS, infer
 from posterity.inference.diagnostics import function_convergence
-from posterity.inference.program.likelihood import over_draws
-from tests.network_oracles import AT, LastLayer, OneUnit, linear_posterior
+from posterity.inference.program.likelihood import likelihood_over_draws
+from tests.inference.mcmc.network_oracles import AT, LastLayer, OneUnit, linear_posterior
 
 ERRORS = 5.0
 EFFECTIVE, RHAT = 1000, 1.02
@@ -92,9 +92,9 @@ def test_the_oracle_is_of_the_model_that_is_sampled(name):
     sites = pyro.poutine.trace(oracle.model).get_trace(oracle.x).nodes
     latents = {site: node["fn"] for site, node in sites.items() if site.startswith("net.") and node["type"] == "sample"}
     draws = {site: fn.expand(fn.batch_shape).sample((size,)) for site, fn in latents.items()}
-    likelihood, _ = over_draws(oracle.model, (oracle.x,), draws, "y")
+    likelihood, _ = likelihood_over_draws(oracle.model, (oracle.x,), draws, "y")
     weight = torch.softmax(likelihood.log_prob(oracle.y).sum(-1), 0)
-    values = over_draws(oracle.model, (AT,), draws, "y")[0].mean
+    values = likelihood_over_draws(oracle.model, (AT,), draws, "y")[0].mean
     mean = weight @ values
     error = (weight**2 @ (values - mean) ** 2).sqrt()
     assert 1 / (weight**2).sum() > 100, 1 / (weight**2).sum()

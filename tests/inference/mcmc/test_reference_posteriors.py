@@ -11,7 +11,7 @@ import torch
 
 from posterity.inference import HMC, NUTS, infer
 from posterity.inference.program.sites import inspect
-from tests.reference_models import NAMES, compare, reference
+from tests.inference.mcmc.reference_models import NAMES, compare, reference
 
 MEANS = 5.0
 SD, SD_ERRORS = 0.05, 5.0

@@ -1,6 +1,4 @@
-"""Where chains start, and densities that are zero, or have no gradient, in a part of the space."""
-
-from typing import Any
+"""Starts of chains: names, values, posteriors; densities that are zero or have no gradient in a part of the space."""
 
 import arviz as az
 import pyro
@@ -8,19 +6,142 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from posterity.inference import HMC, NUTS, infer
+from posterity.inference import SVI, infer
 from posterity.inference.engine import Density, Engine
 from posterity.inference.engine.evaluation import value_and_gradient
 from posterity.inference.mcmc.starts import finite_or, start
+from tests.inference.mcmc.cases import FAMILIES, X, Y, line, short
 
-X = torch.linspace(-2, 2, 10)[:, None]
-Y = torch.sin(2 * X[:, 0])
-FAMILIES = {"HMC": HMC, "NUTS": NUTS}
-COMMON = {"chains": 3, "warmup": 30, "draws": 12, "threads": 1, "progress": False}
+FROZEN = {"warmup": 0, "draws": 1, "step_size": 1e-7, "trajectory_length": 1e-7}
 
 
-def short(name: str, **changes: Any) -> HMC | NUTS:
-    return FAMILIES[name](**{**COMMON, **changes})
+# Names, values, posteriors
+
+
+def test_starts_from_the_prior_are_spread_and_modes_are_not(fast_engine):
+    prior = infer(line, X, Y, method=short("HMC", chains=6, **FROZEN)).draws["w"][:, 0]
+    mode = infer(line, X, Y, method=short("HMC", chains=6, init="map", **FROZEN)).draws["w"][:, 0]
+    assert prior.std() > 0.3
+    assert mode.std() < 0.01
+
+
+VALUES = {"w": torch.tensor([0.1, 0.2, 0.3]), "sigma": torch.tensor([1.0, 2.0, 3.0])}
+
+
+@pytest.mark.parametrize(
+    ("init", "w", "sigma"),
+    [
+        (VALUES, VALUES["w"], VALUES["sigma"]),
+        ({"w": torch.tensor(0.4), "sigma": torch.tensor(2.0)}, torch.full((3,), 0.4), torch.full((3,), 2.0)),
+        ({"w": [0.1, 0.2, 0.3], "sigma": 2.0}, VALUES["w"], torch.full((3,), 2.0)),
+    ],
+    ids=["of each chain", "of every chain", "both"],
+)
+def test_values_are_starts(init, w, sigma):
+    density = Density(line, (X, Y))
+    found = density.constrain(start(density, init, 3, seed=0))
+    torch.testing.assert_close(found["w"], w, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found["sigma"], sigma, rtol=1e-6, atol=1e-6)
+
+
+def test_a_chain_begins_at_its_start(fast_engine):
+    found = infer(line, X, Y, method=short("HMC", init=VALUES, **FROZEN)).draws
+    for name, value in VALUES.items():
+        torch.testing.assert_close(found[name][:, 0], value, rtol=1e-4, atol=1e-4)
+
+
+def test_draws_of_a_posterior_are_starts_evenly_spaced():
+    fitted = infer(line, X, Y, method=SVI(steps=50, draws=50, progress=False), seed=0)
+    density = Density(line, (X, Y))
+    found = density.constrain(start(density, fitted, 3, seed=0))["w"]
+    torch.testing.assert_close(found, fitted.draws["w"].flatten()[[0, 24, 49]], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        ({"w": torch.zeros(3)}, "expected a start for every latent site, got none for 'sigma'"),
+        ({"w": torch.zeros(3), "sigma": -torch.ones(3)}, "expected a start inside the support of 'sigma'"),
+        (
+            {"w": torch.zeros(3), "sigma": torch.ones(2)},
+            "expected init with the same number of starts for every site, got {.*3.*2}",
+        ),
+        (
+            {"w": torch.zeros(2, 3), "sigma": torch.ones(2, 3)},
+            r"expected init of 'w' of shape \(starts\) .*, got \(2, 3\)",
+        ),
+        (
+            {"w": torch.zeros(0), "sigma": torch.ones(0)},
+            r"expected init of 'w' of shape .* with starts > 0, got \(0,\)",
+        ),
+        (
+            {"w": 0.0, "sigma": 1.0, "wt": 1.0},
+            r"expected init with values of the sites \['w', .*\] only, got \['wt'\]",
+        ),
+        ({"w": "zero", "sigma": 1.0}, "expected init of 'w' to be numbers, got str"),
+    ],
+)
+def test_starts_that_do_not_fit_are_refused(init, message):
+    with pytest.raises(ValueError, match=message):
+        start(Density(line, (X, Y)), init, 3, seed=0)
+
+
+def bounded(x, y=None):
+    p = pyro.sample("p", dist.Beta(2.0, 2.0))
+    w = pyro.sample("w", dist.Dirichlet(torch.ones(3)))
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", dist.Normal(p * w[0] * x[:, 0], 1.0), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("site", "value"),
+    [("p", 1.5), ("p", -3.0), ("p", 1.001), ("w", [2.0, 3.0, 4.0]), ("w", [0.9, 0.9, -0.8]), ("w", [0.3, 0.3, 0.3])],
+)
+def test_a_start_outside_its_support_is_not_taken_to_the_edge(site, value):
+    init = {"p": 0.5, "w": [0.2, 0.3, 0.5], site: value}
+    with pytest.raises(ValueError, match=f"expected a start inside the support of '{site}', got"):
+        start(Density(bounded, (X, Y)), init, 3, seed=0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_draws_of_low_precision_are_starts(dtype):
+    """Their simplices add up to one but for rounding."""
+    draws = infer(bounded, X, Y, method=short("HMC", dtype=dtype, warmup=0, step_size=0.3, draws=50, engine="replay"))
+    assert infer(bounded, X, Y, method=short("HMC", warmup=1, draws=1, init=draws)).num_draws == 1
+
+
+def sometimes(x, y=None):
+    """A scale that is negative in one draw of the prior out of eight."""
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", dist.Normal(x[:, 0], w + 1.2), obs=y)
+
+
+def test_a_start_at_which_the_model_is_not_defined_is_drawn_again():
+    w = start(Density(sometimes, (X, Y)), "prior", 16, seed=1)
+    assert (w > -1.2).all()
+    assert len(w.unique()) == 16
+
+
+def hardly_ever(x, y=None):
+    """Defined at no draw of the prior that anyone will see."""
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", dist.Normal(x[:, 0], w - 9.0), obs=y)
+
+
+def test_a_prior_without_a_start_names_init_and_a_start_that_is_given_is_enough():
+    with pytest.raises(
+        ValueError, match=r"expected init with .*, got none in 100 draws of 'prior' .*Expected parameter"
+    ):
+        infer(hardly_ever, X, Y, method=short("HMC"))
+    with pytest.raises(ValueError, match=r"expected starts inside the support, .*choose another init .*Expected param"):
+        infer(hardly_ever, X, Y, method=short("HMC", init={"w": 8.0}))
+    posterior = infer(hardly_ever, X, Y, method=short("HMC", warmup=0, draws=1, step_size=1e-3, init={"w": 10.0}))
+    assert (posterior.draws["w"] > 9.0).all()
+
+
+# Densities that are zero, or have no gradient, in a part of the space
 
 
 def narrow(x, y=None):
@@ -41,7 +162,7 @@ def test_a_start_whose_gradient_is_not_finite_is_drawn_again_and_no_other():
 
 
 def test_a_model_whose_density_underflows_runs():
-    posterior = infer(narrow, X, Y, method=short("NUTS", chains=8, draws=5, engine="eager", max_tree_depth=3), seed=1)
+    posterior = infer(narrow, X, Y, method=short("NUTS", chains=8, draws=5), seed=1)
     assert (posterior.draws["l"] < 3).all()
 
 
@@ -84,7 +205,7 @@ def test_a_hard_edge_of_the_density_leaves_mean_and_sd_right(name, model, y, mea
     if model is window:
         low, high = float(y.max()) - 1, float(y.min()) + 1
         mean, sd, init = (low + high) / 2, (high - low) / 12**0.5, {"a": (low + high) / 2}
-    method = short(name, chains=8, warmup=200, draws=200, init=init, engine="compiled")
+    method = FAMILIES[name](chains=8, warmup=200, draws=200, init=init, engine="compiled", progress=False)
     posterior = infer(model, y[:, None], y, method=method, seed=0)
     found = next(iter(posterior.draws.values())).double()
     ess = float(az.ess(found.numpy()))
@@ -101,10 +222,12 @@ def far_off(x, y=None):
 
 
 def test_where_the_prior_has_no_start_another_is_taken_and_said():
-    method = short("HMC", warmup=0, draws=1, step_size=1e-3, engine="eager")
-    with pytest.warns(RuntimeWarning, match=r"init='prior' found no .* 3 chains \(0, 1, 2\) .* from 'uniform'") as said:
+    method = short("HMC", warmup=0, draws=1, step_size=1e-3)
+    with pytest.warns(
+        RuntimeWarning, match=r"init='prior' found no .* 3 chains \(0, 1, 2\) .* from 'uniform'"
+    ) as caught:
         posterior = infer(far_off, X, Y, method=method)
-    assert sum("found no start" in str(warning.message) for warning in said) == 1
+    assert [one.filename for one in caught if "found no start" in str(one.message)] == [__file__]
     assert (posterior.draws["w"].abs() < 2.1).all()
 
 

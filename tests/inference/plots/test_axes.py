@@ -186,7 +186,7 @@ except ValueError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "expected a Mixture, which has a density, got ndarray\n"
+    assert done.stdout == "expected a Mixture for a density, got draws, which have no density and no components\n"
 
 
 def test_panels_grow_with_the_letters():

@@ -295,7 +295,7 @@ def test_bad_input_is_refused_before_a_figure_is_there(panel):
         plot_pull(values, limit=0.0)
     with pytest.raises(ValueError, match=r"expected bins to be a whole number of 1 or more, got 0"):
         plot_pull(values, bins=0)
-    with pytest.raises(ValueError, match="expected a Dataset with a variable 'pull'"):
+    with pytest.raises(ValueError, match=r"expected a result of pulls\(\), with pull, got"):
         plot_pull_vs(UNIFORM, "x")
     with pytest.raises(ValueError, match="expected by to be one of"):
         plot_pull_vs(values, "height")
@@ -303,9 +303,9 @@ def test_bad_input_is_refused_before_a_figure_is_there(panel):
         plot_pull_vs(values, np.zeros(99))
     with pytest.raises(ValueError, match=r"expected prob to be a number in \(0, 1\), got 1"):
         plot_pull_vs(values, "x", prob=1)
-    with pytest.raises(ValueError, match="expected a finite limit above 1"):
+    with pytest.raises(ValueError, match="expected limit to be a finite number above 1"):
         plot_pull_vs(values, "x", limit=1.0)
-    with pytest.raises(ValueError, match="expected a Dataset with a variable 'pit'"):
+    with pytest.raises(ValueError, match=r"expected a result of pit\(\), with pit, got"):
         plot_pit_ecdf(values)
     with pytest.raises(ValueError, match=r"expected at least one result of pit\(\), got none"):
         plot_pit_ecdf({})
@@ -323,6 +323,6 @@ def test_bad_input_is_refused_before_a_figure_is_there(panel):
         plot_calibration_tests(panel.drop_vars("sees"))
     with pytest.raises(ValueError, match=r"expected p-values in \[0, 1\] over 'test', got \[1.2"):
         plot_calibration_tests(panel.assign(p_value=panel.p_value + 1))
-    with pytest.raises(ValueError, match="expected a finite limit of at least 2, got 1"):
+    with pytest.raises(ValueError, match="expected limit to be a finite number of 2 or more, got 1"):
         plot_calibration_tests(panel, limit=1)
     assert not plt.get_fignums()

@@ -9,7 +9,7 @@ from torch import nn
 from posterity.data import Standardization
 from posterity.inference import HMC, SVI, Ensemble, Posterior, infer
 from posterity.inference import arviz as boundary
-from posterity.inference.program.likelihood import over_draws
+from posterity.inference.program.likelihood import likelihood_over_draws
 from posterity.inference.program.sites import inspect
 from posterity.models import bayesian_mixture_density, mixture_density, mixture_head
 
@@ -88,7 +88,7 @@ def test_work_in_place_and_control_flow_are_run_draw_by_draw(mean):
             return pyro.sample("y", dist.Normal(mean(x, slope), 0.5), obs=y)
 
     draws = torch.linspace(-1, 1, S)
-    likelihood, deterministics = over_draws(model, (X,), {"slope": draws}, "y")
+    likelihood, deterministics = likelihood_over_draws(model, (X,), {"slope": draws}, "y")
     expected = torch.stack([mean(X, slope) for slope in draws])
     torch.testing.assert_close(likelihood.mean, expected)
     torch.testing.assert_close(deterministics["double"], 2 * draws)
@@ -104,7 +104,7 @@ def test_random_numbers_are_refused_draw_by_draw_too():
 
     state = torch.get_rng_state()
     with pytest.raises(ValueError, match="got a model that draws random numbers of its own"):
-        over_draws(model, (X,), {"slope": torch.zeros(S)}, "y")
+        likelihood_over_draws(model, (X,), {"slope": torch.zeros(S)}, "y")
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -116,10 +116,10 @@ def test_a_family_that_changes_with_the_draw_is_an_error():
             return pyro.sample("y", family(slope * x, 0.5), obs=y)
 
     with pytest.raises(ValueError, match="expected a likelihood of one family and shape"):
-        over_draws(model, (X,), {"slope": torch.linspace(-1, 1, S)}, "y")
+        likelihood_over_draws(model, (X,), {"slope": torch.linspace(-1, 1, S)}, "y")
 
 
 def test_inputs_that_a_network_cannot_take_are_named():
     net = nn.Linear(2, 1)
     with pytest.raises(ValueError, match=r"expected a model that runs .* RuntimeError: mat1 and mat2 .*\(6,\) float32"):
-        over_draws(lambda x: pyro.sample("y", dist.Normal(net(x), 1.0)), (X,), {}, "y")
+        likelihood_over_draws(lambda x: pyro.sample("y", dist.Normal(net(x), 1.0)), (X,), {}, "y")

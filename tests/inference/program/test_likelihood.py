@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from posterity.inference.program.likelihood import over_draws
+from posterity.inference.program.likelihood import likelihood_over_draws
 from posterity.inference.program.observation import observed_value
 from posterity.inference.program.sites import inspect
 from posterity.models import bayesian, gaussian, heteroscedastic_gaussian, mixture_head, mlp, point, priors, student_t
@@ -117,7 +117,7 @@ def test_all_draws_at_once_equal_a_loop_over_draws(name):
     model, x = MODELS[name]
     draws = prior_draws(model, x)
     y = model(x).detach()
-    likelihood, deterministics = over_draws(model, (x,), draws, "y")
+    likelihood, deterministics = likelihood_over_draws(model, (x,), draws, "y")
     for s in range(S):
         conditioned = pyro.poutine.condition(model, data={n: v[s] for n, v in draws.items()})
         nodes = pyro.poutine.trace(conditioned).get_trace(x).nodes
@@ -132,21 +132,21 @@ def test_all_draws_at_once_equal_a_loop_over_draws(name):
 
 def test_deterministic_sites_come_with_the_likelihood():
     draws = prior_draws(varying_slopes, X)
-    _, deterministics = over_draws(varying_slopes, (X,), draws, "y")
+    _, deterministics = likelihood_over_draws(varying_slopes, (X,), draws, "y")
     torch.testing.assert_close(deterministics["slope"], draws["overall"][:, None] + 0.5 * draws["own"])
 
 
 def test_chunks_change_nothing():
     draws = prior_draws(with_noise, X)
-    whole, _ = over_draws(with_noise, (X,), draws, "y")
-    parts, _ = over_draws(with_noise, (X,), draws, "y", chunk_size=2)
+    whole, _ = likelihood_over_draws(with_noise, (X,), draws, "y")
+    parts, _ = likelihood_over_draws(with_noise, (X,), draws, "y", chunk_size=2)
     torch.testing.assert_close(parts.mean, whole.mean)
     torch.testing.assert_close(parts.variance, whole.variance)
 
 
 def test_draws_of_parameters_take_their_place():
     weights = {f"net.{n}": torch.randn(S, *p.shape) for n, p in NET1.named_parameters()}
-    likelihood, _ = over_draws(with_decay, (X,), weights, "y")
+    likelihood, _ = likelihood_over_draws(with_decay, (X,), weights, "y")
     for s in range(S):
         state = {n.removeprefix("net."): v[s] for n, v in weights.items()}
         expected = torch.func.functional_call(NET1, state, (X,))[:, 0]
@@ -155,7 +155,7 @@ def test_draws_of_parameters_take_their_place():
 
 def test_other_inputs_than_those_of_training():
     draws = prior_draws(with_noise, X)
-    assert over_draws(with_noise, (torch.zeros(11, 1),), draws, "y")[0].batch_shape == (S, 11)
+    assert likelihood_over_draws(with_noise, (torch.zeros(11, 1),), draws, "y")[0].batch_shape == (S, 11)
 
 
 def test_a_site_that_belongs_to_each_row_cannot_move_to_other_rows():
@@ -165,9 +165,9 @@ def test_a_site_that_belongs_to_each_row_cannot_move_to_other_rows():
             return pyro.sample("y", dist.Normal(z, 1.0), obs=y)
 
     draws = {"z": torch.randn(S, N)}
-    torch.testing.assert_close(over_draws(local, (X,), draws, "y")[0].mean, draws["z"])
+    torch.testing.assert_close(likelihood_over_draws(local, (X,), draws, "y")[0].mean, draws["z"])
     with pytest.raises(ValueError, match=r"expected draws of 'z' of shape \(9,\) with these inputs, got \(6,\)"):
-        over_draws(local, (torch.zeros(9, 1),), draws, "y")
+        likelihood_over_draws(local, (torch.zeros(9, 1),), draws, "y")
 
 
 def test_random_numbers_of_the_models_own_raise():
@@ -177,7 +177,7 @@ def test_random_numbers_of_the_models_own_raise():
             return pyro.sample("y", dist.Normal(w * x[:, 0] + torch.randn(len(x)), 1.0), obs=y)
 
     with pytest.raises(ValueError, match=r"expected all randomness in pyro.sample statements .* random numbers of"):
-        over_draws(model, (X,), {"w": torch.zeros(S)}, "y")
+        likelihood_over_draws(model, (X,), {"w": torch.zeros(S)}, "y")
 
 
 def test_dropout_in_training_mode_raises_and_in_evaluation_mode_works():
@@ -185,20 +185,20 @@ def test_dropout_in_training_mode_raises_and_in_evaluation_mode_works():
     model = simple(lambda f: gaussian(f, 0.3), net)
     draws = {f"net.{n}": torch.randn(S, *p.shape) for n, p in net.named_parameters()}
     with pytest.raises(ValueError, match=r"dropout off: module.eval\(\)"):
-        over_draws(model, (X,), draws, "y")
+        likelihood_over_draws(model, (X,), draws, "y")
     net.eval()
-    assert over_draws(model, (X,), draws, "y")[0].batch_shape == (S, N)
+    assert likelihood_over_draws(model, (X,), draws, "y")[0].batch_shape == (S, N)
 
 
 def test_draws_that_do_not_fit_raise():
     draws = prior_draws(with_noise, X)
     with pytest.raises(ValueError, match=r"expected draws of one number for all sites, got \[4, 5\]"):
-        over_draws(with_noise, (X,), {**draws, "noise": torch.ones(4)}, "y")
+        likelihood_over_draws(with_noise, (X,), {**draws, "noise": torch.ones(4)}, "y")
     missing = {n: v for n, v in draws.items() if n != "noise"}
     with pytest.raises(ValueError, match="expected draws of every latent site, got none of 'noise'"):
-        over_draws(with_noise, (X,), missing, "y")
+        likelihood_over_draws(with_noise, (X,), missing, "y")
     with pytest.raises(ValueError, match="expected the model to reach site 'z'"):
-        over_draws(lambda x: pyro.sample("w", dist.Normal(0.0, 1.0)), (X,), {"w": torch.zeros(S)}, "z")
+        likelihood_over_draws(lambda x: pyro.sample("w", dist.Normal(0.0, 1.0)), (X,), {"w": torch.zeros(S)}, "z")
 
 
 def test_validation_is_off_inside_and_as_before_after():
@@ -208,7 +208,7 @@ def test_validation_is_off_inside_and_as_before_after():
         seen.append(torch.distributions.Distribution._validate_args)
         return with_noise(x, y)
 
-    over_draws(model, (X,), prior_draws(with_noise, X), "y")
+    likelihood_over_draws(model, (X,), prior_draws(with_noise, X), "y")
     assert seen == [False]
     assert torch.distributions.Distribution._validate_args
 

@@ -1,4 +1,4 @@
-"""Found tracks against true ones: by hand, by brute force, and whatever their order."""
+"""Matches of found with true tracks: by hand, by brute force, and in any order."""
 
 import math
 
@@ -12,12 +12,12 @@ NONE = [math.nan, math.nan]
 
 
 def test_an_event_by_hand():
-    """True: A, B, C. Found: two near A, one near C, one nowhere, and a missing row."""
+    """True: A, B, C. Found: two near A, one near C, one far from all, and a missing row."""
     true = torch.tensor([[[1.0, 5.0], [8.0, 2.0], [20.0, 20.0], NONE]])
     found = torch.tensor([[[1.4, 5.0], [1.1, 5.1], NONE, [20.0, 19.0], [12.0, 12.0]]])
     matches = match(found, true)
-    assert matches.true_of.tolist() == [[-1, 0, -1, 2, -1]]
-    assert matches.found_of.tolist() == [[1, -1, 3, -1]]
+    assert matches.true_index.tolist() == [[-1, 0, -1, 2, -1]]
+    assert matches.found_index.tolist() == [[1, -1, 3, -1]]
     assert matches.duplicate.tolist() == [[True, False, False, False, False]]
     assert matches.fake.tolist() == [[False, False, False, False, True]]
     assert matches.rates() == {"efficiency": 2 / 3, "fake_rate": 1 / 4, "duplicate_rate": 1 / 4}
@@ -37,19 +37,19 @@ def test_counts_add_up_and_do_not_depend_on_the_order():
     true[torch.rand(40, 5, generator=random) < 0.3] = math.nan
     found[torch.rand(40, 7, generator=random) < 0.3] = math.nan
     matches = match(found, true)
-    kinds = matches.fake.int() + matches.duplicate.int() + (matches.true_of >= 0).int()
+    kinds = matches.fake.int() + matches.duplicate.int() + (matches.true_index >= 0).int()
     assert torch.equal(kinds, matches.found.int())
-    assert int((matches.true_of >= 0).sum()) == int((matches.found_of >= 0).sum())
+    assert int((matches.true_index >= 0).sum()) == int((matches.found_index >= 0).sum())
     order = torch.randperm(7, generator=random)
     assert match(found[:, order], true[:, torch.randperm(5, generator=random)]).rates() == matches.rates()
-    for event, row in (matches.true_of >= 0).nonzero().tolist():
-        chosen = int(matches.true_of[event, row])
+    for event, row in (matches.true_index >= 0).nonzero().tolist():
+        chosen = int(matches.true_index[event, row])
         away = track_distances(found[event : event + 1], true[event : event + 1])[0]
         assert float(away[row, chosen]) == float(away[row].nan_to_num(math.inf).min()) < 1
 
 
 @pytest.mark.parametrize(("found", "true"), [(0, 3), (2, 0), (0, 0)])
-def test_of_nothing_there_is_nothing_to_count(found, true):
+def test_rates_without_tracks_are_nan(found, true):
     rates = match(torch.zeros(4, found, 2), torch.zeros(4, true, 2)).rates()
     assert math.isnan(rates["efficiency"]) == (true == 0)
     assert math.isnan(rates["fake_rate"]) == (found == 0)
@@ -67,11 +67,11 @@ def test_of_nothing_there_is_nothing_to_count(found, true):
             "expected tensors of found and true tracks, .* got list and Tensor",
         ),
         (
-            lambda: match(torch.zeros(3, 4, 2), torch.zeros(3, 4, 2), limit=0.0),
-            "expected limit to be a finite number above 0, got 0.0",
+            lambda: match(torch.zeros(3, 4, 2), torch.zeros(3, 4, 2), max_distance=0.0),
+            "expected max_distance to be a finite number above 0, got 0.0",
         ),
     ],
 )
-def test_what_cannot_be_is_refused(make, message):
+def test_bad_arguments_of_match_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -45,7 +45,7 @@ def test_members_arrive_in_any_unit(unit, vague):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         posterior = infer(line(unit, vague), X, Y * unit, method=Ensemble(progress=False), seed=0)
-    assert posterior.attrs["trouble"] == ""
+    assert posterior.attrs["warnings"] == ""
     found = torch.stack([posterior.draws[name][0] for name in "abs"], 1) / unit
     torch.testing.assert_close(found, torch.stack([*MEAN, RESIDUAL]).expand(5, 3), atol=1e-3, rtol=1e-3)
 
@@ -133,10 +133,10 @@ def test_a_density_without_a_maximum_is_said(method):
 def test_fits_that_are_too_short_say_so_and_what_to_do():
     with pytest.warns(ConvergenceWarning, match="members have not converged and still gained .* raise steps above 60"):
         posterior = infer(line(1.0), X, Y, method=Ensemble(steps=60, progress=False), seed=0)
-    assert "raise steps" in posterior.attrs["trouble"]
+    assert "raise steps" in posterior.attrs["warnings"]
     with pytest.warns(ConvergenceWarning, match="SVI: the fit has not converged .* raise steps above 60"):
         posterior = infer(line(1.0), X, Y, method=SVI(steps=60, progress=False), seed=0)
-    assert "raise steps" in posterior.attrs["trouble"]
+    assert "raise steps" in posterior.attrs["warnings"]
 
 
 def test_minibatches_that_stop_too_soon_say_so():
@@ -217,7 +217,7 @@ def test_members_far_behind_are_fitted_again_or_left_out():
     kept = infer(two_modes, x, x, method=Ensemble(**settings, behind="keep"), seed=1)
     worse = int((kept.draws["m"][0] < 0).sum())
     assert 0 < worse < 6
-    assert f"{worse} of 6 members" in kept.attrs["trouble"]
+    assert f"{worse} of 6 members" in kept.attrs["warnings"]
     with pytest.warns(ConvergenceWarning, match="are left out"):
         left = infer(two_modes, x, x, method=Ensemble(**settings, behind="leave_out"), seed=1)
     assert left.num_draws == 6 - worse

@@ -1,4 +1,4 @@
-"""One rule for each aten operation: pointwise, views, reductions, pieces, positions. Importing them fills the table."""
+"""One rule for each aten operation; importing the modules of this package fills the table `RULES`."""
 
 from posterity.inference.engine.lanes.rules import pieces, pointwise, positions, reductions, views
 from posterity.inference.engine.lanes.rules.registry import RULES, as_value

@@ -1,4 +1,4 @@
-"""Rules of operations that put parts together, or write a part into a copy of something larger."""
+"""Rules of operations that join tensors, or write one into a copy of a larger tensor."""
 
 import math
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from posterity.inference.engine.lanes.rules.views import sliced
 
 @rule("cat")
 def cat(values: Sequence[Any], dim: int = 0) -> Value:
+    """The values joined along one dimension; empty tensors are left out, as in torch."""
     parts = [v for v in (floats(as_value(v)) for v in values) if v.shape != (0,)]
     dim = dim % len(parts[0].shape)
     pieces, offset = [], 0

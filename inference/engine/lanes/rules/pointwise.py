@@ -1,4 +1,4 @@
-"""Rules of operations that take one element of each argument."""
+"""Rules of elementwise operations."""
 
 import math
 from typing import Any
@@ -13,11 +13,11 @@ from posterity.inference.engine.lanes.rules.registry import (
     as_value,
     expanded,
     floats,
-    is_number,
+    is_constant,
     rule,
 )
 
-EXPENSIVE = 8
+EXPENSIVE = 8  # cost of a division or elementary function, in additions
 
 BY_LANE = (
     "sin", "cos", "tan", "atan", "asin", "acos", "sinh", "cosh", "erf", "erfc", "lgamma", "digamma", "log1p", "expm1",
@@ -58,30 +58,32 @@ def _convert(x: Value, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> 
 
 @rule("add")
 def add(a: Any, b: Any, alpha: float = 1) -> Value:
+    """``a + alpha * b``."""
     a, b = floats(as_value(a)), floats(as_value(b))
     if alpha != 1:
         b = mul(b, alpha)
-    if is_number(a, 0):
+    if is_constant(a, 0):
         return expanded(b, a.shape)
-    if is_number(b, 0):
+    if is_constant(b, 0):
         return expanded(a, b.shape)
     return Pointwise("({0} + {1})", a, b)
 
 
 @rule("sub")
 def sub(a: Any, b: Any, alpha: float = 1) -> Value:
+    """``a - alpha * b``."""
     a, b = floats(as_value(a)), floats(as_value(b))
     if alpha != 1:
         b = mul(b, alpha)
-    if is_number(b, 0):
+    if is_constant(b, 0):
         return expanded(a, b.shape)
-    if is_number(a, 0):
+    if is_constant(a, 0):
         return expanded(Pointwise("-{0}", b), a.shape)
     return Pointwise("({0} - {1})", a, b)
 
 
 def _finite(value: Value) -> bool:
-    """Whether no chain can have nan or infinity in it: only of numbers that are known, or made from a mask."""
+    """Whether the value is finite in every chain, which is known of constants and of masks as numbers."""
     if isinstance(value, Constant):
         return bool(torch.isfinite(value.tensor).all())
     return isinstance(value, Pointwise) and value.form == MASK_AS_FLOAT
@@ -89,23 +91,25 @@ def _finite(value: Value) -> bool:
 
 @rule("mul")
 def mul(a: Any, b: Any) -> Value:
+    """``a * b``."""
     a, b = floats(as_value(a)), floats(as_value(b))
     for one, other in ((a, b), (b, a)):
-        if is_number(one, 1):
+        if is_constant(one, 1):
             return expanded(other, one.shape)
-        if is_number(one, 0) and _finite(other):  # zero times nan is nan
+        if is_constant(one, 0) and _finite(other):  # zero times nan is nan
             return Constant(torch.zeros(()).expand(torch.broadcast_shapes(a.shape, b.shape)))
-        if is_number(one, -1):
+        if is_constant(one, -1):
             return expanded(Pointwise("-{0}", other), one.shape)
     return Pointwise("({0} * {1})", a, b)
 
 
 @rule("div")
 def div(a: Any, b: Any, rounding_mode: str | None = None) -> Value:
+    """``a / b``; by a constant, a product with its reciprocal."""
     if rounding_mode is not None:
         raise Unsupported("integer division")
     a, b = floats(as_value(a)), floats(as_value(b))
-    if is_number(b, 1):
+    if is_constant(b, 1):
         return expanded(a, b.shape)
     if isinstance(b, Constant):
         return Pointwise("({0} * {1})", a, Constant(1 / b.tensor.double().expand(b.shape)))
@@ -154,6 +158,7 @@ RULES["hardtanh"] = lambda x, min_val=-1.0, max_val=1.0: _clamp(x, min_val, max_
 
 @rule("where")
 def where(condition: Value, a: Any, b: Any) -> Value:
+    """``a`` where ``condition`` holds, else ``b``."""
     a, b = as_value(a), as_value(b)
     shape = tuple(torch.broadcast_shapes(condition.shape, a.shape, b.shape))
     if isinstance(condition, Constant) and condition.uniform is not None:

@@ -1,4 +1,4 @@
-"""Rules of indexing by integers that are data. Positions that depend on a chain raise `Unsupported`."""
+"""Rules of indexing with constant integers. Positions that depend on the chain raise `Unsupported`."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from torch import Tensor
 from posterity.inference.engine.lanes.expressions import (
     Buffer,
     Constant,
+    FreshNames,
     Index,
-    Names,
     Scatter,
     Taken,
     Unsupported,
@@ -23,7 +23,7 @@ from posterity.inference.engine.lanes.rules.views import sliced
 
 
 def _positions(x: Any) -> Tensor:
-    """Constant integers, or `Unsupported`: positions that depend on the chain."""
+    """Constant integers as a tensor; `Unsupported` for positions that depend on the chain."""
     if isinstance(x, Constant):
         x = x.tensor.expand(x.shape)
     if not isinstance(x, Tensor):
@@ -37,26 +37,26 @@ def _index(x: Value, indices: Sequence[Any]) -> Value:
     shape = (*x.shape[:first], *tensors[0].shape, *x.shape[first + count :])
     depth = tensors[0].ndim
 
-    def index(i: Index, names: Names) -> Index:
-        own = i[first : first + depth]
-        taken = tuple(integers_at(names, t, own) for t in tensors)
-        return (*i[:first], *taken, *i[first + depth :])
+    def index(i: Index, names: FreshNames) -> Index:
+        place = i[first : first + depth]
+        positions = tuple(integers_at(names, t, place) for t in tensors)
+        return (*i[:first], *positions, *i[first + depth :])
 
     return Taken(x, tuple(shape), index)
 
 
 def _leading(x: Value, indices: Sequence[Any]) -> tuple[int, list[Tensor], int]:
-    """Adjacent integer indices: the first dimension, the broadcast positions, and how many dimensions."""
+    """The first indexed dimension, the broadcast positions of adjacent indices, and the number of dimensions."""
     given = [d for d, i in enumerate(indices) if i is not None]
     if given != list(range(given[0], given[0] + len(given))):
         raise Unsupported("indices that are not adjacent")
-    found = [_positions(indices[d]) for d in given]
-    if any(t.dtype == torch.bool for t in found):
-        if len(found) > 1:
+    positions = [_positions(indices[d]) for d in given]
+    if any(t.dtype == torch.bool for t in positions):
+        if len(positions) > 1:
             raise Unsupported("a mask among indices")
-        found = list(found[0].nonzero().unbind(-1))
-        given = list(range(given[0], given[0] + len(found)))
-    tensors = [t.contiguous() for t in torch.broadcast_tensors(*found)]
+        positions = list(positions[0].nonzero().unbind(-1))
+        given = list(range(given[0], given[0] + len(positions)))
+    tensors = [t.contiguous() for t in torch.broadcast_tensors(*positions)]
     return given[0], [torch.where(t < 0, t + x.shape[d], t) for t, d in zip(tensors, given, strict=True)], len(given)
 
 

@@ -1,4 +1,4 @@
-"""Rules of sums, other reductions and matrix products."""
+"""Rules of reductions, cumulative operations and matrix products."""
 
 import math
 from typing import Any
@@ -19,19 +19,20 @@ from posterity.inference.engine.lanes.rules.views import unsqueeze
 
 
 def _reduce(x: Value, dims: Any, keepdim: bool, start: str, combine: str) -> Value:
+    """``combine`` over ``dims`` of ``x``, over all dimensions if there are none, beginning with ``start``."""
     n = len(x.shape)
-    over = sorted({d % n for d in dims}) if dims else list(range(n))
-    over = [d for d in over if x.shape[d] != 1]
-    kept = tuple(1 if d in over else s for d, s in enumerate(x.shape))
-    value: Value = Buffer(Reduction(x, over, start, combine), kept) if over else x
+    removed = {d % n for d in dims} if dims else set(range(n))
+    over = [d for d in sorted(removed) if x.shape[d] != 1]
+    shape = tuple(1 if d in over else s for d, s in enumerate(x.shape))
+    value: Value = Buffer(Reduction(x, over, start, combine), shape) if over else x
     if keepdim:
         return value
-    gone = set(range(n)) if not dims else {d % n for d in dims}
-    return reshaped(value, tuple(s for d, s in enumerate(kept) if d not in gone))
+    return reshaped(value, tuple(s for d, s in enumerate(shape) if d not in removed))
 
 
 @rule("sum")
 def total(x: Value, dims: Any = None, keepdim: bool = False, **_: Any) -> Value:
+    """The sum over ``dims``."""
     return _reduce(floats(x), [dims] if isinstance(dims, int) else dims, keepdim, "fill(0)", "{0} + {1}")
 
 

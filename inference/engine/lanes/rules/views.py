@@ -1,4 +1,4 @@
-"""Rules of operations that only rename elements: nothing is computed or stored."""
+"""Rules of operations that only rearrange elements: nothing is computed or stored."""
 
 import math
 from collections.abc import Sequence
@@ -40,6 +40,7 @@ def _permute(x: Value, dims: Sequence[int]) -> Value:
 
 @rule("unsqueeze")
 def unsqueeze(x: Value, dim: int) -> Value:
+    """``x`` with a new dimension of size 1."""
     dim = dim % (len(x.shape) + 1)
     return View(x, (*x.shape[:dim], 1, *x.shape[dim:]), lambda i: (*i[:dim], *i[dim + 1 :]))
 
@@ -47,12 +48,13 @@ def unsqueeze(x: Value, dim: int) -> Value:
 @rule("squeeze")
 def _squeeze(x: Value, dims: Any = None) -> Value:
     chosen = range(len(x.shape)) if dims is None else ([dims] if isinstance(dims, int) else dims)
-    gone = {d % len(x.shape) for d in chosen if x.shape[d] == 1} if x.shape else set()
-    return reshaped(x, tuple(s for d, s in enumerate(x.shape) if d not in gone))
+    removed = {d % len(x.shape) for d in chosen if x.shape[d] == 1} if x.shape else set()
+    return reshaped(x, tuple(s for d, s in enumerate(x.shape) if d not in removed))
 
 
 @rule("select")
 def select(x: Value, dim: int, position: int) -> Value:
+    """The slice of ``x`` at one position of a dimension."""
     dim = dim % len(x.shape)
     at = str(position % x.shape[dim])
     return View(x, (*x.shape[:dim], *x.shape[dim + 1 :]), lambda i: (*i[:dim], at, *i[dim:]))
@@ -60,6 +62,7 @@ def select(x: Value, dim: int, position: int) -> Value:
 
 @rule("slice")
 def sliced(x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Value:
+    """``x[start:end:step]`` along one dimension."""
     dim = dim % len(x.shape)
     span = range(x.shape[dim])[slice(start, end, step)]
     if len(span) == x.shape[dim]:

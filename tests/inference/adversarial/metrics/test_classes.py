@@ -1,4 +1,4 @@
-"""Shares of classes: divergences in closed form, and the floor that a perfect generator is at."""
+"""Shares of classes: divergences in closed form, and the floor of a perfect generator."""
 
 import math
 
@@ -13,16 +13,16 @@ from posterity.inference.adversarial.metrics import class_histogram
 
 def test_divergences_in_closed_form():
     labels = torch.tensor([0] * 5 + [1] * 3 + [2] * 2)
-    found = class_histogram(labels, 4, reference=torch.tensor([0.25, 0.25, 0.4, 0.1]))
-    assert found.shares.tolist() == [0.5, 0.3, 0.2, 0.0]
+    histogram = class_histogram(labels, 4, reference=torch.tensor([0.25, 0.25, 0.4, 0.1]))
+    assert histogram.shares.tolist() == [0.5, 0.3, 0.2, 0.0]
     even = 0.5 * math.log(0.5 * 4) + 0.3 * math.log(0.3 * 4) + 0.2 * math.log(0.2 * 4)
-    assert found.kl_uniform == pytest.approx(even, rel=1e-12)
+    assert histogram.kl_uniform == pytest.approx(even, rel=1e-12)
     other = 0.5 * math.log(0.5 / 0.25) + 0.3 * math.log(0.3 / 0.25) + 0.2 * math.log(0.2 / 0.4)
-    assert found.kl_reference == pytest.approx(other, rel=1e-6)
-    assert (found.missing, found.largest, found.floor) == (1, 0.5, 3 / 20)
+    assert histogram.kl_reference == pytest.approx(other, rel=1e-6)
+    assert (histogram.missing, histogram.largest, histogram.kl_floor) == (1, 0.5, 3 / 20)
 
 
-def test_corners():
+def test_even_shares_and_single_classes_are_the_extremes():
     even = class_histogram(torch.arange(30) % 10, 10)
     assert (even.kl_uniform, even.missing, even.kl_reference) == (pytest.approx(0, abs=1e-12), 0, None)
     one = class_histogram(torch.full((7,), 3), 10)
@@ -33,15 +33,17 @@ def test_corners():
 
 
 @pytest.mark.parametrize("share", [torch.full((10,), 0.1), torch.arange(1.0, 11) / 55], ids=["even", "uneven"])
-def test_the_floor_is_the_mean_of_a_perfect_generator(share):
+def test_the_floor_is_the_mean_divergence_of_a_perfect_generator(share):
     """400 samples of 1,000: twice N times the divergence is chi-squared, of 9 degrees of freedom."""
-    found = [class_histogram(torch.multinomial(share, 1000, replacement=True), 10, reference=share) for _ in range(400)]
-    values = torch.tensor([f.kl_reference for f in found]).double()
-    assert abs(float(values.mean()) - found[0].floor) < 4 * float(values.std()) / 20
+    histograms = [
+        class_histogram(torch.multinomial(share, 1000, replacement=True), 10, reference=share) for _ in range(400)
+    ]
+    values = torch.tensor([f.kl_reference for f in histograms]).double()
+    assert abs(float(values.mean()) - histograms[0].kl_floor) < 4 * float(values.std()) / 20
     assert stats.kstest((2000 * values).numpy(), stats.chi2(9).cdf).pvalue > 1e-3
 
 
-def test_probabilities_count_as_their_largest():
+def test_a_sample_counts_for_its_most_probable_class():
     probabilities = torch.tensor([[0.6, 0.4, 0.0], [0.1, 0.5, 0.4], [0.2, 0.45, 0.35], [0.0, 0.0, 1.0]])
     assert class_histogram(probabilities, 3).shares.tolist() == [0.25, 0.5, 0.25]
 
@@ -50,15 +52,15 @@ def test_probabilities_count_as_their_largest():
 def test_neither_order_nor_names_of_classes_matter(labels, seed):
     generator = torch.Generator().manual_seed(seed)
     given_labels, names = torch.tensor(labels), torch.randperm(5, generator=generator)
-    found, other = class_histogram(given_labels, 5), class_histogram(names[given_labels.flip(0)], 5)
-    assert other.kl_uniform == pytest.approx(found.kl_uniform, abs=1e-12)
-    assert (other.missing, other.largest) == (found.missing, found.largest)
-    assert -1e-12 <= found.kl_uniform <= math.log(5) + 1e-12
-    # With a class more that has no samples, as much further from even as there are more classes.
-    assert class_histogram(given_labels, 6).kl_uniform == pytest.approx(found.kl_uniform + math.log(6 / 5))
+    histogram, other = class_histogram(given_labels, 5), class_histogram(names[given_labels.flip(0)], 5)
+    assert other.kl_uniform == pytest.approx(histogram.kl_uniform, abs=1e-12)
+    assert (other.missing, other.largest) == (histogram.missing, histogram.largest)
+    assert -1e-12 <= histogram.kl_uniform <= math.log(5) + 1e-12
+    # One more class without samples adds log(6/5).
+    assert class_histogram(given_labels, 6).kl_uniform == pytest.approx(histogram.kl_uniform + math.log(6 / 5))
 
 
-def test_bad_input_is_refused():
+def test_bad_labels_and_probabilities_are_refused():
     with pytest.raises(ValueError, match="expected labels from 0 to 2, got 0 to 3"):
         class_histogram(torch.tensor([0, 3]), 3)
     with pytest.raises(ValueError, match=r"expected labels of whole numbers, got torch\.float32"):

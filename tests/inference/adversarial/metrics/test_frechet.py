@@ -76,7 +76,7 @@ def test_symmetric_and_square_in_the_unit(seed, n, d, scale):
     assert frechet_distance(scale * x + 1, scale * y + 1) == pytest.approx(scale**2 * value, rel=1e-7, abs=1e-9)
 
 
-def test_bad_samples_are_refused():
+def test_bad_samples_of_the_frechet_distance_are_refused():
     with pytest.raises(ValueError, match=r"expected x of shape \(N, D\), N of 2 or more, got \(1, 3\)"):
         frechet_distance(torch.zeros(1, 3), torch.zeros(4, 3))
     with pytest.raises(ValueError, match="expected the same number of features D"):

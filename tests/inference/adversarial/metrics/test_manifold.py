@@ -11,7 +11,7 @@ from posterity.inference.adversarial.metrics import _pairs, expected_coverage, p
 
 
 def by_loops(real, fake, k):
-    """As the papers write it."""
+    """The definitions of the papers."""
 
     def distance(a, b):
         return math.sqrt(float(((a - b) ** 2).sum()))
@@ -30,10 +30,10 @@ def by_loops(real, fake, k):
     }
 
 
-@pytest.mark.parametrize("block", [1, 23, 100, 2**20])
+@pytest.mark.parametrize("chunk", [1, 23, 100, 2**20])
 @pytest.mark.parametrize("k", [1, 4])
-def test_blocks_agree_with_loops(block, k, monkeypatch):
-    monkeypatch.setattr(_pairs, "BLOCK", block)
+def test_precision_recall_in_chunks_agrees_with_loops(chunk, k, monkeypatch):
+    monkeypatch.setattr(_pairs, "CHUNK", chunk)
     real, fake = torch.randn(27, 3).double(), 0.6 * torch.randn(19, 3).double() + 0.5
     assert precision_recall(real, fake, k) == pytest.approx(by_loops(real, fake, k), abs=1e-12)
     # On a lattice most distances tie, and many are zero.
@@ -42,11 +42,11 @@ def test_blocks_agree_with_loops(block, k, monkeypatch):
 
 
 @pytest.mark.parametrize(("n", "m", "k"), [(40, 40, 5), (60, 25, 2), (30, 80, 1)])
-def test_equal_distributions_have_what_the_papers_expect(n, m, k):
-    """Means of 300 pairs of samples within 4 standard errors; precision and recall have no such value."""
-    found = [precision_recall(torch.randn(n, 3), torch.randn(m, 3), k) for _ in range(300)]
+def test_equal_distributions_have_the_expected_density_and_coverage(n, m, k):
+    """Means of 300 pairs of samples within 4 standard errors; precision and recall have no such expectation."""
+    pairs = [precision_recall(torch.randn(n, 3), torch.randn(m, 3), k) for _ in range(300)]
     for name, truth in (("density", 1.0), ("coverage", expected_coverage(n, m, k))):
-        values = torch.tensor([f[name] for f in found], dtype=torch.double)
+        values = torch.tensor([f[name] for f in pairs], dtype=torch.double)
         assert abs(float(values.mean()) - truth) < 4 * float(values.std()) / math.sqrt(300), name
 
 
@@ -56,7 +56,7 @@ def test_expected_coverage():
     assert expected_coverage(10**6, 10**6, 5) == pytest.approx(1 - 2**-5, abs=1e-5)
 
 
-def test_each_fault_has_its_measure():
+def test_each_fault_lowers_its_metric():
     """Four clusters far apart: two dropped, noise added, an outlier; 1,000 samples each."""
 
     def clusters(which, n=1000):
@@ -76,14 +76,14 @@ def test_each_fault_has_its_measure():
 
     wrong = clusters([0.0, 1.0, 2.0, 3.0])
     wrong[:300] += 50
-    found = precision_recall(real, wrong)
-    assert found["precision"] == pytest.approx(0.7, abs=0.03)
-    assert found["recall"] > 0.97
+    metrics = precision_recall(real, wrong)
+    assert metrics["precision"] == pytest.approx(0.7, abs=0.03)
+    assert metrics["recall"] > 0.97
 
-    # The wide place of one real outlier makes noise precise, but not dense: it is in 1 place, not in k.
+    # In the wide neighbourhood of one real outlier noise is precise but not dense: it is in 1 neighbourhood, not in k.
     real[0] = torch.tensor([1e4, 1e4])
-    found = precision_recall(real, 100 * torch.randn(1000, 2) + 2000, k=5)
-    assert (found["precision"], found["density"]) == (1, 1 / 5)
+    metrics = precision_recall(real, 100 * torch.randn(1000, 2) + 2000, k=5)
+    assert (metrics["precision"], metrics["density"]) == (1, 1 / 5)
 
 
 def test_disjoint_and_identical_samples():
@@ -99,27 +99,27 @@ def test_disjoint_and_identical_samples():
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), k=st.integers(1, 3), scale=st.floats(0.01, 100), shift=st.floats(-10, 10))
-def test_neither_order_nor_units_matter(seed, k, scale, shift):
+def test_precision_recall_depends_on_neither_order_nor_units(seed, k, scale, shift):
     generator = torch.Generator().manual_seed(seed)
     real, fake = (torch.randn(n, 2, generator=generator, dtype=torch.double) for n in (9, 7))
-    found = precision_recall(real, fake, k)
-    assert precision_recall(real.flip(0), fake.flip(0), k) == found
-    assert precision_recall(scale * real + shift, scale * fake + shift, k) == found
-    # Precision and recall are each other's, with sides changed.
+    metrics = precision_recall(real, fake, k)
+    assert precision_recall(real.flip(0), fake.flip(0), k) == metrics
+    assert precision_recall(scale * real + shift, scale * fake + shift, k) == metrics
+    # Exchanging the samples exchanges precision and recall.
     swapped = precision_recall(fake, real, k)
-    assert (swapped["precision"], swapped["recall"]) == (found["recall"], found["precision"])
+    assert (swapped["precision"], swapped["recall"]) == (metrics["recall"], metrics["precision"])
 
 
-def test_bad_input_is_refused():
+def test_bad_arguments_of_precision_recall_are_refused():
     x = torch.randn(6, 2)
     for k in (0, 4, 2.5):
-        with pytest.raises(ValueError, match="expected k between 1 and 3"):
+        with pytest.raises(ValueError, match="expected k to be a whole number from 1 to 3"):
             precision_recall(x, x[:4], k)
     with pytest.raises(ValueError, match=r"expected the same number of features D, got {'real': 2, 'fake': 1}"):
         precision_recall(x, x[:, :1], 1)
     with pytest.raises(ValueError, match=r"expected fake of shape \(N, D\), N of 2 or more, got \(1, 2\)"):
         precision_recall(x, x[:1], 1)
-    with pytest.raises(ValueError, match="expected k between 1 and 9"):
+    with pytest.raises(ValueError, match="expected k to be a whole number from 1 to 9"):
         expected_coverage(10, 10, 10)
     with pytest.raises(ValueError, match="expected fake to be a whole number of 1 or more, got 0"):
         expected_coverage(10, 0, 2)

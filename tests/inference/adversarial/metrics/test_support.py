@@ -1,4 +1,4 @@
-"""The birthday paradox on supports of known size: what it finds, how sure it is, and what it cannot see."""
+"""The birthday paradox on supports of known size: its estimate, its interval, and its limits."""
 
 import math
 
@@ -17,36 +17,36 @@ def real(n, d=6):
 
 
 @pytest.mark.parametrize("expected_pairs", [1, 10])
-def test_five_hundred_points_are_found(expected_pairs):
-    """100 samples of 400 from 500 points, seed 0: the interval of 95 per cent has the truth in 90 or more.
+def test_five_hundred_points_are_counted(expected_pairs):
+    """100 samples of 400 from 500 points, seed 0: the 95 % interval holds the truth in 90 or more.
 
-    The truth is 500, less the points that are themselves within the radius of each other: 1 of 160 or 16.
+    The truth is 500, less the points that are within the radius of each other: 1 in 160 or 16.
     """
     points, calibration, held_out = real(500), real(400), real(400)
     samples = [points[torch.randint(500, (400,))] for _ in range(100)]
-    found = [support_size(s, held_out, calibration, expected_pairs=expected_pairs) for s in samples]
-    near = int((torch.nn.functional.pdist(points) <= found[0].radius).sum())
+    estimates = [support_size(s, held_out, calibration, expected_pairs=expected_pairs) for s in samples]
+    near = int((torch.nn.functional.pdist(points) <= estimates[0].radius).sum())
     truth = 500**2 / (500 + 2 * near)
     assert truth == pytest.approx(500, rel=0.02 * expected_pairs)
-    assert sum(f.low <= truth <= f.high for f in found) >= 90
-    assert expected_pairs > 1 or sum(f.low <= 500 <= f.high for f in found) >= 90
-    assert all(f.low < f.size < f.high for f in found)
-    assert all(f.size == math.comb(400, 2) / f.pairs for f in found)
-    rates = torch.tensor([1 / f.size for f in found])
+    assert sum(f.low <= truth <= f.high for f in estimates) >= 90
+    assert expected_pairs > 1 or sum(f.low <= 500 <= f.high for f in estimates) >= 90
+    assert all(f.low < f.size < f.high for f in estimates)
+    assert all(f.size == math.comb(400, 2) / f.pairs for f in estimates)
+    rates = torch.tensor([1 / f.size for f in estimates])
     assert abs(float(rates.mean()) - 1 / truth) < 4 * float(rates.std()) / 10
 
 
-def test_a_memoriser_with_noise_is_found_beside_the_real():
+def test_memorised_samples_with_noise_are_told_from_real_ones():
     calibration, held_out = real(1000), real(1000)
     points = real(500)[torch.randint(500, (1000,))]
-    found = support_size(points + 0.01 * torch.randn_like(points), held_out, calibration)
-    assert found.low < 500 < found.high
-    assert found.pair_ratio > 30
-    assert found.real_size > 10 * found.high
+    support = support_size(points + 0.01 * torch.randn_like(points), held_out, calibration)
+    assert support.low < 500 < support.high
+    assert support.pair_ratio > 30
+    assert support.real_size > 10 * support.high
 
 
-def test_uneven_values_count_as_many_even_ones_and_the_interval_knows():
-    """A value of 10 per cent among 2,000: 1 / sum p² is 95. Pairs come together: a Poisson interval is too short."""
+def test_uneven_values_count_as_fewer_even_ones_with_a_wider_interval():
+    """One of 2,001 values has a share of 10 %: 1 / sum p² is 95. Pairs are correlated: Poisson intervals are too short."""
     share = torch.full((2001,), 0.9 / 2000, dtype=torch.double)
     share[0] = 0.1
     truth = 1 / float((share**2).sum())
@@ -62,10 +62,10 @@ def test_uneven_values_count_as_many_even_ones_and_the_interval_knows():
     assert poisson < 70
 
 
-def test_a_perfect_generator_is_as_large_as_the_real():
-    """Means over 60 sets of samples: 10 pairs are expected and come, of both, and of samples half as many.
+def test_a_perfect_generator_has_the_pairs_of_real_samples():
+    """Means over 60 sets are the 10 expected pairs of both kinds, and 5 of half as many samples.
 
-    Within 4 standard errors and the bias of 4 per cent that 1,500 sets have: pairs come together, and go over the mark.
+    Within 4 standard errors and a bias of 4 %, which 1,500 sets have because pairs are correlated.
     """
     sets = [support_size(real(300), real(300), real(300)) for _ in range(60)]
     for name in ("pairs", "real_pairs"):
@@ -78,43 +78,43 @@ def test_a_perfect_generator_is_as_large_as_the_real():
 
 
 @pytest.mark.parametrize("expected_pairs", [1, 3, 7])
-def test_the_radius_is_at_the_expected_pair(expected_pairs):
-    """Of the calibration samples themselves exactly as many pairs are within it, whatever their number."""
+def test_the_radius_holds_the_expected_pairs_of_the_calibration(expected_pairs):
+    """Exactly as many pairs of the calibration samples are within the radius, whatever the number of samples."""
     for n in range(5, 60):
         x = real(n)
-        found = support_size(x, x, x, expected_pairs=expected_pairs)
-        assert (found.pairs, found.real_pairs, found.pair_ratio) == (expected_pairs, expected_pairs, 1)
+        support = support_size(x, x, x, expected_pairs=expected_pairs)
+        assert (support.pairs, support.real_pairs, support.pair_ratio) == (expected_pairs, expected_pairs, 1)
         nearest = torch.nn.functional.pdist(x).sort().values[expected_pairs - 1]
-        assert found.radius == pytest.approx(float(nearest), rel=1e-9)
+        assert support.radius == pytest.approx(float(nearest), rel=1e-9)
 
 
 def test_no_pair_is_an_infinite_size_with_a_lower_bound():
     apart = 1000 * torch.arange(100.0)[:, None]
     calibration = torch.randn(100, 1)
-    found = support_size(apart, calibration, calibration)
-    assert (found.pairs, found.size, found.high) == (0, math.inf, math.inf)
-    assert found.low == pytest.approx(math.comb(100, 2) / -math.log(0.025))  # no event of a Poisson count
-    assert found.pair_ratio == 0
+    support = support_size(apart, calibration, calibration)
+    assert (support.pairs, support.size, support.high) == (0, math.inf, math.inf)
+    assert support.low == pytest.approx(math.comb(100, 2) / -math.log(0.025))  # no event of a Poisson count
+    assert support.pair_ratio == 0
     assert math.isnan(support_size(apart, apart, calibration).pair_ratio)
     assert support_size(calibration, apart, calibration).pair_ratio == math.inf
     assert support_size(calibration, apart, calibration).real_size == math.inf
 
 
-def test_one_value_alone():
-    found = support_size(torch.ones(50, 2), real(50, 2), real(50, 2))
-    assert (found.pairs, found.size, found.low) == (math.comb(50, 2), 1, 1)
+def test_a_generator_of_one_value_has_a_support_of_one():
+    support = support_size(torch.ones(50, 2), real(50, 2), real(50, 2))
+    assert (support.pairs, support.size, support.low) == (math.comb(50, 2), 1, 1)
 
 
 def test_the_interval_is_that_of_a_poisson_count():
-    """Garwood 1936: the probability of as many pairs or more, and as few, is half of what is left."""
+    """Garwood 1936: either tail has half of the remaining probability."""
     low, high = _interval(7, 0, 1000, 0.9)
     assert stats.poisson.sf(6, low) == pytest.approx(0.05)
     assert stats.poisson.cdf(7, high) == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize("block", [1, 17, 200, 2**20])
-def test_blocks_agree_with_loops(block, monkeypatch):
-    monkeypatch.setattr(_pairs, "BLOCK", block)
+@pytest.mark.parametrize("chunk", [1, 17, 200, 2**20])
+def test_pairs_in_chunks_agree_with_loops(chunk, monkeypatch):
+    monkeypatch.setattr(_pairs, "CHUNK", chunk)
     x = torch.randint(5, (31, 2)).double()  # with ties and equal rows
     squares = sorted(float(((a - b) ** 2).sum()) for i, a in enumerate(x) for b in x[:i])
     assert [_smallest(x, rank) for rank in (1, 20, 100, len(squares))] == pytest.approx(
@@ -127,22 +127,22 @@ def test_blocks_agree_with_loops(block, monkeypatch):
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.01, 100))
-def test_neither_order_nor_units_matter(seed, scale):
+def test_support_size_depends_on_neither_order_nor_units(seed, scale):
     generator = torch.Generator().manual_seed(seed)
     samples, held_out, calibration = torch.randn(3, 30, 2, generator=generator, dtype=torch.double)
-    found = support_size(samples, held_out, calibration)
+    support = support_size(samples, held_out, calibration)
     other = support_size(scale * samples.flip(0) + 1, scale * held_out + 1, scale * calibration.flip(0) + 1)
-    assert other.radius == pytest.approx(scale * found.radius)
-    assert (other.pairs, other.real_pairs, other.low) == (found.pairs, found.real_pairs, found.low)
+    assert other.radius == pytest.approx(scale * support.radius)
+    assert (other.pairs, other.real_pairs, other.low) == (support.pairs, support.real_pairs, support.low)
 
 
-def test_bad_input_is_refused():
+def test_bad_arguments_of_support_size_are_refused():
     x = real(40, 2)
     with pytest.raises(ValueError, match="expected about 14 calibration samples or more, got 10"):
         support_size(x, x, x[:10])
-    with pytest.raises(ValueError, match="expected expected_pairs between 0 and 780"):
+    with pytest.raises(ValueError, match=r"expected expected_pairs to be a number in \(0, 780\)"):
         support_size(x, x, x, expected_pairs=800)
-    with pytest.raises(ValueError, match="expected level between 0 and 1"):
+    with pytest.raises(ValueError, match=r"expected level to be a number in \(0, 1\)"):
         support_size(x, x, x, level=95)
     with pytest.raises(ValueError, match="expected the same number of features D"):
         support_size(x, x[:, :1], x)

@@ -46,13 +46,13 @@ def test_curve_of_uniform_values_stays_inside_and_of_narrow_predictives_does_not
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": 1}, "expected n of at least 2, got 1"),
+        ({"n": 1}, "expected n to be a whole number of 2 or more, got 1"),
         ({"n": 10, "prob": 1.0}, r"expected prob to be a number in \(0, 1\), got 1.0"),
-        ({"n": 10, "points": 1}, "expected at least 2 points, got 1"),
-        ({"n": 2.5}, "expected n to be a whole number, got 2.5"),
-        ({"n": 10, "points": 2.5}, "expected points to be a whole number, got 2.5"),
-        ({"n": 10, "prob": "0.9"}, "expected prob to be a number, got '0.9'"),
-        ({"n": 10, "prob": None}, "expected prob to be a number, got None"),
+        ({"n": 10, "points": 1}, "expected points to be a whole number of 2 or more, got 1"),
+        ({"n": 2.5}, "expected n to be a whole number of 2 or more, got 2.5"),
+        ({"n": 10, "points": 2.5}, "expected points to be a whole number of 2 or more, got 2.5"),
+        ({"n": 10, "prob": "0.9"}, r"expected prob to be a number in \(0, 1\), got '0.9'"),
+        ({"n": 10, "prob": None}, r"expected prob to be a number in \(0, 1\), got None"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):

@@ -143,7 +143,7 @@ def test_arviz_data_and_blocks_give_what_arrays_give(monkeypatch, tmp_path):
     rng = np.random.default_rng(8)
     made, y = rng.normal(size=(15, 9, 2)), rng.normal(size=(9, 2))
     whole = mahalanobis(made, y)
-    monkeypatch.setattr("posterity.inference.diagnostics.sources.draws.BLOCK", 50)
+    monkeypatch.setattr("posterity.inference.diagnostics.sources.draws.CHUNK", 50)
     data = from_groups(
         {
             "posterior_predictive": xr.Dataset({"y": (("chain", "draw", "obs", "axis"), made[None])}),
@@ -158,7 +158,7 @@ def test_arviz_data_and_blocks_give_what_arrays_give(monkeypatch, tmp_path):
 def test_bad_input_is_refused():
     rng = np.random.default_rng(9)
     made, y = rng.normal(size=(15, 4, 2)), np.zeros((4, 2))
-    with pytest.raises(ValueError, match="expected reference to be one of rank, normal, got 'chi2'"):
+    with pytest.raises(ValueError, match="expected reference to be one of 'rank', 'normal', got 'chi2'"):
         mahalanobis(made, y, reference="chi2")
     with pytest.raises(ValueError, match="expected more draws than the 2 targets, got 2"):
         mahalanobis(made[:2], y)

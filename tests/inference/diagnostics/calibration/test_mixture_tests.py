@@ -9,7 +9,7 @@ from torch.distributions import Categorical, Laplace, LogNormal, StudentT
 
 from posterity.inference import PredictiveMixture
 from posterity.inference.diagnostics import mixture_tests
-from posterity.inference.diagnostics.sources.mixture_scores import _scores
+from posterity.inference.diagnostics.sources.mixture_scores import _scores_of_rows
 from posterity.models.mixtures import Mixture
 
 DOUBLE = {"dtype": torch.double}
@@ -44,7 +44,7 @@ def test_scores_are_the_gradient_of_the_log_density(family):
         )
 
     expected = torch.stack([torch.autograd.grad(build(theta).log_prob(y)[row], theta)[0] for row in range(4)])
-    found = _scores(build(theta.detach()), y, 1)
+    found = _scores_of_rows(build(theta.detach()), y, 1)
     torch.testing.assert_close(found, expected.flatten(1))
 
 
@@ -150,7 +150,7 @@ def test_scores_beyond_numbers_are_infinite():
 def test_blocks_do_not_change_the_sums(monkeypatch):
     y = samples(1, 100, 7)[0]
     whole = mixture_tests(mixture(100), y)
-    monkeypatch.setattr("posterity.models.mixtures.row_chunks.BLOCK", 4000)
+    monkeypatch.setattr("posterity.models.mixtures.row_chunks.CHUNK", 4000)
     np.testing.assert_allclose(mixture_tests(mixture(100), y).estimate, whole.estimate, rtol=0.15)
 
 
@@ -160,7 +160,7 @@ def test_bad_input_is_refused():
     counts = Mixture(Categorical(logits=torch.zeros(20, 2)), torch.distributions.Poisson(torch.ones(20, 2)))
     with pytest.raises(ValueError, match=r"expected Normal, LogNormal, .* components for mixture tests, got Poisson"):
         mixture_tests(counts, torch.ones(20))
-    with pytest.raises(ValueError, match="expected a mixture and y for mixture tests, got draws"):
+    with pytest.raises(ValueError, match="expected a Mixture for mixture tests, got draws"):
         mixture_tests(np.zeros((5, 20)), np.zeros(20))
     with pytest.raises(ValueError, match="expected seed to be a whole number of 0 or more, got -1"):
         mixture_tests(mixture(20), torch.zeros(20), seed=-1)

@@ -129,21 +129,21 @@ def test_it_is_written_and_read(tmp_path):
 def test_bad_input_is_refused():
     model, y = two_peaks(50), drawn(50, 9)
     found = Recalibrator.fit(model, y)
-    with pytest.raises(ValueError, match="expected other observations than those of the calibration split"):
+    with pytest.raises(ValueError, match="expected observations outside the calibration split"):
         found.recalibrated_pit(model, y)
     with pytest.raises(ValueError, match="expected a calibration split of at least 20 observations"):
         Recalibrator.fit(two_peaks(10), drawn(10, 9))
     with pytest.raises(ValueError, match="expected sorted values of pit"):
         Recalibrator(np.linspace(1, 0, 30))
-    with pytest.raises(ValueError, match=r"expected probabilities to be a number in \[0, 1\], got \[1.5\]"):
+    with pytest.raises(ValueError, match=r"expected probabilities to be numbers in \[0, 1\], got \[1.5\]"):
         found.icdf([1.5])
     with pytest.raises(ValueError, match=r"expected level to be a number in \(0, 1\), got 1"):
         found.hdi_level(1)
-    with pytest.raises(ValueError, match=r"expected a Mixture or draws of shape \(draws, N\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"expected draws of shape \(draws, N\), got \(3,\)"):
         found.quantiles(np.zeros(3), [0.5])
     with pytest.raises(ValueError, match="expected a Mixture, got ndarray"):
         found.hdi(np.zeros((3, 3)), 0.5)
-    with pytest.raises(ValueError, match="expected at least 1 draw, got 0"):
+    with pytest.raises(ValueError, match="expected draws to be a whole number of 1 or more, got 0"):
         found.sample(model, 0)
     with pytest.raises(ValueError, match="expected a Dataset with 'pit' or 'level'"):
         Recalibrator.from_dataset(xr.Dataset())

@@ -65,8 +65,8 @@ def test_gap_between_two_peaks_is_central_but_not_of_high_density():
 
 
 def test_hdi_does_not_depend_on_blocks_in_distribution(monkeypatch):
-    monkeypatch.setattr("posterity.models.mixtures.row_chunks.BLOCK", 8)
-    monkeypatch.setattr("posterity.inference.diagnostics.sources.mixture.BLOCK", 400)
+    monkeypatch.setattr("posterity.models.mixtures.row_chunks.CHUNK", 8)
+    monkeypatch.setattr("posterity.inference.diagnostics.sources.mixture.CHUNK", 400)
     y = torch.linspace(-3, 3, 20)
     levels = region_level(normal(20), y, kind="hdi", draws=999).level.values
     np.testing.assert_allclose(levels, region_level(normal(20), y).level.values, atol=0.07)
@@ -85,7 +85,7 @@ def test_arviz_draws_agree_with_the_mixture(tmp_path):
     difference = region_level(data).level - region_level(bimodal(100), y).level
     assert float(np.abs(difference).max()) < 4.5 * np.sqrt(1 / 4000)
     coverage(data).to_netcdf(tmp_path / "coverage.nc", engine="h5netcdf")
-    with pytest.raises(ValueError, match="expected a mixture and y for kind='hdi', got draws"):
+    with pytest.raises(ValueError, match="expected a Mixture for kind='hdi', got draws"):
         coverage(data, kind="hdi")
 
 
@@ -99,11 +99,11 @@ def test_same_seed_same_levels():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"levels": [0.5, 1.0]}, r"expected levels to be a number in \(0, 1\), got \[0.5, 1.0\]"),
-        ({"levels": []}, r"expected levels to be a number in \(0, 1\)"),
+        ({"levels": [0.5, 1.0]}, r"expected levels to be numbers in \(0, 1\), got \[0.5, 1.0\]"),
+        ({"levels": []}, r"expected levels to be numbers in \(0, 1\)"),
         ({"confidence": 0.0}, r"expected confidence to be a number in \(0, 1\), got 0.0"),
-        ({"kind": "shortest"}, "expected kind to be one of central, hdi, got 'shortest'"),
-        ({"kind": "hdi", "draws": 0}, "expected at least 1 draw, got 0"),
+        ({"kind": "shortest"}, "expected kind to be one of 'central', 'hdi', got 'shortest'"),
+        ({"kind": "hdi", "draws": 0}, "expected draws to be a whole number of 1 or more, got 0"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):

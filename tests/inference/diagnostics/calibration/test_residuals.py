@@ -95,7 +95,7 @@ def test_arviz_draws_agree_with_the_mixture():
     for kind, tolerance in (("gaussianised", 0.12), ("moment", 0.06)):
         difference = pulls(data, kind=kind).pull - pulls(mixture, y, kind=kind).pull
         assert float(np.abs(difference).max()) < tolerance
-    with pytest.raises(ValueError, match="expected a mixture and y for kind='component', got draws"):
+    with pytest.raises(ValueError, match="expected a Mixture for kind='component', got draws"):
         pulls(data, kind="component")
 
 
@@ -115,7 +115,7 @@ def test_result_is_written_as_netcdf(tmp_path):
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match="expected kind to be one of gaussianised, moment, component, got 'sigma'"):
+    with pytest.raises(ValueError, match=r"expected kind to be one of 'gaussianised', .* got 'sigma'"):
         pulls(*one_normal(0.0), kind="sigma")
     cauchy = Mixture(Categorical(logits=torch.zeros(3, 1)), StudentT(torch.full((3, 1), 1.5)))
     with pytest.raises(ValueError, match=r"expected predictives of finite, positive variance .* got 3 of 3"):
@@ -126,5 +126,5 @@ def test_bad_input_is_refused():
         pull_summary(pulls(*one_normal(0.0)))
     with pytest.raises(ValueError, match="expected pulls that differ"):
         pull_summary(xr.Dataset({"pull": ("obs", [1.0, 1.0])}))
-    with pytest.raises(ValueError, match="expected a Dataset with a variable 'pull'"):
+    with pytest.raises(ValueError, match=r"expected a result of pulls\(\), with pull, got"):
         pull_summary(xr.Dataset({"z": ("obs", [1.0, 2.0])}))

@@ -172,10 +172,10 @@ def test_class_error_by_hand(tmp_path):
         (np.full((3, 2), 0.6), np.zeros(3, int), 5, "expected rows of probabilities that sum to one"),
         (np.full((3, 2), 0.5), np.zeros(3), 5, r"expected labels of shape \(3,\), whole numbers, got float64 \(3,\)"),
         (np.full((3, 2), 0.5), np.array([0, 1, 2]), 5, "expected labels from 0 to 1, got 0 to 2"),
-        (np.full((3, 2), 0.5), np.zeros(3, int), 0, "expected at least 1 bin, got 0"),
+        (np.full((3, 2), 0.5), np.zeros(3, int), 0, "expected bins to be a whole number of 1 or more, got 0"),
         (np.array([[0.1, 0.9], [0.3, 0.7]]), np.zeros(2, int), 5, "expected at least 2 observations in each group"),
         (np.full((3, 2), np.nan), np.zeros(3, int), 5, "expected finite probabilities, got 6 of 6"),
-        (np.full((3, 2), 0.5), np.zeros(3, int), 2.5, "expected bins to be a whole number, got 2.5"),
+        (np.full((3, 2), 0.5), np.zeros(3, int), 2.5, "expected bins to be a whole number of 1 or more, got 2.5"),
         (np.full((3, 2), 0.5 + 0j), np.zeros(3, int), 5, "expected real numbers as probabilities, got complex128"),
         (np.full((3, 2), "0.5"), np.zeros(3, int), 5, "expected real numbers as probabilities, got <U3"),
         (np.ma.masked_all((3, 2)), np.zeros(3, int), 5, "expected probabilities without a mask"),
@@ -188,15 +188,15 @@ def test_bad_classes_are_refused(probabilities, labels, bins, message):
 
 def test_bad_input_is_refused():
     mixture = normals(np.zeros(3), np.ones(3))
-    with pytest.raises(ValueError, match=r"expected levels to be a number in \(0, 1\)"):
+    with pytest.raises(ValueError, match=r"expected levels to be numbers in \(0, 1\)"):
         sharpness(mixture, levels=[0.0])
-    with pytest.raises(ValueError, match="expected kind to be one of central, hdi, got 'other'"):
+    with pytest.raises(ValueError, match="expected kind to be one of 'central', 'hdi', got 'other'"):
         sharpness(mixture, kind="other")
     with pytest.raises(ValueError, match=r"expected y of shape \(3,\), got \(2,\)"):
         sharpness(mixture, torch.zeros(2))
     with pytest.raises(ValueError, match="expected at least 2 posterior-predictive draws, got 1"):
         sharpness(np.zeros((1, 3)))
-    with pytest.raises(ValueError, match="expected a Dataset with 'coverage', 'n' and levels"):
+    with pytest.raises(ValueError, match=r"expected a result of coverage\(\), with coverage, n, level"):
         calibration_error(xr.Dataset({"pit": ("obs", [0.5])}))
     with pytest.raises(ValueError, match="expected y of shape"):
         calibration_error(mixture)

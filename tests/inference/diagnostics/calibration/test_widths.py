@@ -168,11 +168,11 @@ def test_results_are_written_as_netcdf(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"errors": "jackknife"}, "expected errors to be one of moments, bootstrap, got 'jackknife'"),
-        ({"errors": "bootstrap", "resamples": 1}, "expected at least 2 resamples, got 1"),
+        ({"errors": "jackknife"}, "expected errors to be one of 'moments', 'bootstrap', got 'jackknife'"),
+        ({"errors": "bootstrap", "resamples": 1}, "expected resamples to be a whole number of 2 or more, got 1"),
         ({"by": np.zeros(3)}, "expected by with 100 values, one for each observation, got 3"),
         ({"by": "x"}, r"expected by to be one of \['pull'\], got 'x'"),
-        ({"by": np.full(100, np.nan)}, "expected finite by, values to group by, got 100 of 100"),
+        ({"by": np.full(100, np.nan)}, "expected finite values of by, got 100 of 100"),
         ({"by": np.arange(100), "bins": 0}, "expected bins to be a whole number of 1 or more, got 0"),
         ({"by": np.arange(100), "bins": 40}, "expected at least 4 observations in each group, got . in .*; use fewer"),
         ({"event": np.zeros(100)}, "expected at least 2 events to resample, got 1"),
@@ -205,9 +205,7 @@ def test_groups_are_those_of_the_same_observations():
         pull_summary(pulls, by=by)
     assert pull_summary(pulls, by=by.assign_coords(obs=np.arange(20))).group.values.tolist() == ["a", "b"]
     for wrong in (np.array([1, 2, "a", *range(17)], dtype=object), np.ones(20) * 1j, np.array([None] * 20)):
-        with pytest.raises(
-            ValueError, match="expected by, values to group by, as numbers, booleans, dates or text, got"
-        ):
+        with pytest.raises(ValueError, match="expected by to hold numbers, booleans, dates or text, got"):
             pull_summary(pulls, by=wrong)
-    with pytest.raises(ValueError, match=r"expected bins to be a whole number, got 2.5"):
+    with pytest.raises(ValueError, match=r"expected bins to be a whole number of 1 or more, got 2.5"):
         pull_summary(pulls, by=np.arange(20), bins=2.5)

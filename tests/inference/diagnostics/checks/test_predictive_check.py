@@ -7,7 +7,6 @@ from scipy import stats
 
 from posterity.inference.arviz import from_groups
 from posterity.inference.diagnostics.checks.predictive_check import posterior_predictive_check
-from posterity.inference.diagnostics.sources.mixture import from_mixture
 from posterity.inference.diagnostics.sources.mixture_targets import replicates
 from posterity.inference.predictive import PredictiveMixture
 from posterity.models.mixtures import Mixture
@@ -112,7 +111,7 @@ def test_replicates_take_draws_by_their_weights():
     loc = torch.tensor([[0.0], [10.0], [20.0]]).double().expand(3, 5)
     weights = torch.tensor([0.5, 0.2, 0.3]).double()
     draws = PredictiveMixture.from_draws(dist.Normal(loc, 0.1), weights.log())
-    made = np.concatenate(list(replicates(from_mixture(draws, torch.zeros(5), several=False), 100, seed=0)))
+    made = np.concatenate(list(replicates(draws, 100, seed=0)))
     assert made.shape == (100, 5)
     assert np.bincount(np.round(made[:, 0] / 10).astype(int)).tolist() == [50, 20, 30]
     assert np.ptp(made, axis=1).max() < 1
@@ -120,12 +119,12 @@ def test_replicates_take_draws_by_their_weights():
 
 def test_replicates_of_components_are_mixed_within_a_draw(monkeypatch):
     """Two draws of two components each: in a replicate both components of one draw are seen, in blocks of rows too."""
-    monkeypatch.setattr("posterity.models.mixtures.row_chunks.BLOCK", 64)
+    monkeypatch.setattr("posterity.models.mixtures.row_chunks.CHUNK", 64)
     monkeypatch.setattr("posterity.inference.diagnostics.sources.mixture_targets.SETS", 400)
     components = dist.Normal(torch.tensor([[0.0, 1.0], [10.0, 11.0]]).double()[:, None].expand(2, 40, 2), 0.01)
     likelihood = dist.MixtureSameFamily(dist.Categorical(torch.ones(2, 40, 2).double()), components)
     draws = PredictiveMixture.from_draws(likelihood)
-    parts = list(replicates(from_mixture(draws, torch.zeros(40), several=False), 30, seed=1))
+    parts = list(replicates(draws, 30, seed=1))
     assert len(parts) > 1
     made = np.round(np.concatenate(parts))
     for row in made:
@@ -151,7 +150,7 @@ def test_blocks_and_seeds(monkeypatch):
     draws = PredictiveMixture.from_draws(dist.Normal(torch.zeros(20, 8).double(), 1.0))
     y = torch.zeros(8).double()
     whole = posterior_predictive_check(draws, y, draws=50, seed=1)
-    monkeypatch.setattr("posterity.inference.diagnostics.checks.predictive_check.BLOCK", 30)
+    monkeypatch.setattr("posterity.inference.diagnostics.sources.draws.SETS", 30)
     xr.testing.assert_allclose(posterior_predictive_check(draws, y, draws=50, seed=1), whole)
     assert not posterior_predictive_check(draws, y, draws=50, seed=2).equals(whole)
 
@@ -160,22 +159,20 @@ def test_bad_input_is_refused():
     made, y = np.random.default_rng(8).normal(size=(5, 4)), np.zeros(4)
     with pytest.raises(ValueError, match="expected at least one statistic, got none"):
         posterior_predictive_check(made, y, statistics={})
-    with pytest.raises(
-        ValueError, match=r"expected the statistic 'all' to give one number .* got shape \(5, 4\) for 5"
-    ):
+    with pytest.raises(ValueError, match=r"expected the statistic 'all' to be one number .* got shape \(5, 4\) for 5"):
         posterior_predictive_check(made, y, statistics={"all": lambda values: values})
     with pytest.raises(ValueError, match="expected finite values of the statistic 'log', got 5 of 5"):
         posterior_predictive_check(made, y, statistics={"log": lambda values: float("nan")})
     for statistics, message in (
-        (np.mean, "expected statistics as functions by name, got"),
-        ([np.mean], "expected statistics as functions by name, got list"),
-        ({"mean": 3}, "expected the statistic 'mean' to be a function, got 3"),
+        (np.mean, "expected statistics to be functions by name, got"),
+        ([np.mean], "expected statistics to be functions by name, got list"),
+        ({"mean": 3}, "expected the statistic 'mean' to be a function of data, got 3"),
         ({"root": lambda values: 1j}, "expected real numbers as values of the statistic 'root', got complex128"),
         ({"root": lambda values, axis: 1j * values.sum(axis)}, "values of the statistic 'root', got complex128"),
         ({"text": lambda values: "1.5"}, "expected real numbers as values of the statistic 'text', got <U3"),
         ({"none": lambda values: None}, "expected real numbers as values of the statistic 'none', got object"),
         ({"mask": lambda values: np.ma.masked}, "expected values of the statistic 'mask' without a mask"),
-        ({"some": lambda values: values[values > 0]}, "'some' to give one number for a data set, got shapes"),
+        ({"some": lambda values: values[values > 0]}, "'some' to be one number for a data set, got shapes"),
     ):
         with pytest.raises(ValueError, match=message):
             posterior_predictive_check(made, y, statistics=statistics)

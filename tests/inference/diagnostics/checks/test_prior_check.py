@@ -150,21 +150,21 @@ def test_bad_input_is_refused():
         pyro.sample("y", dist.Normal(0.0, 1.0), obs=y)
 
     for model, message in (
-        (improper, "expected a prior to draw from, got at draw 0"),
-        (negative, "expected a prior to draw from, got at draw"),
+        (improper, "expected a proper prior, got an error at draw 0"),
+        (negative, "expected a proper prior, got an error at draw"),
         (cauchy, "expected finite means of the likelihood at site 'y', got 120 of 120"),
         (single, r"expected y of shape \(40,\) or \(40, targets\) at site 'y', got \(\)"),
-        (lambda x: None, r"expected a site of y, one of \[\], got None"),
+        (lambda x: None, r"expected site to be one of \[\], got None"),
     ):
         with pytest.raises(ValueError, match=message):
             prior_predictive_check(model, GRID, count=3)
     for settings, message in (
-        ({"count": 1}, "expected a count of at least 2 draws, got 1"),
+        ({"count": 1}, "expected count to be a whole number of 2 or more, got 1"),
         (
             {"plausible": (1.0, -1.0)},
-            r"expected a plausible range \(low, high\), finite and low < high, got \(1.0, -1.0\)",
+            r"expected plausible to be two finite numbers \(low, high\) with low < high, got \(1.0, -1.0\)",
         ),
-        ({"site": "z"}, r"expected a site of y, one of \['slope', 'y'\], got 'z'"),
+        ({"site": "z"}, r"expected site to be one of \['slope', 'y'\], got 'z'"),
         ({"seed": -1}, "expected seed to be a whole number of 0 or more, got -1"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -173,5 +173,5 @@ def test_bad_input_is_refused():
         prior_predictive_check(line, "x")
     with pytest.raises(ValueError, match=r"expected a model that runs with its arguments, got IndexError.*\(2,\)"):
         prior_predictive_check(line, [1.0, 2.0])
-    with pytest.raises(ValueError, match="expected the model's inputs without y, got arguments that it observes"):
+    with pytest.raises(ValueError, match="expected inputs without y, got y for the site"):
         prior_predictive_check(line, GRID, GRID[:, 0])

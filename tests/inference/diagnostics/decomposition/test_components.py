@@ -99,8 +99,11 @@ def test_several_targets():
         (lambda p, y: component_usage(p, y[:, None]), r"expected y of shape \(60,\), got \(60, 1\)"),
         (lambda p, y: component_usage(p, y * math.nan), "expected finite y, got 60 of 60"),
         (lambda p, y: component_usage(p, y.numpy().astype(str)), "expected real numbers as y, got <U"),
-        (lambda p, y: component_usage(LOGNORMAL, [-1.0, 1.0]), "expected y that LogNormal components can be, got 1 of"),
-        (lambda p, y: component_usage(p, least="a"), "expected least to be a number, got 'a'"),
+        (
+            lambda p, y: component_usage(LOGNORMAL, [-1.0, 1.0]),
+            "expected y in the support of LogNormal components, got 1 of",
+        ),
+        (lambda p, y: component_usage(p, least="a"), r"expected least to be a number in \[0, 1\), got 'a'"),
         (lambda p, y: relabel(p, y[:3]), r"expected y of shape \(60,\), got \(3,\)"),
         (lambda p, y: relabel(p, y[:, None]), r"expected y of shape \(60,\), got \(60, 1\)"),
         (lambda p, y: relabel(p, None), r"expected y of shape \(60,\) with a mixture, got None"),

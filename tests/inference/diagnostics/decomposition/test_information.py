@@ -247,7 +247,7 @@ def test_arviz_data_keep_their_dimensions():
     array = xr.DataArray(p, dims=("chain", "draw", "station", "class"), coords={"station": list("abcd")})
     binary = xr.DataArray(p[..., 0], dims=("chain", "draw", "station"))
     data = from_groups({"posterior": xr.Dataset({"p": array.transpose("station", ...), "q": binary})})
-    with pytest.raises(ValueError, match=r"expected var_name, a variable of probabilities among .*got None"):
+    with pytest.raises(ValueError, match=r"expected var_name to be a variable of probabilities among .*got None"):
         information_split(data)
     split = information_split(from_groups({"posterior": array.to_dataset(name="p")}), var_name="p")
     assert split.total_entropy.dims == ("station",)
@@ -278,7 +278,7 @@ def test_a_posterior_knows_less_far_from_its_data():
     ("source", "arguments", "message"),
     [
         (np.ones((3, 4)), {}, r"expected probabilities of shape \(draws, N, classes\), got \(3, 4\)"),
-        (np.ones((3, 4, 1)), {}, "expected 2 classes or more, got 1"),
+        (np.ones((3, 4, 1)), {}, "expected at least 2 classes, got 1"),
         (np.full((2, 2, 2), 0.6), {}, "expected probabilities in .* sums from 1.2 to 1.2"),
         (np.array([[[1.5, -0.5]]]), {}, "expected probabilities in .* values from -0.5"),
         (np.full((2, 2, 2), np.nan), {}, "expected finite probabilities, got 8 of 8"),
@@ -287,7 +287,7 @@ def test_a_posterior_knows_less_far_from_its_data():
         (dist.Bernoulli(torch.ones(2, 2) / 2), {"samples": 4}, "expected samples only for mixtures"),
         (dist.Normal(torch.zeros(3), 1.0), {}, r"expected a likelihood of batch shape \(draws, N\), got \(3,\)"),
         (Mixture.normal(*torch.ones(3, 4, 2)), {}, "expected a PredictiveMixture, .* got Mixture"),
-        (normals([[0.0]], [[1.0]]), {"samples": 3}, "expected samples to be a whole number of 2 or more, even, got 3"),
+        (normals([[0.0]], [[1.0]]), {"samples": 3}, "expected samples to be an even number, got 3"),
         (normals([[0.0]], [[1.0]]), {"seed": -1}, "expected seed"),
         ("p", {}, "expected a PredictiveMixture, a likelihood, probabilities .* got str"),
     ],

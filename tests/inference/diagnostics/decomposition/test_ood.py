@@ -207,7 +207,7 @@ def test_a_score_that_knows_lies_between_nothing_and_the_oracle():
         (lambda: fpr_at_tpr([1, 2], [1, 2], 0.0), r"expected tpr to be a number in \(0, 1\], got 0.0"),
         (
             lambda: ood_scores(xr.Dataset({"pit": ("obs", [1.0])})),
-            r"expected a Dataset that .* got variables \['pit'\]",
+            r"expected a result of information_split.* got \['pit'\]",
         ),
         (
             lambda: ood_detection(
@@ -216,7 +216,7 @@ def test_a_score_that_knows_lies_between_nothing_and_the_oracle():
             r"expected Datasets with a score in common, got \['epistemic'\] and \['entropy'\]",
         ),
         (lambda: refusal_curve([1.0, 2.0], [True]), r"expected correct of shape \(2,\), got \(1,\)"),
-        (lambda: refusal_curve([1.0, 2.0], [1, 2]), "expected correct as true or false"),
+        (lambda: refusal_curve([1.0, 2.0], [1, 2]), "expected correct to be true or false"),
         (lambda: refusal_curve([], []), r"expected score of shape \(N,\), N of 1 or more, got \(0,\)"),
     ],
 )

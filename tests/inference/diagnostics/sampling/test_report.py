@@ -80,7 +80,7 @@ def test_rhat_and_ess_are_arvizs(shape, coefficient, rounded):
 def test_blocks_of_functions_do_not_change_the_numbers(monkeypatch):
     values = independent(0, draws=50, points=7)
     expected = statistics.convergence(values)
-    monkeypatch.setattr(statistics, "BLOCK", 450)
+    monkeypatch.setattr(statistics, "CHUNK", 450)
     for name, numbers in statistics.convergence(values).items():
         np.testing.assert_array_equal(numbers, expected[name])
 
@@ -117,7 +117,7 @@ def test_good_chains_are_ok():
     assert found.ok
     assert found.findings == ()
     text = str(found)
-    assert text.startswith("4 chains of 1000 draws, judged by 5 functions: no sign of trouble.")
+    assert text.startswith("4 chains of 1000 draws, judged by 5 functions: no sign of a problem.")
     assert "0 divergences" in text
     assert "calibr" in text or "coverage" in text
 
@@ -133,7 +133,7 @@ def test_a_stuck_chain_is_named():
     assert "Chain 2 is furthest" in found["rhat"].words
     slow = report(independent(0), {"acceptance_rate": np.repeat([[0.9], [0.9], [0.2], [0.9]], 1000, 1)})
     assert names(slow) == [("slow", "caution")]
-    assert "1 (chain 2) of 4" in slow["slow"].words
+    assert "1 of 4 chains accept less than 50 % of their steps (chain 2:" in slow["slow"].words
 
 
 def test_nothing_that_moves_is_stuck_everywhere():
@@ -226,7 +226,7 @@ def test_energies_that_crawl_are_found():
     energy[1] = np.cumsum(energy[1])
     found = report(independent(0), {"energy": energy})
     assert names(found) == [("ebfmi", "caution")]
-    assert "1 (chain 1) of 4" in found["ebfmi"].words
+    assert "in 1 of 4 chains (chain 1)" in found["ebfmi"].words
 
 
 def test_trees_that_were_cut_off_are_a_note():
@@ -247,7 +247,7 @@ def test_divergences_are_counted_and_located():
     count = int((f[..., 1] < -2.5).sum())
     assert said.number == count
     assert said.severity == "caution"
-    assert f"{count} of 4000 draws" in said.words
+    assert f"{count} of 4000 transitions" in said.words
     assert "They concentrate where f[0.5] is low" in said.words
     assert "Raise target_accept from 0.8 to 0.95 or 0.99; if divergences remain" in said.words
     assert int(found.dataset.divergent_strength.values.argmax()) == 1
@@ -402,7 +402,7 @@ def test_mirrored_modes_are_a_matter_of_the_site_and_not_of_the_predictions():
     assert names(report)[0] == ("site_rhat", "caution")
     said = report["site_rhat"]
     assert said.number > 1.5
-    assert "agree on what the model predicts, but not on site 'm' (R-hat" in said.words
+    assert "agree on predictions, but not on site 'm' (R-hat" in said.words
     assert "label switching, mirrored modes" in said.words
     assert "rhat" not in dict(names(report))
     assert convergence_report(mirrored(torch.ones(4)), GRID).ok
@@ -460,7 +460,7 @@ def test_a_chain_that_is_a_copy_of_another_is_named():
     f[3] = f[1]
     found = report(f)
     assert found["copies"].severity == "stop"
-    assert "1 (chain 3) of 4 have exactly the same draws as another chain" in found["copies"].words
+    assert "The draws of 1 of 4 chains (chain 3) are exactly those of another chain" in found["copies"].words
     f[3] = f[3, 0]  # one point is no copy
     f[2] = f[3]
     assert "copies" not in dict(names(report(f)))
@@ -624,7 +624,7 @@ def test_bad_input_is_refused():
             convergence_report(named, var_names=name)
     with pytest.raises(ValueError, match="expected a likelihood with a mean, or of classes, got Distribution"):
         convergence_report(Meanless(), GRID)
-    with pytest.raises(ValueError, match="expected 2 superchains or more that 4 chains fill equally, got 3"):
+    with pytest.raises(ValueError, match="expected superchains that 4 chains can fill equally, got 3"):
         convergence_report(data(independent(0)), superchains=3)
 
 

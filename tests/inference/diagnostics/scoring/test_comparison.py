@@ -113,7 +113,7 @@ def test_every_kind_of_result_is_taken_and_bad_k_are_counted():
         (
             {"a": scored(np.zeros(5)), "b": scored(np.ones(5))},
             {"method": "bma"},
-            r"expected a method from \('stacking'",
+            r"expected method to be one of 'stacking'",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

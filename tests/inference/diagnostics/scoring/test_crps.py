@@ -6,6 +6,7 @@ import torch
 
 from posterity.inference.diagnostics import crps_from_draws, crps_normal_mixture
 from posterity.inference.diagnostics.scoring import crps
+from posterity.inference.diagnostics.sources.reading import read
 from posterity.models.mixtures import Mixture
 from posterity.models.mixtures.row_chunks import sample
 
@@ -40,10 +41,11 @@ def test_estimate_agrees_with_the_closed_form():
 
 
 def test_budget_decides_about_the_closed_form(monkeypatch):
-    mixture, _ = random_mixture(5, 10)
-    assert crps.has_closed_form(mixture)
+    mixture, y = random_mixture(5, 10)
+    data = read(mixture, y)
+    np.testing.assert_array_equal(crps.crps_in_closed_form(data), crps_normal_mixture(mixture, y))
     monkeypatch.setattr("posterity.inference.diagnostics.scoring.crps.PAIR_BUDGET", 499)
-    assert not crps.has_closed_form(mixture)
+    assert crps.crps_in_closed_form(data) is None
 
 
 def test_one_draw_is_refused():

@@ -145,10 +145,10 @@ def test_other_families_are_those_of_the_mixture():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"levels": [0.5, 1.0]}, r"expected levels to be a number in \(0, 1\), got \[0.5, 1.0\]"),
-        ({"levels": []}, r"expected levels to be a number in \(0, 1\)"),
-        ({"levels": [0.5, 0.5]}, "expected different levels"),
-        ({"kind": "shortest"}, "expected kind to be one of central, hdi, got 'shortest'"),
+        ({"levels": [0.5, 1.0]}, r"expected levels to be numbers in \(0, 1\), got \[0.5, 1.0\]"),
+        ({"levels": []}, r"expected levels to be numbers in \(0, 1\)"),
+        ({"levels": [0.5, 0.5]}, "expected levels to be different"),
+        ({"kind": "shortest"}, "expected kind to be one of 'central', 'hdi', got 'shortest'"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):
@@ -157,7 +157,7 @@ def test_bad_input_is_refused(arguments, message):
 
 
 def test_what_has_no_such_intervals_is_refused():
-    with pytest.raises(ValueError, match="expected a mixture and y for kind='hdi', got draws"):
+    with pytest.raises(ValueError, match="expected a Mixture for kind='hdi', got draws"):
         interval_score(np.zeros((5, 3)), np.zeros(3), kind="hdi")
     angles = Mixture(Categorical(logits=torch.zeros(2, 1)), VonMises(torch.zeros(2, 1), torch.ones(2, 1)))
     with pytest.raises(ValueError, match="expected a target on a line, got angles"):

@@ -221,8 +221,8 @@ LOG_LIKELIHOOD = group(fitted(observations()), "log_likelihood")
         (np.zeros(3), {}, "expected ArviZ data .* got ndarray"),
         (changed(log_likelihood=None), {}, r"a group 'log_likelihood', got groups \['posterior', 'observed_data'\]"),
         (changed(posterior=None), {}, r"a group 'posterior', got groups \['log_likelihood', 'observed_data'\]"),
-        (changed(), {"var_name": "z"}, r"expected var_name, one of \['y'\], got 'z'"),
-        (changed(log_likelihood=LOG_LIKELIHOOD.assign(z=0.0)), {}, r"expected var_name, one of \['y', 'z'\], got None"),
+        (changed(), {"var_name": "z"}, "expected var_name to be one of 'y', got 'z'"),
+        (changed(log_likelihood=LOG_LIKELIHOOD.assign(z=0.0)), {}, "expected var_name to be one of 'y', 'z', got None"),
         (changed(log_likelihood=LOG_LIKELIHOOD.isel(chain=0)), {}, r"shape \(chain, draw, ...\), got {'draw': 1000"),
         (changed(log_likelihood=LOG_LIKELIHOOD.isel(row=[])), {}, r"of shape \(chain, draw, ...\), got .*'row': 0"),
         (
@@ -245,8 +245,8 @@ def test_thresholds_and_refits_of_another_kind_are_refused():
     rng = np.random.default_rng(0)
     made = from_arrays(posterior={"mean": rng.normal(size=(2, 50))}, log_likelihood={"y": rng.normal(size=(2, 50, 4))})
     for settings, message in (
-        ({"threshold": math.nan}, "expected threshold to be a number, got nan"),
-        ({"reff": "a"}, "expected reff to be a number, got 'a'"),
+        ({"threshold": math.nan}, r"expected threshold to be a number in \(-inf, inf\], got nan"),
+        ({"reff": "a"}, "expected reff to be a finite number above 0, got 'a'"),
         ({"refit": 3}, "expected refit to be a function of the row's number, got int"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -110,7 +110,7 @@ def without(name: str) -> object:
         (without("log_likelihood"), {}, "expected ArviZ data with a log_likelihood of the variable, got groups"),
         (without("posterior_predictive"), {}, "a group 'posterior_predictive', got groups"),
         (without("observed_data"), {}, "a group 'observed_data', got groups"),
-        (fitted(Y), {"var_name": "z"}, r"expected var_name, one of \['y'\], got 'z'"),
+        (fitted(Y), {"var_name": "z"}, "expected var_name to be one of 'y', got 'z'"),
         (fitted(Y), {"reff": -1.0}, "expected reff to be a finite number above 0, got -1.0"),
         (fitted(Y), {"seed": -1}, "expected seed to be a whole number of 0 or more, got -1"),
     ],

@@ -93,7 +93,7 @@ def test_blocks_do_not_change_the_scores(monkeypatch):
     made, y = data()
     energy, variogram = energy_from_draws(made, y, 0)[0], variogram_from_draws(made, y)
     monkeypatch.setattr("posterity.inference.diagnostics.scoring.multivariate.BLOCK", 50)
-    monkeypatch.setattr("posterity.inference.diagnostics.sources.draws.BLOCK", 50)
+    monkeypatch.setattr("posterity.inference.diagnostics.sources.draws.CHUNK", 50)
     np.testing.assert_allclose(energy_from_draws(made, y, 0)[0], energy, rtol=1e-12)
     np.testing.assert_allclose(variogram_from_draws(made, y), variogram, rtol=1e-12)
 
@@ -142,7 +142,7 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="expected order to be a finite number above 0, got 0"):
         variogram_score(made, y, order=0)
     for order in ("a", None, 1j, True):
-        with pytest.raises(ValueError, match=f"expected order to be a number, got {order!r}"):
+        with pytest.raises(ValueError, match=f"expected order to be a finite number above 0, got {order!r}"):
             variogram_score(made, y, order=order)
     with pytest.raises(ValueError, match="expected order to be a finite number above 0, got inf"):
         variogram_score(made, y, order=float("inf"))

@@ -480,7 +480,7 @@ def test_a_sampler_that_takes_the_interrupt_itself_is_not_counted(monkeypatch):
 
 
 def test_what_the_method_says_of_its_draws_is_told_once_for_all_refits(monkeypatch):
-    """Two of six refits are in trouble: kept by refit, warned of once, and not by each of them."""
+    """Two of six refits warn: kept by refit, warned of once, and not by each of them."""
     original, calls = Prior.run, []
 
     def troubled(self, *args, **keywords):
@@ -488,14 +488,14 @@ def test_what_the_method_says_of_its_draws_is_told_once_for_all_refits(monkeypat
         calls.append(posterior)
         if len(calls) in (2, 5):
             warnings.warn("chains apart", ConvergenceWarning, stacklevel=2)
-            posterior.attrs["trouble"] = "chains apart"
+            posterior.attrs["warnings"] = "chains apart"
         return posterior
 
     monkeypatch.setattr(Prior, "run", troubled)
-    with pytest.warns(ConvergenceWarning, match=r"trouble in 2 of 6 refits \(.*\), the first: chains apart") as caught:
+    with pytest.warns(ConvergenceWarning, match=r"warned in 2 of 6 refits \(.*\), the first: chains apart") as caught:
         found = refits()
     assert len(caught) == 1
-    assert found.trouble.values.tolist() == ["", "chains apart", "", "", "chains apart", ""]
+    assert found.warnings.values.tolist() == ["", "chains apart", "", "", "chains apart", ""]
 
 
 @pytest.mark.parametrize(

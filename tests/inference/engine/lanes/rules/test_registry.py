@@ -16,7 +16,7 @@ from posterity.inference.engine.lanes.emit import emit
 from posterity.inference.engine.lanes.expressions import Constant, Unsupported
 from posterity.inference.engine.lanes.lower import lower
 from posterity.inference.engine.lanes.rules import RULES
-from tests.lanes_cases import GROUPS, OWN_RULES, SIZE
+from tests.inference.engine.lanes.rules.cases import GROUPS, OWN_RULES, SIZE
 
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
 CHAINS = 5

@@ -1,4 +1,4 @@
-"""The value of an observed site: which of its elements are scored, and whether they lie in the support.
+"""The value of an observed site: which elements are scored, and whether they lie in the support.
 
 A mask removes elements (``poutine.mask``, ``fn.mask``, ``obs_mask``, over plates or inside an event); a scale
 multiplies log densities (``poutine.scale``). Scores are the terms of the log joint that a fit maximises or samples,
@@ -10,42 +10,42 @@ from typing import Any
 
 import torch
 from pyro.distributions.util import scale_and_mask
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MixtureSameFamily
 
 from posterity.models.parameters import split
 
-NO_FLOATS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
+REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
+"""Errors of distributions that cannot evaluate a value."""
 
 
-def log_density(site: Mapping[str, Any], dtype: torch.dtype | None = None) -> Tensor:
+def site_log_density(site: Mapping[str, Any], dtype: torch.dtype | None = None) -> Tensor:
     """The log density of a site's value, masked and scaled; the value is first converted to ``dtype``."""
     value = site["value"] if dtype is None else site["value"].to(dtype)
     return scale_and_mask(site["fn"].log_prob(value), site["scale"], site["mask"])
 
 
-def scored(site: Mapping[str, Any]) -> Tensor:
-    """Which elements of a site's value are scored, as booleans in the shape of its distribution."""
+def scored_elements(site: Mapping[str, Any]) -> Tensor:
+    """True for the elements of a site's value that no mask removes, in the shape of its distribution."""
     fn = site["fn"]
-    found = _unmasked(fn)
+    scored = _unmasked(fn)
     if site["mask"] is not None:
-        part = _spread(site["mask"], fn)
-        found = part if found is None else found & part
-    return torch.ones(fn.shape(), dtype=torch.bool, device=site["value"].device) if found is None else found
+        mask = _spread(site["mask"], fn)
+        scored = mask if scored is None else scored & mask
+    return torch.ones(fn.shape(), dtype=torch.bool, device=site["value"].device) if scored is None else scored
 
 
 def _unmasked(fn: Any) -> Tensor | None:
-    """The elements kept by the masks inside a distribution, in its shape; None if there are no masks."""
+    """True for the elements that the masks inside a distribution keep, in its shape; None if there are no masks."""
     if isinstance(fn, MixtureSameFamily):
         inner = _unmasked(fn.component_distribution)
         return None if inner is None else inner.any(-1 - len(fn.event_shape)).expand(fn.batch_shape + fn.event_shape)
     base = getattr(fn, "base_dist", None)
-    found = None if base is None or base.batch_shape + base.event_shape != fn.shape() else _unmasked(base)
+    unmasked = None if base is None or base.batch_shape + base.event_shape != fn.shape() else _unmasked(base)
     if getattr(fn, "_mask", None) is not None:
-        part = _spread(fn._mask, fn)
-        found = part if found is None else found & part
-    return found
+        mask = _spread(fn._mask, fn)
+        unmasked = mask if unmasked is None else unmasked & mask
+    return unmasked
 
 
 def _spread(mask: Tensor | bool, fn: Distribution) -> Tensor:
@@ -54,10 +54,10 @@ def _spread(mask: Tensor | bool, fn: Distribution) -> Tensor:
     return mask[(...,) + (None,) * len(fn.event_shape)].expand(fn.batch_shape + fn.event_shape)
 
 
-def check_observed(name: str, site: Mapping[str, Any], others: Callable[[], list[Mapping[str, Any]]]) -> None:
-    """Raises ``ValueError`` for a value that does not have the shape of the site, is not finite, or not in the support.
+def check_site_value(name: str, site: Mapping[str, Any], others: Callable[[], list[Mapping[str, Any]]]) -> None:
+    """Raises ``ValueError`` unless a value has the shape of its site, is finite, and lies in the support.
 
-    Masked elements may have any finite value. ``others`` gives the site at other draws from the prior: a support that
+    Masked elements may have any finite value. ``others`` returns the site at other draws from the prior: a support that
     depends on latent sites is not checked.
     """
     fn, value = site["fn"], site["value"]
@@ -76,9 +76,9 @@ def check_observed(name: str, site: Mapping[str, Any], others: Callable[[], list
     outside = _outside(site)
     if outside is None or not bool(outside.any()):
         return
-    support = _leaf(fn).support
-    if all(_equal(support, _leaf(other["fn"]).support) for other in others()):
-        _refuse(outside, name, value, f"values in the support of {type(_leaf(fn)).__name__}", "outside of it")
+    support = _elementwise(fn).support
+    if all(_equal(support, _elementwise(other["fn"]).support) for other in others()):
+        _refuse(outside, name, value, f"values in the support of {type(_elementwise(fn)).__name__}", "outside of it")
 
 
 def _broadcasts(shape: tuple[int, ...], batch: tuple[int, ...]) -> bool:
@@ -89,6 +89,7 @@ def _broadcasts(shape: tuple[int, ...], batch: tuple[int, ...]) -> bool:
 
 
 def _refuse(bad: Tensor, name: str, value: Tensor, wanted: str, got: str) -> None:
+    """``ValueError`` with the number of ``bad`` elements and the first of them."""
     if not bool(bad.any()):
         return
     first = tuple(int(i) for i in bad.nonzero()[0])
@@ -100,17 +101,17 @@ def _refuse(bad: Tensor, name: str, value: Tensor, wanted: str, got: str) -> Non
 
 
 def _outside(site: Mapping[str, Any]) -> Tensor | None:
-    """Which scored values are outside their support; None if the distribution cannot tell."""
-    fn = _leaf(site["fn"])
+    """True for scored values outside their support; None if the distribution cannot tell."""
+    fn = _elementwise(site["fn"])
     try:
         inside = fn.support.check(site["value"])
-    except NO_FLOATS:
+    except REFUSALS:
         return None
-    kept = scored(site)
-    return ~inside & (kept.flatten(inside.ndim).any(-1) if inside.ndim < kept.ndim else kept)
+    scored = scored_elements(site)
+    return ~inside & (scored.flatten(inside.ndim).any(-1) if inside.ndim < scored.ndim else scored)
 
 
-def _leaf(fn: Any) -> Any:
+def _elementwise(fn: Any) -> Any:
     """The distribution without its masks and without the plate dimensions of its events, for elementwise supports."""
     while isinstance(fn, Independent) or (hasattr(fn, "_mask") and hasattr(fn, "base_dist")):
         fn = fn.base_dist
@@ -131,10 +132,10 @@ def _equal(one: Any, two: Any) -> bool:
     return one is two or (parts.keys() == others.keys() and all(_equal(parts[k], others[k]) for k in parts))
 
 
-def cast_to(site: Mapping[str, Any]) -> torch.dtype | None:
-    """The dtype to convert integers or booleans at a site to, from its distribution; None if they can stay.
+def dtype_to_score(site: Mapping[str, Any]) -> torch.dtype | None:
+    """The dtype to convert integers or booleans at a site to, from its distribution; None if no conversion is needed.
 
-    Most families need floating values (a Bernoulli rejects others), and some use integers as indices into a table.
+    Most families need floats (a Bernoulli refuses others), and some use integers as indices into a table.
     """
     value, fn = site["value"], site["fn"]
     if value.is_floating_point() or value.is_complex():
@@ -143,19 +144,6 @@ def cast_to(site: Mapping[str, Any]) -> torch.dtype | None:
         dtype = next((t.dtype for t in split(fn)[0] if t.is_floating_point()), torch.get_default_dtype())
         with torch.no_grad():
             fn.log_prob(value.to(dtype))
-    except NO_FLOATS:
+    except REFUSALS:
         return None
     return dtype
-
-
-class AsNumbers(Messenger):
-    """Converts observed integers and booleans to the given dtype of each site."""
-
-    def __init__(self, dtypes: Mapping[str, torch.dtype]) -> None:
-        super().__init__()
-        self.dtypes = dict(dtypes)
-
-    def _pyro_sample(self, msg: Any) -> None:
-        dtype = self.dtypes.get(msg["name"])
-        if dtype is not None and msg["is_observed"] and not msg["value"].is_floating_point():
-            msg["value"] = msg["value"].to(dtype)

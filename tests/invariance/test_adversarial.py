@@ -1,11 +1,11 @@
-"""Measures and fits do not depend on units, origin or order of the samples. Powers of two scale without rounding."""
+"""Metrics and fits do not depend on units, origin or order of the samples. Powers of two scale without rounding."""
 
 import pytest
 import torch
 
 from posterity.data.clusters import Clusters, ring
-from posterity.inference.adversarial import Adversarial, measures, play
-from posterity.inference.adversarial.monitors import Quality
+from posterity.inference.adversarial import Adversarial, metrics, train
+from posterity.inference.adversarial.monitors import SampleQuality
 from posterity.inference.tracking import kalman_fit
 
 SCALES = [2.0**-100, 2.0**-30, 2.0**-20, 2.0**20, 2.0**30]
@@ -14,38 +14,40 @@ REAL, FAKE, OTHER = torch.randn(3, 60, 3, generator=RANDOM)
 FAKE = 0.8 * FAKE + 0.2
 
 
-def found(change):
-    """All measures of samples that are changed alike; lengths of the first kind, squares of them, and pure numbers."""
+def all_metrics(change):
+    """Metrics of samples that are all changed alike: pure numbers, lengths, and a squared length."""
     real, fake, other = (change(part) for part in (REAL, FAKE, OTHER))
-    support = measures.support_size(fake, real, other, expected_pairs=20.0)
-    nearest = measures.nearest_training(fake, real, other)
-    test = measures.kernel_test(real, fake, permutations=30, seed=0)
+    support = metrics.support_size(fake, real, other, expected_pairs=20.0)
+    nearest = metrics.nearest_training(fake, real, other)
+    test = metrics.kernel_test(real, fake, permutations=30, seed=0)
     numbers = {
-        "kernel": measures.kernel_distance(real, fake), "p": test.p_value, **measures.precision_recall(real, fake, k=3),
+        "kernel": metrics.kernel_distance(real, fake), "p": test.p_value, **metrics.precision_recall(real, fake, k=3),
         "size": support.size, "low": support.low, "pairs": support.pairs, "real_pairs": support.real_pairs,
-        "ratio": nearest.ratio, "copies": nearest.copies,
+        "ratio": nearest.ratio, "copies": nearest.copied_share,
     }  # fmt: skip
     lengths = {
-        "radius": support.radius, "width": measures.median_widths(real)[2], "nearest": float(nearest.distances.mean())
-    }  # fmt: skip
-    return numbers, lengths, measures.frechet_distance(real, fake)
+        "radius": support.radius,
+        "bandwidth": metrics.median_bandwidths(real)[2],
+        "nearest": float(nearest.distances.mean()),
+    }
+    return numbers, lengths, metrics.frechet_distance(real, fake)
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_measures_do_not_depend_on_units(scale):
-    numbers, lengths, squares = found(lambda x: x)
-    scaled, longer, larger = found(lambda x: scale * x)
+def test_metrics_do_not_depend_on_units(scale):
+    numbers, lengths, squares = all_metrics(lambda x: x)
+    scaled, longer, larger = all_metrics(lambda x: scale * x)
     assert scaled == pytest.approx(numbers, rel=1e-9)
     assert longer == pytest.approx({name: scale * value for name, value in lengths.items()}, rel=1e-9)
     assert larger == pytest.approx(scale**2 * squares, rel=1e-9)
 
 
-def test_measures_do_not_depend_on_the_origin_nor_on_the_order():
-    """A million standard deviations away, in float64: of 16 digits ten are left."""
-    numbers, lengths, squares = found(lambda x: x)
-    moved = found(lambda x: x.double() + 1e6)
+def test_metrics_do_not_depend_on_the_origin_or_the_order():
+    """A million standard deviations away, in float64: ten of 16 digits are left."""
+    numbers, lengths, squares = all_metrics(lambda x: x)
+    moved = all_metrics(lambda x: x.double() + 1e6)
     order = torch.randperm(60, generator=torch.Generator().manual_seed(1))
-    mixed = found(lambda x: x[order])
+    mixed = all_metrics(lambda x: x[order])
     for other in (moved, mixed):
         pure = {name: value for name, value in other[0].items() if name != "p"}  # permutations are of the rows
         assert pure == pytest.approx({name: numbers[name] for name in pure}, rel=1e-7)
@@ -58,14 +60,14 @@ def test_quality_of_clusters_does_not_depend_on_units(scale):
     clusters = ring(sd=0.05)
     samples = clusters.sample(200, seed=0) * 1.02
     other = Clusters(scale * clusters.centres.double(), scale * clusters.sd)
-    assert measures.cluster_quality(scale * samples, other) == pytest.approx(
-        measures.cluster_quality(samples, clusters), rel=1e-6
+    assert metrics.cluster_quality(scale * samples, other) == pytest.approx(
+        metrics.cluster_quality(samples, clusters), rel=1e-6
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_readings_of_a_monitor_do_not_depend_on_units(scale):
-    """What alarms are asked about: a generator that makes scale z against data and held-out samples in these units."""
+    """The readings that alarms judge, of a generator, data and held-out samples in these units."""
 
     class Scaled(torch.nn.Module):
         def __init__(self):
@@ -84,11 +86,11 @@ def test_the_readings_of_a_monitor_do_not_depend_on_units(scale):
             return x / scale @ self.weight
 
     chosen = Adversarial(steps=1, batch_size=10, progress=False)
-    looking = (Quality(scale * OTHER, n=50, permutations=5),)
-    game = play(Scaled(), Judge(), scale * REAL, latent=3, settings=chosen, monitors=looking)
-    assert game.history["spread"][0] == pytest.approx(0.4, rel=0.2)
-    assert 0 < game.history["kernel_distance"][0] < 1
-    assert game.history["kernel_p"][0] == pytest.approx(1 / 6)
+    monitors = (SampleQuality(scale * OTHER, n=50, permutations=5),)
+    run = train(Scaled(), Judge(), scale * REAL, latent=3, settings=chosen, monitors=monitors)
+    assert run.history["spread"][0] == pytest.approx(0.4, rel=0.2)
+    assert 0 < run.history["kernel_distance"][0] < 1
+    assert run.history["kernel_p"][0] == pytest.approx(1 / 6)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -103,7 +105,7 @@ def test_the_fit_of_a_track_does_not_depend_on_units(scale):
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-6, 1.0])
 def test_a_gradient_shorter_than_the_clip_is_left_alone(scale):
-    """Of whatever length: Adam's first moment after a step is half of the gradient itself."""
+    """Whatever its length: Adam's first moment after a step is half of the gradient."""
 
     class Line(torch.nn.Module):
         def __init__(self):
@@ -124,6 +126,6 @@ def test_a_gradient_shorter_than_the_clip_is_left_alone(scale):
     chosen = Adversarial(
         steps=1, batch_size=10, progress=False, loss="wasserstein", learning_rate=(1e-3, 1e-30), clip=10 * scale
     )
-    game = play(Shift(), Line(), REAL[:, :2], latent=2, settings=chosen)
-    moment = game.optimisers[0].state[game.generator.bias]["exp_avg"].norm()
+    run = train(Shift(), Line(), REAL[:, :2], latent=2, settings=chosen)
+    moment = run.optimisers[0].state[run.generator.bias]["exp_avg"].norm()
     assert float(moment) == pytest.approx(0.5 * 5 * scale, rel=1e-4)
