@@ -28,7 +28,7 @@ from posterity.models.mixtures.arguments import (
 )
 from posterity.models.mixtures.drawing import gather_components
 from posterity.models.mixtures.modes import Modes, find_modes
-from posterity.models.mixtures.regions import Regions, highest_density, level_at
+from posterity.models.mixtures.regions import Regions, find_regions, level_at
 from posterity.models.mixtures.weights import Weights
 from posterity.models.parameters import map_parameters
 from posterity.validation import check_floating, check_integer, check_number, shown
@@ -252,7 +252,7 @@ class Mixture(dist.MixtureSameFamily):
         (tensor([-1.3350,  0.6612]), tensor([-0.6612,  1.3350]))
         """
         self._require_scalar_event("hdr")
-        return highest_density(self, level)
+        return find_regions(self, level)
 
     def hdr_level(self, value: Tensor) -> Tensor:
         """The probability of the highest-density region on whose border ``value`` (...) lies, shape (...).

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posterity.data import read_csv
@@ -30,6 +30,7 @@ def column(decimal: str = ".") -> Column:
 ROW = Row(["1"], 2, ["1\n"])
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["{!r}", "{:.17g}", "{:.20e}", " {!r} "]))
 def test_a_number_is_read_as_python_reads_it_with_points_or_commas(value, style):
     text = style.format(value)

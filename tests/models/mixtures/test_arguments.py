@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posterity.models import Mixture, chunks
@@ -47,6 +47,7 @@ def test_the_validation_of_distributions_is_left_as_it_is(few):
     assert made.log_prob(torch.zeros(3)).shape == (3,)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 3), max_size=3), st.lists(st.integers(1, 3), max_size=3))
 def test_shapes_broadcast_where_those_of_torch_do(first, second):
     try:

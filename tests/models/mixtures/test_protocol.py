@@ -35,10 +35,12 @@ class Restricted:
 def test_quantiles_nodes_densities_and_extrema_need_no_more_than_the_protocol(mixture):
     restricted, count = Restricted(mixture), len(mixture.mean)
     probability = torch.tensor([[0.1], [0.7]], dtype=torch.double).expand(2, count)
-    assert torch.equal(quantiles.solve(restricted, probability), quantiles.solve(mixture, probability))
-    x = nodes.points(mixture)
-    assert torch.equal(nodes.points(restricted), x)
-    assert torch.equal(nodes.log_density(restricted, x), nodes.log_density(mixture, x))
+    assert torch.equal(
+        quantiles.mixture_quantiles(restricted, probability), quantiles.mixture_quantiles(mixture, probability)
+    )
+    x = nodes.sorted_nodes(mixture)
+    assert torch.equal(nodes.sorted_nodes(restricted), x)
+    assert torch.equal(nodes.log_mass_or_density(restricted, x), nodes.log_mass_or_density(mixture, x))
     ends = x[:1], x[-2:-1]
     assert torch.equal(density.interval_probability(restricted, *ends), density.interval_probability(mixture, *ends))
     found, expected = modes.extrema(restricted), modes.extrema(mixture)
