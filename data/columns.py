@@ -18,7 +18,11 @@ class Column:
         self._long: dict[float, Decimal] = {}  # numbers with more digits than float64 always keeps
 
     def number(self, text: str, row: Row) -> float:
-        """The number in a field. Raises ValueError if there is none."""
+        """The number in a field.
+
+        Raises:
+            ValueError: the field has a missing value, a text, or a number that float64 cannot hold or distinguish.
+        """
         text = text.strip()
         if text.lower() in MISSING:
             raise ValueError(f"expected a number in {self._where(row)}, got the missing value {text!r}")

@@ -159,7 +159,14 @@ def sinc_curve(
     gap: tuple[float, float] | None = None,
     seed: int | torch.Generator,
 ) -> Observations:
-    """n points on y = sin(x) / x, with arguments and errors as in `simulate_curve`."""
+    """n points on y = sin(x) / x.
+
+    Args:
+        n, noise, interval, gap, seed: as in `simulate_curve`.
+
+    Raises:
+        ValueError: as `simulate_curve`.
+    """
     source = "y = sin(x) / x + noise"
     return simulate_curve(
         _sinc, n, noise=noise, interval=interval, gap=gap, seed=seed, name="sinc_curve", source=source
@@ -174,7 +181,14 @@ def sine_parabola(
     gap: tuple[float, float] | None = None,
     seed: int | torch.Generator,
 ) -> Observations:
-    """n points on y = sin(x) + 0.1 x², with arguments and errors as in `simulate_curve`."""
+    """n points on y = sin(x) + 0.1 x².
+
+    Args:
+        n, noise, interval, gap, seed: as in `simulate_curve`.
+
+    Raises:
+        ValueError: as `simulate_curve`.
+    """
     source = "y = sin(x) + 0.1 x**2 + noise"
     return simulate_curve(
         _sine_parabola, n, noise=noise, interval=interval, gap=gap, seed=seed, name="sine_parabola", source=source
@@ -189,10 +203,14 @@ def wavy(
     gap: tuple[float, float] | None = (-1.0, 1.0),
     seed: int | torch.Generator,
 ) -> Observations:
-    """n points on y = sin(1.5 x) + 0.3 x, a quarter as dense in `gap` as elsewhere.
+    """n points on y = sin(1.5 x) + 0.3 x, a quarter as dense in `gap` as elsewhere: one point in 13 by default.
 
-    With the defaults one point in 13 falls in the gap. `gap=None` gives uniform points; other arguments and errors
-    are as in `simulate_curve`.
+    Args:
+        n, noise, interval, seed: as in `simulate_curve`.
+        gap: (low, high), where points are thinned; None for uniform points.
+
+    Raises:
+        ValueError: as `simulate_curve`.
     """
     return simulate_curve(
         _wavy,

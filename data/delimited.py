@@ -39,6 +39,7 @@ class Row(NamedTuple):
     lines: list[str]
 
     def place(self, path: Path) -> str:
+        """The lines and the file, for messages."""
         last = self.first + len(self.lines) - 1
         lines = f"line {last}" if last == self.first else f"lines {self.first} to {last}"
         return f"{lines} of {path}"
@@ -58,7 +59,7 @@ def check_marks(delimiter: Any, decimal: Any) -> None:
 
 
 def read_text(path: Path, encoding: str | None) -> str:
-    """The text of a file, plain or gzip-compressed; ``encoding`` None means UTF-8, or as a byte-order mark says.
+    """The text of a file, plain or gzip-compressed; without ``encoding`` in UTF-8, or that of a byte-order mark.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -123,11 +124,11 @@ def refuse_swallowed(
     """
     if len(row.lines) == 1:
         return
-    found = [is_row(line.rstrip("\r\n").split(delimiter)) for line in row.lines]
-    if sum(found[1:] if header else found) >= (1 if header else 2):
+    matches = [is_row(line.rstrip("\r\n").split(delimiter)) for line in row.lines]
+    if sum(matches[1:] if header else matches) >= (1 if header else 2):
         number, _ = _last_quote(row.lines, delimiter)
         raise ValueError(
-            f"expected a row in every line, got one quoted field in {row.place(path)} with {sum(found)} lines in it "
+            f"expected a row in every line, got one quoted field in {row.place(path)} with {sum(matches)} lines in it "
             f"that read as rows: a stray quote opens in line {row.first + number}"
         )
 
@@ -153,19 +154,19 @@ def _refused(error: csv.Error, row: Row, path: Path, delimiter: str) -> ValueErr
 
 def _last_quote(lines: list[str], delimiter: str) -> tuple[int, int]:
     """Line and field, from 0, of the last opening quote, or of the longest field if there is no open quote."""
-    found, field = None, 0
+    opened, field = None, 0
     quoted, begins, closed = False, True, False  # inside quotes; before the first character; after a closing quote
     for place, line in enumerate(lines):
         for character in line:
             if character == '"' and (quoted or begins or closed):
-                found = (place, field) if begins else found
+                opened = (place, field) if begins else opened
                 quoted, begins, closed = not quoted, False, quoted  # a doubled quote closes and opens again
             elif character == delimiter and not quoted:
                 field, begins, closed = field + 1, True, False
             else:
                 begins = closed = False
     lengths = [len(text) for text in lines[0].split(delimiter)]
-    return found or (0, lengths.index(max(lengths)))
+    return opened or (0, lengths.index(max(lengths)))
 
 
 def _line(before: str) -> int:

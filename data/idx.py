@@ -37,9 +37,9 @@ def parse_idx(contents: bytes, name: str) -> np.ndarray:
         raise ValueError(f"expected {name} to state the sizes of {ndim} dimensions, got {len(contents)} bytes in all")
     shape = struct.unpack(f">{ndim}I", contents[4:start])
     dtype = np.dtype(TYPES[contents[2]])
-    expected, found = math.prod(shape) * dtype.itemsize, len(contents) - start
-    if found != expected:
+    expected, actual = math.prod(shape) * dtype.itemsize, len(contents) - start
+    if actual != expected:
         raise ValueError(
-            f"expected {expected} bytes for shape {shape} in {name}, got {found}: the file is truncated or damaged"
+            f"expected {expected} bytes for shape {shape} in {name}, got {actual}: the file is truncated or damaged"
         )
     return np.frombuffer(contents, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))

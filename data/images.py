@@ -29,6 +29,7 @@ from posterity.validation import (
 )
 
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+PARTS = ("train", "test")
 TEN = tuple(str(digit) for digit in range(10))
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -185,7 +186,7 @@ def usps(part: str = "train", *, folder: str | Path | None = None) -> Images:
 
     The published numbers from -1 to 1 are rounded to bytes. From ``folder``/usps; files and errors as in `mnist`.
     """
-    _check_part(part)
+    check_choice("part", part, PARTS)
     name = f"usps/zip.{part}.gz"
     contents = read_public(name, USPS_URL + Path(name).name, SHA256[name], folder)
     table = np.loadtxt(io.BytesIO(contents), dtype=np.float64)
@@ -231,9 +232,9 @@ def image_folder(folder: str | Path, *, size: tuple[int, int] | None = None, gre
     if inner and (beside := _image_files(folder)):
         raise ValueError(f"expected either images or folders in {folder}, got both: {beside[0].name} beside folders")
     groups = [(path.name, _image_files(path)) for path in inner] if inner else [("", _image_files(folder))]
-    if inner and (empty := [name for name, found in groups if not found]) and len(empty) < len(groups):
+    if inner and (empty := [name for name, files in groups if not files]) and len(empty) < len(groups):
         raise ValueError(f"expected images in every folder of {folder}, got none in {empty}")
-    paths = [(number, path) for number, (_, found) in enumerate(groups) for path in found]
+    paths = [(number, path) for number, (_, files) in enumerate(groups) for path in files]
     if not paths:
         raise ValueError(f"expected images ({', '.join(SUFFIXES)}) in {folder}, got none")
     arrays = [_read_image(path, size, grey) for _, path in paths]
@@ -248,7 +249,7 @@ def image_folder(folder: str | Path, *, size: tuple[int, int] | None = None, gre
 
 
 def _from_idx(name: str, url: str, part: str, folder: str | Path | None, classes: Sequence[str], source: str) -> Images:
-    _check_part(part)
+    check_choice("part", part, PARTS)
     prefix = "train" if part == "train" else "t10k"
     arrays = []
     for file in (f"{name}/{prefix}-images-idx3-ubyte.gz", f"{name}/{prefix}-labels-idx1-ubyte.gz"):
@@ -257,13 +258,9 @@ def _from_idx(name: str, url: str, part: str, folder: str | Path | None, classes
     return Images(pixels, labels, tuple(classes), name, source)
 
 
-def _check_part(part: str) -> None:
-    check_choice("part", part, ("train", "test"))
-
-
 def _image_files(folder: Path) -> list[Path]:
-    found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in found if not path.name.startswith((".", "__")))
+    files = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in files if not path.name.startswith((".", "__")))
 
 
 def _read_image(path: Path, size: tuple[int, int] | None, grey: bool) -> np.ndarray:

@@ -116,17 +116,17 @@ class Observations:
         return f"Observations({label}{len(self)} rows, {columns}, {self.x.dtype}{oracle})"
 
     def subset(self, index: Tensor | np.ndarray | Sequence[int] | slice) -> "Observations":
-        """The rows in `index`: integers, a boolean mask of shape (N,), or a slice. Names and oracle are kept.
+        """The rows in `index`: integers, a boolean mask of shape (N,), or a slice; with the same names and oracle.
 
         Raises:
-            ValueError: nothing is left, or `index` is not one-dimensional, neither integer nor boolean, or a mask of
+            ValueError: no row is left, or `index` is not one-dimensional, neither integer nor boolean, or a mask of
                 another length, or it names a row that does not exist.
         """
         index = rows_in(index, len(self))
         return replace(self, x=self.x[index], y=self.y[index])
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Observations":
-        """The same table on another device or in another floating dtype; None leaves either as it is.
+        """The same table on another device or in another floating dtype; None leaves either unchanged.
 
         Raises:
             ValueError: `dtype` is not floating, or too narrow: values would become infinite, different ones equal (one
@@ -166,7 +166,7 @@ class Observations:
 
 
 def rows_in(index: Any, count: int) -> Any:
-    """A slice without change, or an index tensor into ``count`` rows. `Observations.subset` lists the errors."""
+    """A slice without change, or an index tensor into ``count`` rows; raises the errors of `Observations.subset`."""
     if isinstance(index, slice):
         try:
             rows = range(count)[index]

@@ -46,8 +46,8 @@ def geyser(night_codes: bool = False) -> Observations:
 
     Durations at night were noted as short, medium or long, and are coded as 2, 3 and 4 minutes. They are not
     measurements: a density fitted to them grows without bound at three points. The 78 rows with a duration of
-    exactly 2, 3 or 4 are left out unless `night_codes` is set (a measured duration that happens to be one of these
-    cannot be told apart, and goes with them).
+    exactly 2, 3 or 4 are left out unless `night_codes` is set. Measured durations of exactly these values cannot be
+    distinguished from the codes and are left out, too.
 
     >>> geyser()
     Observations(geyser: 221 rows, x: waiting, y: duration, torch.float32)
@@ -99,8 +99,8 @@ def read_csv(
     asked_x, asked_y = _asked("x", x), _asked("y", y)
     if not asked_x or not asked_y:
         raise ValueError(f"expected at least one column for x and for y, got x={asked_x} and y={asked_y}")
-    found = rows(read_text(path, encoding), path, delimiter)
-    first = next(found, None)
+    lines = rows(read_text(path, encoding), path, delimiter)
+    first = next(lines, None)
     if first is None:
         raise ValueError(f"expected a header in the first line of {path}, got none")
     header = [name.strip() for name in first.fields]
@@ -112,7 +112,7 @@ def read_csv(
         raise ValueError(f"expected each column once in x and y, got {twice} more than once")
 
     columns = [Column(name, header.index(name), decimal, path) for name in wanted]
-    values = torch.tensor(_numbers(first, found, columns, path, delimiter), dtype=torch.float64)
+    values = torch.tensor(_numbers(first, lines, columns, path, delimiter), dtype=torch.float64)
     if dtype is None:
         dtype = holding(values, torch.get_default_dtype())
     refuse_damage(values, tuple(wanted), dtype, f" of {path}")

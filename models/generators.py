@@ -128,7 +128,7 @@ def _initialisation(start: str | None, batch_norm: bool) -> Callable[[nn.Sequent
 
 
 def halvings(height: int, breadth: int) -> int:
-    """How many times an image of this size is halved: while both sides are even and above 4."""
+    """How many times an image of this size is halved, while both sides are even and above 4; ``ValueError`` for 0."""
     steps = 0
     while height % 2 == breadth % 2 == 0 and min(height, breadth) > 4:
         height, breadth, steps = height // 2, breadth // 2, steps + 1

@@ -88,7 +88,7 @@ fewer = settings(common, max_examples=10)
 fewest = settings(common, max_examples=4)  # where modes and regions are searched for
 
 
-# Every family from numbers in a common range: a centre in (-5, 5) and a log-scale in (-3, 3).
+# Each family from a centre in (-5, 5) and a log-scale in (-3, 3).
 FAMILIES = {
     "normal": lambda centre, s: dist.Normal(centre, s.exp()),
     "laplace": lambda centre, s: dist.Laplace(centre, s.exp()),
@@ -176,7 +176,7 @@ def rewritten(values, index, share, order):
 
 
 def extreme(family, components, dtype, seed):
-    """Scales from 1e-6 to 1e6 (of log-normals, counts and angles: what they bear), weights down to 1e-30."""
+    """Scales from 1e-6 to 1e6 (less for log-normals, counts and angles), weights down to 1e-30."""
     generator = torch.Generator().manual_seed(seed)
     logits = -69.0 * torch.rand(components, generator=generator, dtype=torch.double)
     logits[0] = 0.0

@@ -30,7 +30,7 @@ def checked_normal(loc: Tensor, scale: Tensor) -> dist.Normal:
 
 
 def multivariate_parts(logits: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Distribution]:
-    """Logits and normal components of D targets of one batch shape: see `Mixture.multivariate_normal`."""
+    """Logits and normal components of D targets of one batch shape, checked for `Mixture.multivariate_normal`."""
     targets = loc.shape[-1] if loc.ndim else 0
     if loc.ndim >= 2 and scale.shape[-2:] == (targets, targets) and scale.ndim == loc.ndim + 1:
         components = dist.MultivariateNormal(loc, scale_tril=scale)
@@ -52,7 +52,7 @@ def multivariate_parts(logits: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tens
 
 
 def batch_places(index: Any, batch: torch.Size, device: torch.device) -> Tensor:
-    """Places in the flattened batch that an index into a batch of this shape selects."""
+    """Places in the flattened batch that an index into a batch of this shape selects; ``IndexError`` if outside."""
     try:
         return torch.arange(batch.numel(), device=device).reshape(batch)[index]
     except IndexError as error:
@@ -70,7 +70,7 @@ def has_finite_maximum(logits: Tensor) -> bool:
 
 
 def as_tensor_like(name: str, value: Any, like: Tensor) -> Tensor:
-    """A number, list, array or tensor of real numbers, as a tensor with the dtype and device of ``like``."""
+    """Real numbers as a tensor with the dtype and device of ``like``; ``ValueError`` for other values."""
     try:
         if torch.as_tensor(value).is_complex():
             raise ValueError

@@ -106,7 +106,7 @@ def mixture_head(
         spread: standard deviation of the starting centres.
         family: "normal", "laplace", "student_t", "log_normal", "poisson" or "von_mises"; see `MixtureHead`.
         df: degrees of freedom of Student's t.
-        ceiling: upper bound of every scale; None for no bound.
+        ceiling: upper bound of every scale, to which the floor is added in quadrature; None for no bound.
 
     Raises:
         ValueError: as `MixtureHead`.
@@ -127,6 +127,9 @@ class MixtureHead:
 
     Without a ``ceiling`` the posterior of a scale has draws so wide that they alone determine the predictive variance.
     A ceiling of about the spread of y, 1 to 2 if y is standardised, is recommended for a posterior of the weights.
+
+    Args:
+        components, floor, spread, family, df, ceiling: as in `mixture_head`.
 
     Raises:
         ValueError: fewer than one component, a floor, spread or df that is not positive, a ceiling at or below the
@@ -246,6 +249,9 @@ class MultivariateMixtureHead:
     Every scale has the ``floor`` of `MixtureHead`. With "full" it is the standard deviation of a target given the
     targets before it, with "low_rank" the one given the common factors. Components start at random normal locations,
     the same in every head; see `started_at`.
+
+    Args:
+        components, targets, covariance, rank, floor: as in `multivariate_mixture_head`.
 
     Raises:
         ValueError: fewer than one component or target, an unknown covariance, a rank outside 1 to D, a floor that is

@@ -28,7 +28,7 @@ from posterity.models.mixtures.arguments import (
 )
 from posterity.models.mixtures.drawing import gather_components
 from posterity.models.mixtures.modes import Modes, find_modes
-from posterity.models.mixtures.regions import Regions, highest_density, level_at
+from posterity.models.mixtures.regions import Regions, find_regions, level_at
 from posterity.models.mixtures.weights import Weights
 from posterity.models.parameters import map_parameters
 from posterity.validation import check_floating, check_integer, check_number, shown
@@ -147,7 +147,7 @@ class Mixture(dist.MixtureSameFamily):
 
     @property
     def covariance_matrix(self) -> Tensor:
-        """Cov(Y), shape (..., D, D), of several targets."""
+        """Cov(Y), shape (..., D, D); ``ValueError`` for a scalar event."""
         if self._event_ndim != 1:
             raise ValueError(f"expected several targets for a covariance, got event shape {tuple(self.event_shape)}")
         return moments.covariance(self.log_weights.exp(), self.component_distribution)
@@ -231,9 +231,9 @@ class Mixture(dist.MixtureSameFamily):
         Raises:
             ValueError: ``min_probability`` outside [0, 1), or components of several targets that are not normal.
 
-        >>> two = Mixture.normal(torch.zeros(2), torch.tensor([-1.0, 1.0]), torch.tensor(0.5))
+        >>> two = Mixture.normal(torch.tensor([0.4, 0.6]).log(), torch.tensor([-1.0, 1.0]), torch.tensor(0.5))
         >>> two.modes().location, two.modes().probability
-        (tensor([-0.9993,  0.9993]), tensor([0.5000, 0.5000]))
+        (tensor([ 0.9996, -0.9990]), tensor([0.6026, 0.3974]))
         """
         return find_modes(self, min_probability)
 
@@ -252,7 +252,7 @@ class Mixture(dist.MixtureSameFamily):
         (tensor([-1.3350,  0.6612]), tensor([-0.6612,  1.3350]))
         """
         self._require_scalar_event("hdr")
-        return highest_density(self, level)
+        return find_regions(self, level)
 
     def hdr_level(self, value: Tensor) -> Tensor:
         """The probability of the highest-density region on whose border ``value`` (...) lies, shape (...).

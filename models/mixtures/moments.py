@@ -60,7 +60,7 @@ def covariance(weights: Tensor, components: Distribution) -> Tensor:
 
 
 def component_covariance(components: Distribution) -> Tensor:
-    """The covariance matrix of each component, shape (..., K, D, D)."""
+    """The covariance matrix of each component, shape (..., K, D, D); ``ValueError`` for a family without one."""
     if isinstance(components, MultivariateNormal | LowRankMultivariateNormal):
         return components.covariance_matrix
     if isinstance(components, Independent):

@@ -59,7 +59,7 @@ class Regions:
         return (self.upper - self.lower).nansum(-1)
 
 
-def highest_density(mixture: MixtureLike, level: float) -> Regions:
+def find_regions(mixture: MixtureLike, level: float) -> Regions:
     """See `Mixture.hdr`."""
     check_number("level", level, "(0, 1)")
     if not mixture.batch_shape.numel():

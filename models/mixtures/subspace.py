@@ -59,6 +59,9 @@ def condition(components: Any, targets: Targets, value: Tensor) -> tuple[Tensor,
 
     ``value`` is (...) for an ``int``, (..., number of targets) for several targets. The other targets keep their
     order; a single one has a scalar event.
+
+    Raises:
+        ValueError: targets that do not exist, are repeated or leave no others, or a value of another shape.
     """
     given = _indices(targets, components.event_shape)
     rest = [d for d in range(components.event_shape[0]) if d not in given]

@@ -1,4 +1,4 @@
-"""Whatever a public function of `posterity.data` is given: a result, or an error that names the argument.
+"""Bad arguments of all public functions of `posterity.data` give a result, or an error that names the argument.
 
 Each argument of each function meets each of the bad values below, the others being good. `FileNotFoundError` is the
 right error for a file that is not there; anything but that and `ValueError` fails.
@@ -75,7 +75,7 @@ BAD: dict[str, Any] = {
 
 @dataclass
 class Case:
-    """A function, good arguments, those that are fuzzed, and other words that a message may name them by."""
+    """A function, good arguments, the fuzzed ones, and other words by which a message may name them."""
 
     function: Callable[..., Any]
     good: dict[str, Any]
@@ -213,7 +213,7 @@ CASES: dict[str, Case] = {
 
 
 def outcomes(case: Case) -> Iterator[tuple[str, str]]:
-    """What each bad value in the place of each argument comes to: nothing to complain about, or a complaint."""
+    """For each argument and bad value: its name and an empty string, or a complaint about the outcome."""
     for argument in case.names():
         for kind, bad in BAD.items():
             if argument == "folder" and bad is None:

@@ -141,6 +141,6 @@ def test_float32_stays_float32_and_is_computed_in_float64(make):
         (lambda: normal(X).icdf(double(1.5)), r"expected value to be a number in \[0, 1\], got 1\.5 to 1\.5"),
     ],
 )
-def test_impossible_questions_are_refused(call, message):
+def test_impossible_arguments_of_conditionals_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

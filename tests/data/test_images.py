@@ -1,4 +1,4 @@
-"""Image sets: the published numbers of their files, what is refused, and what is done to pixels."""
+"""Sets of images: published counts, operations on pixels, and errors."""
 
 import os
 from pathlib import Path
@@ -152,7 +152,7 @@ def test_what_is_no_set_of_images_is_refused(change, message):
 
 
 def test_folders_that_would_be_read_wrongly_are_refused(tmp_path):
-    """Sixteen bits would be cut off at 255; a hidden folder is no class; images beside classes would be left out."""
+    """Sixteen bits would be cut off at 255; a hidden folder is not a class; images beside classes would be ignored."""
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "deep.png")
     with pytest.raises(ValueError, match=r"expected an image with 8 bits for each channel in .*deep.png"):
         image_folder(tmp_path)

@@ -45,7 +45,7 @@ def sine_curve(y):
 )
 def test_the_floor_is_the_conditional_entropy(name, curve, low, high, noise, scale):
     # h(y) = log(high - low), h(x|y) is the entropy of the noise, and h(x) comes from p(x) on a grid: the values of
-    # the curve on a fine grid of y, smoothed with the noise. Nothing of the package is used.
+    # the curve on a fine grid of y, smoothed with the noise, without code of the package.
     y = low + (high - low) * (np.arange(400_000) + 0.5) / 400_000
     values = np.sort(curve(y))
     if noise == "uniform":
@@ -115,7 +115,7 @@ def test_the_mean_of_the_oracle_has_its_variance_as_error(name):
 
 
 @each
-def test_the_seed_decides_and_the_global_state_is_left_alone(name):
+def test_the_seed_decides_about_a_problem_and_the_global_state_is_left_alone(name):
     make = PROBLEMS[name][0]
     before = torch.get_rng_state()
     first, again, other = make(50, 1), make(50, 1), make(50, 2)

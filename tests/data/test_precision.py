@@ -73,7 +73,7 @@ def test_to_refuses_a_dtype_that_would_ruin_a_column():
         Observations([[1.0], [2.0]], [1.0, 1e6]).to(dtype=torch.float16)
     with pytest.raises(ValueError, match="would lose the digits of column 'x0'"):
         Observations([[1e9 + 70.4 * i] for i in range(5)], range(5)).to(dtype=torch.float32)
-    # Of 100,000 measurements of 15 digits float32 makes some equal; nobody can tell them apart.
+    # Of 100,000 measurements of 15 digits float32 makes some equal; which is not damage.
     many = torch.randn(100_000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert len(Observations(many, many[:, 0]).to(dtype=torch.float32).x.unique()) < 100_000
     with pytest.raises(ValueError, match="expected dtype to be a floating dtype of torch, got 'float32'"):

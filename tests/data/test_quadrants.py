@@ -1,4 +1,4 @@
-"""The quadrants' data are the oracle's draws, and the first quadrant is what the case says."""
+"""Data of the quadrants follow the oracle, with the first quadrant of each case."""
 
 import math
 

@@ -106,7 +106,7 @@ def test_pixels_are_known_better_than_least_squares_knows():
         ({"batch": 0}, "expected batch to be a whole number of 1 or more, got 0"),
     ],
 )
-def test_what_cannot_be_is_refused(settings, message):
+def test_posteriors_that_cannot_be_are_refused(settings, message):
     images = Detector(size=4, layers=4).simulate(3, tracks=1, seed=0).images
     with pytest.raises(ValueError, match=message):
         track_posterior(Detector(size=4, layers=4), images, **settings)

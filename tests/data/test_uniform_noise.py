@@ -27,7 +27,7 @@ def test_the_support_under_uniform_noise_is_where_the_curve_is_close():
     close = distance <= 0.1
     density = conditional.log_prob(y).exp()
     assert ((density > 0) == close)[(distance - 0.1).abs() > 1e-9].all()
-    # A count of grid points knows a length to within one spacing for each of up to six ends.
+    # A count of grid points determines a length up to one spacing for each of up to six ends.
     torch.testing.assert_close(1 / density.amax(0), close.double().mean(0), atol=6e-5, rtol=0)
 
 

@@ -1,4 +1,4 @@
-"""Each argument of each public function of `posterity.models`, in turn, replaced by what does not belong there.
+"""Each argument of each public function of `posterity.models`, replaced by a wrong value in turn.
 
 Every outcome is a result or a ``ValueError`` that says what was expected: the share is 100 %. A wrong type counts too.
 """
@@ -73,7 +73,7 @@ HIDDEN = {"hidden": (3,)}
 
 
 def sampled(function):
-    """Called inside a model, as it is meant to be, and forgotten."""
+    """A call inside a model, without its result."""
 
     def call(**arguments):
         with pyro.get_param_store().scope():
@@ -199,7 +199,7 @@ MODULES = ("Stacked(x)", "LeNet(x)", "dense_discriminator(x)")  # their forward 
 
 
 def outcomes(name, tmp_path):
-    """What came of each bad value, for each argument: None, or the error that should not have been."""
+    """For each argument and bad value: None, or the unexpected error."""
     function, right = CALLS[name]
     more = {"path": tmp_path / "net.pt"} if name == "save_lenet" else {}
     call = (lambda **k: function(*k.values())) if name in MODULES else function

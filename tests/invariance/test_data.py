@@ -1,4 +1,4 @@
-"""Units, offsets, the order of rows and the dtype change nothing in what tables and standardisations say.
+"""Tables and standardisations do not depend on units, offsets, the order of rows and the dtype.
 
 A table is read, standardised and mapped back in other units of x and y (1e-9 to 1e9), shifted by a million standard
 deviations, with its rows in another order, and in both dtypes. Each way in is one of the loaders below; each must give

@@ -1,4 +1,4 @@
-"""Another unit of x or y, or another zero, scales predictions and changes nothing else.
+"""A change of unit or origin of x or y scales predictions and changes nothing else.
 
 Outputs say how they follow y -> a y + b: a power of the unit (0: a probability, a count, a pull; 1: a width; 2: a
 variance), "place" (a location), "density" (a log density, less log a for each target) or "entropy" (the other way).
@@ -62,7 +62,7 @@ def fields(names):
 
 
 def draws_of(function):
-    """A diagnostic of draws in place of the mixture."""
+    """A diagnostic of draws instead of the mixture."""
     return lambda p, y: function(drawn(p, 60).numpy(), y.numpy())
 
 
@@ -181,7 +181,7 @@ def evaluated(targets, name, a, b):
 
 
 def followed(values, how, a, b, targets):
-    """What becomes of an output."""
+    """The transformation of an output."""
     if how == "place":
         return b + a * values
     if how in ("density", "entropy"):
@@ -206,7 +206,7 @@ def test_an_output_follows_the_unit_of_y(targets, name, unit):
 
 
 def test_every_diagnostic_of_a_predictive_is_in_the_table():
-    """A new one fails here until it has its line."""
+    """Fails for a new diagnostic until it is in the table."""
     others = {
         "ConvergenceReport", "Finding", "Recalibrator", "auroc", "average_precision", "class_calibration_error",
         "compare", "convergence_report", "ecdf_band", "elpd_heldout", "fpr_at_tpr", "function_convergence",

@@ -1,6 +1,7 @@
-"""Work in blocks: every row once, threads and recording as before, values and derivatives as written down."""
+"""Chunks of rows: each row once, unchanged threads and gradient mode, exact values and derivatives."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from posterity.models.likelihoods import floored_scale
 
 @pytest.fixture
 def small(monkeypatch):
-    """Blocks of 12 numbers, and everything is very many."""
+    """Chunks of 12 numbers, used for tensors of any size."""
     monkeypatch.setattr(chunks, "LARGE", 0)
     monkeypatch.setattr(chunks, "CHUNK", 12)
 
@@ -42,7 +43,7 @@ def test_every_row_is_done_once_on_threads_that_record_nothing(rows, number, sma
 
 
 def test_several_threads_take_part(small, threads):
-    """Each waits for the other: with one thread this would not end but by the time limit."""
+    """Two chunks wait for each other: with one thread the barrier would time out."""
     threads(2)
     meeting = threading.Barrier(2, timeout=30)
     chunks.for_each_chunk(lambda part: meeting.wait() and None, torch.zeros(8, 3))
@@ -69,7 +70,7 @@ def plain_scale(x, floor, ceiling):
 @pytest.mark.parametrize("ceiling", [None, 2.0])
 @pytest.mark.parametrize("number", [1, 2])
 def test_scales_in_blocks_and_their_gradients_are_those_of_the_formula(ceiling, number, small, threads):
-    """Of columns of a larger tensor too, from far below the floor to far above the ceiling; in single and double."""
+    """Also for columns of a larger tensor, from far below the floor to far above the ceiling, in both dtypes."""
     threads(number)
     columns = torch.linspace(-12, 12, 5 * 3 * 4, dtype=torch.double).reshape(5, 3, 4)
     for x in (columns, columns[:, 1], columns[..., 2], columns.float()[:, 2]):
@@ -140,3 +141,20 @@ def test_threads_are_as_before_where_many_of_pythons_work_at_once(two_threads):
             thread.join()
     assert seen == [2] * 12
     assert torch.get_num_threads() == 2
+
+
+def test_without_the_private_functions_of_torch_whole_tensors_are_used(small, monkeypatch):
+    """Another version of torch may lack them: then a transform is assumed, with the same numbers."""
+    x = torch.linspace(-3, 3, 40, dtype=torch.double).reshape(10, 4).requires_grad_()
+    expected = floored_scale(x, 0.1)
+    (slope,) = torch.autograd.grad(expected.sum(), x)
+    with monkeypatch.context() as patch:
+        patch.setattr(chunks, "torch", SimpleNamespace(_C=SimpleNamespace()))
+        answers = [chunks._is_tracing(), chunks._in_functorch_transform(), chunks._in_dispatch_mode()]
+        assert all(answers)
+        assert chunks.is_batched(x)
+    monkeypatch.setattr(chunks, "_is_tracing", lambda: True)
+    monkeypatch.setattr(chunks, "for_each_chunk", None)  # not called
+    plain = floored_scale(x, 0.1)
+    torch.testing.assert_close(plain, expected)
+    torch.testing.assert_close(torch.autograd.grad(plain.sum(), x)[0], slope)

@@ -58,7 +58,7 @@ def test_a_pack_is_judged_together_in_order():
 
 
 def test_a_discriminator_is_told_what_it_looks_at():
-    """What it says is what its network says of the samples with the condition as further coordinates or channels."""
+    """Its logits are those of its network for samples with the condition as further coordinates or channels."""
     judge = discriminators.conditional_discriminator(dense_discriminator, (5,), 3, hidden=(8,))
     x, classes = torch.randn(4, 5), torch.eye(3)[[0, 1, 2, 0]]
     torch.testing.assert_close(judge(x, classes), judge.net(torch.cat([x, classes], 1)))

@@ -34,7 +34,7 @@ def test_convolutional_networks_of_a_size_fit_each_other(size, norm):
     assert made.shape == (5, *size)
     assert bool((made.abs() <= 1).all())
     assert dcgan_discriminator(size, width=4, norm=norm)(made).shape == (5,)
-    # Every number of z and every weight matters.
+    # All numbers of z and all weights affect the output.
     z = torch.randn(5, 7, requires_grad=True)
     generator(z).square().sum().backward()
     assert bool((z.grad.abs().sum(0) > 0).all())
@@ -174,7 +174,7 @@ def test_what_cannot_be_built_is_refused(make, message):
 
 
 def test_a_coded_generator_jumps_at_zero_and_nowhere_else():
-    """The first two numbers count by sign alone; so there are four values where nothing follows but a constant."""
+    """Only the signs of the first two numbers count: with the others constant there are four outputs."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         points = coded(dense_generator(3, (2,), hidden=(8,), squash=False), bits=2)

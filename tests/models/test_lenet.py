@@ -1,4 +1,4 @@
-"""LeNet: its sizes, its last hidden layer, and the file it is kept in."""
+"""LeNet: its sizes, its last hidden layer, and its file."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def test_every_size_from_12_pixels_works_and_every_weight_matters(shape):
 
 
 def test_with_the_widths_of_1998_it_has_their_number_of_weights():
-    """All maps of the second convolution see all of the first, as today, and the last layer is dense: 61,706."""
+    """With a full second convolution and a dense last layer: 61,706."""
     net = LeNet(widths=(6, 16))
     assert sum(p.numel() for p in net.parameters()) == (
         (25 + 1) * 6 + (25 * 6 + 1) * 16 + (400 + 1) * 120 + (120 + 1) * 84 + (84 + 1) * 10
@@ -25,7 +25,7 @@ def test_with_the_widths_of_1998_it_has_their_number_of_weights():
 
 
 def test_it_is_what_the_layers_say():
-    """By hand, with the ReLU before the pooling, where it commonly is."""
+    """Layer by layer, with the usual ReLU before the pooling."""
     net, x = LeNet(widths=(2, 3)), torch.randn(6, 1, 28, 28)
     first, second = net.convolutions[0][0], net.convolutions[1][0]
     maps = nn.functional.max_pool2d(nn.functional.conv2d(x, first.weight, first.bias, padding=2).relu(), 2)

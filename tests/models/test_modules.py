@@ -1,4 +1,4 @@
-"""What networks are given: dtypes, widths and modes that fit, or an error that names what does not."""
+"""Inputs of networks: dtypes, widths and modes that fit, or an error that names the mismatch."""
 
 import pyro
 import pytest

@@ -12,7 +12,7 @@ from posterity.models import RadialBasis, bayesian, gaussian, mlp, point, priors
 
 
 class Gated(nn.Module):
-    """A module of one's own: two inputs, a keyword, a buffer, a frozen parameter."""
+    """A user module: two inputs, a keyword, a buffer, a frozen parameter."""
 
     def __init__(self):
         super().__init__()
@@ -173,7 +173,7 @@ def test_point_with_decay_fitted_by_svi_is_ridge_regression():
     ridge = torch.linalg.solve(design.T @ design / 0.25 + decay * torch.eye(4), design.T @ y.double() / 0.25)
     found = torch.cat([posterior.draws["net.output.weight"].flatten(), posterior.draws["net.output.bias"].flatten()])
     torch.testing.assert_close(found.double(), ridge, atol=2e-4, rtol=0)
-    # Without the decay it would be another place altogether.
+    # Without the decay the mode is far away.
     least_squares = torch.linalg.lstsq(design, y.double()).solution
     assert (least_squares - ridge).abs().max() > 0.05
 
@@ -200,7 +200,7 @@ def test_all_draws_at_once_are_each_draw_by_itself(name):
 
 
 def test_radial_bumps_are_normalised_gaussians():
-    """By the formula; they sum to one, are in the order of their centres, and far out the last one is left."""
+    """By the formula; they sum to one, follow the order of the centres, and far outside the last one remains."""
     x = torch.linspace(-1, 3, 50, dtype=torch.double)[:, None]
     basis = RadialBasis(0.0, 2.0, 5, width=1.5).double()
     plain = torch.exp(-((x - torch.linspace(0, 2, 5).double()) ** 2) / (2 * 0.75**2))
@@ -209,7 +209,7 @@ def test_radial_bumps_are_normalised_gaussians():
 
 
 def test_places_of_a_radial_network_share_nothing():
-    """What a step of gradient descent at x > 0 changes at x = -1.5 is in proportion to this product."""
+    """The change at x = -1.5 by a gradient step at x > 0 is proportional to this product."""
     net = radial(torch.linspace(-2, 2, 100)[:, None], 20, 1, seed=0)
     assert torch.equal(net.output.weight, radial(torch.tensor([[-2.0], [2.0]]), 20, 1, seed=0).output.weight)
     left, right = net.basis(torch.tensor([[-1.5]])), net.basis(torch.linspace(0, 2, 40)[:, None])

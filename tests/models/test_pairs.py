@@ -23,7 +23,7 @@ UNITS = 50.0
 
 
 def curve(n=60, seed=0):
-    """y in units of fifty, x in thousands: a pair must not care."""
+    """y in units of fifty, x in thousands, which must not affect a pair."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(n, 1, generator=generator) * 2 - 1
     y = torch.sin(3 * x[:, 0]) + 0.2 * torch.randn(n, generator=generator)
@@ -62,7 +62,7 @@ def test_a_pair_learns_and_predicts_in_the_units_of_the_table(name):
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("resolution", [2.0, 30.0])
 def test_no_scale_falls_below_the_resolution_in_units_of_y(name, resolution):
-    """Weights, noise and all drawn at random and multiplied by thirty: the features are all over the place."""
+    """Random weights and noise times thirty, so that the features take extreme values."""
     pair = PAIRS[name](resolution=resolution)
     smallest = math.inf
     for seed in range(30):
@@ -153,7 +153,7 @@ def test_an_unknown_noise_raises():
         bayesian_regression(SCALE, noise="none")
 
 
-def test_an_unknown_activation_raises():
+def test_an_unknown_activation_of_a_pair_raises():
     with pytest.raises(ValueError, match="expected activation to be one of"):
         mixture_density(SCALE, activation="none")
 
@@ -188,7 +188,7 @@ def few_points(rows, seed):
 
 
 def trained_on_12(resolution, *priors):
-    """Scales of every member and component at the training rows, scores there and on rows that were not trained on."""
+    """Smallest scale of all members and components at the training rows, scores there and on new rows."""
     x, y = few_points(12, seed=0)
     scale = Standardization(x.mean(0), x.std(0), y.mean(), y.std())
     pair = mixture_density(scale, components=3, hidden=(16,), resolution=resolution, mixture_priors=priors)
@@ -214,7 +214,7 @@ def has_not_collapsed(found):
 
 
 def test_without_a_floor_components_collapse_on_few_points():
-    """What the two tests below guard against does happen here: scales far below the noise of 0.3."""
+    """Without a floor the collapse of the two tests below occurs: scales far below the noise of 0.3."""
     found = trained_on_12(1e-8)
     assert found["narrowest"] < 1e-2
     assert not has_not_collapsed(found)
@@ -230,7 +230,7 @@ def test_a_resolution_keeps_components_from_collapsing():
 
 @pytest.mark.parametrize("strength", [1.0, 12.0])
 def test_a_prior_over_scales_keeps_components_from_collapsing(strength):
-    """Without a floor to speak of. One that counts as much as the 12 rows is nearer to the best score there is."""
+    """With a negligible floor. A prior with the weight of the 12 rows is closer to the best possible score."""
     found = trained_on_12(1e-8, mixture_priors.WideScales(scale=0.3, strength=strength))
     assert found["narrowest"] > 0.05
     assert has_not_collapsed(found)
@@ -241,7 +241,7 @@ NOISE = 0.1
 
 
 def two_answers(size: Tensor) -> Mixture:
-    """``size`` or minus it, with noise."""
+    """Plus or minus ``size``, with noise."""
     loc = torch.stack([size, -size], -1)
     return Mixture.normal(torch.zeros(2), loc, torch.tensor(NOISE))
 
@@ -291,7 +291,7 @@ KINDS = {"images": images, "sequences": sequences}
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_a_fit_is_as_good_as_the_exact_density(kind):
-    """Within 0.1 nats an answer on fresh rows; one normal would be 0.9 short. Quantiles and splits have y's shape."""
+    """Within 0.1 nats per target on new rows; one normal would be 0.9 nats worse. Quantiles have the shape of y."""
     x, y, _ = KINDS[kind](800, seed=0)
     fresh_x, fresh_y, truth = KINDS[kind](500, seed=1)
     head = mixture_head(2)

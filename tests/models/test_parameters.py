@@ -110,7 +110,7 @@ def test_every_parameter_has_the_full_batch_shape(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_dimensions_added_to_the_left_are_batch_dimensions(name):
-    """The rows are permuted, so that an order mixed up somewhere is seen."""
+    """The rows are permuted, so that a wrong order is detected."""
     distribution = CASES[name]
     y = distribution.sample()
     order = torch.tensor([[0, 1, 2, 3], [3, 1, 0, 2]])
@@ -145,7 +145,7 @@ LAZY = ("probs", "logits", "covariance_matrix", "scale_tril", "precision_matrix"
 
 @pytest.mark.parametrize("name", CASES)
 def test_parameters_read_before_do_not_confuse(name):
-    """torch caches what was computed from the given parameter, beside it."""
+    """torch caches the parameters that it computes from the given one."""
     distribution = copy.copy(CASES[name])
     y = distribution.sample()
     for part in (distribution, getattr(distribution, "mixture_distribution", None)):
@@ -157,7 +157,7 @@ def test_parameters_read_before_do_not_confuse(name):
 
 
 def test_of_two_parametrisations_the_given_one_is_kept():
-    """A probability of exactly zero has no finite logit: through logits it would come back as 1e-7."""
+    """A probability of exactly zero has no finite logit: through logits it would become 1e-7."""
     distribution = dist.Categorical(probs=torch.tensor([0.0, 0.25, 0.75]))
     distribution.logits  # noqa: B018
     assert map_parameters(distribution, torch.clone).probs.tolist() == [0.0, 0.25, 0.75]

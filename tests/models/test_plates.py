@@ -1,4 +1,4 @@
-"""What counts once per data set counts once: inside plates, with batches, under a scale. By exact log joints."""
+"""Terms that count once per data set, by exact log joints: inside plates, with minibatches, under a scale."""
 
 import pyro
 import pyro.distributions as dist
@@ -70,7 +70,7 @@ def test_decay_and_mixture_priors_count_once(model):
 
 @pytest.mark.parametrize("model", [outside, inside])
 def test_a_plate_that_takes_some_rows_scales_the_rows_alone(model):
-    """The plate says 400 rows, 40 of them here: the observations count ten times, what is said once still once."""
+    """A plate of 400 rows with 40 of them: the observations count ten times, other terms once."""
     found, whole = terms(model, X, Y, size=400), expected_terms()
     assert found["y"] == pytest.approx(10 * whole["y"], rel=1e-5)
     assert found["net.decay"] == pytest.approx(whole["net.decay"], rel=1e-5)
@@ -90,14 +90,14 @@ def test_batches_of_rows_scale_the_rows_alone(model):
 
 
 def test_a_scale_around_the_whole_model_scales_all_of_it():
-    """That is what it is for, and not a plate."""
+    """``pyro.poutine.scale`` is meant to scale all terms, unlike a plate."""
     found = terms(pyro.poutine.scale(inside, 0.1), X, Y)
     for name, value in expected_terms().items():
         assert found[name] == pytest.approx(0.1 * value, rel=1e-5), name
 
 
 def test_vectorised_particles_of_pyros_leave_the_loss_as_it_is():
-    """The plate of the particles divides by their number: what is in it counts once for each."""
+    """The plate of the particles divides by their number: its terms count once for each particle."""
     losses = []
     for particles in (1, 4):
         elbo = pyro.infer.Trace_ELBO(num_particles=particles, vectorize_particles=particles > 1, max_plate_nesting=1)
@@ -106,7 +106,7 @@ def test_vectorised_particles_of_pyros_leave_the_loss_as_it_is():
 
 
 def test_members_with_decay_inside_a_plate_do_not_collapse():
-    """As outside of it. Multiplied by N, a decay of one makes every member a constant."""
+    """As outside the plate. Multiplied by N, a decay of one would make every member a constant."""
     scale, net = Standardization.fit(Observations(X, Y)), mlp(1, 8, 1, seed=0)
 
     def model(x, y=None):
@@ -151,7 +151,7 @@ def two_events(x, y=None, z=None):
 
 
 def a_plate_as_long_as_the_data(x, y=None):
-    """Of as many targets as rows: the plate of the targets does not shrink with a batch."""
+    """With as many targets as rows: the plate of the targets does not shrink with a minibatch."""
     targets = pyro.plate("targets", N, dim=-1)
     with targets:
         a = pyro.sample("a", dist.Normal(0.0, 1.0))

@@ -1,4 +1,4 @@
-"""Networks side by side against each of them alone."""
+"""Stacked networks, against each network alone."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The three functions alone; `test_models_mixtures` has them inside mixtures."""
+"""Distribution functions of single families; `mixtures/test_mixture.py` tests them in mixtures."""
 
 import math
 

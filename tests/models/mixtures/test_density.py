@@ -9,7 +9,7 @@ from tests.mixture_cases import random_mixture
 
 
 def test_densities_in_blocks_are_those_of_the_mixture_wherever_they_are_small():
-    """Against `log_prob` and the distribution functions, from the middle to 60 scales away, and at no number."""
+    """Against `log_prob` and the distribution functions, from the centre to 60 scales away, and at infinite points."""
     mixture = random_mixture(7, components=300, seed=3)
     ends = torch.tensor([0.0, 1.0, 8.0, 60.0, 1e3, 1e4, math.inf, -math.inf]).double()[:, None]
     for value in (

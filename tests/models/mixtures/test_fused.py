@@ -1,6 +1,6 @@
-"""The log density in blocks: torch's numbers and gradients, where it is taken and where not; draws of components.
+"""The log density in chunks: the numbers and gradients of torch, and the cases in which it is used.
 
-Small cases are made "very many" by a smaller block. Statistical tolerances are 5 standard errors, from the seed that
+Small cases use a smaller chunk. Statistical tolerances are 5 standard errors, from the seed that
 every test starts with.
 """
 
@@ -77,7 +77,7 @@ def mixed(logits, loc, scale, value):
 
 
 def unchecked(logits, loc, scale, value):
-    """As `mixed`, with nothing looked at: what a recorder needs."""
+    """As `mixed`, without validation, as a recording needs."""
     parts = dist.Categorical(logits=logits, validate_args=False), dist.Normal(loc, scale, validate_args=False)
     return Mixture(*parts, validate_args=False).log_prob(value)
 
@@ -90,7 +90,7 @@ def gradients(function, inputs, weights, wanted=NAMES):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How often the log density in blocks was taken, in a list of one number."""
+    """A list with the number of calls of the log density in chunks."""
     counted, original = [0], fused.log_prob
 
     def count(*inputs):
@@ -103,7 +103,7 @@ def calls(monkeypatch):
 
 @pytest.fixture
 def few(monkeypatch):
-    """Everything is very many."""
+    """Tensors of any size count as large."""
     monkeypatch.setattr(chunks, "LARGE", 0)
 
 
@@ -111,7 +111,7 @@ def few(monkeypatch):
 @pytest.mark.parametrize("components", [1, 2, 5, 20])
 @pytest.mark.parametrize("block", [1, 5, 12, 13, 10_000])
 def test_value_and_all_gradients_are_torchs(block, components, dtype, monkeypatch):
-    """Blocks that hold less than a row, one row, some rows with a rest, or all; the output weighted at random."""
+    """Chunks of less than a row, one row, some rows with a remainder, or all rows; random weights of the output."""
     monkeypatch.setattr(chunks, "CHUNK", block)
     inputs = tensors(4, 3, components=components, dtype=dtype)
     weights = torch.randn(4, 3, dtype=dtype)
@@ -128,7 +128,7 @@ def test_value_and_all_gradients_are_torchs(block, components, dtype, monkeypatc
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 5, 8, 9])
 def test_no_row_is_missed_at_the_boundary_of_blocks(rows, monkeypatch):
-    """4 rows of 3 components in a block: just below, at and above its multiples."""
+    """4 rows of 3 components in a chunk: just below, at and above multiples of it."""
     monkeypatch.setattr(chunks, "CHUNK", 14)
     inputs, weights = tensors(rows, components=3), torch.ones(rows, dtype=torch.double)
     found, exact = gradients(fused.log_prob, inputs, weights), gradients(plain, inputs, weights)
@@ -146,7 +146,7 @@ def test_gradients_are_of_the_inputs_that_want_one(wanted, monkeypatch):
 
 
 def test_an_output_that_is_not_used_and_one_that_is_summed():
-    """Gradients that come as zeros, or as one number expanded."""
+    """Gradients that are zeros, or one expanded number."""
     inputs = tensors(6)
     exact = gradients(plain, inputs, torch.ones(6).double())[1]
     torch.testing.assert_close(gradients(fused.log_prob, inputs, torch.ones(()).double().expand(6))[1], exact)
@@ -290,7 +290,7 @@ def test_no_rows_have_no_density_and_no_gradients(batch):
 
 @pytest.mark.parametrize("name", ["logits", "loc", "scale", "value"])
 def test_expanded_parameters_go_the_plain_way(name, few, calls):
-    """One row for all, or one value for all rows: not blocks of what does not exist in memory."""
+    """Expanded tensors have no chunks in memory."""
     inputs = dict(zip(NAMES, tensors(6, components=3), strict=True))
     if name == "value":
         inputs[name] = inputs[name][0]
@@ -324,7 +324,7 @@ def test_other_components_go_the_plain_way(make, few, calls):
 
 @records
 def test_what_batches_or_records_goes_the_plain_way(few, calls, monkeypatch):
-    """vmap, jacrev, jvp, hessian, make_fx, torch.compile: the numbers of torch, and never the blocks."""
+    """vmap, jacrev, jvp, hessian, make_fx, torch.compile: the numbers of torch, without chunks."""
     logits, loc, scale, value = inputs = tensors(4, components=3)
     expected = plain(*inputs)
     batched = torch.vmap(mixed, in_dims=(None, 0, None, None))(logits, torch.stack([loc, loc + 1]), scale, value)
@@ -339,7 +339,7 @@ def test_what_batches_or_records_goes_the_plain_way(few, calls, monkeypatch):
     torch.testing.assert_close(hessian, torch.func.hessian(lambda m: plain(logits, m, scale, value).sum())(loc))
     recorded = make_fx(unchecked)(*inputs)
     torch.testing.assert_close(recorded(*tensors(4, components=3, seed=1)), plain(*tensors(4, components=3, seed=1)))
-    # torch.compile turns the validation of all distributions off, for good.
+    # torch.compile turns the validation of all distributions off permanently.
     monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", True)
     compiled = torch.compile(mixed, backend="eager")
     torch.testing.assert_close(compiled(*inputs), expected)
@@ -379,7 +379,7 @@ def test_many_gradients_at_once(few):
 
 
 def kept_bytes(function, inputs):
-    """What the gradient keeps, the same memory counted once."""
+    """Bytes that are kept for the gradient, with shared memory counted once."""
     kept = {}
 
     def pack(tensor):

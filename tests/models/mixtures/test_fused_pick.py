@@ -17,7 +17,7 @@ def adds_up_until_reached(weights, uniform):
 
 
 def searches_the_sum(weights, uniform):
-    """The place of the uniform number in the running sum: K, where that falls short of it."""
+    """The place of the uniform number in the running sum, which is K if the sum is below the number."""
     return int(torch.searchsorted(weights.cumsum(0), torch.tensor(uniform)))
 
 
@@ -81,7 +81,7 @@ def test_the_check_of_a_component_rejects_public_samplers():
 @pytest.mark.parametrize("uniform", UNIFORMS)
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_samples_come_from_a_component_that_has_weight(name, uniform, monkeypatch):
-    """The whole way, with this number in place of every uniform one: centres 1000 apart tell the component."""
+    """`Mixture.sample` with this number for each uniform one: centres 1000 apart identify the component."""
     weights = WEIGHTS[name]
     mixture = Mixture.normal(weights.log(), 1000.0 * torch.arange(len(weights)), torch.ones(()))
     monkeypatch.setattr(torch, "rand", lambda shape, **options: torch.full(shape, uniform, **options))
@@ -94,7 +94,7 @@ def test_samples_come_from_a_component_that_has_weight(name, uniform, monkeypatc
 
 @pytest.mark.parametrize("block", [1, 9, 10, 50, 10_000])
 def test_components_are_drawn_as_often_as_their_weights_say(block, monkeypatch):
-    """Rows of weights of their own, one of them zero, whatever the boundaries of blocks; and never that one."""
+    """Different weights in each row, one of them zero, which is never drawn, for all boundaries of chunks."""
     monkeypatch.setattr(chunks, "CHUNK", block)
     rows, draws = 7, 20_000 if block > 1000 else 500
     log_weights = torch.randn(rows, 5).log_softmax(-1)
@@ -111,7 +111,7 @@ def test_components_are_drawn_as_often_as_their_weights_say(block, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("components", [1, 2, 100, 3000])
 def test_the_component_drawn_has_the_uniform_number_in_its_share(components, dtype, monkeypatch):
-    """By the running sum in double precision, up to the rounding of one in single; also of rows larger than a block."""
+    """By the running sum in double precision, up to rounding in single; also for rows larger than a chunk."""
     monkeypatch.setattr(chunks, "CHUNK", 1000)
     log_weights = torch.randn(50, components, dtype=dtype).log_softmax(-1)
     uniform = torch.rand(50, dtype=dtype)  # its complement falls into the share

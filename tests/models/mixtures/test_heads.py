@@ -18,7 +18,7 @@ from posterity.models.mixtures.heads import FAMILIES
 
 
 def test_the_floor_is_a_floor():
-    """exp(s + 1e-6) is none. At features of -1000 the scale is the floor itself, and never less."""
+    """Unlike exp(s + 1e-6). At features of -1000 the scale equals the floor."""
     head = mixture_head(3, floor=0.02)
     features = torch.cat([torch.linspace(-1000, 5, 200)[:, None].expand(-1, 9), torch.full((1, 9), -1000.0)])
     scale = head(features).component_distribution.scale
@@ -41,7 +41,7 @@ def test_at_the_start_components_lie_apart_and_cover_a_unit_normal(components):
     np.testing.assert_allclose(loc, anchors, atol=1e-12)
     assert (loc.diff() > 0).all()
     assert abs(mixture.mean) < 1e-9
-    # Near enough to a standard normal that a start costs little: the Kullback-Leibler divergence, by quadrature.
+    # The Kullback-Leibler divergence from a standard normal, by quadrature, is small.
     y = torch.linspace(-8, 8, 4001, dtype=torch.double)
     normal = torch.distributions.Normal(0.0, 1.0).log_prob(y)
     divergence = torch.trapezoid(normal.exp() * (normal - mixture.log_prob(y)), y)
@@ -99,7 +99,7 @@ def test_bad_settings_of_the_head_raise():
 
 
 def by_hand(features, components, targets, covariance, floor, start):
-    """Centres (K, D) and covariances (K, D, D), one number at a time, from features as the docstring orders them."""
+    """Centres (K, D) and covariances (K, D, D), number by number, from features in the order of the docstring."""
     couplings = {"diagonal": 0, "full": targets * (targets - 1) // 2, "low_rank": 2 * targets}[covariance]
     each = 1 + 2 * targets + couplings
     logits, centres, covariances = [], [], []
@@ -128,7 +128,7 @@ def density(weights, centres, covariances, y):
 
 
 def repeated_the_wrong_way(centres, scales):
-    """The "isotropic" bug: one scale a component, repeated as (D, K) and read as (K, D)."""
+    """The "isotropic" bug: one scale for each component, repeated as (D, K) and read as (K, D)."""
     count, targets = centres.shape
     return np.tile(scales, targets).reshape(count, targets)
 
@@ -152,7 +152,7 @@ def test_every_feature_reaches_its_component_and_target(covariance, components, 
 
 
 def test_a_batch_of_heads_is_each_head_alone():
-    """Rows are not scrambled with components either, whatever the rank of the batch."""
+    """Rows and components are not mixed up, whatever the rank of the batch."""
     for head in (mixture_head(3, floor=0.1), multivariate_mixture_head(3, 2, floor=0.1)):
         features = torch.randn(2, 4, head.features, dtype=torch.double)
         together = head(features)
@@ -162,7 +162,7 @@ def test_a_batch_of_heads_is_each_head_alone():
 
 
 def test_one_scale_for_all_targets_of_a_component_stays_with_it():
-    """Isotropic components as people write them: log-scales repeated D times into the features of a head."""
+    """Isotropic components as commonly written: log-scales repeated D times in the features of a head."""
     components, targets = 3, 2
     head = multivariate_mixture_head(components, targets, covariance="diagonal", floor=1e-3)
     each = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.double)
@@ -215,7 +215,7 @@ GROUPED = torch.cat([m + s * torch.randn(n, generator=N) for m, s, n in ((-3, 0.
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("shape", [(), (5,), (2, 7), (2, 3, 4)])
 def test_features_of_any_rank_make_a_mixture_of_that_batch(family, shape):
-    """A table's rows, a sequence's steps, an image's pixels: everything before the last dimension is batch."""
+    """Rows of a table, steps of a sequence, pixels of an image: all dimensions but the last are batch."""
     head = mixture_head(3, family=family)
     mixture = head(torch.randn(*shape, head.features, generator=torch.Generator().manual_seed(0)))
     assert mixture.batch_shape == shape
@@ -305,7 +305,7 @@ def test_heads_of_several_targets(covariance):
 
 
 def test_components_stay_apart_when_there_are_several_targets_and_components():
-    """The classic bug of reshaping (K x D) features the wrong way round: every number has its own place."""
+    """The classic bug of reshaping (K x D) features in the wrong order: each number has its own place."""
     head = multivariate_mixture_head(3, 2, covariance="diagonal")
     start = head(torch.zeros(head.features)).component_distribution.mean
     for k in range(3):

@@ -168,7 +168,7 @@ def test_a_single_mixture_cannot_be_indexed():
 
 
 def test_works_after_its_parts_were_read():
-    """Reading probs caches it beside logits; a mixture must still be taken apart."""
+    """Access to probs caches them beside logits; the mixture must still be split."""
     mixture = random_mixture(4)
     mixture.mixture_distribution.probs  # noqa: B018
     torch.testing.assert_close(mixture[1:].mean, mixture.mean[1:])
@@ -235,7 +235,7 @@ def test_parts_that_do_not_fit_are_refused():
 
 
 def test_pyros_batch_shapes_of_plain_tuples():
-    """A family without a quantile function is named, and not an AttributeError of its shape."""
+    """The error names the family without a quantile function, instead of an AttributeError about its shape."""
     counts = dist.ZeroInflatedPoisson(torch.ones(3, 2), gate=torch.full((3, 2), 0.3))
     mixture = Mixture(dist.Categorical(torch.ones(3, 2)), counts)
     assert isinstance(mixture.batch_shape, torch.Size)
@@ -260,7 +260,7 @@ def spread_is(y, scale):
 
 @pytest.mark.parametrize("width", [1e-3, 0.3, 40.0])
 def test_samples_spread_by_the_scale_and_not_by_its_root(width):
-    """Also of a batch, of several targets and with a gradient; a scale of 1 would not show it."""
+    """Also for a batch, several targets and with a gradient; a scale of 1 would hide the error."""
     draws, scale = 20_000, width * torch.tensor([1.0, 2.0], dtype=torch.double)
     one = Mixture.normal(torch.zeros(2, 1), torch.zeros(2, 1), scale[:, None])
     several = Mixture.multivariate_normal(torch.zeros(1), torch.zeros(1, 2).double(), scale[None])
@@ -328,7 +328,7 @@ def centre_of_a_drawn_component(mixture):
 
 
 def is_the_mean(predict, mixture, draws=40_000):
-    """The same at every call, and the mean of samples within standard errors, in every row."""
+    """Whether predictions are equal at each call, and within standard errors of the mean of samples."""
     y = mixture.sample((draws,))
     error = ERRORS * y.std(0) / math.sqrt(draws)
     first = predict(mixture)
@@ -364,7 +364,7 @@ def test_entropy_is_that_of_a_normal_within_its_own_error():
         value, error = mixture.sampled_entropy(20_000)
     exact = 0.5 * math.log(2 * math.pi * math.e) + torch.tensor([0.1, 1.0, 5.0, 1e4]).log()
     assert bool(((value - exact).abs() < 5 * error).all())
-    # Of a normal, log p has a standard deviation of sqrt(1/2).
+    # The log density of a normal has a standard deviation of sqrt(1/2).
     torch.testing.assert_close(error, torch.full((4,), math.sqrt(0.5 / 20_000)), rtol=0.05, atol=0)
     with pytest.raises(ValueError, match="expected draws to be a whole number of 2 or more, got 1"):
         mixture.entropy(1)

@@ -1,4 +1,4 @@
-"""What holds of every mixture: laws of probability, what must not depend on how it is written, and extreme numbers.
+"""Properties of all mixtures: laws of probability, invariance to splits and order of components, extreme numbers.
 
 Numbers are drawn by hypothesis, the same ones in every run. Integrals are by Gauss-Legendre quadrature in double
 precision between neighbouring quantiles of the components, so that no narrow or far one is missed.
@@ -61,7 +61,7 @@ def test_the_distribution_function_is_the_integral_of_the_density(family, values
 @fewer
 @given(values=numbers())
 def test_samples_have_the_probabilities_between_quantiles(family, values):
-    """20,000 draws among 10 parts of equal probability (of counts: as it comes), 5 standard errors for each."""
+    """20,000 draws in 10 intervals of equal probability (for counts, nearly), within 5 standard errors each."""
     mixture, draws = mixture_of(family, values), 20_000
     edges = mixture.icdf(torch.linspace(0.1, 0.9, 9, dtype=torch.double)).unique()
     with torch.random.fork_rng():
@@ -94,7 +94,7 @@ def test_nothing_depends_on_dividing_or_permuting_components(family, data):
 @common
 @given(values=numbers(), loc=st.floats(-1e3, 1e3), log_scale=st.floats(-7, 7))
 def test_densities_and_quantiles_move_with_the_units(family, values, loc, log_scale):
-    """To 1e-5 of the standard deviation, beside rounding of the new location."""
+    """To 1e-5 of the standard deviation plus the rounding error of the new location."""
     one, factor = mixture_of(family, values), math.exp(log_scale)
     other = one.affine(loc, factor)
     width = float(one.variance.sqrt())
@@ -193,7 +193,7 @@ def test_a_batch_of_any_rank_is_its_rows(family, batch):
 
 @pytest.mark.parametrize("batch", [(0,), (2, 0)])
 def test_an_empty_batch_has_empty_answers(batch):
-    """torch's own check of logits cannot reshape what has no elements."""
+    """torch's check of logits cannot reshape empty tensors."""
     mixture = mixture_head(3)(torch.zeros(*batch, 9))
     for found in (
         mixture.mean,

@@ -96,14 +96,14 @@ def test_modes_of_two_targets_are_those_of_a_dense_grid(seed):
     expected = side[peaks]
     modes = mixture.modes()
     apart = torch.cdist(modes.location[: int(modes.count)], expected)
-    # A slanting ridge has neighbours on the grid that are both maxima of it: each has to be near a mode, and back.
+    # A slanting ridge can have several maxima on the grid: each must be near a mode, and each mode near one of them.
     assert float(apart.amin(1).max()) < 0.06
     assert float(apart.amin(0).max()) < 0.06
     assert float(modes.probability.nansum()) == pytest.approx(1)
 
 
 def test_a_mean_on_a_saddle_is_no_mode():
-    """The middle one of three components has its mean between the two others and hardly any weight."""
+    """The middle component has its mean between the two others and nearly no weight."""
     loc = torch.tensor([[-2.0, 0.0], [0.0, 0.0], [2.0, 0.0]], dtype=torch.double)
     weights = torch.tensor([0.5, 1e-9, 0.5], dtype=torch.double)
     modes = Mixture.multivariate_normal(weights.log(), loc, torch.ones(3, 2, dtype=torch.double)).modes()

@@ -52,7 +52,7 @@ def test_variance_splits_within_and_between(mixture):
 
 
 def test_classes_without_an_order_have_no_mean():
-    """torch gives nan, which would spread in silence; the log_prob of each class is there."""
+    """torch returns NaN, which would propagate silently; the log_prob of each class is defined."""
     classes = Mixture(
         dist.Categorical(torch.ones(4, 2)), dist.Categorical(torch.tensor([0.2, 0.3, 0.5]).expand(4, 2, 3))
     )

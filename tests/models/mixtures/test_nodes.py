@@ -33,7 +33,7 @@ def test_many_components_use_the_quantiles_of_the_mixture():
 
 
 def test_modes_and_regions_of_very_many_components_ask_for_few_densities(monkeypatch):
-    """Points at which all components are asked, a row: about 2,080 for the search, the rest to refine."""
+    """Evaluations of all components for each row: about 2,080 for the search, the others for refinement."""
     asked = []
     in_chunks = density._in_chunks
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Quantiles of many normals by Halley's method: held against Newton's, which serves every family."""
+"""Quantiles of many normals by Halley's method: against Newton's, which works for all families."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_a_weight_of_zero_and_a_gap():
 
 
 def test_icdf_takes_the_fast_method_for_many_normals_and_the_other_for_far_tails(monkeypatch):
-    """100 equal components are one normal; the method that is left out is made to fail."""
+    """100 equal components are one normal; the unused method is made to fail."""
     mixture = Mixture.normal(torch.zeros(2, 100), torch.zeros(2, 100), torch.ones(2, 100))
 
     def fails(*_):

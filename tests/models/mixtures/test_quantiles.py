@@ -20,7 +20,7 @@ from tests.mixture_cases import common, component_families, families, mixture_of
 def test_quantile_of_one_component_is_scipys(family, probability):
     components, scipy_part = component_families(torch.tensor([3.0]).double(), torch.tensor([2.0]).double())[family]
     mixture = Mixture(dist.Categorical(logits=torch.zeros(1, dtype=torch.double)), components)
-    # An upper quantile is told by 1 - p, which float64 keeps to 1e-16 alone.
+    # An upper quantile depends on 1 - p, which float64 knows only to 1e-16.
     tolerance = 1e-9 if probability < 0.9 else 1e-7
     np.testing.assert_allclose(mixture.icdf(probability), scipy_part(0).ppf(probability), rtol=tolerance)
 
@@ -50,7 +50,7 @@ def test_value_comes_back_from_its_probability(mixture, value):
     y = torch.tensor(value, dtype=torch.double)
     lower, upper = mixture.cdf(y), mixture.sf(y)
     density = mixture.log_prob(y).exp()
-    # Where the density is nearly zero between components, a probability does not tell y.
+    # Where the density is nearly zero between components, the probability does not determine y.
     assume(min(lower, upper) > 1e-12 and density > 1e-4 * min(lower, upper))
     p = lower
     conditioning = np.spacing(1.0) * max(p.item(), 1e-3) / density.item()
@@ -73,10 +73,10 @@ def test_quantile_of_a_large_batch(components, scale):
 def test_a_weight_of_1e_30_is_seen_in_its_own_tail():
     logits = torch.log(torch.tensor([1.0, 1e-30], dtype=torch.double))
     mixture = Mixture.normal(logits, torch.tensor([0.0, 100.0]).double(), torch.ones(2).double())
-    # Beyond 40 the far component is all there is: sf = 1e-30 sf_2, so its median has sf 5e-31.
+    # Beyond 40 only the far component has probability: sf = 1e-30 sf_2, so its median has sf 5e-31.
     np.testing.assert_allclose(mixture.sf(torch.tensor(100.0).double()), 5e-31, rtol=1e-9)
     np.testing.assert_allclose(mixture.icdf(0.5), 0.0, atol=1e-12)
-    # The mirror image has the rare component in the lower tail, where a probability of 5e-31 can be told.
+    # The mirror image has the rare component in the lower tail, where a probability of 5e-31 can be represented.
     mirrored = Mixture.normal(logits, torch.tensor([0.0, -100.0]).double(), torch.ones(2).double())
     np.testing.assert_allclose(mirrored.icdf(5e-31), -100.0, rtol=1e-9)
 
@@ -136,7 +136,7 @@ def test_quantiles_broadcast_over_a_batch():
 @common
 @given(values=numbers())
 def test_quantiles_rise_and_invert_the_distribution_function(family, values):
-    """Of counts the smallest with enough below it."""
+    """For counts, the smallest one that reaches the probability."""
     mixture = mixture_of(family, values)
     u = torch.tensor([1e-9, 1e-6, 1e-3, *np.linspace(0.02, 0.98, 25), 1 - 1e-3, 1 - 1e-6], dtype=torch.double)
     y = mixture.icdf(u)
@@ -152,7 +152,7 @@ def test_quantiles_rise_and_invert_the_distribution_function(family, values):
 
 @pytest.mark.parametrize("rate", [1e6, 1.9e7, 1e9])
 def test_quantiles_of_counts_that_float32_cannot_all_hold(rate):
-    """Above 2**24 the next number is more than one count away, and halving has to end."""
+    """Above 2**24 neighbouring numbers differ by more than one count, and the bisection must end."""
     counts = Mixture(dist.Categorical(torch.ones(3, 1)), dist.Poisson(torch.full((3, 1), rate)))
     level = torch.tensor([0.1, 0.5, 0.9])
     found = counts.icdf(level).double()

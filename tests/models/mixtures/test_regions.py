@@ -72,7 +72,7 @@ def test_neither_do_modes_and_regions(family, data):
 @fewest
 @given(values=numbers(most=3), loc=st.floats(-1e3, 1e3), log_scale=st.floats(-7, 7))
 def test_modes_and_regions_move_with_the_units(family, values, loc, log_scale):
-    """To 1e-5 of the standard deviation, beside rounding of the new location."""
+    """To 1e-5 of the standard deviation plus the rounding error of the new location."""
     one, factor = mixture_of(family, values), math.exp(log_scale)
     other = one.affine(loc, factor)
     tolerance = {"rtol": 0, "atol": 1e-5 * float(one.variance.sqrt()) + 1e-11 * abs(loc) / factor}
@@ -169,7 +169,7 @@ def test_no_interval_between_quantiles_is_shorter(seed, level):
 
 @pytest.mark.parametrize("family", ["normal", "laplace", "student_t", "log_normal"])
 def test_the_level_of_a_value_is_that_of_the_region_it_borders(family):
-    """Of the first of its own ends; and of draws it is less inside, more outside."""
+    """Also for draws: the level is lower inside the region, higher outside."""
     mixture = random_mixture(6, 5, seed=1, components=4, family=family)
     for level in (0.05, 0.5, 0.99):
         region = mixture.hdr(level)
@@ -187,7 +187,7 @@ def test_the_level_of_a_normals_value_has_a_closed_form():
 
 
 def test_levels_of_draws_are_uniform_and_of_a_narrower_mixtures_not():
-    """Kolmogorov and Smirnov, p above 1e-4 with 2,000 draws of seed 0; of scales a fifth too small it is below."""
+    """Kolmogorov and Smirnov, p above 1e-4 with 2,000 draws of seed 0, and below it with scales a fifth too small."""
     torch.manual_seed(0)
     logits, loc, log_scale = torch.randn(3, 2000, 4, dtype=torch.double)
     draws = Mixture.normal(logits, 3 * loc, log_scale.exp()).sample()
@@ -263,7 +263,7 @@ def test_several_targets_have_no_regions_and_others_than_normals_no_modes():
 
 
 def test_a_region_holds_both_its_ends():
-    """Of two intervals: their ends are inside, what lies between and beyond them is not."""
+    """For two intervals: their ends are inside, points between and beyond them are not."""
     region = Mixture.normal(torch.zeros(2), torch.tensor([-1.0, 1.0]), torch.tensor(0.1)).hdr(0.9)
     assert int(region.count) == 2
     ends = torch.cat([region.lower, region.upper])

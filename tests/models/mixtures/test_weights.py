@@ -1,4 +1,4 @@
-"""Weights of components: Pyro's Categorical, normalised when it is asked for; parts that are checked in one pass."""
+"""Component weights: Pyro's Categorical with normalisation at the first access."""
 
 import math
 
@@ -12,7 +12,7 @@ from posterity.models.mixtures.weights import Weights
 
 @pytest.fixture
 def few(monkeypatch):
-    """Everything is very many."""
+    """Tensors of any size count as large."""
     monkeypatch.setattr(chunks, "LARGE", 0)
 
 

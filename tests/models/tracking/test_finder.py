@@ -83,7 +83,7 @@ def test_an_untrained_finder_already_knows_the_shape_around_a_track():
 
 @torch.no_grad()
 def test_no_density_is_outside_the_detector_beyond_the_blur_of_its_points():
-    """A track at the very corner: of 20 points none is beyond it."""
+    """For a track in the corner no point of the grid has weight outside the detector."""
     detector = Detector(size=16, layers=16, efficiency=1.0, noise=0.05)
     image = torch.zeros(1, 1, 16, 16)
     image[0, 0, 0] = 1
@@ -107,7 +107,7 @@ def test_the_finder_looks_closely_at_as_many_cells_as_it_is_told():
 @torch.no_grad()
 @pytest.mark.parametrize("noise", [0.1, 0.3])
 def test_an_untrained_finder_finds_tracks_where_the_exact_posterior_is(noise):
-    """Of 200 events: a track of its own alone is found in all but 3, within a pixel of the posterior's mean."""
+    """In all but 3 of 200 events the best candidate is within a pixel of the posterior mean."""
     torch.manual_seed(0)
     detector = Detector(noise=noise)
     events = detector.simulate(200, tracks=1, seed=1)

@@ -11,7 +11,7 @@ from posterity.models.tracking import (
 
 @torch.no_grad()
 def test_independent_mixtures_say_nothing_of_pairs():
-    """The log density of two tracks is the same when they swap their ends, and rows of NaN count for nothing."""
+    """The log density of two tracks is the same when they swap their ends, and rows of NaN are ignored."""
     torch.manual_seed(0)
     finder = IndependentFinder(12, 12, components=3, hidden=16)
     images = Detector(size=12, layers=12).simulate(4, tracks=2, seed=0).images
@@ -25,7 +25,7 @@ def test_independent_mixtures_say_nothing_of_pairs():
 
 
 def test_an_independent_finder_learns_where_one_track_is():
-    """In 300 steps of 128 events without noise: from no idea (2 log 12 = 5.0 nats) to within a pixel or so."""
+    """In 300 steps of 128 events without noise, from a uniform density (2 log 12 = 5.0 nats) to about one pixel."""
     detector = Detector(size=12, layers=12, efficiency=1.0, noise=0.0)
     torch.manual_seed(0)
     finder = IndependentFinder(12, 12, components=3, channels=8, hidden=64)

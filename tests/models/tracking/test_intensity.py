@@ -47,7 +47,7 @@ def test_the_integral_of_an_intensity_is_the_expected_number():
 
 
 def test_one_track_is_where_the_odds_say():
-    """Candidates that exist or not, drawn by themselves: of events with one of them, how often it is which.
+    """Independent candidates that exist or not: frequencies of each among the events with exactly one.
 
     20,000 draws, 5 standard errors; the odds are 1 to 3 and 4 to 1, and those of neither 1 to 2.
     """
@@ -99,7 +99,7 @@ def test_draws_are_as_many_and_where_they_should_be():
 
 
 def test_candidates_of_one_place_are_one_track():
-    """By hand: 0.6 and 0.3 within half a pixel of each other, 0.4 elsewhere, 0.8 again elsewhere."""
+    """By hand: existence 0.6 and 0.3 half a pixel apart, 0.4 and 0.8 elsewhere."""
     at = torch.tensor([[[5.0, 5.0], [5.5, 5.0], [2.0, 9.0], [9.0, 1.0]]])
     rates = torch.tensor([[0.6, 0.3, 0.4, 0.8]])
     normal = Mixture.multivariate_normal(torch.zeros(1, 4, 1), at[:, :, None], 0.1 * torch.eye(2).expand(1, 4, 1, 2, 2))
