@@ -153,7 +153,7 @@ def evaluate(posterior: Posterior, test: Observations, few: int) -> dict[str, fl
         "oracle_mse": float(((truth(test, test.x).mean - y) ** 2).mean()),
     }
     middle = torch.tensor([[MIDDLE]])
-    modes = predict(posterior, middle).modes(least=MIN_PROBABILITY).location[0]
+    modes = predict(posterior, middle).modes(min_probability=MIN_PROBABILITY).location[0]
     modes = modes[modes.isfinite()]
     exact = exact_modes(truth(test, middle))
     numbers["modes"] = float(len(modes))
@@ -244,7 +244,7 @@ def _image(ax: Axes, posterior: Posterior, data: Observations, case: Case) -> No
         data.x[:, 0], data.y, ".", color=VERMILION, markersize=2.5, alpha=0.6, label=f"{SHOWN} of the training rows"
     )
     if case.noise == "normal":
-        modes = mixture.modes(least=MIN_PROBABILITY).location
+        modes = mixture.modes(min_probability=MIN_PROBABILITY).location
         dots = ax.plot(x[::2], modes[::2], ".", color=INK, markersize=4)
         dots[0].set_label("modes of the fit")
     else:
@@ -267,7 +267,7 @@ def _slice(ax: Axes, fit: PredictiveMixture, exact: Any, at: float) -> None:
 
 
 def _modes(ax: Axes, fit: PredictiveMixture, exact: Any) -> None:
-    modes, fitted = exact_modes(exact), fit.modes(least=MIN_PROBABILITY)
+    modes, fitted = exact_modes(exact), fit.modes(min_probability=MIN_PROBABILITY)
     ax.plot(exact.log_prob(modes).exp(), modes, "k_", ms=16, mew=1.5, label="exact modes")
     ax.plot(fitted.log_density[0].exp(), fitted.location[0], "o", color=BLUE, ms=6, label="modes of the fit")
 

@@ -133,7 +133,7 @@ def paired_intercepts(net: nn.Module, images: Tensor, *, least: float = 0.1) -> 
     """Modes of both intercepts with a probability of ``least`` or more, paired in the order of their probability."""
     tables = []
     for part in images.split(BATCH):
-        modes = net(part).modes(least=least)
+        modes = net(part).modes(min_probability=least)
         order = modes.probability.nan_to_num(-1).argsort(dim=-1, descending=True)
         table = modes.location.gather(-1, order)
         there = modes.probability.gather(-1, order).isfinite().all(1, keepdim=True)

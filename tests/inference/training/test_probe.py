@@ -94,13 +94,20 @@ def raw_features(x, y=None):
         return pyro.sample("y", dist.Normal(a + x @ b, s), obs=y)
 
 
-def test_a_guide_of_raw_features_says_that_it_has_not_settled_and_settles_from_the_mode():
-    """Mean field is exact in its widths here: one over the root of the precision's diagonal."""
+def test_a_guide_of_raw_features_says_that_it_has_not_settled():
     with pytest.warns(ConvergenceWarning, match=r'start from the mode \(init="map"\)'):
         infer(raw_features, RAW, RAW_Y, method=SVI(progress=False), seed=0)
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])
+def test_a_guide_of_raw_features_settles_from_the_mode(seed):
+    """Mean field is exact in its widths here: one over the root of the precision's diagonal.
+
+    Widths that differ from the start once took plain steps of Adam, and ended at 1.3 to 1.7 times the exact ones.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        posterior = infer(raw_features, RAW, RAW_Y, method=SVI(init="map", progress=False), seed=0)
+        posterior = infer(raw_features, RAW, RAW_Y, method=SVI(init="map", progress=False), seed=seed)
     design = torch.cat([torch.ones(200, 1), RAW], 1).double()
     mean = torch.linalg.lstsq(design, RAW_Y[:, None].double()).solution[:, 0]
     variance = (RAW_Y - design @ mean).square().sum() / (200 - 4)
@@ -108,7 +115,7 @@ def test_a_guide_of_raw_features_says_that_it_has_not_settled_and_settles_from_t
     width = (design.square().sum(0) / variance).rsqrt()
     draws = torch.cat([posterior.draws["a"][0][:, None], posterior.draws["b"][0]], 1).double()
     assert float(((draws.mean(0) - mean) / sd).abs().max()) < 0.5
-    torch.testing.assert_close(draws.std(0), width, rtol=0.3, atol=0)
+    torch.testing.assert_close(draws.std(0), width, rtol=0.2, atol=0)
 
 
 SCHOOLS = torch.tensor([15.0, 10, 16, 11, 9, 11, 10, 18]), torch.tensor([28.0, 8, -3, 7, -1, 1, 18, 12])
