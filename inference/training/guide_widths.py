@@ -127,7 +127,9 @@ def guide_unit(
         return units.get(own)
     if own == "loc" and isinstance(guide, autoguide.AutoContinuous):
         return _flat_units(guide, units).to(value)
-    if (own.startswith("scales.") or own == "scale") and guide.scale_constraint is not constraints.positive:
+    if own.startswith("scales.") or own == "scale":
+        if guide.scale_constraint is constraints.positive:
+            return 1.0
         scale = torch.nn.functional.softplus(value.detach())
         return scale / -torch.expm1(-scale)
     return 1.0 if isinstance(guide, autoguide.AutoContinuous) else None
