@@ -164,7 +164,7 @@ class GuideFit:
         asked = (self.optimiser.noisy or bool(self.program.latents)) and not held_out
         lost = lost_tolerance(limit) if asked else math.inf
         converged = -lost <= self.gained + SIGMAS * self.noise and self.gained <= limit + SIGMAS * self.noise
-        decided = SIGMAS * self.noise <= lost_tolerance(limit)
+        decided = self.noise <= lost_tolerance(limit)
         if converged and decided:
             return []
         unit = "nats per row of held-out data" if held_out else f"nats of the bound ({self.rows} rows)"
