@@ -23,6 +23,7 @@ from posterity.inference.training.probe import (
     NO_MAXIMUM,
     PER_ROW,
     lost_tolerance,
+    not_decided,
     not_settled,
     probe_steps,
     still_gaining,
@@ -49,7 +50,8 @@ class GuideFit:
         self.settings, self.model, self.program = settings, model, program
         self.guide: Guide = empty_guide
         self.history: dict[str, list[float]] = {"loss": []}
-        self.interrupted, self.gained, self.noise = False, 0.0, 0.0
+        self.interrupted = False
+        self.gained, self.noise, self.probe_draws = 0.0, 0.0, 0  # by the probe: gain, standard error, samples
         self.undone: list[int] = []  # steps after which the bound was not finite
         self.args, self.held_out = hold_out(args, settings.holdout)
         self.rows = count_rows(self.args)
@@ -116,6 +118,7 @@ class GuideFit:
                 self._restore(parameters)
                 losses.append(self._losses_of_all_rows(count - len(change), seed=count))
             change = torch.cat([change, losses[0] - losses[1]])
+            self.probe_draws = len(change)
             if not self.program.latents:
                 self.gained = float(change)
                 return
@@ -160,13 +163,17 @@ class GuideFit:
         # A network without a prior overfits. Its probe may lose that gain again, which says nothing about convergence.
         asked = (self.optimiser.noisy or bool(self.program.latents)) and not held_out
         lost = lost_tolerance(limit) if asked else math.inf
-        if -lost <= self.gained + SIGMAS * self.noise and self.gained <= limit + SIGMAS * self.noise:
+        converged = -lost <= self.gained + SIGMAS * self.noise and self.gained <= limit + SIGMAS * self.noise
+        decided = self.noise <= lost_tolerance(limit)
+        if converged and decided:
             return []
         unit = "nats per row of held-out data" if held_out else f"nats of the bound ({self.rows} rows)"
         cure = f"raise steps above {settings.steps}"
         if self.program.latents and not is_point(self.guide):
             cure += ', start from the mode (init="map")' if settings.init != "map" else ""
             cure += ", or raise particles for a less noisy gradient" if settings.particles == 1 else ""
+        if converged:
+            return [not_decided("the fit", self.noise, unit, self.probe_draws, cure)]
         more = probe_steps(settings.steps)
         if self.gained < 0 and is_point(self.guide) and not self.optimiser.noisy:
             return [f"the fit has not settled: {NO_MAXIMUM}"]

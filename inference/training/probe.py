@@ -59,6 +59,14 @@ def still_gaining(what: str, gained: float, unit: str, more: int, cure: str) -> 
     return f"{what} still gained {gained:.3g} {unit} in {more} further steps at the full learning rate: {cure}"
 
 
+def not_decided(what: str, error: float, unit: str, draws: int, cure: str) -> str:
+    """The warning that a probe cannot tell whether a fit has converged."""
+    return (
+        f"the convergence of {what} cannot be tested: after {draws} draws, the standard error of the gain in further "
+        f"steps is {error:.3g} {unit}: {cure}"
+    )
+
+
 def not_settled(what: str, lost: float, unit: str, more: int, cure: str) -> str:
     """The warning that the steps of a fit are too noisy for their number."""
     return f"{what} has not settled: {more} further steps at the full learning rate lost {lost:.3g} {unit}: {cure}"

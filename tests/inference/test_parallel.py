@@ -1,78 +1,73 @@
-"""The pool of workers: each task once, lost workers' tasks again, and errors of the backend by their task."""
-
-import os
-import threading
+"""Tasks over joblib: each result comes with its key, and the tasks of lost workers are sent again."""
 
 import joblib
 import pytest
 
-from posterity.inference.parallel import EXCLUSIVE, close, send, send_all
+from posterity.inference.parallel import close, send, send_all
 
 
-def square(number):
-    return number**2
+def square(task):
+    return task**2
 
 
-def dies_once(task):
-    """Ends its process where the file is not there yet."""
-    number, path = task
-    if number == 2 and not path.exists():
-        path.write_text("")
-        os._exit(1)
-    return number
-
-
-def dies_always(task):
-    if task == 2:
-        os._exit(1)
-    return task
+TASKS = {f"task {n}": n for n in range(6)}
+SQUARES = {f"task {n}": n**2 for n in range(6)}
 
 
 @pytest.mark.parametrize("backend", ["sequential", "threading"])
-def test_every_task_has_its_result(backend):
-    with joblib.parallel_config(backend=backend, n_jobs=2):
-        assert dict(send(square, {f"task {n}": n for n in range(20)}, jobs=None)) == {
-            f"task {n}": n**2 for n in range(20)
-        }
+def test_every_task_comes_back_with_its_key(backend):
+    with joblib.parallel_config(backend, n_jobs=2):
+        assert dict(send(square, TASKS, jobs=None)) == SQUARES
+        assert list(send(square, {}, jobs=None)) == []
 
 
-def test_what_is_not_wanted_any_more_can_be_given_up():
-    with joblib.parallel_config(backend="sequential"):
-        results = send(square, dict(enumerate(range(5))), jobs=1)
-        assert next(results) == (0, 0)
-        close(results)
-        assert list(results) == []
+def test_the_remaining_tasks_of_a_closed_generator_are_not_done():
+    done = []
+    results = send(done.append, TASKS, jobs=1)
+    next(results)
+    close(results)
+    assert len(done) < len(TASKS)
 
 
-def test_the_task_of_a_lost_worker_is_sent_again(tmp_path):
-    lost = {}
-    tasks = {n: (n, tmp_path / "died") for n in range(4)}
-    with joblib.parallel_config(backend="loky", n_jobs=2):
-        results = dict(send_all(dies_once, tasks, lost, jobs=None, retries=1))
-    assert results == {n: n for n in range(4)}
+class Losing:
+    """A worker that is lost the first ``times`` at which it gets a task; counts how often it gets each."""
+
+    def __init__(self, times):
+        self.times, self.calls = dict(times), []
+
+    def __call__(self, task):
+        self.calls.append(task)
+        if self.times.get(task, 0):
+            self.times[task] -= 1
+            raise MemoryError("killed\nat some line")
+        return task**2
+
+
+def test_the_tasks_of_a_lost_worker_are_sent_again():
+    losing, lost = Losing({2: 1}), {}
+    assert dict(send_all(losing, TASKS, lost, jobs=1, retries=2)) == SQUARES
     assert lost == {}
+    # Those behind the lost one come back in the second round, in reverse order, and none comes back twice.
+    assert losing.calls == [0, 1, 2, 5, 4, 3, 2]
 
 
-@pytest.mark.slow
-def test_a_task_that_kills_its_worker_is_given_up_and_the_others_are_not():
-    lost = {}
-    with joblib.parallel_config(backend="loky", n_jobs=2):
-        results = dict(send_all(dies_always, dict(enumerate(range(4))), lost, jobs=None, retries=1))
-    assert results == {n: n for n in (0, 1, 3)}
-    assert list(lost) == [2]
-    assert "Terminated" in lost[2]
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_a_task_that_is_lost_alone_is_given_up_and_named(retries):
+    losing, lost = Losing({2: 100}), {}
+    found = dict(send_all(losing, TASKS, lost, jobs=1, retries=retries))
+    assert found == {key: value for key, value in SQUARES.items() if key != "task 2"}
+    assert lost == {"task 2": "MemoryError: killed"}
+    # Once with all, once behind the others in reverse order, once in a round that brings nothing, and then alone.
+    assert losing.calls.count(2) == 3 + max(1, retries)
 
 
-def test_tasks_of_one_process_take_turns():
-    inside, most = [0], [0]
+def test_tasks_that_are_lost_beside_others_come_back_alone():
+    losing, lost = Losing({0: 2}), {}  # the first of a round: the round brings nothing
+    assert dict(send_all(losing, TASKS, lost, jobs=1, retries=2)) == SQUARES
+    assert lost == {}
+    assert losing.calls == [0, 0, 0, 1, 2, 3, 4, 5]
 
-    def task(_):
-        with EXCLUSIVE:
-            inside[0] += 1
-            most[0] = max(most[0], inside[0])
-            threading.Event().wait(0.001)
-            inside[0] -= 1
 
-    with joblib.parallel_config(backend="threading", n_jobs=4):
-        list(send(task, dict(enumerate(range(12))), jobs=None))
-    assert most[0] == 1
+def test_the_error_of_a_lost_worker_is_raised_by_a_single_round():
+    with pytest.raises(MemoryError, match="killed"):
+        list(send(Losing({3: 1}), TASKS, jobs=1))
