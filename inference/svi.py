@@ -84,7 +84,7 @@ class SVI:
     def __post_init__(self) -> None:
         known = self.guide in GUIDES if isinstance(self.guide, str) else self.guide is None or callable(self.guide)
         if not known:
-            raise ValueError(f"expected a guide from {list(GUIDES)} or a callable, got {self.guide!r}")
+            raise ValueError(f"expected guide to be one of {list(GUIDES)} or a callable, got {self.guide!r}")
         if not isinstance(self.init, str) or self.init != "map":
             initial(self.init)
         check_fields(

@@ -91,9 +91,7 @@ def test_the_sentences_follow_from_gains_and_losses():
     fit.score, fit.unsettled = torch.zeros(4).double(), torch.zeros(4, dtype=torch.bool)
     fit.gained = torch.tensor([0.0, 0.2, 0.3, 5.0]).double()  # of one number, 0.25 nats are converged
     (sentence,) = fit.problems()
-    assert sentence.startswith(
-        "2 of 4 members have not converged and still gained 5 nats of log joint density (100"
-    )
+    assert sentence.startswith("2 of 4 members have not converged and still gained 5 nats of log joint density (100")
     assert sentence.endswith("in 20 further steps at the full learning rate: raise steps above 100")
     fit.unsettled[:] = True
     assert fit.problems()[1].startswith("2 of 4 members have not settled: further steps lower the log joint density")

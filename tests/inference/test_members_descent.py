@@ -76,9 +76,7 @@ def test_a_step_to_a_density_that_is_not_finite_is_undone_for_that_member_alone(
 
 def test_too_many_failures_end_the_fit(monkeypatch):
     monkeypatch.setattr(members_descent, "FAILURES", 1)
-    with pytest.raises(
-        ValueError, match=r"expected a finite log joint, got nan in step \d+: .* below 0.1"
-    ):
+    with pytest.raises(ValueError, match=r"expected a finite log joint, got nan in step \d+: .* below 0.1"):
         losses_of(200, fit_of(edge(2.5)))
     with pytest.raises(ValueError, match="expected a finite log joint, got nan in step 1"):
         losses_of(200, fit_of(edge(-1.0)))  # at the start already

@@ -404,7 +404,7 @@ def test_an_interrupt_before_the_first_check_keeps_what_is_fitted(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"guide": "normal"}, r"expected a guide from .* or a callable, got 'normal'"),
+        ({"guide": "normal"}, r"expected guide to be one of .* or a callable, got 'normal'"),
         ({"init": "zero"}, r"expected init to be one of .*, got 'zero'"),
         ({"steps": 0}, "expected steps to be a whole number of 1 or more, got 0"),
         ({"particles": 0}, "expected particles to be a whole number of 1 or more"),
