@@ -1,11 +1,11 @@
 """DCGANs of digits and clothes, with and without batch normalisation, compared with dense GANs.
 
 The generator has fractionally strided convolutions (Radford, Metz & Chintala 2016) after a dense layer, as that of
-InfoGAN for digits (Chen et al. 2016, appendix C.1), with a reduced width for two CPU cores. All networks are trained
-alike: the relativistic loss with both penalties, and the same number of steps and images. The discriminator has no
-    batch normalisation, because penalties are defined for each sample by itself (Gulrajani et al. 2017, section 4). The
-    report has kernel distance, precision and recall on the features of a LeNet, also for real images, and for a dense
-    GAN with four times the steps, which takes longer to train than the DCGANs.
+InfoGAN for digits (Chen et al. 2016, appendix C.1), with a reduced width for two CPU cores. All networks are trained in
+the same way, with the relativistic loss, both penalties, and the same number of steps and images. The discriminator has
+no batch normalisation, because penalties are defined for each sample by itself (Gulrajani et al. 2017, section 4). The
+report has kernel distance, precision and recall on the features of a LeNet, also for real images, and for a dense GAN
+with four times the steps, which takes longer to train than the DCGANs.
 
     python examples/dcgan.py                   # MNIST and Fashion-MNIST
     python examples/dcgan.py --width 64        # the published width: for a GPU
