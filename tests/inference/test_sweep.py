@@ -11,7 +11,6 @@ import torch
 from posterity.data import Standardization
 from posterity.inference import Ensemble, infer, sweep
 from posterity.inference.sweep import _compare_values
-from posterity.inference.training.schedule import cosine
 from posterity.models import mixture_density, mixture_head
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -109,14 +108,6 @@ def test_values_for_other_members_raise():
         Ensemble(restarts=-1)
     with pytest.raises(ValueError, match="expected swept to be one of"):
         mixture_density(SCALE, swept=("width",))
-
-
-def test_the_rate_starts_again_with_periods_twice_as_long():
-    rates = np.array([cosine(step, 700, 0.1, restarts=2) for step in range(700)])
-    assert np.flatnonzero(np.diff(rates) > 0.5).tolist() == [99, 299]
-    assert rates[[0, 100, 300]] == pytest.approx([1.0, 1.0, 1.0])
-    assert rates[50] == pytest.approx(0.55)
-    assert rates[-1] == pytest.approx(0.1, abs=1e-3)
 
 
 def rows(n=60):

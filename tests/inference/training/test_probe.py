@@ -11,32 +11,10 @@ from pyro.infer.autoguide import AutoLaplaceApproximation
 
 from posterity.data import Standardization, mcycle
 from posterity.inference import HMC, SVI, ConvergenceWarning, Ensemble, infer
-from posterity.inference.training.optimiser import AdaptiveAdam
 from posterity.inference.training.probe import behind, tolerance
-from posterity.inference.training.schedule import cosine
-from posterity.inference.training.units import prior_units
 from posterity.models import bayesian, bayesian_regression, heteroscedastic_gaussian, mlp
 from posterity.models.priors import Normal
-
-X = torch.linspace(-1, 1, 50)
-Y = 60 + 2 * X + torch.randn(50, generator=torch.Generator().manual_seed(0))
-DESIGN = torch.stack([torch.ones(50), X], 1)
-MEAN = torch.linalg.lstsq(DESIGN, Y[:, None]).solution[:, 0]
-RESIDUAL = (Y - DESIGN @ MEAN).square().mean().sqrt()
-
-
-def line(unit, vague=1.0):
-    """y = 60 + 2x + e in units of ``unit``, and priors ``vague`` times as wide as N(0, 100)."""
-    width = 100.0 * unit * vague
-
-    def model(x, y=None):
-        a = pyro.sample("a", dist.Normal(0.0, width))
-        b = pyro.sample("b", dist.Normal(0.0, width))
-        s = pyro.sample("s", dist.HalfNormal(torch.tensor(width / 10)))
-        with pyro.plate("obs", len(x)):
-            return pyro.sample("y", dist.Normal(a + b * x, s), obs=y)
-
-    return model
+from tests.inference.training.cases import DESIGN, MEAN, RESIDUAL, X, Y, line, two_modes
 
 
 @pytest.mark.parametrize(("unit", "vague"), [(1.0, 1.0), (1e-9, 1.0), (1e9, 1.0), (1.0, 1e3)])
@@ -209,38 +187,6 @@ def test_weights_start_as_their_module_does_where_that_is_asked():
     assert float(weights.abs().max()) < 1.0  # uniform on +-1/4 in the module; of the prior's 1,024 some are beyond 3
 
 
-def two_modes(x, y=None):
-    """The mode at -10 is 5,000 nats below the one at 10; which is found depends on the side of the start."""
-    m = pyro.sample("m", dist.Normal(0.0, 5.0))
-    with pyro.plate("obs", len(x)):
-        level = torch.where(m > 0, -0.5 * (m - 10) ** 2, -0.5 * (m + 10) ** 2 - 50)
-        pyro.factor("bump", level.expand(len(x)))
-        return pyro.sample("y", dist.Normal(x, 1.0), obs=y)
-
-
-def test_members_far_behind_are_fitted_again_or_left_out():
-    x = torch.zeros(100)
-    settings = {"members": 6, "steps": 300, "progress": False, "engine": "eager"}
-    kept = infer(two_modes, x, x, method=Ensemble(**settings, behind="keep"), seed=1)
-    worse = int((kept.draws["m"][0] < 0).sum())
-    assert 0 < worse < 6
-    assert f"{worse} of 6 members" in kept.attrs["warnings"]
-    with pytest.warns(ConvergenceWarning, match="are left out"):
-        left = infer(two_modes, x, x, method=Ensemble(**settings, behind="leave_out"), seed=1)
-    assert left.num_draws == 6 - worse
-    assert bool((left.draws["m"] > 0).all())
-    again = infer(two_modes, x, x, method=Ensemble(**settings), seed=1)
-    assert again.attrs["redone"] == worse
-    assert again.num_draws > left.num_draws
-    torch.testing.assert_close(again.draws["m"], torch.full_like(again.draws["m"], 10.0), atol=0.05, rtol=0)
-    # The learning curves are those of the members that are kept: no column is of another mode.
-    worst = float(kept.history["loss"][-1].min()) + 1
-    for posterior in (left, again):
-        assert posterior.history["loss"].shape == (300, posterior.num_draws)
-        assert bool((posterior.history["loss"][-1] < worst).all())
-    assert bool((kept.history["loss"][-1] > worst).any())
-
-
 def test_chains_that_start_from_modes_leave_none_behind():
     """At the worse mode a chain would stay for ever; all start where the density is highest, or it is said."""
     x = torch.zeros(100)
@@ -268,45 +214,6 @@ def test_a_ready_model_fits_the_same_in_any_unit(scale):
     torch.testing.assert_close(other.mean / scale, one.mean, rtol=1e-2, atol=0.1)
 
 
-def test_units_are_the_spread_of_the_prior():
-    """Of a normal its sd, of a log-normal that of its logarithm, whatever the tails; 10 draws tell it within 40 %."""
-
-    def model(y=None):
-        pyro.sample("wide", dist.Normal(7.0, 30.0).expand([200]).to_event(1))
-        pyro.sample("scale", dist.LogNormal(3.0, 0.5).expand([200]).to_event(1))
-        pyro.sample("heavy", dist.Cauchy(0.0, 2.0).expand([200]).to_event(1))
-        return pyro.sample("y", dist.Normal(0.0, 1.0), obs=y)
-
-    units = prior_units(model, (torch.tensor(0.0),))
-    assert units["wide"] == pytest.approx(30.0, rel=0.15)
-    assert units["scale"] == pytest.approx(0.5, rel=0.15)
-    assert units["heavy"] == pytest.approx(1.4826 * 2.0, rel=0.25)
-
-
-def test_gains_of_noise_do_not_add_up():
-    """3,000 gradients of pure noise leave the gain within a factor of 30; a drift of 1 grows it a hundredfold."""
-    noise = torch.Generator().manual_seed(0)
-    still, moving = AdaptiveAdam(torch.ones(50), noisy=True), AdaptiveAdam(torch.ones(50), noisy=True)
-    for step in range(3000):
-        gradient = torch.randn(50, generator=noise)
-        still.step(gradient, 0.01)
-        if step < 200:
-            moving.step(0.1 * gradient + 1.0, 0.01)
-    assert float(still.gain.abs().mean()) < math.log(30)
-    assert float(moving.gain.min()) > math.log(100)
-
-
-def test_plain_numbers_take_the_steps_of_adam():
-    value = torch.randn(7, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    adam, ours = torch.optim.Adam([value], lr=0.03), AdaptiveAdam(torch.zeros(7), noisy=False)
-    mine = value.detach().clone()
-    for _ in range(20):
-        value.grad = value.detach() ** 3
-        mine = mine + ours.step(mine**3, 0.03)
-        adam.step()
-    torch.testing.assert_close(mine, value.detach(), rtol=1e-4, atol=1e-6)
-
-
 def test_what_is_far_behind():
     near = torch.tensor([-100.0, -120.0, -130.0, -400.0])
     assert behind(near, rows=100).tolist() == [False, False, False, True]  # 300 nats in 100 rows
@@ -314,22 +221,6 @@ def test_what_is_far_behind():
     assert behind(torch.tensor([-100.0, math.nan, -101.0]), rows=10).tolist() == [False, True, False]
     assert tolerance(rows=10, numbers=3) == pytest.approx(0.1)
     assert tolerance(rows=10**6, numbers=3) == pytest.approx(0.75)
-
-
-def bounded(x, y=None):
-    """Two of three draws of the prior put an observed 3 outside of the support."""
-    t = pyro.sample("t", dist.Pareto(torch.tensor(1.0), 1.0))
-    with pyro.plate("obs", len(x)):
-        return pyro.sample("y", dist.Uniform(0.0, t), obs=y)
-
-
-def test_members_start_where_the_log_joint_is_finite():
-    """A start outside of the support ended the fit; now that member draws again."""
-    y = torch.linspace(0.1, 3, 20)
-    settings = Ensemble(members=6, steps=30, behind="keep", engine="eager", progress=False)
-    draws = infer(bounded, torch.zeros(20), y, method=settings, seed=0).draws["t"][0]
-    assert draws.shape == (6,)
-    assert bool((draws >= 3).all())
 
 
 def spoilt(x, y=None):
@@ -349,24 +240,6 @@ def test_a_held_out_score_that_is_never_finite_is_said(kind):
     assert abs(float(posterior.draws["a"].mean()) - 5) < 0.5  # two standard errors of 16 rows
 
 
-def test_an_interrupt_leaves_no_member_out_unsaid(monkeypatch):
-    """Nothing is known yet of members that have not arrived: all are kept."""
-    x, step, calls = torch.zeros(100), AdaptiveAdam.step, []
-
-    def interrupted(self, *args):
-        calls.append(1)
-        if len(calls) == 200:
-            raise KeyboardInterrupt
-        return step(self, *args)
-
-    monkeypatch.setattr(AdaptiveAdam, "step", interrupted)
-    with pytest.warns(RuntimeWarning, match="interrupted"):
-        posterior = infer(
-            two_modes, x, x, method=Ensemble(members=6, steps=300, progress=False, engine="eager"), seed=1
-        )
-    assert posterior.num_draws == 6
-
-
 def test_a_laplace_guide_is_the_normal_at_the_mode():
     """Pyro's guide is a point until it is asked for its normal, so draws had no spread: the exact sd is .1."""
 
@@ -381,17 +254,3 @@ def test_a_laplace_guide_is_the_normal_at_the_mode():
     draws = posterior.draws["a"][0]
     assert abs(float(draws.std()) - 0.1) < 5 * 0.1 / math.sqrt(2 * 4000)  # five standard errors
     assert abs(float(draws.mean()) - 0.495) < 0.02
-
-
-def test_the_full_rate_is_full_after_noise():
-    """Noise without a direction through a whole schedule leaves gains where they were: within a factor of 3.
-
-    Where gains shrink as fast at the end of a schedule as at its start, they end below a tenth, and the question
-    whether the fit has arrived would be put at a tenth of the full rate.
-    """
-    generator = torch.Generator().manual_seed(0)
-    optimiser = AdaptiveAdam(torch.ones(8), noisy=True)
-    steps = 2000
-    for step in range(steps):
-        optimiser.step(torch.randn(8, generator=generator), 0.01, cosine(step, steps, 0.01))
-    assert 1 / 3 < float(optimiser.gain.exp().median()) < 3
