@@ -11,6 +11,7 @@ import torch
 from posterity.inference import SVI
 from posterity.inference.guide_fit import GuideFit
 from posterity.inference.program.sites import inspect
+from posterity.inference.training.guide_widths import set_widths
 from posterity.inference.training.optimiser import AdaptiveAdam
 from posterity.models.guides import make_guide
 from posterity.random import seeded
@@ -48,14 +49,24 @@ def test_a_fit_of_the_whole_has_the_whole():
     assert torch.equal(args[0], Y)
 
 
-def test_the_guide_finds_the_posterior_of_a_mean():
+@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e9])
+def test_the_guide_finds_the_posterior_of_a_mean_in_any_unit(unit):
     """Precision 12 + 1/100, mean 66 over it."""
+
+    def in_units(y=None):
+        mean = pyro.sample("mean", dist.Normal(0.0, 10.0 * unit))
+        with pyro.plate("rows", 12 if y is None else len(y)):
+            return pyro.sample("y", dist.Normal(mean, unit), obs=y)
+
+    args = (unit * Y,)
     with seeded(0), pyro.get_param_store().scope():
-        one = fit(steps=1500, learning_rate=0.02)
-        one.guide = make_guide("mean_field", model)
+        settings = SVI(progress=False, steps=700, learning_rate=0.02)
+        one = GuideFit(settings, in_units, inspect(in_units, args), args)
+        one.guide = make_guide("mean_field", in_units)
+        set_widths(one.guide, args, {"mean": 10.0 * unit}, 0.05)
         assert one.has_finite_bound()
         one.train()
-        draws = one.draw(4000)["mean"]
+        draws = one.draw(4000)["mean"] / unit
     assert one.problems() == []
     assert float(draws.mean()) == pytest.approx(66 / 12.01, abs=0.05)
     assert float(draws.std()) == pytest.approx(12.01**-0.5, rel=0.1)
