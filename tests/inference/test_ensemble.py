@@ -24,7 +24,7 @@ X = torch.randn(80, 3, generator=GENERATOR)
 Y = X @ torch.tensor([1.0, -2.0, 0.5]) + 0.7 + 0.3 * torch.randn(80, generator=GENERATOR)
 DESIGN = torch.cat([X, torch.ones(80, 1)], 1)
 LAYER = nn.Linear(3, 1)
-QUICK = {"members": 3, "steps": 1500, "learning_rate": 0.05, "progress": False}
+QUICK = {"members": 3, "steps": 600, "learning_rate": 0.05, "engine": "replay", "progress": False}
 
 
 def maximum_likelihood(x, y=None):
@@ -54,7 +54,7 @@ def weights(posterior):
 
 @pytest.mark.parametrize("engine", ["eager", "replay", "compiled"])
 def test_every_member_is_least_squares_where_that_is_the_only_maximum(engine):
-    posterior = infer(maximum_likelihood, X, Y, method=Ensemble(**QUICK, engine=engine), seed=0)
+    posterior = infer(maximum_likelihood, X, Y, method=Ensemble(**(QUICK | {"engine": engine})), seed=0)
     expected = torch.linalg.lstsq(DESIGN, Y[:, None]).solution[:, 0]
     assert posterior.attrs["tier"] == engine
     torch.testing.assert_close(weights(posterior), expected.expand(3, 4), atol=2e-4, rtol=0)
@@ -77,7 +77,7 @@ def test_the_mode_of_a_positive_site_is_in_its_own_space():
 
 
 def test_batches_lead_to_the_same_place():
-    settings = {**QUICK, "steps": 4000, "final_rate": 1e-4}
+    settings = {**QUICK, "steps": 2500, "final_rate": 1e-4}
     posterior = infer(maximum_a_posteriori, X, Y, method=Ensemble(**settings, batch_size=20), seed=0)
     whole = infer(maximum_a_posteriori, X, Y, method=Ensemble(**QUICK), seed=0)
     assert posterior.attrs["tier"] == "replay"
@@ -106,7 +106,8 @@ def test_members_start_apart_and_do_not_depend_on_how_many_there_are():
 def test_one_seed_one_result_and_no_random_state_is_touched():
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    runs = [infer(model_of_many_ways, X, Y, method=Ensemble(members=2, **SHORT), seed=s) for s in (1, 1, 2)]
+    method = Ensemble(members=2, **(SHORT | {"steps": 10}))
+    runs = [infer(model_of_many_ways, X, Y, method=method, seed=s) for s in (1, 1, 2)]
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(runs[0].draws["net.output.bias"], runs[1].draws["net.output.bias"])
     assert not torch.equal(runs[0].draws["net.output.bias"], runs[2].draws["net.output.bias"])
@@ -124,7 +125,13 @@ def test_it_predicts_with_the_mixture_of_its_members():
 def test_each_member_keeps_its_best_and_the_best_are_kept():
     data = inverse_sine(200, seed=0)
     pair = mixture_density(Standardization.fit(data), components=6, hidden=(30,))
-    settings = {"members": 4, "steps": 1200, "learning_rate": 0.03, "holdout": 0.25, "progress": False}
+    settings = {
+        "members": 4,
+        "steps": 1200,
+        "learning_rate": 0.03,
+        "holdout": 0.25,
+        "progress": False,
+    }
     every = infer(pair, data.x, data.y, method=Ensemble(**settings), seed=0)
     two = infer(pair, data.x, data.y, method=Ensemble(**settings, keep=2), seed=0)
     held_out = every.history["held_out"]

@@ -66,6 +66,8 @@ def test_names_that_would_collide_are_changed(name, inference_data, tmp_path, mo
     assert latent in boundary.group(data, "posterior")
     assert boundary.group(data, "observed_data")[site].dims == (dim,)
     assert boundary.group(data, "constant_data")["x"].dims == (dim,)
+    if not inference_data and "slash" not in name:  # both kinds of container write the same files
+        return
     back = boundary.load(boundary.save(data, tmp_path / "data.nc"))
     for group in boundary.group_names(data):
         assert boundary.group(back, group).equals(boundary.group(data, group)), group

@@ -40,12 +40,12 @@ def exact(x, y):
 
 
 SAMPLERS = {
-    "HMC": HMC(chains=8, warmup=150, draws=150, engine="replay", progress=False),
-    "NUTS": NUTS(chains=8, warmup=150, draws=150, engine="replay", progress=False),
+    "HMC": HMC(chains=24, warmup=60, draws=40, engine="replay", progress=False),
+    "NUTS": NUTS(chains=24, warmup=60, draws=40, engine="replay", progress=False),
 }
 OPTIMISERS = {
-    "SVI": SVI(guide="map", steps=400, progress=False),
-    "Ensemble": Ensemble(members=2, steps=400, engine="replay", progress=False),
+    "SVI": SVI(guide="map", steps=200, progress=False),
+    "Ensemble": Ensemble(members=2, steps=200, engine="replay", progress=False),
 }
 SHORT = {
     "HMC": lambda progress: HMC(chains=2, warmup=5, draws=6, engine="eager", progress=progress),
