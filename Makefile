@@ -24,7 +24,8 @@ PYTHON_OLDEST := $(call python,3.11)
 ARVIZ1 := .venv-arviz1
 PYTHON_ARVIZ1 ?= $(firstword $(call python,3.13) $(call python,3.12))
 
-.PHONY: demo test test-slow test-arviz1 test-oldest test-newest $(OTHERS:%=test-%) wheel lint check check-all mutants \
+.PHONY: demo test test-slow test-arviz1 test-oldest test-newest install-newest install-arviz1 \
+	$(OTHERS:%=test-%) wheel lint check check-all mutants \
 	bench results format clean
 
 demo: $(INSTALLED)
@@ -32,7 +33,7 @@ demo: $(INSTALLED)
 	$(BIN)/python examples/compare_uncertainty.py --data mcycle geyser --quick --out out/demo
 
 test: $(INSTALLED)
-	@echo "The fast tests, in $(JOBS) processes: about seven minutes on two cores"
+	@echo "The fast tests, in $(JOBS) processes: about six minutes on two cores"
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
 
 # The fast tests on another Python, as `make test-3.13`; pip takes ArviZ 1.x there.
@@ -45,6 +46,10 @@ $(patsubst %,test-%,$(filter-out $(AT_HAND),$(OTHERS))): test-%:
 
 test-newest: $(if $(AT_HAND),test-$(lastword $(AT_HAND)))
 	@$(if $(AT_HAND),,echo "SKIPPED: make $@, found no Python of $(OTHERS)")
+
+# The environments of these two alone.
+install-newest: $(if $(AT_HAND),.venv-$(lastword $(AT_HAND))/.installed)
+install-arviz1: $(if $(PYTHON_ARVIZ1),$(ARVIZ1)/.installed)
 
 # The fast tests with the oldest version of each dependency that pyproject.toml allows. Old packages warn of newer ones:
 # warnings are no errors here.

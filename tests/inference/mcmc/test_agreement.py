@@ -10,7 +10,7 @@ from pyro.nn import PyroModule, PyroSample
 
 from posterity.inference.convergence.elements import site_columns
 from posterity.inference.mcmc import agreement as agreement_module
-from posterity.inference.mcmc.agreement import Agreement, ComparedFunctions, agreement
+from posterity.inference.mcmc.agreement import ComparedFunctions, agreement
 from posterity.inference.program.sites import inspect
 from posterity.models import bayesian, mlp
 from posterity.models.priors import HierarchicalNormal, Horseshoe
@@ -52,7 +52,9 @@ def test_what_cannot_be_compared_is_not_judged():
     assert not agreement(independent(draws=3), NONE[:, :3], []).judged
     still = np.zeros((4, 100, 2))
     still[..., 1] = np.nan
-    assert agreement(still, NONE, []) == Agreement()
+    nothing = agreement(still, NONE, [])
+    assert (nothing.judged, nothing.predicted, nothing.sites) == (False, False, {})
+    assert np.isnan([nothing.rhat, nothing.ess]).all()
     found = agreement(np.concatenate([still, independent(columns=1)], -1), NONE, [])
     assert found.judged
     assert not found.predicted  # the last column is the log density

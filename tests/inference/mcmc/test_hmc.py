@@ -114,3 +114,20 @@ def test_a_chain_of_shorter_steps_takes_more_of_them():
     kernel.log_steps[0] -= math.log(5)
     kernel.log_steps[1] -= math.log(100)
     assert kernel._steps(10, kernel.step_sizes()).tolist() == [50, 160, *[10] * (CHAINS - 2)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"trajectory_length": 0.0}, "expected trajectory_length to be a finite number above 0, got 0.0"),
+        ({"trajectory_length": torch.inf}, "expected trajectory_length to be a finite number above 0, got inf"),
+        ({"jitter": 1.5}, r"expected jitter to be a number in \[0, 1\], got 1.5"),
+        ({"jitter": "a"}, r"expected jitter to be a number in \[0, 1\], got 'a'"),
+        ({"window": 0}, "expected window to be a whole number of 1 or more, got 0"),
+        ({"max_steps": 2.5}, "expected max_steps to be a whole number of 1 or more, got 2.5"),
+        ({"integrator": "euler"}, "expected integrator to be one of 'leapfrog', 'minimal_norm', got 'euler'"),
+    ],
+)
+def test_bad_settings_of_hmc_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        HMC(**settings)

@@ -132,3 +132,16 @@ def test_states_are_kept_in_proportion_to_their_weight():
     place = (state.q - torch.cat(points)).abs().argmin(1)
     counts = torch.bincount(place, minlength=4)
     assert stats.chisquare(counts.numpy(), (chains * expected).numpy()).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_tree_depth": 0}, "expected max_tree_depth to be a whole number from 1 to 20, got 0"),
+        ({"max_tree_depth": 2.5}, "expected max_tree_depth to be a whole number from 1 to 20, got 2.5"),
+        ({"max_tree_depth": "3"}, "expected max_tree_depth to be a whole number from 1 to 20, got '3'"),
+    ],
+)
+def test_bad_settings_of_nuts_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        NUTS(**settings)
