@@ -49,7 +49,7 @@ def test_the_evidence_of_all_images_sums_to_one():
 @pytest.mark.parametrize("noise", [0.1, 0.3])
 def test_true_tracks_lie_as_the_posterior_says(noise):
     """P(b' < b) is uniform: mean 1/2, variance 1/12; so does the squared distance have two degrees of freedom."""
-    detector, n = Detector(noise=noise), 300
+    detector, n = Detector(noise=noise), 800
     events = detector.simulate(n, tracks=1, seed=0)
     exact, tracks = track_posterior(detector, events.images, step=1 / 64), events.tracks[:, 0].double()
     rank = exact.cdf(tracks)
