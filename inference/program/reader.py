@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from posterity.inference.program.site_value import scored_elements, site_log_density
+from posterity.inference.program.sites import is_subsample
 
 
 class ReadLikelihood(Messenger):
@@ -51,7 +52,7 @@ class ReadLikelihood(Messenger):
             self._fill(msg)
         elif msg["infer"].get("_deterministic"):
             self.deterministics[name] = msg["value"]
-        elif msg["is_observed"] or type(fn).__name__ == "_Subsample":
+        elif msg["is_observed"] or is_subsample(msg):
             return
         elif name == self.site.removesuffix("_observed") + "_unobserved" and self._has_other_shape(msg):
             self._fill(msg)  # with obs_mask, Pyro samples the masked elements here; no prediction depends on them

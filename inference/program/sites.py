@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from pyro.distributions import Unit
+from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
 
 from posterity.inference.program.arguments import describe_none_arguments, none_arguments, replace_argument
@@ -120,7 +121,12 @@ def other_prior_draws(model: Model, args: tuple[Any, ...], name: str) -> list[An
 
 def is_latent(node: Any) -> bool:
     """Whether a node of a trace is a latent site; the indices of a subsampled plate are not."""
-    return node["type"] == "sample" and not node["is_observed"] and type(node["fn"]).__name__ != "_Subsample"
+    return node["type"] == "sample" and not node["is_observed"] and not is_subsample(node)
+
+
+def is_subsample(node: Any) -> bool:
+    """Whether a node of a trace holds the indices of a subsampled plate."""
+    return isinstance(node["fn"], _Subsample)
 
 
 def is_deterministic(node: Any) -> bool:

@@ -155,13 +155,12 @@ def _first(inputs: tuple[Any, ...]) -> Any:
 def _is_random(node: dict[str, Any]) -> bool:
     """Whether a node of a trace is drawn: not the indices of a plate, a factor, or a deterministic site."""
     from pyro.distributions import Delta, Unit
-    from pyro.poutine.subsample_messenger import _Subsample
 
-    from posterity.inference.program.sites import is_deterministic
+    from posterity.inference.program.sites import is_deterministic, is_subsample
 
-    if node["type"] != "sample" or is_deterministic(node):
+    if node["type"] != "sample" or is_deterministic(node) or is_subsample(node):
         return False
-    return not isinstance(node["fn"], _Subsample | Unit | Delta)
+    return not isinstance(node["fn"], Unit | Delta)
 
 
 def _finding(check: xr.Dataset) -> str:
