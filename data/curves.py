@@ -56,7 +56,7 @@ def simulate_curve(
         f: the curve, from x of shape (M,) to shape (M,).
         n: the number of points; a gap does not reduce it.
         noise: standard deviation of y given x, in units of y: a number, or a function from x (M,) to (M,).
-            With the number 0 the points lie on the curve, and there is no oracle, since p(y | x) has no density.
+            With 0 the points lie on the curve. The result then has no oracle, since p(y | x) has no density.
         interval: (low, high), the range of x.
         gap: (low, high) inside `interval` where the density of points is `gap_density` times that elsewhere.
         gap_density: 0 leaves the gap empty.

@@ -1,9 +1,9 @@
 """Three kinds of uncertainty in one quadrant of the plane, with the exact p(y | x).
 
 After the synthetic examples of Choi, Lee, Lim & Oh 2018, "Uncertainty-aware learning from demonstration using mixture
-density networks with sampling-free uncertainty modeling" (arXiv:1709.02249), section IV-A. Where both inputs are above
-zero, there is no data ("absence"), strong noise ("noise"), or a mixture of two functions ("composition"); elsewhere all
-three are the same curve with weak noise.
+density networks with sampling-free uncertainty modeling" (arXiv:1709.02249), section IV-A. The three kinds differ
+only in the quadrant where both inputs are above zero: "absence" has no data there, "noise" has strong noise, and
+"composition" has a mixture of two functions. In the other quadrants all three have the same curve with weak noise.
 """
 
 import math

@@ -44,8 +44,8 @@ from posterity.inference.plots import plot_conditional_density
 from posterity.models import Pair, mixture_density, mixture_head, mixture_priors, radial
 
 RESOLUTION = 1e-3  # smallest scale of a component: a hundredth of the narrowest feature
-MIDDLE = 0.5  # an x with three answers, where modes are compared
-BESIDE = 0.42  # an x where the mean is no answer
+MIDDLE = 0.5  # an x with three answers, of which the mean is the middle one; modes are compared here
+OFF_CENTRE = 0.42  # an x where the mean is not an answer
 MIN_PROBABILITY = 0.05  # of a mode that counts
 LEVELS = (50, 90)
 SHOWN = 300  # training rows in the figure
@@ -224,7 +224,7 @@ def draw_answers(settings: Settings, out: Path) -> Path:
         data, _ = problem(case, settings, 0)
         posterior = Posterior.load(fit_path(out, name, settings, 0), make_pair(case, data, 0), data.x, data.y)
         _image(image, posterior, data.subset(slice(SHOWN)), case)
-        for ax, at in zip(slices, (MIDDLE, BESIDE), strict=True):
+        for ax, at in zip(slices, (MIDDLE, OFF_CENTRE), strict=True):
             _slice(ax, predict(posterior, torch.tensor([[at]])), truth(data, torch.tensor([[at]])), at)
             if case.noise == "normal":  # with uniform noise the exact density has no modes
                 _modes(ax, predict(posterior, torch.tensor([[at]])), truth(data, torch.tensor([[at]])))
@@ -253,7 +253,7 @@ def _image(ax: Axes, posterior: Posterior, data: Observations, case: Case) -> No
             edge = t + 0.3 * torch.sin(2 * torch.pi * t) + sign * case.scale
             ax.plot(edge, t, color=INK, lw=1, label="edges of the exact p(t|x), flat between" if sign > 0 else None)
     ax.plot(x, mixture.mean, color=ORANGE, lw=2.5, ls="--", label="mean of the fit: between the answers")
-    for at in (MIDDLE, BESIDE):
+    for at in (MIDDLE, OFF_CENTRE):
         ax.axvline(at, color=INK, lw=0.8, ls=":")
     ax.set(title=f"p(t|x), {case.title}: dark is likely", xlim=(0, 1))
 

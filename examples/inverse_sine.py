@@ -105,7 +105,7 @@ QUICK = Settings(
 
 
 def head(data: Observations) -> MixtureHead:
-    """A head whose components are no narrower than the resolution and no wider than y."""
+    """A head with widths of components between the resolution and the spread of y."""
     scale = float(Standardization.fit(data).y_scale)
     return mixture_head(COMPONENTS, floor=RESOLUTION / scale, ceiling=1.0)
 

@@ -40,7 +40,7 @@ def from_arrays(
         groups: variables of each group, by name.
 
     Raises:
-        ValueError: if groups, dims, coords or attrs are no mappings, arrays are masked or have too few dimensions, or
+        ValueError: if groups, dims, coords or attrs are not mappings, arrays are masked or have too few dimensions, or
             lengths or names do not match.
 
     >>> data = from_arrays(posterior={"w": np.zeros((4, 100, 3))}, observed_data={"y": [1.0, 2.0]})

@@ -31,7 +31,7 @@ def psislw(log_ratios: np.ndarray, reff: float = 1.0) -> tuple[np.ndarray, np.nd
     Equal to the installed ArviZ if ArviZ fits a tail. If no tail can be fitted (fewer than 5 draws in it, all equal,
     underflowing against the largest, or nothing like a Pareto tail), the weights stay as they are and k-hat is
     infinite. The tail has 3 sqrt(S / reff) draws, at most S / 5, rounded up in ArviZ 0.23 and down in 1.x: their k-hat
-    differs by a few hundredths if that is no whole number.
+    differs by a few hundredths if that is not a whole number.
 
     Raises:
         ValueError: if shapes do not match, ratios are masked or not finite real numbers, or ``reff`` is not above 0.

@@ -30,7 +30,7 @@ def rhat(values: Values, *, method: str = "rank") -> Values:
     nan for a single chain (Vehtari, Gelman, Simpson, Carpenter & Bürkner 2021, arXiv:1903.08008).
 
     Raises:
-        ValueError: if draws lack the dimensions chain and draw or are no real numbers, or ``method`` is unknown.
+        ValueError: if draws lack the dimensions chain and draw or are not real numbers, or ``method`` is unknown.
     """
     _check_method(method, RHAT)
     return _each(arviz().rhat, values, method=method)
@@ -81,7 +81,7 @@ def bfmi(energy: xr.DataArray) -> xr.DataArray:
     arXiv:1604.00695). nan for a chain of constant energy.
 
     Raises:
-        ValueError: if dimensions differ, there is a single draw, or energies are no real numbers.
+        ValueError: if dimensions differ, there is a single draw, or energies are not real numbers.
     """
     got = energy.dims if isinstance(energy, xr.DataArray) else type(energy).__name__
     if not isinstance(energy, xr.DataArray) or set(energy.dims) != set(SAMPLE_DIMS):

@@ -1,4 +1,4 @@
-"""What a finding says, in the words that the warnings of a run and the convergence report share.
+"""The sentences for each finding, in the words that the warnings of a run and the convergence report share.
 
 Every function returns a clause without a capital letter and without a full stop; `sentence` makes a sentence of one.
 The advice that follows a finding is in `advice`.

@@ -48,7 +48,7 @@ def _run(exact: Gradient, positions: Tensor) -> tuple[Tensor, Tensor]:
         if "randomness" in text:
             raise ValueError(
                 "expected all randomness in pyro.sample statements over the whole data (no dropout: module.eval(); "
-                "no subsampled plate), got a model that draws random numbers of its own"
+                "no subsampled plate), got a model that draws random numbers outside its sites"
             ) from error
         if any(part in text for part in ("data-dependent control flow", ".item()", "Cannot access data pointer")):
             raise ValueError(

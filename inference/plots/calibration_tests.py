@@ -43,7 +43,7 @@ def plot_calibration_tests(
         The axes.
 
     Raises:
-        ValueError: if ``panel`` is no result of `calibration_tests`, p-values are not in [0, 1], or ``limit`` is below
+        ValueError: if ``panel`` is not a result of `calibration_tests`, p-values are not in [0, 1], or ``limit`` is below
             2.
 
     >>> from matplotlib.figure import Figure

@@ -57,7 +57,7 @@ def plot_conditional_density(
         The axes.
 
     Raises:
-        ValueError: if ``predictive`` is no `Mixture` with a density, limits do not ascend, or shapes do not match.
+        ValueError: if ``predictive`` is not a `Mixture` with a density, limits do not ascend, or shapes do not match.
     """
     source = require_mixture(read(predictive, needs_y=False), "a density")
     if source.is_discrete:

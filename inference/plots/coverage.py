@@ -46,7 +46,7 @@ def plot_coverage(
         The axes.
 
     Raises:
-        ValueError: if ``coverage`` is no result of `coverage` or `tarp`.
+        ValueError: if ``coverage`` is not a result of `coverage` or `tarp`.
     """
     check_flag("difference", difference)
     lines: list[tuple[str, xr.Dataset]] = []

@@ -46,7 +46,7 @@ def plot_ppc(
         The axes of one statistic, or an array of them.
 
     Raises:
-        ValueError: if ``result`` is no result of `posterior_predictive_check`, statistics do not exist, values are not
+        ValueError: if ``result`` is not a result of `posterior_predictive_check`, statistics do not exist, values are not
             finite, or there are no bins.
 
     >>> from matplotlib.figure import Figure

@@ -47,7 +47,7 @@ def plot_pull(
         The axes.
 
     Raises:
-        ValueError: if ``pulls`` is no result of `pulls`, ``limit`` is not positive, or there are no bins.
+        ValueError: if ``pulls`` is not a result of `pulls`, ``limit`` is not positive, or there are no bins.
     """
     limit = check_number("limit", limit, "(0, inf)")
     check_integer("bins", bins, 1)

@@ -49,7 +49,7 @@ def plot_sbc(
         The axes of one quantity, or an array of them.
 
     Raises:
-        ValueError: if ``result`` is no result of `sbc`, or quantities do not exist, and as `pit_ecdf`.
+        ValueError: if ``result`` is not a result of `sbc`, or quantities do not exist, and as `pit_ecdf`.
 
     >>> from matplotlib.figure import Figure
     >>> even = xr.Dataset({"pit": (("simulation", "quantity"), (np.arange(100)[:, None] + 0.5) / 100)})

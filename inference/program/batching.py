@@ -12,7 +12,7 @@ Function = Callable[[Tensor, dict[str, Tensor]], Any]
 
 RANDOM = (
     "expected all randomness in pyro.sample statements (and dropout off: module.eval()), "
-    "got a model that draws random numbers of its own"
+    "got a model that draws random numbers outside its sites"
 )
 
 

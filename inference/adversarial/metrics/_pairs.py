@@ -21,7 +21,7 @@ def check_samples(**samples: Tensor) -> tuple[Tensor, ...]:
     """The samples in float64, without gradients.
 
     Raises:
-        ValueError: A sample that is no finite real tensor (N, D) with N of 2 or more, or samples of different D.
+        ValueError: A sample is not a finite real tensor (N, D) with N >= 2, or the samples differ in D.
     """
     for name, value in samples.items():
         if not isinstance(value, Tensor) or value.ndim != 2 or len(value) < 2 or not value.shape[1]:

@@ -19,7 +19,7 @@ class SampleGrid:
     animation. Each of several runs side by side has its own folder: ``folder``/run-0, ``folder``/run-1, ...
 
     Raises:
-        ValueError: n or ``columns`` below 1, or a ``folder`` that is no path.
+        ValueError: n or ``columns`` is below 1, or ``folder`` is not a path.
     """
 
     folder: str | Path

@@ -155,7 +155,7 @@ class ClusterQuality:
     Samples are multiplied by ``scale`` before they are compared with the ``clusters``.
 
     Raises:
-        ValueError: ``clusters`` that are no `posterity.data.Clusters`, n below 1, or a scale that is not above 0.
+        ValueError: ``clusters`` is not a `posterity.data.Clusters`, n is below 1, or a scale is not above 0.
     """
 
     clusters: Clusters

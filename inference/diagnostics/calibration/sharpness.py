@@ -88,7 +88,7 @@ def calibration_error(
       ``root_mean_square``; ``maximum``.
     - ``mean_difference``, of c - p: below zero the regions are too small and the model is overconfident.
     - ``mean_absolute_by_chance``: the expected ``mean_absolute`` of a right model with this number of independent
-      observations; an error no larger than that is no evidence against the model. Exact, by the mean deviation of a
+      observations; an error up to that size is not evidence against the model. Exact, by the mean deviation of a
       binomial count (de Moivre; Diaconis & Zabell 1991, eq. 1.1).
     - ``mean_square_unbiased``, of (c - p)² less the variance c (1 - c)/(n - 1) due to chance: 0 on average for a right
       model, so it may be negative. nan for n = 1.
@@ -103,7 +103,7 @@ def calibration_error(
         seed: as for `region_level`.
 
     Raises:
-        ValueError: if a Dataset is no result of `coverage`, and as `coverage`.
+        ValueError: if a Dataset is not a result of `coverage`, and as `coverage`.
 
     >>> found = coverage(np.tile(np.linspace(-1, 1, 99)[:, None], 50), np.zeros(50), levels=[0.5])  # y in the middle
     >>> error = calibration_error(found)
@@ -151,7 +151,7 @@ def class_calibration_error(probabilities: Any, labels: Any, *, bins: int = 15) 
 
     - ``ece``: sum of w |accuracy - confidence|;
     - ``ece_by_chance``: the expected ``ece`` if the confidences are right, from E|error| of each bin by its normal
-      limit; an ``ece`` no larger than that is no evidence against them;
+      limit; an ``ece`` up to that size is not evidence against them;
     - ``mean_square_unbiased``: sum of w ((accuracy - confidence)² - accuracy (1 - accuracy)/(count - 1)), without the
       bias due to chance (Kumar, Liang & Ma 2019, arXiv:1909.10155, section 4); it may be negative;
     - ``classwise_ece`` and ``classwise_ece_by_chance``: the same for the probability of every class against its
@@ -162,7 +162,7 @@ def class_calibration_error(probabilities: Any, labels: Any, *, bins: int = 15) 
     chance.
 
     Raises:
-        ValueError: if shapes do not match, probabilities are no real numbers or do not sum to one, labels are not among
+        ValueError: if shapes do not match, probabilities are not real numbers or do not sum to one, labels are not among
             the classes, ``bins`` is less than 1, or a bin has a single row.
 
     >>> rng = np.random.default_rng(0)

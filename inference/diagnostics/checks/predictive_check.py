@@ -3,7 +3,7 @@
 A statistic T of a whole data set is computed for the observed data and for data sets that the model generates. If the
 observed T is unlike the others, the model misses what T measures (Rubin 1984; Gelman, Meng & Stern 1996).
 
-Two facts about the p-values. A statistic that the model fits by a parameter of its own (the mean, for a model with an
+Two facts about the p-values. A statistic that the model fits with its own parameter (the mean, for a model with an
 intercept) cannot look wrong: choose statistics that the model does not fit, such as skewness, extremes, zeros, or the
 correlation with a variable that the model ignores. And on the data of the fit, the p-values of a *right* model
 concentrate around 1/2, since the data are used twice: the p-values are conservative (Meng 1994; Robins, van der Vaart &

@@ -77,7 +77,7 @@ def information_split(
 
     Raises:
         ValueError: if shapes do not match, probabilities are not in [0, 1] or do not sum to 1, ``samples`` is odd, or a
-            mixture is no `PredictiveMixture`.
+            mixture is not a `PredictiveMixture`.
 
     >>> certain = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])  # two draws, each certain of another class
     >>> split = information_split(certain)

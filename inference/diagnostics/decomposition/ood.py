@@ -38,7 +38,7 @@ def ood_scores(source: Any, *, samples: int | None = None, var_name: str | None 
     `information_split` or `uncertainty_split`.
 
     Raises:
-        ValueError: as `information_split`, and if a Dataset is no result of these functions.
+        ValueError: as `information_split`, and if a Dataset is not a result of these functions.
 
     >>> agree, differ = [[0.9, 0.1], [0.9, 0.1]], [[1.0, 0.0], [0.0, 1.0]]  # two points by two classes, of two draws
     >>> scores = ood_scores(np.stack([agree, differ], 1))

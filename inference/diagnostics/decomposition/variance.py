@@ -38,7 +38,7 @@ def uncertainty_split(predictive: Mixture) -> xr.Dataset:
     rounding. For angles it is the circular variance 1 - |E exp(iy)|, in [0, 1] and without unit.
 
     Raises:
-        ValueError: if ``predictive`` is no mixture of batch shape (N,), or components have an infinite variance.
+        ValueError: if ``predictive`` is not a mixture of batch shape (N,), or components have an infinite variance.
 
     >>> import pyro.distributions as dist, torch
     >>> from posterity.inference import PredictiveMixture
@@ -74,7 +74,7 @@ def split_shares(split: xr.Dataset) -> xr.Dataset:
     ``split`` is a result of `uncertainty_split`. Every observation has the same weight, however large its variance.
 
     Raises:
-        ValueError: if ``split`` is no result of `uncertainty_split`, or a total is not above zero.
+        ValueError: if ``split`` is not a result of `uncertainty_split`, or a total is not above zero.
 
     >>> split = xr.Dataset({"noise": ("obs", [1.0, 1.0]), "ambiguity": ("obs", [0.0, 2.0]),
     ...                     "epistemic": ("obs", [1.0, 1.0]), "total": ("obs", [2.0, 4.0])})

@@ -50,7 +50,7 @@ def warn_of_bad(k: np.ndarray, threshold: float, draws: int) -> None:
     if draws < TAIL:
         warnings.warn(
             f"{draws} draws have no tail by which leave-one-out is judged (it takes {TAIL}), and members of an "
-            "ensemble are no draws of a posterior: compare on held-out data (scores, elpd_heldout), or draw more",
+            "ensemble are not draws of a posterior: compare on held-out data (scores, elpd_heldout), or draw more",
             UserWarning,
             stacklevel=3,
         )

@@ -58,7 +58,7 @@ def to_elpd(result: xr.Dataset) -> Any:
     """ArviZ's ``ELPDData`` of a result of `loo`, for ``az.compare`` and its plots; the k of refits count as 0.
 
     Raises:
-        ValueError: if ``result`` is no result of `loo`.
+        ValueError: if ``result`` is not a result of `loo`.
     """
     check_result("loo", result, "elpd", "pareto_k", "p_loo", "refitted")
     missing = sorted({"num_draws", "threshold"} - set(result.attrs))

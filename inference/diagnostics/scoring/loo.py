@@ -110,7 +110,7 @@ def leave_one_out(
     over the draws.
 
     Raises:
-        ValueError: when called, if n is no row, or the model has several densities for each row.
+        ValueError: when called, if n is not a row, or the model has several densities for each row.
     """
     import torch
 

@@ -1,1 +1,1 @@
-"""Does the inference find the truth? Fits of simulated data side by side, and what they say together."""
+"""Does the inference find the truth? Fits of many simulated data sets, and tests of their posteriors."""

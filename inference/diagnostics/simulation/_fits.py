@@ -1,6 +1,6 @@
-"""What a worker does: one refit, or several in one batch. Needs torch.
+"""The refits that one worker makes: one, or several in one batch.
 
-Errors come back as values; nothing that comes back holds the model.
+Errors are returned as values, and no returned value holds the model.
 """
 
 import dataclasses
@@ -24,18 +24,18 @@ from posterity.inference.program.trace import unwrap_pair
 from posterity.inference.training.interrupt import INTERRUPTED
 from posterity.random import child_seeds
 
-RETRIED = 3  # the purpose of seeds of a fit that is tried again
-LONGER = 10.0  # at most so many times the draws, where those that were asked for are too correlated
-SPARE = 1.3  # as the effective sample size of a run is an estimate
+RETRIED = 3  # the purpose of the seeds of repeated attempts
+LONGER = 10.0  # limit of the factor by which a refit with autocorrelated draws is lengthened
+SPARE = 1.3  # a longer run has some draws more than needed, since the effective sample size is an estimate
 
-# Outcome of one refit: what `judge` returns with "seconds" and "warnings"; or "error" and "traceback" as texts, with
-# "refused", what to say, where no other seed could help; or "interrupted".
+# Outcome of one refit: the result of `judge` with "seconds" and "warnings"; or the texts "error" and "traceback", and
+# the message "refused" if no other seed could help; or "interrupted".
 Outcome = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Fits:
-    """Data sets to fit, and how: ``data`` (index, latent sites, y, seed) each, with ``batched`` all at once."""
+    """Data sets and the settings of their fits. ``data`` has (index, latent sites, y, seed) of each."""
 
     model: Any
     inputs: tuple[Any, ...]
@@ -59,7 +59,7 @@ def fit(task: Fits) -> dict[int, Outcome]:
 def judged(
     task: Fits, truth: Mapping[str, Tensor], y: Tensor, draws: Mapping[str, Tensor], *, correlated: bool
 ) -> Outcome:
-    """Draws (chain, draw, ...) in the test quantities."""
+    """The test quantities of draws (chain, draw, ...)."""
     return judge(
         task.quantities, unwrap_pair(task.model), task.inputs, y, task.site, truth, draws,
         count=task.draws, correlated=correlated,
@@ -79,7 +79,7 @@ def _alone(task: Fits, truth: Mapping[str, Tensor], y: Tensor, seed: int) -> Out
                     break
                 outcome = _fitted(task, truth, y, attempt, method)
             return outcome | {"seconds": time.perf_counter() - begun}
-        except Exception as error:  # noqa: BLE001 - a fit may fail in any way; it is tried again, counted and reported
+        except Exception as error:  # noqa: BLE001 - any failure of a fit is tried again, counted and reported
             outcome = _failed(error)
             if "refused" in outcome:
                 break
@@ -87,7 +87,7 @@ def _alone(task: Fits, truth: Mapping[str, Tensor], y: Tensor, seed: int) -> Out
 
 
 def _fitted(task: Fits, truth: Mapping[str, Tensor], y: Tensor, seed: int, method: Any) -> Outcome:
-    with warnings.catch_warnings():  # told once for all refits, by the caller
+    with warnings.catch_warnings():  # the caller warns once for all refits
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", f".*{INTERRUPTED}", RuntimeWarning)
         posterior = infer(task.model, *task.inputs, y, method=method, seed=seed, site=task.site)
@@ -115,7 +115,7 @@ def _together(task: Fits) -> dict[int, Outcome]:
             count = int(diverged[place])
             problem = f"{count} divergent transitions" if count else ""
             outcomes[index] = found | {"seconds": seconds, "warnings": problem}
-        except Exception as error:  # noqa: BLE001 - of this data set; the others are as they are
+        except Exception as error:  # noqa: BLE001 - concerns this data set alone
             outcomes[index] = _failed(error)
     return outcomes
 
@@ -126,7 +126,7 @@ def _failed(error: Exception) -> Outcome:
 
 
 def prepared(method: Any) -> Any:
-    """The method without a progress bar or a file of its own, on one thread: the same numbers wherever it runs."""
+    """The method on one thread, without progress bar and checkpoint: it gives the same numbers in every process."""
     fields = set(getattr(method, "__dataclass_fields__", ()))
     changes: dict[str, Any] = {"progress": False} if "progress" in fields else {}
     changes |= {"threads": 1} if "threads" in fields else {}
@@ -136,7 +136,7 @@ def prepared(method: Any) -> Any:
 
 
 def longer(method: Any, factor: float) -> Any:
-    """The sampler with ``factor`` times the draws; None for what is no sampler of chains."""
+    """The sampler with ``factor`` times the draws; None if the method does not sample chains."""
     fields = set(getattr(method, "__dataclass_fields__", ()))
     if {"chains", "draws"} <= fields:
         return dataclasses.replace(method, draws=math.ceil(factor * method.draws))

@@ -1,4 +1,4 @@
-"""Refits on disk: one small file each, written whole or not at all, and what they are refits of. Needs torch."""
+"""Refits on disk: one small file each, never written in part, and the settings that they were made with."""
 
 import json
 from collections.abc import Mapping
@@ -16,15 +16,16 @@ SETTINGS = "settings.json"
 
 
 class Folder:
-    """A folder of refits; ``settings`` are those by which a refit there would come out as it would now.
+    """A folder of refits that were made with the same ``settings``.
 
-    Raises ``ValueError`` where the folder has refits with others, or is a file.
+    Raises:
+        ValueError: The folder has refits with other settings, or the path is a file.
     """
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"expected folder as a folder, got a file {str(path)!r}")
+            raise ValueError(f"expected folder to be a folder, got the file {str(path)!r}")
         self.path.mkdir(parents=True, exist_ok=True)
         wanted, note = {"format": FORMAT, **settings}, self.path / SETTINGS
         if not note.exists():
@@ -44,7 +45,7 @@ class Folder:
                 )
 
     def read(self, index: int, data: str) -> dict[str, Any] | None:
-        """What was written for this simulation; ``ValueError`` where the file is damaged or of other ``data``."""
+        """The refit of this simulation, if there is one; ``ValueError`` if its file is damaged or belongs to other data."""
         path = self._file(index)
         if not path.exists():
             return None

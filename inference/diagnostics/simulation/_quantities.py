@@ -1,4 +1,4 @@
-"""Test quantities: what a truth and the draws of its posterior are compared by. Needs torch."""
+"""Test quantities: the scalars by which a truth is compared with the draws of its posterior."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +16,14 @@ from posterity.inference.program.likelihood import likelihood_over_draws, score_
 from posterity.inference.program.trace import Model
 
 MOST = 100
-"""How many test quantities there may be by default: more are weights of a network, or rows of a table."""
+"""Largest number of test quantities by default: with more, the sites are the weights of a network or rows of a table."""
 
 Function = Callable[[dict[str, Tensor], Tensor], Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Quantities:
-    """Which scalars of (latent sites, y) are compared; see `posterity.inference.diagnostics.refit`."""
+    """The scalars of (latent sites, y) that are compared; see `posterity.inference.diagnostics.refit`."""
 
     functions: Mapping[str, Function]
     sites: tuple[str, ...] | None
@@ -33,7 +33,7 @@ class Quantities:
     def evaluate(
         self, model: Model, inputs: tuple[Any, ...], y: Tensor, site: str, draws: Mapping[str, Tensor]
     ) -> dict[str, np.ndarray]:
-        """Each quantity (S,) by name, in double precision, of draws (S, ...) of the latent sites."""
+        """Each quantity (S,) by name, in double precision, from draws (S, ...) of the latent sites."""
         found: dict[str, np.ndarray] = {}
         values, total = dict(draws), None
         if self.log_likelihood or self.sites is not None:
@@ -84,9 +84,11 @@ def read_quantities(test_quantities: Any, sites: Sequence[str] | None, at: Any, 
     if callable(functions):
         functions = {getattr(functions, "__name__", "quantity").strip("<>"): functions}
     if not isinstance(functions, Mapping) or not all(callable(f) for f in functions.values()):
-        raise ValueError(f"expected test_quantities as a function or several by name, got {test_quantities!r}")
+        raise ValueError(
+            f"expected test_quantities to be a function or a mapping of names to functions, got {test_quantities!r}"
+        )
     if isinstance(sites, str):
-        raise ValueError(f"expected sites as a list of names, got {sites!r}")
+        raise ValueError(f"expected sites to be a list of names, got {sites!r}")
     points = at if at is None or isinstance(at, tuple) else (at,)
     if points is not None:
         points = read_arguments(points)
@@ -125,11 +127,11 @@ def judge(
 
 
 class TooFewDraws(ValueError):
-    """No refit with these settings can have as many draws as wanted."""
+    """With these settings no refit can have the requested number of draws."""
 
 
 def _ess(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Bulk ESS (Q,) of (chain, draw, Q). One chain is cut in two; of one or two draws each chain counts once."""
+    """Bulk ESS (Q,) of (chain, draw, Q). A single chain is halved. Chains too short for an ESS count as one draw each."""
     chains, length, count = values.shape
     if chains == 1:
         half = length // 2
@@ -137,11 +139,11 @@ def _ess(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
     if values.shape[1] < 4:
         return np.full(count, float(chains))
     moving = np.ptp(values, axis=(0, 1)) > 0
-    # What stands still is a constant of the model where it stands at the truth, and a stuck chain elsewhere.
+    # A quantity without variation is a constant of the model if it equals the truth; otherwise the chains are stuck.
     ess = np.where(values[0, 0] == truth, float(chains * length), 1.0)
     if moving.any():
         dims = ("chain", "draw", "quantity")
-        with np.errstate(divide="ignore", invalid="ignore"):  # chains that stand still are infinitely far apart
+        with np.errstate(divide="ignore", invalid="ignore"):  # the R-hat of chains without variation is infinite
             ess[moving] = arviz.ess(xr.DataArray(values[..., moving], dims=dims), method="bulk").values
     return np.minimum(np.nan_to_num(ess, nan=1.0), chains * length)
 
@@ -158,5 +160,5 @@ def _elements(name: str, values: Tensor) -> dict[str, np.ndarray]:
 def _scalar(name: str, value: Any) -> float:
     size = value.numel() if isinstance(value, Tensor) else np.size(value)
     if size != 1:
-        raise ValueError(f"expected one number of the test quantity {name!r}, got {size}")
+        raise ValueError(f"expected the test quantity {name!r} to be one number, got {size}")
     return float(value)

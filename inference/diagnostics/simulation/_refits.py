@@ -1,4 +1,4 @@
-"""The refits of one call: found on disk, sent to where they run, gathered, counted and put together. Needs torch."""
+"""The refits of one call: those on disk, those that workers make, and the Dataset of all."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,11 +21,11 @@ from posterity.inference.training.interrupt import warn_interrupted
 from posterity.random import child_seeds, seeded
 
 FITTED, AMORTISED = 2, 4  # purposes of seeds; 1 and 3 are simulations and second attempts
-CERTAIN = 2e-3  # failures that are less likely than this by chance are not waited out
+CERTAIN = 2e-3  # a run of failures less likely than this ends the call
 
 
 class Refits:
-    """The refits of one call: found on disk, made, and put together."""
+    """The refits of one call: read from the folder, made by `fitted` or `amortised`, returned by `dataset`."""
 
     def __init__(
         self, model: Any, inputs: tuple[Any, ...], simulations: Simulations, folder: Folder | None,
@@ -52,7 +52,7 @@ class Refits:
         return [index for index in range(len(self.simulations)) if index not in self.found]
 
     def task(self, indices: Sequence[int], seeds: Sequence[int], **settings: Any) -> Fits:
-        # Rows are cloned: a slice would take all simulations along to a worker.
+        # Rows are cloned: with a slice, all simulations would be sent to the worker.
         data = tuple(
             (i, {n: v.clone() for n, v in self.latents(i).items()}, self.simulations.y[i].clone(), seed)
             for i, seed in zip(indices, seeds, strict=True)
@@ -62,12 +62,12 @@ class Refits:
     def fitted(
         self, method: Any, quantities: Any, draws: int, seed: int, *, batched: bool, n_jobs: int | None, retries: int
     ) -> None:
-        """By `infer`, or by chains of many data sets at once: always the same data sets together."""
+        """Make the missing refits with ``method``. Batches hold the same data sets, whatever is missing."""
         for owner in (method, self.model):
             if isinstance(getattr(owner, "guide", None), torch.nn.Module):
                 raise ValueError(
-                    "expected a guide by its name or as a function, got an object, which keeps what it learned from "
-                    "one data set for the next and cannot be sent to a worker"
+                    "expected guide to be a name or a function, got a module, which would keep its "
+                    "parameters from one data set to the next and cannot be sent to a worker"
                 )
         size = 1
         if batched:
@@ -90,7 +90,7 @@ class Refits:
                     self._fail(index, {"error": f"lost with its worker ({error})", "traceback": ""})
 
     def amortised(self, posterior_draws: Callable[[Tensor], Any], quantities: Any, draws: int, seed: int) -> None:
-        """From one call for all data sets."""
+        """Make the missing refits with one call of ``posterior_draws`` for all data sets."""
         simulations = self.simulations
         with seeded(child_seeds(seed, 1, AMORTISED)[0]):
             given = posterior_draws(simulations.y)
@@ -110,9 +110,9 @@ class Refits:
             try:
                 for _, outcomes in results:
                     for index, outcome in outcomes.items():
-                        if outcome.get("interrupted"):  # in this process, or its worker was told to stop
+                        if outcome.get("interrupted"):  # here, or in the worker
                             raise KeyboardInterrupt
-                        if index in self.found:  # with others of its batch that were not
+                        if index in self.found:  # on disk, but others of its batch were missing
                             continue
                         if "error" in outcome:
                             self._fail(index, outcome)
@@ -135,7 +135,7 @@ class Refits:
     def _fail(self, index: int, outcome: Outcome) -> None:
         self.failed[index] = outcome["error"]
         failed, total = len(self.failed), len(self.simulations)
-        # Already too many; or so many without one that worked that they are bound to be.
+        # Without a single success, so many failures mean that the final share will be too large.
         hopeless = not self.found and self.max_failures < 1 and self.max_failures**failed < CERTAIN
         if "refused" in outcome:
             raise ValueError(outcome["refused"])
@@ -148,7 +148,7 @@ class Refits:
             raise raised
 
     def dataset(self, names: list[str], settings: Mapping[str, Any]) -> xr.Dataset:
-        """What there is, in the order of the simulations."""
+        """The finished refits, in the order of the simulations."""
         index = sorted(self.found)
         outcomes = [self.found[i] for i in index]
         draws = int(settings["draws"])
@@ -157,15 +157,15 @@ class Refits:
         total, failed = len(self.simulations), len(self.failed)
         if failed:
             warnings.warn(
-                f"{failed} of {total} refits failed and are left out ({next(iter(self.failed.values()))}): the data "
-                "that a method fails on are not like the others, and what is said of those does not hold for them",
+                f"{failed} of {total} refits failed and are left out ({next(iter(self.failed.values()))}): the "
+                "results hold only for data on which the method does not fail",
                 RuntimeWarning,
                 4,
             )
         if few:
             warnings.warn(
-                f"in {few} of {len(index)} refits the draws are worth fewer than {draws} independent ones: ranks of a "
-                "correct sampler then heap at both ends. Ask the method for more draws, or for fewer here (draws=...)",
+                f"in {few} of {len(index)} refits the effective sample size is below {draws}: even with a correct sampler, too "
+                "many ranks then lie at both ends. Give the method more draws, or keep fewer (draws=...)",
                 RuntimeWarning,
                 4,
             )
@@ -197,29 +197,31 @@ class Refits:
         worried = [text for text in texts if text]
         if worried:
             warnings.warn(
-                f"the method warned in {len(worried)} of {len(texts)} refits (all texts are in the variable warnings), "
-                f"the first: {worried[0]}",
+                f"the method warned in {len(worried)} of {len(texts)} refits (see the variable warnings), first: "
+                f"{worried[0]}",
                 ConvergenceWarning,
                 5,
             )
         if self.interrupted:
             kept = f"{len(texts)} of {len(self.simulations)} refits"
-            go_on = "The same call goes on with them" if self.folder is not None else "With folder=... it could go on"
-            warn_interrupted("refits", kept, f"{go_on}; slow refits are missing more often than quick ones.",
+            go_on = (
+                "The same call continues from them" if self.folder is not None else "With folder=... it could continue"
+            )
+            warn_interrupted("refits", kept, f"{go_on}; slow refits are missing more often than fast ones.",
                              stacklevel=5)  # fmt: skip
 
 
 def _by_site(given: Any, simulations: Simulations) -> dict[str, Tensor]:
-    """Draws (count, S, ...) of every latent site; ``ValueError`` for others."""
+    """Draws (count, S, ...) of every latent site; ``ValueError`` for other sites or shapes."""
     latents = simulations.latents
     if not isinstance(given, Mapping):
         if len(latents) > 1:
             raise ValueError(
-                f"expected posterior_draws with the sites {list(latents)} by name, got {type(given).__name__}"
+                f"expected posterior_draws to return a mapping with the sites {list(latents)}, got {type(given).__name__}"
             )
         given = dict.fromkeys(latents, given)
     if set(given) != set(latents):
-        raise ValueError(f"expected posterior_draws of the sites {sorted(latents)}, got {sorted(given)}")
+        raise ValueError(f"expected posterior_draws to return the sites {sorted(latents)}, got {sorted(given)}")
     sizes = set()
     for name, truth in latents.items():
         value = given[name]
@@ -231,8 +233,8 @@ def _by_site(given: Any, simulations: Simulations) -> dict[str, Tensor]:
         ):
             shape = tuple(value.shape) if hasattr(value, "shape") else type(value).__name__
             wanted = ", ".join(map(str, (len(truth), "draws", *truth.shape[1:])))
-            raise ValueError(f"expected posterior_draws of {name!r} as a tensor of shape ({wanted}), got {shape}")
+            raise ValueError(f"expected posterior_draws to return {name!r} with shape ({wanted}), got {shape}")
         sizes.add(value.shape[1])
     if len(sizes) > 1:
-        raise ValueError(f"expected as many posterior_draws of every site, got {sorted(sizes)}")
+        raise ValueError(f"expected posterior_draws to return equally many draws of every site, got {sorted(sizes)}")
     return {name: given[name].detach() for name in latents}

@@ -1,11 +1,11 @@
-"""Does the inference find what made the data? Many data sets from a model's own prior, each fitted by itself.
+"""Does the inference find the parameters that made the data? Fits of many data sets drawn from a model's prior.
 
-Where the parameters are drawn from the prior and the data from the model, truth and posterior draws are exchangeable
-given the data. That holds for every model and every prior, so it judges the computation alone: the sampler, the
-guide, the trained network. One set of refits serves `sbc`, which looks at one quantity at a time, and `tarp`, which
-looks at all together.
+If the parameters are drawn from the prior and the data from the model, the truth and a posterior draw are exchangeable
+given the data. This holds for every model and every prior, so it tests the computation alone: the sampler, the guide or
+the trained network. The same refits serve `sbc`, which tests one quantity at a time, and `tarp`, which tests all
+together.
 
-Refits need torch; what `refit` returns is an `xarray.Dataset`, which is judged without.
+Refits need torch. The result of `refit` is an `xarray.Dataset`, and its tests do not need torch.
 """
 
 from __future__ import annotations
@@ -26,16 +26,24 @@ if TYPE_CHECKING:
 
 
 def simulate(model: Any, *inputs: Any, count: int, seed: int = 0, site: str | None = None) -> Simulations:
-    """``count`` independent draws of the latent sites from their prior, and of data y made with each of them.
+    """Independent draws of the latent sites from their prior, each with data y drawn given them.
 
-    ``model`` is a plain Pyro model ``model(*inputs, y=None)`` or a ready pair; ``inputs`` are its arguments without y.
-    Returns ``latents[name]`` and ``deterministics[name]``, each (count, ...), ``y`` (count, ...) and the name of the
-    observed ``site``. Draw i is the same however many are drawn.
+    Args:
+        model: a plain Pyro model ``model(*inputs, y=None)`` or a ready pair.
+        inputs: its arguments without y.
+        count: number of simulations. Draw i does not depend on it.
+        seed: seed of all draws.
+        site: name of the observed site, if the model has several that could be.
 
-    Raises ``ValueError`` for a model from which not everything can be drawn: parameters, factors, other observed
-    sites, flat or masked priors, scaled densities, y that the model transforms before it observes it; and where the
-    prior makes data that are not finite. The errors of a model that fails at a draw of its prior are raised as they
-    are: to draw again would be another prior.
+    Returns:
+        ``latents[name]`` and ``deterministics[name]``, each (count, ...), ``y`` (count, ...) and the name of the
+        observed ``site``.
+
+    Raises:
+        ValueError: The model cannot be drawn from as a whole: it has parameters, factors, other observed sites, flat or
+            masked priors or scaled densities, or transforms y before observing it; or some data are not finite.
+            Other errors that the model raises at a draw of its prior are passed on: drawing again would change the
+            prior.
 
     >>> import pyro, pyro.distributions as dist, torch
     >>> def model(x, y=None):
@@ -78,48 +86,58 @@ def refit(
 ) -> xr.Dataset:
     """Fit ``count`` data sets simulated from ``model``, and keep each truth with ``draws`` draws of its posterior.
 
-    *How.* Either ``method``, any of `infer`'s (NUTS, HMC, SVI, an Ensemble): data set i is fitted by
-    ``infer(model, *inputs, y_i, method=method)`` on one thread with a seed of its own, so that a refit is the same
-    whatever runs beside it. They run over joblib: ``n_jobs`` at a time, by default as the caller's
-    ``joblib.parallel_config`` says (one after another without it), which may also name a Dask or Ray cluster. Or
-    ``posterior_draws(y)``, amortised: a function of all data sets (count, ...) at once that returns draws
-    (count, S, ...) of the latent site, or a dictionary of them by name, such as a conditional density that was trained
-    on simulations; it is called once, with torch's random state from ``seed``.
+    *Autocorrelation.* The draws of a sampler are thinned to ``draws``, spread evenly over its chains. They are nearly
+    independent if the smallest bulk ESS of the quantities is at least ``draws``. If it is smaller, the refit is
+    repeated with up to ten times as many draws (Talts et al. 2018, arXiv:1804.06788, algorithm 2; not if ``batched``).
+    If this is not enough either, a warning says so, and ``attrs["too_few"]`` counts such refits.
 
-    ``batched=True`` runs the chains of many data sets as one run of `HMC` or `NUTS`, tens of times as fast for small
-    models. They then share the step size and the mass matrix that warm-up finds, and the transition is what is tested,
-    not the adaptation of each fit.
+    *Failures.* A refit that raises is repeated up to ``retries`` times with other seeds. One whose worker died (killed,
+    out of memory) is sent again unchanged, and finally alone. A refit that still fails is left out, counted in
+    ``attrs["failed"]`` and named in a warning. An interrupt returns the finished refits with a warning and
+    ``attrs["interrupted"]`` 1; slow refits are then missing more often than fast ones. Problems that the method reports
+    about its own draws are in ``warnings``, and one `ConvergenceWarning` counts them.
 
-    *What is compared*, all of it scalars:
+    Args:
+        model: a plain Pyro model ``model(*inputs, y=None)`` or a ready pair, as for `simulate`.
+        inputs: its arguments without y.
+        method: any method of `infer`. Data set i is fitted by ``infer(model, *inputs, y_i, method=method)`` on one
+            thread and with its own seed, so its result does not depend on what else runs.
+        posterior_draws: instead of ``method``, an amortised posterior, such as a conditional density that was trained
+            on simulations. It takes all data sets (count, ...) at once and returns draws (count, S, ...) of the latent
+            site, or a dictionary of such draws by name. It is called once, with torch's random state from ``seed``.
+        count: number of data sets.
+        draws: number of posterior draws that are kept for each.
+        test_quantities: a function ``(latents, y) -> number`` of one draw, or several such functions by name.
+        sites: latent and deterministic sites whose elements are compared. By default they are all elements of the
+            latent sites. With ``test_quantities`` there are none by default, and with ``at`` only the scalar sites.
+        at: inputs x* (one, or a tuple) at which the function f(x*) = E[y|x*, w] is compared. The hidden units of a
+            network can be exchanged, and a sampler that finds one order of them is not wrong.
+        log_likelihood: whether to compare the log likelihood of the data too. If a posterior ignores some of the data,
+            the ranks of all parameters can be uniform, but not those of the log likelihood (Modrák et al. 2023,
+            arXiv:2211.02383).
+        seed: seed of the simulations and of the fits.
+        site: name of the observed site, as for `simulate`.
+        batched: run the chains of many data sets as one run of `HMC` or `NUTS`, tens of times as fast for small models.
+            All data sets then share the step size and the mass matrix, so the test concerns the transitions and not
+            the adaptation of each fit.
+        n_jobs: number of refits at a time, by joblib. By default the caller's ``joblib.parallel_config`` decides, which
+            may also name a Dask or Ray cluster; without one, the refits run one after another.
+        retries: number of further attempts at a refit that fails.
+        max_failures: share of failed refits above which an error is raised, as soon as this is certain.
+        folder: each finished refit is written there, and the same call continues from them, also with another
+            ``count``. The folder identifies a function (of ``test_quantities``, or as a guide) by its name alone.
+        progress: whether to show a progress bar.
 
-    - every element of the latent sites; with ``at`` or ``test_quantities`` those given, and with ``at`` the scalar
-      sites besides; ``sites`` names the latent and deterministic sites whose elements are wanted.
-    - ``at``: inputs x* (one, or a tuple) at which the function f(x*) = E[y|x*, w] is compared. The weights of a
-      network are exchangeable, and a sampler that finds one of their arrangements is not wrong.
-    - ``test_quantities``: a function ``(latents, y) -> number`` of one draw, or several by name.
-    - the ``log_likelihood`` of the data. A posterior that ignores the data, or some of them, has uniform ranks in all
-      parameters, and not in this (Modrák et al. 2023, arXiv:2211.02383).
+    Returns:
+        Over "simulation" (the index of each): ``truth`` (simulation, quantity), ``draws`` (simulation, draw,
+        quantity), ``ess`` (simulation, quantity), the data ``y`` (simulation, ...), ``seconds``, and ``warnings``, the
+        texts of the method. `sbc` and `tarp` take this Dataset, directly or from a netCDF file.
 
-    *Autocorrelation.* The draws of a sampler are thinned to ``draws`` spread evenly over its chains, which are nearly
-    independent where the smallest bulk ESS of the quantities is ``draws`` or more. Where it is less, the refit is
-    repeated with more draws, up to ten times as many (Talts et al. 2018, arXiv:1804.06788, algorithm 2; not when
-    batched); where that is not enough, a warning says so, and ``attrs["too_few"]`` counts.
-
-    *What can go wrong.* A refit that raises is tried ``retries`` times more with other seeds; one whose worker was lost
-    (killed, out of memory) is sent again as it was, at last by itself. What fails then is left out, counted in
-    ``attrs["failed"]`` and warned about; ``ValueError``, with the last error as a note, is raised as soon as more than
-    the share ``max_failures`` of all has failed or is bound to. With ``folder`` each refit is written as it comes in,
-    and the same call goes on where an earlier one ended; ``count`` may be another. An interrupt returns the refits
-    there are, with ``attrs["interrupted"]`` 1 and a warning; slow ones are then missing more often than quick ones.
-    What the method finds wrong in its own draws is in ``warnings``, and one `ConvergenceWarning` counts it.
-
-    Returns over "simulation" (the index of each): ``truth`` (simulation, quantity), ``draws`` (simulation, draw,
-    quantity), ``ess`` (simulation, quantity), the data ``y`` (simulation, ...), ``seconds`` and ``warnings``, what the
-    sampler said of itself. To be judged by `sbc` and `tarp`, at once or from a netCDF file.
-    Raises ``ValueError`` as `simulate`; for both or neither of ``method`` and ``posterior_draws``; for more than 100
-    quantities by default, fewer draws of a posterior than ``draws``, values that are not numbers; for a ``folder``
-    with refits of other settings or data. A function in ``test_quantities``, or of a guide, is known there by its
-    name alone.
+    Raises:
+        ValueError: as `simulate`; if both or neither of ``method`` and ``posterior_draws`` are given; if there are more
+            than 100 quantities by default, fewer draws of a posterior than ``draws``, or values that are not finite
+            numbers; if ``folder`` has refits with other settings or data; if too many refits fail (the last error is a
+            note of this one).
     """
     from posterity.files import checksum, describe
     from posterity.inference.diagnostics.simulation._folder import Folder

@@ -1,12 +1,12 @@
-"""Simulation-based calibration: is the truth at every rank among the draws of its posterior equally often?
+"""Simulation-based calibration: does the truth have every rank among the draws of its posterior equally often?
 
-With truth and data from the model itself, the rank of any scalar of the truth among L independent draws of an exact
-posterior is uniform on 0, ..., L (Cook, Gelman & Rubin 2006; Talts et al. 2018, arXiv:1804.06788). Ranks that heap at
-both ends mean posteriors that are too narrow, in the middle too wide, at one end too high or too low.
+If truth and data are drawn from the model, the rank of a scalar of the truth among L independent draws of an exact
+posterior is uniform on 0, ..., L (Cook, Gelman & Rubin 2006; Talts et al. 2018, arXiv:1804.06788). Too many ranks at
+both ends mean posteriors that are too narrow; in the middle, too wide; at one end, too high or too low.
 
-Each quantity sees what it depends on: a mean-field guide may have the right marginals and a wrong sum, a posterior
-that ignores the data has perfect ranks in every parameter and is caught by the log likelihood alone (Modrák et al.
-2023, arXiv:2211.02383). Functions of several parameters, and of the data, are worth adding.
+A quantity shows only faults that change its own distribution. A mean-field guide may have the right marginals and a
+wrong sum. A posterior that ignores the data has uniform ranks in every parameter, and only the log likelihood shows the
+fault (Modrák et al. 2023, arXiv:2211.02383). Add functions of several parameters, and of the data.
 """
 
 from __future__ import annotations
@@ -22,26 +22,33 @@ from posterity.random import generator
 from posterity.validation import check_finite, check_seed
 
 EXPECTED = 5
-"""Ranks in a bin of the chi-squared test, at least."""
+"""Smallest expected number of ranks in a bin of the chi-squared test."""
 BINS = 20
+"""Largest number of its bins."""
 
 
 def sbc(source: Any, *inputs: Any, seed: int = 0, **settings: Any) -> xr.Dataset:
-    """Ranks of truths among the draws of their posteriors, and whether they are uniform.
+    """Ranks of truths among the draws of their posteriors, with tests of their uniformity.
 
-    ``source`` is what `refit` returned; or a model with its ``inputs`` and the ``settings`` of `refit` (``method``,
-    ``count``, ``draws``, ``test_quantities``, ``at``, ``folder``, ``n_jobs``, ...), which is then called.
+    Args:
+        source: the result of `refit`, or a model.
+        inputs: with a model, its arguments without y.
+        seed: seed of the random order of ties, of ``pit``, and with a model of `refit`.
+        settings: with a model, those of `refit` (``method``, ``count``, ``draws``, ``test_quantities``, ``at``,
+            ``folder``, ``n_jobs``, ...).
 
-    Returns ``rank`` (simulation, quantity) from 0 to L = ``attrs["draws"]``, ties in random order; ``pit``, the same
-    made continuous, (rank + U) / (L + 1) in (0, 1), which `pit_ecdf` and tests of uniformity take: exactly uniform
-    for an exact posterior and independent draws. Over "quantity" two tests of it: ``p_value_ks`` (Kolmogorov and
-    Smirnov, of ``pit``: sees shifts best) and ``p_value_chi2`` (of at most 20 bins of ranks, at least 5 expected in
-    each: sees widths and heaps at the ends). ``p_value`` is one for all: the smallest times the number of tests
-    (Bonferroni), at most 1. Without two such bins (fewer than 10 simulations, 11 where L is even and
-    small) there is no chi-squared test, but nan.
+    Returns:
+        Over "simulation" and "quantity": ``rank`` from 0 to L = ``attrs["draws"]``, with ties in random order, and
+        ``pit`` = (rank + U) / (L + 1) with U uniform on (0, 1), which is exactly uniform for an exact posterior and
+        independent draws; `pit_ecdf` and tests of uniformity take it. Over "quantity": ``p_value_ks``, the
+        Kolmogorov-Smirnov test of ``pit``, which detects shifts best, and ``p_value_chi2``, Pearson's test of ranks in
+        at most 20 bins with at least 5 expected in each, which detects wrong widths. The latter is nan if there are
+        not two such bins (below 10 simulations; 11 if L is even and small). ``p_value`` joins all tests: the smallest
+        times their number (Bonferroni), at most 1.
 
-    Raises ``ValueError`` for a Dataset without ``truth`` and ``draws`` of fitting shapes, values that are not finite,
-    settings beside a Dataset, and as `refit`.
+    Raises:
+        ValueError: A Dataset lacks ``truth`` and ``draws`` of fitting shapes or has values that are not finite, or
+            comes with settings; and as `refit`.
 
     >>> rng = np.random.default_rng(0)
     >>> values = rng.normal(size=(200, 100, 1)) + rng.normal(size=(200, 1, 1))
@@ -56,7 +63,7 @@ def sbc(source: Any, *inputs: Any, seed: int = 0, **settings: Any) -> xr.Dataset
     rng = generator(seed, "ranks of simulations")
     below = np.empty(truth.shape, dtype=int)
     slots = np.empty(truth.shape, dtype=int)
-    for index, own in enumerate(truth):  # one simulation at a time: memory is that of its draws
+    for index, own in enumerate(truth):  # one simulation at a time saves memory
         below[index] = (draws[index] < own).sum(0)
         slots[index] = (draws[index] == own).sum(0) + 1
     rank = below + rng.integers(0, slots)
@@ -80,7 +87,7 @@ def sbc(source: Any, *inputs: Any, seed: int = 0, **settings: Any) -> xr.Dataset
 
 
 def source_of(source: Any, inputs: tuple[Any, ...], seed: int, settings: dict[str, Any]) -> xr.Dataset:
-    """The refits, made where a model is given; checked."""
+    """The checked refits: ``source`` itself, or the result of `refit` if it is a model."""
     if not isinstance(source, xr.Dataset):
         if not callable(source) and not hasattr(source, "model"):
             raise ValueError(f"expected a model, or a Dataset as refit() returns, got {type(source).__name__}")
@@ -103,7 +110,7 @@ def source_of(source: Any, inputs: tuple[Any, ...], seed: int, settings: dict[st
 
 
 def _chi2_p_value(rank: np.ndarray, length: int) -> float:
-    """Pearson's test of ranks 0, ..., ``length`` in bins of as equal a number of ranks as can be; nan for few ranks."""
+    """Pearson's test of ranks 0, ..., ``length`` in bins of nearly equally many ranks; nan for too few ranks."""
     for bins in range(min(BINS, length + 1, len(rank) // EXPECTED), 1, -1):
         edges = np.round(np.linspace(0, length + 1, bins + 1)).astype(int)
         if len(rank) * np.diff(edges).min() >= EXPECTED * (length + 1):

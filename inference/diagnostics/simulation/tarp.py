@@ -1,12 +1,13 @@
-"""Tests of accuracy with random points: are the posteriors right in all dimensions together?
+"""Tests of accuracy with random points (TARP): are the posteriors right in all dimensions together?
 
-A ball around a reference point, as large as it must be to reach the truth, holds some share of the posterior. Where the
-posteriors are exact that share is uniform on [0, 1] over data sets, whatever the reference, the distance and the number
-of dimensions; and where it is uniform for every reference that depends on the data, the posteriors are exact (Lemos,
-Coogan, Hezaveh & Perreault-Levasseur 2023, arXiv:2302.03026, theorems 2 and 3). Only draws are needed, no density.
+Take the ball around a reference point that has the truth on its surface, and the share of the posterior inside it. If
+the posteriors are exact, this share is uniform on [0, 1] over data sets, for every reference, distance and number of
+dimensions. Conversely, if it is uniform for every reference that may depend on the data, the posteriors are exact
+(Lemos, Coogan, Hezaveh & Perreault-Levasseur 2023, arXiv:2302.03026, theorems 2 and 3). The test needs draws only, no
+densities.
 
-That the reference may depend on the data is more than a detail: with one that does not, a posterior that ignores the
-data, the prior, passes.
+It matters that the reference may depend on the data: with a reference that does not, a posterior that ignores the data
+and equals the prior passes the test.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from posterity.random import generator
 from posterity.validation import check_finite, check_seed, to_numbers
 
 REFERENCES = ("prior", "neighbour")
-BLOCK = 2**22
-"""How many numbers are worked on at once."""
+CHUNK = 2**22
+"""Number of elements that are computed at once."""
 
 
 def tarp(
@@ -41,28 +42,43 @@ def tarp(
 ) -> xr.Dataset:
     """Expected coverage of balls around random points, against their level: a result that `plot_coverage` takes.
 
-    - ``tarp(samples, truths)``: posterior draws (L, simulation, D), or (L, simulation), with the truths (simulation, D)
-      that made the data, as arrays or tensors. ``data`` (simulation, ...) is needed for ``references="neighbour"``.
-    - ``tarp(refits)``: what `refit` returned; ``quantities`` chooses some, by default all but the log likelihood.
-    - ``tarp(model, *inputs, method=..., count=...)`` calls `refit` with these ``settings`` first.
+    There are three calls:
 
-    ``references``: "prior", the truth of another simulation, drawn at random; "neighbour", the truth of the one whose
-    data are closest, which shows a posterior that makes too little of the data; or an array (simulation, D), of points
-    that may depend on the data and not on the truth. Both names look among earlier simulations only (the first has the
-    median of all): two that were each other's reference would have the same distance, and a test that takes them for
-    independent rejects exact posteriors too often. Distances, of data too, are Euclidean, with each dimension
-    in units of its spread over the simulations, by its interquartile range (or standard deviation, where that is 0).
+    - ``tarp(samples, truths)`` takes posterior draws (L, simulation, D), or (L, simulation), and the truths
+      (simulation, D) that made the data, as arrays or tensors.
+    - ``tarp(refits)`` takes the result of `refit`.
+    - ``tarp(model, *inputs, method=..., count=...)`` calls `refit` first.
 
-    Returns over "level" the share of simulations whose truth is within the ball of that level, ``coverage``, with
-    Clopper and Pearson's limits ``lower`` and ``upper``, each level by itself (a bootstrap of simulations, as in the
-    paper, gives binomial counts too, and a band without width where all or none are inside); over "simulation" the
-    ``ball`` of each, the randomised share of draws nearer to the reference than the truth is; ``p_value`` of their
-    uniformity (Kolmogorov and Smirnov). A curve as an S means posteriors of the wrong width or place; steep at both
-    ends, too narrow or biased; flat there, too wide. A bias along one direction of many is best seen by `sbc`.
+    Distances between points, and between data, are Euclidean. Each dimension is in units of its spread over the
+    simulations: its interquartile range, or its standard deviation if that range is 0.
 
-    Raises ``ValueError`` for shapes that do not fit, values that are not finite real numbers or have a mask, fewer than
-    2 simulations, a dimension in which all truths are equal, unknown references or quantities, and as `coverage` and
-    `refit`.
+    Args:
+        source: posterior draws, refits or a model.
+        args: the truths, or the inputs of the model.
+        references: "prior", the truth of another simulation, drawn at random; "neighbour", the truth of the simulation
+            with the closest data, which detects a posterior that uses too little of the data; or an array (simulation,
+            D) of points that may depend on the data but not on the truth. Both names choose among earlier simulations,
+            and the first simulation gets the median of all truths: if two simulations were each other's reference,
+            their distances would be equal, and a test for independent values would reject exact posteriors too often.
+        data: the data (simulation, ...), beside samples and truths with ``references="neighbour"``.
+        quantities: names of quantities of the refits, by default all but the log likelihood.
+        levels: levels of the balls, in (0, 1).
+        confidence: level of the limits of the coverage.
+        seed: seed of the references and of the randomised ranks, and with a model of `refit`.
+        settings: with a model, those of `refit`.
+
+    Returns:
+        Over "level": ``coverage``, the share of simulations whose truth is within the ball of that level, with
+        Clopper-Pearson limits ``lower`` and ``upper`` for each level alone (the bootstrap of the paper gives binomial
+        counts too, but limits without width if all or no truths are inside). Over "simulation": ``ball``, the
+        randomised share of draws nearer to the reference than the truth. ``p_value`` is the Kolmogorov-Smirnov test of
+        its uniformity. A curve that is steep at both ends means posteriors that are too narrow or biased; one that is
+        flat there means too wide. `sbc` detects a bias along one of many directions better.
+
+    Raises:
+        ValueError: Shapes do not fit, values are not finite real numbers or have a mask, there are fewer than 2
+            simulations, all truths are equal in a dimension, references or quantities are unknown; and as `coverage`
+            and `refit`.
 
     >>> rng = np.random.default_rng(0)
     >>> centre = rng.normal(size=(300, 2))
@@ -76,7 +92,7 @@ def tarp(
     attrs: dict[str, Any] = {}
     if isinstance(source, xr.Dataset) or not (hasattr(source, "detach") or isinstance(source, np.ndarray | list)):
         if data is not None:
-            raise ValueError("expected data beside arrays of samples and truths alone: refits have their own")
+            raise ValueError("expected data only with arrays of samples and truths, since refits contain their data")
         refits = source_of(source, args, seed, settings)
         samples, truths, names = _of_refits(refits, quantities)
         data = refits["y"].values if "y" in refits else None
@@ -127,7 +143,7 @@ def _checked(samples: np.ndarray, truths: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _scale(values: np.ndarray, wanted: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Median and spread of each column (simulation, D); a column that stands still is an error, or of spread 1."""
+    """Median and spread of each column (simulation, D). A constant column is an error if ``wanted``, else of spread 1."""
     low, centre, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
     spread = (high - low) / 1.349  # of a normal: its standard deviation
     spread = np.where(spread > 0, spread, values.std(0))
@@ -140,13 +156,15 @@ def _scale(values: np.ndarray, wanted: str | None) -> tuple[np.ndarray, np.ndarr
 def _references(
     references: Any, truths: np.ndarray, centre: np.ndarray, data: Any, rng: np.random.Generator
 ) -> np.ndarray:
-    """A point (D,) of each simulation. From earlier ones, balls are independent given all data: each is uniform
-    whatever the truths before it.
+    """A reference (D,) for each simulation.
+
+    With references from earlier simulations, each ball is uniform given all data and the truths before it, so the
+    balls are independent.
     """
     count = len(truths)
     if isinstance(references, str):
         if references not in REFERENCES:
-            raise ValueError(f"expected references from {list(REFERENCES)} or an array, got {references!r}")
+            raise ValueError(f"expected references to be 'prior', 'neighbour' or an array, got {references!r}")
         if references == "neighbour" and data is None:
             raise ValueError("expected data of each simulation for references='neighbour', got None")
         earlier = _nearest(to_numbers("data", data), count) if references == "neighbour" else None
@@ -170,7 +188,7 @@ def _nearest(data: np.ndarray, count: int) -> np.ndarray:
     centre, spread = _scale(flat, None)
     flat = (flat - centre) / spread
     nearest = np.empty(count, dtype=int)
-    step = max(1, BLOCK // flat.size)
+    step = max(1, CHUNK // flat.size)
     for begin in range(0, count, step):
         rows = np.arange(begin, min(begin + step, count))
         distance = ((flat[rows, None] - flat) ** 2).sum(-1)
@@ -185,7 +203,7 @@ def _balls(
     """Randomised rank in (0, 1) of the truth's distance from its reference among those of the draws."""
     own = (((truths - points) / spread) ** 2).sum(-1)
     below, slots = np.empty(len(own)), np.empty(len(own))
-    step = max(1, BLOCK // max(1, samples[:, 0].size))
+    step = max(1, CHUNK // max(1, samples[:, 0].size))
     for begin in range(0, len(own), step):
         rows = slice(begin, begin + step)
         distance = (((samples[:, rows] - points[rows]) / spread) ** 2).sum(-1)

@@ -27,7 +27,9 @@ def test_a_sampler_whose_draws_are_worth_too_few_runs_longer():
 
 
 def test_draws_that_stay_too_few_are_counted_and_said():
-    with pytest.warns(RuntimeWarning, match=r"in 3 of 3 refits the draws are worth fewer than 100 .* \(draws=...\)"):
+    with pytest.warns(
+        RuntimeWarning, match=r"in 3 of 3 refits the effective sample size is below 100: .* \(draws=...\)"
+    ):
         found = refits(Walk(draws=100), draws=100, count=3, log_likelihood=False)
     assert found.attrs["too_few"] == 3
     assert found.sizes["draw"] == 100

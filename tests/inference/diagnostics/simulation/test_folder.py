@@ -57,5 +57,5 @@ def test_other_models_and_damaged_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"expected a refit in .*refit-000001\.pt"):
         refits(folder=tmp_path, count=2)
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="expected folder as a folder, got a file"):
+    with pytest.raises(ValueError, match="expected folder to be a folder, got the file"):
         refits(folder=tmp_path / "file")

@@ -47,10 +47,10 @@ from tests.inference.diagnostics.simulation.cases import (
         ({"draws": 41}, r"expected at least 41 draws of each posterior \(draws=...\), got 40"),
         ({"retries": -1}, "expected retries to be a whole number of 0 or more, got -1"),
         ({"max_failures": 1.5}, "expected max_failures to be a number in .0, 1., got 1.5"),
-        ({"test_quantities": [1]}, "expected test_quantities as a function or several by name"),
-        ({"test_quantities": lambda values, y: y}, "expected one number of the test quantity 'lambda', got 5"),
+        ({"test_quantities": [1]}, "expected test_quantities to be a function or a mapping"),
+        ({"test_quantities": lambda values, y: y}, "expected the test quantity 'lambda' to be one number, got 5"),
         ({"test_quantities": lambda values, y: np.inf}, "expected finite values of 'lambda', got 1 of 1"),
-        ({"sites": "w"}, "expected sites as a list of names, got 'w'"),
+        ({"sites": "w"}, "expected sites to be a list of names, got 'w'"),
         ({"sites": ["v"]}, r"expected sites of the model \['end', 's', 'w'\], got \['v'\]"),
         ({"sites": [], "log_likelihood": False}, "expected at least one test quantity, got none"),
         ({"batched": True}, r"expected method to be HMC\(...\) or NUTS\(...\) with batched=True, got Prior"),
@@ -70,7 +70,7 @@ def test_guides_that_keep_what_they_learn_are_refused():
     """They would start the next refit where the last one ended, and lose their model on the way to a worker."""
     guide = autoguide.AutoNormal(line_model())
     for settings in ({"method": SVI(guide=guide)}, {"model": SimpleNamespace(model=line_model(), guide=guide)}):
-        with pytest.raises(ValueError, match="expected a guide by its name or as a function, got an object"):
+        with pytest.raises(ValueError, match="expected guide to be a name or a function, got a module"):
             refits(**settings)
 
 
@@ -130,7 +130,7 @@ def test_a_sampler_that_takes_the_interrupt_itself_is_not_counted(monkeypatch):
         return {"interrupted": True} if len(calls) == 3 else fitted(*args)
 
     monkeypatch.setattr(_fits, "_fitted", stopped)
-    with pytest.warns(RuntimeWarning, match=r"returns 2 of 6 refits\. With folder=\.\.\. it could go on"):
+    with pytest.warns(RuntimeWarning, match=r"returns 2 of 6 refits\. With folder=\.\.\. it could continue"):
         found = refits()
     assert (found.sizes["simulation"], found.attrs["interrupted"], len(calls)) == (2, 1, 3)
 
@@ -148,7 +148,7 @@ def test_what_the_method_says_of_its_draws_is_told_once_for_all_refits(monkeypat
         return posterior
 
     monkeypatch.setattr(Prior, "run", troubled)
-    with pytest.warns(ConvergenceWarning, match=r"warned in 2 of 6 refits \(.*\), the first: chains apart") as caught:
+    with pytest.warns(ConvergenceWarning, match=r"warned in 2 of 6 refits \(.*\), first: chains apart") as caught:
         found = refits()
     assert len(caught) == 1
     assert found.warnings.values.tolist() == ["", "chains apart", "", "", "chains apart", ""]
@@ -201,13 +201,13 @@ def test_posterior_draws_are_called_once_with_all_data():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (torch.zeros(3, 20, 2), r"expected posterior_draws with the sites \['w', 's'\] by name, got Tensor"),
-        ({"w": torch.zeros(3, 20, 2)}, r"expected posterior_draws of the sites \['s', 'w'\], got \['w'\]"),
-        ({"w": torch.zeros(3, 20, 2), "s": torch.ones(3)}, r"of 's' as a tensor of shape \(3, draws\), got \(3,\)"),
-        ({"w": torch.zeros(2, 20, 2), "s": torch.ones(3, 20)}, r"of 'w' as a tensor of shape \(3, draws, 2\), got \(2"),
+        (torch.zeros(3, 20, 2), r"to return a mapping with the sites \['w', 's'\], got Tensor"),
+        ({"w": torch.zeros(3, 20, 2)}, r"expected posterior_draws to return the sites \['s', 'w'\], got \['w'\]"),
+        ({"w": torch.zeros(3, 20, 2), "s": torch.ones(3)}, r"to return 's' with shape \(3, draws\), got \(3,\)"),
+        ({"w": torch.zeros(2, 20, 2), "s": torch.ones(3, 20)}, r"to return 'w' with shape \(3, draws, 2\), got \(2"),
         (
             {"w": torch.zeros(3, 20, 2), "s": torch.ones(3, 19)},
-            r"as many posterior_draws of every site, got \[19, 20\]",
+            r"to return equally many draws of every site, got \[19, 20\]",
         ),
         ({"w": torch.zeros(3, 9, 2), "s": torch.ones(3, 9)}, "expected at least 20 draws of each posterior"),
     ],

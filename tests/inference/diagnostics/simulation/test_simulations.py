@@ -54,10 +54,10 @@ def test_truths_and_data_have_the_moments_of_prior_and_likelihood():
     ("model", "message"),
     [
         (with_site(lambda w: pyro.param("p", torch.tensor(1.0))), "expected a model whose unknowns all have a prior"),
-        (with_site(lambda w: pyro.factor("f", -(w**2))), "of which y alone is given, got a pyro.factor at 'f'"),
+        (with_site(lambda w: pyro.factor("f", -(w**2))), "that observes y alone, got a pyro.factor at 'f'"),
         (
             with_site(lambda w: pyro.sample("z", dist.Normal(w, 1.0), obs=torch.tensor(0.3))),
-            "expected a model of which y alone is given, got data of the model's own at 'z'",
+            "expected a model that observes y alone, got other observed data at 'z'",
         ),
         (
             with_site(lambda w: pyro.sample("b", dist.Normal(w, 1.0).mask(False))),
@@ -68,10 +68,10 @@ def test_truths_and_data_have_the_moments_of_prior_and_likelihood():
             "expected a model that draws every site",
         ),
         (transforming, "expected a model that observes y itself at 'y'"),
-        (weighted, "expected densities as they are, got one that is scaled at 'y'"),
+        (weighted, "expected a model without scaled densities, got one at 'y'"),
         (infinite, "expected finite data from the prior, got nan or infinity in .* of 20 simulations"),
         (without_latents, "expected a model with latent sites"),
-        (asking, r"y too where none is given \(y=None\), got TypeError"),
+        (asking, r"and y if none is given \(y=None\), got TypeError"),
     ],
 )
 def test_models_that_cannot_be_simulated_are_refused(model, message):

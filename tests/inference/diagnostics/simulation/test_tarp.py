@@ -157,7 +157,7 @@ def test_units_do_not_matter():
 def test_blocks_do_not_matter(monkeypatch):
     samples, truths, data = problem(9, count=50)
     one = tarp(samples, truths, references="neighbour", data=data)
-    monkeypatch.setattr("posterity.inference.diagnostics.simulation.tarp.BLOCK", 700)
+    monkeypatch.setattr("posterity.inference.diagnostics.simulation.tarp.CHUNK", 700)
     xr.testing.assert_identical(one, tarp(samples, truths, references="neighbour", data=data))
 
 
@@ -230,7 +230,7 @@ SAMPLES, TRUTHS, DATA = problem(12, count=10, draws=5)
         ((SAMPLES * np.nan, TRUTHS), {}, "expected finite samples, got 100 of 100"),
         ((SAMPLES, TRUTHS * np.inf), {}, "expected finite truths"),
         ((SAMPLES, TRUTHS * [1.0, 0.0]), {}, r"expected truths that differ, got equal ones in the dimensions \[1\]"),
-        ((SAMPLES, TRUTHS), {"references": "far"}, r"expected references from \['prior', 'neighbour'\] or an array"),
+        ((SAMPLES, TRUTHS), {"references": "far"}, r"expected references to be 'prior', 'neighbour' or an array"),
         ((SAMPLES, TRUTHS), {"references": TRUTHS[:3]}, r"expected references of shape \(10, 2\), got \(3, 2\)"),
         ((SAMPLES, TRUTHS), {"references": TRUTHS * np.nan}, "expected finite references"),
         ((SAMPLES, TRUTHS), {"references": "neighbour"}, "expected data of each simulation"),
@@ -257,7 +257,7 @@ SAMPLES, TRUTHS, DATA = problem(12, count=10, draws=5)
         ((SAMPLES, TRUTHS), {"levels": [1.5]}, r"expected levels to be numbers in \(0, 1\)"),
         ((SAMPLES, TRUTHS), {"seed": 0.5}, "expected seed"),
         ((as_refits(SAMPLES, TRUTHS, DATA),), {"quantities": ["c"]}, r"expected quantities from \['a', 'b'\], got"),
-        ((as_refits(SAMPLES, TRUTHS, DATA),), {"data": DATA}, "refits have their own"),
+        ((as_refits(SAMPLES, TRUTHS, DATA),), {"data": DATA}, "refits contain their data"),
         ((as_refits(SAMPLES, TRUTHS, DATA), TRUTHS), {}, "expected no inputs or settings"),
         (("refits",), {}, "expected a model, or a Dataset"),
     ],
