@@ -217,3 +217,11 @@ def several(kind, *batch, components=3, targets=4, seed=0, spread=1.0):
 
 
 kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+def mixture_and_y(n: int, components: int, seed: int = 0) -> tuple[Mixture, torch.Tensor]:
+    """A random mixture of normals of batch shape (n,), and y (n,) that does not depend on it."""
+    generator = torch.Generator().manual_seed(seed)
+    logits, loc = (torch.randn(n, components, generator=generator).double() for _ in range(2))
+    scale = 0.1 + torch.rand(n, components, generator=generator).double()
+    return Mixture.normal(logits, 2 * loc, scale), torch.randn(n, generator=generator).double()

@@ -117,14 +117,6 @@ def test_many_gradients_of_scales_at_once(small):
     torch.testing.assert_close(found, rows * slope)
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_threads_are_as_before_where_many_of_pythons_work_at_once(two_threads):
     seen = []
 

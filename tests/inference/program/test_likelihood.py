@@ -8,6 +8,7 @@ from torch import nn
 
 from posterity.inference.program.likelihood import likelihood_over_draws
 from posterity.models import bayesian, gaussian, heteroscedastic_gaussian, mixture_head, mlp, point, priors, student_t
+from tests.inference.program.cases import varying_slopes
 
 N, S = 6, 5
 X = torch.linspace(-1, 1, N)[:, None]
@@ -47,17 +48,6 @@ def with_decay(x, y=None):
     features = point("net", NET1, decay=1.0)(x)
     with pyro.plate("obs", len(x)):
         return pyro.sample("y", gaussian(features, 0.3), obs=y)
-
-
-def varying_slopes(x, y=None):
-    """Groups in a plate of their own, and a deterministic site."""
-    group = torch.arange(len(x)) % 3
-    overall = pyro.sample("overall", dist.Normal(0.0, 1.0))
-    with pyro.plate("groups", 3):
-        own = pyro.sample("own", dist.Normal(0.0, 1.0))
-    slope = pyro.deterministic("slope", overall + 0.5 * own, event_dim=1)
-    with pyro.plate("obs", len(x)):
-        return pyro.sample("y", dist.Normal(slope[group] * x[:, 0], 0.5), obs=y)
 
 
 def covariance(x, y=None):
@@ -174,7 +164,7 @@ def test_random_numbers_of_the_models_own_raise():
         with pyro.plate("obs", len(x)):
             return pyro.sample("y", dist.Normal(w * x[:, 0] + torch.randn(len(x)), 1.0), obs=y)
 
-    with pytest.raises(ValueError, match=r"expected all randomness in pyro.sample statements .* random numbers of"):
+    with pytest.raises(ValueError, match=r"expected all randomness in pyro.sample statements .* random numbers outside"):
         likelihood_over_draws(model, (X,), {"w": torch.zeros(S)}, "y")
 
 

@@ -15,6 +15,7 @@ from posterity.inference.program.sites import (
 )
 from posterity.inference.program.trace import trace
 from posterity.models import bayesian, gaussian, mlp, point
+from tests.inference.program.cases import varying_slopes
 
 N = 6
 X = torch.linspace(-1, 1, N)[:, None]
@@ -32,17 +33,6 @@ def with_decay(x, y=None):
     features = point("net", NET, decay=1.0)(x)
     with pyro.plate("obs", len(x)):
         return pyro.sample("y", gaussian(features, 0.3), obs=y)
-
-
-def varying_slopes(x, y=None):
-    """Groups in a plate of their own, and a deterministic site."""
-    group = torch.arange(len(x)) % 3
-    overall = pyro.sample("overall", dist.Normal(0.0, 1.0))
-    with pyro.plate("groups", 3):
-        own = pyro.sample("own", dist.Normal(0.0, 1.0))
-    slope = pyro.deterministic("slope", overall + 0.5 * own, event_dim=1)
-    with pyro.plate("obs", len(x)):
-        return pyro.sample("y", dist.Normal(slope[group] * x[:, 0], 0.5), obs=y)
 
 
 def test_the_program_of_a_model_is_complete():

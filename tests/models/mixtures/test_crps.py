@@ -9,13 +9,7 @@ from scipy import integrate, stats
 
 from posterity.models.mixtures import Mixture
 from posterity.models.mixtures.crps import closed_form
-
-
-def random_mixture(n: int, components: int, seed: int = 0) -> tuple[Mixture, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    logits, loc = (torch.randn(n, components, generator=generator).double() for _ in range(2))
-    scale = 0.1 + torch.rand(n, components, generator=generator).double()
-    return Mixture.normal(logits, 2 * loc, scale), torch.randn(n, generator=generator).double()
+from tests.mixture_cases import mixture_and_y
 
 
 def test_single_normal_has_gneitings_closed_form():
@@ -27,7 +21,7 @@ def test_single_normal_has_gneitings_closed_form():
 
 
 def test_mixture_equals_the_integral_of_its_definition():
-    mixture, y = random_mixture(3, 4)
+    mixture, y = mixture_and_y(3, 4)
     found = closed_form(mixture, y)
     weight = torch.softmax(mixture.log_weights, -1).numpy()
     loc, scale = mixture.component_distribution.loc.numpy(), mixture.component_distribution.scale.numpy()
@@ -42,7 +36,7 @@ def test_mixture_equals_the_integral_of_its_definition():
 
 
 def test_chunks_do_not_change_the_result(monkeypatch):
-    mixture, y = random_mixture(7, 33)
+    mixture, y = mixture_and_y(7, 33)
     whole = closed_form(mixture, y)
     for chunk in (1, 50, 2000):
         monkeypatch.setattr("posterity.models.mixtures.row_chunks.CHUNK", chunk)

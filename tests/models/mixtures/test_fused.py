@@ -19,14 +19,6 @@ from posterity.models.likelihoods import floored_scale
 from posterity.models.mixtures import fused
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_inference_mode_reaches_the_threads_of_blocks(two_threads):
     logits, loc, log_scale = torch.randn(3, 30_000, 10)
     with torch.inference_mode():

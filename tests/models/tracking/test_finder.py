@@ -6,37 +6,16 @@ import torch
 
 from posterity.data.track_posterior import track_posterior
 from posterity.data.tracks import Detector
-from posterity.models.mixtures import Mixture
 from posterity.models.tracking import (
     HoughMap,
     IndependentFinder,
     RoadMap,
     TrackFinder,
-    TrackIntensity,
     TrackSet,
     single_track_pair,
     track_set_pair,
 )
-
-
-def intensity(events=2, candidates=2, components=3, seed=0):
-    """Candidates and cells well inside 20 x 20 pixels."""
-    random = torch.Generator().manual_seed(seed)
-    shape = events, candidates, components
-    loc = 6 + 8 * torch.rand(*shape, 2, dtype=torch.double, generator=random)
-    tril = torch.diag_embed(0.5 + torch.rand(*shape, 2, dtype=torch.double, generator=random))
-    tril[..., 1, 0] = torch.randn(shape, dtype=torch.double, generator=random) * 0.4
-    logits = torch.randn(shape, dtype=torch.double, generator=random)
-    cells = torch.tensor([[8.0, 8.0], [12.0, 9.0]], dtype=torch.double)
-    rest = torch.randn(events, 2, dtype=torch.double, generator=random) - 1
-    rest[0, 1] = -torch.inf
-    return TrackIntensity(
-        log_odds=torch.randn(events, candidates, dtype=torch.double, generator=random),
-        candidates=Mixture.multivariate_normal(logits, loc, tril),
-        log_cell_rates=rest,
-        cells=cells,
-        width=0.5,
-    )
+from tests.models.tracking.cases import intensity
 
 
 def test_a_set_can_be_observed_in_a_pyro_model():

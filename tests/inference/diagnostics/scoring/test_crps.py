@@ -7,15 +7,8 @@ import torch
 from posterity.inference.diagnostics import crps_from_draws, crps_normal_mixture
 from posterity.inference.diagnostics.scoring import crps
 from posterity.inference.diagnostics.sources.reading import read
-from posterity.models.mixtures import Mixture
 from posterity.models.mixtures.row_chunks import sample
-
-
-def random_mixture(n: int, components: int, seed: int = 0) -> tuple[Mixture, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    logits, loc = (torch.randn(n, components, generator=generator).double() for _ in range(2))
-    scale = 0.1 + torch.rand(n, components, generator=generator).double()
-    return Mixture.normal(logits, 2 * loc, scale), torch.randn(n, generator=generator).double()
+from tests.mixture_cases import mixture_and_y
 
 
 def test_estimate_from_draws_equals_the_double_sum_over_different_pairs():
@@ -26,7 +19,7 @@ def test_estimate_from_draws_equals_the_double_sum_over_different_pairs():
 
 
 def test_estimate_is_unbiased_even_for_two_draws():
-    mixture, y = random_mixture(1, 3)
+    mixture, y = mixture_and_y(1, 3)
     many, at = mixture[torch.zeros(40_000, dtype=torch.long)], float(y[0])
     estimates = crps_from_draws(sample(many, 2, seed=1), np.full(40_000, at))
     error = estimates.std() / np.sqrt(40_000)
@@ -34,14 +27,14 @@ def test_estimate_is_unbiased_even_for_two_draws():
 
 
 def test_estimate_agrees_with_the_closed_form():
-    mixture, y = random_mixture(50, 5)
+    mixture, y = mixture_and_y(50, 5)
     exact, sd = crps_normal_mixture(mixture, y), mixture.variance.sqrt().numpy()
     estimate = crps_from_draws(sample(mixture, 10_000, seed=2), y.numpy())
     assert np.abs((estimate - exact) / sd).max() < 4.5 / np.sqrt(10_000)
 
 
 def test_budget_decides_about_the_closed_form(monkeypatch):
-    mixture, y = random_mixture(5, 10)
+    mixture, y = mixture_and_y(5, 10)
     data = read(mixture, y)
     np.testing.assert_array_equal(crps.crps_in_closed_form(data), crps_normal_mixture(mixture, y))
     monkeypatch.setattr("posterity.inference.diagnostics.scoring.crps.PAIR_BUDGET", 499)

@@ -10,7 +10,7 @@ from posterity.inference.arviz import from_arrays, from_groups
 from posterity.inference.diagnostics import pit
 from posterity.inference.diagnostics.sources import draws as module
 from posterity.inference.diagnostics.sources.draws import source_of_arviz, source_of_draws
-from posterity.models.mixtures import Mixture
+from tests.inference.diagnostics.cases import arviz_data, bimodal
 
 
 def test_tails_are_randomised_ranks_that_sum_to_one():
@@ -84,26 +84,6 @@ def test_an_array_of_draws_has_no_log_score():
 def test_draws_that_do_not_fit_are_refused(draws, y, message):
     with pytest.raises(ValueError, match=message):
         source_of_draws(draws, y, several=False)
-
-
-def bimodal(n: int, width: float = 1.0) -> Mixture:
-    """Two peaks whose weights and places change along the batch; ``width`` scales both."""
-    x = torch.linspace(-2, 2, n).double()
-    logits = torch.stack([x, -x], -1)
-    loc = torch.stack([torch.sin(x) + 1.5, torch.cos(x) - 1.5], -1)
-    return Mixture.normal(logits, loc, width * torch.tensor([0.5, 1.0]).double())
-
-
-def arviz_data(draws: np.ndarray, y: np.ndarray, chains: int = 4) -> object:
-    shape = (chains, len(draws) // chains, *y.shape)
-    dims = [f"dim_{index}" for index in range(y.ndim)]
-    coords = {dims[0]: np.arange(100, 100 + len(y))}
-    return from_groups(
-        {
-            "posterior_predictive": xr.Dataset({"y": (("chain", "draw", *dims), draws.reshape(shape))}, coords),
-            "observed_data": xr.Dataset({"y": (dims, y)}, coords),
-        }
-    )
 
 
 def test_observations_keep_all_their_dimensions_in_any_order_of_the_draws():

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 
 from posterity.inference.diagnostics import pit
 from posterity.inference.diagnostics.sources.labels import is_named, observations, require_same
-from posterity.models.mixtures import Mixture
+from tests.inference.diagnostics.cases import bimodal
 
 Y = xr.DataArray(np.zeros(3), dims="station", coords={"station": ["a", "b", "c"]})
 DRAWS = Y.expand_dims(sample=4)
@@ -52,14 +51,6 @@ def test_a_dimension_of_xarrays_own_numbering_is_not_named():
     assert not is_named("dim_12")
     assert is_named("dim")
     assert is_named("w_dim_0")
-
-
-def bimodal(n: int, width: float = 1.0) -> Mixture:
-    """Two peaks whose weights and places change along the batch; ``width`` scales both."""
-    x = torch.linspace(-2, 2, n).double()
-    logits = torch.stack([x, -x], -1)
-    loc = torch.stack([torch.sin(x) + 1.5, torch.cos(x) - 1.5], -1)
-    return Mixture.normal(logits, loc, width * torch.tensor([0.5, 1.0]).double())
 
 
 def test_names_of_y_are_kept_with_a_mixture_too():
