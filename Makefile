@@ -99,14 +99,16 @@ mutants: $(INSTALLED)
 bench: $(INSTALLED)
 	@for script in $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-# The numbers kept in examples/results: hours on two cores; interrupt and repeat, it goes on where it was.
+# The numbers kept in examples/results: hours on two cores. After an interrupt, repeat it: it continues from the finished
+# fits of the same commit, never from those of other code.
 EXAMPLES := compare_uncertainty inverse_bishop inverse_sine two_dimensional mixture_uncertainty \
 	gan_clusters gan_bayesian gan_digits gan_failing dcgan tracking calibration
 results: $(INSTALLED)
-	$(BIN)/python examples/compare_uncertainty.py --out out/compare_uncertainty --jobs 2
-	@for name in $(filter-out compare_uncertainty,$(EXAMPLES)); do \
-		$(BIN)/python examples/$$name.py --out out/$$name || exit 1; done
-	@for name in $(EXAMPLES); do cp out/$$name/report.json examples/results/$$name.json || exit 1; done
+	@set -e; out=out/results-$$(git rev-parse --short HEAD); \
+	$(BIN)/python examples/compare_uncertainty.py --out $$out/compare_uncertainty --jobs 2; \
+	for name in $(filter-out compare_uncertainty,$(EXAMPLES)); do \
+		$(BIN)/python examples/$$name.py --out $$out/$$name; done; \
+	for name in $(EXAMPLES); do cp $$out/$$name/report.json examples/results/$$name.json; done
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

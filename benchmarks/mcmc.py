@@ -2,13 +2,13 @@
 
     python benchmarks/mcmc.py [--quick] [--repeats 3] [--problems wavy ...] [--samplers posterity_hmc ...]
 
-Every run of a sampler on a problem has a process of its own, with cold compile caches, and the samplers take turns.
-Its clock starts when libraries are imported and data are loaded, and stops when the draws are on the host: tracing,
-compilation and warm-up are inside. What has to converge is what a network computes (`function_convergence`), not its
-weights; a sampler counts where the largest R-hat is below 1.01. Because warm-up is paid once, samplers are compared
-at the same work: the time each needs for 4,000 effective draws, from its measured warm-up and its measured rate.
+Each run of a sampler on a problem has a new process with cold compile caches, and the samplers take turns. The clock
+starts after libraries are imported and data are loaded, and stops when the draws are on the host, so the time includes
+tracing, compilation and warm-up. The function that a network computes must converge (`function_convergence`), not its
+weights; a sampler counts if the largest R-hat is below 1.01. Since warm-up is paid once, samplers are compared for the
+same result: the time each needs for 4,000 effective draws, from its measured warm-up and rate.
 
-Runs are kept in the folder ``--out``; what is there for the same settings and code is not run again. Writes
+Runs are stored in the folder ``--out``, and a stored run with the same settings and code is not repeated. Writes
 ``benchmarks/results/mcmc.json`` and its figures. Needs the extra ``bench`` (``pip install -e ".[bench]"``), and in
 POSTERITY_DATA the folder of ``uci/energy``.
 """
@@ -37,10 +37,11 @@ HERE = Path(__file__).parent
 ENOUGH = 4000  # effective draws
 CONVERGED = 1.01
 PACKAGES = ("torch", "pyro-ppl", "numpyro", "jax", "blackjax", "arviz", "numpy")
+PARTS = ("convergence", "engine", "mcmc", "program", "training")  # folders of inference that samplers depend on
 
 Job = tuple[str, str, int, dict[str, Any]]  # problem, sampler, seed, settings
 
-# Where each sampler lives. A module is imported in the sampler's own process alone.
+# The module of each sampler, imported only in that sampler's process.
 SAMPLERS = {
     "posterity_hmc": ("_mcmc_ours", "hmc"),
     "posterity_nuts": ("_mcmc_ours", "nuts"),
@@ -56,7 +57,7 @@ def of(chains: int, warmup: int, draws: int, **more: Any) -> dict[str, Any]:
     return {"chains": chains, "warmup": warmup, "draws": draws, **more}
 
 
-# All tuning is here. R-hat below 1.01 asks for about 100 effective draws of every chain, the more chains the more.
+# All tuning is here. An R-hat below 1.01 needs about 100 effective draws of every chain, and more with more chains.
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "wavy": {
         "posterity_hmc": of(32, 60, 200, trajectory_length=3.7, target_accept=0.9),
@@ -103,14 +104,14 @@ QUICK: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
-# Slower than another way of the same library in every run so far, or minutes long: measured, but once.
+# Measured once only: slower than another way of the same library in every run so far, or minutes long.
 ONCE = {(problem, "numpyro_nuts_vectorized") for problem in SETTINGS} | {
     ("wavy", "pyro_nuts"), ("energy", "posterity_nuts"), ("moons", "posterity_nuts"),
     ("wavy", "blackjax_nuts"), ("schools", "blackjax_nuts"), ("energy", "blackjax_chees"), ("moons", "blackjax_chees"),
 }  # fmt: skip
 
 OURS, PYRO, NUMPYRO, PEERS = ("posterity",), ("pyro",), ("numpyro",), ("numpyro", "blackjax")
-# Problem, rate, whose best it is held against, the ratio that has to be reached, the ratio aimed for.
+# Problem, rate, the libraries it is compared with, the ratio of the bar, the ratio aimed for.
 BARS: list[tuple[str, str, tuple[str, ...], float, float | None]] = [
     ("wavy", "ess_per_s_after_warmup", PEERS, 5, 12),
     ("wavy", "ess_per_s_after_warmup", PYRO, 500, 1500),
@@ -128,7 +129,7 @@ def one(problem_name: str, sampler: str, seed: int, settings: dict[str, Any]) ->
     run = getattr(importlib.import_module(module), function)
     problem = importlib.import_module("_mcmc_problems").PROBLEMS[problem_name]()
     found = run(problem, seed, **settings)
-    # Before the diagnostics are imported: they are no part of a peer. Chains in processes of their own count.
+    # Before the diagnostics are imported, which are not part of a peer. Memory of the chains' processes counts.
     kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     from posterity.inference.diagnostics import function_convergence
 
@@ -143,7 +144,7 @@ def one(problem_name: str, sampler: str, seed: int, settings: dict[str, Any]) ->
 
 
 def run_apart(path: Path, problem: str, sampler: str, seed: int, settings: dict[str, Any], limit: float) -> str | None:
-    """`one` in a fresh process with cold compile caches; its result in ``path``, or why there is none."""
+    """`one` in a new process with cold compile caches; its result, or the reason for none, is written to ``path``."""
     command = [sys.executable, __file__, "--one", problem, sampler, str(seed), json.dumps(settings), str(path)]
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {
@@ -160,26 +161,26 @@ def run_apart(path: Path, problem: str, sampler: str, seed: int, settings: dict[
         except subprocess.TimeoutExpired:
             return f"not done in {limit:.0f} s"
         finally:
-            if process.poll() is None:  # too long, or interrupted: with the processes it has started
+            if process.poll() is None:  # after a timeout or an interrupt, together with the processes it has started
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     return None if process.returncode == 0 else (errors.strip().splitlines() or ["no message"])[-1]
 
 
 def stamp(sampler: str, settings: dict[str, Any]) -> str:
-    """Differs where a run would: by settings, code and versions."""
+    """A checksum of everything that a run depends on: settings, code and versions."""
     module = SAMPLERS[sampler][0]
     files = [HERE / "_mcmc_problems.py", HERE / f"{module}.py"]
     if sampler.startswith(OURS):
-        files += sorted(
-            file for part in ("engine", "mcmc") for file in (HERE.parent / "inference" / part).rglob("*.py")
-        )
+        root = HERE.parent
+        files += sorted(root.glob("src/posterity/*.py")) + sorted(root.glob("inference/*.py"))
+        files += sorted(file for part in PARTS for file in (root / "inference" / part).rglob("*.py"))
     content = json.dumps([settings, versions(*PACKAGES)], sort_keys=True) + "".join(file.read_text() for file in files)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
 def measure(jobs: Iterable[Job], out: Path, limit: float) -> tuple[dict[str, Any], int]:
-    """Results by problem and sampler, one for each seed; runs that failed are printed, left out and counted."""
+    """Results by problem and sampler, one for each seed. Failed runs are printed, left out and counted."""
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
     failures = 0
@@ -222,7 +223,7 @@ def summary(results: dict[str, Any]) -> dict[str, float]:
 
 
 def best(metrics: dict[str, float], problem: str, rate: str, families: tuple[str, ...]) -> tuple[str, float] | None:
-    """The fastest of these libraries' samplers that converged, or of all of them where none did."""
+    """The fastest converged sampler of these libraries, or the fastest of all if none converged."""
     found = [name.split(".")[1] for name in metrics if name.startswith(f"{problem}.") and name.endswith(f".{rate}")]
     found = [sampler for sampler in found if sampler.split("_")[0] in families]
     found = [sampler for sampler in found if converged(metrics, problem, sampler)] or found
@@ -235,7 +236,7 @@ def converged(metrics: dict[str, float], problem: str, sampler: str) -> bool:
 
 
 def ratios(metrics: dict[str, float]) -> dict[str, float]:
-    """Our best over theirs for every bar. Ours has to have converged; a peer that has not is flattered, and marked."""
+    """Our best over theirs for every bar. Ours must have converged; a peer that has not is favoured, and marked."""
     found = {}
     print()
     for problem, rate, families, least, goal in BARS:
@@ -304,7 +305,7 @@ def draw_scaling(metrics: dict[str, float], path: Path) -> None:
 
 
 def draw_rates(metrics: dict[str, float], path: Path) -> None:
-    """Effective draws per second, all included, of every sampler; hollow where its chains do not agree."""
+    """Effective draws per second of every sampler, warm-up included; hollow if its chains do not agree."""
     from matplotlib import pyplot as plt
     from matplotlib.ticker import NullFormatter
 
