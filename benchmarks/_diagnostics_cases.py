@@ -1,4 +1,4 @@
-"""What ``diagnostics.py`` measures: each a function of its data, run here in a process of its own."""
+"""The diagnostics that ``diagnostics.py`` measures, each run here in a separate process."""
 
 import json
 import resource
@@ -74,7 +74,7 @@ def classes(scale: float) -> np.ndarray:
 
 
 def call(name: str, *args: Any, of: Callable[[Any], tuple[Any, ...]] = lambda data: (data,), **settings: Any) -> Any:
-    """A diagnostic by its name, of the data made by ``of``."""
+    """Register a diagnostic of the data that ``of`` makes."""
 
     def run(data: Any) -> Any:
         from posterity.inference import diagnostics
@@ -85,7 +85,7 @@ def call(name: str, *args: Any, of: Callable[[Any], tuple[Any, ...]] = lambda da
 
 
 def after(first: str, second: str, of: Callable[[Any], tuple[Any, ...]] = lambda data: (data,), **settings: Any) -> Any:
-    """A diagnostic of what another one returned."""
+    """Register a diagnostic of the result of another one."""
 
     def run(data: Any) -> Any:
         from posterity.inference import diagnostics
@@ -180,7 +180,7 @@ def arviz_loo(data: Any) -> Any:
 
 
 def arviz_rhat(data: np.ndarray) -> Any:
-    """What `function_convergence` gives, function by function."""
+    """The peers' way to the result of `function_convergence`: one function at a time."""
     import arviz
     import xarray as xr
 
@@ -226,7 +226,7 @@ AGAINST = (
 
 def main(name: str, scale: float) -> None:
     build, run = (CASES | PEERS)[name]
-    run(build(0.005))  # imports, and what is compiled or looked up once
+    run(build(0.005))  # imports and first-call overhead
     data = build(scale)
     begun = time.perf_counter()
     run(data)

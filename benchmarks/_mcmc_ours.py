@@ -11,7 +11,7 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
-import torch._dynamo  # torch.func imports it at its first use; the clock leaves imports out for all
+import torch._dynamo  # torch.func imports it at its first use; no sampler's time includes imports
 from _mcmc_problems import Network, Problem, Schools
 from torch import Tensor
 
@@ -69,7 +69,7 @@ def _ours(problem: Problem, seed: int, method: Any) -> dict[str, Any]:
     start = time.perf_counter()
     posterior = infer(model, x, y, method=method, seed=seed)
     seconds = time.perf_counter() - start
-    # What `infer` does around the sampler's own clock is warm-up too.
+    # The work of `infer` outside the sampler's clock counts as warm-up.
     around = seconds - float(posterior.attrs["seconds"])
     return {
         "draws": {name: value.numpy() for name, value in posterior.draws.items()},
@@ -89,7 +89,7 @@ class _CountingNUTS(pyro.infer.NUTS):
 
 
 def pyro_nuts(problem: Problem, seed: int, *, chains: int, **settings: Any) -> dict[str, Any]:
-    """Pyro's NUTS, one process for each chain: Pyro itself keeps a core free, and on two would run chains in turn."""
+    """Pyro's NUTS, one process for each chain: Pyro itself leaves one core free, so on two cores it would run one chain after another."""
     start = time.perf_counter()
     with multiprocessing.get_context("fork").Pool(chains) as pool:
         found = pool.starmap(_pyro_chain, [(problem, chains * seed + chain, settings) for chain in range(chains)])

@@ -1,6 +1,6 @@
 """NumPyro's and BlackJAX's samplers for `mcmc.py`, each as fast as its library makes it on this machine.
 
-The models are NumPyro's; BlackJAX is given the log density that NumPyro makes of them. Chains are spread over
+The models are NumPyro's; BlackJAX gets NumPyro's log density of them. Chains are spread over
 host devices, one for each core: a JAX program of one device leaves the others idle on problems of this size.
 Loops are compiled once for warm-up and draws, ahead of the first kept draw.
 
@@ -110,7 +110,7 @@ def numpyro_nuts(
     kept = jax.tree.map(
         lambda one: jnp.zeros((*one.shape[:2], draws, *one.shape[2:]), one.dtype), (state.z, state.diverging)
     )
-    # Compiled ahead: a second call of a jitted function may compile again, for inputs that are now its own outputs.
+    # Compiled ahead: the second call of a jitted function may compile again, since its inputs are then its outputs.
     run = jax.pmap(advance_all, in_axes=(0, None)).lower((state, kept), jnp.int32(warmup)).compile()
     state, kept, before = jax.block_until_ready(run((state, kept), jnp.int32(warmup)))
     warmed = time.perf_counter()
@@ -193,11 +193,11 @@ def blackjax_chees(
         (states, parameters), info = adaptation.run(
             key, positions, step_size, optax.adam(learning_rate), num_steps=warmup, max_sampling_steps=draws
         )
-        # A compiled function returns numbers alone.
+        # A compiled function can return numbers only.
         functions.update({name: parameters.pop(name) for name in ("next_random_arg_fn", "integration_steps_fn")})
         return states, parameters, info.info.num_integration_steps.sum()
 
-    # The number of steps is the same for all chains: said so, the loop needs no mask.
+    # All chains take the same number of steps; with a shared number the loop needs no mask.
     shared = dynamic_hmc.DynamicHMCState(0, 0, 0, None)
 
     @jax.jit
@@ -231,7 +231,7 @@ def blackjax_chees(
 def density(problem: Problem) -> tuple[Callable[[Any], Any], Callable[[Any], Any], Callable[[Any], Any]]:
     """The log density of an unconstrained vector, a start from a key, and the vector's sites.
 
-    A vector, because BlackJAX 1.7.1 raises an error where ChEES is to adapt a site of more than one dimension. The
+    BlackJAX 1.7.1 raises an error if ChEES adapts a site of more than one dimension, hence a vector. The
     start is NumPyro's default, uniform on (-2, 2), without its search for a valid one: here all are.
     """
     model, data = model_of(problem)
@@ -245,7 +245,7 @@ def density(problem: Problem) -> tuple[Callable[[Any], Any], Callable[[Any], Any
 
 
 def _devices(chains: int) -> int:
-    """As many as can share the chains equally. Asking starts JAX, before the clock, like a library's import."""
+    """The largest number that divides the chains. The first call starts JAX, before the clock, like an import."""
     return math.gcd(chains, len(jax.devices()))
 
 
@@ -256,7 +256,7 @@ def _keys(key: Any, devices: int, chains: int) -> Any:
 def _result(
     problem: Problem, z: dict[str, np.ndarray], start: float, warmed: float, gradients: int, divergences: int
 ) -> dict[str, Any]:
-    """What `mcmc.py` asks of every sampler: draws (chain, draw, ...) of the model's sites, times, counts."""
+    """The result that `mcmc.py` expects from every sampler: draws (chain, draw, ...) of the model's sites, times, counts."""
     draws = {name: np.exp(value) if name in problem.positive else value for name, value in z.items()}
     return {
         "draws": draws,

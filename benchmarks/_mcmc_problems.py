@@ -1,6 +1,6 @@
-"""The posteriors that `mcmc.py` times samplers on: data, and the functions of the draws that have to converge.
+"""The posteriors of `mcmc.py`: data, and the functions of the draws that must converge.
 
-numpy alone, so that a peer's process loads what the peer needs and nothing of ours. Every sampler gets the same
+Only NumPy is imported, so that a peer's process loads nothing of posterity. Every sampler gets the same
 arrays and the same sites: ``w1``, ``b1``, ``w2``, ... standard normal, a layer being x @ (w / sqrt(fan-in)) + b, and
 ``noise`` half-normal; for the eight schools ``mu``, ``tau`` and ``theta_trans``. `_mcmc_ours.py` writes the models in
 Pyro and `_mcmc_peers.py` in NumPyro.
@@ -16,7 +16,7 @@ import numpy as np
 
 Draws = dict[str, np.ndarray]
 
-ROWS = 1000  # draws whose network is evaluated at once, for the sake of memory
+ROWS = 1000  # draws in one evaluation of the network, to limit memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ def moons() -> Network:
     lower = np.stack([1 - np.cos(angle), 0.5 - np.sin(angle)], axis=1)
     x = np.concatenate([upper, lower]) + 0.2 * random.normal(size=(200, 2))
     y = np.repeat(np.arange(2), 100)
-    diagonal = np.linspace((-1.5, -1.0), (2.5, 1.5), 41)  # through both, and out into the empty corners
+    diagonal = np.linspace((-1.5, -1.0), (2.5, 1.5), 41)  # a line through both half circles and into the empty corners
     return Network((2, 100, 100, 2), "tanh", _single(x), y, _single(diagonal))
 
 

@@ -1,14 +1,14 @@
-"""The log density and samples of mixture density networks, as several libraries have them; one process a measurement.
+"""Log density and samples of mixture density networks by several libraries, one process for each measurement.
 
     python benchmarks/_mdn_peers.py LIBRARY THREADS POINTS COMPONENTS SEED
 
 prints one line of JSON: milliseconds of one log density with its gradient and of one sample for each point, after a
-warm-up; the most memory the first of them took; the error of the log density. `benchmarks/mdn.py` starts it. Nothing is
-imported before it is known which library is meant: Keras may live in an environment without torch.
+warm-up; the peak memory of the log density; its error. `benchmarks/mdn.py` starts it. Only the measured library is
+imported, because Keras may be in an environment without torch.
 
 Every library starts from the same raw outputs of a network, ``logits``, ``loc`` and ``log_scale`` (N, K), and turns
-them into weights and scales as it does itself. The formulas of the two public networks in torch are written anew from
-their sources, for one target:
+them into weights and scales in its own way. The formulas of the two public networks in torch are rewritten from their
+sources, for one target:
 
 - sagelywizard/pytorch-mdn, ``mdn/mdn.py`` at 1bf0675: weights by a softmax, densities as products (not logarithms),
   samples by Categorical and a gather;
@@ -87,7 +87,7 @@ def posterity(raw: dict[str, np.ndarray]) -> Any:
 
 
 def posterity_head(raw: dict[str, np.ndarray]) -> Any:
-    """The same by `mixture_head`, from all raw outputs in one array (N, 3 K), as a network's last layer gives them."""
+    """`mixture_head`, from all raw outputs in one array (N, 3 K), the form in which the last layer of a network gives them."""
     import torch
 
     from posterity.models import mixture_head
@@ -116,7 +116,7 @@ def posterity_head(raw: dict[str, np.ndarray]) -> Any:
 
 
 def torch_same_family(raw: dict[str, np.ndarray]) -> Any:
-    """``torch.distributions`` as it is."""
+    """Plain ``torch.distributions``."""
     from torch.distributions import Categorical, MixtureSameFamily, Normal
 
     def make(logits: Any, loc: Any, log_scale: Any) -> Any:
@@ -235,17 +235,17 @@ def use_threads(library: str, threads: int) -> None:
 
 
 def resident() -> float:
-    """Megabytes in memory now."""
+    """Current memory in megabytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def peak() -> float:
-    """The most megabytes that were in memory at once, so far."""
+    """Peak memory in megabytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def timed(name: str, function: Callable[[], Any]) -> dict[str, float]:
-    """Milliseconds on the clock and of all cores together; the warm-up was before."""
+    """Milliseconds of wall time and of CPU time, after the warm-up."""
     start, used = time.perf_counter(), time.process_time()
     function()
     return {f"{name}_ms": 1e3 * (time.perf_counter() - start), f"{name}_cpu_ms": 1e3 * (time.process_time() - used)}
@@ -262,7 +262,7 @@ def main() -> None:
     checked = {name: value[:CHECKED].copy() for name, value in raw.items()}
     functions = LIBRARIES[library](raw)
     del raw
-    functions.gradient(slice(1000))  # what a process does once
+    functions.gradient(slice(1000))  # first-call overhead
     before = resident()
     functions.gradient()
     extra = peak() - before

@@ -1,4 +1,4 @@
-"""What every benchmark says beside its numbers, and how they are kept."""
+"""Versions and hardware in the results of a benchmark, and the writing of its file."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from posterity.files import replacing
 
 
 def versions(*names: str) -> dict[str, str]:
-    """Of Python, posterity and the packages of these names, as far as they are installed."""
+    """Versions of Python, posterity and those of the named packages that are installed."""
     found = {"python": platform.python_version()}
     for name in ("posterity", *names):
         with contextlib.suppress(PackageNotFoundError):
@@ -21,12 +21,12 @@ def versions(*names: str) -> dict[str, str]:
 
 
 def cores() -> int:
-    """That this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The processor's name, if the system gives it."""
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -35,7 +35,7 @@ def device() -> str:
 
 
 def write(path: Path, content: Any) -> None:
-    """As JSON under a temporary name, then renamed: a crash leaves the old file or the new one."""
+    """Write JSON under a temporary name and rename it: a crash leaves either the old or the new file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,13 +1,14 @@
-"""What blocks of chains in processes of their own buy over threads: medians of repeated runs, the ways taking turns.
+"""Blocks of chains in separate processes against threads: medians of repeated runs, in turns.
 
     python benchmarks/blocks.py [--quick] [--repeats 3] [--chains 32 128]
 
-Problem: "wavy" of `_mcmc_problems.py`, a 1-16-16-1 tanh network on 86 points, sampled by HMC. Compared, for the same
-number of chains in all: two blocks in two processes of one thread each (`Blocks`), one block on two threads, and one
-block on one thread. Workers are warm: they have imported everything and compiled nothing of the run to come. A run's
-seconds hold tracing, compilation, warm-up and, of blocks, the way of the draws back. Blocks adapt apart, so their step
-sizes and trajectories differ: what counts is effective draws of functions per second, where the largest R-hat is below
-1.01. Writes ``benchmarks/results/blocks.json``; with ``--quick`` a tiny run, to see that it works, is only printed.
+Problem: "wavy" of `_mcmc_problems.py`, a 1-16-16-1 tanh network on 86 points, sampled by HMC. For the same
+total number of chains it compares two blocks in two processes of one thread each (`Blocks`), one block on two threads,
+and one block on one thread. The workers have imported everything and compiled nothing of the run. The seconds of a run
+include tracing, compilation, warm-up and, with blocks, the transfer of the draws. Blocks adapt separately, so their
+step sizes and trajectories differ. The measure is therefore effective draws of functions per second, for runs whose
+largest R-hat is below 1.01. Writes ``benchmarks/results/blocks.json``; with ``--quick``, prints the results of a short
+run.
 """
 
 import argparse
@@ -46,7 +47,7 @@ def ways(chains: int, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def one(method: Any, seed: int) -> dict[str, float]:
-    """A run of ``method`` with nothing compiled before."""
+    """A run of ``method`` that compiles everything anew."""
     problem = wavy()
     model, x, y = model_of(problem)
     forget()
@@ -68,14 +69,14 @@ def one(method: Any, seed: int) -> dict[str, float]:
 
 
 def forget() -> None:
-    """Compiled models are kept for each process."""
+    """The compiled models that a process keeps."""
     from posterity.inference.engine.lanes import build
 
     build.library.cache_clear()
 
 
 def pause_and_forget() -> None:
-    """Long enough for every worker to get one."""
+    """A task long enough for every worker to get one."""
     time.sleep(0.5)
     forget()
 
@@ -98,7 +99,7 @@ def main() -> None:
     ]
     for method in ways(2 * WORKERS, {"warmup": 0, "draws": 1, "step_size": 0.01, "engine": "compiled"}).values():
         model, x, y = model_of(wavy())
-        infer(model, x, y, method=method, seed=0)  # what a process does once, here and in the workers
+        infer(model, x, y, method=method, seed=0)  # first-call overhead, here and in the workers
     for name, method, seed in tqdm(jobs):
         runs.setdefault(name, []).append(one(method, seed))
     metrics = {

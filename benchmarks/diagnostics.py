@@ -1,19 +1,19 @@
-"""Time and memory of every diagnostic at full size, and of the libraries a user would take instead.
+"""Time and memory of every diagnostic at full size, and of the libraries that a user would take instead.
 
     python benchmarks/diagnostics.py [--quick] [--repeats 3]
 
 Three sizes: *draws* (10,000 observations x 4,000 posterior-predictive draws in ArviZ data, as of a stored run),
 *predictive* (a `PredictiveMixture` of 4,000 draws at 10,000 points, each a normal), and *mixture* (100,000 mixtures of
-20 normals); with several targets or classes as many numbers. Each diagnostic is measured in a process of its own, with
-two threads: ``seconds`` is the median over repeats, with the warm-up of a small call before it, and ``peak_mb`` the
-most memory of the process, the data and the libraries (some 600 MB) included. Bars: 10 s and 2,048 MB, 5 s for
+20 normals). With several targets or classes, the data have as many numbers. Each diagnostic is measured in a separate
+process with two threads: ``seconds`` is the median over repeats, after a small call as warm-up, and ``peak_mb`` is the
+peak memory of the process, with the data and the libraries (about 600 MB). The bars are 10 s and 2,048 MB, and 5 s for
 *mixture*.
 
 Peers run in the same way on the same data (``peer.<name>``): ArviZ's own leave-one-out and R-hat, scoringrules for the
-CRPS (properscoring takes 1.2 TB for all pairs of so many draws), uncertainty-toolbox for all it has of a normal
+CRPS (properscoring takes 1.2 TB for all pairs of so many draws), uncertainty-toolbox for all its metrics of a normal
 predictive. ``<diagnostic>.over.<peer>`` is the ratio of the times.
 
-Writes ``benchmarks/results/diagnostics.json``; ``--quick`` is a hundredth of the size, and only printed.
+Writes ``benchmarks/results/diagnostics.json``; with ``--quick``, prints the results at a hundredth of the size.
 """
 
 import argparse
@@ -34,7 +34,7 @@ MEMORY, SECONDS, MIXTURE_SECONDS = 2048, 10.0, 5.0
 
 
 def one(name: str, scale: float) -> dict[str, float]:
-    """A measurement in a process of its own."""
+    """A measurement in a new process."""
     command = [sys.executable, "-W", "ignore", str(HERE / "_diagnostics_cases.py"), name, str(scale)]
     environment = os.environ | {"OMP_NUM_THREADS": "2", "MPLBACKEND": "Agg"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

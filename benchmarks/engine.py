@@ -1,9 +1,10 @@
-"""What recording and batching a Pyro model buy: medians of repeated runs in one process, side by side.
+"""The gain from recording and batching a Pyro model: medians of repeated runs in one process.
 
     python benchmarks/engine.py [--repeats 5]
 
-Problem: a 1-16-16-1 tanh network with one noise on 86 points. Compared: one gradient of the log joint by Pyro's own
-potential and by the recorded one; the likelihood of 1,000 draws by a loop of conditioned traces and by one `vmap`.
+Problem: a 1-16-16-1 tanh network with one noise on 86 points. It compares one gradient of the log joint by
+Pyro's potential and by the recorded one, and the likelihood of 1,000 draws by a loop of conditioned traces and by one
+`vmap`.
 Writes ``benchmarks/results/engine.json``.
 """
 

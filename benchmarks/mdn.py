@@ -5,20 +5,20 @@
 20 components, one target, single precision; the gradient is that of the mean log density by the raw outputs of a
 network (logits, locations, log-scales), and one sample is drawn for each point. Compared: `Mixture` ("posterity") and
 the same through `mixture_head` ("posterity_head"), ``torch.distributions`` ("torch"), the formulas of two public
-networks in torch, and keras-mdn-layer on TensorFlow: ``_mdn_peers.py`` has them. Keras needs an environment of its own
-(``pip install keras-mdn-layer tensorflow-cpu``), whose Python is ``--keras-python``; without one it is left out, and
-the results say why.
+networks in torch, and keras-mdn-layer on TensorFlow: they are in ``_mdn_peers.py``. Keras needs a separate environment
+(``pip install keras-mdn-layer tensorflow-cpu``), whose Python is ``--keras-python``. Without one it is left out, and
+the results give the reason.
 
-Every measurement is a fresh process with the same data and seed, a warm-up before it; the libraries take turns, on 1
-and on 2 threads. Reported are medians over the turns, of the number of threads that was the faster one for each
-library (``threads``), and for each number by itself:
+Each measurement runs in a new process with the same data and seed, after a warm-up. The libraries take turns, on 1 and
+on 2 threads. The report has medians over the turns, for the faster number of threads of each library (``threads``) and
+for each number of threads:
 
-- ``logprob_grad_ms``, ``sample_ms``; with ``_cpu_ms`` the same in time that cores were busy, on the fewest threads:
-  what a machine with other work on it can still tell;
-- ``logprob_grad_mb``: the most memory beyond that of the data, at once, the 240 MB of the gradient itself included;
-- ``logprob_max_error``: of 10,000 points, against double precision.
+- ``logprob_grad_ms``, ``sample_ms``: wall time. With ``_cpu_ms``: CPU time on the fewest threads, which other load on
+  the machine changes little.
+- ``logprob_grad_mb``: peak memory beyond that of the data, with the 240 MB of the gradient.
+- ``logprob_max_error``: largest error at 10,000 points, against double precision.
 
-Writes ``benchmarks/results/mdn.json``; with ``--quick`` a run of 10^4 points, to see that it works, is only printed.
+Writes ``benchmarks/results/mdn.json``; with ``--quick``, prints the results of a run with 10^4 points.
 """
 
 import argparse
@@ -49,7 +49,7 @@ KERAS_VERSIONS = (
 
 
 def one(python: str, library: str, threads: int, points: int, seed: int) -> dict[str, float]:
-    """A measurement in a process of its own."""
+    """A measurement in a new process."""
     command = [python, "-W", "ignore", str(HERE / "_mdn_peers.py"), library, str(threads), str(points)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command += [str(COMPONENTS), str(seed)]
@@ -60,7 +60,7 @@ def one(python: str, library: str, threads: int, points: int, seed: int) -> dict
 
 
 def keras_versions(python: str | None) -> dict[str, str] | str:
-    """What the environment of Keras has, or why there is none."""
+    """Versions in the environment of Keras, or the reason why it is left out."""
     if python is None:
         return "no --keras-python given"
     try:

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from posterity.inference import infer
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # the models live with the tests
+sys.path.insert(0, str(ROOT))  # the models are in the tests
 
 from tests.inference.mcmc.reference_models import NAMES, compare, reference  # noqa: E402
 from tests.inference.mcmc.test_reference_posteriors import METHODS, sampler  # noqa: E402

@@ -100,7 +100,7 @@ def hinge() -> Loss:
 
 
 def relativistic() -> Loss:
-    """Cross entropy of "this real sample is more real than the generated one beside it", for as many of each."""
+    """Cross entropy of "the real sample of this pair looks more real than the generated one", over equally many of both."""
 
     def discriminator(real: Tensor, fake: Tensor) -> Tensor:
         _check_pairs(real, fake)

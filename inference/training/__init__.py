@@ -1,1 +1,1 @@
-"""What every fit by gradients shares: steps, schedules, held-out rows, convergence tests, the last good state."""
+"""Parts that all fits by gradients share: steps, schedules, held-out rows, convergence tests, the last good state."""

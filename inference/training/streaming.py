@@ -86,9 +86,9 @@ def fit_stream(
         run.good.restore()
     if record.interrupted:
         go_on = (
-            "Call it again with the checkpoint to go on"
+            "Call it again with the checkpoint to continue"
             if checkpoint is not None
-            else "With checkpoint= it could go on"
+            else "With checkpoint= it could continue"
         )
         warn_interrupted("fit_stream", f"the weights after {record.steps} of {steps} steps", f"{go_on}.")
     return record

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from posterity.inference.diagnostics.sources.mixture import MixtureSource
 
 MIXTURE = ("num_components", "log_weights", "responsibilities")
-"""What the class of a mixture has, and no other class that a diagnostic takes."""
+"""Attributes by which a mixture differs from every other argument of a diagnostic."""
 
 
 def read(

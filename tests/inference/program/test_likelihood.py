@@ -164,7 +164,9 @@ def test_random_numbers_of_the_models_own_raise():
         with pyro.plate("obs", len(x)):
             return pyro.sample("y", dist.Normal(w * x[:, 0] + torch.randn(len(x)), 1.0), obs=y)
 
-    with pytest.raises(ValueError, match=r"expected all randomness in pyro.sample statements .* random numbers outside"):
+    with pytest.raises(
+        ValueError, match=r"expected all randomness in pyro.sample statements .* random numbers outside"
+    ):
         likelihood_over_draws(model, (X,), {"w": torch.zeros(S)}, "y")
 
 
