@@ -89,7 +89,7 @@ class _CountingNUTS(pyro.infer.NUTS):
 
 
 def pyro_nuts(problem: Problem, seed: int, *, chains: int, **settings: Any) -> dict[str, Any]:
-    """Pyro's NUTS, one process for each chain: Pyro itself leaves one core free, so on two cores it would run one chain after another."""
+    """Pyro's NUTS, one process for each chain. Pyro leaves one core free: on two it would run the chains one by one."""
     start = time.perf_counter()
     with multiprocessing.get_context("fork").Pool(chains) as pool:
         found = pool.starmap(_pyro_chain, [(problem, chains * seed + chain, settings) for chain in range(chains)])

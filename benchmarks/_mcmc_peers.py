@@ -256,7 +256,7 @@ def _keys(key: Any, devices: int, chains: int) -> Any:
 def _result(
     problem: Problem, z: dict[str, np.ndarray], start: float, warmed: float, gradients: int, divergences: int
 ) -> dict[str, Any]:
-    """The result that `mcmc.py` expects from every sampler: draws (chain, draw, ...) of the model's sites, times, counts."""
+    """What `mcmc.py` expects from every sampler: draws (chain, draw, ...) of the model's sites, times, counts."""
     draws = {name: np.exp(value) if name in problem.positive else value for name, value in z.items()}
     return {
         "draws": draws,

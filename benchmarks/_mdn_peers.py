@@ -87,7 +87,7 @@ def posterity(raw: dict[str, np.ndarray]) -> Any:
 
 
 def posterity_head(raw: dict[str, np.ndarray]) -> Any:
-    """`mixture_head`, from all raw outputs in one array (N, 3 K), the form in which the last layer of a network gives them."""
+    """`mixture_head`, from all raw outputs in one array (N, 3 K), as the last layer of a network gives them."""
     import torch
 
     from posterity.models import mixture_head

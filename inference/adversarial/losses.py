@@ -100,7 +100,7 @@ def hinge() -> Loss:
 
 
 def relativistic() -> Loss:
-    """Cross entropy of "the real sample of this pair looks more real than the generated one", over equally many of both."""
+    """Cross entropy of "the real sample of this pair looks more real than the generated one", over pairs."""
 
     def discriminator(real: Tensor, fake: Tensor) -> Tensor:
         _check_pairs(real, fake)

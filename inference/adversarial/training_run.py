@@ -220,7 +220,8 @@ class TrainingRun:
         """Load the checkpoint that `save` wrote.
 
         Raises:
-            ValueError: The file is not a checkpoint, or it belongs to other networks, settings, seeds or numbers of runs.
+            ValueError: The file is not a checkpoint, or it belongs to other networks, settings, seeds or another
+                number of runs.
         """
         if not isinstance(path, str | Path):
             raise ValueError(f"expected resume to be the path of a checkpoint, got {path!r}")

@@ -43,8 +43,8 @@ def plot_calibration_tests(
         The axes.
 
     Raises:
-        ValueError: if ``panel`` is not a result of `calibration_tests`, p-values are not in [0, 1], or ``limit`` is below
-            2.
+        ValueError: if ``panel`` is not a result of `calibration_tests`, p-values are not in [0, 1], or ``limit`` is
+            below 2.
 
     >>> from matplotlib.figure import Figure
     >>> panel = xr.Dataset({"p_value": ("test", [0.4, 1e-5])}, coords={"test": ["ks", "component_weight"],

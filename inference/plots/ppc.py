@@ -46,8 +46,8 @@ def plot_ppc(
         The axes of one statistic, or an array of them.
 
     Raises:
-        ValueError: if ``result`` is not a result of `posterior_predictive_check`, statistics do not exist, values are not
-            finite, or there are no bins.
+        ValueError: if ``result`` is not a result of `posterior_predictive_check`, statistics do not exist, values
+            are not finite, or there are no bins.
 
     >>> from matplotlib.figure import Figure
     >>> check = xr.Dataset({"replicated": (("statistic", "sample"), np.arange(100.0)[None]),

@@ -54,8 +54,8 @@ def plot_uncertainty_split(
         The axes.
 
     Raises:
-        ValueError: if ``split`` is not a split of one target, shapes do not match, colours have other names, or shares are
-            of a total that is not above zero.
+        ValueError: if ``split`` is not a split of one target, shapes do not match, colours have other names, or shares
+            are of a total that is not above zero.
     """
     names = split_terms(split)
     check_flag("shares", shares)

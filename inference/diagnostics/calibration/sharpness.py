@@ -162,8 +162,8 @@ def class_calibration_error(probabilities: Any, labels: Any, *, bins: int = 15) 
     chance.
 
     Raises:
-        ValueError: if shapes do not match, probabilities are not real numbers or do not sum to one, labels are not among
-            the classes, ``bins`` is less than 1, or a bin has a single row.
+        ValueError: if shapes do not match, probabilities are not real numbers or do not sum to one, labels are not
+            among the classes, ``bins`` is less than 1, or a bin has a single row.
 
     >>> rng = np.random.default_rng(0)
     >>> right = rng.dirichlet([1.0, 1.0, 1.0], size=20_000)

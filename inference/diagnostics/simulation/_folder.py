@@ -45,7 +45,7 @@ class Folder:
                 )
 
     def read(self, index: int, data: str) -> dict[str, Any] | None:
-        """The refit of this simulation, if there is one; ``ValueError`` if its file is damaged or belongs to other data."""
+        """The refit of this simulation, if there is one. ``ValueError`` if its file is damaged or has other data."""
         path = self._file(index)
         if not path.exists():
             return None

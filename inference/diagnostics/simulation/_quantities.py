@@ -16,7 +16,7 @@ from posterity.inference.program.likelihood import likelihood_over_draws, score_
 from posterity.inference.program.trace import Model
 
 MOST = 100
-"""Largest number of test quantities by default: with more, the sites are the weights of a network or rows of a table."""
+"""Largest number of test quantities by default: more are the weights of a network or the rows of a table."""
 
 Function = Callable[[dict[str, Tensor], Tensor], Any]
 
@@ -131,7 +131,7 @@ class TooFewDraws(ValueError):
 
 
 def _ess(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Bulk ESS (Q,) of (chain, draw, Q). A single chain is halved. Chains too short for an ESS count as one draw each."""
+    """Bulk ESS (Q,) of (chain, draw, Q). A single chain is halved; chains too short for an ESS count as one draw."""
     chains, length, count = values.shape
     if chains == 1:
         half = length // 2

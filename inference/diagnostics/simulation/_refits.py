@@ -164,8 +164,9 @@ class Refits:
             )
         if few:
             warnings.warn(
-                f"in {few} of {len(index)} refits the effective sample size is below {draws}: even with a correct sampler, too "
-                "many ranks then lie at both ends. Give the method more draws, or keep fewer (draws=...)",
+                f"in {few} of {len(index)} refits the effective sample size is below {draws}: even with a "
+                "correct sampler, too many ranks then lie at both ends. Give the method more draws, or keep fewer "
+                "(draws=...)",
                 RuntimeWarning,
                 4,
             )
@@ -217,7 +218,8 @@ def _by_site(given: Any, simulations: Simulations) -> dict[str, Tensor]:
     if not isinstance(given, Mapping):
         if len(latents) > 1:
             raise ValueError(
-                f"expected posterior_draws to return a mapping with the sites {list(latents)}, got {type(given).__name__}"
+                "expected posterior_draws to return a mapping with the sites "
+                f"{list(latents)}, got {type(given).__name__}"
             )
         given = dict.fromkeys(latents, given)
     if set(given) != set(latents):

@@ -143,7 +143,7 @@ def _checked(samples: np.ndarray, truths: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _scale(values: np.ndarray, wanted: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Median and spread of each column (simulation, D). A constant column is an error if ``wanted``, else of spread 1."""
+    """Median and spread of the columns (simulation, D). A constant one is an error if ``wanted``, else has spread 1."""
     low, centre, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
     spread = (high - low) / 1.349  # of a normal: its standard deviation
     spread = np.where(spread > 0, spread, values.std(0))
