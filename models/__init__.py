@@ -4,6 +4,7 @@
 - `priors`: priors over weights, one object each.
 - `likelihoods`: unimodal distributions of y from features; `mixtures`: multimodal ones; `mixture_priors`: priors over
   the components of a mixture.
+- `GaussianProcess`, `kernels`: exact regression, and the wide limits of Bayesian networks.
 - `pairs`: models of a table in its own units, with their guides; `guides`: guides by name.
 - `generators`, `discriminators`: the networks of adversarial training; `stacked`: many networks as one; `lenet`: a
   classifier whose features other measures use.
@@ -12,7 +13,8 @@
 - `modules`, `plates`, `chunks`: calls of modules, terms outside plates, and work on large tensors.
 """
 
-from posterity.models import discriminators, generators, mixture_priors, priors
+from posterity.models import discriminators, generators, kernels, mixture_priors, priors
+from posterity.models.gaussian_process import GaussianProcess
 from posterity.models.guides import empty_guide, make_guide
 from posterity.models.lenet import LeNet, load_lenet, save_lenet
 from posterity.models.likelihoods import gaussian, heteroscedastic_gaussian, student_t
@@ -36,6 +38,7 @@ from posterity.models.pairs import (
 from posterity.models.stacked import Stacked
 
 __all__ = [
+    "GaussianProcess",
     "LeNet",
     "Mixture",
     "MixtureHead",
@@ -53,6 +56,7 @@ __all__ = [
     "gaussian",
     "generators",
     "heteroscedastic_gaussian",
+    "kernels",
     "load_lenet",
     "make_guide",
     "mixture_density",

@@ -38,12 +38,29 @@ from posterity.validation import (
 WEIGHTS = "posterity_weights"  # key in ``infer`` of the sites of `bayesian`
 INITIAL = "posterity_initial"  # key in ``infer`` of a weight, with its value in the module
 
+
+class Erf(nn.Module):
+    """The error function: a sigmoid between -1 and 1 for which the wide limit of a network has a closed form."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.erf(x)
+
+
+class Cosine(nn.Module):
+    """The cosine: with normal weights and wide biases, a wide layer is a stationary Gaussian process."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cos(x)
+
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
     "silu": nn.SiLU,
     "gelu": nn.GELU,
     "softplus": nn.Softplus,
+    "erf": Erf,
+    "cos": Cosine,
 }
 
 
@@ -51,8 +68,9 @@ def mlp(*widths: int, activation: str = "tanh", seed: int | None = None) -> nn.S
     """A fully connected network with named layers, (..., widths[0]) -> (..., widths[-1]).
 
     ``mlp(1, 32, 32, 9)`` has layers ``hidden1``, ``hidden2`` and ``output``, so that a sample site has the name
-    ``net.hidden1.weight``. ``activation`` is "tanh", "relu", "silu", "gelu" or "softplus". With ``seed`` the initial
-    weights depend on it alone and the global random state is unchanged; without, they use the global random state.
+    ``net.hidden1.weight``. ``activation`` is "tanh", "relu", "silu", "gelu", "softplus", "erf" or "cos". With ``seed``
+    the initial weights depend on it alone and the global random state is unchanged; without, they use the global random
+    state.
 
     Raises:
         ValueError: fewer than two widths, a width below 1, or an unknown activation.

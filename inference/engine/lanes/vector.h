@@ -19,15 +19,12 @@ static const S NOT_A_NUMBER = std::numeric_limits<S>::quiet_NaN();
     for (int l = 0; l < W; l++) { S a = x[l]; y[l] = call; } \
     return y;                                            \
   }
-BY_LANE(v_sin, std::sin(a))
-BY_LANE(v_cos, std::cos(a))
 BY_LANE(v_tan, std::tan(a))
 BY_LANE(v_atan, std::atan(a))
 BY_LANE(v_asin, std::asin(a))
 BY_LANE(v_acos, std::acos(a))
 BY_LANE(v_sinh, std::sinh(a))
 BY_LANE(v_cosh, std::cosh(a))
-BY_LANE(v_erf, std::erf(a))
 BY_LANE(v_erfc, std::erfc(a))
 BY_LANE(v_lgamma, std::lgamma(a))
 BY_LANE(v_log1p, std::log1p(a))
@@ -144,8 +141,67 @@ static inline V v_tanh(V x) {
   q = q * z + 4.89352518554385e-03f;
   return c * p * v_reciprocal(q);
 }
+// erf(x): the rational minimax approximation of Eigen and XLA, odd of degree 13 over even of degree 8.
+static inline V v_erf(V x) {
+  V c = x > 4.f ? fill(4.f) : x;  // nan stays nan
+  c = c < -4.f ? fill(-4.f) : c;
+  V z = c * c;
+  V p = fill(-2.72614225801306e-10f);
+  p = p * z + 2.77068142495902e-08f;
+  p = p * z - 2.10102402082508e-06f;
+  p = p * z - 5.69250639462346e-05f;
+  p = p * z - 7.34990630326855e-04f;
+  p = p * z - 2.95459980854025e-03f;
+  p = p * z - 1.60960333262415e-02f;
+  V q = fill(-1.45660718464996e-05f);
+  q = q * z - 2.13374055278905e-04f;
+  q = q * z - 1.68282697438203e-03f;
+  q = q * z - 7.37332916720468e-03f;
+  q = q * z - 1.42647390514189e-02f;
+  V y = c * p / q;
+  return y > 1.f ? fill(1.f) : (y < -1.f ? fill(-1.f) : y);
+}
+// sin(x), or cos(x) for `shift` = 1, with x = n pi/2 + r in three parts of pi/2, and polynomials in r (Cephes sinf, cosf).
+static V quarter_turns(V x, I shift) {
+  V n = x * 0.636619772367581343f + 12582912.f;
+  n = n - 12582912.f;
+  V r = x - n * 1.5703125f;
+  r = r - n * 4.83751296997070312e-4f;
+  r = r - n * 7.54978995489188e-8f;
+  V z = r * r;
+  V s = fill(-1.9515295891E-4f);
+  s = s * z + 8.3321608736E-3f;
+  s = s * z - 1.6666654611E-1f;
+  s = s * z * r + r;
+  V c = fill(2.443315711809948E-5f);
+  c = c * z - 1.388731625493765E-3f;
+  c = c * z + 4.166664568298827E-2f;
+  c = c * z * z - 0.5f * z + 1.f;
+  M k = __builtin_convertvector(n, M) + shift;
+  V y = (k & 1) != 0 ? c : s;
+  return (k & 2) != 0 ? -y : y;
+}
+static inline bool far_from_zero(V x) {  // where three parts of pi/2 are too few; also infinities
+  M far = v_abs(x) > 8192.f;
+  I any = 0;
+  for (int l = 0; l < W; l++) any |= far[l];
+  return any != 0;
+}
+static V v_sin(V x) {
+  if (!far_from_zero(x)) return quarter_turns(x, 0);
+  for (int l = 0; l < W; l++) x[l] = std::sin(x[l]);
+  return x;
+}
+static V v_cos(V x) {
+  if (!far_from_zero(x)) return quarter_turns(x, 1);
+  for (int l = 0; l < W; l++) x[l] = std::cos(x[l]);
+  return x;
+}
 #else
 BY_LANE(v_exp, std::exp(a))
+BY_LANE(v_sin, std::sin(a))
+BY_LANE(v_cos, std::cos(a))
+BY_LANE(v_erf, std::erf(a))
 BY_LANE(v_log, std::log(a))
 BY_LANE(v_tanh, std::tanh(a))
 #endif

@@ -20,15 +20,14 @@ from posterity.inference.engine.lanes.rules.registry import (
 EXPENSIVE = 8  # cost of a division or elementary function, in additions
 
 BY_LANE = (
-    "sin", "cos", "tan", "atan", "asin", "acos", "sinh", "cosh", "erf", "erfc", "lgamma", "digamma", "log1p", "expm1",
-    "floor", "ceil",
+    "tan", "atan", "asin", "acos", "sinh", "cosh", "erfc", "lgamma", "digamma", "log1p", "expm1", "floor", "ceil",
 )  # fmt: skip
 UNARY = {
     "neg": ("-{0}", 1), "abs": ("v_abs({0})", 1), "relu": ("v_max({0}, fill(0))", 1), "sign": ("v_sign({0})", 1),
     "reciprocal": ("(1 / {0})", EXPENSIVE), "rsqrt": ("(1 / v_sqrt({0}))", EXPENSIVE),
     "log2": ("v_log({0}) * (S)" + repr(1 / math.log(2)), EXPENSIVE),
     "log10": ("v_log({0}) * (S)" + repr(1 / math.log(10)), EXPENSIVE),
-    **{n: (f"v_{n}({{0}})", EXPENSIVE) for n in ("exp", "log", "tanh", "sigmoid", "sqrt")},
+    **{n: (f"v_{n}({{0}})", EXPENSIVE) for n in ("exp", "log", "tanh", "sigmoid", "sqrt", "sin", "cos", "erf")},
     **{n: (f"v_{n}({{0}})", 3 * EXPENSIVE) for n in BY_LANE},
 }  # fmt: skip
 TESTS = {"isnan": "{0} != {0}", "isinf": "v_abs({0}) == INF"}

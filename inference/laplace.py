@@ -1,0 +1,114 @@
+r"""Laplace's approximation of the evidence: how much of the posterior lies at each mode.
+
+Near a mode $q^*$ of the log joint in unconstrained space, the posterior is taken for a normal distribution with the
+inverse of the negative Hessian $H$ as covariance, so that the mode holds the probability
+
+$$\log Z \approx \log p(q^*, y) + \tfrac{d}{2} \log 2\pi - \tfrac12 \log\det H$$
+
+(MacKay 1992, "Bayesian interpolation", Neural Computation 4, eq. 2.5). Normalised over the members of an ensemble,
+these are the weights of the modes in a mixture of Laplace approximations (Eschenhagen et al. 2021, arXiv:2111.03577).
+
+It is exact for a normal log joint, such as a linear model with known noise. It is not exact for a network: its modes
+are not normal, and each has copies with permuted hidden units, which count alike for all members of one network.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+import xarray as xr
+from torch import Tensor
+
+from posterity.inference.engine.density import Density
+from posterity.inference.engine.recording import quiet
+from posterity.inference.posterior import Posterior
+from posterity.inference.program.arguments import bind_arguments, read_arguments
+from posterity.validation import check_integer
+
+CHUNK = 256  # columns of the Hessian at a time
+NEWTON_STEPS = 5  # at most, from a draw to its mode
+CLOSE = 1e-3  # height of the mode, in nats, below which a position is the mode
+
+
+def laplace_evidence(posterior: Posterior, *args: Any, chunk: int = CHUNK, **named: Any) -> xr.Dataset:
+    """The log evidence of the mode at each draw of a posterior, such as the members of an `Ensemble`.
+
+    The mode in unconstrained space lies beside the draw of a site whose support is not the real line: a few steps of
+    Newton's method lead to it.
+
+    Args:
+        posterior: its draws are the modes; the model must not have trained parameters.
+        args: the arguments of the model, y last.
+        chunk: number of columns of the Hessian in one batch. Memory grows with it; d² numbers are needed in any case.
+        named: arguments of the model by name.
+
+    Returns:
+        A dataset over ("draw",), in nats: ``log_evidence``, nan where the Hessian is not positive definite, so that the
+        draw is not near a mode; ``log_joint`` at the draw; ``to_gain``, the height of the mode above the draw.
+
+    Raises:
+        ValueError: y is missing, or the model has parameters or discrete sites.
+
+    >>> import pyro.distributions as dist
+    >>> from posterity.inference import Ensemble, infer
+    >>> def model(x, y=None):
+    ...     slope = pyro.sample("slope", dist.Normal(0.0, 1.0))
+    ...     with pyro.plate("obs", len(x)):
+    ...         return pyro.sample("y", dist.Normal(slope * x, 1.0), obs=y)
+    >>> x, y = torch.tensor([1.0, 2.0]), torch.tensor([1.5, 1.0])
+    >>> method = Ensemble(members=2, progress=False)
+    >>> evidence = laplace_evidence(infer(model, x, y, method=method), x, y)["log_evidence"].values
+    >>> exact = dist.MultivariateNormal(torch.zeros(2), torch.eye(2) + torch.outer(x, x)).log_prob(y)
+    >>> bool(np.allclose(evidence, exact, atol=1e-4))
+    True
+    """
+    check_integer("chunk", chunk, 1)
+    args = read_arguments(bind_arguments(posterior.model, args, named)[0])
+    density = Density(posterior.model, args)
+    missing = sorted({site.name for site in density.sites} - set(posterior.draws))
+    unknown = sorted(set(posterior.draws) - {site.name for site in density.sites})
+    if missing:
+        raise ValueError(f"expected y, and a posterior with draws of all latent sites, got none of {missing}")
+    if unknown:
+        raise ValueError(f"expected a model without trained parameters, got {unknown}")
+    positions = density.unconstrain({name: value.flatten(0, 1) for name, value in posterior.draws.items()})
+    found = [_at_mode(density, position, chunk) for position in positions]
+    names = ("log_evidence", "log_joint", "to_gain")
+    return xr.Dataset(
+        {name: ("draw", np.array(column)) for name, column in zip(names, zip(*found, strict=True), strict=True)}
+    )
+
+
+def _at_mode(density: Density, position: Tensor, chunk: int) -> tuple[float, float, float]:
+    """Log evidence of the mode near ``position``, log joint there, and height of the mode above it."""
+    first = gained = math.nan
+    for _ in range(NEWTON_STEPS):
+        slope, value, root = _expansion(density, position, chunk)
+        first = value if math.isnan(first) else first
+        if root is None or value < first:  # not near a mode, or a step beyond it
+            return math.nan, first, math.nan
+        solved = torch.linalg.solve_triangular(root, slope[:, None], upper=False)
+        height = 0.5 * float(solved.square().sum())
+        gained = value + height - first
+        log_volume = 0.5 * len(position) * math.log(2 * math.pi) - float(root.diagonal().log().sum())
+        if height < CLOSE:
+            break
+        position = position + torch.linalg.solve_triangular(root.T, solved, upper=True)[:, 0].to(position)
+    return first + gained + log_volume, first, gained
+
+
+def _expansion(density: Density, position: Tensor, chunk: int) -> tuple[Tensor, float, Tensor | None]:
+    """Gradient and value at ``position``, and the Cholesky factor of the negative Hessian if there is one."""
+    with quiet(), pyro.validation_enabled(False):
+        slope, value = torch.func.grad_and_value(density)(position)
+        gradient = torch.func.grad(density)
+
+        def column(direction: Tensor) -> Tensor:
+            return torch.func.jvp(gradient, (position,), (direction,))[1]
+
+        directions = torch.eye(len(position), dtype=position.dtype, device=position.device)
+        hessian = -torch.func.vmap(column, chunk_size=chunk)(directions).double()
+    root, failed = torch.linalg.cholesky_ex(0.5 * (hessian + hessian.T))
+    return slope.double(), float(value), None if failed else root
