@@ -37,7 +37,9 @@ class AdaptiveAdam:
         self.memory = torch.where(self.adapted, NOISY_SECOND if noisy else EXACT_SECOND, PLAIN_SECOND).to(units)
         tiny = torch.finfo(units.dtype).tiny ** 0.5
         self.epsilon = torch.where(self.adapted, tiny, PLAIN_EPSILON).to(units)
+        self.fresh = 1 - self.memory
         self.first, self.second = torch.zeros_like(units), torch.zeros_like(units)
+        self.any_adapted = bool(self.adapted.any())
         self.noisy = noisy
         self.grow, self.shrink = (NOISY, NOISY) if noisy else (GROW, SHRINK)
         self.steps = 0
@@ -50,16 +52,26 @@ class AdaptiveAdam:
         otherwise compensate for the fall. With noisy gradients they also shrink less: noise would lower them otherwise.
         """
         gradient = torch.nan_to_num(gradient, posinf=0.0, neginf=0.0)
-        before = self.first / (1 - FIRST ** max(self.steps, 1))
+        before = 1 - FIRST ** max(self.steps, 1)
         self.steps += 1
-        self.second = self.memory * self.second + (1 - self.memory) * gradient**2
-        size = (self.second / (1 - self.memory**self.steps)).sqrt() + self.epsilon
-        agreement = (gradient / size).clamp(-1, 1) * (before / size).clamp(-1, 1)
-        shrink = self.shrink * share if self.noisy else self.shrink
-        change = torch.where(agreement > 0, self.grow * share, shrink) * agreement
-        self.gain = torch.where(self.adapted, (self.gain + change).clamp(-LARGEST, LARGEST), 0.0)
-        self.first = FIRST * self.first + (1 - FIRST) * gradient
-        return -rate * share * self.gain.exp() * self.first / (1 - FIRST**self.steps) / size
+        self.second.mul_(self.memory).addcmul_(self.fresh, gradient.square())
+        size = (self.second / self._bias()).sqrt_().add_(self.epsilon)
+        if self.any_adapted:
+            agreement = (gradient / size).clamp_(-1, 1).mul_((self.first / size).div_(before).clamp_(-1, 1))
+            shrink = self.shrink * share if self.noisy else self.shrink
+            # max(a, 0) grows and min(a, 0) shrinks, in proportion to the agreement a.
+            change = agreement.clamp(min=0).mul_(self.grow * share).add_(agreement.clamp_(max=0), alpha=shrink)
+            self.gain = torch.where(self.adapted, change.add_(self.gain).clamp_(-LARGEST, LARGEST), 0.0)
+        self.first.mul_(FIRST).add_(gradient, alpha=1 - FIRST)
+        step = self.first / size
+        if self.any_adapted:
+            step.mul_(self.gain.exp())
+        return step.mul_(-rate * share / (1 - FIRST**self.steps))
+
+    def _bias(self) -> Tensor:
+        """1 - memory**steps, without a power of each element."""
+        second = NOISY_SECOND if self.noisy else EXACT_SECOND
+        return torch.where(self.adapted, 1 - second**self.steps, 1 - PLAIN_SECOND**self.steps).to(self.second)
 
     @torch.no_grad()
     def back_off(self, fits: Tensor | None = None) -> None:
