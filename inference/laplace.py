@@ -102,13 +102,10 @@ def _at_mode(density: Density, position: Tensor, chunk: int) -> tuple[float, flo
 def _expansion(density: Density, position: Tensor, chunk: int) -> tuple[Tensor, float, Tensor | None]:
     """Gradient and value at ``position``, and the Cholesky factor of the negative Hessian if there is one."""
     with quiet(), pyro.validation_enabled(False):
-        slope, value = torch.func.grad_and_value(density)(position)
-        gradient = torch.func.grad(density)
-
-        def column(direction: Tensor) -> Tensor:
-            return torch.func.jvp(gradient, (position,), (direction,))[1]
-
+        value = density(position)
+        # Reverse mode twice: forward mode lacks rules of some operations, and promotes scalars to float64.
+        slope, pull_back = torch.func.vjp(torch.func.grad(density), position)
         directions = torch.eye(len(position), dtype=position.dtype, device=position.device)
-        hessian = -torch.func.vmap(column, chunk_size=chunk)(directions).double()
+        hessian = -torch.func.vmap(lambda direction: pull_back(direction)[0], chunk_size=chunk)(directions).double()
     root, failed = torch.linalg.cholesky_ex(0.5 * (hessian + hessian.T))
     return slope.double(), float(value), None if failed else root

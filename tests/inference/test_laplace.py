@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from posterity.data import Standardization, sinc_curve
 from posterity.inference import SVI, Ensemble, infer
+from posterity.inference.engine.density import Density
 from posterity.inference.laplace import laplace_evidence
-from posterity.models import GaussianProcess, bayesian, mlp, point, priors
+from posterity.models import GaussianProcess, bayesian, bayesian_regression, mlp, point, priors
 from posterity.models.kernels import feature_kernel
 
 X = torch.linspace(-2, 2, 15, dtype=torch.double)[:, None]
@@ -70,6 +72,29 @@ def test_a_saddle_is_no_mode():
     zero = {name: torch.zeros_like(value) for name, value in posterior.draws.items()}
     at_zero = type(posterior)(posterior.model, posterior.program, zero)
     assert laplace_evidence(at_zero, X, Y)["log_evidence"].isnull().all()
+
+
+def test_a_ready_pair_in_float32():
+    """Members of a pair whose noise has a Python number as floor; against the Hessian by finite differences."""
+    data = sinc_curve(30, seed=0)
+    pair = bayesian_regression(Standardization.fit(data), hidden=(3,), noise="constant")
+    posterior = infer(pair, data.x, data.y, method=Ensemble(members=3, steps=1500, behind="keep", progress=False))
+    found = laplace_evidence(posterior, data.x, data.y)
+    density = Density(posterior.model, (data.x.double(), data.y.double()))
+    at = density.unconstrain({name: value[0].double() for name, value in posterior.draws.items()})
+    gradient = torch.func.grad(density)
+
+    def hessian(position):
+        shifts = 1e-4 * torch.eye(len(position), dtype=torch.double)
+        return torch.stack([(gradient(position + d) - gradient(position - d)) / 2e-4 for d in shifts])
+
+    for k, position in enumerate(at):
+        for _ in range(20):
+            position = position - torch.linalg.solve(hessian(position), gradient(position))
+        curvature = torch.linalg.slogdet(-hessian(position))
+        expected = float(density(position) - 0.5 * curvature.logabsdet) + 0.5 * len(position) * math.log(2 * math.pi)
+        assert curvature.sign == 1
+        assert float(found["log_evidence"][k]) == pytest.approx(expected, abs=0.02)
 
 
 def test_bad_input_is_named():

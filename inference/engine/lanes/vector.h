@@ -161,25 +161,14 @@ static inline V v_erf(V x) {
   V y = c * p / q;
   return y > 1.f ? fill(1.f) : (y < -1.f ? fill(-1.f) : y);
 }
-// sin(x), or cos(x) for `shift` = 1, with x = n pi/2 + r in three parts of pi/2, and polynomials in r (Cephes sinf, cosf).
-static V quarter_turns(V x, I shift) {
-  V n = x * 0.636619772367581343f + 12582912.f;
-  n = n - 12582912.f;
-  V r = x - n * 1.5703125f;
-  r = r - n * 4.83751296997070312e-4f;
-  r = r - n * 7.54978995489188e-8f;
+// sin(r) for r in [-pi/2, pi/2]: the minimax polynomial of SLEEF (sinf_u35), times -1 where the lowest bit of `odd` is 1.
+static inline V half_turn(V r, M odd) {
   V z = r * r;
-  V s = fill(-1.9515295891E-4f);
-  s = s * z + 8.3321608736E-3f;
-  s = s * z - 1.6666654611E-1f;
-  s = s * z * r + r;
-  V c = fill(2.443315711809948E-5f);
-  c = c * z - 1.388731625493765E-3f;
-  c = c * z + 4.166664568298827E-2f;
-  c = c * z * z - 0.5f * z + 1.f;
-  M k = __builtin_convertvector(n, M) + shift;
-  V y = (k & 1) != 0 ? c : s;
-  return (k & 2) != 0 ? -y : y;
+  V p = fill(2.6083159809786593541503e-06f);
+  p = p * z - 1.981069071916863322258e-04f;
+  p = p * z + 8.33307858556509017944336e-03f;
+  p = p * z - 1.66666597127914428710938e-01f;
+  return bits(ints(z * (p * r) + r) ^ (odd << 31));
 }
 static inline bool far_from_zero(V x) {  // where three parts of pi/2 are too few; also infinities
   M far = v_abs(x) > 8192.f;
@@ -187,15 +176,33 @@ static inline bool far_from_zero(V x) {  // where three parts of pi/2 are too fe
   for (int l = 0; l < W; l++) any |= far[l];
   return any != 0;
 }
+// x = n pi + r, with pi in four parts; the sum with 1.5 * 2^23 rounds, and its lowest bit is that of n.
 static V v_sin(V x) {
-  if (!far_from_zero(x)) return quarter_turns(x, 0);
-  for (int l = 0; l < W; l++) x[l] = std::sin(x[l]);
-  return x;
+  if (far_from_zero(x)) {
+    for (int l = 0; l < W; l++) x[l] = std::sin(x[l]);
+    return x;
+  }
+  V t = x * 0.318309886183790672f + 12582912.f;
+  V n = t - 12582912.f;
+  V r = x - n * 3.140625f;
+  r = r - n * 9.670257568359375e-04f;
+  r = r - n * 6.2771141529083251953e-07f;
+  r = r - n * 1.2154201256553420762e-10f;
+  return half_turn(r, ints(t));
 }
+// x = (2 n + 1) pi/2 + r.
 static V v_cos(V x) {
-  if (!far_from_zero(x)) return quarter_turns(x, 1);
-  for (int l = 0; l < W; l++) x[l] = std::cos(x[l]);
-  return x;
+  if (far_from_zero(x)) {
+    for (int l = 0; l < W; l++) x[l] = std::cos(x[l]);
+    return x;
+  }
+  V t = (x * 0.318309886183790672f - 0.5f) + 12582912.f;
+  V q = (t - 12582912.f) * 2.f + 1.f;
+  V r = x - q * 1.5703125f;
+  r = r - q * 4.835128784179687500e-04f;
+  r = r - q * 3.13855707645416259765e-07f;
+  r = r - q * 6.077100628276710381e-11f;
+  return half_turn(r, ints(t) + 1);
 }
 #else
 BY_LANE(v_exp, std::exp(a))

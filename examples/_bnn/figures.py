@@ -1,0 +1,322 @@
+"""Figures of ``bnn_regression.py``, large enough for a lecture hall."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from _report import save_figure
+from matplotlib.animation import PillowWriter
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from _bnn.curves import CURVES
+from _bnn.methods import POINTS as WITHOUT_BAND
+from _bnn.methods import TITLES
+from _bnn.panels import BAND, Panel, file_of
+from _bnn.settings import NOISE_OF_POINTS, POINTS_OF_NOISES, Settings
+from _bnn.wide import TITLES as WIDE
+from posterity.files import replacing
+
+NOISE, MEAN, LINE, TRUTH, EXACT, SURE = "#cfe0ee", "#f2b36b", "#a04000", "#111111", "#00614f", "#c00000"
+COLOURS = {
+    "exact": EXACT,
+    "hmc": "#d55e00",
+    "svi": "#0072b2",
+    "ensemble": "#7a3e9d",
+    "weighted": "#cc79a7",
+    "mdn": "#444444",
+}
+FONT = {"font.size": 15, "axes.titlesize": 15, "legend.fontsize": 14}
+
+
+def draw_figures(
+    out: Path, panels: Sequence[Panel], methods: Sequence[str], metrics: Mapping[str, float], settings: Settings,
+    pages: Iterable[str],
+) -> list[Path]:  # fmt: skip
+    """All figures of these pages; returns their paths."""
+    written = []
+    with mpl.rc_context(FONT):
+        for curve in dict.fromkeys(panel[0] for panel in panels):
+            mine = [panel for panel in panels if panel[0] == curve]
+            shown = next(name for name in ("hmc", *methods) if name in methods)
+            written.append(save_figure(rows(out, mine, shown), out / f"rows-{curve}.png"))
+            middle = (curve, POINTS_OF_NOISES, NOISE_OF_POINTS)
+            if middle in mine and len(methods) > 1:
+                written.append(save_figure(side_by_side(out, middle), out / f"methods-{curve}.png"))
+            sizes = sorted({panel[1] for panel in mine if panel[2] == NOISE_OF_POINTS})
+            if len(sizes) > 1:
+                written.append(save_figure(widths(metrics, curve, sizes), out / f"widths-{curve}.png"))
+        if "wide" in pages:
+            written.append(save_figure(closed_forms(out, metrics), out / "wide.png"))
+        if "many" in pages:
+            written.append(save_figure(many(out, metrics, settings), out / "many.png"))
+        if "film" in pages:
+            written.append(film(out))
+    return written
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def panel_on(ax: Axes, content: Mapping[str, np.ndarray], exact: Mapping[str, np.ndarray] | None = None) -> None:
+    """Bands of the data and of the mean, single networks, the true function and the points."""
+    grid, mean = content["grid"], content["mean"]
+    for name, colour, label in (
+        ("total", NOISE, "90 % of new data"),
+        ("epistemic", MEAN, "90 % of the function (epistemic)"),
+    ):
+        if content[name].max() > 0:
+            half = BAND * content[name]
+            ax.fill_between(grid, mean - half, mean + half, color=colour, lw=0, label=label)
+    if len(content["lines"]) > 1:
+        ax.plot(grid, content["lines"].T, color=LINE, lw=0.6, alpha=0.45)
+        ax.plot([], [], color=LINE, lw=0.8, label=f"{len(content['lines'])} single networks")
+    ax.plot(grid, mean, color=LINE, lw=2, label="mean")
+    if exact is not None:
+        for sign, label in ((-1, "exact posterior: 90 % of the function"), (1, None)):
+            ax.plot(grid, exact["mean"] + sign * BAND * exact["epistemic"], color=EXACT, lw=1.6, ls="-.", label=label)
+    ax.plot(grid, content["truth"], color=TRUTH, lw=1.8, ls="--", label="true function")
+    size = 26 if len(content["x"]) < 100 else 8 if len(content["x"]) < 500 else 2
+    ax.scatter(content["x"], content["y"], s=size, color="#222222", zorder=3, lw=0, label="data")
+    ax.set_xlim(grid[0], grid[-1])
+    ax.set_xlabel("x")
+
+
+def rows(out: Path, panels: Sequence[Panel], name: str) -> Figure:
+    """Row 1: growing noise; row 2: a growing number of points. The legend has the place that is left in row 1."""
+    noisy = sorted((p for p in panels if p[1] == POINTS_OF_NOISES), key=lambda p: p[2])
+    growing = sorted((p for p in panels if p[2] == NOISE_OF_POINTS), key=lambda p: p[1])
+    lines = [line for line in (noisy, growing) if line]
+    columns = max(len(noisy) + 1, len(growing))
+    figure = Figure(figsize=(4.6 * columns, 4.4 * len(lines)), layout="constrained")
+    axes = figure.subplots(len(lines), columns, squeeze=False, sharey="row", sharex=True)
+    for row, line in zip(axes, lines, strict=True):
+        limits = []
+        for ax, panel in zip(row, line, strict=False):
+            content, path = read(file_of(out, panel, name)), file_of(out, panel, "exact")
+            panel_on(ax, content, read(path) if path.exists() and name != "exact" else None)
+            limits.append(limits_of(content))
+            ax.set_title(f"{panel[1]:,} points, noise {panel[2]:g}")
+        row[0].set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        row[0].set_ylabel("y")
+        for ax in row[len(line) :]:
+            ax.axis("off")
+    axes[0, len(lines[0]) - 1].xaxis.set_tick_params(labelbottom=True)
+    axes[0, -1].legend(*axes[0, 0].get_legend_handles_labels(), loc="center", frameon=False)
+    curve = CURVES[panels[0][0]]
+    figure.suptitle(
+        f"{TITLES[name][0].upper()}{TITLES[name][1:]} of {curve.title}; no data between {curve.gap[0]:g} and "
+        f"{curve.gap[1]:g}"
+    )
+    return figure
+
+
+def limits_of(content: Mapping[str, np.ndarray]) -> tuple[float, float]:
+    """Limits of y around the data and the true function."""
+    both = np.concatenate([content["y"], content["truth"]])
+    space = 0.25 * np.ptp(both)
+    return float(both.min() - space), float(both.max() + space)
+
+
+def side_by_side(out: Path, panel: Panel) -> Figure:
+    """Every method on one data set; a strip below marks where the truth is outside the band of the function."""
+    names = [name for name in TITLES if file_of(out, panel, name).exists()]
+    columns = (len(names) + 1) // 2
+    figure = Figure(figsize=(5.4 * columns, 9.6), layout="constrained")
+    axes = figure.subplots(2, columns, sharex=True, sharey=True).ravel()
+    limits = []
+    for ax, name in zip(axes, names, strict=False):
+        content = read(file_of(out, panel, name))
+        panel_on(ax, content)
+        limits.append(limits_of(content))
+        missed = np.abs(content["mean"] - content["truth"]) > BAND * content["epistemic"]
+        band = (
+            "has no band of the function"
+            if name in WITHOUT_BAND
+            else f"truth outside the band: {missed.mean():.0%} of x"
+        )
+        ax.set_title(f"{TITLES[name]}\n{band}")
+        ax.fill_between(
+            content["grid"], 0, 0.035, where=missed, transform=ax.get_xaxis_transform(), color=SURE, lw=0, zorder=4,
+            label="too sure: truth outside the band",
+        )  # fmt: skip
+    low, high = min(low for low, _ in limits), max(high for _, high in limits)
+    axes[0].set_ylim(low - 0.05 * (high - low), high)
+    for ax in axes[len(names) :]:
+        ax.axis("off")
+    for ax in axes[::columns]:
+        ax.set_ylabel("y")
+    handles, labels = axes[0].get_legend_handles_labels()
+    place = {"loc": "center"} if len(names) < len(axes) else {"loc": "outside lower center", "ncols": 4}
+    (axes[-1] if len(names) < len(axes) else figure).legend(handles, labels, frameon=False, **place)
+    figure.suptitle(
+        f"{panel[1]} points of {CURVES[panel[0]].title}, noise {panel[2]:g} (right: the truth is outside at 10 % of x)"
+    )
+    return figure
+
+
+def widths(metrics: Mapping[str, float], curve: str, sizes: Sequence[int]) -> Figure:
+    """Epistemic band and noise band among the data, and the epistemic band in the gap, against the number of points."""
+    figure = Figure(figsize=(15, 5.4), layout="constrained")
+    axes = figure.subplots(1, 3)
+    titles = (
+        ("band_epistemic", "epistemic sd among the data"),
+        ("sd_gap_ratio", "epistemic sd: gap over data"),
+        ("band_noise", "sd of the noise"),
+    )
+    for ax, (key, title) in zip(axes, titles, strict=True):
+        for name, colour in COLOURS.items():
+            points = [(n, metrics[k]) for n in sizes if (k := f"{curve}_points.n{n}.{name}.{key}") in metrics]
+            if points:
+                ax.plot(*zip(*points, strict=True), marker="o", color=colour, lw=2, label=TITLES[name])
+        ax.set(xscale="log", yscale="log", xlabel="number of points", title=title)
+        ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
+        ax.minorticks_off()
+    first = metrics.get(f"{curve}_points.n{sizes[0]}.hmc.band_epistemic")
+    if first:
+        at = np.array(sizes, float)
+        axes[0].plot(at, first * (at / at[0]) ** -0.5, ":", color="k", label="proportional to 1/√N")
+    axes[1].axhline(1, color="k", ls=":", label="no wider than among the data")
+    axes[2].axhline(NOISE_OF_POINTS, color="k", ls="--", label="truth")
+    for ax in axes:
+        ticks = [
+            t
+            for t in (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 20, 30)
+            if ax.get_ylim()[0] <= t <= ax.get_ylim()[1]
+        ]
+        ax.set_yticks(ticks, [f"{t:g}" for t in ticks])
+        ax.minorticks_off()
+    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4, frameon=False)
+    axes[0].set_ylabel("standard deviation / units of y")
+    return figure
+
+
+def closed_forms(out: Path, metrics: Mapping[str, float]) -> Figure:
+    """The posterior of a network by HMC on the closed form."""
+    names = [name for name in WIDE if (out / "wide" / f"{name}.npz").exists()]
+    figure = Figure(figsize=(5 * len(names), 5.6), layout="constrained")
+    axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for ax, name in zip(axes, names, strict=True):
+        content = read(out / "wide" / f"{name}.npz")
+        grid = content["grid"]
+        half = BAND * content["exact_sd"]
+        ax.fill_between(
+            grid,
+            content["exact_mean"] - half,
+            content["exact_mean"] + half,
+            color="#a9d8cb",
+            lw=0,
+            label="closed form: 90 %",
+        )
+        ax.plot(grid, content["exact_mean"], color=EXACT, lw=2.5, label="closed form: mean")
+        for sign in (-1, 0, 1):
+            label = {-1: "network by HMC: 90 %", 0: "network by HMC: mean"}.get(sign)
+            ax.plot(
+                grid,
+                content["mean"] + sign * BAND * content["sd"],
+                color=LINE,
+                lw=1.6,
+                ls="--" if sign else ":",
+                label=label,
+            )
+        ax.scatter(content["x"], content["y"], s=22, color="#222222", lw=0, zorder=3, label="data")
+        largest, ratio = metrics[f"wide.{name}.mean_max"], metrics[f"wide.{name}.sd_ratio"]
+        ax.set_title(f"{WIDE[name]}\nmean within {largest:.2f} sd, sd ratio {ratio:.2f}", fontsize=14)
+        ax.set(xlabel="x", xlim=(grid[0], grid[-1]))
+    axes[0].set(ylabel="y", ylim=limits_of(content | {"y": content["y"] * 1.3}))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    return figure
+
+
+def many(out: Path, metrics: Mapping[str, float], settings: Settings) -> Figure:
+    """The members with their weights; their spread and their log score against the number of members."""
+    content, sizes = read(out / "many" / "networks.npz"), settings.many_members
+    figure = Figure(figsize=(19, 6.4), layout="constrained")
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.25, 1, 1))
+    grid, half = content["grid"], BAND * content["sd"]
+    left.fill_between(
+        grid, content["mean"] - half, content["mean"] + half, color=MEAN, lw=0, label="posterior: 90 % of the function"
+    )
+    left.plot(grid, content["functions"].T, color="#7a3e9d", lw=0.7, alpha=0.5)
+    left.plot([], [], color="#7a3e9d", lw=0.8, label=f"{len(content['functions'])} networks")
+    left.plot(grid, content["functions"].mean(0), color="#7a3e9d", lw=2.5, label="their mean, equal weights")
+    if "weights_evidence" in content:
+        left.plot(
+            grid,
+            content["weights_evidence"] @ content["functions"],
+            color="#0072b2",
+            lw=2,
+            ls="-.",
+            label="weighted by evidence",
+        )
+    left.plot(grid, content["truth"], color=TRUTH, ls="--", lw=1.8, label="true function")
+    left.scatter(content["x"], content["y"], s=26, color="#222222", lw=0, zorder=3, label="data")
+    left.set(xlabel="x", ylabel="y", xlim=(grid[0], grid[-1]), ylim=limits_of(content), title="Many networks")
+    for name, colour in (("data", "#009e73"), ("gap", "#d55e00"), ("outside", "#0072b2")):
+        label = {"data": "among the data", "gap": "in the gap", "outside": "outside"}[name]
+        middle.plot(
+            sizes, [metrics[f"many.members{n}.sd_ratio_{name}"] for n in sizes], "o-", color=colour, lw=2, label=label
+        )
+    middle.axhline(1, color="k", ls=":", label="the posterior")
+    middle.set(
+        xscale="log",
+        xlabel="number of networks",
+        ylabel="spread of the networks / posterior sd",
+        title="Their error band",
+        ylim=(0, None),
+    )
+    right.plot(
+        sizes, [metrics[f"many.members{n}.elpd"] for n in sizes], "o-", color="#7a3e9d", lw=2, label="equal weights"
+    )
+    for name, symbol, colour in (("stacking", "s", "#009e73"), ("evidence", "D", "#0072b2")):
+        if f"many.{name}.elpd" in metrics:
+            right.plot(
+                sizes[-1:], [metrics[f"many.{name}.elpd"]], symbol, ms=11, color=colour, label=f"weighted by {name}"
+            )
+    right.axhline(metrics["many.hmc.elpd"], color=COLOURS["hmc"], ls="--", lw=2, label="full posterior (HMC)")
+    right.set(
+        xscale="log",
+        xlabel="number of networks",
+        ylabel="log score of fresh points / nats per point",
+        title="Their prediction",
+    )
+    for ax in (middle, right):
+        ax.set_xticks(sizes, [str(n) for n in sizes])
+        ax.minorticks_off()
+    for ax in (left, middle, right):
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, ncols=2)
+    return figure
+
+
+def film(out: Path) -> Path:
+    """``band.gif``: one frame for each number of points."""
+    content = read(out / "film.npz")
+    figure = Figure(figsize=(9, 5.4), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    writer, path = PillowWriter(fps=3), out / "band.gif"
+    low, high = limits_of(content)
+    with replacing(path) as temporary:
+        named = temporary.with_suffix(".gif")  # the format comes from the name
+        with writer.saving(figure, str(named), dpi=80):
+            last = len(content["points"]) - 1
+            for frame, count in enumerate(content["points"]):
+                ax.clear()
+                total = np.hypot(content["sd"][frame], content["noise"][frame])
+                shown = {name: content[name][:count] for name in ("x", "y")}
+                shown |= {"mean": content["mean"][frame], "lines": content["lines"][frame], "total": total}
+                panel_on(ax, content | shown | {"epistemic": content["sd"][frame]})
+                ax.set(
+                    ylim=(low, high + 0.45 * (high - low)), ylabel="y", title=f"{count} point{'s' if count > 1 else ''}"
+                )
+                ax.legend(loc="upper center", ncols=3, frameon=False, fontsize=11)
+                canvas.draw()
+                for _ in range(8 if frame == last else 1):
+                    writer.grab_frame()
+        named.replace(temporary)
+    return path

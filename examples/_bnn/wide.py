@@ -1,0 +1,112 @@
+"""Networks whose posterior is known: frozen features exactly, wide networks up to their width."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from _bnn.curves import CURVES, LENGTH_SCALE
+from _bnn.methods import convergence, sampler
+from _bnn.settings import NOISE_OF_POINTS, POINTS_OF_NOISES, Settings
+from posterity.files import replacing
+from posterity.inference import infer
+from posterity.models import GaussianProcess, bayesian, mlp, priors
+from posterity.models.kernels import Kernel, feature_kernel, network_kernel, squared_exponential
+
+TITLES = {
+    "gp": "cosine units: the Gaussian process\nthat drew the curve",
+    "erf": "erf units: their wide limit",
+    "relu": "ReLU units: their wide limit",
+    "features": "frozen features:\nBayesian linear regression",
+}
+SLOPE = 0.5  # scale of the first layer of erf and ReLU networks: units of x are not standardised here
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, its prior and the kernel of the exact posterior; ``frozen`` features are not sampled."""
+
+    net: nn.Module
+    prior: Any
+    kernel: Kernel
+    frozen: Callable[[Tensor], Tensor] | None = None
+
+
+def case(name: str, width: int, seed: int) -> Case:
+    output = priors.Normal(scale=2**0.5, bias_scale=0.1)
+    if name == "gp":  # cosines of unit amplitude and random phase: variance 1/2 each, so 2 makes 1
+        prior = {"hidden1": priors.Normal(scale=1 / LENGTH_SCALE, bias_scale=4.0), "output": output}
+        return Case(
+            mlp(1, width, 1, activation="cos", seed=seed), prior, _plus(squared_exponential(LENGTH_SCALE), 0.01)
+        )
+    prior = {"hidden1": priors.Normal(scale=SLOPE, bias_scale=4 * SLOPE), "output": output}
+    if name == "features":
+        features = nn.Sequential(nn.Linear(1, 30), nn.Tanh())
+        drawn = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for value, scale in zip(features.parameters(), (SLOPE, 4 * SLOPE), strict=True):
+                value.copy_(scale * torch.randn(value.shape, generator=drawn))
+        layer = priors.Normal(scale=0.5, fan_in=False, bias_scale=0.5)
+        features = features.requires_grad_(False)
+        kernel = feature_kernel(lambda x: features(x.float()).double(), scale=0.5, bias_scale=0.5)
+        return Case(nn.Linear(30, 1), layer, kernel, features)
+    return Case(mlp(1, width, 1, activation=name, seed=seed), prior, network_kernel(name, prior=prior))
+
+
+def _plus(kernel: Kernel, constant: float) -> Kernel:
+    return lambda x, z: kernel(x, z) + constant
+
+
+def compare_with_exact(name: str, settings: Settings, out: Path) -> dict[str, float]:
+    """Means and standard deviations of the function on a grid, by HMC and in closed form; the noise is known."""
+    torch.set_num_threads(1)
+    curve = CURVES["gp"]
+    data = curve.data(POINTS_OF_NOISES, NOISE_OF_POINTS, settings.seed)
+    this = case(name, settings.width, settings.seed)
+
+    def model(x: Tensor, y: Tensor | None = None) -> Tensor:
+        network = bayesian("net", this.net, this.prior)
+        mean = network(x if this.frozen is None else this.frozen(x))[:, 0]
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(mean, NOISE_OF_POINTS), obs=y)
+
+    grid = curve.grid()[::3]
+    posterior = infer(
+        model, data.x, data.y, method=sampler(settings, POINTS_OF_NOISES, draws=settings.wide_draws), seed=settings.seed
+    )
+    values = posterior.function_draws(grid).flatten(0, 1).double()
+    exact = GaussianProcess(this.kernel, NOISE_OF_POINTS).condition(data.x, data.y).function(grid.double())
+    _write(out / "wide" / f"{name}.npz", data, grid, values, exact)
+    shift = (values.mean(0) - exact.mean) / exact.stddev
+    ratio = values.std(0) / exact.stddev
+    return {
+        "mean_rms": float(shift.square().mean().sqrt()),
+        "mean_max": float(shift.abs().max()),
+        "sd_ratio": float(ratio.mean()),
+        "sd_ratio_min": float(ratio.min()),
+        "sd_ratio_max": float(ratio.max()),
+        **convergence(posterior, grid),
+    }
+
+
+def _write(path: Path, data: Any, grid: Tensor, values: Tensor, exact: Normal) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            x=data.x[:, 0].numpy(),
+            y=data.y.numpy(),
+            grid=grid[:, 0].numpy(),
+            truth=data.oracle(grid).mean.numpy(),
+            mean=values.mean(0).numpy(),
+            sd=values.std(0).numpy(),
+            exact_mean=exact.mean.numpy(),
+            exact_sd=exact.stddev.numpy(),
+        )
