@@ -25,8 +25,16 @@ COLOURS = {
     "hmc": "#d55e00",
     "svi": "#0072b2",
     "ensemble": "#7a3e9d",
-    "weighted": "#cc79a7",
     "mdn": "#444444",
+}
+KINDS = {
+    "modes": ("modes: networks fitted to the data", "#7a3e9d"),
+    "anchored": ("anchored: each with its own draw of the prior and of the noise", "#0072b2"),
+}
+REGIONS = {
+    "data": ("among the data", "#009e73"),
+    "gap": ("in the gap", "#d55e00"),
+    "outside": ("outside", "#56b4e9"),
 }
 FONT = {"font.size": 15, "axes.titlesize": 15, "legend.fontsize": 14}
 
@@ -124,7 +132,8 @@ def limits_of(content: Mapping[str, np.ndarray]) -> tuple[float, float]:
 
 def side_by_side(out: Path, panel: Panel) -> Figure:
     """Every method on one data set; a strip below marks where the truth is outside the band of the function."""
-    names = [name for name in TITLES if file_of(out, panel, name).exists()]
+    # The weighted ensemble is hardly more than its most probable network.
+    names = [name for name in TITLES if name != "weighted" and file_of(out, panel, name).exists()]
     columns = (len(names) + 1) // 2
     figure = Figure(figsize=(5.4 * columns, 9.6), layout="constrained")
     axes = figure.subplots(2, columns, sharex=True, sharey=True).ravel()
@@ -169,7 +178,7 @@ def widths(metrics: Mapping[str, float], curve: str, sizes: Sequence[int]) -> Fi
         ("band_noise", "sd of the noise"),
     )
     for ax, (key, title) in zip(axes, titles, strict=True):
-        for name, colour in COLOURS.items():
+        for name, colour in COLOURS.items():  # the weighted ensemble has hardly a band
             points = [(n, metrics[k]) for n in sizes if (k := f"{curve}_points.n{n}.{name}.{key}") in metrics]
             if points:
                 ax.plot(*zip(*points, strict=True), marker="o", color=colour, lw=2, label=TITLES[name])
@@ -234,63 +243,52 @@ def closed_forms(out: Path, metrics: Mapping[str, float]) -> Figure:
 
 
 def many(out: Path, metrics: Mapping[str, float], settings: Settings) -> Figure:
-    """The members with their weights; their spread and their log score against the number of members."""
+    """The networks of two kinds of ensembles; their spread and their log score against the number of networks."""
     content, sizes = read(out / "many" / "networks.npz"), settings.many_members
-    figure = Figure(figsize=(19, 6.4), layout="constrained")
-    left, middle, right = figure.subplots(1, 3, width_ratios=(1.25, 1, 1))
-    grid, half = content["grid"], BAND * content["sd"]
-    left.fill_between(
-        grid, content["mean"] - half, content["mean"] + half, color=MEAN, lw=0, label="posterior: 90 % of the function"
-    )
-    left.plot(grid, content["functions"].T, color="#7a3e9d", lw=0.7, alpha=0.5)
-    left.plot([], [], color="#7a3e9d", lw=0.8, label=f"{len(content['functions'])} networks")
-    left.plot(grid, content["functions"].mean(0), color="#7a3e9d", lw=2.5, label="their mean, equal weights")
-    if "weights_evidence" in content:
-        left.plot(
-            grid,
-            content["weights_evidence"] @ content["functions"],
-            color="#0072b2",
-            lw=2,
-            ls="-.",
-            label="weighted by evidence",
-        )
-    left.plot(grid, content["truth"], color=TRUTH, ls="--", lw=1.8, label="true function")
-    left.scatter(content["x"], content["y"], s=26, color="#222222", lw=0, zorder=3, label="data")
-    left.set(xlabel="x", ylabel="y", xlim=(grid[0], grid[-1]), ylim=limits_of(content), title="Many networks")
-    for name, colour in (("data", "#009e73"), ("gap", "#d55e00"), ("outside", "#0072b2")):
-        label = {"data": "among the data", "gap": "in the gap", "outside": "outside"}[name]
-        middle.plot(
-            sizes, [metrics[f"many.members{n}.sd_ratio_{name}"] for n in sizes], "o-", color=colour, lw=2, label=label
-        )
-    middle.axhline(1, color="k", ls=":", label="the posterior")
-    middle.set(
-        xscale="log",
-        xlabel="number of networks",
-        ylabel="spread of the networks / posterior sd",
-        title="Their error band",
-        ylim=(0, None),
-    )
-    right.plot(
-        sizes, [metrics[f"many.members{n}.elpd"] for n in sizes], "o-", color="#7a3e9d", lw=2, label="equal weights"
-    )
-    for name, symbol, colour in (("stacking", "s", "#009e73"), ("evidence", "D", "#0072b2")):
-        if f"many.{name}.elpd" in metrics:
-            right.plot(
-                sizes[-1:], [metrics[f"many.{name}.elpd"]], symbol, ms=11, color=colour, label=f"weighted by {name}"
+    figure = Figure(figsize=(20, 11), layout="constrained")
+    axes = figure.subplots(2, 2)
+    for ax, kind in zip(axes[0], KINDS, strict=True):
+        members_on(ax, content, kind)
+    spread, score = axes[1]
+    for kind, style in (("modes", ":"), ("anchored", "-")):
+        for name, (label, colour) in REGIONS.items():
+            values = [metrics[f"many.{kind}.members{n}.sd_ratio_{name}"] for n in sizes]
+            spread.plot(sizes, values, "o", ls=style, color=colour, lw=2, label=f"{kind}, {label}")
+        values = [metrics[f"many.{kind}.members{n}.elpd"] for n in sizes]
+        score.plot(sizes, values, "o", ls=style, color=KINDS[kind][1], lw=2, label=f"{kind}, equal weights")
+    for name, symbol in (("stacking", "s"), ("evidence", "D")):
+        if f"many.modes.{name}.elpd" in metrics:
+            value = metrics[f"many.modes.{name}.elpd"]
+            score.plot(
+                sizes[-1:], [value], symbol, ms=11, mec="k", color=KINDS["modes"][1], label=f"modes, weighted by {name}"
             )
-    right.axhline(metrics["many.hmc.elpd"], color=COLOURS["hmc"], ls="--", lw=2, label="full posterior (HMC)")
-    right.set(
-        xscale="log",
-        xlabel="number of networks",
-        ylabel="log score of fresh points / nats per point",
-        title="Their prediction",
-    )
-    for ax in (middle, right):
+    spread.axhline(1, color="k", ls="--", label="full posterior (HMC)")
+    spread.set(title="Their error band", ylabel="spread of the networks / posterior sd", ylim=(0, None))
+    score.axhline(metrics["many.hmc.elpd"], color="k", ls="--", lw=2, label="full posterior (HMC)")
+    score.set(title="Their prediction", ylabel="log score of fresh points / nats per point")
+    for ax in (spread, score):
+        ax.set(xscale="log", xlabel="number of networks")
         ax.set_xticks(sizes, [str(n) for n in sizes])
         ax.minorticks_off()
-    for ax in (left, middle, right):
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, ncols=2)
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    axes[0, 1].legend(
+        *axes[0, 1].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False
+    )
     return figure
+
+
+def members_on(ax: Axes, content: Mapping[str, np.ndarray], kind: str) -> None:
+    """The networks of one ensemble on the band of the posterior."""
+    title, colour = KINDS[kind]
+    grid, half, functions = content["grid"], BAND * content["sd"], content[kind]
+    low, high = content["mean"] - half, content["mean"] + half
+    ax.fill_between(grid, low, high, color=MEAN, lw=0, label="posterior by HMC:\n90 % of the function")
+    ax.plot(grid, functions.T, color=colour, lw=0.7, alpha=0.5)
+    ax.plot([], [], color=colour, lw=0.8, label=f"{len(functions)} networks")
+    ax.plot(grid, functions.mean(0), color=colour, lw=2.5, label="their mean")
+    ax.plot(grid, content["truth"], color=TRUTH, ls="--", lw=1.8, label="true function")
+    ax.scatter(content["x"], content["y"], s=26, color="#222222", lw=0, zorder=3, label="data")
+    ax.set(xlabel="x", ylabel="y", xlim=(grid[0], grid[-1]), ylim=limits_of(content), title=title)
 
 
 def film(out: Path) -> Path:

@@ -36,11 +36,16 @@ def file_of(out: Path, panel: Panel, name: str) -> Path:
     return out / "bands" / f"{panel_name(panel)}-{name}.npz"
 
 
+def data_seed(panel: Panel, settings: Settings) -> int:
+    """A seed for each curve, so that curves do not share their noise."""
+    return len(CURVES) * settings.seed + list(CURVES).index(panel[0])
+
+
 def compute_panel(panel: Panel, method: str, settings: Settings, out: Path) -> dict[str, float]:
     """Numbers of a method under ``<fit>.<number>``; the bands go to files."""
     torch.set_num_threads(1)
     curve, (_, points, noise) = CURVES[panel[0]], panel
-    data = curve.data(points, noise, settings.seed)
+    data = curve.data(points, noise, data_seed(panel, settings))
     grid = curve.grid()
     fits, about = fit(method, data, grid[::3], settings, settings.seed)
     numbers = {f"{method}.{name}": value for name, value in about.items()}
@@ -67,6 +72,8 @@ def score(found: Any, curve: Curve, data: Observations, settings: Settings, name
         "elpd": float(log_score.mean()),
         "band_noise": float(noise.mean().sqrt()),
     }
+    realised = (data.y - data.oracle(data.x).mean).double().square().mean().sqrt()  # type: ignore[misc]
+    numbers["noise_over_realised"] = numbers["band_noise"] / float(realised)
     if name in POINTS:
         return numbers
     numbers["band_epistemic"] = float(epistemic.mean().sqrt())

@@ -26,7 +26,8 @@ TITLES = {
     "relu": "ReLU units: their wide limit",
     "features": "frozen features:\nBayesian linear regression",
 }
-SLOPE = 0.5  # scale of the first layer of erf and ReLU networks: units of x are not standardised here
+# Scale of the first layer, whose inputs are not standardised; its biases have four times this scale.
+SLOPES = {"erf": 0.5, "relu": 0.15, "features": 1.0}
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,13 @@ def case(name: str, width: int, seed: int) -> Case:
         return Case(
             mlp(1, width, 1, activation="cos", seed=seed), prior, _plus(squared_exponential(LENGTH_SCALE), 0.01)
         )
-    prior = {"hidden1": priors.Normal(scale=SLOPE, bias_scale=4 * SLOPE), "output": output}
+    slope = SLOPES[name]
+    prior = {"hidden1": priors.Normal(scale=slope, bias_scale=4 * slope), "output": output}
     if name == "features":
         features = nn.Sequential(nn.Linear(1, 30), nn.Tanh())
         drawn = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for value, scale in zip(features.parameters(), (SLOPE, 4 * SLOPE), strict=True):
+            for value, scale in zip(features.parameters(), (slope, 4 * slope), strict=True):
                 value.copy_(scale * torch.randn(value.shape, generator=drawn))
         layer = priors.Normal(scale=0.5, fan_in=False, bias_scale=0.5)
         features = features.requires_grad_(False)
@@ -64,12 +66,28 @@ def _plus(kernel: Kernel, constant: float) -> Kernel:
     return lambda x, z: kernel(x, z) + constant
 
 
+def data_of(this: Case, drawn: bool, grid: Tensor, seed: int) -> dict[str, Tensor]:
+    """x (N, 1), y (N,) and the truth on ``grid``: a function ``drawn`` from the kernel, or the curve ``gp``."""
+    data = CURVES["gp"].data(POINTS_OF_NOISES, NOISE_OF_POINTS, seed)
+    if not drawn:
+        return {"x": data.x, "y": data.y, "truth": data.oracle(grid).mean}  # type: ignore[misc]
+    both = torch.cat([data.x, grid]).double()
+    covariance = this.kernel(both, both) + 1e-8 * torch.eye(len(both), dtype=torch.double)
+    generator = torch.Generator().manual_seed(seed)
+    function = (torch.linalg.cholesky(covariance) @ torch.randn(len(both), generator=generator).double()).float()
+    noise = NOISE_OF_POINTS * torch.randn(len(data), generator=generator)
+    return {"x": data.x, "y": function[: len(data)] + noise, "truth": function[len(data) :]}
+
+
 def compare_with_exact(name: str, settings: Settings, out: Path) -> dict[str, float]:
-    """Means and standard deviations of the function on a grid, by HMC and in closed form; the noise is known."""
+    """Means and standard deviations of the function on a grid, by HMC and in closed form; the noise is known.
+
+    The curves for erf and ReLU are draws of their wide limits, to which the networks then need not adapt.
+    """
     torch.set_num_threads(1)
-    curve = CURVES["gp"]
-    data = curve.data(POINTS_OF_NOISES, NOISE_OF_POINTS, settings.seed)
     this = case(name, settings.width, settings.seed)
+    grid = CURVES["gp"].grid()[::3]
+    data = data_of(this, name in ("erf", "relu"), grid, settings.seed)
 
     def model(x: Tensor, y: Tensor | None = None) -> Tensor:
         network = bayesian("net", this.net, this.prior)
@@ -77,12 +95,10 @@ def compare_with_exact(name: str, settings: Settings, out: Path) -> dict[str, fl
         with pyro.plate("obs", len(x)):
             return pyro.sample("y", dist.Normal(mean, NOISE_OF_POINTS), obs=y)
 
-    grid = curve.grid()[::3]
-    posterior = infer(
-        model, data.x, data.y, method=sampler(settings, POINTS_OF_NOISES, draws=settings.wide_draws), seed=settings.seed
-    )
+    method = sampler(settings, POINTS_OF_NOISES, draws=settings.wide_draws, target_accept=0.95)
+    posterior = infer(model, data["x"], data["y"], method=method, seed=settings.seed)
     values = posterior.function_draws(grid).flatten(0, 1).double()
-    exact = GaussianProcess(this.kernel, NOISE_OF_POINTS).condition(data.x, data.y).function(grid.double())
+    exact = GaussianProcess(this.kernel, NOISE_OF_POINTS).condition(data["x"], data["y"]).function(grid.double())
     _write(out / "wide" / f"{name}.npz", data, grid, values, exact)
     shift = (values.mean(0) - exact.mean) / exact.stddev
     ratio = values.std(0) / exact.stddev
@@ -96,15 +112,15 @@ def compare_with_exact(name: str, settings: Settings, out: Path) -> dict[str, fl
     }
 
 
-def _write(path: Path, data: Any, grid: Tensor, values: Tensor, exact: Normal) -> None:
+def _write(path: Path, data: dict[str, Tensor], grid: Tensor, values: Tensor, exact: Normal) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
-            x=data.x[:, 0].numpy(),
-            y=data.y.numpy(),
+            x=data["x"][:, 0].numpy(),
+            y=data["y"].numpy(),
+            truth=data["truth"].numpy(),
             grid=grid[:, 0].numpy(),
-            truth=data.oracle(grid).mean.numpy(),
             mean=values.mean(0).numpy(),
             sd=values.std(0).numpy(),
             exact_mean=exact.mean.numpy(),
