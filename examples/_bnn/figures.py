@@ -163,7 +163,7 @@ def side_by_side(out: Path, panel: Panel) -> Figure:
     place = {"loc": "center"} if len(names) < len(axes) else {"loc": "outside lower center", "ncols": 4}
     (axes[-1] if len(names) < len(axes) else figure).legend(handles, labels, frameon=False, **place)
     figure.suptitle(
-        f"{panel[1]} points of {CURVES[panel[0]].title}, noise {panel[2]:g} (right: the truth is outside at 10 % of x)"
+        f"{panel[1]} points of {CURVES[panel[0]].title}, noise {panel[2]:g} (a right band leaves the truth outside at 10 % of x)"
     )
     return figure
 

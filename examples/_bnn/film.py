@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from _bnn.curves import CURVES, PRIOR
+from _bnn.curves import CURVES, FLOOR, NOISE, PRIOR
 from _bnn.methods import LINES, sampler
 from _bnn.settings import NOISE_OF_POINTS, Settings
 from posterity.data import Standardization
 from posterity.files import replacing
 from posterity.inference import Posterior, infer
-from posterity.models import bayesian, mlp
+from posterity.models import bayesian, gaussian, mlp
 
 
 def sample_film(settings: Settings, out: Path) -> dict[str, float]:
@@ -29,13 +29,13 @@ def sample_film(settings: Settings, out: Path) -> dict[str, float]:
     data = curve.data(rows, NOISE_OF_POINTS, settings.seed)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(settings.seed))
     data, scale = data.subset(order), Standardization.fit(data)
-    net, grid = mlp(1, settings.hidden, 1, seed=0), curve.grid()
+    net, grid = mlp(1, settings.hidden, 1, activation="cos", seed=0), curve.grid()
 
     def model(x: Tensor, there: Tensor, y: Tensor | None = None) -> Tensor:
-        mean = scale.y_loc + scale.y_scale * bayesian("net", net, PRIOR)(scale.x(x))[:, 0]
-        noise = pyro.sample("noise", dist.HalfNormal(scale.y_scale))
+        mean = bayesian("net", net, PRIOR)(scale.x(x))
+        noise = pyro.sample("noise", dist.LogNormal(*NOISE))
         with pyro.plate("obs", len(x)), pyro.poutine.mask(mask=there):
-            return pyro.sample("y", dist.Normal(mean, noise), obs=y)
+            return pyro.sample("y", scale.undo(gaussian(mean, (noise**2 + FLOOR**2).sqrt())), obs=y)
 
     posterior: Posterior | str = "prior"
     bands = []
@@ -45,7 +45,8 @@ def sample_film(settings: Settings, out: Path) -> dict[str, float]:
         posterior = infer(model, data.x, there, data.y, method=method, seed=settings.seed + count)
         values = posterior.function_draws(grid, there[:1].expand(len(grid))).flatten(0, 1)
         every = values[:: max(1, len(values) // LINES)][:LINES]
-        bands.append((values.mean(0), values.std(0), every, posterior.draws["noise"].square().mean().sqrt()))
+        noise = posterior.draws["noise"].square().mean().sqrt()
+        bands.append((values.mean(0), values.std(0), every, scale.y_scale * noise))
     means, sds, lines, noises = (torch.stack(parts).numpy() for parts in zip(*bands, strict=True))
     path = out / "film.npz"
     with replacing(path) as temporary, temporary.open("wb") as file:
