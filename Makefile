@@ -101,7 +101,7 @@ bench: $(INSTALLED)
 
 # The numbers kept in examples/results: hours on two cores. After an interrupt, repeat it: it continues from the finished
 # fits of the same commit, never from those of other code.
-EXAMPLES := compare_uncertainty inverse_bishop inverse_sine two_dimensional mixture_uncertainty \
+EXAMPLES := bnn_regression compare_uncertainty inverse_bishop inverse_sine two_dimensional mixture_uncertainty \
 	gan_clusters gan_bayesian gan_digits gan_failing dcgan tracking calibration
 results: $(INSTALLED)
 	@set -e; out=out/results-$$(git rev-parse --short HEAD); \

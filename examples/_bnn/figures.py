@@ -28,8 +28,8 @@ COLOURS = {
     "mdn": "#444444",
 }
 KINDS = {
-    "modes": ("modes: networks fitted to the data", "#7a3e9d"),
-    "anchored": ("anchored: each with its own draw of the prior and of the noise", "#0072b2"),
+    "modes": ("modes: {} networks fitted to the data", "#7a3e9d"),
+    "anchored": ("anchored: {}, each with a draw of prior and noise", "#0072b2"),
 }
 REGIONS = {
     "data": ("among the data", "#009e73"),
@@ -49,7 +49,7 @@ def draw_figures(
         for curve in dict.fromkeys(panel[0] for panel in panels):
             mine = [panel for panel in panels if panel[0] == curve]
             shown = next(name for name in ("hmc", *methods) if name in methods)
-            written.append(save_figure(rows(out, mine, shown), out / f"rows-{curve}.png"))
+            written.append(save_figure(rows(out, mine, shown, metrics), out / f"rows-{curve}.png"))
             middle = (curve, POINTS_OF_NOISES, NOISE_OF_POINTS)
             if middle in mine and len(methods) > 1:
                 written.append(save_figure(side_by_side(out, middle), out / f"methods-{curve}.png"))
@@ -94,7 +94,7 @@ def panel_on(ax: Axes, content: Mapping[str, np.ndarray], exact: Mapping[str, np
     ax.set_xlabel("x")
 
 
-def rows(out: Path, panels: Sequence[Panel], name: str) -> Figure:
+def rows(out: Path, panels: Sequence[Panel], name: str, metrics: Mapping[str, float]) -> Figure:
     """Row 1: growing noise; row 2: a growing number of points. The legend has the place that is left in row 1."""
     noisy = sorted((p for p in panels if p[1] == POINTS_OF_NOISES), key=lambda p: p[2])
     growing = sorted((p for p in panels if p[2] == NOISE_OF_POINTS), key=lambda p: p[1])
@@ -116,10 +116,11 @@ def rows(out: Path, panels: Sequence[Panel], name: str) -> Figure:
     axes[0, len(lines[0]) - 1].xaxis.set_tick_params(labelbottom=True)
     axes[0, -1].legend(*axes[0, 0].get_legend_handles_labels(), loc="center", frameon=False)
     curve = CURVES[panels[0][0]]
-    figure.suptitle(
-        f"{TITLES[name][0].upper()}{TITLES[name][1:]} of {curve.title}; no data between {curve.gap[0]:g} and "
-        f"{curve.gap[1]:g}"
-    )
+    title = f"{TITLES[name]} of {curve.title}; no data between {curve.gap[0]:g} and {curve.gap[1]:g}"
+    rhats = [value for key, value in metrics.items() if key.startswith(f"{curve.name}_") and key.endswith(".hmc.rhat")]
+    if name == "hmc" and rhats:
+        title += f"; R-hat of the function at most {max(rhats):.3f}"
+    figure.suptitle(title[0].upper() + title[1:])
     return figure
 
 
@@ -163,7 +164,8 @@ def side_by_side(out: Path, panel: Panel) -> Figure:
     place = {"loc": "center"} if len(names) < len(axes) else {"loc": "outside lower center", "ncols": 4}
     (axes[-1] if len(names) < len(axes) else figure).legend(handles, labels, frameon=False, **place)
     figure.suptitle(
-        f"{panel[1]} points of {CURVES[panel[0]].title}, noise {panel[2]:g} (a right band leaves the truth outside at 10 % of x)"
+        f"{panel[1]} points of {CURVES[panel[0]].title}, noise {panel[2]:g} "
+        "(a right band leaves the truth outside at 10 % of x)"
     )
     return figure
 
@@ -245,11 +247,13 @@ def closed_forms(out: Path, metrics: Mapping[str, float]) -> Figure:
 def many(out: Path, metrics: Mapping[str, float], settings: Settings) -> Figure:
     """The networks of two kinds of ensembles; their spread and their log score against the number of networks."""
     content, sizes = read(out / "many" / "networks.npz"), settings.many_members
-    figure = Figure(figsize=(20, 11), layout="constrained")
-    axes = figure.subplots(2, 2)
-    for ax, kind in zip(axes[0], KINDS, strict=True):
+    figure = Figure(figsize=(16, 12.5), layout="constrained")
+    upper, lower = figure.subfigures(2, 1)
+    for ax, kind in zip(upper.subplots(1, 2, sharey=True), KINDS, strict=True):
         members_on(ax, content, kind)
-    spread, score = axes[1]
+        handles, labels = ax.get_legend_handles_labels()
+    upper.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    spread, score = lower.subplots(1, 2)
     for kind, style in (("modes", ":"), ("anchored", "-")):
         for name, (label, colour) in REGIONS.items():
             values = [metrics[f"many.{kind}.members{n}.sd_ratio_{name}"] for n in sizes]
@@ -270,10 +274,7 @@ def many(out: Path, metrics: Mapping[str, float], settings: Settings) -> Figure:
         ax.set(xscale="log", xlabel="number of networks")
         ax.set_xticks(sizes, [str(n) for n in sizes])
         ax.minorticks_off()
-        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    axes[0, 1].legend(
-        *axes[0, 1].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False
-    )
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False, ncols=2)
     return figure
 
 
@@ -282,13 +283,14 @@ def members_on(ax: Axes, content: Mapping[str, np.ndarray], kind: str) -> None:
     title, colour = KINDS[kind]
     grid, half, functions = content["grid"], BAND * content["sd"], content[kind]
     low, high = content["mean"] - half, content["mean"] + half
-    ax.fill_between(grid, low, high, color=MEAN, lw=0, label="posterior by HMC:\n90 % of the function")
+    ax.fill_between(grid, low, high, color=MEAN, lw=0, label="posterior by HMC: 90 %")
     ax.plot(grid, functions.T, color=colour, lw=0.7, alpha=0.5)
-    ax.plot([], [], color=colour, lw=0.8, label=f"{len(functions)} networks")
+    ax.plot([], [], color=colour, lw=0.8, label="single networks")
     ax.plot(grid, functions.mean(0), color=colour, lw=2.5, label="their mean")
     ax.plot(grid, content["truth"], color=TRUTH, ls="--", lw=1.8, label="true function")
     ax.scatter(content["x"], content["y"], s=26, color="#222222", lw=0, zorder=3, label="data")
-    ax.set(xlabel="x", ylabel="y", xlim=(grid[0], grid[-1]), ylim=limits_of(content), title=title)
+    ax.set(xlabel="x", ylabel="y", xlim=(grid[0], grid[-1]), ylim=limits_of(content))
+    ax.set_title(title.format(len(functions)))
 
 
 def film(out: Path) -> Path:
