@@ -29,7 +29,7 @@ from _bnn.curves import CURVES
 from _bnn.figures import draw_figures
 from _bnn.film import sample_film
 from _bnn.many import batch_against_loop, many_networks
-from _bnn.panels import Panel, compute_panel, panel_name, row_metrics, wanted_panels
+from _bnn.panels import REPEATED, Panel, compute_panel, noise_of, panel_name, row_metrics, wanted_panels
 from _bnn.settings import METHODS, NOISES, POINTS, QUICK, Settings
 from _bnn.sinc import one_data_set
 from _bnn.wide import TITLES as WIDE
@@ -38,7 +38,7 @@ from _mdn import mean_and_error
 from _parts import compute_part, compute_parts, total_seconds
 from _report import finish, parser
 
-PAGES = ("rows", "sinc", "wide", "many", "film")
+PAGES = ("rows", "noise", "sinc", "wide", "many", "film")
 Task = tuple[Any, Callable[[], dict[str, float]]]
 
 
@@ -50,6 +50,31 @@ def panel_tasks(panels: Sequence[Panel], methods: Sequence[str], settings: Setti
             name = f"{panel_name(panel)}-{method}"
             tasks[name] = (name, settings), partial(compute_panel, panel, method, settings, out)
     return tasks
+
+
+def repeated_tasks(pages: Sequence[str], curves: Sequence[str], settings: Settings, out: Path) -> dict[str, Task]:
+    """Several data sets: for the noise of each curve, and for sin(x) / x."""
+    tasks: dict[str, Task] = {}
+    if "sinc" in pages:
+        for size in sorted(settings.sinc_points, reverse=True):
+            for repeat in range(settings.sinc_repeats):
+                call = partial(one_data_set, size, repeat, settings, out)
+                tasks[f"sinc-n{size}-{repeat}"] = (size, repeat, settings), call
+    if "noise" in pages:
+        for curve in curves:
+            for repeat in range(settings.noise_repeats):
+                tasks[f"noise-{curve}-{repeat}"] = (repeat, settings), partial(noise_of, curve, repeat, settings)
+    return tasks
+
+
+def noise_metrics(results: dict[str, dict[str, float]], curves: Sequence[str], settings: Settings) -> dict[str, float]:
+    """The mean noise over the data sets of each curve, with its error."""
+    metrics: dict[str, float] = {}
+    for curve in curves:
+        runs = [results[f"noise-{curve}-{repeat}"] for repeat in range(settings.noise_repeats)]
+        metrics |= mean_and_error(f"{curve}_repeated.n{REPEATED}.hmc.band_noise", [run["noise"] for run in runs])
+        metrics[f"{curve}_repeated.n{REPEATED}.hmc.rhat"] = max(run["rhat"] for run in runs)
+    return metrics
 
 
 def sinc_metrics(results: dict[str, dict[str, float]], settings: Settings) -> dict[str, float]:
@@ -98,20 +123,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
 
     panels = wanted_panels(curves, points, noises) if "rows" in pages else []
-    tasks = panel_tasks(panels, args.methods, settings, args.out)
-    if "sinc" in pages:
-        for size in sorted(settings.sinc_points, reverse=True):
-            for repeat in range(settings.sinc_repeats):
-                call = partial(one_data_set, size, repeat, settings, args.out)
-                tasks[f"sinc-n{size}-{repeat}"] = (size, repeat, settings), call
-    if "wide" in pages:
-        tasks |= {
-            f"wide-{name}": ((name, settings), partial(compare_with_exact, name, settings, args.out)) for name in WIDE
-        }
-    if "many" in pages:
-        tasks["many"] = settings, partial(many_networks, settings, args.out)
+    tasks: dict[str, Task] = {}
     if "film" in pages:
         tasks["film"] = settings, partial(sample_film, settings, args.out)
+    if "many" in pages:
+        tasks["many"] = settings, partial(many_networks, settings, args.out)
+    tasks |= panel_tasks(panels, args.methods, settings, args.out)
+    tasks |= repeated_tasks(pages, curves, settings, args.out)
+    if "wide" in pages:
+        for name in WIDE:
+            tasks[f"wide-{name}"] = (name, settings), partial(compare_with_exact, name, settings, args.out)
     results = compute_parts(args.out, tasks, jobs=args.jobs)
     if "many" in pages:  # alone, since it is a timing
         results["timing"] = compute_part(args.out, "timing", settings, partial(batch_against_loop, settings))
@@ -122,6 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     if "sinc" in pages:
         metrics |= sinc_metrics(results, settings)
+    if "noise" in pages:
+        metrics |= noise_metrics(results, curves, settings)
     for part, prefix in (
         ("many", "many"),
         ("timing", "many"),

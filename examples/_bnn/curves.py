@@ -20,7 +20,7 @@ GRID = 241  # points of the figures
 PRIOR = {
     "": priors.Normal(),
     "hidden1": priors.Normal(scale=4.0, bias_scale=4.0),
-    "output": priors.Normal(scale=2**0.5, bias_scale=0.5),
+    "output": priors.Normal(scale=2**0.5, bias_scale=0.1),
 }
 NOISE = (math.log(0.3), 1.0)  # log-normal prior of the standard deviation of the noise
 FLOOR = 0.02  # smallest standard deviation of y given x, without which a mode may interpolate the data
@@ -36,9 +36,14 @@ class Curve:
     interval: tuple[float, float]
     gap: tuple[float, float]
     shown: tuple[float, float]
+    known: Standardization | None = None  # units in which the prior of the network is that of the curve
 
     def data(self, points: int, noise: float, seed: int) -> Observations:
         return self.simulate(points, noise=noise, interval=self.interval, gap=self.gap, seed=seed)
+
+    def scale(self, data: Observations) -> Standardization:
+        """The units of the network: those of the process that drew the curve, or those of the data."""
+        return self.known or Standardization.fit(data)
 
     def fresh(self, data: Observations, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """New points as those of ``data``: x (count, 1), y and the true function there (count,)."""
@@ -65,19 +70,19 @@ def _gaussian_process(points: int, **settings: object) -> Observations:
     return gp_curve(points, length_scale=LENGTH_SCALE, **settings)  # type: ignore[arg-type]
 
 
+PROCESS = Standardization(torch.zeros(1), torch.tensor([4 * LENGTH_SCALE]), torch.zeros(()), torch.ones(()))
 CURVES = {
     curve.name: curve
     for curve in (
-        Curve("gp", "a draw of a Gaussian process", _gaussian_process, (-10, 10), (2, 6), (-14, 14)),
+        Curve("gp", "a draw of a Gaussian process", _gaussian_process, (-10, 10), (2, 6), (-14, 14), PROCESS),
         Curve("sinc", "sin(x) / x", sinc_curve, (-10, 10), (2, 6), (-14, 14)),
         Curve("wave", "sin(x) + 0.1 x²", sine_parabola, (-4, 4), (0, 1.6), (-5.6, 5.6)),
     )
 }
 
 
-def network(data: Observations, hidden: tuple[int, ...]) -> Callable[..., Tensor]:
+def network(scale: Standardization, hidden: tuple[int, ...]) -> Callable[..., Tensor]:
     """The Bayesian network, a Pyro model: one noise for all x, with the prior `NOISE`."""
-    scale = Standardization.fit(data)
     net = mlp(1, *hidden, 1, activation="cos", seed=0)
 
     def model(x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -89,9 +94,8 @@ def network(data: Observations, hidden: tuple[int, ...]) -> Callable[..., Tensor
     return model
 
 
-def mixture_network(data: Observations, hidden: tuple[int, ...]) -> Pair:
+def mixture_network(scale: Standardization, hidden: tuple[int, ...]) -> Pair:
     """A mixture density network of three components with the same prior; its posterior mode is what is fitted."""
-    scale = Standardization.fit(data)
     head = mixture_head(3, floor=FLOOR)
     net = mlp(1, *hidden, head.features, activation="cos", seed=0)
     return bayesian_mixture_density(scale, head=head, net=net, prior=PRIOR)

@@ -63,8 +63,7 @@ class ExactPosterior:
         kernel = squared_exponential(LENGTH_SCALE)
         self.processes = [GaussianProcess(kernel, float(noise)).condition(data.x, data.y) for noise in self.noises]
         evidence = torch.tensor([process.log_evidence for process in self.processes])
-        standardised = self.noises / data.y.std(correction=0)
-        prior = dist.LogNormal(*NOISE).log_prob(standardised) + standardised.log()  # of the logarithm of the noise
+        prior = dist.LogNormal(*NOISE).log_prob(self.noises) + self.noises.log()  # of the logarithm of the noise
         self.log_weights = (evidence + prior).log_softmax(0)
 
     def predict(self, x: Tensor) -> ExactPrediction:

@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 from _bnn.curves import CURVES, FLOOR, NOISE, PRIOR
 from _bnn.methods import LINES, sampler
 from _bnn.settings import NOISE_OF_POINTS, Settings
-from posterity.data import Standardization
 from posterity.files import replacing
 from posterity.inference import Posterior, infer
 from posterity.models import bayesian, gaussian, mlp
@@ -28,7 +27,7 @@ def sample_film(settings: Settings, out: Path) -> dict[str, float]:
     curve, rows = CURVES["gp"], settings.film_points[-1]
     data = curve.data(rows, NOISE_OF_POINTS, settings.seed)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(settings.seed))
-    data, scale = data.subset(order), Standardization.fit(data)
+    data, scale = data.subset(order), curve.scale(data)
     net, grid = mlp(1, settings.hidden, 1, activation="cos", seed=0), curve.grid()
 
     def model(x: Tensor, there: Tensor, y: Tensor | None = None) -> Tensor:

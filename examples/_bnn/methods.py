@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from _bnn.curves import mixture_network, network
+from _bnn.curves import Curve, mixture_network, network
 from _bnn.exact import ExactPosterior
 from _bnn.settings import Settings
 from posterity.data import Observations
@@ -40,17 +40,17 @@ class Fit:
 
 
 def fit(
-    method: str, data: Observations, x: Tensor, settings: Settings, seed: int
+    method: str, curve: Curve, data: Observations, x: Tensor, settings: Settings, seed: int
 ) -> tuple[dict[str, Fit], dict[str, float]]:
     """The fits of a method by name, and numbers about them; convergence is judged at ``x``."""
     if method == "exact":
         exact = ExactPosterior(data)
         return {"exact": Fit(exact.predict, lambda at: exact.curves(at, LINES, seed))}, {}
     if method == "mdn":
-        mixture = mixture_network(data, (settings.hidden,))
+        mixture = mixture_network(curve.scale(data), (settings.hidden,))
         best = Ensemble(members=4, keep=1, steps=settings.steps, behind="keep", threads=1, progress=False)
         return {"mdn": of_posterior(infer(mixture, data.x, data.y, method=best, seed=seed))}, {}
-    model = network(data, (settings.hidden,))
+    model = network(curve.scale(data), (settings.hidden,))
     if method == "hmc":
         posterior = infer(model, data.x, data.y, method=sampler(settings, len(data)), seed=seed)
         return {"hmc": of_posterior(posterior)}, convergence(posterior, x)
@@ -75,7 +75,7 @@ def sampler(settings: Settings, points: int, **changes: Any) -> HMC:
     if points <= FEW:
         length |= {"draws": 2 * settings.draws, "target_accept": 0.98}
     if points >= MANY:
-        length |= {"draws": 2 * settings.draws, "max_steps": 250}
+        length |= {"draws": 8 * settings.draws, "target_ess": settings.target_ess, "max_steps": 250}
     return HMC(**(length | changes), threads=1, progress=False)
 
 

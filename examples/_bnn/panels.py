@@ -15,6 +15,7 @@ from _bnn.settings import POINTS as SIZES
 from posterity.data import Observations
 from posterity.files import replacing
 
+REPEATED = 200  # points of the data sets on which the noise is measured again
 CHUNK = 1000  # test points in one prediction
 BAND = 1.645  # half-width of a central 90 % region of a normal, in standard deviations
 
@@ -47,12 +48,23 @@ def compute_panel(panel: Panel, method: str, settings: Settings, out: Path) -> d
     curve, (_, points, noise) = CURVES[panel[0]], panel
     data = curve.data(points, noise, data_seed(panel, settings))
     grid = curve.grid()
-    fits, about = fit(method, data, grid[::3], settings, settings.seed)
+    fits, about = fit(method, curve, data, grid[::3], settings, settings.seed)
     numbers = {f"{method}.{name}": value for name, value in about.items()}
     for name, found in fits.items():
         numbers |= {f"{name}.{key}": value for key, value in score(found, curve, data, settings, name).items()}
         write_bands(file_of(out, panel, name), found, data, grid)
     return numbers
+
+
+def noise_of(curve_name: str, repeat: int, settings: Settings) -> dict[str, float]:
+    """The noise by HMC from one more data set of `REPEATED` points."""
+    torch.set_num_threads(1)
+    curve, seed = CURVES[curve_name], 1000 * (repeat + 1) + settings.seed
+    data = curve.data(REPEATED, NOISE_OF_POINTS, seed)
+    found, about = fit("hmc", curve, data, curve.grid()[::3], settings, seed)
+    predictive = found["hmc"].predict(data.x)
+    noise = float((predictive.variance - predictive.epistemic).mean().sqrt())
+    return {"noise": noise, "rhat": about["rhat"]}
 
 
 def score(found: Any, curve: Curve, data: Observations, settings: Settings, name: str) -> dict[str, float]:
