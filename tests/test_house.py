@@ -29,7 +29,7 @@ LAYERS = (
     ("inference.export", "inference.predictive", "inference.posterior"),
     ("inference",),  # the methods: mcmc, svi, ensemble, adversarial, tracking, infer, sweep
     ("inference.diagnostics",),
-    ("inference.plots",),
+    ("inference.plots", "inference.estimators"),
 )
 
 # Names that stand in two modules on purpose.

@@ -1,0 +1,151 @@
+"""Regressors: a Bayesian network with one mode, and a mixture density network with several."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_array, check_consistent_length
+from torch import Tensor
+
+from posterity.data import Observations, Standardization
+from posterity.inference.estimators.base import TableEstimator
+from posterity.models.pairs import Pair, bayesian_mixture_density, bayesian_regression
+from posterity.validation import check_number
+
+
+class DensityRegressor(RegressorMixin, TableEstimator):
+    """What both regressors predict: means, standard deviations, quantiles and intervals; a subclass names its model."""
+
+    def _targets(self, y: Any) -> Tensor:
+        if np.ptp(y) == 0:
+            raise ValueError(f"expected y that varies, got {len(y)} times {y[0]}")
+        return torch.as_tensor(np.asarray(y, np.float64))
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """The mean (N,) of y, and with ``return_std`` its standard deviation (N,), noise included; in units of y."""
+        predictive = self.predict_distribution(X)
+        mean = predictive.mean.double().numpy()
+        return (mean, predictive.stddev.double().numpy()) if return_std else mean
+
+    def predict_quantiles(self, X: Any, quantiles: Any = (0.05, 0.5, 0.95)) -> np.ndarray:
+        """Quantiles (N, Q) of y.
+
+        Raises:
+            ValueError: a probability is not in (0, 1).
+        """
+        levels = np.atleast_1d(np.asarray(quantiles, np.float64))
+        if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
+            raise ValueError(f"expected quantiles in (0, 1), got {quantiles!r}")
+        predictive = self.predict_distribution(X)
+        return np.stack([predictive.icdf(float(level)).double().numpy() for level in levels], 1)
+
+    def predict_interval(self, X: Any, level: float = 0.9) -> np.ndarray:
+        """The central interval of probability ``level``: lower and upper end (N, 2).
+
+        Raises:
+            ValueError: ``level`` is not in (0, 1).
+        """
+        check_number("level", level, "(0, 1)")
+        return self.predict_quantiles(X, (0.5 * (1 - level), 0.5 * (1 + level)))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The mean log score log p(y|x) in nats, higher is better; with weights the weighted mean."""
+        predictive = self.predict_distribution(X)
+        y = check_array(y, ensure_2d=False, dtype=np.float64)
+        check_consistent_length(y, predictive.mean)
+        return float(np.average(predictive.log_prob(torch.as_tensor(y)).double().numpy(), weights=sample_weight))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True  # the score is a log score and not R²
+        return tags
+
+
+class BayesianRegressor(DensityRegressor):
+    """A Bayesian network with normal noise: the full posterior of `posterity.models.bayesian_regression`.
+
+    Args:
+        hidden: widths of the hidden layers.
+        noise: "input" (the noise depends on x) or "constant".
+        method: "hmc", "nuts", "svi", "ensemble", "map", or a method such as ``HMC(chains=32)``.
+        resolution: precision to which y was recorded, in units of y; None: a thousandth of its standard deviation.
+        missing: "refuse" or "mean", see `posterity.inference.estimators.table.TableReader`; for frames.
+        draws: number of posterior draws in a prediction.
+        random_state: seed, or scikit-learn's other forms of it.
+
+    Attributes:
+        posterior_: the `Posterior`, for diagnostics and ArviZ; its ``attrs["warnings"]`` says what has not converged.
+        table_: the reader of frames with the names of the columns; None after a fit to an array.
+
+    >>> import numpy as np
+    >>> x = np.linspace(-1, 1, 40)[:, None]
+    >>> model = BayesianRegressor(hidden=(4,), method="map", random_state=0).fit(x, 3 * x[:, 0])
+    >>> mean, sd = model.predict([[0.5]], return_std=True)
+    >>> bool(abs(mean[0] - 1.5) < 0.3)
+    True
+    """
+
+    def __init__(
+        self,
+        hidden: tuple[int, ...] = (32,),
+        noise: str = "input",
+        method: Any = "hmc",
+        resolution: float | None = None,
+        missing: str = "refuse",
+        draws: int = 400,
+        random_state: Any = None,
+    ) -> None:
+        self.hidden = hidden
+        self.noise = noise
+        self.method = method
+        self.resolution = resolution
+        self.missing = missing
+        self.draws = draws
+        self.random_state = random_state
+
+    def _pair(self, x: Tensor, y: Tensor) -> Pair:
+        scale = Standardization.fit(Observations(x, y))
+        return bayesian_regression(scale, hidden=self.hidden, noise=self.noise, resolution=self.resolution)
+
+
+class MixtureDensityRegressor(DensityRegressor):
+    """A Bayesian mixture density network, for y with several answers: `posterity.models.bayesian_mixture_density`.
+
+    Args:
+        components: the number of normal components.
+        hidden: widths of the hidden layers.
+        method: as in `BayesianRegressor`; ten posterior modes by default.
+        resolution: precision to which y was recorded, in units of y; no component is narrower.
+        missing: as in `BayesianRegressor`.
+        draws: number of posterior draws in a prediction.
+        random_state: seed, or scikit-learn's other forms of it.
+
+    Attributes:
+        posterior_: the `Posterior`, as in `BayesianRegressor`.
+        table_: the reader of frames, as in `BayesianRegressor`.
+    """
+
+    def __init__(
+        self,
+        components: int = 3,
+        hidden: tuple[int, ...] = (32,),
+        method: Any = "ensemble",
+        resolution: float | None = None,
+        missing: str = "refuse",
+        draws: int = 400,
+        random_state: Any = None,
+    ) -> None:
+        self.components = components
+        self.hidden = hidden
+        self.method = method
+        self.resolution = resolution
+        self.missing = missing
+        self.draws = draws
+        self.random_state = random_state
+
+    def _pair(self, x: Tensor, y: Tensor) -> Pair:
+        scale = Standardization.fit(Observations(x, y))
+        return bayesian_mixture_density(
+            scale, components=self.components, hidden=self.hidden, resolution=self.resolution
+        )

@@ -1,0 +1,125 @@
+"""Frames as tables of numbers: categories one-hot with their names, missing values refused by name or imputed."""
+
+from typing import Any
+
+import numpy as np
+
+from posterity.validation import check_choice, shown
+
+MISSING = ("refuse", "mean")
+
+
+def is_frame(table: Any) -> bool:
+    """Whether ``table`` has columns by name, like a frame of pandas or polars."""
+    return hasattr(table, "columns") and hasattr(table, "__getitem__") and not isinstance(table, np.ndarray)
+
+
+class TableReader:
+    """The columns of a frame, learnt by `fit`; `read` returns numbers (N, D) in float64 with the names ``names``.
+
+    A column of numbers or truth values stays one column. Any other column becomes one column of zeros and ones for each
+    of its values, with the name "column=value". With ``missing="mean"`` a missing number is replaced by the mean of its
+    column in training, and a missing category has zeros in all its columns.
+
+    Raises:
+        ValueError: ``missing`` is unknown.
+
+    >>> import pandas as pd
+    >>> reader = TableReader().fit(pd.DataFrame({"dose": [1.0, 2.0], "site": ["b", "a"]}))
+    >>> reader.names
+    ('dose', 'site=a', 'site=b')
+    >>> reader.read(pd.DataFrame({"dose": [3.0], "site": ["a"]}))
+    array([[3., 1., 0.]])
+    """
+
+    def __init__(self, missing: str = "refuse") -> None:
+        self.missing = check_choice("missing", missing, MISSING)
+        self.columns: tuple[str, ...] = ()
+        self.categories: dict[str, tuple[Any, ...]] = {}
+        self.means: dict[str, float] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns of numbers."""
+        found: list[str] = []
+        for name in self.columns:
+            found += [f"{name}={value}" for value in self.categories[name]] if name in self.categories else [name]
+        return tuple(found)
+
+    def fit(self, frame: Any) -> "TableReader":
+        """Learn names, categories and means.
+
+        Raises:
+            ValueError: a name twice, or a column without any value.
+        """
+        self.columns = tuple(str(name) for name in frame.columns)
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"expected a different name for each column, got {list(self.columns)}")
+        for name in self.columns:
+            values, there = _values(frame, name)
+            if not there.any():
+                raise ValueError(f"expected values in column {name!r}, got none")
+            if values.dtype.kind == "f":
+                self.means[name] = float(values[there].mean())
+            else:
+                self.categories[name] = tuple(
+                    sorted(set(values[there].tolist()), key=lambda value: (str(type(value)), value))
+                )
+        return self
+
+    def read(self, frame: Any) -> np.ndarray:
+        """Numbers (N, D) of a frame with the columns of `fit`, in any order.
+
+        Raises:
+            ValueError: a column is absent, has a value that is not a number or a new category, or has missing values
+                with ``missing="refuse"``; the message names it.
+        """
+        absent = [name for name in self.columns if name not in {str(column) for column in frame.columns}]
+        if absent:
+            raise ValueError(f"expected the columns {list(self.columns)}, got none of {absent}")
+        parts = []
+        for name in self.columns:
+            values, there = _values(frame, name)
+            if not there.all() and self.missing == "refuse":
+                raise ValueError(
+                    f"expected no missing values in column {name!r}, got {int((~there).sum())}: remove these rows, or "
+                    "set missing='mean'"
+                )
+            parts.append(
+                self._one_hot(name, values, there) if name in self.categories else self._numbers(name, values, there)
+            )
+        return np.concatenate(parts, 1)
+
+    def _numbers(self, name: str, values: np.ndarray, there: np.ndarray) -> np.ndarray:
+        if values.dtype.kind != "f":
+            raise ValueError(f"expected numbers in column {name!r}, as in training, got {shown(values[there][0])}")
+        infinite = int(np.isinf(values[there]).sum())
+        if infinite:
+            raise ValueError(f"expected finite numbers in column {name!r}, got {infinite} that are infinite")
+        return np.where(there, values, self.means[name])[:, None]
+
+    def _one_hot(self, name: str, values: np.ndarray, there: np.ndarray) -> np.ndarray:
+        known = self.categories[name]
+        new = set(values[there].tolist()) - set(known)
+        if new:
+            raise ValueError(f"expected categories {list(known)} in column {name!r}, got {sorted(map(str, new))}")
+        return np.array(
+            [[float(here and value == one) for one in known] for value, here in zip(values, there, strict=True)]
+        )
+
+
+def _values(frame: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values (N,) of a column, floats or objects, and which of them are there."""
+    column = next(frame[label] for label in frame.columns if str(label) == name)
+    values = np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
+    if values.dtype.kind in "fiub":
+        numbers = values.astype(np.float64)
+        return numbers, ~np.isnan(numbers)
+    values = values.astype(object)
+    there = np.array(
+        [value is not None and value == value and type(value).__name__ != "NAType" for value in values], bool
+    )
+    numeric = [isinstance(value, int | float | np.number | np.bool_) for value in values[there]]
+    if numeric and all(numeric):  # columns of pandas with missing whole numbers
+        return np.array([float(value) if here else np.nan for value, here in zip(values, there, strict=True)]), there
+    return values, there

@@ -1,0 +1,94 @@
+"""What all estimators share: scikit-learn's own checks, methods by name, frames, pickling, bad settings."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from posterity.inference import HMC, NUTS, SVI, Ensemble
+from posterity.inference.estimators import (
+    BayesianClassifier,
+    BayesianRegressor,
+    MixtureDensityRegressor,
+    coverage_scorer,
+    crps_scorer,
+)
+from posterity.inference.estimators.base import METHODS
+from tests.inference.estimators.cases import QUICK, quick, wave
+
+
+@parametrize_with_checks(
+    [
+        BayesianRegressor(hidden=(8,), method=QUICK, random_state=0),
+        MixtureDensityRegressor(hidden=(8,), method=QUICK, random_state=0),
+        BayesianClassifier(hidden=(8,), method=QUICK, random_state=0),
+    ]
+)
+@pytest.mark.filterwarnings("ignore")
+def test_the_checks_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("name", ["hmc", "nuts", "svi", "ensemble", "map"])
+def test_methods_by_name(name, monkeypatch):
+    """The same result as with the object that the name stands for, made short here."""
+    short = {
+        "hmc": HMC(chains=2, warmup=20, draws=20, progress=False),
+        "nuts": NUTS(chains=2, warmup=20, draws=20, progress=False),
+        "svi": SVI(guide="low_rank", steps=50, progress=False),
+        "ensemble": Ensemble(members=3, steps=50, progress=False),
+        "map": SVI(guide="map", steps=50, progress=False),
+    }[name]
+    assert type(METHODS[name]()) is type(short)
+    monkeypatch.setitem(METHODS, name, lambda: short)
+    x, y = wave(40)
+    named, own = (BayesianRegressor(hidden=(4,), method=m, random_state=0).fit(x, y) for m in (name, short))
+    assert np.array_equal(named.predict(x), own.predict(x))
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
+def test_frames_keep_their_names_and_categories(library):
+    x, y = wave(60)
+    columns = {"first": x[:, 0], "second": x[:, 1], "site": np.where(x[:, 1] > 0, "north", "south").tolist()}
+    model = BayesianRegressor(hidden=(4,), method=QUICK, random_state=0).fit(library(columns), y)
+    assert list(model.feature_names_in_) == ["first", "second", "site"]
+    assert model.table_.names == ("first", "second", "site=north", "site=south")
+    as_array = BayesianRegressor(hidden=(4,), method=QUICK, random_state=0).fit(model.table_.read(library(columns)), y)
+    assert np.array_equal(model.predict(library(columns)), as_array.predict(model.table_.read(library(columns))))
+    holes = {name: [None, *values[1:]] for name, values in columns.items()}
+    with pytest.raises(ValueError, match="expected no missing values in column 'first', got 1"):
+        model.predict(library(holes))
+
+
+def test_a_constant_column_is_left_out():
+    x, y = wave(50)
+    more = np.column_stack([x[:, 0], np.full(50, 7.0), x[:, 1]])
+    with_it = BayesianRegressor(hidden=(4,), method=QUICK, random_state=0).fit(more, y)
+    assert with_it.kept_.tolist() == [True, False, True]
+    assert np.array_equal(
+        with_it.predict(more), BayesianRegressor(hidden=(4,), method=QUICK, random_state=0).fit(x, y).predict(x)
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, y: BayesianRegressor(method="gibbs").fit(x, y), "expected method"),
+        (lambda x, y: BayesianRegressor(method=SVI).fit(x, y), "expected method to be one of"),
+        (lambda x, y: BayesianRegressor(missing="drop").fit(pd.DataFrame(x), y), "missing"),
+        (lambda x, y: BayesianRegressor(draws=0).fit(x, y), "draws"),
+        (lambda x, y: BayesianRegressor(noise="none").fit(x, y), "noise"),
+        (lambda x, y: BayesianRegressor(method=QUICK).fit(x, 0 * y), "expected y that varies"),
+        (lambda x, y: BayesianRegressor(method=QUICK).fit(0 * x, y), "expected a column of X that varies, got 2"),
+        (lambda x, y: BayesianClassifier(method=QUICK).fit(x, ["a"] * len(x)), "expected at least two classes in y"),
+        (lambda x, y: quick(x, y).predict_interval(x, 1.5), "level"),
+        (lambda x, y: quick(x, y).predict_quantiles(x, [0.5, 1.0]), "expected quantiles in"),
+        (lambda x, y: coverage_scorer(2.0), "level"),
+        (lambda x, y: crps_scorer(StandardScaler(), x, y), "expected an estimator with predict_distribution"),
+    ],
+)
+def test_bad_settings_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(*wave(20))

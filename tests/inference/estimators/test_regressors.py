@@ -1,0 +1,49 @@
+"""Regressors predict what the predictive mixture of their posterior says."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from posterity.inference import HMC, Ensemble
+from posterity.inference.estimators import BayesianRegressor, MixtureDensityRegressor, crps_scorer
+from tests.inference.estimators.cases import QUICK, wave
+
+
+def test_a_regressor_predicts_the_distribution_of_its_posterior():
+    """Everything that it returns is read from one predictive mixture; after pickling it is the same."""
+    x, y = wave()
+    model = BayesianRegressor(hidden=(10,), method=HMC(chains=4, warmup=100, draws=50, progress=False), random_state=1)
+    model.fit(x, y)
+    predictive = model.predict_distribution(x[:7])
+    mean, sd = model.predict(x[:7], return_std=True)
+    assert np.allclose(mean, predictive.mean)
+    assert np.allclose(sd, predictive.stddev)
+    assert np.allclose(model.predict_interval(x[:7], 0.8), model.predict_quantiles(x[:7], (0.1, 0.9)))
+    assert np.allclose(predictive.cdf(torch.as_tensor(model.predict_quantiles(x[:7], 0.3)[:, 0])), 0.3, atol=1e-4)
+    assert model.score(x, y) == pytest.approx(float(model.predict_distribution(x).log_prob(torch.as_tensor(y)).mean()))
+    assert model.score(x, y) > 0.3  # the truth scores 0.88 on average
+    assert model.posterior_.num_chains == 4
+    again = pickle.loads(pickle.dumps(model))  # noqa: S301 - made here
+    assert np.array_equal(again.predict(x), model.predict(x))
+    assert again.posterior_.attrs == model.posterior_.attrs
+    assert set(again.posterior_.to_arviz(*again.training_data_).log_likelihood.data_vars) == {"y"}
+
+
+def test_a_mixture_finds_both_answers():
+    generator = np.random.default_rng(0)
+    x = generator.uniform(-1, 1, (300, 1))
+    y = np.where(generator.random(300) < 0.5, 1.0, -1.0) + 0.1 * generator.normal(size=300)
+    model = MixtureDensityRegressor(components=3, hidden=(8,), method=Ensemble(members=3, steps=600, progress=False))
+    predictive = model.set_params(random_state=0).fit(x, y).predict_distribution([[0.0]])
+    found = predictive.modes(min_probability=0.2).location[0]
+    assert np.allclose(np.sort(found[found.isfinite()]), [-1, 1], atol=0.1)
+    assert crps_scorer(model, x, y) > crps_scorer(BayesianRegressor(method=QUICK, random_state=0).fit(x, y), x, y)
+
+
+def test_units_of_y_change_nothing_else():
+    x, y = wave(50)
+    first = BayesianRegressor(hidden=(4,), method=QUICK, random_state=0).fit(x, y).predict(x)
+    other = BayesianRegressor(hidden=(4,), method=QUICK, random_state=0).fit(1e3 * x, 1e-6 * y + 5).predict(1e3 * x)
+    assert np.allclose((other - 5) * 1e6, first, atol=0.02)
