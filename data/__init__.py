@@ -1,7 +1,8 @@
 """Tables, sets of images, and simulators whose conditional distribution is known exactly.
 
 Containers and tools
-    `Observations`: x, y, the names of their columns and, for simulated data, the exact p(y | x) as `oracle`.
+    `Observations`: x, y, the names of their columns and, for simulated data, the exact p(y | x) as `oracle`;
+    `Observations.from_frame` reads frames of pandas and polars.
     `Standardization`: to mean 0 and standard deviation 1 and back, also for distributions.
     `kfold`, `holdout`, `cross_validation`: training and test parts.
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from posterity.data._precision import FLOATS, damage, holding
+from posterity.data.frames import TableReader, is_frame
 from posterity.validation import shown
 
 Oracle = Callable[[Tensor], Distribution]
@@ -104,6 +105,54 @@ class Observations:
         values = (x, y, x_names, y_names, oracle, name, source)
         for field, value in zip(fields(self), values, strict=True):
             object.__setattr__(self, field.name, value)  # the dataclass is frozen
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        y: str | Sequence[str],
+        x: Sequence[str] | None = None,
+        missing: str = "refuse",
+        name: str = "",
+    ) -> "Observations":
+        """The columns ``x`` and ``y`` of a frame of pandas or polars, with their names.
+
+        A column of x that does not hold numbers becomes one column for each of its values, named "column=value" (see
+        `posterity.data.frames.TableReader`, which also reads later frames in the same way).
+
+        Args:
+            frame: the frame.
+            y: name of the target, or names of several.
+            x: names of the inputs; None: all other columns.
+            missing: "refuse", or "mean", which replaces missing inputs; missing targets are always refused.
+            name: a short name of the data set.
+
+        Raises:
+            ValueError: ``frame`` is not a frame, a column is absent, has missing values or, in y, no numbers.
+
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"dose": [1.0, 2.0], "site": ["a", "b"], "response": [0.1, 0.3]})
+        >>> Observations.from_frame(frame, y="response")
+        Observations(2 rows, x: dose, site=a, site=b, y: response, torch.float64)
+        """
+        if not is_frame(frame):
+            raise ValueError(f"expected frame to be a frame of pandas or polars, got {type(frame).__name__}")
+        targets = [y] if isinstance(y, str) else list(y)
+        names = [str(column) for column in frame.columns]
+        inputs = [column for column in names if column not in targets] if x is None else list(x)
+        for argument, wanted in (("y", targets), ("x", inputs)):
+            absent = [column for column in wanted if column not in names]
+            if absent or not wanted:
+                raise ValueError(f"expected {argument} to be names of columns, of {names}, got {absent or wanted}")
+        read = TableReader().fit(frame[targets])
+        if read.categories:
+            raise ValueError(f"expected numbers in y, got other values in {sorted(read.categories)}")
+        values = read.read(frame[targets])
+        reader = TableReader(missing).fit(frame[inputs])
+        return cls(
+            reader.read(frame[inputs]), values[:, 0] if len(targets) == 1 else values, reader.names, targets, name=name
+        )
 
     def __len__(self) -> int:
         """The number of rows N."""

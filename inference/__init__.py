@@ -11,6 +11,7 @@
 - `ConvergenceWarning` is the category of warnings about a fit or a sampler that has not converged.
 - `training` holds the parts that all fits by gradients share, fits to a simulator (`training.streaming`) and
   classifiers of images (`training.classifier`).
+- `estimators` have scikit-learn's conventions: a posterior without knowing Pyro.
 - `tracking` finds tracks without learning, and counts how many were found.
 - `program` reads Pyro models: their sites, and the likelihood of all draws at once.
 """

@@ -11,8 +11,8 @@ from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, va
 from torch import Tensor
 
 from posterity.data import Observations
+from posterity.data.frames import TableReader, is_frame
 from posterity.inference.ensemble import Ensemble
-from posterity.inference.estimators.table import TableReader, is_frame
 from posterity.inference.infer import Method, infer
 from posterity.inference.mcmc.hmc import HMC
 from posterity.inference.mcmc.nuts import NUTS

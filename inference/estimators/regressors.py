@@ -11,7 +11,6 @@ from torch import Tensor
 from posterity.data import Observations, Standardization
 from posterity.inference.estimators.base import TableEstimator
 from posterity.models.pairs import Pair, bayesian_mixture_density, bayesian_regression
-from posterity.validation import check_number
 
 
 class DensityRegressor(RegressorMixin, TableEstimator):
@@ -38,7 +37,7 @@ class DensityRegressor(RegressorMixin, TableEstimator):
         if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
             raise ValueError(f"expected quantiles in (0, 1), got {quantiles!r}")
         predictive = self.predict_distribution(X)
-        return np.stack([predictive.icdf(float(level)).double().numpy() for level in levels], 1)
+        return predictive.icdf(levels.tolist()).double().numpy().T
 
     def predict_interval(self, X: Any, level: float = 0.9) -> np.ndarray:
         """The central interval of probability ``level``: lower and upper end (N, 2).
@@ -46,8 +45,7 @@ class DensityRegressor(RegressorMixin, TableEstimator):
         Raises:
             ValueError: ``level`` is not in (0, 1).
         """
-        check_number("level", level, "(0, 1)")
-        return self.predict_quantiles(X, (0.5 * (1 - level), 0.5 * (1 + level)))
+        return np.stack([end.double().numpy() for end in self.predict_distribution(X).interval(level)], 1)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The mean log score log p(y|x) in nats, higher is better; with weights the weighted mean."""
@@ -70,7 +68,7 @@ class BayesianRegressor(DensityRegressor):
         noise: "input" (the noise depends on x) or "constant".
         method: "hmc", "nuts", "svi", "ensemble", "map", or a method such as ``HMC(chains=32)``.
         resolution: precision to which y was recorded, in units of y; None: a thousandth of its standard deviation.
-        missing: "refuse" or "mean", see `posterity.inference.estimators.table.TableReader`; for frames.
+        missing: "refuse" or "mean", see `posterity.data.frames.TableReader`; for frames.
         draws: number of posterior draws in a prediction.
         random_state: seed, or scikit-learn's other forms of it.
 

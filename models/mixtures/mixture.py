@@ -221,6 +221,22 @@ class Mixture(dist.MixtureSameFamily):
         with torch.no_grad():
             return quantiles.mixture_quantiles(unchecked, probability.expand(shape))
 
+    def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
+        """Both ends, each of the batch shape, of the central interval of probability ``level``.
+
+        Equal probabilities (1 - level) / 2 lie below and above. If there are several modes, the smallest region of this
+        probability is shorter: see `hdr`.
+
+        Raises:
+            ValueError: ``level`` outside (0, 1).
+
+        >>> Mixture.normal(torch.zeros(1), torch.zeros(1), torch.ones(1)).interval(0.9)
+        (tensor(-1.6449), tensor(1.6449))
+        """
+        check_number("level", level, "(0, 1)")
+        low, high = self.icdf([0.5 * (1 - level), 0.5 * (1 + level)])
+        return low, high
+
     def modes(self, min_probability: float = 0.0) -> Modes:
         """All local maxima of the density, the highest first: see `Modes`.
 

@@ -3,6 +3,8 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal
@@ -188,3 +190,37 @@ def test_oracle_log_prob_needs_an_oracle_of_the_right_shape(data):
     joint = dataclasses.replace(data, oracle=lambda x: MultivariateNormal(torch.zeros(3), torch.eye(3)))
     with pytest.raises(ValueError, match=r"expected log_prob of the oracle of shape \(3,\), got \(\)"):
         joint.oracle_log_prob()
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
+def test_from_a_frame(library):
+    columns = {"dose": [1.0, 2.0, 4.0], "site": ["a", "b", "a"], "response": [0.1, 0.2, 0.4], "time": [3, 1, 2]}
+    data = Observations.from_frame(library(columns), y="response", name="trial")
+    assert data.x_names == ("dose", "site=a", "site=b", "time")
+    assert data.x.tolist() == [[1, 1, 0, 3], [2, 0, 1, 1], [4, 1, 0, 2]]
+    assert data.y.tolist() == columns["response"]
+    two = Observations.from_frame(library(columns), x=["time"], y=["response", "dose"])
+    assert (two.x_names, two.y_names) == (("time",), ("response", "dose"))
+    assert two.y[1].tolist() == [0.2, 2.0]
+    holes = library(columns | {"dose": [1.0, None, 4.0]})
+    assert Observations.from_frame(holes, y="response", missing="mean").x[1, 0] == 2.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"y": "height"}, r"expected y to be names of columns, of \['dose', 'site', 'hole'\], got \['height'\]"),
+        ({"y": "dose", "x": ["age"]}, r"expected x to be names of columns, of .*, got \['age'\]"),
+        ({"y": "dose", "x": []}, r"expected x to be names of columns, of .*, got \[\]"),
+        ({"y": "site"}, r"expected numbers in y, got other values in \['site'\]"),
+        ({"y": "dose"}, "expected no missing values in column 'hole', got 1"),
+        ({"y": "hole", "x": ["dose"], "missing": "mean"}, "expected no missing values in column 'hole', got 1"),
+        ({"y": "dose", "missing": "drop"}, "missing"),
+    ],
+)
+def test_bad_frames_are_named(settings, message):
+    frame = pd.DataFrame({"dose": [1.0, 2.0], "site": ["a", "b"], "hole": [np.nan, 1.0]})
+    with pytest.raises(ValueError, match=message):
+        Observations.from_frame(frame, **settings)
+    with pytest.raises(ValueError, match="expected frame to be a frame of pandas or polars, got ndarray"):
+        Observations.from_frame(np.zeros((2, 2)), y="dose")

@@ -71,3 +71,11 @@ def test_the_finder_in_the_readme_runs(tmp_path: Path) -> None:
     printed = run_readme(tmp_path, "steps=150", "steps=30", section="## Finding tracks")
     assert printed.count("efficiency") == 2
     assert [path.name for path in tmp_path.iterdir()] == ["finder.checkpoint"]
+
+
+@pytest.mark.slow
+def test_the_estimator_in_the_readme_runs(tmp_path: Path) -> None:
+    """Three intervals of y, by a posterior mode to save time."""
+    few = 'BayesianRegressor(random_state=0, method="map")'
+    printed = run_readme(tmp_path, "BayesianRegressor(random_state=0)", few, section="## From a frame")
+    assert printed.count("[") == 4

@@ -157,3 +157,12 @@ def test_quantiles_of_counts_that_float32_cannot_all_hold(rate):
     level = torch.tensor([0.1, 0.5, 0.9])
     found = counts.icdf(level).double()
     np.testing.assert_allclose(stats.poisson.cdf(found.numpy(), rate), level.numpy(), atol=1e-3)
+
+
+def test_the_central_interval_has_equal_tails():
+    mixture = Mixture.normal(torch.tensor([[0.3, 0.7], [0.5, 0.5]]).log(), torch.randn(2, 2), torch.rand(2, 2) + 0.1)
+    low, high = mixture.interval(0.8)
+    torch.testing.assert_close(mixture.cdf(low), torch.full((2,), 0.1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(mixture.sf(high), torch.full((2,), 0.1), atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="level"):
+        mixture.interval(1.0)

@@ -123,3 +123,8 @@ def _values(frame: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     if numeric and all(numeric):  # columns of pandas with missing whole numbers
         return np.array([float(value) if here else np.nan for value, here in zip(values, there, strict=True)]), there
     return values, there
+
+
+def _is_missing(value: Any) -> bool:
+    """None, nan, or the missing value of pandas, which is not equal to itself and has no truth value."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or bool(value != value)

@@ -5,7 +5,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from posterity.inference.estimators.table import TableReader, is_frame
+from posterity.data.frames import TableReader, is_frame
 
 COLUMNS = {
     "dose": [1.0, 2.0, 4.0],
