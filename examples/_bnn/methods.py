@@ -15,7 +15,7 @@ from posterity.inference import HMC, SVI, Ensemble, Posterior, PredictiveMixture
 from posterity.inference.diagnostics import function_convergence
 from posterity.inference.laplace import laplace_evidence
 
-FEW, MANY = 50, 1000  # numbers of points
+FEW, MANY = 50, 200  # numbers of points
 LINES = 20  # single networks in a figure
 DRAWS = 500  # posterior draws in a prediction
 
