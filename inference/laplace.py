@@ -104,7 +104,7 @@ def _expansion(density: Density, position: Tensor, chunk: int) -> tuple[Tensor, 
     with quiet(), pyro.validation_enabled(False):
         value = density(position)
         # Reverse mode twice: forward mode lacks rules of some operations, and promotes scalars to float64.
-        slope, pull_back = torch.func.vjp(torch.func.grad(density), position)
+        slope, pull_back = torch.func.vjp(torch.func.grad(density), position)  # type: ignore[misc]
         directions = torch.eye(len(position), dtype=position.dtype, device=position.device)
         hessian = -torch.func.vmap(lambda direction: pull_back(direction)[0], chunk_size=chunk)(directions).double()
     root, failed = torch.linalg.cholesky_ex(0.5 * (hessian + hessian.T))
