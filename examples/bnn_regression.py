@@ -35,7 +35,7 @@ from _bnn.sinc import one_data_set
 from _bnn.wide import TITLES as WIDE
 from _bnn.wide import compare_with_exact
 from _mdn import mean_and_error
-from _parts import compute_part, compute_parts, total_seconds
+from _parts import compute_part, compute_parts, tag, total_seconds
 from _report import finish, parser
 
 PAGES = ("rows", "noise", "sinc", "wide", "many", "film")
@@ -48,7 +48,7 @@ def panel_tasks(panels: Sequence[Panel], methods: Sequence[str], settings: Setti
     for panel in sorted(panels, key=lambda panel: -panel[1]):
         for method in [*methods, *(["exact"] if panel[0] == "gp" else [])]:
             name = f"{panel_name(panel)}-{method}"
-            tasks[name] = (name, settings), partial(compute_panel, panel, method, settings, out)
+            tasks[name] = (panel, method, settings), partial(compute_panel, panel, method, settings, out)
     return tasks
 
 
@@ -118,21 +118,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     noises = args.noise or NOISES
     points = args.points or ((10, 50, 200) if args.quick else POINTS)
     pages = args.pages or (("rows",) if own else PAGES)
-    if min(noises) <= 0 or min(points) < 1:
-        options.error(f"expected noise above 0 and points from 1, got {noises} and {points}")
-    args.out.mkdir(parents=True, exist_ok=True)
+    if not all(0 < noise < float("inf") for noise in noises) or min(points) < 2:
+        options.error(f"expected noise above 0 and points from 2, got {noises} and {points}")
+    arrays = args.out / f"arrays-{tag(settings)}"
+    arrays.mkdir(parents=True, exist_ok=True)
 
     panels = wanted_panels(curves, points, noises) if "rows" in pages else []
     tasks: dict[str, Task] = {}
     if "film" in pages:
-        tasks["film"] = settings, partial(sample_film, settings, args.out)
+        tasks["film"] = settings, partial(sample_film, settings, arrays)
     if "many" in pages:
-        tasks["many"] = settings, partial(many_networks, settings, args.out)
-    tasks |= panel_tasks(panels, args.methods, settings, args.out)
-    tasks |= repeated_tasks(pages, curves, settings, args.out)
+        tasks["many"] = settings, partial(many_networks, settings, arrays)
+    tasks |= panel_tasks(panels, args.methods, settings, arrays)
+    tasks |= repeated_tasks(pages, curves, settings, arrays)
     if "wide" in pages:
         for name in WIDE:
-            tasks[f"wide-{name}"] = (name, settings), partial(compare_with_exact, name, settings, args.out)
+            tasks[f"wide-{name}"] = (name, settings), partial(compare_with_exact, name, settings, arrays)
     results = compute_parts(args.out, tasks, jobs=args.jobs)
     if "many" in pages:  # alone, since it is a timing
         results["timing"] = compute_part(args.out, "timing", settings, partial(batch_against_loop, settings))
@@ -153,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         metrics |= {f"{prefix}.{k}": value for k, value in results.get(part, {}).items() if k != "seconds"}
     print_table(metrics)
-    pictures = draw_figures(args.out, panels, args.methods, metrics, settings, pages)
+    pictures = draw_figures(args.out, arrays, panels, args.methods, metrics, settings, pages)
     return finish(args, metrics, pictures, seconds=total_seconds())
 
 

@@ -9,7 +9,8 @@ $$\log Z \approx \log p(q^*, y) + \tfrac{d}{2} \log 2\pi - \tfrac12 \log\det H$$
 these are the weights of the modes in a mixture of Laplace approximations (Eschenhagen et al. 2021, arXiv:2111.03577).
 
 It is exact for a normal log joint, such as a linear model with known noise. It is not exact for a network: its modes
-are not normal, and each has copies with permuted hidden units, which count alike for all members of one network.
+are not normal, and each has copies with permuted hidden units, which multiply all evidences by the same factor. Members
+at the same mode are counted twice when evidences are normalised.
 """
 
 import math
@@ -28,15 +29,16 @@ from posterity.inference.program.arguments import bind_arguments, read_arguments
 from posterity.validation import check_integer
 
 CHUNK = 256  # columns of the Hessian at a time
-NEWTON_STEPS = 5  # at most, from a draw to its mode
+NEWTON_STEPS = 20  # at most, from a draw to its mode
+DAMPING, DAMPINGS = 1e-2, 20  # first damping, and number of dampings, each four times the last, before giving up
 CLOSE = 1e-3  # height of the mode, in nats, below which a position is the mode
 
 
 def laplace_evidence(posterior: Posterior, *args: Any, chunk: int = CHUNK, **named: Any) -> xr.Dataset:
     """The log evidence of the mode at each draw of a posterior, such as the members of an `Ensemble`.
 
-    The mode in unconstrained space lies beside the draw of a site whose support is not the real line: a few steps of
-    Newton's method lead to it.
+    If a site has a constrained support, the mode in unconstrained space differs from the member; and a member may not
+    have arrived. A few steps of Newton's method lead to the mode.
 
     Args:
         posterior: its draws are the modes; the model must not have trained parameters.
@@ -45,8 +47,8 @@ def laplace_evidence(posterior: Posterior, *args: Any, chunk: int = CHUNK, **nam
         named: arguments of the model by name.
 
     Returns:
-        A dataset over ("draw",), in nats: ``log_evidence``, nan where the Hessian is not positive definite, so that the
-        draw is not near a mode; ``log_joint`` at the draw; ``to_gain``, the height of the mode above the draw.
+        A dataset over ("draw",), in nats: ``log_evidence``, nan where Newton's method does not
+        arrive at a mode; ``log_joint`` at the draw; ``to_gain``, the height of the mode above the draw.
 
     Raises:
         ValueError: y is missing, or the model has parameters or discrete sites.
@@ -82,30 +84,46 @@ def laplace_evidence(posterior: Posterior, *args: Any, chunk: int = CHUNK, **nam
 
 
 def _at_mode(density: Density, position: Tensor, chunk: int) -> tuple[float, float, float]:
-    """Log evidence of the mode near ``position``, log joint there, and height of the mode above it."""
-    first = gained = math.nan
+    """Log evidence of the mode near ``position``, log joint there, and height of the mode above it.
+
+    Newton's method, damped where the Hessian has a direction that is not concave or a step does not rise (Levenberg
+    and Marquardt).
+    """
+    value = first = _value(density, position)
+    rounding = 64 * torch.finfo(position.dtype).eps * (1 + abs(first))
+    damping = 0.0
     for _ in range(NEWTON_STEPS):
-        slope, value, root = _expansion(density, position, chunk)
-        first = value if math.isnan(first) else first
-        if root is None or value < first:  # not near a mode, or a step beyond it
+        slope, hessian = _expansion(density, position, chunk)
+        root, failed = torch.linalg.cholesky_ex(hessian)
+        if not failed:
+            height = 0.5 * float(torch.linalg.solve_triangular(root, slope[:, None], upper=False).square().sum())
+            if height < CLOSE:
+                log_volume = 0.5 * len(position) * math.log(2 * math.pi) - float(root.diagonal().log().sum())
+                return value + height + log_volume, first, value + height - first
+        for _ in range(DAMPINGS):
+            root, failed = torch.linalg.cholesky_ex(hessian + damping * torch.eye(len(slope)).to(hessian))
+            if not failed:
+                step = torch.cholesky_solve(slope[:, None], root)[:, 0].to(position)
+                reached = _value(density, position + step)
+                if reached >= value - rounding:
+                    break
+            damping = max(4 * damping, DAMPING)
+        else:
             return math.nan, first, math.nan
-        solved = torch.linalg.solve_triangular(root, slope[:, None], upper=False)
-        height = 0.5 * float(solved.square().sum())
-        gained = value + height - first
-        log_volume = 0.5 * len(position) * math.log(2 * math.pi) - float(root.diagonal().log().sum())
-        if height < CLOSE:
-            break
-        position = position + torch.linalg.solve_triangular(root.T, solved, upper=True)[:, 0].to(position)
-    return first + gained + log_volume, first, gained
+        position, value, damping = position + step, reached, damping / 4 if damping > DAMPING else 0.0
+    return math.nan, first, math.nan
 
 
-def _expansion(density: Density, position: Tensor, chunk: int) -> tuple[Tensor, float, Tensor | None]:
-    """Gradient and value at ``position``, and the Cholesky factor of the negative Hessian if there is one."""
+def _value(density: Density, position: Tensor) -> float:
+    with quiet(), pyro.validation_enabled(False), torch.no_grad():
+        return float(density(position))
+
+
+def _expansion(density: Density, position: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """Gradient and negative Hessian at ``position``, in float64."""
     with quiet(), pyro.validation_enabled(False):
-        value = density(position)
         # Reverse mode twice: forward mode lacks rules of some operations, and promotes scalars to float64.
         slope, pull_back = torch.func.vjp(torch.func.grad(density), position)  # type: ignore[misc]
         directions = torch.eye(len(position), dtype=position.dtype, device=position.device)
         hessian = -torch.func.vmap(lambda direction: pull_back(direction)[0], chunk_size=chunk)(directions).double()
-    root, failed = torch.linalg.cholesky_ex(0.5 * (hessian + hessian.T))
-    return slope.double(), float(value), None if failed else root
+    return slope.double(), 0.5 * (hessian + hessian.T)

@@ -1,4 +1,4 @@
-r"""Exact regression with a Gaussian process: the closed form against which networks can be held.
+r"""Exact regression with a Gaussian process, a reference for Bayesian networks.
 
 For $f \sim GP(0, k)$ and $y = f(x) + \sigma e$ with standard normal $e$, the posterior of $f$ at $x_*$ is normal with
 
@@ -17,6 +17,8 @@ from torch.distributions import Normal
 
 from posterity.models.kernels import Kernel
 from posterity.validation import check_callable, check_finite, check_floating, check_number, shown_shape
+
+BLOCK = 256  # rows of a prediction at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +44,20 @@ class GaussianProcess:
         check_callable("kernel", self.kernel, "x, z")
         check_number("noise", self.noise, "(0, inf)")
 
+    def covariance(self, x: Tensor, z: Tensor) -> Tensor:
+        """The kernel of x (N, D) and z (M, D) in float64; ``ValueError`` for another shape or values not finite."""
+        found = self.kernel(x.double(), z.double())
+        if not isinstance(found, Tensor) or found.shape != (len(x), len(z)):
+            raise ValueError(f"expected kernel(x, z) of shape ({len(x)}, {len(z)}), got {shown_shape(found)}")
+        check_finite("kernel(x, z)", found)
+        return found.double()
+
     def condition(self, x: Tensor, y: Tensor) -> "ConditionedProcess":
         """The posterior given inputs (N, D) and values (N,). The work is done in float64.
 
         Raises:
-            ValueError: x or y has another shape or values that are not finite, or the noise is so small that rounding
-                makes K + noise² I singular.
+            ValueError: x or y has another shape or values that are not finite, the kernel is not symmetric or has
+                another shape, or the noise is so small that rounding makes K + noise² I singular.
         """
         check_floating("x", x)
         check_floating("y", y)
@@ -55,7 +65,9 @@ class GaussianProcess:
             raise ValueError(f"expected x of shape (N, D) and y (N,), got {shown_shape(x)} and {shown_shape(y)}")
         for name, values in (("x", x), ("y", y)):
             check_finite(name, values)
-        covariance = self.kernel(x.double(), x.double())
+        covariance = self.covariance(x, x)
+        if not torch.allclose(covariance, covariance.T, rtol=1e-6, atol=1e-9 * float(covariance.abs().max())):
+            raise ValueError("expected a symmetric kernel, got one with kernel(x, z) other than kernel(z, x)")
         noisy = covariance + self.noise**2 * torch.eye(len(x), dtype=torch.double, device=x.device)
         root, failed = torch.linalg.cholesky_ex(noisy)
         if failed:
@@ -78,19 +90,31 @@ class ConditionedProcess:
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (M,) and covariance (M, M) of the function at ``x`` (M, D), in float64."""
-        cross = self.prior.kernel(self.x.double(), x.double())
+        self._check(x)
+        cross = self.prior.covariance(self.x, x)
         solved = torch.linalg.solve_triangular(self.root, cross, upper=False)
-        return cross.T @ self.weights, self.prior.kernel(x.double(), x.double()) - solved.T @ solved
+        return cross.T @ self.weights, self.prior.covariance(x, x) - solved.T @ solved
 
     def function(self, x: Tensor) -> Normal:
         """The function at each row of ``x`` (M, D), batch shape (M,), in the dtype of y."""
-        mean, covariance = self.moments(x)
-        return Normal(mean.to(self.y), covariance.diagonal().clamp_min(0).sqrt().to(self.y), validate_args=False)
+        self._check(x)
+        parts = []
+        for rows in x.split(BLOCK):  # of each block the whole covariance is computed
+            mean, covariance = self.moments(rows)
+            parts.append(torch.stack([mean, covariance.diagonal().clamp_min(0).sqrt()]))
+        mean, sd = torch.cat(parts, 1).to(self.y)
+        return Normal(mean, sd, validate_args=False)
 
     def predictive(self, x: Tensor) -> Normal:
         """A new observation at each row of ``x`` (M, D): the function plus noise, batch shape (M,)."""
         function = self.function(x)
         return Normal(function.loc, (function.scale.double() ** 2 + self.prior.noise**2).sqrt().to(self.y))
+
+    def _check(self, x: Tensor) -> None:
+        check_floating("x", x)
+        if x.ndim != 2 or x.shape[1] != self.x.shape[1]:
+            raise ValueError(f"expected x of shape (M, {self.x.shape[1]}), got {shown_shape(x)}")
+        check_finite("x", x)
 
     @property
     def log_evidence(self) -> float:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from posterity.models.priors import Normal, choose
-from posterity.validation import check_callable, check_choice, check_integer, check_number, check_tensor, shown_shape
+from posterity.validation import check_callable, check_choice, check_floating, check_integer, check_number, shown_shape
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
@@ -52,6 +52,8 @@ def squared_exponential(length_scale: float, *, scale: float = 1.0) -> Kernel:
 
 def feature_kernel(features: Callable[[Tensor], Tensor], *, scale: float = 1.0, bias_scale: float = 0.0) -> Kernel:
     """k(x, z) = bias_scale² + scale² φ(x) · φ(z): linear regression on features, such as those of a network.
+
+    A module gets x in the dtype of its weights.
 
     Args:
         features: from inputs (N, D) to features (N, F).
@@ -89,8 +91,8 @@ def network_kernel(activation: str, *, hidden: int = 1, prior: Normal | Mapping[
             in `bayesian`.
 
     Raises:
-        ValueError: another activation or kind of prior, or one without ``fan_in``, which has no wide limit; when
-            called, inputs that are not (N, D) and (M, D).
+        ValueError: another activation or kind of prior, or weights after the first layer without ``fan_in``, which
+            have no wide limit; when called, inputs that are not floating (N, D) and (M, D).
 
     >>> k = network_kernel("relu", prior=Normal(scale=2**0.5, bias_scale=1e-6))
     >>> x = torch.tensor([[1.0], [-1.0]])
@@ -101,18 +103,20 @@ def network_kernel(activation: str, *, hidden: int = 1, prior: Normal | Mapping[
     check_choice("activation", activation, sorted(EXPECTATIONS))
     check_integer("hidden", hidden, 1)
     expectation = EXPECTATIONS[activation]
-    layers = _variances([*(f"hidden{index}" for index in range(1, hidden + 1)), "output"], prior)
+    layers, whole = _variances([*(f"hidden{index}" for index in range(1, hidden + 1)), "output"], prior)
 
     def kernel(x: Tensor, z: Tensor) -> Tensor:
         check_inputs(x, z)
         first, *others = layers
-        xx, zz, xz = x.square().mean(-1), z.square().mean(-1), x @ z.T / x.shape[1]
-        xx, zz, xz = (first[0] + first[1] * value for value in (xx, zz, xz))
+        left, right = x.double(), z.double()  # squares of float32 overflow, and differences of them lose digits
+        xx, zz, xz = left.square().mean(-1), right.square().mean(-1), left @ right.T / x.shape[1]
+        weight = first[1] * (1 if whole else x.shape[1])
+        xx, zz, xz = (first[0] + weight * value for value in (xx, zz, xz))
         for bias, weight in others:
             mixed = expectation(xx[:, None], zz[None], xz)
             xx, zz = expectation(xx, xx, xx), expectation(zz, zz, zz)
             xx, zz, xz = (bias + weight * value for value in (xx, zz, mixed))
-        return xz
+        return xz.to(x)
 
     return kernel
 
@@ -120,36 +124,38 @@ def network_kernel(activation: str, *, hidden: int = 1, prior: Normal | Mapping[
 def check_inputs(x: Any, z: Any) -> None:
     """``ValueError`` unless the inputs of a kernel are (N, D) and (M, D)."""
     for name, value in (("x", x), ("z", z)):
-        check_tensor(name, value)
-    if x.ndim != 2 or z.ndim != 2 or x.shape[1] != z.shape[1]:
+        check_floating(name, value)
+    if x.ndim != 2 or z.ndim != 2 or x.shape[1] != z.shape[1] or not x.shape[1]:
         raise ValueError(f"expected inputs of shapes (N, D) and (M, D), got {shown_shape(x)} and {shown_shape(z)}")
 
 
-def _variances(layers: list[str], prior: Any) -> list[tuple[float, float]]:
-    """Prior variances of the bias and of the sum over the weights, for each layer."""
+def _variances(layers: list[str], prior: Any) -> tuple[list[tuple[float, float]], bool]:
+    """Prior variances of the bias and of the sum over the weights, by layer, and whether the first has ``fan_in``."""
     chosen = choose(prior, [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")])
     for name, found in chosen.items():
         if not isinstance(found, Normal):
             raise ValueError(f"expected priors.Normal for {name!r}, whose wide limit is known, got {found!r}")
-        if not found.fan_in:
-            raise ValueError(f"expected fan_in=True for {name!r}: without it there is no wide limit, got {found!r}")
+        if not found.fan_in and name.endswith("weight") and not name.startswith("hidden1."):
+            raise ValueError(f"expected fan_in=True for {name!r}, whose sum would grow with the width, got {found!r}")
     variances = []
     for layer in layers:
         weight, bias = chosen[f"{layer}.weight"], chosen[f"{layer}.bias"]
         width = bias.scale if bias.bias_scale is None else bias.bias_scale  # type: ignore[attr-defined]
         variances.append((width**2, weight.scale**2))  # type: ignore[attr-defined]
-    return variances
+    return variances, chosen["hidden1.weight"].fan_in  # type: ignore[attr-defined]
 
 
 def _features(features: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    values = features(x)
+    first = next(features.parameters(), x) if isinstance(features, torch.nn.Module) else x
+    with torch.no_grad():
+        values = features(x.to(first.dtype))
     if not isinstance(values, Tensor) or values.ndim != 2 or len(values) != len(x):
         raise ValueError(f"expected features(x) of shape ({len(x)}, F), got {shown_shape(values)}")
     return values.to(torch.promote_types(values.dtype, x.dtype))
 
 
 def _relu(uu: Tensor, vv: Tensor, uv: Tensor) -> Tensor:
-    product = (uu * vv).sqrt()
+    product = uu.sqrt() * vv.sqrt()
     cosine = (uv / product).nan_to_num().clamp(-1, 1)
     angle = cosine.acos()
     return product * ((1 - cosine**2).sqrt() + (math.pi - angle) * cosine) / (2 * math.pi)

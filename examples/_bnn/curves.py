@@ -16,11 +16,12 @@ from posterity.random import as_generator
 LENGTH_SCALE = 1.5  # of the Gaussian process, in units of x
 GRID = 241  # points of the figures
 
+OUTPUT_BIAS = 0.1
 # In standardised units. A wide layer of cosines is a Gaussian process of length scale 1/4; the amplitude is 1.
 PRIOR = {
     "": priors.Normal(),
     "hidden1": priors.Normal(scale=4.0, bias_scale=4.0),
-    "output": priors.Normal(scale=2**0.5, bias_scale=0.1),
+    "output": priors.Normal(scale=2**0.5, bias_scale=OUTPUT_BIAS),
 }
 NOISE = (math.log(0.3), 1.0)  # log-normal prior of the standard deviation of the noise
 FLOOR = 0.02  # smallest standard deviation of y given x, without which a mode may interpolate the data

@@ -8,11 +8,12 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from _bnn.curves import LENGTH_SCALE, NOISE
+from _bnn.curves import FLOOR, LENGTH_SCALE, NOISE, OUTPUT_BIAS
 from posterity.data import Observations
 from posterity.models import GaussianProcess, Mixture
 from posterity.models.kernels import squared_exponential
 
+NEGLIGIBLE = 20.0  # nats below the most probable noise, from which on a noise is left out
 VALUES = 40  # values of the noise over which the posterior is averaged
 
 
@@ -52,19 +53,34 @@ class ExactPrediction:
         return self.mixture.cdf(y)
 
 
+def _kernel(x: Tensor, z: Tensor) -> Tensor:
+    """The kernel of the process, and the variance of the bias of the network's output."""
+    return squared_exponential(LENGTH_SCALE)(x, z) + OUTPUT_BIAS**2
+
+
 class ExactPosterior:
     """The Gaussian process with the true kernel, given data; the noise has the prior of the network.
 
-    The noise is integrated by a sum over its logarithm: the evidence at each value, times the prior, gives its weight.
+    The noise is integrated by a sum over its logarithm, around the most probable values: the evidence at each, times
+    the prior, gives its weight.
     """
 
     def __init__(self, data: Observations) -> None:
-        self.noises = torch.logspace(-2, 0.5, VALUES)
-        kernel = squared_exponential(LENGTH_SCALE)
-        self.processes = [GaussianProcess(kernel, float(noise)).condition(data.x, data.y) for noise in self.noises]
+        coarse = torch.logspace(-2, 0.5, VALUES)
+        likely = self._condition(data, coarse)
+        logs = coarse[likely > likely.max() - NEGLIGIBLE].log()
+        step = float((coarse[1] / coarse[0]).log())
+        self._condition(data, torch.linspace(float(logs[0]) - step, float(logs[-1]) + step, VALUES).exp())
+
+    def _condition(self, data: Observations, noises: Tensor) -> Tensor:
+        """Condition one process for each of the ``noises``; returns their log weights."""
+        total = (noises**2 + FLOOR**2).sqrt()  # as in the network
+        self.noises = total
+        self.processes = [GaussianProcess(_kernel, float(noise)).condition(data.x, data.y) for noise in total]
         evidence = torch.tensor([process.log_evidence for process in self.processes])
-        prior = dist.LogNormal(*NOISE).log_prob(self.noises) + self.noises.log()  # of the logarithm of the noise
+        prior = dist.LogNormal(*NOISE).log_prob(noises) + noises.log()  # of the logarithm of the noise
         self.log_weights = (evidence + prior).log_softmax(0)
+        return self.log_weights
 
     def predict(self, x: Tensor) -> ExactPrediction:
         functions = [process.function(x) for process in self.processes]

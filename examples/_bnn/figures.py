@@ -40,28 +40,28 @@ FONT = {"font.size": 15, "axes.titlesize": 15, "legend.fontsize": 14}
 
 
 def draw_figures(
-    out: Path, panels: Sequence[Panel], methods: Sequence[str], metrics: Mapping[str, float], settings: Settings,
-    pages: Iterable[str],
+    out: Path, arrays: Path, panels: Sequence[Panel], methods: Sequence[str], metrics: Mapping[str, float],
+    settings: Settings, pages: Iterable[str],
 ) -> list[Path]:  # fmt: skip
-    """All figures of these pages; returns their paths."""
+    """All figures of these pages, from the folder ``arrays``; returns their paths."""
     written = []
     with mpl.rc_context(FONT):
         for curve in dict.fromkeys(panel[0] for panel in panels):
             mine = [panel for panel in panels if panel[0] == curve]
             shown = next(name for name in ("hmc", *methods) if name in methods)
-            written.append(save_figure(rows(out, mine, shown, metrics), out / f"rows-{curve}.png"))
+            written.append(save_figure(rows(arrays, mine, shown, metrics), out / f"rows-{curve}.png"))
             middle = (curve, POINTS_OF_NOISES, NOISE_OF_POINTS)
             if middle in mine and len(methods) > 1:
-                written.append(save_figure(side_by_side(out, middle), out / f"methods-{curve}.png"))
+                written.append(save_figure(side_by_side(arrays, middle, methods), out / f"methods-{curve}.png"))
             sizes = sorted({panel[1] for panel in mine if panel[2] == NOISE_OF_POINTS})
             if len(sizes) > 1:
                 written.append(save_figure(widths(metrics, curve, sizes), out / f"widths-{curve}.png"))
         if "wide" in pages:
-            written.append(save_figure(closed_forms(out, metrics), out / "wide.png"))
+            written.append(save_figure(closed_forms(arrays, metrics), out / "wide.png"))
         if "many" in pages:
-            written.append(save_figure(many(out, metrics, settings), out / "many.png"))
+            written.append(save_figure(many(arrays, metrics, settings), out / "many.png"))
         if "film" in pages:
-            written.append(film(out))
+            written.append(film(out, arrays))
     return written
 
 
@@ -131,10 +131,11 @@ def limits_of(content: Mapping[str, np.ndarray]) -> tuple[float, float]:
     return float(both.min() - space), float(both.max() + space)
 
 
-def side_by_side(out: Path, panel: Panel) -> Figure:
+def side_by_side(out: Path, panel: Panel, methods: Sequence[str]) -> Figure:
     """Every method on one data set; a strip below marks where the truth is outside the band of the function."""
     # The weighted ensemble is hardly more than its most probable network.
-    names = [name for name in TITLES if name != "weighted" and file_of(out, panel, name).exists()]
+    wanted = {"exact", *methods, *(["map"] if "ensemble" in methods else [])}
+    names = [name for name in TITLES if name in wanted and file_of(out, panel, name).exists()]
     columns = (len(names) + 1) // 2
     figure = Figure(figsize=(5.4 * columns, 9.6), layout="constrained")
     axes = figure.subplots(2, columns, sharex=True, sharey=True).ravel()
@@ -165,7 +166,7 @@ def side_by_side(out: Path, panel: Panel) -> Figure:
     (axes[-1] if len(names) < len(axes) else figure).legend(handles, labels, frameon=False, **place)
     figure.suptitle(
         f"{panel[1]} points of {CURVES[panel[0]].title}, noise {panel[2]:g} "
-        "(a right band leaves the truth outside at 10 % of x)"
+        "(a calibrated band leaves the truth outside at 10 % of x)"
     )
     return figure
 
@@ -247,17 +248,19 @@ def closed_forms(out: Path, metrics: Mapping[str, float]) -> Figure:
 def many(out: Path, metrics: Mapping[str, float], settings: Settings) -> Figure:
     """The networks of two kinds of ensembles; their spread and their log score against the number of networks."""
     content, sizes = read(out / "many" / "networks.npz"), settings.many_members
-    figure = Figure(figsize=(16, 12.5), layout="constrained")
+    figure = Figure(figsize=(20, 12.5), layout="constrained")
     upper, lower = figure.subfigures(2, 1)
     for ax, kind in zip(upper.subplots(1, 2, sharey=True), KINDS, strict=True):
         members_on(ax, content, kind)
         handles, labels = ax.get_legend_handles_labels()
     upper.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
-    spread, score = lower.subplots(1, 2)
+    spread, shift, score = lower.subplots(1, 3)
     for kind, style in (("modes", ":"), ("anchored", "-")):
         for name, (label, colour) in REGIONS.items():
             values = [metrics[f"many.{kind}.members{n}.sd_ratio_{name}"] for n in sizes]
             spread.plot(sizes, values, "o", ls=style, color=colour, lw=2, label=f"{kind}, {label}")
+            values = [metrics[f"many.{kind}.members{n}.mean_shift_{name}"] for n in sizes]
+            shift.plot(sizes, values, "o", ls=style, color=colour, lw=2, label=f"{kind}, {label}")
         values = [metrics[f"many.{kind}.members{n}.elpd"] for n in sizes]
         score.plot(sizes, values, "o", ls=style, color=KINDS[kind][1], lw=2, label=f"{kind}, equal weights")
     for name, symbol in (("stacking", "s"), ("evidence", "D")):
@@ -270,7 +273,9 @@ def many(out: Path, metrics: Mapping[str, float], settings: Settings) -> Figure:
     spread.set(title="Their error band", ylabel="spread of the networks / posterior sd", ylim=(0, None))
     score.axhline(metrics["many.hmc.elpd"], color="k", ls="--", lw=2, label="full posterior (HMC)")
     score.set(title="Their prediction", ylabel="log score of fresh points / nats per point")
-    for ax in (spread, score):
+    shift.plot(sizes, np.array(sizes) ** -0.5, color="k", ls="--", label="exact draws: 1/√n")
+    shift.set(title="Their mean", ylabel="distance from the posterior mean / posterior sd", ylim=(0, None))
+    for ax in (spread, shift, score):
         ax.set(xscale="log", xlabel="number of networks")
         ax.set_xticks(sizes, [str(n) for n in sizes])
         ax.minorticks_off()
@@ -293,9 +298,9 @@ def members_on(ax: Axes, content: Mapping[str, np.ndarray], kind: str) -> None:
     ax.set_title(title.format(len(functions)))
 
 
-def film(out: Path) -> Path:
+def film(out: Path, arrays: Path) -> Path:
     """``band.gif``: one frame for each number of points."""
-    content = read(out / "film.npz")
+    content = read(arrays / "film.npz")
     figure = Figure(figsize=(9, 5.4), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     ax = figure.subplots()

@@ -62,9 +62,9 @@ def fit(
     posterior = infer(model, data.x, data.y, method=modes, seed=seed)
     evidence = laplace_evidence(posterior, data.x, data.y)
     log_evidence = torch.tensor(evidence["log_evidence"].values).nan_to_num(nan=-torch.inf)
-    best_member = int(evidence["log_joint"].argmax())
+    best_member = int(evidence["log_joint"].values.argmax())
     fits = {"ensemble": of_posterior(posterior), "map": one_member(posterior, best_member)}
-    if bool(torch.isfinite(log_evidence).any()):
+    if bool(torch.isfinite(log_evidence).all()):  # otherwise the weights would depend on who was left out
         fits["weighted"] = weighted(posterior, log_evidence.log_softmax(0).float())
     return fits, {"at_mode": float(torch.isfinite(log_evidence).double().mean())}
 

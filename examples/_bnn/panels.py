@@ -14,6 +14,7 @@ from _bnn.settings import NOISE_OF_POINTS, NOISES, POINTS_OF_NOISES, Settings
 from _bnn.settings import POINTS as SIZES
 from posterity.data import Observations
 from posterity.files import replacing
+from posterity.random import child_seeds
 
 REPEATED = 200  # points of the data sets on which the noise is measured again
 CHUNK = 1000  # test points in one prediction
@@ -30,7 +31,7 @@ def wanted_panels(curves: Iterable[str], points: Iterable[int], noises: Iterable
 
 def panel_name(panel: Panel) -> str:
     curve, points, noise = panel
-    return f"{curve}-n{points}-sd{round(100 * noise):02d}"
+    return f"{curve}-n{points}-sd{noise:g}".replace(".", "p")
 
 
 def file_of(out: Path, panel: Panel, name: str) -> Path:
@@ -59,7 +60,10 @@ def compute_panel(panel: Panel, method: str, settings: Settings, out: Path) -> d
 def noise_of(curve_name: str, repeat: int, settings: Settings) -> dict[str, float]:
     """The noise by HMC from one more data set of `REPEATED` points."""
     torch.set_num_threads(1)
-    curve, seed = CURVES[curve_name], 1000 * (repeat + 1) + settings.seed
+    curve = CURVES[curve_name]
+    seed = child_seeds(settings.seed, settings.noise_repeats * len(CURVES))[
+        list(CURVES).index(curve_name) * settings.noise_repeats + repeat
+    ]
     data = curve.data(REPEATED, NOISE_OF_POINTS, seed)
     found, about = fit("hmc", curve, data, curve.grid()[::3], settings, seed)
     predictive = found["hmc"].predict(data.x)

@@ -82,7 +82,7 @@ def data_of(this: Case, drawn: bool, grid: Tensor, seed: int) -> dict[str, Tenso
 def compare_with_exact(name: str, settings: Settings, out: Path) -> dict[str, float]:
     """Means and standard deviations of the function on a grid, by HMC and in closed form; the noise is known.
 
-    The curves for erf and ReLU are draws of their wide limits, to which the networks then need not adapt.
+    For erf and ReLU the data are drawn from the wide limit, so that the prior is right.
     """
     torch.set_num_threads(1)
     this = case(name, settings.width, settings.seed)

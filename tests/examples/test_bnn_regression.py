@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.examples_run import Finished, run_and_resume, start
+from tests.examples_run import Finished, run_and_resume, script, start
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +44,7 @@ def test_own_rows(tmp_path: Path) -> None:
     result = start("bnn_regression", *options, "--out", str(tmp_path))
     assert result.returncode == 0, result.stderr[-3000:]
     metrics = json.loads((tmp_path / "report.json").read_text())["metrics"]
-    assert {"wave.wave-n50-sd20.map.r2", "wave.wave-n20-sd30.ensemble.elpd"} <= set(metrics)
+    assert {"wave.wave-n50-sd0p2.map.r2", "wave.wave-n20-sd0p3.ensemble.elpd"} <= set(metrics)
     assert {path.name for path in tmp_path.glob("*.png")} == {"rows-wave.png", "widths-wave.png"}
 
 
@@ -51,3 +52,21 @@ def test_bad_options_are_named(tmp_path: Path) -> None:
     result = start("bnn_regression", "--noise", "-1", "--out", str(tmp_path))
     assert result.returncode == 2
     assert "expected noise above 0" in result.stderr
+
+
+def test_each_data_set_has_its_own_name() -> None:
+    with script("_bnn.panels") as panels:
+        wanted = panels.wanted_panels(["gp"], [50, 51], [0.301, 0.304, 1e-4])
+        assert len({panels.panel_name(panel) for panel in wanted}) == len(wanted) == 5
+
+
+def test_the_exact_posterior_integrates_the_noise() -> None:
+    """Mean and standard deviation of the noise against a fine grid, where a coarse one has one value."""
+    with script("_bnn.exact") as exact, script("_bnn.curves") as curves:
+        for points in (10, 400):
+            data = curves.CURVES["gp"].data(points, 0.3, 0)
+            found = exact.ExactPosterior(data)
+            moments = [float(found.log_weights.exp() @ found.noises**power) for power in (1, 2)]
+            fine = found._condition(data, torch.logspace(-2, 0.5, 500)).exp()
+            assert moments == pytest.approx([float(fine @ found.noises**power) for power in (1, 2)], rel=2e-3)
+            assert float(found.log_weights.max().exp()) < 0.3

@@ -58,6 +58,24 @@ def test_the_space_of_the_expansion_is_unconstrained():
     )  # the mode of the rate is beside that of its log
 
 
+@pytest.mark.parametrize("factor", [0.1, 10.0, 1e6, 1e12])
+def test_a_draw_far_from_the_mode_gives_the_evidence_of_the_mode_or_nan(factor):
+    """For a gamma posterior, whose log joint in the log of the rate falls exponentially on one side."""
+
+    def model(y=None):
+        rate = pyro.sample("rate", dist.Gamma(torch.tensor(2.0).double(), torch.tensor(1.0).double()))
+        with pyro.plate("obs", 60):
+            return pyro.sample("y", dist.Exponential(rate).expand([60]), obs=y)
+
+    y = torch.linspace(0.1, 2.0, 60, dtype=torch.double)
+    posterior = infer(model, y, method=Ensemble(members=1, progress=False))
+    near = float(laplace_evidence(posterior, y)["log_evidence"][0])
+    far = type(posterior)(posterior.model, posterior.program, {"rate": factor * posterior.draws["rate"]})
+    found = float(laplace_evidence(far, y)["log_evidence"][0])
+    assert math.isnan(found) or found == pytest.approx(near, abs=2e-3)
+    assert math.isnan(found) == (factor > 1e10)  # each step down the exponential side is one unit of the logarithm
+
+
 def test_a_saddle_is_no_mode():
     """A network with all weights zero: the log joint grows in several directions."""
 

@@ -4,7 +4,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 from torch.distributions import MultivariateNormal
 
-from posterity.models import GaussianProcess
+from posterity.models import GaussianProcess, mlp
 from posterity.models.kernels import feature_kernel, network_kernel, squared_exponential
 
 X = torch.linspace(-3, 3, 12, dtype=torch.double)[:, None]
@@ -52,6 +52,20 @@ def test_units_change_nothing_else():
         torch.testing.assert_close(other.stddev / (3 * unit), first.stddev)
 
 
+def test_many_rows_are_predicted_in_blocks():
+    posterior = GaussianProcess(squared_exponential(0.7), noise=0.2).condition(X, Y)
+    rows = torch.linspace(-4, 4, 700, dtype=torch.double)[:, None]
+    mean, covariance = posterior.moments(rows)
+    torch.testing.assert_close(posterior.function(rows).mean, mean)
+    torch.testing.assert_close(posterior.function(rows).variance, covariance.diagonal(), rtol=1e-6, atol=1e-12)
+
+
+def test_the_features_of_a_network():
+    """A module in float32 gets x in its own dtype; the process works in float64."""
+    posterior = GaussianProcess(feature_kernel(mlp(1, 5, seed=0)), noise=0.1).condition(X, Y)
+    assert posterior.function(NEW).mean.dtype == torch.float64
+
+
 def test_the_dtype_is_that_of_y():
     function = (
         GaussianProcess(squared_exponential(0.7), noise=0.2).condition(X.float(), Y.float()).function(NEW.float())
@@ -59,11 +73,21 @@ def test_the_dtype_is_that_of_y():
     assert function.mean.dtype == function.stddev.dtype == torch.float32
 
 
+def conditioned():
+    return GaussianProcess(squared_exponential(0.7), noise=0.2).condition(X, Y)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: GaussianProcess(squared_exponential(1.0), noise=0.0), "noise"),
         (lambda: GaussianProcess(1.0, noise=0.1), "kernel"),
+        (lambda: GaussianProcess(lambda x, z: x - z.T, 1.0).condition(X, Y), "expected a symmetric kernel"),
+        (lambda: GaussianProcess(lambda x, z: x[:, 0], 9.0).condition(X, Y), r"of shape \(12, 12\), got \(12,\)"),
+        (lambda: GaussianProcess(lambda x, z: x @ z.T / 0, 9.0).condition(X, Y), r"expected finite kernel\(x, z\)"),
+        (lambda: conditioned().function(NEW / 0), "expected finite x"),
+        (lambda: conditioned().predictive(torch.zeros(2)), r"expected x of shape \(M, 1\), got \(2,\)"),
+        (lambda: conditioned().moments([[1.0]]), "expected x"),
         (
             lambda: GaussianProcess(squared_exponential(1.0), 0.1).condition(X, Y[:, None]),
             r"got \(12, 1\) and \(12, 1\)",

@@ -170,7 +170,7 @@ static inline V half_turn(V r, M odd) {
   p = p * z - 1.66666597127914428710938e-01f;
   return bits(ints(z * (p * r) + r) ^ (odd << 31));
 }
-static inline bool far_from_zero(V x) {  // where three parts of pi/2 are too few; also infinities
+static inline bool far_from_zero(V x) {  // beyond this, pi in four parts is too short; also infinities
   M far = v_abs(x) > 8192.f;
   I any = 0;
   for (int l = 0; l < W; l++) any |= far[l];
