@@ -274,7 +274,7 @@ def many(out: Path, metrics: Mapping[str, float], settings: Settings) -> Figure:
     score.axhline(metrics["many.hmc.elpd"], color="k", ls="--", lw=2, label="full posterior (HMC)")
     score.set(title="Their prediction", ylabel="log score of fresh points / nats per point")
     shift.plot(sizes, np.array(sizes) ** -0.5, color="k", ls="--", label="exact draws: 1/√n")
-    shift.set(title="Their mean", ylabel="distance from the posterior mean / posterior sd", ylim=(0, None))
+    shift.set(title="Their mean", ylabel="distance from its mean / posterior sd", ylim=(0, None))
     for ax in (spread, shift, score):
         ax.set(xscale="log", xlabel="number of networks")
         ax.set_xticks(sizes, [str(n) for n in sizes])
