@@ -35,8 +35,8 @@ def test_the_checks_of_scikit_learn(estimator, check):
 def test_methods_by_name(name, monkeypatch):
     """The same result as with the object that the name stands for, made short here."""
     short = {
-        "hmc": HMC(chains=2, warmup=20, draws=20, engine="eager", progress=False),
-        "nuts": NUTS(chains=2, warmup=10, draws=10, engine="eager", progress=False),
+        "hmc": HMC(chains=2, warmup=5, draws=5, max_steps=4, engine="eager", progress=False),
+        "nuts": NUTS(chains=2, warmup=5, draws=5, max_tree_depth=2, engine="eager", progress=False),
         "svi": SVI(guide="low_rank", steps=50, progress=False),
         "ensemble": Ensemble(members=3, steps=50, progress=False),
         "map": SVI(guide="map", steps=50, progress=False),
