@@ -50,7 +50,7 @@ class TableReader:
         """Learn names, categories and means.
 
         Raises:
-            ValueError: a name twice, or a column without any value.
+            ValueError: a name twice, or a column without any value or with dates or complex numbers.
         """
         self.columns = tuple(str(name) for name in frame.columns)
         if len(set(self.columns)) < len(self.columns):
@@ -112,13 +112,15 @@ def _values(frame: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Values (N,) of a column, floats or objects, and which of them are there."""
     column = next(frame[label] for label in frame.columns if str(label) == name)
     values = np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
+    if values.dtype.kind in "Mmc":
+        raise ValueError(
+            f"expected numbers or categories in column {name!r}, got {values.dtype}: convert it to numbers"
+        )
     if values.dtype.kind in "fiub":
         numbers = values.astype(np.float64)
         return numbers, ~np.isnan(numbers)
     values = values.astype(object)
-    there = np.array(
-        [value is not None and value == value and type(value).__name__ != "NAType" for value in values], bool
-    )
+    there = np.array([not _is_missing(value) for value in values], bool)
     numeric = [isinstance(value, int | float | np.number | np.bool_) for value in values[there]]
     if numeric and all(numeric):  # columns of pandas with missing whole numbers
         return np.array([float(value) if here else np.nan for value, here in zip(values, there, strict=True)]), there

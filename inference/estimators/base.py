@@ -1,5 +1,6 @@
 """What all estimators share: tables, the method of inference by name, and a posterior that can be pickled."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, va
 from torch import Tensor
 
 from posterity.data import Observations
-from posterity.data.frames import TableReader, is_frame
+from posterity.data.frames import MISSING, TableReader, is_frame
 from posterity.inference.ensemble import Ensemble
 from posterity.inference.infer import Method, infer
 from posterity.inference.mcmc.hmc import HMC
@@ -32,7 +33,7 @@ METHODS: dict[str, Callable[[], Method]] = {
 }
 
 
-class TableEstimator(BaseEstimator):
+class TableEstimator(ABC, BaseEstimator):
     """Base of the estimators: `fit` and `predict_distribution`; a subclass names its model in ``_pair``.
 
     A constant column has no influence on any prediction: the model leaves it out.
@@ -43,12 +44,13 @@ class TableEstimator(BaseEstimator):
     draws: int
     random_state: Any
 
+    @abstractmethod
     def _pair(self, x: Tensor, y: Tensor) -> Pair:
-        raise NotImplementedError
+        """The model of training data x (N, D) and y (N,)."""
 
+    @abstractmethod
     def _targets(self, y: Any) -> Tensor:
         """y (N,) as the model observes it."""
-        raise NotImplementedError
 
     def _method(self) -> Method:
         if isinstance(self.method, str):
@@ -68,6 +70,7 @@ class TableEstimator(BaseEstimator):
         """
         method = self._method()
         check_integer("draws", self.draws, 1)
+        check_choice("missing", self.missing, MISSING)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         self.table_ = TableReader(self.missing).fit(X) if is_frame(X) else None
@@ -81,9 +84,6 @@ class TableEstimator(BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.training_data_ = x, targets
         self.posterior_ = infer(pair, x, targets, method=method, seed=seed)
-        self.n_iter_ = max(
-            (len(values) for values in self.posterior_.history.values()), default=self.posterior_.num_draws
-        )
         return self
 
     def predict_distribution(self, X: Any) -> PredictiveMixture:
@@ -107,10 +107,12 @@ class TableEstimator(BaseEstimator):
         if is_frame(X) and getattr(self, "table_", None) is not None:
             validate_data(self, X, skip_check_array=True, reset=y is not None)
             numbers = self.table_.read(X)  # type: ignore[union-attr]
-            return (
-                (check_array(numbers, **rows), None)
-                if y is None
-                else check_X_y(numbers, y, **rows, **self._y_settings())
+            if y is None:
+                return check_array(numbers, **rows), None
+            return check_X_y(numbers, y, **rows, **self._y_settings())
+        if y is None and self.table_ is not None and self.table_.categories:
+            raise ValueError(
+                f"expected a frame with the columns {list(self.table_.columns)}, as in training, got an array"
             )
         if y is None:
             return validate_data(self, X, reset=False, **rows), None

@@ -73,7 +73,8 @@ class BayesianRegressor(DensityRegressor):
         random_state: seed, or scikit-learn's other forms of it.
 
     Attributes:
-        posterior_: the `Posterior`, for diagnostics and ArviZ; its ``attrs["warnings"]`` says what has not converged.
+        posterior_: the `Posterior`, for diagnostics and ArviZ. Its ``attrs["warnings"]`` names parts that have not
+            converged.
         table_: the reader of frames with the names of the columns; None after a fit to an array.
 
     >>> import numpy as np

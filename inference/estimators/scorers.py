@@ -14,7 +14,7 @@ from posterity.validation import check_number
 
 
 def log_score_scorer(estimator: Any, X: Any, y: Any) -> float:
-    """The mean log score in nats, of a regressor or a classifier."""
+    """The mean log score in nats, of a regressor or a classifier; -inf if a class that occurred has probability 0."""
     if hasattr(estimator, "predict_proba"):
         probabilities = estimator.predict_proba(X)
         place = {label: index for index, label in enumerate(estimator.classes_.tolist())}
@@ -22,7 +22,8 @@ def log_score_scorer(estimator: Any, X: Any, y: Any) -> float:
         if unknown:
             raise ValueError(f"expected classes of the training, {list(place)}, got {unknown}")
         chosen = probabilities[np.arange(len(probabilities)), [place[label] for label in y]]
-        return float(np.log(np.maximum(chosen, np.finfo(float).tiny)).mean())
+        with np.errstate(divide="ignore"):
+            return float(np.log(chosen).mean())
     return float(estimator.score(X, y))
 
 

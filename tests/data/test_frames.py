@@ -46,6 +46,18 @@ def test_whole_numbers_with_missing_values_of_pandas():
     assert np.array_equal(read, [[1, 1, 0], [2, 0, 1], [3, 1, 0]])
 
 
+def test_missing_values_in_every_column_type_of_pandas():
+    """pd.NA has no truth value, None and nan are other objects, and columns of objects mix them."""
+    columns = {
+        "text": pd.array(["a", None, "b"], dtype="string"),
+        "flag": pd.array([True, None, False], dtype="boolean"),
+        "any": pd.Series(["a", pd.NA, np.nan], dtype=object),
+    }
+    for name, column in columns.items():
+        with pytest.raises(ValueError, match=f"expected no missing values in column '{name}', got [12]"):
+            TableReader().fit(pd.DataFrame({name: column})).read(pd.DataFrame({name: column}))
+
+
 def test_an_array_is_not_a_frame():
     assert not is_frame(np.zeros((2, 2)))
     assert not is_frame([[1.0]])
@@ -63,6 +75,10 @@ def test_an_array_is_not_a_frame():
         (lambda: fitted().read(pd.DataFrame({"dose": [1.0]})), r"got none of \['count', 'treated', 'site'\]"),
         (lambda: changed(site=["c"]), r"expected categories \['a', 'b'\] in column 'site', got \['c'\]"),
         (lambda: changed(dose=["many"]), "expected numbers in column 'dose', as in training, got 'many'"),
+        (
+            lambda: TableReader().fit(pd.DataFrame({"day": pd.to_datetime(["2026-01-01"])})),
+            "numbers or categories in .*'day'",
+        ),
         (lambda: changed(dose=[np.inf]), "expected finite numbers in column 'dose', got 1"),
     ],
 )

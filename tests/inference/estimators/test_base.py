@@ -77,7 +77,8 @@ def test_a_constant_column_is_left_out():
     [
         (lambda x, y: BayesianRegressor(method="gibbs").fit(x, y), "expected method"),
         (lambda x, y: BayesianRegressor(method=SVI).fit(x, y), "expected method to be one of"),
-        (lambda x, y: BayesianRegressor(missing="drop").fit(pd.DataFrame(x), y), "missing"),
+        (lambda x, y: BayesianRegressor(missing="drop").fit(x, y), "missing"),
+        (lambda x, y: with_categories(x, y).predict(x), r"expected a frame with the columns \['a', 'b'\]"),
         (lambda x, y: BayesianRegressor(draws=0).fit(x, y), "draws"),
         (lambda x, y: BayesianRegressor(noise="none").fit(x, y), "noise"),
         (lambda x, y: BayesianRegressor(method=QUICK).fit(x, 0 * y), "expected y that varies"),
@@ -92,3 +93,8 @@ def test_a_constant_column_is_left_out():
 def test_bad_settings_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(*wave(20))
+
+
+def with_categories(x, y):
+    frame = pd.DataFrame({"a": x[:, 0], "b": np.where(x[:, 1] > 0, "u", "v")})
+    return BayesianRegressor(hidden=(3,), method=QUICK, random_state=0).fit(frame, y)
