@@ -5,7 +5,7 @@
 - `likelihoods`: unimodal distributions of y from features; `mixtures`: multimodal ones; `mixture_priors`: priors over
   the components of a mixture.
 - `GaussianProcess`, `kernels`: exact regression, and the wide limits of Bayesian networks.
-- `pairs`, `classification`: models of a table in its own units, with their guides; `guides`: guides by name.
+- `pairs`: models of a table in its own units, with their guides; `guides`: guides by name.
 - `generators`, `discriminators`: the networks of adversarial training; `stacked`: many networks as one; `lenet`: a
   classifier whose features other measures use.
 - `tracking`: networks that find tracks in a detector.
@@ -14,7 +14,6 @@
 """
 
 from posterity.models import discriminators, generators, kernels, mixture_priors, priors
-from posterity.models.classification import bayesian_classification
 from posterity.models.gaussian_process import GaussianProcess
 from posterity.models.guides import empty_guide, make_guide
 from posterity.models.lenet import LeNet, load_lenet, save_lenet
@@ -31,6 +30,7 @@ from posterity.models.mixtures import (
 from posterity.models.networks import RadialBasis, bayesian, mlp, point, radial
 from posterity.models.pairs import (
     Pair,
+    bayesian_classification,
     bayesian_mixture_density,
     bayesian_regression,
     mixture_density,

@@ -4,6 +4,7 @@ Each function returns a `Pair` with ``.model`` (``model(x, y=None)``, written fo
 `posterity.inference.infer` accepts like a bare model:
 
 - `bayesian_regression`: unimodal y with Gaussian noise, constant or depending on x, and a posterior of the weights.
+- `bayesian_classification`: classes, and a posterior of the weights.
 - `mixture_density`: multimodal y; the weights are parameters (maximum likelihood, or MAP with ``decay``).
 - `bayesian_mixture_density`: multimodal y, and a posterior of the weights.
 
@@ -35,7 +36,7 @@ from posterity.models.mixtures import MixtureHead, MultivariateMixtureHead, mixt
 from posterity.models.modules import dtype_of, trainable
 from posterity.models.networks import bayesian, mlp, point
 from posterity.models.priors import Normal, Prior, choose, has_prefix
-from posterity.validation import check_choice, check_number, shown_shape
+from posterity.validation import check_choice, check_integer, check_number, shown_shape
 
 Model = Callable[..., Any]
 WeightPrior = Prior | Distribution
@@ -114,6 +115,46 @@ def bayesian_regression(
             likelihood = heteroscedastic_gaussian(features, floor=floor)
         with pyro.plate("obs", len(x)):
             return pyro.sample("y", scale.undo(likelihood), obs=y)
+
+    return Pair(model, guide)
+
+
+def bayesian_classification(
+    scale: Standardization,
+    classes: int,
+    *,
+    hidden: tuple[int, ...] = (32,),
+    prior: WeightPrior | Mapping[str, WeightPrior] | None = None,
+    activation: str = "tanh",
+    guide: str = "mean_field",
+) -> Pair:
+    """A network with a posterior of the weights whose outputs are the logits of classes; sites ``net...`` and ``y``.
+
+    The model takes x (N, D) and y (N,), whole numbers from 0 to ``classes`` - 1.
+
+    Args:
+        scale: standardisation of the training data, of which only the inputs count.
+        classes: the number of classes, two or more.
+        hidden: widths of the hidden layers; none is logistic regression.
+        prior: prior over the weights, as in `bayesian`; `table_prior` by default.
+        activation: activation function, as in `mlp`.
+        guide: name of the guide, as in `make_guide`.
+
+    Raises:
+        ValueError: fewer than two classes, an unknown activation or guide, or a prior that does not fit the parameters
+            of the network; in the model, x that is not of shape (N, D).
+    """
+    check_integer("classes", classes, 2)
+    _check(scale, guide)
+    if scale.x_loc.ndim == 0:
+        raise ValueError("expected scale to standardise the columns of a table, got one for inputs of any shape")
+    net = mlp(len(scale.x_loc), *_hidden(hidden), classes, activation=activation, seed=0).to(scale.x_loc)
+    weights_prior = _weights_prior(net, prior)
+
+    def model(x: Tensor, y: Tensor | None = None) -> Tensor:
+        logits = bayesian("net", net, weights_prior)(_standardised(scale, net, x, ndim=2))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Categorical(logits=logits), obs=y)
 
     return Pair(model, guide)
 

@@ -8,9 +8,9 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
+from posterity.data import Observations, Standardization
 from posterity.inference.estimators.base import TableEstimator
-from posterity.models.classification import bayesian_classification, input_standardization
-from posterity.models.pairs import Pair
+from posterity.models.pairs import Pair, bayesian_classification
 
 
 class BayesianClassifier(ClassifierMixin, TableEstimator):
@@ -56,7 +56,8 @@ class BayesianClassifier(ClassifierMixin, TableEstimator):
         return torch.as_tensor(index)
 
     def _pair(self, x: Tensor, y: Tensor) -> Pair:
-        return bayesian_classification(input_standardization(x), len(self.classes_), hidden=self.hidden)
+        scale = Standardization.fit(Observations(x, y))
+        return bayesian_classification(scale, len(self.classes_), hidden=self.hidden)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (N, C) of the classes, averaged over the posterior."""

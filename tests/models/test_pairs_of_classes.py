@@ -3,13 +3,15 @@
 import pytest
 import torch
 
-from posterity.data import Standardization
+from posterity.data import Observations, Standardization
 from posterity.inference import HMC, infer
 from posterity.models import bayesian_classification, priors
-from posterity.models.classification import input_standardization
 
 X = torch.linspace(-2, 2, 12)[:, None]
 Y = torch.tensor([0, 0, 1, 0, 0, 1, 0, 1, 1, 1, 0, 1])
+
+
+SCALE = Standardization.fit(Observations(X, Y))
 
 
 def test_without_hidden_layers_it_is_logistic_regression():
@@ -32,25 +34,18 @@ def test_without_hidden_layers_it_is_logistic_regression():
         assert float(probabilities[:, row].mean()) == pytest.approx(exact, abs=5 * error)
 
 
-def test_the_standardisation_of_inputs_leaves_y_alone():
-    scale = input_standardization(torch.tensor([[1.0, 5.0], [3.0, 5.5]]))
-    assert torch.equal(scale.x(torch.tensor([[1.0, 5.0]])), torch.tensor([[-1.0, -1.0]]))
-    assert float(scale.y(torch.tensor([7.0]))) == 7.0
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: bayesian_classification(input_standardization(X), 1), "classes"),
-        (lambda: bayesian_classification(None, 2), "expected scale to standardise the columns of a table"),
-        (lambda: bayesian_classification(input_standardization(X), 2, guide="no"), "guide"),
-        (lambda: bayesian_classification(input_standardization(X), 2, hidden=(0,)), "hidden"),
-        (lambda: bayesian_classification(input_standardization(X), 2, activation="no"), "activation"),
+        (lambda: bayesian_classification(SCALE, 1), "classes"),
+        (lambda: bayesian_classification(None, 2), "expected scale to be a Standardization"),
+        (lambda: bayesian_classification(SCALE, 2, guide="no"), "guide"),
+        (lambda: bayesian_classification(SCALE, 2, hidden=(0,)), "widths"),
+        (lambda: bayesian_classification(SCALE, 2, activation="no"), "activation"),
         (
-            lambda: bayesian_classification(input_standardization(X), 2).model(torch.zeros(3)),
+            lambda: bayesian_classification(SCALE, 2).model(torch.zeros(3)),
             r"expected x of shape \(N, 1\)",
         ),
-        (lambda: input_standardization(torch.ones(3, 2)), r"got constant values in columns \[0, 1\]"),
     ],
 )
 def test_bad_input_is_named(call, message):
