@@ -81,6 +81,14 @@ def inches(width: float, height: float) -> tuple[float, float]:
     return scale * width, scale * height
 
 
+def save_arrays(path: Path, **arrays: Any) -> Path:
+    """Write arrays or tensors by name to one file, under a temporary name, then rename; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **{name: np.asarray(value) for name, value in arrays.items()})
+    return path
+
+
 def save_figure(figure: Any, path: Path) -> Path:
     """Write a PNG under a temporary name, then rename."""
     with replacing(path) as temporary:

@@ -52,13 +52,13 @@ def panel_tasks(panels: Sequence[Panel], methods: Sequence[str], settings: Setti
     return tasks
 
 
-def repeated_tasks(pages: Sequence[str], curves: Sequence[str], settings: Settings, out: Path) -> dict[str, Task]:
+def repeated_tasks(pages: Sequence[str], curves: Sequence[str], settings: Settings) -> dict[str, Task]:
     """Several data sets: for the noise of each curve, and for sin(x) / x."""
     tasks: dict[str, Task] = {}
     if "sinc" in pages:
         for size in sorted(settings.sinc_points, reverse=True):
             for repeat in range(settings.sinc_repeats):
-                call = partial(one_data_set, size, repeat, settings, out)
+                call = partial(one_data_set, size, repeat, settings)
                 tasks[f"sinc-n{size}-{repeat}"] = (size, repeat, settings), call
     if "noise" in pages:
         for curve in curves:
@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "many" in pages:
         tasks["many"] = settings, partial(many_networks, settings, arrays)
     tasks |= panel_tasks(panels, args.methods, settings, arrays)
-    tasks |= repeated_tasks(pages, curves, settings, arrays)
+    tasks |= repeated_tasks(pages, curves, settings)
     if "wide" in pages:
         for name in WIDE:
             tasks[f"wide-{name}"] = (name, settings), partial(compare_with_exact, name, settings, arrays)

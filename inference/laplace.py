@@ -26,6 +26,7 @@ from posterity.inference.engine.density import Density
 from posterity.inference.engine.recording import quiet
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.arguments import bind_arguments, read_arguments
+from posterity.inference.program.sites import inspect
 from posterity.validation import check_integer
 
 CHUNK = 256  # columns of the Hessian at a time
@@ -47,8 +48,8 @@ def laplace_evidence(posterior: Posterior, *args: Any, chunk: int = CHUNK, **nam
         named: arguments of the model by name.
 
     Returns:
-        A dataset over ("draw",), in nats: ``log_evidence``, nan where Newton's method does not
-        arrive at a mode; ``log_joint`` at the draw; ``to_gain``, the height of the mode above the draw.
+        A dataset over ("draw",), in nats: ``log_evidence``, nan where Newton's method does not arrive at
+        a mode; ``log_joint`` at the draw; ``to_gain``, the height of the mode above the draw.
 
     Raises:
         ValueError: y is missing, or the model has parameters or discrete sites.
@@ -67,7 +68,10 @@ def laplace_evidence(posterior: Posterior, *args: Any, chunk: int = CHUNK, **nam
     True
     """
     check_integer("chunk", chunk, 1)
-    args = read_arguments(bind_arguments(posterior.model, args, named)[0])
+    args, left_out = bind_arguments(posterior.model, args, named)
+    args = read_arguments(args)
+    if left_out:
+        inspect(posterior.model, args, posterior.program.site, left_out=left_out)
     density = Density(posterior.model, args)
     missing = sorted({site.name for site in density.sites} - set(posterior.draws))
     unknown = sorted(set(posterior.draws) - {site.name for site in density.sites})
@@ -76,11 +80,9 @@ def laplace_evidence(posterior: Posterior, *args: Any, chunk: int = CHUNK, **nam
     if unknown:
         raise ValueError(f"expected a model without trained parameters, got {unknown}")
     positions = density.unconstrain({name: value.flatten(0, 1) for name, value in posterior.draws.items()})
-    found = [_at_mode(density, position, chunk) for position in positions]
+    found = np.array([_at_mode(density, position, chunk) for position in positions])
     names = ("log_evidence", "log_joint", "to_gain")
-    return xr.Dataset(
-        {name: ("draw", np.array(column)) for name, column in zip(names, zip(*found, strict=True), strict=True)}
-    )
+    return xr.Dataset({name: ("draw", column) for name, column in zip(names, found.T, strict=True)})
 
 
 def _at_mode(density: Density, position: Tensor, chunk: int) -> tuple[float, float, float]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pyro
 import pyro.distributions as dist
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from posterity.data import Observations, Standardization, gp_curve, sinc_curve, sine_parabola
 from posterity.models import Pair, bayesian, bayesian_mixture_density, gaussian, mixture_head, mlp, priors
@@ -87,12 +88,18 @@ def network(scale: Standardization, hidden: tuple[int, ...]) -> Callable[..., Te
     net = mlp(1, *hidden, 1, activation="cos", seed=0)
 
     def model(x: Tensor, y: Tensor | None = None) -> Tensor:
-        mean = bayesian("net", net, PRIOR)(scale.x(x))
-        noise = pyro.sample("noise", dist.LogNormal(*NOISE))
+        likelihood = likelihood_of(net, scale, x)
         with pyro.plate("obs", len(x)):
-            return pyro.sample("y", scale.undo(gaussian(mean, (noise**2 + FLOOR**2).sqrt())), obs=y)
+            return pyro.sample("y", likelihood, obs=y)
 
     return model
+
+
+def likelihood_of(net: nn.Module, scale: Standardization, x: Tensor) -> Distribution:
+    """The part of the model that does not see y: weights, noise, and the distribution of y at x (N, 1)."""
+    mean = bayesian("net", net, PRIOR)(scale.x(x))
+    noise = pyro.sample("noise", dist.LogNormal(*NOISE))
+    return scale.undo(gaussian(mean, (noise**2 + FLOOR**2).sqrt()))
 
 
 def mixture_network(scale: Standardization, hidden: tuple[int, ...]) -> Pair:

@@ -4,17 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pyro
-import pyro.distributions as dist
 import torch
+from _report import save_arrays
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from _bnn.curves import CURVES, FLOOR, NOISE, PRIOR
+from _bnn.curves import CURVES, likelihood_of
 from _bnn.methods import LINES, sampler
 from _bnn.settings import NOISE_OF_POINTS, Settings
-from posterity.files import replacing
 from posterity.inference import Posterior, infer
-from posterity.models import bayesian, gaussian, mlp
+from posterity.models import mlp
 
 
 def sample_film(settings: Settings, out: Path) -> dict[str, float]:
@@ -31,10 +30,9 @@ def sample_film(settings: Settings, out: Path) -> dict[str, float]:
     net, grid = mlp(1, settings.hidden, 1, activation="cos", seed=0), curve.grid()
 
     def model(x: Tensor, there: Tensor, y: Tensor | None = None) -> Tensor:
-        mean = bayesian("net", net, PRIOR)(scale.x(x))
-        noise = pyro.sample("noise", dist.LogNormal(*NOISE))
+        likelihood = likelihood_of(net, scale, x)
         with pyro.plate("obs", len(x)), pyro.poutine.mask(mask=there):
-            return pyro.sample("y", scale.undo(gaussian(mean, (noise**2 + FLOOR**2).sqrt())), obs=y)
+            return pyro.sample("y", likelihood, obs=y)
 
     posterior: Posterior | str = "prior"
     bands = []
@@ -47,12 +45,10 @@ def sample_film(settings: Settings, out: Path) -> dict[str, float]:
         noise = posterior.draws["noise"].square().mean().sqrt()
         bands.append((values.mean(0), values.std(0), every, scale.y_scale * noise))
     means, sds, lines, noises = (torch.stack(parts).numpy() for parts in zip(*bands, strict=True))
-    path = out / "film.npz"
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file, x=data.x[:, 0].numpy(), y=data.y.numpy(), grid=grid[:, 0].numpy(), mean=means, sd=sds, lines=lines,
-            noise=noises, truth=data.oracle(grid).mean.numpy(), points=np.array(settings.film_points),  # type: ignore[misc]
-        )  # fmt: skip
+    save_arrays(
+        out / "film.npz", x=data.x[:, 0], y=data.y, grid=grid[:, 0], mean=means, sd=sds, lines=lines, noise=noises,
+        truth=data.oracle(grid).mean, points=np.array(settings.film_points),  # type: ignore[misc]
+    )  # fmt: skip
     inside = curve.regions(grid)["data"].numpy()
     return {
         f"n{count}": float(np.sqrt((sd[inside] ** 2).mean()))

@@ -3,7 +3,7 @@
 Two kinds of ensembles of one Bayesian network, whose noise is known:
 
 - ``modes``: each network is fitted to the data, from its own start.
-- ``anchored``: each network is also pulled to its own draw of the prior, and fitted to data with noise of its own. For
+- ``anchored``: each network is also pulled to its own draw of the prior, and its data have noise added to them. For
   a linear model its members are exact draws of the posterior (Pearce et al. 2020, arXiv:1810.05546; Matthews et al.
   2017, "Sample-then-optimize posterior sampling"); for other networks they approach another distribution.
 """
@@ -19,6 +19,7 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
+from _report import save_arrays
 from torch import Tensor, nn
 
 from _bnn.curves import CURVES
@@ -26,7 +27,6 @@ from _bnn.methods import convergence, of_posterior, one_member, sampler
 from _bnn.panels import CHUNK
 from _bnn.settings import NOISE_OF_POINTS, POINTS_OF_NOISES, Settings
 from posterity.data import Observations, Standardization, holdout
-from posterity.files import replacing
 from posterity.inference import Ensemble, Posterior, PredictiveMixture, infer
 from posterity.inference.diagnostics import compare, scores
 from posterity.inference.laplace import laplace_evidence
@@ -242,16 +242,14 @@ def _prior_widths(widths: tuple[int, ...]) -> list[float]:
 
 
 def _write(path: Path, data: Observations, grid: Tensor, functions: Any, exact: Tensor, weights: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            x=data.x[:, 0].numpy(),
-            y=data.y.numpy(),
-            grid=grid[:, 0].numpy(),
-            truth=data.oracle(grid).mean.numpy(),  # type: ignore[misc]
-            mean=exact.mean(0).numpy(),
-            sd=exact.std(0).numpy(),
-            **{name: value.numpy() for name, value in functions.items()},
-            **{f"weights_{name}": value.numpy() for name, value in weights.items()},
-        )
+    save_arrays(
+        path,
+        x=data.x[:, 0],
+        y=data.y,
+        grid=grid[:, 0],
+        truth=data.oracle(grid).mean,  # type: ignore[misc]
+        mean=exact.mean(0),
+        sd=exact.std(0),
+        **functions,
+        **{f"weights_{name}": value for name, value in weights.items()},
+    )

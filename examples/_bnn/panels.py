@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _report import save_arrays
 from torch import Tensor
 
 from _bnn.curves import CURVES, Curve
@@ -13,7 +14,6 @@ from _bnn.methods import POINTS, fit
 from _bnn.settings import NOISE_OF_POINTS, NOISES, POINTS_OF_NOISES, Settings
 from _bnn.settings import POINTS as SIZES
 from posterity.data import Observations
-from posterity.files import replacing
 from posterity.random import child_seeds
 
 REPEATED = 200  # points of the data sets on which the noise is measured again
@@ -24,7 +24,7 @@ Panel = tuple[str, int, float]  # curve, points, noise
 
 
 def wanted_panels(curves: Iterable[str], points: Iterable[int], noises: Iterable[float]) -> list[Panel]:
-    """The data sets of both rows; the one that is in both comes once."""
+    """The data sets of both rows, without repetition."""
     pairs = [(POINTS_OF_NOISES, noise) for noise in noises] + [(n, NOISE_OF_POINTS) for n in points]
     return [(curve, *pair) for curve in curves for pair in dict.fromkeys(pairs)]
 
@@ -115,19 +115,17 @@ def regions(found: Any, curve: Curve, data: Observations) -> dict[str, float]:
 def write_bands(path: Path, found: Any, data: Observations, grid: Tensor) -> None:
     """Everything that a panel of a figure shows."""
     predictive = found.predict(grid)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            x=data.x[:, 0].numpy(),
-            y=data.y.numpy(),
-            grid=grid[:, 0].numpy(),
-            truth=data.oracle(grid).mean.numpy(),  # type: ignore[misc]
-            mean=predictive.mean.numpy(),
-            epistemic=predictive.epistemic.sqrt().numpy(),
-            total=predictive.variance.sqrt().numpy(),
-            lines=found.lines(grid).numpy(),
-        )
+    save_arrays(
+        path,
+        x=data.x[:, 0],
+        y=data.y,
+        grid=grid[:, 0],
+        truth=data.oracle(grid).mean,  # type: ignore[misc]
+        mean=predictive.mean,
+        epistemic=predictive.epistemic.sqrt(),
+        total=predictive.variance.sqrt(),
+        lines=found.lines(grid),
+    )
 
 
 def row_metrics(results: dict[tuple[Panel, str], dict[str, float]]) -> dict[str, float]:

@@ -30,30 +30,8 @@ class Settings:
     many_members: tuple[int, ...] = (1, 2, 5, 10, 20, 50)
     many_hidden: tuple[int, ...] = (50, 50)
     film_points: tuple[int, ...] = (
-        1,
-        2,
-        3,
-        4,
-        5,
-        6,
-        8,
-        10,
-        12,
-        15,
-        18,
-        22,
-        27,
-        33,
-        40,
-        50,
-        60,
-        75,
-        90,
-        110,
-        135,
-        165,
-        200,
-    )
+        1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 27, 33, 40, 50, 60, 75, 90, 110, 135, 165, 200,
+    )  # fmt: skip
     film_warmup: int = 150
     film_draws: int = 100
     seed: int = 0

@@ -1,7 +1,5 @@
 """Five data sets on sin(x) / x, without a gap: R² and coverage of the full posterior of a ready model."""
 
-from pathlib import Path
-
 import torch
 
 from _bnn.methods import convergence, of_posterior, sampler
@@ -15,7 +13,7 @@ NOISE = 0.05
 HIDDEN = 32
 
 
-def one_data_set(points: int, repeat: int, settings: Settings, out: Path) -> dict[str, float]:
+def one_data_set(points: int, repeat: int, settings: Settings) -> dict[str, float]:
     """R² against the true function and coverage of fresh points, drawn as the data are."""
     torch.set_num_threads(1)
     seed = 1000 * settings.seed + repeat

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
+from _report import save_arrays
 from torch import Tensor, nn
 from torch.distributions import Normal
 
 from _bnn.curves import CURVES, LENGTH_SCALE
 from _bnn.methods import convergence, sampler
 from _bnn.settings import NOISE_OF_POINTS, POINTS_OF_NOISES, Settings
-from posterity.files import replacing
 from posterity.inference import infer
 from posterity.models import GaussianProcess, bayesian, mlp, priors
 from posterity.models.kernels import Kernel, feature_kernel, network_kernel, squared_exponential
@@ -113,16 +112,14 @@ def compare_with_exact(name: str, settings: Settings, out: Path) -> dict[str, fl
 
 
 def _write(path: Path, data: dict[str, Tensor], grid: Tensor, values: Tensor, exact: Normal) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            x=data["x"][:, 0].numpy(),
-            y=data["y"].numpy(),
-            truth=data["truth"].numpy(),
-            grid=grid[:, 0].numpy(),
-            mean=values.mean(0).numpy(),
-            sd=values.std(0).numpy(),
-            exact_mean=exact.mean.numpy(),
-            exact_sd=exact.stddev.numpy(),
-        )
+    save_arrays(
+        path,
+        x=data["x"][:, 0],
+        y=data["y"],
+        truth=data["truth"],
+        grid=grid[:, 0],
+        mean=values.mean(0),
+        sd=values.std(0),
+        exact_mean=exact.mean,
+        exact_sd=exact.stddev,
+    )
