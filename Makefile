@@ -25,7 +25,7 @@ ARVIZ1 := .venv-arviz1
 PYTHON_ARVIZ1 ?= $(firstword $(call python,3.13) $(call python,3.12))
 
 .PHONY: demo test test-slow test-arviz1 test-oldest test-newest install-newest install-arviz1 \
-	$(OTHERS:%=test-%) wheel lint check check-all mutants \
+	$(OTHERS:%=test-%) wheel lint docs check check-all mutants \
 	bench results format clean
 
 demo: $(INSTALLED)
@@ -76,7 +76,7 @@ else
 	@echo "SKIPPED: make $@, found no python3.12 or python3.13"
 endif
 
-check: lint test test-slow
+check: lint docs test test-slow
 
 # Every Python, and both ends of the range of dependencies: an hour and a half on two cores.
 check-all: check $(OTHERS:%=test-%) test-oldest test-arviz1 wheel
@@ -85,6 +85,11 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in out/site; every warning is an error, a dead link too. To read it while writing: .venv/bin/mkdocs serve
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "The site is in out/site: python -m http.server -d out/site"
 
 # What `make test` leaves out: tests of minutes, given out one by one, and the examples in docstrings.
 test-slow: $(INSTALLED)

@@ -1,6 +1,8 @@
 """Run in a clean environment, from another directory: is the installed wheel whole, and does it keep to its name?"""
 
+import importlib.metadata
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -22,3 +24,7 @@ if len(posterity.data.mcycle()) != 133:
 bare = [name for name in ("models", "inference", "data") if importlib.util.find_spec(name)]
 if bare:
     sys.exit(f"expected no bare top-level modules, got {bare}")
+description = importlib.metadata.metadata("posterity").get_payload()
+relative = re.findall(r"\]\((?!https?:|#)[^)]*\)", description)
+if relative or "# posterity" not in description:
+    sys.exit(f"expected the README with absolute links as description, got {relative or description[:60]!r}")
