@@ -223,7 +223,7 @@ def rows_in(index: Any, count: int) -> Any:
             raise ValueError(f"expected index to be a slice of whole numbers, got {index}: {error}") from error
         return index if rows.step == 1 else torch.tensor(rows, dtype=torch.long)
     try:
-        index = torch.as_tensor(index)
+        index = torch.as_tensor(np.array(index) if isinstance(index, np.ndarray) else index)  # a read-only one too
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"expected index to be integers or booleans, got {type(index).__name__}: {error}") from error
     if index.numel() == 0:

@@ -19,7 +19,7 @@ class DensityRegressor(RegressorMixin, TableEstimator):
     def _targets(self, y: Any) -> Tensor:
         if np.ptp(y) == 0:
             raise ValueError(f"expected y that varies, got {len(y)} times {y[0]}")
-        return torch.as_tensor(np.asarray(y, np.float64))
+        return torch.as_tensor(np.array(y, np.float64))
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """The mean (N,) of y, and with ``return_std`` its standard deviation (N,), noise included; in units of y."""
@@ -52,7 +52,7 @@ class DensityRegressor(RegressorMixin, TableEstimator):
         predictive = self.predict_distribution(X)
         y = check_array(y, ensure_2d=False, dtype=np.float64)
         check_consistent_length(y, predictive.mean)
-        return float(np.average(predictive.log_prob(torch.as_tensor(y)).double().numpy(), weights=sample_weight))
+        return float(np.average(predictive.log_prob(torch.as_tensor(y.copy())).double().numpy(), weights=sample_weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

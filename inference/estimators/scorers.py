@@ -30,7 +30,7 @@ def log_score_scorer(estimator: Any, X: Any, y: Any) -> float:
 def crps_scorer(estimator: Any, X: Any, y: Any) -> float:
     """Minus the mean CRPS of a regressor, in units of y."""
     predictive = _of_last_step(estimator, X)
-    return -float(scores(predictive, torch.as_tensor(np.asarray(y, np.float64)))["crps"].mean())
+    return -float(scores(predictive, torch.as_tensor(np.array(y, np.float64)))["crps"].mean())
 
 
 def coverage_scorer(level: float = 0.9) -> Callable[[Any, Any, Any], float]:
@@ -42,7 +42,7 @@ def coverage_scorer(level: float = 0.9) -> Callable[[Any, Any, Any], float]:
     check_number("level", level, "(0, 1)")
 
     def scorer(estimator: Any, X: Any, y: Any) -> float:
-        place = _of_last_step(estimator, X).cdf(torch.as_tensor(np.asarray(y, np.float64)))
+        place = _of_last_step(estimator, X).cdf(torch.as_tensor(np.array(y, np.float64)))
         inside = ((place - 0.5).abs() <= 0.5 * level).double().mean()
         return -abs(float(inside) - level)
 

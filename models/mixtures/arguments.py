@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
@@ -71,6 +72,8 @@ def has_finite_maximum(logits: Tensor) -> bool:
 
 def as_tensor_like(name: str, value: Any, like: Tensor) -> Tensor:
     """Real numbers as a tensor with the dtype and device of ``like``; ``ValueError`` for other values."""
+    if isinstance(value, np.ndarray) and not value.flags.writeable:  # columns of frames are read-only
+        value = value.copy()
     try:
         if torch.as_tensor(value).is_complex():
             raise ValueError

@@ -1,7 +1,8 @@
 """The code of every page of the site runs: all its blocks in order, as one script, in an empty folder.
 
 A line ``<!-- test: "long" -> "short" -->`` of a page shortens its code for the test, ``<!-- not run: why -->`` before a
-block leaves it out, and ``<!-- needs: package -->`` skips the page where that package is not installed.
+block leaves it out, ``<!-- needs: package -->`` skips the page where that package is not installed, and
+``<!-- prints: "text" -->`` is found in what the page prints.
 """
 
 import importlib.util
@@ -18,6 +19,7 @@ PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rgl
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LEFT_OUT = re.compile(r"<!-- not run: .+? -->\s*```python\n.*?^```", re.DOTALL | re.MULTILINE)
 SHORTER = re.compile(r'<!-- test: "(.*?)" -> "(.*?)" -->')
+PRINTS = re.compile(r'<!-- prints: "(.*?)" -->')
 NEEDS = re.compile(r"<!-- needs: (\w+) -->")
 
 
@@ -48,6 +50,8 @@ def test_the_code_of_a_page_runs(page: str, tmp_path: Path) -> None:
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
+    missing = [text for text in PRINTS.findall(text_of(page)) if text not in run.stdout]
+    assert not missing, run.stdout[-3000:]
 
 
 @pytest.mark.parametrize("page", PAGES)

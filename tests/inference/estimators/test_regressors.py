@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from posterity.inference import HMC, Ensemble
-from posterity.inference.estimators import BayesianRegressor, MixtureDensityRegressor, crps_scorer
+from posterity.inference.estimators import BayesianRegressor, MixtureDensityRegressor, coverage_scorer, crps_scorer
 from tests.inference.estimators.cases import QUICK, wave
 
 
@@ -47,3 +47,16 @@ def test_units_of_y_change_nothing_else():
     first = BayesianRegressor(hidden=(4,), method=QUICK, random_state=0).fit(x, y).predict(x)
     other = BayesianRegressor(hidden=(4,), method=QUICK, random_state=0).fit(1e3 * x, 1e-6 * y + 5).predict(1e3 * x)
     assert np.allclose((other - 5) * 1e6, first, atol=0.02)
+
+
+def test_read_only_targets_are_copied_without_a_warning():
+    """Columns of frames are read-only in pandas 3; torch warns of them once in a process, here always."""
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        x, y = wave()
+        y.setflags(write=False)
+        model = BayesianRegressor(hidden=(4,), method=QUICK, random_state=0).fit(x, y)
+        assert np.isfinite([model.score(x, y), crps_scorer(model, x, y), coverage_scorer(0.9)(model, x, y)]).all()
+    finally:
+        torch.set_warn_always(always)

@@ -2,13 +2,20 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posterity.models import Mixture, chunks
-from posterity.models.mixtures.arguments import broadcastable, check_value, checked_normal, has_finite_maximum
+from posterity.models.mixtures.arguments import (
+    as_tensor_like,
+    broadcastable,
+    check_value,
+    checked_normal,
+    has_finite_maximum,
+)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +81,15 @@ def test_the_largest_logit_of_each_row_is_finite():
     assert has_finite_maximum(torch.tensor([[0.0, -math.inf], [1.0, 2.0]]))
     for bad in ([-math.inf, -math.inf], [math.nan, 0.0], [math.inf, 0.0]):
         assert not has_finite_maximum(torch.tensor([[0.0, 0.0], bad]))
+
+
+def test_read_only_arrays_are_copied_without_a_warning():
+    """Columns of frames are read-only in pandas 3; torch warns of them once in a process, here always."""
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        values = np.array([0.25, 0.5])
+        values.setflags(write=False)
+        assert as_tensor_like("value", values, torch.zeros(())).tolist() == [0.25, 0.5]
+    finally:
+        torch.set_warn_always(always)
