@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 from posterity.files import read_tensors, write_tensors
 from posterity.inference import arviz
 from posterity.inference.export import ArvizNames, UnmaskedRows, observation_dims, to_dataset, unmasked_rows
+from posterity.inference.overview import posterior_html, posterior_text
 from posterity.inference.predictive import PredictiveMixture
 from posterity.inference.program.arguments import bind_arguments, read_arguments
 from posterity.inference.program.likelihood import ScoredDraws, likelihood_over_draws, score_draws
@@ -211,8 +212,10 @@ class Posterior:
         return posterior
 
     def __repr__(self) -> str:
-        sites = ", ".join(f"{name} {tuple(value.shape[2:])}" for name, value in self.draws.items())
-        return f"Posterior({self.num_chains} chains of {self.num_draws} draws: {sites})"
+        return posterior_text(self.model, self.program, self.draws, self.attrs)
+
+    def _repr_html_(self) -> str:
+        return posterior_html(self.model, self.program, self.draws, self.attrs)
 
     @property
     def _shape(self) -> tuple[int, int]:
