@@ -14,6 +14,28 @@ def is_frame(table: Any) -> bool:
     return hasattr(table, "columns") and hasattr(table, "__getitem__") and not isinstance(table, np.ndarray)
 
 
+def read_numbers(frame: Any, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The numbers (N, D) of a frame without categories, in float64 or the frame's own floating dtype, and their names.
+
+    Raises:
+        ValueError: a column does not hold numbers or has missing values; the message names it, and ``label`` the frame.
+    """
+    reader = TableReader().fit(frame)
+    if reader.categories:
+        raise ValueError(
+            f"expected numbers in every column of {label}, got other values in {list(reader.categories)}: "
+            "Observations.from_frame reads categories"
+        )
+    missing = [name for name in reader.columns if not _values(frame, name)[1].all()]
+    if missing:
+        raise ValueError(
+            f"expected {label} without missing values, got some in {missing}: remove these rows, or read the frame by "
+            "Observations.from_frame(..., missing='mean')"
+        )
+    numbers, own = reader.read(frame), np.asarray(frame).dtype
+    return numbers.astype(own) if own.kind == "f" and own.itemsize <= 8 else numbers, reader.names
+
+
 class TableReader:
     """The columns of a frame, learnt by `fit`; `read` returns numbers (N, D) in float64 with the names ``names``.
 

@@ -20,8 +20,10 @@ from torch.distributions import Distribution
 
 from posterity.data._precision import FLOATS, damage, holding
 from posterity.data.frames import TableReader, is_frame
+from posterity.display import COLUMNS, ROWS, count, panel, paragraph, table
 from posterity.validation import shown
 
+SUMMARIES = (torch.min, torch.mean, torch.max)
 Oracle = Callable[[Tensor], Distribution]
 
 
@@ -163,6 +165,29 @@ class Observations:
         columns = f"x: {', '.join(self.x_names)}, y: {', '.join(self.y_names)}"
         oracle = ", with oracle" if self.oracle is not None else ""
         return f"Observations({label}{len(self)} rows, {columns}, {self.x.dtype}{oracle})"
+
+    def _repr_html_(self) -> str:
+        names = [*self.x_names, *self.y_names]
+        columns = torch.cat([as_columns(self.x[:ROWS]), as_columns(self.y[:ROWS])], 1)
+        shown = [*range(len(names))][:COLUMNS]
+        if len(names) > COLUMNS:  # the targets always
+            shown = [*shown[: COLUMNS - len(self.y_names)], *range(len(self.x_names), len(names))][:COLUMNS]
+        more = f"and {count(len(names) - len(shown), 'more column')}" if len(names) > len(shown) else ""
+        summary = [
+            (names[i], "x" if i < len(self.x_names) else "y", *(float(f(self._column(i))) for f in SUMMARIES))
+            for i in shown
+        ]
+        head = ([float(row[i]) for i in shown] for row in columns)
+        return panel(
+            f"Observations{f': {self.name}' if self.name else ''}",
+            paragraph(f"{count(len(self), 'row')}, {self.x.dtype}{', with oracle' if self.oracle is not None else ''}"),
+            table(("column", "", "min", "mean", "max"), summary, more),
+            table([names[i] for i in shown], head, f"the first of {count(len(self), 'row')}" * (len(self) > ROWS)),
+        )
+
+    def _column(self, place: int) -> Tensor:
+        inputs = len(self.x_names)
+        return self.x[:, place] if place < inputs else as_columns(self.y)[:, place - inputs]
 
     def subset(self, index: Tensor | np.ndarray | Sequence[int] | slice) -> "Observations":
         """The rows in `index`: integers, a boolean mask of shape (N,), or a slice; with the same names and oracle.

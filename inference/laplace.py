@@ -27,6 +27,7 @@ from posterity.inference.engine.recording import quiet
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.arguments import bind_arguments, read_arguments
 from posterity.inference.program.sites import inspect
+from posterity.inference.program.tables import expand_observations, order_as_fitted
 from posterity.validation import check_integer
 
 CHUNK = 256  # columns of the Hessian at a time
@@ -68,8 +69,8 @@ def laplace_evidence(posterior: Posterior, *args: Any, chunk: int = CHUNK, **nam
     True
     """
     check_integer("chunk", chunk, 1)
-    args, left_out = bind_arguments(posterior.model, args, named)
-    args = read_arguments(args)
+    args, left_out = bind_arguments(posterior.model, expand_observations(args), named)
+    args = read_arguments(order_as_fitted(args, posterior.attrs))
     if left_out:
         inspect(posterior.model, args, posterior.program.site, left_out=left_out)
     density = Density(posterior.model, args)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from torch.distributions import Distribution
 from posterity.files import read_tensors, write_tensors
 from posterity.inference import arviz
 from posterity.inference.export import ArvizNames, UnmaskedRows, observation_dims, to_dataset, unmasked_rows
+from posterity.inference.overview import posterior_html, posterior_text
 from posterity.inference.predictive import PredictiveMixture
 from posterity.inference.program.arguments import bind_arguments, read_arguments
 from posterity.inference.program.likelihood import ScoredDraws, likelihood_over_draws, score_draws
 from posterity.inference.program.sites import Program, inspect
+from posterity.inference.program.tables import Names, expand_observations, names_from_attrs, order_as_fitted
 from posterity.inference.program.trace import Model, unwrap_pair
 from posterity.random import seeded
 
@@ -31,7 +34,10 @@ class Posterior:
     - ``draws[name]``: shape (chain, draw, ...), in the space of the model (constrained).
     - ``sample_stats[name]``: shape (chain, draw), named as ArviZ names them; empty for variational inference.
     - ``history[name]``: learning curves of shape (step,), for an ensemble (step, member); empty for samplers.
-    - ``attrs``: method, settings, seed, seconds, warnings.
+    - ``attrs``: method, settings, seed, seconds, warnings, names of columns.
+
+    The methods take the model's arguments as `infer` does: tensors, arrays, frames, or one `Observations`. The columns
+    of a frame are put in the order of the fit; other columns than those of the fit raise a ``ValueError``.
     """
 
     model: Model
@@ -55,13 +61,38 @@ class Posterior:
         """Draws per chain."""
         return self._shape[1]
 
+    @property
+    def x_names(self) -> tuple[str, ...]:
+        """The names of the columns of x, if `infer` was given a frame or `Observations`; () without names."""
+        return next((names for names in names_from_attrs(self.attrs)[0] if names), ())
+
+    @property
+    def y_names(self) -> tuple[str, ...]:
+        """The names of the targets, as `x_names`."""
+        return names_from_attrs(self.attrs)[1] or ()
+
+    def inputs(self, *args: Any, **named: Any) -> tuple[Any, ...]:
+        """The model's arguments without y, by position, as the tensors that the model gets.
+
+        Raises ``ValueError`` for columns that are not those of the fit, or fewer dimensions than in the fit.
+        """
+        read = self._arguments(expand_observations(args, targets=False), named)
+        for position, (value, dims) in enumerate(zip(read, self.program.dims, strict=False)):
+            # A single row without its row dimension would be read as many rows.
+            if isinstance(value, Tensor) and 0 < value.ndim < dims:
+                raise ValueError(
+                    f"expected argument {position} with {dims} dimensions as in the fit, got shape "
+                    f"{tuple(value.shape)}: a single row is value[None]"
+                )
+        return read
+
     def likelihood(self, *args: Any, draws: int | None = None, **named: Any) -> Distribution:
         """The distribution of the observed site at other inputs, for each draw: batch shape (S, N).
 
         ``args`` are the model's arguments without y, as tensors or arrays, by position or name. ``draws`` is the number
         of draws to use, evenly spaced over all chains; default: all. The S = chain * draw are ordered by chain.
         """
-        args, site, others = self._inputs(args, named), self.program.site, self.program.observed
+        args, site, others = self.inputs(*args, **named), self.program.site, self.program.observed
         return likelihood_over_draws(self.model, args, self._flat(draws), site, others=others)[0]
 
     def predictive(self, *args: Any, draws: int | None = None, **named: Any) -> PredictiveMixture:
@@ -95,6 +126,7 @@ class Posterior:
         ``posterior_predictive`` (one draw of y for each posterior draw), ``observed_data`` and ``constant_data``. Draws
         from a guide or an ensemble are stored as one chain, with a note in ``attrs["sampling"]``.
 
+        The names of columns (`x_names`, `y_names`) are coordinates of ``constant_data`` and of several targets.
         ``log_likelihood`` is scaled as in the method `log_likelihood`. Masked rows are in no group, and other rows keep
         their index as coordinate. If a mask removes only some steps of a row, the remaining steps are stored along one
         dimension "unmasked". Masked elements of an event are nan in ``observed_data``. Names that would collide or
@@ -113,14 +145,17 @@ class Posterior:
         args = self._arguments(args, named)
         scores = self._score(args)
         likelihood, y, site = scores.likelihood, scores.observation.value, self.program.site
-        inputs = _inputs(args, y)
+        x_names, y_names = names_from_attrs(self.attrs)
+        inputs = _inputs(args, y, x_names)
         names = ArvizNames([*self.draws, *scores.deterministics, site, *inputs])
         all_dims = observation_dims(names, site, scores.observation.plates, y.ndim)
         rows = unmasked_rows(names, all_dims[: len(likelihood.batch_shape) - 1], scores.scored_rows)
         if y.is_floating_point():
             y = torch.where(scores.scored, y, torch.nan)
-        dims, variable, coords = rows.selected_dims(all_dims), names.variables[site], rows.coords
+        dims, variable = rows.selected_dims(all_dims), names.variables[site]
         batch_dims = dims[: len(dims) - len(likelihood.event_shape)]
+        targets = _name_coordinate(dims[-1:], y_names, y.shape[-1:]) if len(likelihood.event_shape) == 1 else {}
+        coords = rows.coords | targets
         log_prob = rows.select(scores.log_prob.unflatten(0, self._shape), 2)
         predicted = rows.select(self._sample(likelihood, seed), 2)
         posterior = {**self.draws, **{n: v.unflatten(0, self._shape) for n, v in scores.deterministics.items()}}
@@ -136,8 +171,8 @@ class Posterior:
         if predict is not None:
             new = self._arguments(predict if isinstance(predict, tuple) else (predict,), {})
             predictions = self._sample(self.likelihood(*new), seed + 1)
-            groups["predictions"] = self._draw_dataset({variable: predictions}, {variable: all_dims})
-            groups["predictions_constant_data"] = _input_dataset(names, _numbered(new), None, all_dims)
+            groups["predictions"] = self._draw_dataset({variable: predictions}, {variable: all_dims}, targets)
+            groups["predictions_constant_data"] = _input_dataset(names, _numbered(new, x_names), None, all_dims)
         # Draws of a guide and members of an ensemble are not a Markov chain, although they have the chain dimension.
         sampling = {} if self.sample_stats else {"sampling": arviz.INDEPENDENT}
         return arviz.from_groups(groups, {**self.attrs, **sampling})
@@ -177,8 +212,10 @@ class Posterior:
         return posterior
 
     def __repr__(self) -> str:
-        sites = ", ".join(f"{name} {tuple(value.shape[2:])}" for name, value in self.draws.items())
-        return f"Posterior({self.num_chains} chains of {self.num_draws} draws: {sites})"
+        return posterior_text(self.model, self.program, self.draws, self.attrs)
+
+    def _repr_html_(self) -> str:
+        return posterior_html(self.model, self.program, self.draws, self.attrs)
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -187,19 +224,8 @@ class Posterior:
         return 1, 1
 
     def _arguments(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
-        return read_arguments(bind_arguments(self.model, args, named)[0])
-
-    def _inputs(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The model's arguments without y; ``ValueError`` for one with fewer dimensions than in the fit."""
-        read = self._arguments(args, named)
-        for position, (value, dims) in enumerate(zip(read, self.program.dims, strict=False)):
-            # A single row without its row dimension would be read as many rows.
-            if isinstance(value, Tensor) and 0 < value.ndim < dims:
-                raise ValueError(
-                    f"expected argument {position} with {dims} dimensions as in the fit, got shape "
-                    f"{tuple(value.shape)}: a single row is value[None]"
-                )
-        return read
+        bound = bind_arguments(self.model, expand_observations(args), named)[0]
+        return read_arguments(order_as_fitted(bound, self.attrs))
 
     def _score(self, args: tuple[Any, ...]) -> ScoredDraws:
         return score_draws(self.model, args, self._flat(None), self.program.site, others=self.program.observed)
@@ -234,30 +260,37 @@ class Posterior:
         return dataset.assign_coords(chain=np.arange(self.num_chains), draw=np.arange(self.num_draws))
 
 
-def _inputs(args: tuple[Any, ...], y: Tensor) -> dict[str, Tensor]:
+def _inputs(args: tuple[Any, ...], y: Tensor, names: list[Names]) -> dict[str, tuple[Tensor, Names]]:
     """The model's arguments without the one that is observed unchanged; if there is none, without the last."""
     place = next((n for n, value in enumerate(args) if value is y), len(args) - 1)
-    return _numbered(args[:place] + args[place + 1 :])
+    return _numbered(args[:place] + args[place + 1 :], names)
 
 
-def _numbered(inputs: tuple[Any, ...]) -> dict[str, Tensor]:
-    """The inputs as variable x, or x0, x1, ... if there are several."""
-    tensors = [value for value in inputs if isinstance(value, Tensor)]
-    return {"x" if len(tensors) == 1 else f"x{i}": value for i, value in enumerate(tensors)}
+def _numbered(inputs: tuple[Any, ...], names: list[Names]) -> dict[str, tuple[Tensor, Names]]:
+    """The inputs as variable x, or x0, x1, ... if there are several, with the names of their columns."""
+    named = [pair for pair in zip_longest(inputs, names[: len(inputs)]) if isinstance(pair[0], Tensor)]
+    return {"x" if len(named) == 1 else f"x{i}": pair for i, pair in enumerate(named)}
+
+
+def _name_coordinate(dims: tuple[str, ...], names: Names, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The names of columns as the coordinate of their dimension, the only one of ``dims``; {} without names."""
+    return {dims[0]: (dims[0], list(names))} if names and len(dims) == 1 and shape == (len(names),) else {}
 
 
 def _input_dataset(
-    names: ArvizNames, inputs: Mapping[str, Tensor], rows: UnmaskedRows | None, dims: tuple[str, ...]
+    names: ArvizNames, inputs: Mapping[str, tuple[Tensor, Names]], rows: UnmaskedRows | None, dims: tuple[str, ...]
 ) -> xr.Dataset:
     """The inputs for the unmasked rows of y; ``dims`` are the dimensions of y."""
     first = (dims or (names.dimension("obs"),))[0]
     values: dict[str, Tensor] = {}
     input_dims: dict[str, tuple[str, ...]] = {}
-    for name, value in inputs.items():
+    coords = {} if rows is None else rows.coords
+    for name, (value, column_names) in inputs.items():
         columns = names.site_dims(name, max(0, value.ndim - 1))
+        coords |= _name_coordinate(columns, column_names, value.shape[1:])
         if value.ndim:
             values[name], along = (value, first) if rows is None else rows.select_input(value, first)
             input_dims[name] = (along, *columns)
         else:
             values[name], input_dims[name] = value, ()
-    return to_dataset(values, input_dims, None if rows is None else rows.coords)
+    return to_dataset(values, input_dims, coords)

@@ -11,15 +11,22 @@ A network fitted by maximum likelihood has S = 1, a Gaussian likelihood K = 1. B
              + Var_s[E_k mu]        epistemic  between draws: not enough data
 """
 
+import contextlib
+from typing import Any
+
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import MaskedDistribution
 from torch import Size, Tensor
-from torch.distributions import Distribution, MixtureSameFamily
+from torch.distributions import Distribution, Independent, MixtureSameFamily
 
+from posterity.display import COLUMNS, ROWS, count, listing, panel, paragraph, short, table
 from posterity.models.mixtures import Mixture
 from posterity.models.mixtures.moments import is_circular
 from posterity.models.mixtures.weights import Weights
 from posterity.models.parameters import map_parameters, split
+
+NEXT = ("mean, variance, noise, ambiguity, epistemic", "interval(0.9), hdr(0.9), log_prob(y), sample()")
 
 
 class PredictiveMixture(Mixture):
@@ -122,6 +129,31 @@ class PredictiveMixture(Mixture):
         weights = self.log_draw_weights.exp()[(...,) + (None,) * event_ndim]
         return (weights * values).sum(-1 - event_ndim)
 
+    def __repr__(self) -> str:
+        return f"PredictiveMixture({self._words()})"
+
+    def _repr_html_(self) -> str:
+        """Rows, draws and components, and a summary of the first rows alone."""
+        rows = self.batch_shape[-1] if self.batch_shape else 1
+        place = (*(0,) * (len(self.batch_shape) - 1), slice(ROWS)) if self.batch_shape else ()
+        logits = self._logits.expand(*self.batch_shape, self.num_components)[place]
+        few = Mixture(Weights(logits), map_parameters(self.component_distribution, lambda t: t[place]))
+        header, lines = summarise_rows(few)
+        more = f"the first of {count(rows, 'row')}" if rows > ROWS else ""
+        return panel(
+            "PredictiveMixture",
+            paragraph(self._words()),
+            table(header, lines, more) if lines else "",
+            listing("Next", NEXT, code=True),
+        )
+
+    def _words(self) -> str:
+        rows = count(self.batch_shape[0], "row") if len(self.batch_shape) == 1 else f"batch {tuple(self.batch_shape)}"
+        draws, components = count(self.num_draws, "draw"), count(self.components_per_draw, "component")
+        family = type(base_of(self.component_distribution)).__name__
+        targets = f", {self.event_shape[0]} targets" if self.event_shape else ""
+        return f"{rows}, {draws} of {components} each, {family}{targets}"
+
     def with_parts(self, mixing: dist.Categorical, components: Distribution) -> "PredictiveMixture":
         return PredictiveMixture(mixing, components, self.num_draws)
 
@@ -129,3 +161,35 @@ class PredictiveMixture(Mixture):
         new = self._get_checked_instance(PredictiveMixture, _instance)
         new.num_draws = self.num_draws
         return super().expand(batch_shape, _instance=new)
+
+
+def summarise_rows(mixture: Mixture) -> tuple[list[str], list[list[Any]]]:
+    """The header and rows of a table with mean, standard deviation and central 90 % interval of each mixture.
+
+    ``mixture`` has batch shape (N,) or (). Classes have probabilities instead. A column that is not defined for the
+    family is left out.
+    """
+    columns: dict[str, Tensor] = {}
+    with contextlib.suppress(ValueError, NotImplementedError):
+        columns["mean"] = mixture.mean
+        columns["sd"] = mixture.variance.sqrt()
+    with contextlib.suppress(ValueError, NotImplementedError):
+        columns["5 %"], columns["95 %"] = mixture.interval(0.9)
+    if isinstance(base_of(mixture.component_distribution), torch.distributions.Categorical):
+        classes = range(min(COLUMNS, mixture.component_distribution.logits.shape[-1]))
+        shape = mixture.batch_shape
+        columns = {f"P(class {c})": mixture.log_prob(torch.full(shape, float(c))).exp() for c in classes}
+    cells = {name: value.reshape(-1, *mixture.event_shape).tolist() for name, value in columns.items()}
+    lines = [[row, *(_cell(value) for value in values)] for row, values in enumerate(zip(*cells.values(), strict=True))]
+    return ["row", *cells], lines
+
+
+def base_of(distribution: Distribution) -> Distribution:
+    """The distribution inside ``to_event`` and masks."""
+    while hasattr(distribution, "base_dist") and isinstance(distribution, Independent | MaskedDistribution):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def _cell(value: Any) -> Any:
+    return ", ".join(short(one) for one in value[:ROWS]) if isinstance(value, list) else value

@@ -28,8 +28,8 @@ from posterity.models.mixtures import (
     multivariate_mixture_head,
 )
 from posterity.models.networks import RadialBasis, bayesian, mlp, point, radial
+from posterity.models.pair import Pair
 from posterity.models.pairs import (
-    Pair,
     bayesian_classification,
     bayesian_mixture_density,
     bayesian_regression,

@@ -19,7 +19,6 @@ deviations would otherwise be predicted a hundred times too wide.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pyro
@@ -29,16 +28,16 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from posterity.data import Standardization
-from posterity.models.guides import check_guide, empty_guide, make_guide
+from posterity.models.guides import check_guide
 from posterity.models.likelihoods import gaussian, heteroscedastic_gaussian
 from posterity.models.mixture_priors import MixturePrior
 from posterity.models.mixtures import MixtureHead, MultivariateMixtureHead, mixture_head
 from posterity.models.modules import dtype_of, trainable
 from posterity.models.networks import bayesian, mlp, point
+from posterity.models.pair import Model, Pair
 from posterity.models.priors import Normal, Prior, choose, has_prefix
 from posterity.validation import check_choice, check_integer, check_number, shown_shape
 
-Model = Callable[..., Any]
 WeightPrior = Prior | Distribution
 Head = MixtureHead | MultivariateMixtureHead
 NOISES = ("constant", "input")
@@ -48,22 +47,6 @@ INPUT_SCALE = 3.0
 """Prior scale of the first layer. A tanh unit of a standardised input then turns within about a third of the spread of
 the input, with its centre anywhere in the data. With unit scale functions are little more than straight lines."""
 RESOLUTION = 1e-3  # default resolution, in standard deviations of y
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A model, and the name of its guide; None for the empty guide.
-
-    Inference uses the name, so that its settings (starting point, initial scale) apply to a pair as to a bare model.
-    """
-
-    model: Model
-    guide_name: str | None
-
-    @property
-    def guide(self) -> Callable[..., Any]:
-        """A new guide at each access: trained guides are not shared."""
-        return empty_guide if self.guide_name is None else make_guide(self.guide_name, self.model)
 
 
 def table_prior() -> dict[str, Prior]:
@@ -116,7 +99,7 @@ def bayesian_regression(
         with pyro.plate("obs", len(x)):
             return pyro.sample("y", scale.undo(likelihood), obs=y)
 
-    return Pair(model, guide)
+    return Pair(model, guide, _example(scale))
 
 
 def bayesian_classification(
@@ -156,7 +139,7 @@ def bayesian_classification(
         with pyro.plate("obs", len(x)):
             return pyro.sample("y", dist.Categorical(logits=logits), obs=y)
 
-    return Pair(model, guide)
+    return Pair(model, guide, _example(scale))
 
 
 def mixture_density(
@@ -213,7 +196,8 @@ def mixture_density(
     def network() -> Callable[..., Tensor]:
         return point("net", net, decay=_swept("decay", decay) if "decay" in swept else decay)
 
-    return Pair(_mixture_model(scale, head, net, network, mixture_priors, "components" in swept), None)
+    model = _mixture_model("mixture_density", scale, head, net, network, mixture_priors, "components" in swept)
+    return Pair(model, None, _example(scale))
 
 
 def bayesian_mixture_density(
@@ -244,11 +228,13 @@ def bayesian_mixture_density(
     head = _head(scale, head, components, resolution)
     net = _network(scale, head, net, hidden, activation, 0)
     weights_prior = _weights_prior(net, prior)
-    model = _mixture_model(scale, head, net, lambda: bayesian("net", net, weights_prior), mixture_priors)
-    return Pair(model, guide)
+    weights = lambda: bayesian("net", net, weights_prior)  # noqa: E731
+    model = _mixture_model("bayesian_mixture_density", scale, head, net, weights, mixture_priors)
+    return Pair(model, guide, _example(scale))
 
 
 def _mixture_model(
+    name: str,
     scale: Standardization,
     head: Head,
     net: nn.Module,
@@ -267,7 +253,13 @@ def _mixture_model(
         with _plates(mixture.batch_shape):
             return pyro.sample("y", scale.undo(mixture), obs=y)
 
+    model.__qualname__ = f"{name}.<locals>.model"
     return model
+
+
+def _example(scale: Standardization) -> tuple[Tensor] | None:
+    """One row of x with which the model runs; None for inputs of any shape."""
+    return (scale.x_loc.unsqueeze(0),) if scale.x_loc.ndim else None
 
 
 @contextmanager

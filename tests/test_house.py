@@ -20,13 +20,13 @@ FILES = sorted([*(path for room in ROOMS for path in (ROOT / room).rglob("*.py")
 
 # From the floor upwards: a module imports from its own layer and the layers below.
 LAYERS = (
-    ("validation", "random", "files"),
+    ("validation", "random", "files", "display"),
     ("data",),
     ("models",),
     ("inference.arviz", "inference.convergence", "inference.program", "inference.parallel"),
     ("inference.engine",),
     ("inference.training",),
-    ("inference.export", "inference.predictive", "inference.posterior"),
+    ("inference.export", "inference.predictive", "inference.overview", "inference.posterior"),
     ("inference",),  # the methods: mcmc, svi, ensemble, adversarial, tracking, infer, sweep
     ("inference.diagnostics",),
     ("inference.plots", "inference.estimators"),

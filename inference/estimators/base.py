@@ -21,7 +21,7 @@ from posterity.inference.posterior import Posterior
 from posterity.inference.predictive import PredictiveMixture
 from posterity.inference.program.sites import inspect
 from posterity.inference.svi import SVI
-from posterity.models.pairs import Pair
+from posterity.models.pair import Pair
 from posterity.validation import check_choice, check_integer
 
 METHODS: dict[str, Callable[[], Method]] = {

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from posterity.data import Observations, Standardization
 from posterity.inference.estimators.base import TableEstimator
-from posterity.models.pairs import Pair, bayesian_mixture_density, bayesian_regression
+from posterity.models.pair import Pair
+from posterity.models.pairs import bayesian_mixture_density, bayesian_regression
 
 
 class DensityRegressor(RegressorMixin, TableEstimator):

@@ -1,5 +1,6 @@
 """Continuing a run from its checkpoint."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from posterity.inference.mcmc.run import Run, Sampler
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.arguments import read_arguments
 from posterity.inference.program.observation import observe_as_numbers
+from posterity.inference.program.tables import names_to_attrs, read_tables
 from posterity.inference.program.trace import unwrap_pair
 
 METHODS: dict[str, type[Sampler]] = {"HMC": HMC, "NUTS": NUTS}
@@ -38,7 +40,8 @@ def resume(path: str | Path, model: Any, *args: Any, **changes: Any) -> Posterio
     fixed = sorted(changes.keys() - set(CHANGES))
     if fixed:
         raise ValueError(f"expected changes to {list(CHANGES)} only, since other settings are fixed, got {fixed}")
-    args = read_arguments(args)
+    tables = read_tables(args)
+    args = read_arguments(tables)
     model = observe_as_numbers(unwrap_pair(model), args)
     content = checkpoints.read_checkpoint(path, METHODS)
     settings = METHODS[content["method"]](
@@ -51,4 +54,5 @@ def resume(path: str | Path, model: Any, *args: Any, **changes: Any) -> Posterio
     if sites != content["sites"]:
         raise ValueError(f"expected the model of the checkpoint, with sites {content['sites']}, got {sites}")
     checkpoints.check_same_arguments(args, content["arguments"])
-    return Run(settings, model, args, content["seed"], content["site"], saved=content).sample()
+    posterior = Run(settings, model, args, content["seed"], content["site"], saved=content).sample()
+    return replace(posterior, attrs={**posterior.attrs, **names_to_attrs(tables)})

@@ -8,16 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posterity.inference.program.tables import Columns, read_tables
+
 MISSING = "replace missing values by any finite number, and mask them in the model (fn.mask(is_there))"
 
 
 def read_arguments(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments with data as tensors: NumPy arrays, pandas columns and lists of numbers.
+    """The arguments with data as tensors: NumPy arrays, frames, columns of frames and lists of numbers.
 
-    An array is copied and keeps its dtype. A list becomes a tensor if it has one number (or list of numbers) for each
-    row of the other data, or if there is no other data. Other values are unchanged. Raises ``ValueError`` for an array
-    that does not hold numbers or has a mask, and as `check_arguments` does.
+    An array is copied and keeps its dtype. A frame of numbers becomes a tensor (N, D) (see
+    `posterity.data.frames.read_numbers`), and an `Observations` that is the only argument becomes x and y. A list
+    becomes a tensor if it has one number (or list of numbers) for each row of the other data, or if there is no other
+    data. Other values are unchanged.
+
+    Raises ``ValueError`` for an array that does not hold numbers or has a mask, and as `check_arguments` does.
     """
+    args = read_tables(args)
     read = [_tensor(value, f"argument {position}") for position, value in enumerate(args)]
     first = next((value for value in read if isinstance(value, Tensor)), None)
     rows = None if first is None or not first.ndim else len(first)
@@ -55,7 +61,9 @@ def check_arguments(args: tuple[Any, ...]) -> None:
 
 
 def _tensor(value: Any, name: str) -> Any:
-    """An array, or an object that NumPy reads as an array, as a tensor; other values unchanged."""
+    """A table, an array, or an object that NumPy reads as an array, as a tensor; other values unchanged."""
+    if isinstance(value, Columns):
+        return value.values
     if isinstance(value, Tensor) or not hasattr(value, "__array__"):
         return value
     if isinstance(value, np.ma.MaskedArray):

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from posterity.data.tracks import Detector
 from posterity.models.mixtures import Mixture
-from posterity.models.pairs import Pair
+from posterity.models.pair import Pair
 from posterity.models.tracking.intensity import TrackIntensity, TrackSet
 from posterity.models.tracking.normals import grid_moments
 from posterity.models.tracking.roads import HoughMap, RoadMap, hits_on

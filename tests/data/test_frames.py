@@ -5,7 +5,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from posterity.data.frames import TableReader, is_frame
+from posterity.data.frames import TableReader, is_frame, read_numbers
 
 COLUMNS = {
     "dose": [1.0, 2.0, 4.0],
@@ -93,3 +93,16 @@ def fitted():
 
 def changed(**columns):
     return fitted().read(pd.DataFrame({name: values[:1] for name, values in COLUMNS.items()} | columns))
+
+
+@pytest.mark.parametrize("library", FRAMES)
+def test_a_frame_of_numbers_alone(library):
+    frame = FRAMES[library]({name: COLUMNS[name] for name in ("dose", "count", "treated")})
+    numbers, names = read_numbers(frame, "x")
+    assert np.array_equal(numbers, EXPECTED[:, :3])
+    assert names == ("dose", "count", "treated")
+    assert read_numbers(FRAMES[library]({"a": np.float32([1, 2])}), "x")[0].dtype == np.float32
+    with pytest.raises(ValueError, match=r"expected numbers in every column of x, got other values in \['site'\]"):
+        read_numbers(FRAMES[library](COLUMNS), "x")
+    with pytest.raises(ValueError, match=r"expected x without missing values, got some in \['dose'\]"):
+        read_numbers(FRAMES[library]({"dose": [None, 1.0]}), "x")

@@ -10,6 +10,7 @@ import torch
 from torch.distributions import MultivariateNormal, Normal
 
 from posterity.data import Observations
+from tests.test_display import cells
 
 
 def oracle(x):
@@ -224,3 +225,21 @@ def test_bad_frames_are_named(settings, message):
         Observations.from_frame(frame, **settings)
     with pytest.raises(ValueError, match="expected frame to be a frame of pandas or polars, got ndarray"):
         Observations.from_frame(np.zeros((2, 2)), y="dose")
+
+
+def test_a_notebook_shows_columns_and_the_first_rows():
+    x = torch.arange(14.0).reshape(7, 2)
+    data = Observations(x, x[:, 0] ** 2, ["dose", "<age>"], ["response"], name="trial")
+    shown = cells(data._repr_html_())
+    assert shown[:5] == ["dose", "x", "0", "6", "12"]
+    assert shown[5:10] == ["<age>", "x", "1", "7", "13"]
+    assert shown[10:15] == ["response", "y", "0", "52", "144"]
+    assert shown[15:] == [f"{value:.4g}" for row in x[:5] for value in (*row.tolist(), float(row[0] ** 2))]
+    assert "Observations: trial" in data._repr_html_()
+    assert "the first of 7 rows" in data._repr_html_()
+
+
+def test_a_notebook_shows_some_of_many_columns_and_the_target():
+    html = Observations(torch.randn(3, 100), torch.randn(3))._repr_html_()
+    assert "and 89 more columns" in html
+    assert cells(html, "th")[5:] == [*(f"x{i}" for i in range(11)), "y"]

@@ -1,10 +1,13 @@
 import math
 
+import pandas as pd
+import polars as pl
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 
+from posterity.data import Observations
 from posterity.inference import HMC, NUTS, SVI, Method, Posterior, infer
 from posterity.models import empty_guide, gaussian, mlp, point
 
@@ -121,3 +124,73 @@ def test_a_class_instead_of_settings_raises():
 def test_a_model_without_an_observed_site_raises():
     with pytest.raises(ValueError, match="expected a model with an observed site"):
         infer(lambda x, y: model(x), X, Y, method=METHODS["SVI"])
+
+
+def regression(x, y=None):
+    w = pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", dist.Normal(x @ w, 0.5), obs=y)
+
+
+TABLE = {"dose": [0.0, 1.0, -1.0, 0.5], "age": [1, 2, 0, -1], "response": [0.1, -0.5, 1.0, 2.0]}
+SHORT = NUTS(draws=4, warmup=4, chains=2, progress=False)
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
+def test_a_frame_and_observations_give_the_draws_of_tensors_and_keep_the_names(library, tmp_path):
+    frame = library(TABLE)
+    rows = list(zip(TABLE["dose"], TABLE["age"], strict=True))
+    x, y = torch.tensor(rows, dtype=torch.float64), torch.tensor(TABLE["response"], dtype=torch.float64)
+    plain = infer(regression, x, y, method=SHORT)
+    of_frame = infer(regression, frame[["dose", "age"]], y=frame["response"], method=SHORT)
+    of_data = infer(regression, Observations.from_frame(frame, y="response"), method=SHORT)
+    assert plain.x_names == plain.y_names == ()
+    for posterior in (of_frame, of_data):
+        assert torch.equal(posterior.draws["w"], plain.draws["w"])
+        assert posterior.x_names == ("dose", "age")
+        assert posterior.y_names == ("response",)
+    loaded = Posterior.load(of_frame.save(tmp_path / "posterior.pt"), regression, frame[["dose", "age"]], y)
+    assert (loaded.x_names, loaded.y_names) == (("dose", "age"), ("response",))
+
+
+def test_a_prediction_takes_the_columns_of_the_fit_in_any_order():
+    frame = pd.DataFrame(TABLE)
+    data = Observations.from_frame(frame, y="response")
+    posterior = infer(regression, data, method=SHORT)
+    expected = posterior.predictive(data.x).mean
+    for table in (frame[["dose", "age"]], frame[["age", "dose"]], pl.DataFrame(TABLE)[["age", "dose"]], data):
+        assert torch.equal(posterior.predictive(table).mean, expected)
+    assert torch.equal(posterior.log_likelihood(data), posterior.log_likelihood(data.x, data.y))
+    assert torch.equal(posterior.inputs(frame[["age", "dose"]])[0], data.x)
+    with pytest.raises(ValueError, match=r"with the columns of the fit, got the further columns \['response'\]"):
+        posterior.predictive(frame)
+    with pytest.raises(ValueError, match=r"with the columns of the fit, got none of \['age'\] and .*weight"):
+        posterior.predictive(frame[["dose", "age"]].rename(columns={"age": "weight"}))
+
+
+def test_frames_with_categories_are_refused_with_the_way_to_read_them():
+    frame = pd.DataFrame({**TABLE, "site": list("abab")})
+    with pytest.raises(ValueError, match=r"other values in \['site'\]: Observations.from_frame reads categories"):
+        infer(regression, frame[["dose", "site"]], frame["response"], method=SHORT)
+
+
+def test_names_are_coordinates_of_arviz_data(tmp_path):
+    frame = pd.DataFrame(TABLE)
+    posterior = infer(regression, frame[["dose", "age"]], frame["response"], method=SHORT)
+    data = posterior.to_arviz(frame[["age", "dose"]], frame["response"], predict=frame[["dose", "age"]])
+    for name in ("constant_data", "predictions_constant_data"):
+        x = data[name]["x"]
+        assert x.sel({x.dims[1]: "dose"}).values.tolist() == TABLE["dose"]
+    assert str(data.attrs["y_names"]) == '["response"]'
+
+    def two(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(x * w, 0.5).to_event(1), obs=y)
+
+    targets = Observations(torch.randn(5, 2), torch.randn(5, 2), ["dose", "age"], ["up", "down"])
+    several = infer(two, targets, method=SHORT).to_arviz(targets)
+    for name in ("observed_data", "posterior_predictive"):
+        variable = several[name]["y"]
+        assert variable[variable.dims[-1]].values.tolist() == ["up", "down"]
+    torch.testing.assert_close(several["observed_data"]["y"].values, targets.y.numpy())

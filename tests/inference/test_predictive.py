@@ -1,6 +1,10 @@
+import contextlib
 import itertools
 import math
+import time
+from unittest import mock
 
+import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
@@ -12,6 +16,7 @@ from posterity.inference import PredictiveMixture
 from posterity.models import Mixture
 from posterity.models.parameters import map_parameters
 from tests.mixture_cases import common, mixture_of, movable, numbers, rewritten
+from tests.test_display import cells
 
 S, N, K = 5, 3, 2
 GENERATOR = torch.Generator().manual_seed(0)
@@ -245,3 +250,48 @@ def test_the_variance_splits_as_before_when_components_or_draws_are_divided(fami
     for other, name in itertools.product(others, ("noise", "ambiguity", "epistemic", "variance", "mean")):
         torch.testing.assert_close(getattr(other, name), getattr(one, name), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(one.noise + one.ambiguity + one.epistemic, one.variance)
+
+
+def test_a_notebook_shows_the_moments_of_the_first_rows():
+    likelihood = dist.Normal(torch.randn(3, 40), torch.rand(3, 40) + 0.1)
+    predictive = PredictiveMixture.from_draws(likelihood)
+    assert repr(predictive) == "PredictiveMixture(40 rows, 3 draws of 1 component each, Normal)"
+    shown = np.array([float(cell) for cell in cells(predictive._repr_html_())]).reshape(5, 5)
+    low, high = predictive.interval(0.9)
+    expected = torch.stack([torch.arange(40), predictive.mean, predictive.stddev, low, high], 1)[:5]
+    np.testing.assert_allclose(shown, expected, rtol=1e-3)
+    assert "the first of 40 rows" in predictive._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "words", "header"),
+    [
+        (dist.Normal(torch.zeros(3), 1.0), "batch ()", ["row", "mean", "sd", "5 %", "95 %"]),
+        (dist.Normal(torch.zeros(3, 2, 4), 1.0), "batch (2, 4)", ["row", "mean", "sd", "5 %", "95 %"]),
+        (dist.Normal(torch.zeros(3, 4, 2), 1.0).to_event(1), "4 rows, 3 draws of 1 component each, Normal, 2 targets",
+         ["row", "mean", "sd"]),
+        (dist.Categorical(logits=torch.zeros(3, 4, 2)), "Categorical", ["row", "P(class 0)", "P(class 1)"]),
+        (dist.Poisson(torch.ones(3, 4)), "Poisson", ["row", "mean", "sd", "5 %", "95 %"]),
+        (dist.Cauchy(torch.zeros(3, 4), 1.0), "Cauchy", None),
+    ],
+)  # fmt: skip
+def test_a_notebook_shows_every_family(likelihood, words, header):
+    predictive = PredictiveMixture.from_draws(likelihood)
+    html = predictive._repr_html_()
+    assert words in html
+    assert header is None or cells(html, "th") == header
+    if isinstance(likelihood, dist.Categorical):
+        assert cells(html)[:3] == ["0", "0.5", "0.5"]
+
+
+def test_a_notebook_computes_a_few_rows_of_many():
+    rows = 100_000
+    loc = torch.randn(50, rows, 1).expand(50, rows, 2)
+    predictive = PredictiveMixture.from_draws(Mixture.normal(torch.zeros(2), loc, torch.ones(2)))
+    seen = []
+    with mock.patch.object(Mixture, "icdf", lambda self, levels: seen.append(self.batch_shape) or self.mean[None] * 0):
+        start = time.perf_counter()
+        with contextlib.suppress(ValueError):
+            predictive._repr_html_()
+    assert seen == [torch.Size([5])]
+    assert time.perf_counter() - start < 0.5

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import f as f_distribution
 
+from posterity.display import panel, table
 from posterity.inference.convergence import wording
 from posterity.inference.convergence.statistics import convergence
 from posterity.inference.convergence.thresholds import (
@@ -40,6 +41,10 @@ class Finding(NamedTuple):
     severity: Severity
     number: float
     words: str
+
+    def _repr_html_(self) -> str:
+        facts = ((self.severity, self.number, self.words),)
+        return panel(f"Finding: {self.name}", table(("severity", "number", "what it means, what to do"), facts))
 
 
 def broken(functions: Functions, finite: np.ndarray, moves: np.ndarray) -> Iterator[Finding]:

@@ -100,13 +100,16 @@ def _of_posterior(posterior: Any, inputs: tuple[Any, ...]) -> Functions:
     values, parts = _predicted(posterior, inputs)
     rows = values.shape[2]
     coords: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-    x = next((to_array(value) for value in inputs if getattr(value, "ndim", 0)), np.empty(0))
+    x = next((to_array(value) for value in posterior.inputs(*inputs) if getattr(value, "ndim", 0)), np.empty(0))
     inputs_named = [f"x[{i}]" for i in range(rows)]
     if len(x) == rows and x.size <= SHOWN * rows and x.dtype.kind in "iuf":
         table = x.reshape(rows, -1)
-        inputs_named = [f"x[{i}] = {_short(row)}" for i, row in enumerate(table)]
+        names = posterior.x_names if len(posterior.x_names) == table.shape[1] else ()
+        inputs_named = [f"x[{i}]{_short(row, names)}" for i, row in enumerate(table)]
         repeated = np.repeat(table, len(parts), axis=0).astype(float)
         coords["x"] = (("point", "feature"), repeated)
+        if names:
+            coords["feature"] = (("feature",), np.asarray(names, dtype=str))
     labels = [f"{place}{part}" for place in inputs_named for part in parts]
     stats = {name: to_array(value) for name, value in posterior.sample_stats.items()}
     losses = posterior.history.get("loss")
@@ -203,10 +206,16 @@ def _with_density(functions: Functions) -> Functions:
     if dtype.kind != "f" or dtype.itemsize < 4:
         dtype = np.dtype(float)
     values = np.concatenate([functions.values.astype(dtype, copy=False), column[..., None].astype(dtype)], -1)
-    coords = {
-        name: (dims, np.concatenate([x, np.full_like(x[:1], np.nan)])) for name, (dims, x) in functions.coords.items()
-    }
+    coords = _lengthened(functions.coords, 1)
     return replace(functions, values=values, labels=[*functions.labels, LOG_DENSITY], coords=coords)
+
+
+def _lengthened(coords: Mapping[str, tuple[tuple[str, ...], np.ndarray]], count: int) -> dict[str, Any]:
+    """The coordinates with nan for ``count`` more points."""
+    return {
+        name: (dims, np.concatenate([x, np.full((count, *x.shape[1:]), np.nan)]) if dims[0] == "point" else x)
+        for name, (dims, x) in coords.items()
+    }
 
 
 def _with_sites(functions: Functions, posterior: Any) -> Functions:
@@ -215,10 +224,7 @@ def _with_sites(functions: Functions, posterior: Any) -> Functions:
     sites, labels = site_columns(posterior.draws, [name for name in posterior.program.latents if name not in weights])
     moves = (sites != sites[:1, :1]).any((0, 1))
     sites = sites[..., moves]
-    coords = {
-        name: (dims, np.concatenate([x, np.full((sites.shape[-1], *x.shape[1:]), np.nan)]))
-        for name, (dims, x) in functions.coords.items()
-    }
+    coords = _lengthened(functions.coords, sites.shape[-1])
     return replace(
         functions,
         values=np.concatenate([functions.values, sites.astype(np.result_type(functions.values, np.float32))], -1),
@@ -228,6 +234,9 @@ def _with_sites(functions: Functions, posterior: Any) -> Functions:
     )
 
 
-def _short(row: np.ndarray) -> str:
+def _short(row: np.ndarray, names: Sequence[str] = ()) -> str:
+    """The inputs of one row: ``= 1``, ``= (1, 2)`` or, with names, ``(dose = 1, age = 2)``."""
     numbers = [f"{value:.3g}" for value in row]
-    return numbers[0] if len(numbers) == 1 else f"({', '.join(numbers)})"
+    if names:
+        return f" ({', '.join(f'{name} = {number}' for name, number in zip(names, numbers, strict=True))})"
+    return f" = {numbers[0]}" if len(numbers) == 1 else f" = ({', '.join(numbers)})"

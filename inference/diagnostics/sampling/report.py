@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from posterity.display import panel, paragraph, table
 from posterity.inference.arviz import INDEPENDENT, bfmi
 from posterity.inference.convergence.statistics import convergence, rhat_explained_by_chance
 from posterity.inference.convergence.thresholds import RHAT, RHAT_DRAWS
@@ -70,15 +71,22 @@ class ConvergenceReport:
         raise KeyError(f"{name!r}: the findings are {[finding.name for finding in self.findings]}")
 
     def __repr__(self) -> str:
+        lines = [f"- {finding.severity.upper()}, {finding.name}: {finding.words}" for finding in self.findings]
+        return "\n".join([self._head(), *lines, self._best()])
+
+    def _repr_html_(self) -> str:
+        rows = [(finding.severity, finding.name, finding.words) for finding in self.findings]
+        found = table(("severity", "finding", "what it means, what to do"), rows) if rows else ""
+        return panel(f"Convergence: {VERDICTS[self.verdict]}", paragraph(self._head()), found, paragraph(self._best()))
+
+    def _head(self) -> str:
         attrs = self.dataset.attrs
         method = f" of {attrs['method']}" if attrs["method"] else ""
         sites = f" and {attrs['sites']} elements of sites" if attrs["sites"] else ""
-        head = (
+        return (
             f"{attrs['chains']} {'chain' if attrs['chains'] == 1 else 'chains'} of {attrs['draws']} draws{method}, "
             f"judged by {self.dataset.sizes['point'] - attrs['sites']} functions{sites}: {VERDICTS[self.verdict]}."
         )
-        lines = [f"- {finding.severity.upper()}, {finding.name}: {finding.words}" for finding in self.findings]
-        return "\n".join([head, *lines, self._best()])
 
     def _best(self) -> str:
         """The extreme values of the statistics, and the next step."""

@@ -107,5 +107,8 @@ class Meanless:
 
     num_chains, num_draws, function_draws = 2, 5, None
 
+    def inputs(self, x):
+        return (x,)
+
     def likelihood(self, x):
         return torch.distributions.Distribution(torch.Size([10, len(x)]), validate_args=False)

@@ -1,6 +1,7 @@
 """The functions and named sites by which a posterior is judged."""
 
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -94,3 +95,17 @@ def test_chains_that_predict_differently_disagree_on_the_site_as_well():
         ("rhat", "stop"), ("site_rhat", "stop")
     ]  # fmt: skip
     assert found["site_rhat"].words.startswith("The chains do not agree on site 'm'")
+
+
+def test_points_have_the_names_of_the_columns_of_the_fit():
+    def plane(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(x @ w, 0.5), obs=y)
+
+    frame = pd.DataFrame({"dose": [0.0, 1.0, 2.0], "age": [1.5, 0.5, 1.0]})
+    posterior = infer(plane, frame, X[:3].double(), method=HMC(chains=2, warmup=20, draws=20, **FAST), seed=0)
+    dataset = convergence_report(posterior, frame[["age", "dose"]]).dataset
+    assert dataset.label.values[:2].tolist() == ["x[0] (dose = 0, age = 1.5)", "x[1] (dose = 1, age = 0.5)"]
+    assert dataset.x.sel(feature="age").values[:3].tolist() == [1.5, 0.5, 1.0]
+    assert np.isnan(dataset.x.values[3:]).all()

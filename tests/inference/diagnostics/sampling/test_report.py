@@ -23,6 +23,7 @@ from tests.inference.diagnostics.sampling.cases import (
     names,
     report,
 )
+from tests.test_display import cells
 
 
 @pytest.mark.parametrize("shape", [(4, 100), (2, 4), (3, 7), (2, 33), (8, 250)])
@@ -137,3 +138,18 @@ def test_bad_input_is_refused():
         convergence_report(Meanless(), GRID)
     with pytest.raises(ValueError, match="expected superchains to divide the 4 chains, got 3"):
         convergence_report(data(independent(0)), superchains=3)
+
+
+def test_a_notebook_shows_severity_finding_and_advice():
+    draws = np.random.default_rng(0).normal(size=(4, 500, 2))
+    draws[3, :, 1] += 2
+    groups = from_groups({"posterior": xr.Dataset({"f": (("chain", "draw", "x"), draws)})})
+    found = convergence_report(groups, var_names=["f"])
+    shown = cells(found._repr_html_())
+    assert shown[:3] == ["stop", "rhat", found["rhat"].words]
+    assert len(shown) == 3 * len(found.findings)
+    assert "Convergence: do not use these draws" in found._repr_html_()
+    assert cells(found["rhat"]._repr_html_())[0] == "stop"
+    groups = from_groups({"posterior": xr.Dataset({"f": (("chain", "draw"), draws[..., 0])})})
+    good = convergence_report(groups, var_names=["f"])
+    assert "<table" not in good._repr_html_()
