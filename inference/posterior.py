@@ -23,6 +23,7 @@ from posterity.inference.program.sites import Program, inspect
 from posterity.inference.program.tables import Names, expand_observations, names_from_attrs, order_as_fitted
 from posterity.inference.program.trace import Model, unwrap_pair
 from posterity.random import seeded
+from posterity.validation import check_flag
 
 FORMAT = 1
 
@@ -119,7 +120,26 @@ class Posterior:
         log_prob = self._score(self._arguments(args, named)).log_prob
         return log_prob.unflatten(0, self._shape)
 
-    def to_arviz(self, *args: Any, predict: Any = None, seed: int = 0, **named: Any) -> Any:
+    def log_prior(self, *args: Any, **named: Any) -> dict[str, Tensor]:
+        """The log prior of each latent site at every draw, shape (chain, draw, *batch); ``args`` as `log_likelihood`.
+
+        The terms are those of the fitted log joint: densities in the space of the model (constrained), summed over the
+        event dimensions of a site, with masks, scales and plates as Pyro applies them. The prior of a site may depend
+        on other sites. Factors (``pyro.factor``) and trained parameters have no prior.
+
+        >>> import pyro.distributions as dist, pyro
+        >>> def model(x, y=None):
+        ...     slope = pyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with pyro.plate("obs", len(x)):
+        ...         return pyro.sample("y", dist.Normal(slope * x, 1.0), obs=y)
+        >>> x = torch.ones(2)
+        >>> posterior = Posterior(model, inspect(model, (x, x)), {"slope": torch.zeros(1, 3)})
+        >>> posterior.log_prior(x, x)["slope"]
+        tensor([[-0.9189, -0.9189, -0.9189]])
+        """
+        return self._log_prior(self._score(self._arguments(args, named), terms=True))
+
+    def to_arviz(self, *args: Any, predict: Any = None, seed: int = 0, log_prior: bool = False, **named: Any) -> Any:
         """ArviZ data with every group that ArviZ's functions need, and the names of plates as dimensions.
 
         The groups are ``posterior`` (latent and deterministic sites), ``sample_stats``, ``log_likelihood``,
@@ -137,13 +157,15 @@ class Posterior:
             predict: new inputs (one, or a tuple of them); adds the groups ``predictions`` and
                 ``predictions_constant_data``.
             seed: seed of the predictive draws.
+            log_prior: whether to add the group ``log_prior``, which power-scaling needs: the terms of the method
+                `log_prior`, with the first dimensions of each site.
             named: arguments of the model by name.
 
         Raises:
             ValueError: as `log_likelihood`, and if all observations are masked.
         """
         args = self._arguments(args, named)
-        scores = self._score(args)
+        scores = self._score(args, terms=check_flag("log_prior", log_prior))
         likelihood, y, site = scores.likelihood, scores.observation.value, self.program.site
         x_names, y_names = names_from_attrs(self.attrs)
         inputs = _inputs(args, y, x_names)
@@ -166,6 +188,8 @@ class Posterior:
             "observed_data": to_dataset({variable: rows.select(y)}, {variable: dims}, coords),
             "constant_data": _input_dataset(names, inputs, rows, dims),
         }
+        if log_prior:
+            groups["log_prior"] = self._site_dataset(names, self._log_prior(scores))
         if self.sample_stats:
             groups["sample_stats"] = self._site_dataset(ArvizNames(self.sample_stats), self.sample_stats)
         if predict is not None:
@@ -227,8 +251,13 @@ class Posterior:
         bound = bind_arguments(self.model, expand_observations(args), named)[0]
         return read_arguments(order_as_fitted(bound, self.attrs))
 
-    def _score(self, args: tuple[Any, ...]) -> ScoredDraws:
-        return score_draws(self.model, args, self._flat(None), self.program.site, others=self.program.observed)
+    def _score(self, args: tuple[Any, ...], *, terms: bool = False) -> ScoredDraws:
+        draws, others = self._flat(None), self.program.observed
+        return score_draws(self.model, args, draws, self.program.site, others=others, terms=terms)
+
+    def _log_prior(self, scores: ScoredDraws) -> dict[str, Tensor]:
+        latents = (name for name in self.program.latents if name in scores.terms)
+        return {name: scores.terms[name].unflatten(0, self._shape) for name in latents}
 
     def _flat(self, draws: int | None) -> dict[str, Tensor]:
         flat = {name: value.flatten(0, 1) for name, value in self.draws.items()}

@@ -3,8 +3,10 @@
 - *Containers*: `from_arrays` and `from_groups` make ArviZ data, `group` and `group_names` read them, `save` and `load`
   store them; either version reads the files of the other.
 - *Statistics*: `rhat`, `ess`, `mcse`, `hdi`, `bfmi`, with the same arguments, defaults and results.
-- *Model comparison*: `psislw`, `relative_efficiency`, and `waic` in ArviZ 0.23; `elpd_data` and `read_elpd` make and
-  read ArviZ's ``ELPDData``, `compare` ranks them. Leave-one-out itself is in `posterity.inference.diagnostics`.
+- *Sensitivity*: `psense`, of every variable to the power of the prior or of the likelihood.
+- *Model comparison*: `psislw`, `relative_efficiency`; `waic` in ArviZ 0.23, `moment_match` in 1.x. `elpd_data` and
+  `read_elpd` make and read ArviZ's ``ELPDData``, `compare` ranks them. Leave-one-out itself is in
+  `posterity.inference.diagnostics`.
 
 All functions take `xarray.Dataset`s, arrays and files; there are no tensors and no torch.
 """
@@ -21,7 +23,9 @@ from posterity.inference.arviz.containers import (
 )
 from posterity.inference.arviz.elpd import compare, elpd_data, read_elpd, relative_efficiency, waic
 from posterity.inference.arviz.installed import HAS_INFERENCE_DATA
+from posterity.inference.arviz.moment_matching import moment_match
 from posterity.inference.arviz.psis import psislw
+from posterity.inference.arviz.sensitivity import psense
 from posterity.inference.arviz.statistics import bfmi, ess, hdi, mcse, rhat
 
 __all__ = [
@@ -39,6 +43,8 @@ __all__ = [
     "hdi",
     "load",
     "mcse",
+    "moment_match",
+    "psense",
     "psislw",
     "read_elpd",
     "relative_efficiency",

@@ -6,7 +6,7 @@ rebuilt around them with the draws as its first batch dimension. No wrapper clas
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyro
@@ -31,6 +31,7 @@ class ScoredDraws:
     - ``likelihood`` (S, ...) and ``deterministics`` as in `likelihood_over_draws`; ``observation``: the observed value.
     - ``log_prob`` (S, ...): the site's term of the log joint, with its masks and scales.
     - ``scored``: True for the elements of y that no mask removes, in the shape of y.
+    - ``terms[name]`` (S, ...): the terms of all other sites, latent and observed; empty unless asked for.
     """
 
     likelihood: Distribution
@@ -38,6 +39,7 @@ class ScoredDraws:
     log_prob: Tensor
     scored: Tensor
     observation: Observation
+    terms: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def scored_rows(self) -> Tensor:
@@ -92,31 +94,34 @@ def score_draws(
     *,
     others: Collection[str] = (),
     chunk_size: int = VMAP_CHUNK,
+    terms: bool = False,
 ) -> ScoredDraws:
     """`likelihood_over_draws` for arguments with y, and the log density of y at every draw.
 
     Args:
         model, args, draws, site, others, chunk_size: as in `likelihood_over_draws`; ``args`` contain y.
+        terms: whether to compute the terms of all other sites too.
 
     Raises:
         ValueError: as `likelihood_over_draws` and `check_site_value`; if y is missing, if the log density is nan, or if
             the mask differs between draws.
     """
     observation = read_observation(model, args, site)
-    likelihood, deterministics, (log_prob, scored) = _read(model, args, draws, site, others, chunk_size, observation)
+    read = _read(model, args, draws, site, others, chunk_size, observation, terms)
+    likelihood, deterministics, (log_prob, scored), found = read
     if bool((scored != scored[0]).any()):
         raise ValueError(f"expected a mask at {site!r} that is the same for every draw, got one that depends on them")
     bad = int(torch.isnan(log_prob).sum())
     if bad:
         raise ValueError(f"expected log densities of {site!r}, got {bad} of {log_prob.numel()} that are nan")
-    return ScoredDraws(likelihood, deterministics, log_prob, scored[0], observation)
+    return ScoredDraws(likelihood, deterministics, log_prob, scored[0], observation, found)
 
 
 def _read(
     model: Model, args: tuple[Any, ...], draws: Mapping[str, Tensor], site: str, others: Collection[str],
-    chunk_size: int, observation: Observation | None,
-) -> tuple[Distribution, dict[str, Tensor], tuple[Tensor, ...]]:  # fmt: skip
-    """Likelihood, deterministic sites and, for an ``observation``, log densities and scored elements."""
+    chunk_size: int, observation: Observation | None, terms: bool = False,
+) -> tuple[Distribution, dict[str, Tensor], tuple[Tensor, ...], dict[str, Tensor]]:  # fmt: skip
+    """Likelihood, deterministic sites, log densities and scored elements of an ``observation``, and other terms."""
     sizes = {len(value) for value in draws.values()}
     if len(sizes) > 1:
         raise ValueError(f"expected draws of one number for all sites, got {sorted(sizes)}")
@@ -125,20 +130,20 @@ def _read(
 
     def at_draw(
         _: Tensor, values: dict[str, Tensor]
-    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], tuple[Tensor, ...]]:
-        reader = ReadLikelihood(values, site, others, scoring, dtype)
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], tuple[Tensor, ...], dict[str, Tensor]]:
+        reader = ReadLikelihood(values, site, others, scoring, dtype, terms)
         with reader:
             model(*args)
         if reader.likelihood is None:
             raise ValueError(f"expected the model to reach site {site!r}, got sites {reader.names}")
         tensors, read["rebuild"] = split(reader.likelihood)
         read["family"], read["filled"] = family(reader.likelihood), reader.filled
-        return tuple(tensors), reader.deterministics, reader.scores
+        return tuple(tensors), reader.deterministics, reader.scores, reader.terms or {}
 
     count = sizes.pop() if sizes else 1
     with pyro.validation_enabled(False), torch.no_grad():
         try:
-            tensors, deterministics, scores = for_each_draw(at_draw, count, dict(draws), read, chunk_size)
+            tensors, deterministics, *rest = for_each_draw(at_draw, count, dict(draws), read, chunk_size)
         except MODEL_ERRORS as error:
             raise model_failure(error, args) from error
     if read["filled"] and any(bool(torch.isnan(tensor).any()) for tensor in tensors):
@@ -146,4 +151,4 @@ def _read(
             f"expected values of the observed sites {read['filled']}, on which {site!r} may depend, got none"
             f"{describe_none_arguments(model, args)}"
         )
-    return read["rebuild"](list(tensors)), deterministics, scores
+    return read["rebuild"](list(tensors)), deterministics, *rest

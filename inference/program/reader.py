@@ -21,6 +21,7 @@ class ReadLikelihood(Messenger):
         others: observed sites whose values may be missing; they are filled with nan and listed in ``filled``.
         scoring: whether to compute ``scores``, the log density of the observation and its scored elements.
         dtype: the dtype to convert the observation to before it is scored.
+        terms: whether to store ``terms``, the log densities of all other sites of ``values`` and ``others``.
     """
 
     def __init__(
@@ -30,9 +31,11 @@ class ReadLikelihood(Messenger):
         others: Collection[str],
         scoring: bool = False,
         dtype: torch.dtype | None = None,
+        terms: bool = False,
     ) -> None:
         super().__init__()
         self.values, self.site, self.others, self.dtype, self.scoring = values, site, others, dtype, scoring
+        self.terms: dict[str, Tensor] | None = {} if terms else None
         self.likelihood: Distribution | None = None
         self.scores: tuple[Tensor, ...] = ()
         self.filled: list[str] = []
@@ -49,6 +52,7 @@ class ReadLikelihood(Messenger):
                 self.scores = site_log_density(msg, self.dtype), scored_elements(msg)
         elif name in self.others:
             self.filled += [] if msg["is_observed"] else [name]
+            self._score(msg)
             self._fill(msg)
         elif msg["infer"].get("_deterministic"):
             self.deterministics[name] = msg["value"]
@@ -66,6 +70,11 @@ class ReadLikelihood(Messenger):
             )
         else:
             msg["value"] = self.values[name]
+            self._score(msg)
+
+    def _score(self, msg: Any) -> None:
+        if self.terms is not None and msg["value"] is not None:
+            self.terms[msg["name"]] = site_log_density(msg)
 
     def _has_other_shape(self, msg: Any) -> bool:
         return msg["name"] not in self.values or self.values[msg["name"]].shape != msg["fn"].shape()

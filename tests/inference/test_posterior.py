@@ -9,6 +9,7 @@ import torch
 
 from posterity.inference import NUTS, SVI, Ensemble, Posterior, infer
 from posterity.inference import arviz as boundary
+from posterity.inference.program.sites import inspect
 from posterity.models import bayesian, gaussian, mixture_density, mlp, point
 from posterity.models.mixtures import mixture_head
 
@@ -36,6 +37,58 @@ def posterior():
 @pytest.fixture(scope="module")
 def idata(posterior):
     return posterior.to_arviz(X, Y, predict=torch.linspace(-2, 2, 5), seed=3)
+
+
+MASK = torch.tensor([True, False, True])
+
+
+def with_many_priors(x, y=None):
+    """Sites of every kind: constrained, of an event, in a plate with a mask, scaled, and dependent on another."""
+    scale = pyro.sample("scale", dist.LogNormal(torch.zeros(2), 1.0).to_event(1))
+    root = pyro.sample("root", dist.LKJCholesky(2, 1.5))
+    with pyro.plate("groups", 3), pyro.poutine.mask(mask=MASK):
+        own = pyro.sample("own", dist.Normal(scale[0], scale[1]))
+    with pyro.poutine.scale(scale=0.5):
+        slope = pyro.sample("slope", dist.StudentT(3.0, own.sum(), 1.0))
+    pyro.factor("penalty", -(slope**2))
+    with pyro.plate("obs", len(x)):
+        pyro.sample("z", dist.Normal(x, 1.0), obs=x)
+        return pyro.sample("y", dist.Normal(slope * x + root[1, 0], 1.0), obs=y)
+
+
+def test_log_prior_is_the_term_of_the_log_joint_as_pyro_scores_it():
+    chains, draws = 2, 3
+    generator = torch.Generator().manual_seed(0)
+    values = {
+        "scale": torch.rand(chains, draws, 2, generator=generator) + 0.5,
+        "root": dist.LKJCholesky(2, 1.5).sample((chains, draws)),
+        "own": torch.randn(chains, draws, 3, generator=generator),
+        "slope": torch.randn(chains, draws, generator=generator),
+    }
+    posterior = Posterior(with_many_priors, inspect(with_many_priors, (X, Y), "y"), values)
+    found = posterior.log_prior(X, y=Y)
+    shapes = {"scale": (), "root": (), "own": (3,), "slope": ()}
+    assert {name: tuple(value.shape) for name, value in found.items()} == {n: (2, 3, *s) for n, s in shapes.items()}
+    for chain, draw in np.ndindex(chains, draws):
+        one = {name: value[chain, draw] for name, value in values.items()}
+        trace = pyro.poutine.trace(pyro.poutine.condition(with_many_priors, data=one)).get_trace(X, Y)
+        trace.compute_log_prob()
+        for name, value in found.items():
+            torch.testing.assert_close(value[chain, draw], trace.nodes[name]["log_prob"])
+    assert bool((found["own"][..., ~MASK] == 0).all())
+    idata = posterior.to_arviz(X, Y, log_prior=True)
+    group = boundary.group(idata, "log_prior")
+    assert {str(name): group[name].dims[2:] for name in group} == {
+        "scale": (),
+        "root": (),
+        "own": ("own_dim_0",),
+        "slope": (),
+    }
+    for name, value in found.items():
+        np.testing.assert_array_equal(group[name], value)
+    assert "log_prior" not in boundary.group_names(posterior.to_arviz(X, Y))
+    with pytest.raises(ValueError, match="expected log_prior to be True or False, got 1"):
+        posterior.to_arviz(X, Y, log_prior=1)
 
 
 def by_hand(posterior, x):

@@ -21,7 +21,7 @@ import xarray as xr
 
 from posterity.inference.arviz import SAMPLE_DIMS, group
 from posterity.inference.diagnostics.scoring._psis import check_draws, choose_reff, good_k, smoothed, warn_of_bad
-from posterity.validation import check_choice, check_finite, check_number, to_numbers
+from posterity.validation import check_callable, check_choice, check_finite, check_number, to_numbers
 
 
 def loo(
@@ -30,6 +30,7 @@ def loo(
     var_name: str | None = None,
     reff: float | None = None,
     threshold: float | None = None,
+    moment_match: Callable[[np.ndarray, np.ndarray, float, float], xr.Dataset] | None = None,
     refit: Callable[[int], float] | None = None,
 ) -> xr.Dataset:
     """PSIS-LOO: ``elpd``, log p(y_n | all other y) in nats, of every observation, with its diagnostic ``pareto_k``.
@@ -43,14 +44,17 @@ def loo(
     variance is over N; in 1.x and here it is over N - 1. With fewer than 25 draws there is no tail to judge, and every
     k is infinite. Warns if a bad k remains.
 
+    With ``moment_match`` also ``matched``, whether the draws were moved for the observation, and ``pareto_k_before``;
+    ``pareto_k`` is that after the move.
+
     Args:
         data: ArviZ data with ``log_likelihood``.
         var_name: the variable of ``log_likelihood``, if there are several.
         reff: effective over actual number of draws, which sets the size of the tail; by default that of ArviZ, from the
             ESS of the group ``posterior`` (1 for a single chain). The weights of a network wander between equivalent
-            modes
-            while its functions do not: give the reff of the functions there.
+            modes while its functions do not: give the reff of the functions there.
         threshold: the largest k that is good; by default min(1 - 1/log10(S), 0.7) for S draws.
+        moment_match: `moment_matching` of the posterior, for observations with a bad k, before any refit. ArviZ 1.x.
         refit: function of n, the index of an observation in the order of memory, that returns log p(y_n | all other y);
             called for observations with a bad k. `leave_one_out` makes one. Refits run one after another, or several at
             a time under ``joblib.parallel_config(n_jobs=...)``.
@@ -78,6 +82,9 @@ def loo(
         k[rows] = shape
         fit[rows] = _log_sum(log_likelihood) - math.log(draws)
         elpd[rows] = _log_sum(log_likelihood + log_weights)
+    moved = {}
+    if moment_match is not None:
+        moved = _matched(moment_match, values, elpd, k, reff, threshold)
     bad = k > threshold
     if refit is None:
         warn_of_bad(k, threshold, draws)
@@ -86,7 +93,7 @@ def loo(
     refitted = bad & (refit is not None)
     if elpd.size == 1:
         warnings.warn("the error of a single observation is nan: use several observations", UserWarning, stacklevel=2)
-    pointwise = {"elpd": elpd, "p": fit - elpd, "pareto_k": k, "refitted": refitted}
+    pointwise = {"elpd": elpd, "p": fit - elpd, "pareto_k": k, "refitted": refitted, **moved}
     totals = {
         "elpd_loo": elpd.sum(),
         "se": math.sqrt(elpd.size) * elpd.std(ddof=1) if elpd.size > 1 else math.nan,
@@ -158,6 +165,20 @@ def _log_sum(values: np.ndarray) -> np.ndarray:
     """log sum exp over the last dimension, in half the time of SciPy."""
     top = values.max(1)
     return np.log(np.exp(values - top[:, None]).sum(1)) + top
+
+
+def _matched(
+    match: Any, values: xr.DataArray, elpd: np.ndarray, k: np.ndarray, reff: float, threshold: float
+) -> dict[str, np.ndarray]:
+    """Improve ``elpd`` and ``k`` of the bad observations in place, and return what has changed."""
+    check_callable("moment_match", match, "rows, as moment_matching returns it")
+    before, bad = k.copy(), np.flatnonzero(k > threshold)
+    if bad.size:
+        log_likelihood = values.values.reshape(*values.shape[:2], -1)[..., bad].astype(float)
+        found = match(bad, log_likelihood, reff, threshold)
+        better = found["pareto_k"].values < k[bad]
+        elpd[bad[better]], k[bad[better]] = found["elpd"].values[better], found["pareto_k"].values[better]
+    return {"matched": k < before, "pareto_k_before": before}
 
 
 def _refits(refit: Callable[[int], float], rows: np.ndarray) -> np.ndarray:

@@ -37,6 +37,17 @@ def test_it_reads_the_likelihood_the_deterministic_sites_and_the_terms_of_the_lo
     assert reader.names == ["slope", "double", "obs", "z", "y"]
 
 
+def test_terms_of_other_sites_are_stored_on_request():
+    with ReadLikelihood(DRAW, "y", ["z"], scoring=True, terms=True) as reader:
+        model(X, Y, z=Y)
+    assert set(reader.terms) == {"slope", "z"}
+    torch.testing.assert_close(reader.terms["slope"], dist.Normal(0.0, 1.0).log_prob(DRAW["slope"]))
+    torch.testing.assert_close(reader.terms["z"], dist.Normal(X, 1.0).log_prob(Y))
+    with ReadLikelihood(DRAW, "y", ["z"], scoring=True) as reader:
+        model(X, Y, z=Y)
+    assert reader.terms is None
+
+
 def test_a_missing_observation_is_nan_and_a_missing_draw_is_named():
     with ReadLikelihood(DRAW, "y", ["z"]):
         assert bool(torch.isnan(model(X)).all())
