@@ -62,7 +62,7 @@ def test_index_has_the_script_its_time_and_its_picture(script: str) -> None:
 
 
 def test_gallery_and_index_name_no_other_script() -> None:
-    assert re.findall(r"\{ #(\w+) \}", GALLERY) and sorted(re.findall(r"\{ #(\w+) \}", GALLERY)) == SCRIPTS
+    assert sorted(re.findall(r"\{ #(\w+) \}", GALLERY)) == SCRIPTS
     assert sorted(re.findall(r"^\| \[`(\w+)\.py`\]", INDEX, re.MULTILINE)) == SCRIPTS
 
 
