@@ -43,6 +43,7 @@ class MembersDescent:
                     continue
                 score = fit.held_out_score(self.q)
                 history.setdefault("held_out", []).append(score)
+                history.setdefault("held_out_step", []).append(torch.full_like(score, step + 1))
                 better = score > fit.score
                 fit.best = torch.where(better[:, None], self.q, fit.best)
                 fit.score = torch.where(better, score, fit.score)

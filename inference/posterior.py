@@ -35,6 +35,7 @@ class Posterior:
     - ``draws[name]``: shape (chain, draw, ...), in the space of the model (constrained).
     - ``sample_stats[name]``: shape (chain, draw), named as ArviZ names them; empty for variational inference.
     - ``history[name]``: learning curves of shape (step,), for an ensemble (step, member); empty for samplers.
+      ``loss`` of every step; with ``holdout`` also ``held_out`` of every check and ``held_out_step``, its step.
     - ``attrs``: method, settings, seed, seconds, warnings, names of columns.
 
     The methods take the model's arguments as `infer` does: tensors, arrays, frames, or one `Observations`. The columns

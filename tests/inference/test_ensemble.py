@@ -149,6 +149,9 @@ def test_training_stops_when_no_member_gets_better():
     settings = {**QUICK, "steps": 20_000, "holdout": 0.3, "check_every": 20, "patience": 3}
     posterior = infer(maximum_likelihood, X, Y, method=Ensemble(**settings), seed=0)
     assert len(posterior.history["loss"]) < 20_000
+    scores, steps = posterior.history["held_out"], posterior.history["held_out_step"]
+    assert scores.shape == steps.shape
+    assert bool((steps == 20.0 * torch.arange(1, len(steps) + 1)[:, None]).all())
 
 
 @pytest.mark.parametrize(
