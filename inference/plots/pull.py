@@ -27,6 +27,7 @@ def plot_pull(
     ax: Axes | None = None,
     xlabel: str | None = None,
     ylabel: str = "density",
+    event: object = None,
     plot_kwargs: Mapping[str, Any] | None = None,
 ) -> Axes:
     """Histogram of ``pull`` with the standard normal, and the normal of the same mean and width.
@@ -41,17 +42,19 @@ def plot_pull(
         ax: axes, by default those of a new figure.
         xlabel: label of x.
         ylabel: label of y.
+        event: number or name (N,) of the event of each pull, if pulls of an event are dependent, as for `pull_summary`.
         plot_kwargs: settings of the histogram.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: if ``pulls`` is not a result of `pulls`, ``limit`` is not positive, or there are no bins.
+        ValueError: if ``pulls`` is not a result of `pulls`, ``limit`` is not positive, or there are no bins; and as
+            `pull_summary`.
     """
     limit = check_number("limit", limit, "(0, inf)")
     check_integer("bins", bins, 1)
-    values, summary = pull_array(pulls), summary_without_core(pulls)
+    values, summary = pull_array(pulls), summary_without_core(pulls, event=event)
     mean, width = float(summary["mean"]), float(summary["width"])
     edges = np.linspace(-limit, limit, bins + 1)
     count = np.histogram(values, edges)[0]

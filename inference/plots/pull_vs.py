@@ -28,6 +28,7 @@ def plot_pull_vs(
     ax: Axes | None = None,
     xlabel: str | None = None,
     ylabel: str = "pull",
+    event: object = None,
     colors: Sequence[Any] | None = None,
     plot_kwargs: Mapping[str, Any] | None = None,
 ) -> Axes:
@@ -47,6 +48,8 @@ def plot_pull_vs(
         ax: axes, by default those of a new figure.
         xlabel: label of x.
         ylabel: label of y.
+        event: number or name (N,) of the event of each pull, for the error bars, as for `pull_summary`; the bands are
+            those of independent pulls.
         colors: colours of mean and width.
         plot_kwargs: settings of their lines.
 
@@ -67,7 +70,7 @@ def plot_pull_vs(
     limit = check_number("limit", limit, "(1, inf)")  # widths should be 1
     if by is None:
         raise ValueError("expected by to be an array (N,) or a name in the dataset, got None")
-    values, summary = pull_array(pulls), summary_without_core(pulls, by=by, bins=bins)
+    values, summary = pull_array(pulls), summary_without_core(pulls, by=by, bins=bins, event=event)
     at, centre, low, high = _places(pulls, by, summary)
     mean_colour, width_colour = series(2, colors)
     ax = axes(ax)

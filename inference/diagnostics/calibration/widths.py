@@ -91,7 +91,7 @@ def pull_summary(
     values = pull_array(pulls)
     events = None
     if event is not None:
-        parts = grouped(event, pulls, len(values), bins=len(values), least=1)
+        parts = grouped(event, pulls, len(values), bins=len(values), least=1, name="event")
         events = np.empty(len(values), dtype=int)
         for number, (places, _) in enumerate(parts):
             events[places] = number

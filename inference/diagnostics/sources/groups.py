@@ -12,7 +12,7 @@ Groups = list[tuple[np.ndarray, dict[str, Any]]]
 """For each group the indices of its observations and its coordinates: ``group``, and of bins ``low`` and ``high``."""
 
 
-def grouped(by: Any, dataset: xr.Dataset, count: int, bins: int, least: int) -> Groups:
+def grouped(by: Any, dataset: xr.Dataset, count: int, bins: int, least: int, name: str = "by") -> Groups:
     """The groups of ``count`` observations by ``by``: an array (N,), or the name of a variable or coordinate.
 
     Each value of text, of booleans, and of numbers with at most ``bins`` different values is a group; other numbers are
@@ -24,38 +24,39 @@ def grouped(by: Any, dataset: xr.Dataset, count: int, bins: int, least: int) -> 
         count: number of observations.
         bins: largest number of groups of a numeric covariate.
         least: fewest observations in a group.
+        name: name of the argument, for messages.
 
     Raises:
         ValueError: if ``by`` has another length, contains nan, or makes a group of fewer than ``least`` observations.
     """
     if isinstance(by, str):
         if by not in dataset.variables:
-            raise ValueError(f"expected by to be one of {[str(name) for name in dataset.variables]}, got {by!r}")
+            raise ValueError(f"expected {name} to be one of {[str(variable) for variable in dataset.variables]}, got {by!r}")
         shape = next(iter(dataset.data_vars.values()))
         by = dataset[by].broadcast_like(shape).transpose(*shape.dims)
     if isinstance(by, xr.DataArray):
         first = next(iter(dataset.data_vars.values()), None)
         if first is not None and by.shape == first.shape:
-            require_same("by", by, "the observations", first)
-    values = to_array(by, "by").reshape(-1)
+            require_same(name, by, "the observations", first)
+    values = to_array(by, name).reshape(-1)
     if values.dtype.kind not in "biufUSM" and not all(isinstance(value, str) for value in values):
-        raise ValueError(f"expected by to hold numbers, booleans, dates or text, got {values.dtype}")
+        raise ValueError(f"expected {name} to hold numbers, booleans, dates or text, got {values.dtype}")
     if len(values) != count:
-        raise ValueError(f"expected by with {count} values, one for each observation, got {len(values)}")
+        raise ValueError(f"expected {name} with {count} values, one for each observation, got {len(values)}")
     check_integer("bins", bins, 1)
     numeric = values.dtype.kind in "iuf"
     if numeric:
-        check_finite("values of by", values.astype(float))
-    names = np.unique(values)
-    if not numeric or len(names) <= bins:
-        groups: Groups = [(np.flatnonzero(values == name), {"group": name}) for name in names]
+        check_finite(f"values of {name}", values.astype(float))
+    labels = np.unique(values)
+    if not numeric or len(labels) <= bins:
+        groups: Groups = [(np.flatnonzero(values == label), {"group": label}) for label in labels]
     else:
         groups = _binned(values.astype(float), bins)
     for places, coords in groups:
         if len(places) < least:
-            name = np.asarray(coords["group"]).item()
+            label = np.asarray(coords["group"]).item()
             raise ValueError(
-                f"expected at least {least} observations in each group, got {len(places)} in {name!r}; use fewer bins, "
+                f"expected at least {least} observations in each group, got {len(places)} in {label!r}; use fewer bins, "
                 "or join groups"
             )
     return groups

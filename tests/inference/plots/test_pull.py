@@ -25,6 +25,18 @@ def test_pulls_name_mean_and_width_with_errors_and_count_outliers():
     np.testing.assert_allclose(fitted.get_ydata(), expected)
 
 
+def test_errors_of_pulls_that_share_an_event_are_those_of_the_bootstrap_over_events():
+    shared = np.repeat(np.random.default_rng(0).normal(size=100), 5)
+    values, event = xr.Dataset({"pull": ("obs", shared)}), np.repeat(np.arange(100), 5)
+    summary, naive = pull_summary(values, event=event), pull_summary(values)
+    assert float(summary["mean_se"]) > 2 * float(naive["mean_se"])  # sqrt(5)
+    assert f"mean {float(summary['mean']):.3f} ± {float(summary['mean_se']):.3f}" in legend(
+        plot_pull(values, event=event)
+    )
+    with pytest.raises(ValueError, match="expected event with 500 values"):
+        plot_pull(values, event=event[:-1])
+
+
 def test_two_heaps_of_pulls_are_drawn_without_a_warning_of_what_is_not_drawn():
     heaps = np.r_[np.full(200, -1.0), np.full(200, 1.0)] + 0.01 * np.random.default_rng(0).normal(size=400)
     plot_pull(xr.Dataset({"pull": ("obs", heaps)}))

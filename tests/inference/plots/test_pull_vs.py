@@ -28,6 +28,13 @@ def test_pulls_over_a_covariate_are_the_summary_of_each_bin():
     np.testing.assert_allclose([ends[0, 0], ends[-1, 1]], [values.x.min(), values.x.max()])
 
 
+def test_error_bars_of_pulls_that_share_an_event_are_those_of_the_bootstrap_over_events():
+    values, event = pulls(800, seed=1), np.arange(800) // 4
+    ax, summary = plot_pull_vs(values, "x", bins=5, event=event), pull_summary(values, by="x", bins=5, event=event)
+    for name in ("mean", "width"):
+        np.testing.assert_allclose(bars(ax, name)[1], summary[f"{name}_se"])
+
+
 def test_bands_hold_all_means_and_widths_as_often_as_promised():
     """1,000 right models in five bins of 12: 90 % stay in all ten bands (within 4 standard errors of .0095)."""
     rng = np.random.default_rng(2)
