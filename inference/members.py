@@ -71,7 +71,7 @@ class MembersFit:
         self.gradient = self._prepare()
 
     def _noise(self) -> DataNoise | None:
-        if self.settings.noise is None:
+        if self.settings.noise in (None, 0, (0, 0), [0, 0]):
             return None
         support = trace(self.model, self.args, seed=0)[self.program.site]["fn"].support
         return DataNoise(self.settings.noise, self.args, self.rows, support)
