@@ -80,7 +80,7 @@ class MembersFit:
         """The log joints whose mean is the score of a member: that of the data, or those of copies with noise."""
         if self.noise is None or self.held_out is not None:
             return [self.density]
-        copies, generator = [], torch.Generator().manual_seed(self.seeds[0])
+        copies, generator = list[Density](), torch.Generator().manual_seed(self.seeds[0])
         for _ in range(COPIES):
             density = copy.copy(self.density)
             density.args = tuple(self.noise(list(self.args), (), generator))

@@ -5,17 +5,17 @@ The gradient of the log density of a mixture with weights $\pi_k$ and responsibi
 $$\partial_{a_k} = r_k - \pi_k, \qquad \partial_{\mu_k} = r_k \frac{y - \mu_k}{\sigma_k^2}, \qquad
 \partial_{\log\sigma_k} = r_k \Big(\frac{(y - \mu_k)^2}{\sigma_k^2} - 1\Big)$$
 
-by logits, locations and log-scales. A narrow component moves in large steps, and one that is wide and far from all data
-hardly at all. The expectation-maximisation form of the natural gradient divides the gradient of each component by the
-Fisher information of its normal distribution, $1/\sigma_k^2$ of the location and 2 of the log-scale:
+by logits, locations and log-scales: a narrow component has large gradients, a wide one small gradients. The natural
+gradient of expectation maximisation divides the gradient of each component by the Fisher information of its normal
+distribution, $1/\sigma_k^2$ of the location and 2 of the log-scale:
 
 $$\tilde\partial_{\mu_k} = r_k \frac{y - \mu_k}{s^2}, \qquad
 \tilde\partial_{\log\sigma_k} = \frac{r_k}{2} \Big(\frac{(y - \mu_k)^2}{\sigma_k^2} - 1\Big),$$
 
 and leaves that of the logits as it is (Chen, Bayrooti & Morad 2026, "Learning mixture density via natural gradient
-expectation maximization", arXiv:2602.10602; written here from the derivation, with log-scales). s is the standard
-deviation of y, so that the balance between locations and the rest does not depend on the unit of y. For one component
-the gradient of the location is that of least squares (beta = 1 of Seitzer et al. 2022, arXiv:2203.09168).
+expectation maximization", arXiv:2602.10602; derived here for log-scales). s is the standard deviation of y, so that the
+balance between locations and the rest does not depend on the unit of y. For one component the gradient of the location
+is that of least squares (beta = 1 of Seitzer et al. 2022, arXiv:2203.09168).
 
 The value of the log density does not change. Where scales do not depend on x, a fixed point is a stationary point of
 the likelihood. Where they do, rows have other weights than in the likelihood: the fit still converges to the truth with
@@ -64,12 +64,12 @@ def natural(distribution: Distribution, unit: Tensor) -> Any:
     information = (unit / distribution.scale).detach() ** 2
     return rebuild(
         _scaled_gradient(distribution.loc, 1 / information),
-        _scaled_gradient(distribution.scale, torch.full_like(information, 0.5)),
+        _scaled_gradient(distribution.scale, 0.5),
         validate_args=False,
     )
 
 
-def _scaled_gradient(value: Tensor, factor: Tensor) -> Tensor:
+def _scaled_gradient(value: Tensor, factor: Tensor | float) -> Tensor:
     """``value``, with its gradient multiplied by ``factor``."""
     constant = value.detach()
     return constant + factor * (value - constant)

@@ -72,13 +72,16 @@ class DataNoise:
                 f"expected noise of 0 on y, whose likelihood is not a density on the real line, got {on_y}: set "
                 f"noise=({on_x}, 0)"
             )
-        scales = [None if value is None else float(on_x) * _spread(value) for value in noisy[:-1]]
-        self.scales = [*scales, float(on_y) * _spread(noisy[-1]) if on_y else None]
+        shares = [float(on_x)] * (len(args) - 1) + [float(on_y)]
+        self.scales = [
+            None if value is None or not share else share * _spread(value)
+            for value, share in zip(noisy, shares, strict=True)
+        ]
 
     def __call__(self, values: list[Any], lead: tuple[int, ...], generator: torch.Generator) -> list[Any]:
         """``values``, one for each argument, of shape (*lead, ...), with new noise."""
         return [
-            value if scale is None or not bool(scale.any()) else value + scale * _normal(value, lead, generator)
+            value if scale is None else value + scale * _normal(value, lead, generator)
             for value, scale in zip(values, self.scales, strict=True)
         ]
 
