@@ -25,9 +25,11 @@ from posterity.inference.posterior import Posterior
 from posterity.inference.program.sites import inspect
 from posterity.inference.program.trace import Model
 from posterity.inference.training.interrupt import warn_interrupted
+from posterity.inference.training.noise import NoiseScale, check_noise
 from posterity.models.guides import initial
 from posterity.validation import check_choice, check_fields, check_integer, check_number
 
+GRADIENTS = ("plain", "natural")
 BEHIND = ("redo", "leave_out", "keep")
 
 
@@ -57,6 +59,14 @@ class Ensemble:
       ``holdout`` those with the highest log joint density.
     - ``restarts``: number of times the learning rate restarts from its first value, each period twice as long as the
       one before (Loshchilov & Hutter 2017, "SGDR", arXiv:1608.03983); ``steps`` is the total over all periods.
+    - ``noise``: standard deviation of the normal noise that each step adds to the data of each member, in standard
+      deviations of each column (`posterity.inference.training.noise`): one number for x and y, a pair (x, y), or
+      "rule_of_thumb"; None: no noise. Predictions and held-out scores are without noise; without ``holdout``, members
+      are compared by the mean log joint density of 8 copies of the data with noise. Since the data differ in each
+      step, the tier is "replay" at best.
+    - ``gradient``: "plain", or "natural" for the natural gradient of normals and mixtures of normals
+      (`posterity.inference.training.natural_gradient`), for models without latent sites. Scores are log densities as
+      ever, but the fit need not be the maximum of the likelihood; a weight decay keeps its own gradient.
     - ``vary``: values (member, ...) of parameters that are fixed and differ between members: settings that the model
       reads by ``pyro.param``, compared side by side (see `sweep`).
     - ``engine``: the tier, "auto" by default; ``threads``: number of threads, None measures the fastest.
@@ -73,6 +83,8 @@ class Ensemble:
     patience: int = 20
     keep: int | None = None
     restarts: int = 0
+    noise: NoiseScale | None = None
+    gradient: str = "plain"
     vary: Mapping[str, Tensor] | None = None
     init: str = "prior"
     behind: str = "redo"
@@ -101,6 +113,8 @@ class Ensemble:
                     f"expected a value of {name!r} for each of {self.members} members, got "
                     f"{tuple(value.shape) if isinstance(value, Tensor) else value!r} in vary"
                 )
+        check_noise(self.noise)
+        check_choice("gradient", self.gradient, GRADIENTS)
         check_choice("behind", self.behind, BEHIND)
         check_choice("engine", self.engine, (*TIERS, "auto"))
 
@@ -115,8 +129,9 @@ class Ensemble:
             site: the observed site, if there are several.
 
         Raises:
-            ValueError: if the log joint is not finite at the start or in too many steps, or a batch is larger than the
-                data.
+            ValueError: if the log joint is not finite at the start or in too many steps, a batch is larger than the
+                data, there is noise on y that is not on the real line, or the gradient is "natural" for a model with
+                latent sites or a likelihood that is not of normals.
         """
         begun = time.perf_counter()
         with pyro.get_param_store().scope():  # the caller's parameters are neither read nor changed

@@ -1,7 +1,7 @@
 """The members of an ensemble in one batched computation: starts, convergence, members far behind the best."""
 
+import copy
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,17 +9,19 @@ import pyro
 import torch
 from torch import Tensor
 
-from posterity.inference.engine.density import PointDensity, trace
+from posterity.inference.engine.density import Density, PointDensity, trace
 from posterity.inference.engine.evaluation import value_and_gradient
-from posterity.inference.engine.recording import RECORDING_ERRORS, quiet, record, replay
 from posterity.inference.engine.threads import torch_threads
 from posterity.inference.engine.tiers import prepare
+from posterity.inference.members_batches import BatchGradient
 from posterity.inference.members_descent import MembersDescent
 from posterity.inference.program.likelihood import score_draws
-from posterity.inference.program.minibatch import ScaleObservations, count_rows, row_terms
+from posterity.inference.program.minibatch import count_rows
 from posterity.inference.program.sites import Program
 from posterity.inference.program.trace import Model, default_dtype
 from posterity.inference.training.holdout import check_batch_size, hold_out
+from posterity.inference.training.natural_gradient import with_natural_gradient
+from posterity.inference.training.noise import DataNoise
 from posterity.inference.training.probe import (
     NO_MAXIMUM,
     PER_ROW,
@@ -34,6 +36,7 @@ from posterity.models.guides import INITS
 from posterity.random import child_seeds, seeded
 
 TRIES = 100  # draws of the start of a member
+COPIES = 8  # of the data, with noise, on which members without held-out rows are scored
 
 
 class MembersFit:
@@ -53,12 +56,36 @@ class MembersFit:
         self.rows = count_rows(self.args)
         check_batch_size(settings.batch_size, self.rows)
         self.density = PointDensity(model, self.args)
+        if settings.gradient == "natural" and program.latents:
+            raise ValueError(
+                "expected gradient to be 'plain' for a model with latent sites, whose fit would not be a mode of the "
+                f"posterior, got 'natural' with {list(program.latents)[:3]}"
+            )
+        self.noise = self._noise()
+        self.scored = self._scored()
         self.free = self._free()
         self.units = self._units()
         self.start = self._start(self.seeds[1])
         self.best, self.score = self.start, torch.full((settings.members,), -math.inf, dtype=torch.double)
         self.tier, self.threads = "eager", 1
         self.gradient = self._prepare()
+
+    def _noise(self) -> DataNoise | None:
+        if self.settings.noise in (None, 0, (0, 0), [0, 0]):
+            return None
+        support = trace(self.model, self.args, seed=0)[self.program.site]["fn"].support
+        return DataNoise(self.settings.noise, self.args, self.rows, support)
+
+    def _scored(self) -> list[Density]:
+        """The log joints whose mean is the score of a member: that of the data, or those of copies with noise."""
+        if self.noise is None or self.held_out is not None:
+            return [self.density]
+        copies, generator = list[Density](), torch.Generator().manual_seed(self.seeds[0])
+        for _ in range(COPIES):
+            density = copy.copy(self.density)
+            density.args = tuple(self.noise(list(self.args), (), generator))
+            copies.append(density)
+        return copies
 
     def _free(self) -> Tensor:
         """1 for elements that are trained, 0 for elements that `Ensemble.vary` fixes; shape (dim,)."""
@@ -132,52 +159,24 @@ class MembersFit:
 
     def _prepare(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """The function from positions (member, dim) to log joints (member,) and gradients (member, dim)."""
-        settings = self.settings
-        if settings.batch_size is None or settings.batch_size == self.rows:
+        settings, model, density = self.settings, self.model, self.density
+        if settings.gradient == "natural":
+            node = trace(self.model, self.args, seed=0)[self.program.site]
+            model = with_natural_gradient(self.model, self.program.site, node)
+            density = PointDensity(model, self.args)
+        size = settings.batch_size or self.rows
+        if size == self.rows and self.noise is None:
             with torch_threads(1):
                 engine = prepare(
-                    self.density, self.start, tier=settings.engine, calls=settings.steps, threads=settings.threads
+                    density, self.start, tier=settings.engine, calls=settings.steps, threads=settings.threads
                 )
             self.tier, self.threads = engine.tier, engine.torch_threads
             return engine.gradient
-        return self._in_batches(settings.batch_size)
-
-    def _in_batches(self, size: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-        """The function of `_prepare` for batches of ``size`` rows, different for each member."""
-        density = PointDensity(self.model, self.args)
-        plates, sites = row_terms(self.model, self.args, self.program)
-        tensors = [a for a in self.args if _has_rows(a, self.rows)]
-
-        def log_joint(position: Tensor, *batch: Tensor) -> Tensor:
-            parts = iter(batch)
-            density.args = tuple(next(parts) if _has_rows(a, self.rows) else a for a in self.args)
-            with ScaleObservations(self.program, plates, size, self.rows, sites):
-                return density(position)
-
-        one = torch.func.vmap(torch.func.grad_and_value(log_joint), randomness="error")
-
-        def draw_batches() -> list[Tensor]:
-            shape = (self.settings.members, size)
-            index = torch.randint(self.rows, shape, generator=self.generator)
-            return [a[index.to(a.device)] for a in tensors]
-
-        call: Callable[..., Any] = one
-        if self.settings.engine != "eager":
-            try:
-                with quiet():
-                    example = (self.start, *draw_batches())
-                    call = replay(record(one, *example), *example)
-                self.tier = "replay"
-            except RECORDING_ERRORS as error:
-                reason = str(error).splitlines()[0]
-                warnings.warn(f"the model runs on the tier 'eager': {reason}", RuntimeWarning, stacklevel=2)
-
-        def gradient(q: Tensor) -> tuple[Tensor, Tensor]:
-            with pyro.validation_enabled(False), torch.no_grad():
-                grad, value = call(q, *draw_batches())
-            return value, grad
-
-        return gradient
+        batches = BatchGradient(
+            model, self.program, self.args, self.rows, size, self.noise, self.start, settings.engine, self.generator
+        )
+        self.tier = batches.tier
+        return batches
 
     def train(self) -> None:
         """Fit every member, test convergence, and fit members far behind the best again from other starts."""
@@ -328,19 +327,15 @@ class MembersFit:
         return curves
 
     def _log_joint(self, q: Tensor) -> Tensor:
-        """Log joint density of all rows (member,)."""
+        """Log joint density of all rows (member,), with noise its mean over the copies of the data."""
         with torch.no_grad(), pyro.validation_enabled(False):
-            return torch.stack([self.density(one) for one in q]).double()
+            return torch.stack([torch.stack([density(one) for density in self.scored]).mean() for one in q]).double()
 
     def held_out_score(self, q: Tensor) -> Tensor:
         """Mean log score of the held-out rows, in nats per row, of each member."""
         args, site = self.held_out or (), self.program.site
         scored = score_draws(self.model, args, self.density.constrain(q), site, others=self.program.observed)
         return scored.select_scored(scored.log_prob).double().mean(1)
-
-
-def _has_rows(argument: Any, rows: int) -> bool:
-    return isinstance(argument, Tensor) and argument.ndim > 0 and len(argument) == rows
 
 
 def _redrawn(value: Tensor, generator: torch.Generator) -> Tensor:

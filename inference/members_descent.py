@@ -21,7 +21,7 @@ class MembersDescent:
     def __init__(self, fit: Any, start: Tensor) -> None:
         self.fit, self.q, self.last = fit, start, start
         settings = fit.settings
-        noisy = settings.batch_size is not None and settings.batch_size < fit.rows
+        noisy = fit.noise is not None or (settings.batch_size is not None and settings.batch_size < fit.rows)
         self.optimiser = AdaptiveAdam(fit.units.expand_as(start).clone(), noisy=noisy)
         self.value = start.new_full((len(start),), -math.inf)
         self.failures = torch.zeros(len(start), dtype=torch.long, device=start.device)

@@ -27,7 +27,7 @@ def fit_of(gradient=quadratic, *, free=None, **settings):
     return SimpleNamespace(
         settings=SimpleNamespace(**(defaults | settings)), gradient=gradient, units=torch.ones(2), rows=100,
         free=torch.ones(2) if free is None else free, held_out=None, best=torch.zeros(3, 2),
-        score=torch.full((3,), -math.inf, dtype=torch.double),
+        score=torch.full((3,), -math.inf, dtype=torch.double), noise=None,
     )  # fmt: skip
 
 
