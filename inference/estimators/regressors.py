@@ -20,7 +20,7 @@ class DensityRegressor(RegressorMixin, TableEstimator):
     def _targets(self, y: Any) -> Tensor:
         if np.ptp(y) == 0:
             raise ValueError(f"expected y that varies, got {len(y)} times {y[0]}")
-        return torch.as_tensor(np.asarray(y, np.float64))
+        return torch.from_numpy(np.array(y, np.float64))  # a copy: columns of pandas are read-only
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """The mean (N,) of y, and with ``return_std`` its standard deviation (N,), noise included; in units of y."""
