@@ -66,7 +66,7 @@ def _columns(data: Any) -> dict[str, np.ndarray]:
         columns = {}
         for name in map(str, data.columns):
             values, there = column_values(data, name)
-            columns[name] = values if values.dtype.kind == "f" else np.where(there, values, None)
+            columns[name] = values if values.dtype.kind == "f" else np.where(there, values, np.array(None))
         return columns
     table = to_numbers("x", data.x if has_columns(data) else data)
     if table.ndim != 2 or not len(table):

@@ -79,7 +79,7 @@ def plot_bands_along(
     observed = data.y if y is None and has_columns(data) else y
     target = None if observed is None else vector("y", observed, len(part.values))
     predictive = _predict(source, part.table, draws)
-    own_name = getattr(source, "y_names", ())
+    own_name: tuple[str, ...] = getattr(source, "y_names", ())
     names = named(None, data if has_columns(data) else y, xlabel or part.name, ylabel)
     if ylabel is None and names[1] == "y" and len(own_name) == 1:
         names = (names[0], own_name[0])
