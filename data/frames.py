@@ -26,7 +26,7 @@ def read_numbers(frame: Any, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
             f"expected numbers in every column of {label}, got other values in {list(reader.categories)}: "
             "Observations.from_frame reads categories"
         )
-    missing = [name for name in reader.columns if not _values(frame, name)[1].all()]
+    missing = [name for name in reader.columns if not column_values(frame, name)[1].all()]
     if missing:
         raise ValueError(
             f"expected {label} without missing values, got some in {missing}: remove these rows, or read the frame by "
@@ -78,7 +78,7 @@ class TableReader:
         if len(set(self.columns)) < len(self.columns):
             raise ValueError(f"expected a different name for each column, got {list(self.columns)}")
         for name in self.columns:
-            values, there = _values(frame, name)
+            values, there = column_values(frame, name)
             if not there.any():
                 raise ValueError(f"expected values in column {name!r}, got none")
             if values.dtype.kind == "f":
@@ -101,7 +101,7 @@ class TableReader:
             raise ValueError(f"expected the columns {list(self.columns)}, got none of {absent}")
         parts = []
         for name in self.columns:
-            values, there = _values(frame, name)
+            values, there = column_values(frame, name)
             if not there.all() and self.missing == "refuse":
                 raise ValueError(
                     f"expected no missing values in column {name!r}, got {int((~there).sum())}: remove these rows, or "
@@ -130,7 +130,7 @@ class TableReader:
         )
 
 
-def _values(frame: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+def column_values(frame: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Values (N,) of a column, floats or objects, and which of them are there."""
     column = next(frame[label] for label in frame.columns if str(label) == name)
     values = np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)

@@ -9,7 +9,6 @@ import pyro
 import torch
 from pyro.infer import Trace_ELBO, autoguide
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from posterity.inference.program.likelihood import score_draws
 from posterity.inference.program.minibatch import ScaleObservations, count_rows, row_terms, take_rows
@@ -32,6 +31,7 @@ from posterity.inference.training.probe import (
 from posterity.inference.training.schedule import cosine
 from posterity.inference.training.units import parameter_unit, prior_units
 from posterity.models.guides import empty_guide
+from posterity.progress import progress_bar
 from posterity.random import seeded
 
 Guide = Callable[..., Any]
@@ -211,7 +211,7 @@ class GuideFit:
     def _descend(self, steps: int, history: dict[str, list[float]]) -> bool:
         """Take ``steps``; returns whether early stopping on held-out rows ended them."""
         settings, patience = self.settings, Patience(self.settings.patience)
-        with tqdm(total=steps, desc="SVI", disable=not settings.progress, leave=False) as bar:
+        with progress_bar(steps, "SVI", shown=settings.progress) as bar:
             for step in range(steps):
                 loss = self._step(cosine(step, steps, settings.final_rate))
                 history["loss"].append(loss)

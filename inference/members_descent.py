@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from posterity.inference.training.clipping import RelativeClip
 from posterity.inference.training.holdout import Patience
 from posterity.inference.training.optimiser import AdaptiveAdam
 from posterity.inference.training.schedule import cosine
+from posterity.progress import progress_bar
 
 FAILURES = 100  # steps of one member to a log joint that is not finite; each is undone, and more end the fit
 
@@ -32,7 +32,7 @@ class MembersDescent:
         """Take ``steps``; returns whether early stopping on held-out rows ended them."""
         fit, settings = self.fit, self.fit.settings
         patience = Patience(settings.patience)
-        with tqdm(total=steps, desc="Ensemble", disable=not settings.progress, leave=False) as bar:
+        with progress_bar(steps, "Ensemble", shown=settings.progress) as bar:
             for step in range(steps):
                 self._step(cosine(step, steps, settings.final_rate, restarts), history["loss"])
                 bar.update()

@@ -135,7 +135,7 @@ class PredictiveMixture(Mixture):
     def _repr_html_(self) -> str:
         """Rows, draws and components, and a summary of the first rows alone."""
         rows = self.batch_shape[-1] if self.batch_shape else 1
-        place = (*(0,) * (len(self.batch_shape) - 1), slice(ROWS)) if self.batch_shape else ()
+        place: Any = (*(0,) * (len(self.batch_shape) - 1), slice(ROWS)) if self.batch_shape else ()
         logits = self._logits.expand(*self.batch_shape, self.num_components)[place]
         few = Mixture(Weights(logits), map_parameters(self.component_distribution, lambda t: t[place]))
         header, lines = summarise_rows(few)

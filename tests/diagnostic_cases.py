@@ -55,6 +55,16 @@ RESULT = r"observations|result|pull|pit|Dataset|score|split|p.value|panel|covera
 ARRAY = r"draws|values|chains|array"
 
 
+@dataclass(frozen=True)
+class Predicts:
+    """An estimator that predicts the same for any table of N rows."""
+
+    predictive: Mixture
+
+    def predict_distribution(self, table: Any) -> Mixture:
+        return self.predictive
+
+
 @cache
 def cases() -> dict[str, Case]:
     x = torch.linspace(-1, 1, N)
@@ -152,6 +162,21 @@ def cases() -> dict[str, Case]:
         ),
         "waic": Case({"data": data}),
         "plot_bands": Case({"predictive": bare, "x": x, "y": y, "x_data": x, "split": True, "ax": None, **levels}),
+        "plot_bands_along": Case(
+            {
+                "source": Predicts(bare),
+                "data": np.stack([x, y], 1),
+                "column": 0,
+                "y": y,
+                "at": "median",
+                "resolution": N,
+                "draws": 10,
+                "split": True,
+                "ax": None,
+                **levels,
+            },
+            {"source": "Posterior", "data": "data|x|column"},
+        ),
         "plot_calibration_tests": Case(
             {"panel": calibration_tests(bare, y), "limit": 10.0, "ax": None}, {"panel": RESULT}
         ),

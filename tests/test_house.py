@@ -20,7 +20,7 @@ FILES = sorted([*(path for room in ROOMS for path in (ROOT / room).rglob("*.py")
 
 # From the floor upwards: a module imports from its own layer and the layers below.
 LAYERS = (
-    ("validation", "random", "files", "display"),
+    ("validation", "random", "files", "display", "progress"),
     ("data",),
     ("models",),
     ("inference.arviz", "inference.convergence", "inference.program", "inference.parallel"),

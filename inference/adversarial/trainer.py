@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from posterity.inference.adversarial.alarms import Alarm, TrainingAlarm
 from posterity.inference.adversarial.checks import (
@@ -36,6 +35,7 @@ from posterity.inference.adversarial.training_run import TrainingRun
 from posterity.inference.training.modes import evaluation_mode, training_mode
 from posterity.inference.training.recovery import Every, LastGood
 from posterity.models.stacked import Stacked
+from posterity.progress import progress_bar
 from posterity.random import seeded
 from posterity.validation import check_integer, check_seed, shown
 
@@ -187,7 +187,7 @@ def _train(
 def _loop(run: TrainingRun, monitors: Sequence[Monitor], alarms: Sequence[Alarm]) -> None:
     settings, loss = run.settings, make_loss(run.settings.loss)
     good, checkpoint = LastGood(run.state_dict, run.load_state_dict), Every(settings.checkpoint_seconds)
-    bar = tqdm(total=settings.steps, initial=run.step, desc="GAN", disable=not settings.progress, leave=False)
+    bar = progress_bar(settings.steps, "GAN", shown=settings.progress, initial=run.step)
     try:
         with bar:
             if missing := _is_reading_missing(run):  # the run was stopped before this reading

@@ -20,7 +20,7 @@ class DensityRegressor(RegressorMixin, TableEstimator):
     def _targets(self, y: Any) -> Tensor:
         if np.ptp(y) == 0:
             raise ValueError(f"expected y that varies, got {len(y)} times {y[0]}")
-        return torch.as_tensor(np.array(y, np.float64))
+        return torch.from_numpy(np.array(y, np.float64))  # a copy: columns of pandas are read-only
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """The mean (N,) of y, and with ``return_std`` its standard deviation (N,), noise included; in units of y."""
@@ -37,8 +37,7 @@ class DensityRegressor(RegressorMixin, TableEstimator):
         levels = np.atleast_1d(np.asarray(quantiles, np.float64))
         if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
             raise ValueError(f"expected quantiles in (0, 1), got {quantiles!r}")
-        predictive = self.predict_distribution(X)
-        return predictive.icdf(levels.tolist()).double().numpy().T
+        return self.predict_distribution(X).quantiles(levels).double().numpy()
 
     def predict_interval(self, X: Any, level: float = 0.9) -> np.ndarray:
         """The central interval of probability ``level``: lower and upper end (N, 2).

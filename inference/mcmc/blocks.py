@@ -14,7 +14,6 @@ from typing import Any
 
 import joblib  # type: ignore[import-untyped]
 import torch
-from tqdm.auto import tqdm
 
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.density import Density
@@ -28,6 +27,7 @@ from posterity.inference.posterior import Posterior
 from posterity.inference.program.sites import inspect
 from posterity.inference.program.trace import Model
 from posterity.inference.training.interrupt import INTERRUPTED, warn_interrupted
+from posterity.progress import progress_bar
 from posterity.random import child_seeds
 from posterity.validation import check_integer
 
@@ -211,7 +211,7 @@ class Blocks:
         """Outcomes by block index, and whether there was an interrupt; lost blocks have no outcome."""
         outcomes: dict[int, Outcome] = {}
         failed: Outcome | None = None
-        with tqdm(total=len(tasks), desc=self._title, disable=not self.method.progress, leave=False) as bar:
+        with progress_bar(len(tasks), self._title, shown=self.method.progress) as bar:
             for attempt in range(self.retries + 1):
                 missing = {index: task for index, task in tasks.items() if index not in outcomes}
                 # All at once: with one job a repeated task would run in this process, and might kill it.

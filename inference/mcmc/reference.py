@@ -18,7 +18,6 @@ import pyro
 import torch
 from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from posterity.inference.mcmc.agreement import ComparedFunctions
 from posterity.inference.mcmc.potential import capture
@@ -28,6 +27,7 @@ from posterity.inference.program.sites import inspect
 from posterity.inference.program.trace import Model
 from posterity.inference.training.interrupt import warn_interrupted
 from posterity.models.guides import initial
+from posterity.progress import progress_bar
 from posterity.random import child_seeds, seeded
 from posterity.validation import check_integer, check_number
 
@@ -169,7 +169,7 @@ class _ReferenceSampler:
         start = time.perf_counter()
         chains: list[_Chain] = []
         total = self.chains * (self.warmup + self.draws)
-        with tqdm(total=total, desc=self.name, disable=not self.progress, leave=False) as bar:
+        with progress_bar(total, self.name, shown=self.progress) as bar:
             for index, chain_seed in enumerate(child_seeds(seed, self.chains)):
                 chain = _Chain(self, model, args, chain_seed, f"chain {index + 1}/{self.chains}", bar)
                 chain.sample()
@@ -208,7 +208,7 @@ class _Chain:
     """One chain: its kernel, its draws in unconstrained space, and their statistics."""
 
     def __init__(
-        self, settings: _ReferenceSampler, model: Model, args: tuple[Any, ...], seed: int, label: str, bar: tqdm
+        self, settings: _ReferenceSampler, model: Model, args: tuple[Any, ...], seed: int, label: str, bar: Any
     ) -> None:
         self.settings, self.model, self.args, self.seed = settings, model, args, seed
         self.label, self.bar = label, bar

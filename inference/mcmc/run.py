@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from posterity.inference.engine.chains import Engine
 from posterity.inference.engine.density import Density
@@ -35,6 +34,7 @@ from posterity.inference.program.trace import Model
 from posterity.inference.training.interrupt import warn_interrupted
 from posterity.inference.training.recovery import Every
 from posterity.inference.training.units import density_units
+from posterity.progress import progress_bar
 from posterity.random import child_seeds
 
 CLIMBS = 2  # purpose of the seeds (see `child_seeds`): new positions of chains that climb again
@@ -125,9 +125,7 @@ class Run:
         monitor = ChainMonitor(self.density, self.program, self.positions, self.statistics)
         with (
             torch_threads(self.engine.torch_threads),
-            tqdm(
-                total=self.total, initial=self.iteration, desc=settings.name, disable=not settings.progress, leave=False
-            ) as bar,
+            progress_bar(self.total, settings.name, shown=settings.progress, initial=self.iteration) as bar,
         ):
             snapshot = self._snapshot()
             try:

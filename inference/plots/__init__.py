@@ -4,8 +4,9 @@ Each function takes ``ax=None`` (then a new figure is made), returns the matplot
 several panels, and does not show the figure. Figure size, fonts, line widths and the colours of series are those of
 ``rcParams`` if the user changed them; ``plot_kwargs`` go to the main artist. Only plots of mixtures need torch.
 
-- A predictive over x: `plot_bands` for quantiles, `plot_conditional_density` for the shape, `plot_uncertainty_split`
-  for the parts of the variance; `plot_compare_uncertainty` for several models side by side.
+- A predictive over x: `plot_bands` for quantiles, `plot_bands_along` for one of several inputs,
+  `plot_conditional_density` for the shape, `plot_uncertainty_split` for the parts of the variance;
+  `plot_compare_uncertainty` for several models side by side.
 - Calibration: `plot_pull`, `plot_pull_vs` over a covariate, `plot_pit_ecdf`, `plot_coverage`, and
   `plot_calibration_tests` for all tests together; `plot_recalibration` before and after.
 - Inference and model: `plot_sbc`, `plot_ppc`, `plot_khat` of leave-one-out, `plot_ood` of scores of unusual
@@ -14,6 +15,7 @@ several panels, and does not show the figure. Figure size, fonts, line widths an
 """
 
 from posterity.inference.plots.bands import plot_bands
+from posterity.inference.plots.bands_along import plot_bands_along
 from posterity.inference.plots.calibration_tests import plot_calibration_tests
 from posterity.inference.plots.compare_uncertainty import plot_compare_uncertainty
 from posterity.inference.plots.conditional_density import plot_conditional_density
@@ -31,6 +33,7 @@ from posterity.inference.plots.uncertainty_split import plot_uncertainty_split
 
 __all__ = [
     "plot_bands",
+    "plot_bands_along",
     "plot_calibration_tests",
     "plot_compare_uncertainty",
     "plot_conditional_density",

@@ -134,11 +134,17 @@ def options(artist: type[Artist], given: Mapping[str, Any] | None, **defaults: A
     return {**defaults, **normalize_kwargs(dict(given or {}), artist)}
 
 
-def places(x: np.ndarray, y: Values | None, x_data: Values | None) -> tuple[np.ndarray, np.ndarray]:
+def places(x: np.ndarray, y: Any, x_data: Values | None) -> tuple[np.ndarray, np.ndarray]:
     """Positions and values of the data: at ``x_data``, or at the x of the prediction; empty without ``y``.
+
+    ``y`` may be `Observations` of one input, with positions of their own.
 
     ``ValueError`` for ``x_data`` without y, or another length.
     """
+    if has_columns(y):
+        if x_data is not None:
+            raise ValueError("expected no x_data with Observations, which have their own x, got x_data")
+        return vector("x of y", y.x), vector("y", y.y)
     if y is None:
         if x_data is not None:
             raise ValueError("expected y with x_data, got None")
@@ -147,7 +153,25 @@ def places(x: np.ndarray, y: Values | None, x_data: Values | None) -> tuple[np.n
     return at, vector("y", y, len(at))
 
 
-def points(ax: Axes, at: np.ndarray, y: np.ndarray, colour: Any = None) -> None:
+def has_columns(data: Any) -> bool:
+    """Whether ``data`` is `posterity.data.Observations`, which this module does not import: it needs torch."""
+    return all(hasattr(data, name) for name in ("x", "y", "x_names", "y_names"))
+
+
+def named(x: Any, y: Any, xlabel: str | None, ylabel: str | None) -> tuple[str, str]:
+    """Labels of both axes: the given ones, the names of `Observations` ``y``, or those of columns x and y."""
+    names = [y.x_names[0], y.y_names[0]] if has_columns(y) else [_column_name(x, "x"), _column_name(y, "y")]
+    return xlabel if xlabel is not None else names[0], ylabel if ylabel is not None else names[1]
+
+
+def _column_name(values: Any, otherwise: str) -> str:
+    """The name of a column of pandas, polars or xarray, or of the only column of a frame."""
+    columns = list(getattr(values, "columns", ()))
+    name = columns[0] if len(columns) == 1 else getattr(values, "name", None) if hasattr(values, "to_numpy") else None
+    return otherwise if name is None or name == "" else str(name)
+
+
+def points(ax: Axes, at: np.ndarray, y: np.ndarray, colour: Any = None, alpha: float = 1.0) -> None:
     """Data over a band or an image, smaller where there are many."""
     if not len(at):
         return
@@ -155,4 +179,6 @@ def points(ax: Axes, at: np.ndarray, y: np.ndarray, colour: Any = None) -> None:
     edge = line(0.25) if size > 0.6 else 0.0
     colour = ink() if colour is None else colour
     paper = ax.get_facecolor()
-    ax.scatter(at, y, s=marker(size) ** 2, color=colour, edgecolors=paper, linewidths=edge, zorder=4, label="data")
+    ax.scatter(
+        at, y, s=marker(size) ** 2, color=colour, edgecolors=paper, linewidths=edge, alpha=alpha, zorder=4, label="data"
+    )

@@ -11,11 +11,12 @@ from matplotlib.lines import Line2D
 
 from posterity.inference.diagnostics.sources.levels import check_levels
 from posterity.inference.diagnostics.sources.reading import read, require_mixture
-from posterity.inference.plots._axes import axes, options, places, points, vector
+from posterity.inference.plots._axes import axes, named, options, places, points, vector
 from posterity.inference.plots._style import EPISTEMIC, legend, line, series, tint
 from posterity.validation import check_flag
 
 if TYPE_CHECKING:
+    from posterity.data import Observations
     from posterity.inference.plots._axes import Values
     from posterity.models.mixtures import Mixture
 
@@ -24,13 +25,13 @@ def plot_bands(
     predictive: Mixture | Values,
     x: Values,
     *,
-    y: Values | None = None,
+    y: Values | Observations | None = None,
     x_data: Values | None = None,
     levels: Sequence[float] = (0.5, 0.9),
     split: bool = True,
     ax: Axes | None = None,
-    xlabel: str = "x",
-    ylabel: str = "y",
+    xlabel: str | None = None,
+    ylabel: str | None = None,
     plot_kwargs: Mapping[str, Any] | None = None,
 ) -> Axes:
     """Median and central ``levels`` of the predictive over ``x`` (N,), from its quantiles, with the data on top.
@@ -42,13 +43,13 @@ def plot_bands(
     Args:
         predictive: a `Mixture` of batch shape (N,), draws (S, N), or ArviZ data.
         x: the input (N,).
-        y: observations, at ``x_data`` or at ``x``.
+        y: observations, at ``x_data`` or at ``x``; or `Observations` of one input, with positions and names.
         x_data: inputs of the observations.
         levels: probabilities of the central regions.
         split: whether the spread of the mean is drawn.
         ax: axes, by default those of a new figure.
-        xlabel: label of x.
-        ylabel: label of y.
+        xlabel: label of x, by default the name of the column.
+        ylabel: label of y, by default the name of the column.
         plot_kwargs: settings of the line of the median; the bands are tints of its colour.
 
     Returns:
@@ -78,6 +79,7 @@ def plot_bands(
         for end, label in ((low, f"{wanted[-1]:.0%} of the mean (epistemic)"), (high, "")):
             ax.plot(at[order], end, color=EPISTEMIC, linestyle="--", linewidth=line(1.1), zorder=3, label=label)
     points(ax, *at_data)
+    xlabel, ylabel = named(x, y, xlabel, ylabel)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.margins(x=0)
     legend(ax, frame=True)

@@ -11,12 +11,13 @@ import xarray as xr
 from posterity.inference.diagnostics.decomposition.variance import split_terms, uncertainty_split
 from posterity.inference.diagnostics.sources.levels import check_levels
 from posterity.inference.diagnostics.sources.reading import is_mixture
-from posterity.inference.plots._axes import panels, places, vector
+from posterity.inference.plots._axes import named, panels, places, vector
 from posterity.inference.plots._style import legend, setting
 from posterity.inference.plots.bands import plot_bands
 from posterity.inference.plots.uncertainty_split import plot_uncertainty_split
 
 if TYPE_CHECKING:
+    from posterity.data import Observations
     from posterity.inference.plots._axes import Values
     from posterity.models.mixtures import Mixture
 
@@ -27,14 +28,14 @@ def plot_compare_uncertainty(
     models: Mapping[str, Mixture | xr.Dataset],
     x: Values,
     *,
-    y: Values | None = None,
+    y: Values | Observations | None = None,
     x_data: Values | None = None,
     levels: Sequence[float] = (0.5, 0.9),
     shares: bool = False,
     ax: Any = None,
     figsize: tuple[float, float] | None = None,
-    xlabel: str = "x",
-    ylabel: str = "y",
+    xlabel: str | None = None,
+    ylabel: str | None = None,
 ) -> np.ndarray:
     """A column for each model over the same ``x`` (N,): above its bands and the data, below the parts of its variance.
 
@@ -45,14 +46,14 @@ def plot_compare_uncertainty(
         models: predictives by name, each a `Mixture` of batch shape (N,); or splits by name, results of
             `uncertainty_split`, such as stored ones.
         x: the input (N,).
-        y: observations, at ``x_data`` or at ``x``.
+        y: observations, at ``x_data`` or at ``x``; or `Observations` of one input, with positions and names.
         x_data: inputs of the observations.
         levels: as for `plot_bands`.
         shares: as for `plot_uncertainty_split`, for models whose variances differ by orders of magnitude.
         ax: one axes for each panel, by default those of a new figure.
         figsize: size of the new figure, in inches.
-        xlabel: label of x.
-        ylabel: label of y.
+        xlabel: label of x, by default the name of the column.
+        ylabel: label of y, by default the name of the column.
 
     Returns:
         The axes, (2, models) or (1, models).
@@ -75,6 +76,7 @@ def plot_compare_uncertainty(
     splits, at = _splits(models), vector("x", x)
     whole = not any(isinstance(model, xr.Dataset) for model in models.values())
     data = places(at, y, x_data)
+    xlabel, ylabel = named(x, y, xlabel, ylabel)
     if len(data[0]) and not whole:
         raise ValueError("expected y only with predictives, got y with splits of the variance")
     check_levels(levels)

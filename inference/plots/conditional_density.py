@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
 from posterity.inference.diagnostics.sources.reading import read, require_mixture
-from posterity.inference.plots._axes import axes, places, points, vector
+from posterity.inference.plots._axes import axes, named, places, points, vector
 from posterity.inference.plots._style import VERMILION, legend, setting
 from posterity.validation import check_flag, check_integer, check_pair
 
 if TYPE_CHECKING:
+    from posterity.data import Observations
     from posterity.inference.diagnostics.sources.mixture import MixtureSource
     from posterity.inference.plots._axes import Values
     from posterity.models.mixtures import Mixture
@@ -24,14 +25,14 @@ def plot_conditional_density(
     predictive: Mixture,
     x: Values,
     *,
-    y: Values | None = None,
+    y: Values | Observations | None = None,
     x_data: Values | None = None,
     limits: tuple[float, float] | None = None,
     resolution: int = 300,
     colorbar: bool = True,
     ax: Axes | None = None,
-    xlabel: str = "x",
-    ylabel: str = "y",
+    xlabel: str | None = None,
+    ylabel: str | None = None,
     plot_kwargs: Mapping[str, Any] | None = None,
 ) -> Axes:
     """p(y|x) over ``x`` (N,) and a grid of y, each column divided by its maximum, with the data on top.
@@ -43,14 +44,14 @@ def plot_conditional_density(
     Args:
         predictive: a `Mixture` of batch shape (N,).
         x: the input (N,).
-        y: observations, at ``x_data`` or at ``x``.
+        y: observations, at ``x_data`` or at ``x``; or `Observations` of one input, with positions and names.
         x_data: inputs of the observations.
         limits: range of y, by default from the 0.1 % to the 99.9 % quantiles, and the data.
         resolution: number of points of the grid of y.
         colorbar: whether a colour bar is drawn.
         ax: axes, by default those of a new figure.
-        xlabel: label of x.
-        ylabel: label of y.
+        xlabel: label of x, by default the name of the column.
+        ylabel: label of y, by default the name of the column.
         plot_kwargs: settings of ``pcolormesh``.
 
     Returns:
@@ -81,6 +82,7 @@ def plot_conditional_density(
     points(ax, *at_data, VERMILION)
     if y is not None:
         legend(ax, frame=True)
+    xlabel, ylabel = named(x, y, xlabel, ylabel)
     ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(low, high))
     return ax
 

@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from posterity.inference.diagnostics.decomposition.variance import split_terms
-from posterity.inference.plots._axes import axes, vector
+from posterity.inference.plots._axes import axes, named, vector
 from posterity.inference.plots._style import AMBIGUITY, EPISTEMIC, NOISE, ink, legend, line
 from posterity.validation import check_flag
 
@@ -32,7 +32,7 @@ def plot_uncertainty_split(
     *,
     shares: bool = False,
     ax: Axes | None = None,
-    xlabel: str = "x",
+    xlabel: str | None = None,
     ylabel: str | None = None,
     colors: Mapping[str, Any] | None = None,
     plot_kwargs: Mapping[str, Any] | None = None,
@@ -45,7 +45,7 @@ def plot_uncertainty_split(
         shares: whether each column is divided by its total, which shows the parts if totals differ by orders of
             magnitude.
         ax: axes, by default those of a new figure.
-        xlabel: label of x.
+        xlabel: label of x, by default the name of the column.
         ylabel: label of y.
         colors: colours by the name of a part, in place of those that all plots have in common.
         plot_kwargs: settings of ``stackplot``.
@@ -76,6 +76,7 @@ def plot_uncertainty_split(
     ax.stackplot(at[order], *rows, labels=[name.replace("_", " ") for name in names], **settings)
     if not shares:
         ax.plot(at[order], total[order], color=ink(), linewidth=line(0.8), label="total")
+    xlabel, _ = named(x, None, xlabel, None)
     ax.set(xlabel=xlabel, ylabel=ylabel or ("share of the variance" if shares else "variance of y (squared units)"))
     ax.margins(x=0)
     # On shared axes, later panels may still widen the limits.

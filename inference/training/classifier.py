@@ -9,17 +9,18 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm.auto import tqdm
 
 from posterity.inference.training.interrupt import warn_interrupted
 from posterity.inference.training.modes import evaluation_mode, training_mode
 from posterity.inference.training.record import FitRecord
 from posterity.inference.training.recovery import LastGood
 from posterity.inference.training.schedule import cosine
+from posterity.progress import progress_bar
 from posterity.random import child_seeds, seeded
 from posterity.validation import check_finite, check_integer, check_number, check_seed
 
@@ -117,13 +118,13 @@ class _Run:
         self.good = LastGood(net.state_dict, net.load_state_dict)
 
     def train(self, progress: bool) -> None:
-        bar = tqdm(total=self.steps, desc="classifier", disable=not progress, leave=False)
+        bar = progress_bar(self.steps, "classifier", shown=progress)
         with bar, training_mode(self.net), seeded(self.net_seed), torch.enable_grad():
             for epoch in range(self.settings.epochs):
                 self.record.loss.append(self._epoch(epoch, bar))
                 bar.set_postfix(loss=f"{self.record.loss[-1]:.3g}", refresh=False)
 
-    def _epoch(self, epoch: int, bar: tqdm) -> float:
+    def _epoch(self, epoch: int, bar: Any) -> float:
         """Take the steps of one epoch; returns their mean loss."""
         self.good.keep()
         total, size = 0.0, self.settings.batch_size

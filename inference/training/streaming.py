@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from posterity.files import read_tensors, write_tensors
 from posterity.inference.training.interrupt import warn_interrupted
@@ -20,6 +19,7 @@ from posterity.inference.training.modes import training_mode
 from posterity.inference.training.record import FitRecord
 from posterity.inference.training.recovery import Every, LastGood
 from posterity.inference.training.schedule import cosine
+from posterity.progress import progress_bar
 from posterity.validation import check_integer, check_number, check_seed
 
 FORMAT = "posterity stream 1"
@@ -70,7 +70,7 @@ def fit_stream(
     settings = _Settings(steps, learning_rate, warmup, clip, seed, about, checkpoint_seconds)
     run = _Run(net, draw, loss, settings, None if checkpoint is None else Path(checkpoint))
     record = run.record
-    bar = tqdm(total=steps, initial=record.steps, desc="fit", disable=not progress)
+    bar = progress_bar(steps, "fit", shown=progress, initial=record.steps)
     try:
         with bar, training_mode(net), torch.enable_grad():
             while record.steps < steps:
@@ -145,7 +145,7 @@ class _Run:
         parameters = {name for name, _ in net.named_parameters()}
         self.buffers = [value for name, value in net.state_dict(keep_vars=True).items() if name not in parameters]
 
-    def step(self, bar: tqdm) -> None:
+    def step(self, bar: Any) -> None:
         """Take one step; every `READ` steps, record the mean loss and keep the state."""
         settings, record = self.settings, self.record
         rise = min(1.0, (record.steps + 1) / settings.warmup) if settings.warmup else 1.0

@@ -31,7 +31,7 @@ from posterity.models.mixtures.modes import Modes, find_modes
 from posterity.models.mixtures.regions import Regions, find_regions, level_at
 from posterity.models.mixtures.weights import Weights
 from posterity.models.parameters import map_parameters
-from posterity.validation import check_floating, check_integer, check_number, shown
+from posterity.validation import check_floating, check_integer, check_number, shown, to_numbers
 
 
 class Mixture(dist.MixtureSameFamily):
@@ -236,6 +236,24 @@ class Mixture(dist.MixtureSameFamily):
         check_number("level", level, "(0, 1)")
         low, high = self.icdf([0.5 * (1 - level), 0.5 * (1 + level)])
         return low, high
+
+    def quantiles(self, levels: Sequence[float] = (0.05, 0.5, 0.95)) -> Tensor:
+        """The quantiles of each mixture at Q ``levels``, shape (..., Q): one row for each mixture, ascending as levels.
+
+        The last dimension is that of the levels, as in ``predict_quantiles`` of the estimators; `icdf` has it first.
+
+        Raises:
+            ValueError: ``levels`` are not numbers in [0, 1].
+
+        >>> Mixture.normal(torch.zeros(3, 1), torch.arange(3.0)[:, None], torch.ones(3, 1)).quantiles([0.025, 0.5])
+        tensor([[-1.9600,  0.0000],
+                [-0.9600,  1.0000],
+                [ 0.0400,  2.0000]])
+        """
+        wanted = to_numbers("levels", levels)
+        if wanted.ndim != 1 or not len(wanted) or not ((wanted >= 0) & (wanted <= 1)).all():
+            raise ValueError(f"expected levels to be a sequence of numbers in [0, 1], got {shown(levels)}")
+        return self.icdf(wanted.tolist()).movedim(0, -1)
 
     def modes(self, min_probability: float = 0.0) -> Modes:
         """All local maxima of the density, the highest first: see `Modes`.

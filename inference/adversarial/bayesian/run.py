@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from posterity.inference.adversarial.bayesian.chains import Chains
 from posterity.inference.adversarial.bayesian.likelihood import (
@@ -28,6 +27,7 @@ from posterity.inference.posterior import Posterior
 from posterity.inference.program.sites import inspect
 from posterity.inference.training.modes import evaluation_mode
 from posterity.models.stacked import Stacked
+from posterity.progress import progress_bar
 from posterity.random import child_seeds, seeded
 from posterity.validation import check_callable, check_integer, check_seed, shown
 
@@ -123,7 +123,7 @@ class SamplingLoop:
         settings = self.settings
         totals = [0.0 * chains.position[:, 0] for chains in (self.generators, self.discriminators)]
         count = 0  # steps in the totals
-        bar = tqdm(total=settings.steps, desc="Bayesian GAN", disable=not settings.progress, leave=False)
+        bar = progress_bar(settings.steps, "Bayesian GAN", shown=settings.progress)
         try:
             with bar:
                 for step in range(1, settings.steps + 1):

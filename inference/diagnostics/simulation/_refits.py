@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from posterity.files import checksum
 from posterity.inference.convergence import ConvergenceWarning
@@ -18,6 +17,7 @@ from posterity.inference.diagnostics.simulation._simulations import Simulations
 from posterity.inference.mcmc.batched import CHAINS, check_method
 from posterity.inference.parallel import send_all
 from posterity.inference.training.interrupt import warn_interrupted
+from posterity.progress import progress_bar
 from posterity.random import child_seeds, seeded
 
 FITTED, AMORTISED = 2, 4  # purposes of seeds; 1 and 3 are simulations and second attempts
@@ -106,7 +106,7 @@ class Refits:
         self._gather(results(), len(self.missing()))
 
     def _gather(self, results: Iterator[tuple[Any, dict[int, Outcome]]], total: int) -> None:
-        with tqdm(total=total, desc="refits", disable=not self.progress, leave=False) as bar:
+        with progress_bar(total, "refits", shown=self.progress) as bar:
             try:
                 for _, outcomes in results:
                     for index, outcome in outcomes.items():

@@ -21,6 +21,7 @@ from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.mcmc import blocks as blocks_module
 from posterity.inference.mcmc import climb, reference, resume
 from posterity.models import bayesian, gaussian, mlp
+from posterity.progress import LogBar
 from posterity.random import child_seeds
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -154,15 +155,15 @@ def test_blocks_find_the_posterior_in_closed_form():
 @pytest.fixture
 def received(tmp_path, monkeypatch):
     """A file with one line for every result that has reached this process."""
-    path, tqdm = tmp_path / "received", blocks_module.tqdm
+    path = tmp_path / "received"
 
-    class Logged(tqdm):
+    class Logged(LogBar):
         def update(self, n=1):
             with path.open("a") as file:
                 file.write("result\n")
             return super().update(n)
 
-    monkeypatch.setattr(blocks_module, "tqdm", Logged)
+    monkeypatch.setattr(blocks_module, "progress_bar", lambda total, name, shown: Logged(total, name, disable=True))
     return path
 
 

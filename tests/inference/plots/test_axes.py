@@ -3,21 +3,31 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from matplotlib import pyplot as plt
 
+from posterity.data import Observations
 from posterity.inference import plots
-from posterity.inference.plots._axes import panels
-from tests.inference.plots.cases import COVERAGE, LOO, PANEL, PIT, PPC, PREDICTIVE, PULLS, RNG, SBC, SPLIT, X
+from posterity.inference.plots._axes import named, panels, places
+from tests.diagnostic_cases import Predicts
+from tests.inference.plots.cases import COVERAGE, LOO, PANEL, PIT, PPC, PREDICTIVE, PULLS, RNG, SBC, SPLIT, N, X
 
 Case = tuple[Callable[..., Any], tuple[Any, ...], int]
 CASES: dict[str, Case] = {  # the function, its arguments, the number of its axes
     "bands": (plots.plot_bands, (PREDICTIVE, X), 1),
+    "bands_along": (
+        partial(plots.plot_bands_along, resolution=N),
+        (Predicts(PREDICTIVE), np.stack([X, X], 1), 0),
+        1,
+    ),
     "calibration_tests": (plots.plot_calibration_tests, (PANEL,), 1),
     "compare_uncertainty": (plots.plot_compare_uncertainty, ({"a": PREDICTIVE, "b": PREDICTIVE}, X), 4),
     "conditional_density": (plots.plot_conditional_density, (PREDICTIVE, X), 1),
@@ -116,3 +126,23 @@ def test_panels_grow_with_the_letters():
         np.testing.assert_allclose(panels(1, 2)[0, 0].figure.get_size_inches(), 2 * width)
         np.testing.assert_allclose(panels(1, 1)[0, 0].figure.get_size_inches(), mpl.rcParams["figure.figsize"])
     plt.close("all")
+
+
+def test_labels_are_the_names_of_columns():
+    data = Observations(torch.zeros(2, 1), torch.zeros(2), ["dose"], ["response"])
+    column = pd.Series([1.0, 2.0], name="time")
+    assert named(column, pl.Series("height", [1.0, 2.0]), None, None) == ("time", "height")
+    assert named(column.to_frame(), None, None, None) == ("time", "y")
+    assert named([1.0], data, None, None) == ("dose", "response")
+    assert named(column, data, "t [s]", "") == ("t [s]", "")
+    assert named(np.ones(2), torch.ones(2), None, None) == ("x", "y")
+
+
+def test_observations_are_points_with_places_of_their_own():
+    data = Observations(torch.tensor([[1.0], [2.0]]), torch.tensor([3.0, 4.0]))
+    at, y = places(np.zeros(5), data, None)
+    assert (at.tolist(), y.tolist()) == ([1.0, 2.0], [3.0, 4.0])
+    with pytest.raises(ValueError, match="expected no x_data with Observations"):
+        places(np.zeros(5), data, [1.0])
+    with pytest.raises(ValueError, match=r"expected x of y of shape \(N,\), got \(2, 2\)"):
+        places(np.zeros(5), Observations(torch.ones(2, 2), torch.ones(2)), None)

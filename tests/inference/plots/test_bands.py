@@ -6,6 +6,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from posterity.data import Observations
 from posterity.inference.plots import plot_bands, plot_conditional_density
 from posterity.models.mixtures import Mixture
 from tests.inference.plots.cases import N, X, legend
@@ -73,3 +74,12 @@ def test_bad_input_of_bands_is_refused_before_a_figure_is_there(predictive, y):
     with pytest.raises(ValueError, match="expected finite draws, got 25 of 50"):
         plot_bands(np.array([X.numpy(), np.full(N, np.nan)]), X)
     assert not plt.get_fignums()
+
+
+def test_observations_give_points_and_labels(predictive, y):
+    data = Observations(X[:, None], y, ["time"], ["height"])
+    for plot in (plot_bands, plot_conditional_density):
+        ax = plot(predictive, X, y=data, ax=Figure().subplots())
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("time", "height")
+        np.testing.assert_allclose(ax.collections[-1].get_offsets()[:, 1], y, rtol=1e-6)
+    assert plot_bands(predictive, X, y=data, xlabel="t", ax=Figure().subplots()).get_xlabel() == "t"

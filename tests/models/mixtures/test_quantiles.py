@@ -159,6 +159,36 @@ def test_quantiles_of_counts_that_float32_cannot_all_hold(rate):
     np.testing.assert_allclose(stats.poisson.cdf(found.numpy(), rate), level.numpy(), atol=1e-3)
 
 
+@pytest.mark.parametrize("batch", [(), (3,), (4,), (2, 3)])
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.DoubleTensor])
+def test_several_quantiles_are_the_last_dimension(batch, kind):
+    """As many levels as mixtures, and other numbers: the levels never broadcast against the batch."""
+    loc, scale = torch.randn(*batch, 1, dtype=torch.double), torch.rand(*batch, 1, dtype=torch.double) + 0.1
+    levels = [0.025, 0.3, 0.5, 0.999]
+    found = Mixture.normal(torch.zeros_like(loc), loc, scale).quantiles(kind(levels))
+    expected = stats.norm.ppf(levels, loc.numpy(), scale.numpy())
+    assert found.shape == (*batch, 4)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_quantiles_of_a_mixture_agree_with_its_distribution_function_and_interval():
+    mixture = Mixture.normal(torch.randn(5, 3), torch.randn(5, 3), torch.rand(5, 3) + 0.1).to(torch.double)
+    levels = torch.tensor([0.05, 0.4, 0.95], dtype=torch.double)
+    found = mixture.quantiles(levels)
+    torch.testing.assert_close(mixture.cdf(found.T).T, levels.expand(5, 3))
+    torch.testing.assert_close(torch.stack(mixture.interval(0.9), -1), found[:, [0, 2]])
+    torch.testing.assert_close(mixture.quantiles(), mixture.quantiles([0.05, 0.5, 0.95]))
+    assert Mixture.normal(torch.zeros(1), torch.zeros(1), torch.ones(1)).quantiles([0.0, 1.0]).tolist() == [
+        -math.inf, math.inf,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("levels", [0.5, [], [0.5, 1.1], [-0.1], [math.nan], ["a"], [[0.5, 0.6]], None])
+def test_other_levels_of_quantiles_are_refused(levels):
+    with pytest.raises(ValueError, match=r"levels.*, got"):
+        Mixture.normal(torch.zeros(1), torch.zeros(1), torch.ones(1)).quantiles(levels)
+
+
 def test_the_central_interval_has_equal_tails():
     mixture = Mixture.normal(torch.tensor([[0.3, 0.7], [0.5, 0.5]]).log(), torch.randn(2, 2), torch.rand(2, 2) + 0.1)
     low, high = mixture.interval(0.8)

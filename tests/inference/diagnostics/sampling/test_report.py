@@ -150,6 +150,3 @@ def test_a_notebook_shows_severity_finding_and_advice():
     assert len(shown) == 3 * len(found.findings)
     assert "Convergence: do not use these draws" in found._repr_html_()
     assert cells(found["rhat"]._repr_html_())[0] == "stop"
-    groups = from_groups({"posterior": xr.Dataset({"f": (("chain", "draw"), draws[..., 0])})})
-    good = convergence_report(groups, var_names=["f"])
-    assert "<table" not in good._repr_html_()
