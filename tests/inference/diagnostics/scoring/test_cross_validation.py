@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from posterity.data import kfold
-from posterity.inference import NUTS, Posterior, infer
+from posterity.inference import NUTS, Blocks, Posterior, infer
 from posterity.inference.arviz import HAS_INFERENCE_DATA, read_elpd
 from posterity.inference.diagnostics.scoring.comparison import compare
 from posterity.inference.diagnostics.scoring.cross_validation import elpd_kfold
@@ -125,6 +125,12 @@ def test_fits_run_side_by_side_with_the_same_numbers():
     with joblib.parallel_config(backend="threading", n_jobs=2):
         found = elpd_kfold(regression, X, Y, folds=4, method=Exact())
     np.testing.assert_array_equal(elpd_of(found), elpd_of(expected))
+
+
+def test_a_method_may_run_blocks_in_the_same_thread():
+    method = Blocks(NUTS(chains=2, warmup=10, draws=10, progress=False), blocks=2, jobs=1)
+    found = elpd_kfold(regression, X, Y, folds=2, method=method)
+    assert found.n_samples == 20
 
 
 def test_models_are_compared_by_it_and_with_others():
