@@ -52,6 +52,7 @@ def power_sensitivity(
         ValueError: if there are fewer than 25 draws, a group or a site is missing, values are not finite, or nothing is
             left to judge: a model whose sites are all weights of a network, without ``at``.
 
+    >>> import numpy as np
     >>> from posterity.inference.arviz import from_arrays
     >>> w = np.random.default_rng(0).normal(0.8, 0.4**0.5, size=(4, 1000))  # y ~ N(w, 1), w ~ N(0, 2/3), y = 2
     >>> data = from_arrays(
