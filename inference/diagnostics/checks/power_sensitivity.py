@@ -60,14 +60,16 @@ def power_sensitivity(
     ... )
     >>> found = power_sensitivity(data)
     >>> found["w"].sel(component="prior").round(1).item()
-    0.2
+    0.1
     """
     check_number("delta", delta, "(0, 1]")
     wanted = None if var_names is None else check_names("var_names", var_names)
     if hasattr(source, "function_draws"):
         draws, components = _of_posterior(source, args, named, at, wanted)
     else:
-        if args or named or at is not None:
+        for name in named:
+            raise TypeError(f"power_sensitivity() got an unexpected keyword argument {name!r} with ArviZ data")
+        if args or at is not None:
             raise ValueError("expected args and at only with a Posterior, got them with ArviZ data")
         draws, components = _of_data(source, wanted)
     parts = [psense(draws, total, component=name, delta=delta) for name, total in components.items()]

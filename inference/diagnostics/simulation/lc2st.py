@@ -42,8 +42,8 @@ def lc2st(
 
     Args:
         source: the posterior: a function of data (N, ...) that returns a distribution of batch shape (N,), such as a
-            network that returns a `Mixture` (arrays become tensors of torch's default dtype); or two arrays of its draws, of shapes (N, D) given ``data``, one for each
-            simulation, and (draws, M, D) given ``observations``.
+            network that returns a `Mixture` (arrays become tensors of torch's default dtype); or two arrays of its
+            draws, of shapes (N, D) given ``data``, one for each simulation, and (draws, M, D) given ``observations``.
         truths: parameters (N, D), or (N,), that were drawn from the prior.
         data: data (N, ...) that were simulated from the truths, and that q was not trained on.
         observations: the observations x_o (M, ...) at which q is tested.
@@ -125,7 +125,7 @@ def _statistics(model: Any, pairs: np.ndarray, tested: np.ndarray, swapped: np.n
 
 def _draws_of(source: Any, data: Any, observations: Any, draws: int, seed: int) -> tuple[Any, np.ndarray]:
     """One draw of q for each simulation, and draws (draws, M, D) at each observation."""
-    if callable(source):
+    if callable(source) and not hasattr(source, "sample"):  # distributions of Pyro can be called
         own, others = _sampled(source, data, observations, draws, seed)
     elif isinstance(source, tuple | list) and len(source) == 2:
         own, others = source
