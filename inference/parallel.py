@@ -13,10 +13,11 @@ import joblib  # type: ignore[import-untyped]
 
 Results = Generator[tuple[Any, Any], None, None]
 
-EXCLUSIVE = threading.Lock()
+EXCLUSIVE = threading.RLock()
 """Held by a task that uses the state of its process: random state, Pyro's handlers, torch's threads.
 
-If workers are threads of one process, such tasks take turns.
+If workers are threads of one process, such tasks take turns. A task may run others in its own thread, such as a refit
+by `Blocks` with one job.
 """
 
 

@@ -9,6 +9,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 import xarray as xr
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 
 from posterity.inference import PredictiveMixture, arviz, diagnostics, plots
 from posterity.inference.diagnostics import (
@@ -39,7 +40,8 @@ class Case:
 ELSEWHERE = {
     "ConvergenceReport", "Finding",  # results
     "Recalibrator",  # methods of a class: test_recalibrator below
-    "convergence_report", "leave_one_out", "refit", "sbc", "tarp",  # fit: test_those_that_fit below
+    "convergence_report", "refit", "sbc", "tarp",  # fit: test_those_that_fit below
+    "elpd_kfold", "leave_one_out", "moment_matching",  # in their own tests
 }  # fmt: skip
 NAMES = sorted({*diagnostics.__all__, *plots.__all__} - ELSEWHERE)
 
@@ -84,6 +86,11 @@ def cases() -> dict[str, Case]:
         log_likelihood={"y": 0.1 * RNG.normal(size=(4, S, N)) - 1},
         observed_data={"y": y.numpy()},
     )
+    scaled = arviz.from_arrays(
+        posterior={"slope": draws[..., 0]},
+        log_prior={"slope": -(draws[..., 0] ** 2)},
+        log_likelihood={"y": 0.1 * draws - 1},
+    )
     pulled, transformed = pulls(bare, y), pit(bare, y)
     scored, split = scores(bare, y), uncertainty_split(bare)
     inside, outside = ood_scores(drawn), ood_scores(drawn)
@@ -110,6 +117,18 @@ def cases() -> dict[str, Case]:
         "information_split": Case({"source": drawn, "samples": 20, "seed": 0}),
         "interval_score": Case({"source": bare, "y": y, "kind": "central", **levels}),
         "label_order": Case({"predictive": drawn, "y": y}),
+        "lc2st": Case(
+            {
+                "source": (draws[0, :, :1], draws[1, :9, :1, None]),
+                "truths": draws[2, :, 0],
+                "data": draws[3, :, :1],
+                "observations": draws[3, :1, :1],
+                "permutations": 2,
+                "classifier": QuadraticDiscriminantAnalysis(),
+                "seed": 0,
+            },
+            {"source": "draw|finite|posterior", "data": "observations", "observations": "data"},
+        ),
         "locate_divergences": Case(
             {
                 "values": xr.DataArray(chains, dims=("chain", "draw", "w")),
@@ -129,6 +148,7 @@ def cases() -> dict[str, Case]:
         "pit": Case({"source": bare, "y": y, "kind": None, "draws": 10, "seed": 0}),
         "pit_ecdf": Case({"pit_values": transformed, "prob": 0.9, "points": 10}, {"pit_values": RESULT}),
         "posterior_predictive_check": Case({"source": bare, "y": y, "statistics": None, "draws": 10, "seed": 0}),
+        "power_sensitivity": Case({"source": scaled, "var_names": ["slope"], "delta": 0.05}),
         "prior_predictive_check": Case(
             {"model": model, "inputs": x, "count": 5, "seed": 0, "plausible": (-3.0, 3.0), "site": "y"},
             {"inputs": "argument"},

@@ -63,6 +63,7 @@ def elpd_data(
     p: float = math.nan,
     pareto_k: xr.DataArray | None = None,
     good_k: float = math.nan,
+    folds: int = 1,
 ) -> Any:
     """ArviZ's ``ELPDData``, which ``az.compare`` ranks.
 
@@ -74,6 +75,7 @@ def elpd_data(
         p: effective number of parameters; nan for held-out scores, which have none.
         pareto_k: Pareto k of each observation, for leave-one-out.
         good_k: the largest k that is good.
+        folds: number of folds, for K-fold cross-validation; ArviZ 0.23 has no place for it.
     """
     n = int(elpd_i.size)
     total = float(elpd_i.sum())
@@ -97,7 +99,7 @@ def elpd_data(
     }  # fmt: skip
     if not hasattr(utils, "ELPDDataLOOKFold"):
         return utils.ELPDData(kind="loo", **common)
-    return utils.ELPDDataLOOKFold(**common, n_folds=1) if pareto_k is None else utils.ELPDDataLOO(**common)
+    return utils.ELPDDataLOOKFold(**common, n_folds=folds) if pareto_k is None else utils.ELPDDataLOO(**common)
 
 
 def read_elpd(data: Any) -> xr.Dataset | None:

@@ -12,8 +12,10 @@ kind summarises it. Importing this package does not import torch; only diagnosti
   targets, `class_calibration_error` for classes.
 - *Scoring.* A calibrated predictive can be useless: see `sharpness`. `scores`, `interval_score`, `energy_score`,
   `variogram_score`, `score_summary`, `paired_difference` and `elpd_heldout` compare models on the same held-out
-  observations; `loo`, `loo_pit` and `compare` need no held-out data (`waic` needs ArviZ 0.23).
-- *Checks of the model.* `posterior_predictive_check` and `prior_predictive_check` with test statistics.
+  observations; `loo`, `loo_pit` and `compare` need no held-out data (`waic` needs ArviZ 0.23). Where `loo` fails,
+  `moment_matching` (ArviZ 1.x) or `leave_one_out` repairs single observations, and `elpd_kfold` fits the folds again.
+- *Checks of the model.* `posterior_predictive_check` and `prior_predictive_check` with test statistics;
+  `power_sensitivity`: what changes if the prior, or the likelihood, gets more weight.
 - *Decomposition.* `uncertainty_split` divides the variance into noise, ambiguity and lack of data, `information_split`
   the entropy. `ood_scores`, `ood_detection` and `refusal_curve`: whether the uncertainty is large where the model
   knows nothing.
@@ -21,7 +23,7 @@ kind summarises it. Importing this package does not import torch; only diagnosti
   `function_convergence` compares chains on the functions that they predict, `nested_rhat` many short chains;
   `locate_divergences` finds where trajectories diverged.
 - *Simulation.* `sbc` and `tarp` fit simulated data (`simulate`, `refit`) and test whether posteriors contain the true
-  parameters as often as they should.
+  parameters as often as they should. `lc2st` tests an amortised posterior at one observation.
 """
 
 from posterity.inference.diagnostics.calibration.ecdf import ecdf_band, pit_ecdf
@@ -35,6 +37,7 @@ from posterity.inference.diagnostics.calibration.sharpness import calibration_er
 from posterity.inference.diagnostics.calibration.transform import pit
 from posterity.inference.diagnostics.calibration.uniformity import uniformity_test
 from posterity.inference.diagnostics.calibration.widths import pull_summary
+from posterity.inference.diagnostics.checks.power_sensitivity import power_sensitivity
 from posterity.inference.diagnostics.checks.predictive_check import posterior_predictive_check
 from posterity.inference.diagnostics.checks.prior_check import prior_predictive_check
 from posterity.inference.diagnostics.decomposition.components import component_usage, label_order, relabel
@@ -53,13 +56,16 @@ from posterity.inference.diagnostics.sampling.divergences import locate_divergen
 from posterity.inference.diagnostics.sampling.nested import nested_rhat
 from posterity.inference.diagnostics.sampling.report import ConvergenceReport, Finding, convergence_report
 from posterity.inference.diagnostics.scoring.comparison import compare, to_elpd
+from posterity.inference.diagnostics.scoring.cross_validation import elpd_kfold
 from posterity.inference.diagnostics.scoring.crps import crps_from_draws, crps_normal_mixture
 from posterity.inference.diagnostics.scoring.interval_score import interval_score
 from posterity.inference.diagnostics.scoring.loo import leave_one_out, loo
 from posterity.inference.diagnostics.scoring.loo_pit import loo_pit
+from posterity.inference.diagnostics.scoring.moment_matching import moment_matching
 from posterity.inference.diagnostics.scoring.multivariate import energy_score, variogram_score
 from posterity.inference.diagnostics.scoring.scores import elpd_heldout, paired_difference, score_summary, scores
 from posterity.inference.diagnostics.scoring.waic import waic
+from posterity.inference.diagnostics.simulation.lc2st import lc2st
 from posterity.inference.diagnostics.simulation.refits import refit, simulate
 from posterity.inference.diagnostics.simulation.sbc import sbc
 from posterity.inference.diagnostics.simulation.tarp import tarp
@@ -81,18 +87,21 @@ __all__ = [
     "crps_normal_mixture",
     "ecdf_band",
     "elpd_heldout",
+    "elpd_kfold",
     "energy_score",
     "fpr_at_tpr",
     "function_convergence",
     "information_split",
     "interval_score",
     "label_order",
+    "lc2st",
     "leave_one_out",
     "locate_divergences",
     "loo",
     "loo_pit",
     "mahalanobis",
     "mixture_tests",
+    "moment_matching",
     "nested_rhat",
     "ood_detection",
     "ood_scores",
@@ -100,6 +109,7 @@ __all__ = [
     "pit",
     "pit_ecdf",
     "posterior_predictive_check",
+    "power_sensitivity",
     "prior_predictive_check",
     "pull_summary",
     "pulls",

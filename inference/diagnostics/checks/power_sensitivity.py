@@ -52,6 +52,7 @@ def power_sensitivity(
         ValueError: if there are fewer than 25 draws, a group or a site is missing, values are not finite, or nothing is
             left to judge: a model whose sites are all weights of a network, without ``at``.
 
+    >>> import numpy as np
     >>> from posterity.inference.arviz import from_arrays
     >>> w = np.random.default_rng(0).normal(0.8, 0.4**0.5, size=(4, 1000))  # y ~ N(w, 1), w ~ N(0, 2/3), y = 2
     >>> data = from_arrays(
@@ -59,14 +60,16 @@ def power_sensitivity(
     ... )
     >>> found = power_sensitivity(data)
     >>> found["w"].sel(component="prior").round(1).item()
-    0.2
+    0.1
     """
     check_number("delta", delta, "(0, 1]")
     wanted = None if var_names is None else check_names("var_names", var_names)
     if hasattr(source, "function_draws"):
         draws, components = _of_posterior(source, args, named, at, wanted)
     else:
-        if args or named or at is not None:
+        for name in named:
+            raise TypeError(f"power_sensitivity() got an unexpected keyword argument {name!r} with ArviZ data")
+        if args or at is not None:
             raise ValueError("expected args and at only with a Posterior, got them with ArviZ data")
         draws, components = _of_data(source, wanted)
     parts = [psense(draws, total, component=name, delta=delta) for name, total in components.items()]

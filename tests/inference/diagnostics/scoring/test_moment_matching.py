@@ -89,23 +89,27 @@ def test_rows_that_cannot_be_scored_alone_and_masked_rows_give_the_same():
 @BAD
 @pytest.mark.slow
 def test_a_constrained_model_gets_nearer_to_a_refit():
-    """With unknown noise, by NUTS: the distance to the fit without the row is halved, at least."""
+    """With unknown noise, by NUTS: the mean distance to the fit without the row is halved, at least."""
+    y = Y.clone()
+    y[cases.OUTLIER] += 1
 
     def noisy(x, y=None):
         w = pyro.sample("w", dist.Normal(torch.zeros(3).to(x), cases.PRIOR).to_event(1))
-        noise = pyro.sample("noise", dist.LogNormal(torch.tensor(-0.7).to(x), 0.1))
+        noise = pyro.sample("noise", dist.LogNormal(torch.tensor(-0.7).to(x), 0.2))
         with pyro.plate("obs", len(x)):
             return pyro.sample("y", dist.Normal(x @ w, noise), obs=y)
 
     method = NUTS(chains=4, warmup=200, draws=500, progress=False)
-    posterior = infer(noisy, X, Y, method=method, seed=0)
-    data = posterior.to_arviz(X, Y)
-    rough = loo(data)
-    found = loo(data, moment_match=moment_matching(posterior, X, Y))
-    assert float(rough.pareto_k[cases.OUTLIER]) > 0.7
-    refit = leave_one_out(noisy, X, Y, method=method, seed=1)(cases.OUTLIER)
-    before, after = (float(one.elpd[cases.OUTLIER]) - refit for one in (rough, found))
-    assert abs(after) < abs(before) / 2
+    refit = leave_one_out(noisy, X, y, method=NUTS(chains=4, warmup=200, draws=1000, progress=False))(cases.OUTLIER)
+    errors = []
+    for seed in range(2):
+        posterior = infer(noisy, X, y, method=method, seed=seed)
+        data = posterior.to_arviz(X, y)
+        rough, found = loo(data), loo(data, moment_match=moment_matching(posterior, X, y))
+        assert rough.pareto_k[cases.OUTLIER] > 0.7 > found.pareto_k[cases.OUTLIER]
+        errors.append([float(one.elpd[cases.OUTLIER]) - refit for one in (rough, found)])
+    before, after = np.abs(errors).mean(0)
+    assert after < before / 2
 
 
 @pytest.mark.skipif(not HAS_INFERENCE_DATA, reason="ArviZ 1.x has moment matching")
