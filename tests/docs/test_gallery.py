@@ -66,7 +66,8 @@ def test_gallery_and_index_name_no_other_script() -> None:
     assert sorted(re.findall(r"^\| \[`(\w+)\.py`\]", INDEX, re.MULTILINE)) == SCRIPTS
 
 
-def test_pictures_of_the_other_documents_exist() -> None:
+@pytest.mark.parametrize(("folder", "source"), [("gallery", "examples/results"), ("benchmarks", "benchmarks/results")])
+def test_pictures_of_all_pages_exist(folder: str, source: str) -> None:
     for page in sorted((ROOT / "docs").rglob("*.md")):
-        for picture in re.findall(r"]\((?:\.\./)*gallery/(\S+?\.(?:png|gif))\)", page.read_text()):
-            assert (EXAMPLES / "results" / picture).exists(), f"{page.name} shows {picture}"
+        for picture in re.findall(rf"]\((?:\.\./)*{folder}/(\S+?\.(?:png|gif))\)", page.read_text()):
+            assert (ROOT / source / picture).exists(), f"{page.name} shows {picture}"

@@ -1,10 +1,10 @@
 """All tests of calibration together, and the fault that they name.
 
 No single test sees every fault. Of two components three widths apart and 300 observations, widths that are 20 % too
-small are seen by the tests of widths, and hardly by tests of the whole distribution. Weights that are wrong by 0.1 are
-seen only by the test of weights, a shifted component by the test of places. A single normal with the right mean and
-variance is seen only by tests of the shape: its pulls have width 1, and its one component is where it should be. So the
-panel runs all tests, lists which test sees what, and names the fault.
+small are seen by the tests of widths and regions, and hardly by Kolmogorov-Smirnov. Weights that are wrong by 0.1 are
+seen by the tests of weights and of the whole distribution, and hardly by those of widths and regions. A single normal
+with the right mean and variance is seen only by tests of the shape: its pulls have width 1, and its one component is
+where it should be. So the panel runs all tests, lists which test sees what, and names the fault.
 """
 
 from __future__ import annotations
