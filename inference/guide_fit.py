@@ -196,8 +196,8 @@ class GuideFit:
             others = [name for name in ("median", "uniform", "prior") if name != self.settings.init]
             raise ValueError(
                 f"expected init with a finite bound at the start, got a loss of {first.item()} for "
-                f"init={self.settings.init!r}{self.refused}: try another ({', '.join(map(repr, others))}), or standardise "
-                "the inputs"
+                f"init={self.settings.init!r}{self.refused}: try another ({', '.join(map(repr, others))}), or "
+                "standardise the inputs"
             )
         # One recording is enough: later steps have the same parameters.
         nodes = {name: node["value"] for name, node in capture.trace.nodes.items() if node["type"] == "param"}
