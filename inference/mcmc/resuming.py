@@ -51,4 +51,4 @@ def resume(path: str | Path, model: Any, *args: Any, **changes: Any) -> Posterio
     if sites != content["sites"]:
         raise ValueError(f"expected the model of the checkpoint, with sites {content['sites']}, got {sites}")
     checkpoints.check_same_arguments(args, content["arguments"])
-    return Run(settings, model, args, content["seed"], content["site"], saved=content).sample()
+    return Run(settings, model, args, content["seed"], content["site"], saved=content).sample(stacklevel=4)
