@@ -62,7 +62,7 @@ class Posterior:
         of draws to use, evenly spaced over all chains; default: all. The S = chain * draw are ordered by chain.
         """
         args, site, others = self._inputs(args, named), self.program.site, self.program.observed
-        return likelihood_over_draws(self.model, args, self._flat(draws), site, others=others)[0]
+        return likelihood_over_draws(self.model, args, self._flat(draws, args), site, others=others)[0]
 
     def predictive(self, *args: Any, draws: int | None = None, **named: Any) -> PredictiveMixture:
         """The posterior predictive distribution at ``args`` (the model's arguments without y), batch shape (N,).
@@ -202,10 +202,12 @@ class Posterior:
         return read
 
     def _score(self, args: tuple[Any, ...]) -> ScoredDraws:
-        return score_draws(self.model, args, self._flat(None), self.program.site, others=self.program.observed)
+        return score_draws(self.model, args, self._flat(None, args), self.program.site, others=self.program.observed)
 
-    def _flat(self, draws: int | None) -> dict[str, Tensor]:
-        flat = {name: value.flatten(0, 1) for name, value in self.draws.items()}
+    def _flat(self, draws: int | None, args: tuple[Any, ...]) -> dict[str, Tensor]:
+        """Draws (S, ...) on the device of ``args``: a sampler stores its draws on the CPU."""
+        device = next((value.device for value in args if isinstance(value, Tensor)), None)
+        flat = {name: value.flatten(0, 1).to(device) for name, value in self.draws.items()}
         total = self.num_chains * self.num_draws
         if draws is None or draws == total:
             return flat
