@@ -10,6 +10,7 @@ import torch
 from pyro.infer import Trace_ELBO, autoguide
 from torch import Tensor
 
+from posterity.inference.engine.recording import quiet
 from posterity.inference.program.likelihood import score_draws
 from posterity.inference.program.minibatch import ScaleObservations, count_rows, row_terms, take_rows
 from posterity.inference.program.sites import Program
@@ -52,6 +53,7 @@ class GuideFit:
         self.history: dict[str, list[float]] = {"loss": []}
         self.interrupted = False
         self.gained, self.noise, self.probe_draws = 0.0, 0.0, 0  # by the probe: gain, standard error, samples
+        self.refused = ""  # the last reason of Pyro's checks, in parentheses
         self.undone: list[int] = []  # steps after which the bound was not finite
         self.args, self.held_out = hold_out(args, settings.holdout)
         self.rows = count_rows(self.args)
@@ -71,7 +73,7 @@ class GuideFit:
 
     def has_finite_bound(self) -> bool:
         """Whether the bound of the present guide is finite."""
-        with torch.no_grad():
+        with torch.no_grad(), pyro.validation_enabled(False), quiet():
             return bool(torch.isfinite(self.elbo(self.model, self.guide, *self.args)))
 
     def train(self) -> None:
@@ -135,7 +137,7 @@ class GuideFit:
     def _losses_of_all_rows(self, count: int, *, seed: int) -> Tensor:
         """Negative bounds (count,) of the present parameters over all rows, with random numbers of ``seed``."""
         one = Trace_ELBO(num_particles=1).differentiable_loss
-        with torch.no_grad(), seeded(seed):
+        with torch.no_grad(), seeded(seed), pyro.validation_enabled(False), quiet():
             return torch.stack([one(self.model, self.guide, *self.args) for _ in range(count)]).double()
 
     def problems(self) -> list[str]:
@@ -165,6 +167,11 @@ class GuideFit:
         lost = lost_tolerance(limit) if asked else math.inf
         converged = -lost <= self.gained + SIGMAS * self.noise and self.gained <= limit + SIGMAS * self.noise
         decided = self.noise <= lost_tolerance(limit)
+        if math.isnan(self.gained):
+            return [
+                f"the bound is not finite at some of {self.probe_draws} draws of the guide, where the model is not "
+                "defined, so convergence cannot be tested: bound the parameters of its likelihood, or standardise"
+            ]
         if converged and decided:
             return []
         unit = "nats per row of held-out data" if held_out else f"nats of the bound ({self.rows} rows)"
@@ -184,12 +191,13 @@ class GuideFit:
     def _parameters(self) -> tuple[list[Tensor], list[Tensor]]:
         """The parameters in unconstrained space, and the units of their steps."""
         with pyro.poutine.trace(param_only=True) as capture:
-            first = self.elbo(self.model, self.guide, *self.args)
+            first = self._checked(lambda: self.elbo(self.model, self.guide, *self.args))
         if not bool(torch.isfinite(first)):
             others = [name for name in ("median", "uniform", "prior") if name != self.settings.init]
             raise ValueError(
                 f"expected init with a finite bound at the start, got a loss of {first.item()} for "
-                f"init={self.settings.init!r}: try another ({', '.join(map(repr, others))}), or standardise the inputs"
+                f"init={self.settings.init!r}{self.refused}: try another ({', '.join(map(repr, others))}), or "
+                "standardise the inputs"
             )
         # One recording is enough: later steps have the same parameters.
         nodes = {name: node["value"] for name, node in capture.trace.nodes.items() if node["type"] == "param"}
@@ -239,7 +247,7 @@ class GuideFit:
         for _ in range(BACK_OFFS):
             for value in self.parameters:
                 value.grad = None
-            loss = self._loss(self.elbo)
+            loss = self._checked(lambda: self._loss(self.elbo))
             if bool(torch.isfinite(loss)):
                 break
             self._restore(self.good)
@@ -247,8 +255,8 @@ class GuideFit:
             self.undone.append(self.optimiser.steps)
         else:
             raise ValueError(
-                f"expected a finite bound, got a loss of {loss.item()} in step {self.optimiser.steps + 1}: "
-                f"try a learning_rate below {self.settings.learning_rate:g}"
+                f"expected a finite bound, got a loss of {loss.item()} in step {self.optimiser.steps + 1}"
+                f"{self.refused}: try a learning_rate below {self.settings.learning_rate:g}"
             )
         loss.backward()
         self.good = self._copy()
@@ -260,6 +268,16 @@ class GuideFit:
             for value, change in zip(self.parameters, changes, strict=True):
                 value.add_(change.view_as(value))
         return float(loss.detach())
+
+    def _checked(self, bound: Callable[[], Tensor]) -> Tensor:
+        """The ``bound``, or nan if Pyro's checks refuse the parameters of a distribution, for the reason `refused`."""
+        try:
+            return bound()
+        except ValueError as error:
+            with pyro.validation_enabled(False), quiet():
+                value = bound()  # an error of the model itself is raised again
+            self.refused = f" ({' '.join(str(error).split())[:200]})"
+            return torch.full_like(value.detach(), torch.nan)
 
     def _loss(self, elbo: Callable[..., Tensor]) -> Tensor:
         args, scaled = self.some_rows()
@@ -276,7 +294,8 @@ class GuideFit:
 
     def draw(self, count: int) -> dict[str, Tensor]:
         """Draws of latent sites and values of the model's parameters, each of shape (count, ...)."""
-        with torch.no_grad():
+        # The model runs at draws of its prior too, which may be outside of the support.
+        with torch.no_grad(), pyro.validation_enabled(False):
             if not self.program.latents:
                 latents: dict[str, Tensor] = {}
                 count = 1

@@ -148,7 +148,8 @@ class MembersFit:
     def _one_start(self, seed: int, parameters: Mapping[str, Tensor]) -> Tensor:
         """The position (dim,) of one draw of the latent sites and these ``parameters``."""
         precision = default_dtype(self.density.promoted)
-        with seeded(seed), pyro.get_param_store().scope(), torch.no_grad(), precision:
+        unchecked = pyro.validation_enabled(False)  # of draws outside of the support another is taken
+        with seeded(seed), pyro.get_param_store().scope(), torch.no_grad(), precision, unchecked:
             drawn = pyro.poutine.trace(
                 pyro.infer.autoguide.initialization.InitMessenger(INITS[self.settings.init])(self.model)
             ).get_trace(*self.args)

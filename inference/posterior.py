@@ -95,7 +95,7 @@ class Posterior:
         of draws to use, evenly spaced over all chains; default: all. The S = chain * draw are ordered by chain.
         """
         args, site, others = self.inputs(*args, **named), self.program.site, self.program.observed
-        return likelihood_over_draws(self.model, args, self._flat(draws), site, others=others)[0]
+        return likelihood_over_draws(self.model, args, self._flat(draws, args), site, others=others)[0]
 
     def predictive(self, *args: Any, draws: int | None = None, **named: Any) -> PredictiveMixture:
         """The posterior predictive distribution at ``args`` (the model's arguments without y), batch shape (N,).
@@ -253,15 +253,17 @@ class Posterior:
         return read_arguments(order_as_fitted(bound, self.attrs))
 
     def _score(self, args: tuple[Any, ...], *, terms: bool = False) -> ScoredDraws:
-        draws, others = self._flat(None), self.program.observed
+        draws, others = self._flat(None, args), self.program.observed
         return score_draws(self.model, args, draws, self.program.site, others=others, terms=terms)
 
     def _log_prior(self, scores: ScoredDraws) -> dict[str, Tensor]:
         latents = (name for name in self.program.latents if name in scores.terms)
         return {name: scores.terms[name].unflatten(0, self._shape) for name in latents}
 
-    def _flat(self, draws: int | None) -> dict[str, Tensor]:
-        flat = {name: value.flatten(0, 1) for name, value in self.draws.items()}
+    def _flat(self, draws: int | None, args: tuple[Any, ...]) -> dict[str, Tensor]:
+        """Draws (S, ...) on the device of ``args``: a sampler stores its draws on the CPU."""
+        device = next((value.device for value in args if isinstance(value, Tensor)), None)
+        flat = {name: value.flatten(0, 1).to(device) for name, value in self.draws.items()}
         total = self.num_chains * self.num_draws
         if draws is None or draws == total:
             return flat

@@ -54,5 +54,5 @@ def resume(path: str | Path, model: Any, *args: Any, **changes: Any) -> Posterio
     if sites != content["sites"]:
         raise ValueError(f"expected the model of the checkpoint, with sites {content['sites']}, got {sites}")
     checkpoints.check_same_arguments(args, content["arguments"])
-    posterior = Run(settings, model, args, content["seed"], content["site"], saved=content).sample()
+    posterior = Run(settings, model, args, content["seed"], content["site"], saved=content).sample(stacklevel=4)
     return replace(posterior, attrs={**posterior.attrs, **names_to_attrs(tables)})

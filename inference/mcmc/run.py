@@ -119,8 +119,8 @@ class Run:
     def _normals(self, normals: Tensor) -> Tensor:
         return normals.to(self.density.device)
 
-    def sample(self) -> Posterior:
-        """Run to the end, or until an interrupt or a limit; returns the draws."""
+    def sample(self, stacklevel: int = 5) -> Posterior:
+        """Run to the end, or until an interrupt or a limit; returns the draws. Warnings point ``stacklevel`` up."""
         settings = self.settings
         monitor = ChainMonitor(self.density, self.program, self.positions, self.statistics)
         with (
@@ -146,15 +146,15 @@ class Run:
         if not self.statistics:
             message = f"interrupted in iteration {self.iteration}, before the first draw.{self._how_to_resume()}"
             raise KeyboardInterrupt(message)
-        return self._warn(self.posterior(monitor.last()))
+        return self._warn(self.posterior(monitor.last()), stacklevel)
 
-    def _warn(self, posterior: Posterior) -> Posterior:
-        """Give the warnings of the run, at the line that called `infer`."""
+    def _warn(self, posterior: Posterior, stacklevel: int) -> Posterior:
+        """Give the warnings of the run, at the line that called `infer` or `resume`."""
         if self.interrupted:
             returned = f"{len(self.statistics)} of {self.settings.draws} draws of each chain"
             rest = self._how_to_resume() or " Run it again for the rest; a run with checkpoint='run.pt' can be resumed."
-            warn_interrupted(self.settings.name, returned, rest.strip(), stacklevel=5)
-        give_warning(self.settings.name, [str(posterior.attrs["warnings"])], stacklevel=5)
+            warn_interrupted(self.settings.name, returned, rest.strip(), stacklevel=stacklevel)
+        give_warning(self.settings.name, [str(posterior.attrs["warnings"])], stacklevel=stacklevel)
         return posterior
 
     def _how_to_resume(self) -> str:

@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from posterity.inference import SVI
+from posterity.inference import SVI, infer
 from posterity.inference.guide_fit import GuideFit
 from posterity.inference.program.sites import inspect
 from posterity.inference.training.guide_widths import set_widths
@@ -113,3 +113,37 @@ def test_the_sentence_follows_from_gain_and_noise(gained, noise, said):
     else:
         assert re.search(said, sentences[0])
         assert sentences[0].endswith("or raise particles for a less noisy gradient")
+
+
+def unbounded(y=None):
+    """A scale that the prior puts below zero in 31 % of its draws, where Pyro's checks refuse it."""
+    scale = pyro.sample("scale", dist.Normal(0.5, 1.0))
+    with pyro.plate("rows", 12 if y is None else len(y)):
+        return pyro.sample("y", dist.Normal(0.0, scale), obs=y)
+
+
+@pytest.mark.parametrize("guide", ["map", "mean_field", "low_rank"])
+def test_a_fit_goes_on_where_checks_refuse_a_parameter(guide):
+    """The mode is where 12/s = sum(y^2)/s^3 - (s - 0.5), for s > 0; a mean-field fit is near it."""
+    y = torch.linspace(-3, 3, 12)
+    posterior = infer(unbounded, y, method=SVI(guide=guide, steps=1000, progress=False), seed=1)
+    scale = torch.linspace(0.5, 4, 100_000)
+    mode = scale[(dist.Normal(0, scale[:, None]).log_prob(y).sum(1) - 0.5 * (scale - 0.5) ** 2).argmax()]
+    assert float(posterior.draws["scale"].mean()) == pytest.approx(float(mode), abs=1e-2 if guide == "map" else 0.2)
+    assert bool(torch.isfinite(posterior.history["loss"]).all())
+
+
+def test_a_refused_start_says_what_was_refused():
+    def never(y=None):
+        pyro.sample("w", dist.Normal(0.0, 1.0))
+        return pyro.sample("y", dist.Normal(0.0, torch.tensor(-1.0)).expand([12]).to_event(1), obs=y)
+
+    with pytest.raises(ValueError, match=r"expected init with a finite bound .*GreaterThan"):
+        infer(never, Y, method=SVI(steps=2, progress=False), seed=0)
+
+
+def test_a_gain_that_is_not_a_number_is_not_reported_as_one():
+    members = fit()
+    members.num_elements, members.gained, members.probe_draws = 1, math.nan, 16
+    members.optimiser = AdaptiveAdam(torch.ones(1), noisy=True)
+    assert members.problems()[0].startswith("the bound is not finite at some of 16 draws of the guide")

@@ -116,6 +116,19 @@ def test_members_start_where_the_log_joint_is_finite():
     assert bool((draws >= 3).all())
 
 
+def test_members_start_again_where_checks_refuse_a_parameter():
+    """Half of the draws of the prior give a negative scale; Pyro's checks ended the fit there."""
+
+    def model(x, y=None):
+        scale = pyro.sample("scale", dist.Normal(0.0, 1.0))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(0.0, scale), obs=y)
+
+    settings = Ensemble(members=8, steps=30, behind="keep", engine="eager", progress=False)
+    draws = infer(model, torch.zeros(20), torch.ones(20), method=settings, seed=0).draws["scale"][0]
+    assert bool((draws > 0).all())
+
+
 def test_new_parameters_have_the_moments_of_the_old_ones():
     """Means and standard deviations of 10,000 numbers within five standard errors."""
     value = 3 + 0.5 * torch.randn(100, 100, generator=torch.Generator().manual_seed(0))

@@ -105,6 +105,15 @@ def test_the_likelihood_has_the_draws_first_chain_after_chain(posterior):
     torch.testing.assert_close(likelihood.stddev, expected.stddev.flatten(0, 1))
 
 
+def test_draws_follow_the_inputs_to_their_device(posterior):
+    """A sampler stores its draws on the CPU. The device "meta" has shapes without values, on any machine."""
+    flat = posterior._flat(10, (X.to("meta"), None))
+    assert {name: (value.device.type, value.shape[0]) for name, value in flat.items()} == dict.fromkeys(
+        posterior.draws, ("meta", 10)
+    )
+    assert {value.device.type for value in posterior._flat(None, (X,)).values()} == {"cpu"}
+
+
 def test_function_draws_and_log_likelihood(posterior):
     expected = by_hand(posterior, X)
     torch.testing.assert_close(posterior.function_draws(X), expected.mean)

@@ -31,7 +31,8 @@ def grouped(by: Any, dataset: xr.Dataset, count: int, bins: int, least: int, nam
     """
     if isinstance(by, str):
         if by not in dataset.variables:
-            raise ValueError(f"expected {name} to be one of {[str(variable) for variable in dataset.variables]}, got {by!r}")
+            known = [str(variable) for variable in dataset.variables]
+            raise ValueError(f"expected {name} to be one of {known}, got {by!r}")
         shape = next(iter(dataset.data_vars.values()))
         by = dataset[by].broadcast_like(shape).transpose(*shape.dims)
     if isinstance(by, xr.DataArray):
@@ -56,8 +57,8 @@ def grouped(by: Any, dataset: xr.Dataset, count: int, bins: int, least: int, nam
         if len(places) < least:
             label = np.asarray(coords["group"]).item()
             raise ValueError(
-                f"expected at least {least} observations in each group, got {len(places)} in {label!r}; use fewer bins, "
-                "or join groups"
+                f"expected at least {least} observations in each group, got {len(places)} in {label!r}; use fewer "
+                "bins, or join groups"
             )
     return groups
 

@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from posterity.inference import infer, resume
+from posterity.inference import ConvergenceWarning, infer, resume
 from posterity.inference.mcmc.streams import Streams
 from tests.inference.mcmc.cases import KERNELS, X, Y, both, interrupted_at, line, same, short
 
@@ -39,6 +39,15 @@ def test_a_resumed_run_is_the_uninterrupted_one(name, iteration, tmp_path, fast_
     assert again.attrs["interrupted"] == 0
     assert again.attrs["gradients"] == whole.attrs["gradients"]
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_warnings_of_a_run_and_of_a_resumed_run_point_at_their_callers(tmp_path, fast_engine):
+    method = short("HMC", chains=1, checkpoint=tmp_path / "run")
+    with pytest.warns(ConvergenceWarning) as of_run:
+        infer(line, X, Y, method=method, seed=2)
+    with pytest.warns(ConvergenceWarning) as of_resumed:
+        resume(tmp_path / "run", line, X, Y, draws=13)
+    assert {warning.filename for warning in [*of_run, *of_resumed]} == {__file__}
 
 
 @both
