@@ -47,3 +47,11 @@ def test_units_of_y_change_nothing_else():
     first = BayesianRegressor(hidden=(4,), method=QUICK, random_state=0).fit(x, y).predict(x)
     other = BayesianRegressor(hidden=(4,), method=QUICK, random_state=0).fit(1e3 * x, 1e-6 * y + 5).predict(1e3 * x)
     assert np.allclose((other - 5) * 1e6, first, atol=0.02)
+
+
+def test_noise_on_the_data_is_a_setting_of_the_method():
+    """Noise of the spread of y itself at least doubles the variance of a linear fit with little noise."""
+    x = np.linspace(-1, 1, 60)[:, None]
+    method = Ensemble(members=1, steps=300, learning_rate=0.03, noise=(0, 1.0), engine="replay", progress=False)
+    model = MixtureDensityRegressor(components=1, hidden=(4,), method=method, random_state=0).fit(x, 3 * x[:, 0])
+    assert 0.8 < float(model.predict([[0.0]], return_std=True)[1][0] / np.std(3 * x)) < 1.2
