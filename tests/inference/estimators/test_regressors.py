@@ -60,3 +60,9 @@ def test_read_only_targets_are_copied_without_a_warning():
         assert np.isfinite([model.score(x, y), crps_scorer(model, x, y), coverage_scorer(0.9)(model, x, y)]).all()
     finally:
         torch.set_warn_always(always)
+def test_noise_on_the_data_is_a_setting_of_the_method():
+    """Noise of the spread of y itself at least doubles the variance of a linear fit with little noise."""
+    x = np.linspace(-1, 1, 60)[:, None]
+    method = Ensemble(members=1, steps=300, learning_rate=0.03, noise=(0, 1.0), engine="replay", progress=False)
+    model = MixtureDensityRegressor(components=1, hidden=(4,), method=method, random_state=0).fit(x, 3 * x[:, 0])
+    assert 0.8 < float(model.predict([[0.0]], return_std=True)[1][0] / np.std(3 * x)) < 1.2
