@@ -88,7 +88,7 @@ lint: $(INSTALLED)
 
 # The site, in out/site; every warning is an error, a dead link too. To read it while writing: .venv/bin/mkdocs serve
 docs: $(INSTALLED)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "The site is in out/site: python -m http.server -d out/site"
 
 # What `make test` leaves out: tests of minutes, given out one by one, and the examples in docstrings.

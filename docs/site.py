@@ -11,7 +11,10 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-FIGURES = {"gallery": ROOT / "examples" / "results", "benchmarks": ROOT / "benchmarks" / "results"}
+FIGURES = {
+    "gallery": ROOT / "examples" / "results",
+    "benchmarks": ROOT / "benchmarks" / "results",
+}
 # Where a name stands in two packages, links lead to the first.
 PACKAGES = (
     "inference",
@@ -26,7 +29,9 @@ PACKAGES = (
     "inference.tracking",
     "models.tracking",
 )
-FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+FORMULA = re.compile(
+    r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL
+)
 # Names stay as they are in links, headings and blocks of code.
 UNTOUCHED = re.compile(r"(<(a|pre|h[1-6]|autoref|nav)\b.*?</\2>)", re.DOTALL)
 NAME = re.compile(r"<code>([A-Za-z_][\w.]*)(?:\(\))?</code>")
@@ -37,8 +42,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for folder, source in FIGURES.items():
         for path in sorted(source.rglob("*")):
             if path.suffix in (".png", ".gif"):
-                files.append(File.generated(config, f"{folder}/{path.name}", abs_src_path=str(path)))
-    files.append(File.generated(config, "changelog.md", abs_src_path=str(ROOT / "CHANGELOG.md")))
+                files.append(
+                    File.generated(
+                        config, f"{folder}/{path.name}", abs_src_path=str(path)
+                    )
+                )
+    files.append(
+        File.generated(
+            config, "changelog.md", abs_src_path=str(ROOT / "CHANGELOG.md")
+        )
+    )
     return files
 
 
@@ -72,7 +85,9 @@ def linked(text: str, names: dict[str, str]) -> str:
     parts = UNTOUCHED.split(text)
     # Two groups: each untouched part is followed by the name of its tag.
     return "".join(
-        NAME.sub(link, part) if place % 3 == 0 else part for place, part in enumerate(parts) if place % 3 != 2
+        NAME.sub(link, part) if place % 3 == 0 else part
+        for place, part in enumerate(parts)
+        if place % 3 != 2
     )
 
 

@@ -60,6 +60,8 @@ def test_read_only_targets_are_copied_without_a_warning():
         assert np.isfinite([model.score(x, y), crps_scorer(model, x, y), coverage_scorer(0.9)(model, x, y)]).all()
     finally:
         torch.set_warn_always(always)
+
+
 def test_noise_on_the_data_is_a_setting_of_the_method():
     """Noise of the spread of y itself at least doubles the variance of a linear fit with little noise."""
     x = np.linspace(-1, 1, 60)[:, None]
