@@ -10,6 +10,8 @@ functions that they predict can be judged: f(x) = E[y|x, w] at chosen x.
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any
 
 import xarray as xr
@@ -82,23 +84,23 @@ def _of_data(data: Any, wanted: list[str] | None) -> tuple[xr.Dataset, dict[str,
     draws = group(data, "posterior")
     names = [str(name) for name in draws.data_vars]
     _check_known(wanted, names)
-    totals = {
-        component: sum(values.sum([dim for dim in values.dims if dim not in SAMPLE_DIMS]) for values in terms.values())
-        for component, terms in ((name, group(data, f"log_{name}").data_vars) for name in ("prior", "likelihood"))
-    }
-    for component, total in totals.items():
-        if not isinstance(total, xr.DataArray) or set(total.dims) != set(SAMPLE_DIMS):
-            raise ValueError(
-                f"expected log_{component} of shape (chain, draw, ...), got {group(data, f'log_{component}').sizes}"
-            )
-    return draws[wanted or names], totals
+    return draws[wanted or names], {name: _total(name, group(data, f"log_{name}")) for name in ("prior", "likelihood")}
+
+
+def _total(component: str, terms: xr.Dataset) -> xr.DataArray:
+    """The sum of all terms of a component (chain, draw)."""
+    arrays = list(terms.data_vars.values())
+    if not arrays or any(not set(SAMPLE_DIMS) <= set(one.dims) for one in arrays):
+        raise ValueError(f"expected log_{component} of shape (chain, draw, ...), got {dict(terms.sizes)}")
+    summed = [one.sum([dim for dim in one.dims if dim not in SAMPLE_DIMS]) for one in arrays]
+    return functools.reduce(operator.add, summed)
 
 
 def _of_posterior(
     posterior: Any, args: tuple[Any, ...], named: dict[str, Any], at: Any, wanted: list[str] | None
 ) -> tuple[xr.Dataset, dict[str, xr.DataArray]]:
     """The draws of the sites and of the functions at ``at``, and the log density of each component (chain, draw)."""
-    from torch import Tensor
+    import torch
 
     from posterity.inference.export import ArvizNames
     from posterity.inference.program.arguments import bind_arguments, read_arguments
@@ -108,9 +110,10 @@ def _of_posterior(
     args = read_arguments(bind_arguments(posterior.model, args, named)[0])
     flat = {name: value.flatten(0, 1) for name, value in posterior.draws.items()}
     scores = score_draws(posterior.model, args, flat, program.site, others=program.observed, terms=True)
-    terms = {"prior": [scores.terms[n] for n in program.latents], "likelihood": [scores.log_prob]}
+    prior = [scores.terms[name] for name in program.latents if name in scores.terms]
+    terms = {"prior": prior, "likelihood": [scores.log_prob]}
     terms["likelihood"] += [value for name, value in scores.terms.items() if name in program.observed]
-    if not program.latents:
+    if not prior:
         raise ValueError("expected a posterior with latent sites, got one of trained parameters alone, without a prior")
     sites = {**{name: flat[name] for name in program.latents}, **scores.deterministics}
     _check_known(wanted, list(sites))
@@ -121,7 +124,7 @@ def _of_posterior(
             "sites are all weights of a network"
         )
     names = ArvizNames(sites)
-    variables: dict[str, tuple[tuple[str, ...], Tensor]] = {
+    variables: dict[str, tuple[tuple[str, ...], torch.Tensor]] = {
         names.variables[name]: (names.site_dims(name, sites[name].ndim - 1), sites[name]) for name in chosen
     }
     if at is not None:
@@ -129,11 +132,11 @@ def _of_posterior(
         dims = ("obs", "target", *(f"target_{i}" for i in range(1, functions.ndim)))[: functions.ndim - 1]
         variables["f_at" if "f" in variables else "f"] = (dims, functions)
 
-    def array(dims: tuple[str, ...], values: Tensor) -> xr.DataArray:
+    def array(dims: tuple[str, ...], values: torch.Tensor) -> xr.DataArray:
         return xr.DataArray(values.detach().double().unflatten(0, shape).cpu().numpy(), dims=(*SAMPLE_DIMS, *dims))
 
     totals = {
-        name: array((), sum(part.double().reshape(len(part), -1).sum(1) for part in parts))
+        name: array((), torch.cat([part.double().reshape(len(part), -1) for part in parts], 1).sum(1))
         for name, parts in terms.items()
     }
     return xr.Dataset({name: array(*variable) for name, variable in variables.items()}), totals

@@ -59,9 +59,9 @@ def moment_matching(posterior: Any, *args: Any, max_iters: int = 30, split: bool
     at_rows = _Rows(posterior, args, density, scores.log_prob, scores.scored_rows.nonzero().tolist())
 
     def match(rows: np.ndarray, log_likelihood: np.ndarray, reff: float, threshold: float) -> xr.Dataset:
-        own = scores.select_scored(scores.log_prob)
-        inside = rows.size == 0 or rows.max() < own.shape[-1]
-        own = own[:, rows].reshape(*positions.shape[:2], -1).double().cpu().numpy() if inside else np.zeros(0)
+        every = scores.select_scored(scores.log_prob)
+        inside = rows.size == 0 or rows.max() < every.shape[-1]
+        own = every[:, rows].reshape(*positions.shape[:2], -1).double().cpu().numpy() if inside else np.zeros(0)
         if own.shape != log_likelihood.shape or not np.allclose(own, log_likelihood, rtol=1e-4, atol=1e-4):
             raise ValueError("expected data of the posterior and arguments of moment_match, got another log likelihood")
         return moment_match(

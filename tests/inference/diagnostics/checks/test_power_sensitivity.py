@@ -27,6 +27,7 @@ def mean_of(x, y=None):
 POSTERIOR = Posterior(mean_of, inspect(mean_of, (X, DATA)), {"mean": torch.as_tensor(even_draws())})
 WITHOUT, WITH = POSTERIOR.to_arviz(X, DATA), POSTERIOR.to_arviz(X, DATA, log_prior=True)
 ZEROS = np.zeros((2, 5))
+EMPTY = from_arrays(posterior={"w": ZEROS}, log_prior={}, log_likelihood={"y": ZEROS})
 FEW = from_arrays(posterior={"w": ZEROS}, log_prior={"w": ZEROS}, log_likelihood={"y": ZEROS})
 
 
@@ -134,9 +135,10 @@ def test_networks_are_judged_by_their_functions_and_classes_by_their_probabiliti
         (WITH, {"var_names": ["z"]}, r"expected var_names from \['mean', 'double'\], got \['z'\]"),
         (WITH, {"var_names": 3}, "expected var_names to be a list of strings, got 3"),
         (WITH, {"delta": -1}, r"expected delta to be a number in \(0, 1\], got -1"),
+        (EMPTY, {}, "log_prior"),
         (FEW, {}, "expected at least 25 draws for importance sampling, got 10"),
     ],
-    ids=range(7),
+    ids=range(8),
 )  # fmt: skip
 def test_bad_input_is_refused(source, settings, message):
     with pytest.raises(ValueError, match=message):
