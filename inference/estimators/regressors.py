@@ -37,7 +37,7 @@ class DensityRegressor(RegressorMixin, TableEstimator):
         levels = np.atleast_1d(np.asarray(quantiles, np.float64))
         if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
             raise ValueError(f"expected quantiles in (0, 1), got {quantiles!r}")
-        return self.predict_distribution(X).quantiles(levels).double().numpy()
+        return self.predict_distribution(X).quantiles(levels.tolist()).double().numpy()
 
     def predict_interval(self, X: Any, level: float = 0.9) -> np.ndarray:
         """The central interval of probability ``level``: lower and upper end (N, 2).
