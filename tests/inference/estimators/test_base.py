@@ -41,8 +41,8 @@ def test_methods_by_name(name, monkeypatch):
         "ensemble": Ensemble(members=3, steps=50, progress=False),
         "map": SVI(guide="map", steps=50, progress=False),
     }[name]
-    assert type(METHODS[name]()) is type(short)
-    monkeypatch.setitem(METHODS, name, lambda: short)
+    assert type(METHODS[name](False)) is type(short)
+    monkeypatch.setitem(METHODS, name, lambda progress: short)
     x, y = wave(40)
     named, own = (BayesianRegressor(hidden=(4,), method=m, random_state=0).fit(x, y) for m in (name, short))
     assert np.array_equal(named.predict(x), own.predict(x))
