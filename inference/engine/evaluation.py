@@ -48,7 +48,8 @@ def _run(exact: Gradient, positions: Tensor) -> tuple[Tensor, Tensor]:
         if "randomness" in text:
             raise ValueError(
                 "expected all randomness in pyro.sample statements over the whole data (no dropout: module.eval(); "
-                "no subsampled plate), got a model that draws random numbers outside its sites"
+                "no subsampled plate; networks built outside of the model), got a model that draws random numbers "
+                "outside its sites"
             ) from error
         if any(part in text for part in ("data-dependent control flow", ".item()", "Cannot access data pointer")):
             raise ValueError(

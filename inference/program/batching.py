@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 Function = Callable[[Tensor, dict[str, Tensor]], Any]
 
 RANDOM = (
-    "expected all randomness in pyro.sample statements (and dropout off: module.eval()), "
-    "got a model that draws random numbers outside its sites"
+    "expected all randomness in pyro.sample statements (dropout off: module.eval(); networks built outside of the "
+    "model), got a model that draws random numbers outside its sites"
 )
 
 
