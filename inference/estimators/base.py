@@ -22,14 +22,14 @@ from posterity.inference.predictive import PredictiveMixture
 from posterity.inference.program.sites import inspect
 from posterity.inference.svi import SVI
 from posterity.models.pair import Pair
-from posterity.validation import check_choice, check_integer
+from posterity.validation import check_choice, check_flag, check_integer
 
-METHODS: dict[str, Callable[[], Method]] = {
-    "hmc": lambda: HMC(progress=False),
-    "nuts": lambda: NUTS(progress=False),
-    "svi": lambda: SVI(guide="low_rank", init="map", progress=False),
-    "ensemble": lambda: Ensemble(members=10, progress=False),
-    "map": lambda: SVI(guide="map", progress=False),
+METHODS: dict[str, Callable[[bool], Method]] = {
+    "hmc": lambda progress: HMC(progress=progress),
+    "nuts": lambda progress: NUTS(progress=progress),
+    "svi": lambda progress: SVI(guide="low_rank", init="map", progress=progress),
+    "ensemble": lambda progress: Ensemble(members=10, progress=progress),
+    "map": lambda progress: SVI(guide="map", progress=progress),
 }
 
 
@@ -43,6 +43,7 @@ class TableEstimator(ABC, BaseEstimator):
     method: Any
     draws: int
     random_state: Any
+    verbose: bool
 
     @abstractmethod
     def _pair(self, x: Tensor, y: Tensor) -> Pair:
@@ -54,7 +55,7 @@ class TableEstimator(ABC, BaseEstimator):
 
     def _method(self) -> Method:
         if isinstance(self.method, str):
-            return METHODS[check_choice("method", self.method, sorted(METHODS))]()
+            return METHODS[check_choice("method", self.method, sorted(METHODS))](self.verbose)
         if isinstance(self.method, type) or not isinstance(self.method, Method):
             raise ValueError(
                 f"expected method to be one of {sorted(METHODS)} or a method such as HMC(), got {self.method!r}"
@@ -68,6 +69,7 @@ class TableEstimator(ABC, BaseEstimator):
             ValueError: X or y has missing or infinite values, another shape or fewer than two rows, all columns are
                 constant, or a setting is invalid.
         """
+        check_flag("verbose", self.verbose)
         method = self._method()
         check_integer("draws", self.draws, 1)
         check_choice("missing", self.missing, MISSING)

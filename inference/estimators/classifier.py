@@ -25,6 +25,7 @@ class BayesianClassifier(ClassifierMixin, TableEstimator):
         missing: as in `BayesianRegressor`.
         draws: number of posterior draws in a prediction.
         random_state: seed, or scikit-learn's other forms of it.
+        verbose: whether a method that is named by a string shows its progress.
 
     Attributes:
         classes_: the classes (C,), sorted.
@@ -39,12 +40,14 @@ class BayesianClassifier(ClassifierMixin, TableEstimator):
         missing: str = "refuse",
         draws: int = 400,
         random_state: Any = None,
+        verbose: bool = False,
     ) -> None:
         self.hidden = hidden
         self.method = method
         self.missing = missing
         self.draws = draws
         self.random_state = random_state
+        self.verbose = verbose
 
     def _y_settings(self) -> dict[str, Any]:
         return {}

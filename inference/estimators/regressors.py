@@ -37,7 +37,7 @@ class DensityRegressor(RegressorMixin, TableEstimator):
         levels = np.atleast_1d(np.asarray(quantiles, np.float64))
         if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
             raise ValueError(f"expected quantiles in (0, 1), got {quantiles!r}")
-        return self.predict_distribution(X).quantiles(levels).double().numpy()
+        return self.predict_distribution(X).quantiles(levels.tolist()).double().numpy()
 
     def predict_interval(self, X: Any, level: float = 0.9) -> np.ndarray:
         """The central interval of probability ``level``: lower and upper end (N, 2).
@@ -71,6 +71,7 @@ class BayesianRegressor(DensityRegressor):
         missing: "refuse" or "mean", see `posterity.data.frames.TableReader`; for frames.
         draws: number of posterior draws in a prediction.
         random_state: seed, or scikit-learn's other forms of it.
+        verbose: whether a method that is named by a string shows its progress.
 
     Attributes:
         posterior_: the `Posterior`, for diagnostics and ArviZ. Its ``attrs["warnings"]`` names parts that have not
@@ -94,6 +95,7 @@ class BayesianRegressor(DensityRegressor):
         missing: str = "refuse",
         draws: int = 400,
         random_state: Any = None,
+        verbose: bool = False,
     ) -> None:
         self.hidden = hidden
         self.noise = noise
@@ -102,6 +104,7 @@ class BayesianRegressor(DensityRegressor):
         self.missing = missing
         self.draws = draws
         self.random_state = random_state
+        self.verbose = verbose
 
     def _pair(self, x: Tensor, y: Tensor) -> Pair:
         scale = Standardization.fit(Observations(x, y))
@@ -119,6 +122,7 @@ class MixtureDensityRegressor(DensityRegressor):
         missing: as in `BayesianRegressor`.
         draws: number of posterior draws in a prediction.
         random_state: seed, or scikit-learn's other forms of it.
+        verbose: whether a method that is named by a string shows its progress.
 
     Attributes:
         posterior_: the `Posterior`, as in `BayesianRegressor`.
@@ -134,6 +138,7 @@ class MixtureDensityRegressor(DensityRegressor):
         missing: str = "refuse",
         draws: int = 400,
         random_state: Any = None,
+        verbose: bool = False,
     ) -> None:
         self.components = components
         self.hidden = hidden
@@ -142,6 +147,7 @@ class MixtureDensityRegressor(DensityRegressor):
         self.missing = missing
         self.draws = draws
         self.random_state = random_state
+        self.verbose = verbose
 
     def _pair(self, x: Tensor, y: Tensor) -> Pair:
         scale = Standardization.fit(Observations(x, y))

@@ -41,8 +41,8 @@ def test_methods_by_name(name, monkeypatch):
         "ensemble": Ensemble(members=3, steps=50, progress=False),
         "map": SVI(guide="map", steps=50, progress=False),
     }[name]
-    assert type(METHODS[name]()) is type(short)
-    monkeypatch.setitem(METHODS, name, lambda: short)
+    assert type(METHODS[name](False)) is type(short)
+    monkeypatch.setitem(METHODS, name, lambda progress: short)
     x, y = wave(40)
     named, own = (BayesianRegressor(hidden=(4,), method=m, random_state=0).fit(x, y) for m in (name, short))
     assert np.array_equal(named.predict(x), own.predict(x))
@@ -98,3 +98,11 @@ def test_bad_settings_are_named(call, message):
 def with_categories(x, y):
     frame = pd.DataFrame({"a": x[:, 0], "b": np.where(x[:, 1] > 0, "u", "v")})
     return BayesianRegressor(hidden=(3,), method=QUICK, random_state=0).fit(frame, y)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_progress_is_shown_on_request(name):
+    for verbose in (False, True):
+        assert BayesianRegressor(method=name, verbose=verbose)._method().progress is verbose
+    with pytest.raises(ValueError, match="expected verbose to be"):
+        BayesianRegressor(method=name, verbose=2).fit(*wave())
