@@ -24,6 +24,9 @@ def documented() -> dict[str, set[str] | None]:
     for page in PAGES:
         for module, options in re.findall(r"^::: (\S+)\n((?:    .*\n)*)", page.read_text(), re.MULTILINE):
             names = re.findall(r"^        - (\w+)$", options, re.MULTILINE)
+            parent, _, name = module.rpartition(".")
+            if parent.endswith(f".{name}"):  # a function that shares the name of its module
+                module, names = parent, [name]
             found[module] = set(names) if names else None
     return found
 
