@@ -1,12 +1,16 @@
 """Frames as tables of numbers: categories one-hot with their names, missing values refused by name or imputed."""
 
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
-from posterity.validation import check_choice, shown
+from posterity.validation import LARGEST, check_choice, shown
 
 MISSING = ("refuse", "mean")
+REFUSED = (date, time, timedelta, complex, list, tuple, dict, set, np.ndarray, np.datetime64, np.timedelta64)
+"""Types of single values that are neither numbers nor categories; NumPy's complex numbers are among ``complex``."""
 
 
 def is_frame(table: Any) -> bool:
@@ -39,9 +43,10 @@ def read_numbers(frame: Any, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
 class TableReader:
     """The columns of a frame, learnt by `fit`; `read` returns numbers (N, D) in float64 with the names ``names``.
 
-    A column of numbers or truth values stays one column. Any other column becomes one column of zeros and ones for each
-    of its values, with the name "column=value". With ``missing="mean"`` a missing number is replaced by the mean of its
-    column in training, and a missing category has zeros in all its columns.
+    A column of numbers or truth values stays one column. Any other column, such as one of text or of pandas' dtype
+    "category", becomes one column of zeros and ones for each of its values, with the name "column=value". With
+    ``missing="mean"`` a missing number is replaced by the mean of its column in training, and a missing category has
+    zeros in all its columns.
 
     Raises:
         ValueError: ``missing`` is unknown.
@@ -72,7 +77,8 @@ class TableReader:
         """Learn names, categories and means.
 
         Raises:
-            ValueError: a name twice, or a column without any value or with dates or complex numbers.
+            ValueError: a name twice, or a column without any value, with dates, complex numbers or lists, or with whole
+                numbers that float64 cannot tell apart.
         """
         self.columns = tuple(str(name) for name in frame.columns)
         if len(set(self.columns)) < len(self.columns):
@@ -133,20 +139,50 @@ class TableReader:
 def column_values(frame: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Values (N,) of a column, floats or objects, and which of them are there."""
     column = next(frame[label] for label in frame.columns if str(label) == name)
-    values = np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
+    category = str(getattr(column, "dtype", "")) == "category"  # of pandas, which may name categories by numbers
+    values = np.asarray(
+        column.astype(object) if category else column.to_numpy() if hasattr(column, "to_numpy") else column
+    )
+    if values.ndim != 1:
+        raise ValueError(f"expected one column {name!r}, got values of shape {values.shape}")
     if values.dtype.kind in "Mmc":
-        raise ValueError(
-            f"expected numbers or categories in column {name!r}, got {values.dtype}: convert it to numbers"
-        )
+        raise _refusal(name, values.dtype)
     if values.dtype.kind in "fiub":
-        numbers = values.astype(np.float64)
-        return numbers, ~np.isnan(numbers)
+        return _exact(name, values, numbers := values.astype(np.float64)), ~np.isnan(numbers)
     values = values.astype(object)
+    refused = next((type(value).__name__ for value in values if _is_refused(value, category)), None)
+    if refused is not None:
+        raise _refusal(name, refused)
     there = np.array([not _is_missing(value) for value in values], bool)
-    numeric = [isinstance(value, int | float | np.number | np.bool_) for value in values[there]]
-    if numeric and all(numeric):  # columns of pandas with missing whole numbers
-        return np.array([float(value) if here else np.nan for value, here in zip(values, there, strict=True)]), there
+    numeric = [isinstance(value, int | float | Decimal | np.number | np.bool_) for value in values[there]]
+    if numeric and all(numeric) and not category:  # columns of pandas with missing whole numbers
+        numbers = np.array([float(value) if here else np.nan for value, here in zip(values, there, strict=True)])
+        return _exact(name, values[there], numbers), there
     return values, there
+
+
+def _is_refused(value: Any, category: bool) -> bool:
+    """Whether a value is neither number nor category; a date that is called a category is one."""
+    kind = type(value).__name__
+    return kind == "Period" or (
+        isinstance(value, REFUSED) and kind != "NaTType" and not (category and kind == "Timestamp")
+    )
+
+
+def _refusal(name: str, kind: Any) -> ValueError:
+    return ValueError(f"expected numbers or categories in column {name!r}, got {kind}: convert it to numbers")
+
+
+def _exact(name: str, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """``numbers``, the ``values`` in float64; refused if different whole numbers are equal there."""
+    if values.dtype.kind in "iuO" and (np.abs(numbers) >= LARGEST).any():
+        different, kept = len(set(values.tolist())), len(set(numbers[~np.isnan(numbers)].tolist()))
+        if kept < different:
+            raise ValueError(
+                f"expected numbers that float64 can tell apart in column {name!r}, got {different} different ones, of "
+                f"which {kept} would be left: subtract an offset, or make identifiers text"
+            )
+    return numbers
 
 
 def _is_missing(value: Any) -> bool:

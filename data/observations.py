@@ -147,14 +147,14 @@ class Observations:
             absent = [column for column in wanted if column not in names]
             if absent or not wanted:
                 raise ValueError(f"expected {argument} to be names of columns, of {names}, got {absent or wanted}")
-        read = TableReader().fit(frame[targets])
+        labels = {str(label): label for label in frame.columns}  # of pandas may be numbers
+        observed, given = (frame[[labels[column] for column in wanted]] for wanted in (targets, inputs))
+        read = TableReader().fit(observed)
         if read.categories:
             raise ValueError(f"expected numbers in y, got other values in {sorted(read.categories)}")
-        values = read.read(frame[targets])
-        reader = TableReader(missing).fit(frame[inputs])
-        return cls(
-            reader.read(frame[inputs]), values[:, 0] if len(targets) == 1 else values, reader.names, targets, name=name
-        )
+        values = read.read(observed)
+        reader = TableReader(missing).fit(given)
+        return cls(reader.read(given), values[:, 0] if len(targets) == 1 else values, reader.names, targets, name=name)
 
     def __len__(self) -> int:
         """The number of rows N."""

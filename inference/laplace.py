@@ -25,9 +25,8 @@ from torch import Tensor
 from posterity.inference.engine.density import Density
 from posterity.inference.engine.recording import quiet
 from posterity.inference.posterior import Posterior
-from posterity.inference.program.arguments import bind_arguments, read_arguments
+from posterity.inference.program.arguments import read_as_fitted
 from posterity.inference.program.sites import inspect
-from posterity.inference.program.tables import expand_observations, order_as_fitted
 from posterity.validation import check_integer
 
 CHUNK = 256  # columns of the Hessian at a time
@@ -69,8 +68,7 @@ def laplace_evidence(posterior: Posterior, *args: Any, chunk: int = CHUNK, **nam
     True
     """
     check_integer("chunk", chunk, 1)
-    args, left_out = bind_arguments(posterior.model, expand_observations(args), named)
-    args = read_arguments(order_as_fitted(args, posterior.attrs))
+    args, left_out = read_as_fitted(posterior.model, args, named, posterior.attrs)
     if left_out:
         inspect(posterior.model, args, posterior.program.site, left_out=left_out)
     density = Density(posterior.model, args)

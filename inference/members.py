@@ -17,6 +17,7 @@ from posterity.inference.members_batches import BatchGradient
 from posterity.inference.members_descent import MembersDescent
 from posterity.inference.program.likelihood import score_draws
 from posterity.inference.program.minibatch import count_rows
+from posterity.inference.program.site_value import scored_elements
 from posterity.inference.program.sites import Program
 from posterity.inference.program.trace import Model, default_dtype
 from posterity.inference.training.holdout import check_batch_size, hold_out
@@ -73,8 +74,8 @@ class MembersFit:
     def _noise(self) -> DataNoise | None:
         if self.settings.noise in (None, 0, (0, 0), [0, 0]):
             return None
-        support = trace(self.model, self.args, seed=0)[self.program.site]["fn"].support
-        return DataNoise(self.settings.noise, self.args, self.rows, support)
+        node = trace(self.model, self.args, seed=0)[self.program.site]
+        return DataNoise(self.settings.noise, self.args, self.rows, node["fn"].support, scored_elements(node))
 
     def _scored(self) -> list[Density]:
         """The log joints whose mean is the score of a member: that of the data, or those of copies with noise."""

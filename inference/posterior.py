@@ -17,10 +17,10 @@ from posterity.inference import arviz
 from posterity.inference.export import ArvizNames, UnmaskedRows, observation_dims, to_dataset, unmasked_rows
 from posterity.inference.overview import posterior_html, posterior_text
 from posterity.inference.predictive import PredictiveMixture
-from posterity.inference.program.arguments import bind_arguments, read_arguments
+from posterity.inference.program.arguments import read_arguments, read_as_fitted
 from posterity.inference.program.likelihood import ScoredDraws, likelihood_over_draws, score_draws
 from posterity.inference.program.sites import Program, inspect
-from posterity.inference.program.tables import Names, expand_observations, names_from_attrs, order_as_fitted
+from posterity.inference.program.tables import Names, expand_observations, names_from_attrs
 from posterity.inference.program.trace import Model, unwrap_pair
 from posterity.random import seeded
 from posterity.validation import check_flag
@@ -249,8 +249,7 @@ class Posterior:
         return 1, 1
 
     def _arguments(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
-        bound = bind_arguments(self.model, expand_observations(args), named)[0]
-        return read_arguments(order_as_fitted(bound, self.attrs))
+        return read_as_fitted(self.model, args, named, self.attrs)[0]
 
     def _score(self, args: tuple[Any, ...], *, terms: bool = False) -> ScoredDraws:
         draws, others = self._flat(None, args), self.program.observed

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, column_or_1d, validate_data
 from torch import Tensor
 
 from posterity.data import Observations
@@ -78,7 +78,7 @@ class TableEstimator(ABC, BaseEstimator):
         self.table_ = TableReader(self.missing).fit(X) if is_frame(X) else None
         numbers, y = self._validated(X, y)
         targets = self._targets(y)
-        self.kept_ = numbers.std(0) > 0
+        self.kept_ = np.ptp(numbers, 0) > 0  # a standard deviation of equal numbers may not be 0, by rounding
         if not self.kept_.any():
             raise ValueError(f"expected a column of X that varies, got {numbers.shape[1]} that are constant")
         x, targets = _narrowed(self._inputs(numbers), targets)
@@ -149,6 +149,18 @@ class TableEstimator(ABC, BaseEstimator):
         }
         program = inspect(pair.model, self.training_data_, None)
         self.posterior_ = Posterior(pair.model, program, **tensors, attrs=numbers["attrs"])
+
+
+def read_targets(y: Any, rows: int) -> Tensor:
+    """y as finite numbers (N,), also of a frame or an array of one column.
+
+    Raises:
+        ValueError: y has missing or infinite values, several columns, or another length than ``rows``.
+    """
+    numbers = column_or_1d(check_array(y, ensure_2d=False, dtype=np.float64))
+    if len(numbers) != rows:
+        raise ValueError(f"expected y with {rows} values, one for each row of X, got {len(numbers)}")
+    return torch.from_numpy(np.array(numbers))  # a copy: columns of pandas are read-only
 
 
 def _narrowed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

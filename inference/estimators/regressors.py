@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import check_array, check_consistent_length
 from torch import Tensor
 
 from posterity.data import Observations, Standardization
-from posterity.inference.estimators.base import TableEstimator
+from posterity.inference.estimators.base import TableEstimator, read_targets
 from posterity.models.pair import Pair
 from posterity.models.pairs import bayesian_mixture_density, bayesian_regression
 
@@ -50,9 +49,8 @@ class DensityRegressor(RegressorMixin, TableEstimator):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The mean log score log p(y|x) in nats, higher is better; with weights the weighted mean."""
         predictive = self.predict_distribution(X)
-        y = check_array(y, ensure_2d=False, dtype=np.float64)
-        check_consistent_length(y, predictive.mean)
-        return float(np.average(predictive.log_prob(torch.as_tensor(y.copy())).double().numpy(), weights=sample_weight))
+        log_prob = predictive.log_prob(read_targets(y, len(predictive.mean))).double().numpy()
+        return float(np.average(log_prob, weights=sample_weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -7,16 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
+from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from posterity.inference.diagnostics.scoring.scores import scores
+from posterity.inference.estimators.base import read_targets
 from posterity.validation import check_number
 
 
 def log_score_scorer(estimator: Any, X: Any, y: Any) -> float:
     """The mean log score in nats, of a regressor or a classifier; -inf if a class that occurred has probability 0."""
     if hasattr(estimator, "predict_proba"):
-        probabilities = estimator.predict_proba(X)
+        probabilities, y = estimator.predict_proba(X), column_or_1d(y)
+        check_consistent_length(probabilities, y)
         place = {label: index for index, label in enumerate(estimator.classes_.tolist())}
         unknown = sorted({str(label) for label in y if label not in place})
         if unknown:
@@ -30,7 +32,7 @@ def log_score_scorer(estimator: Any, X: Any, y: Any) -> float:
 def crps_scorer(estimator: Any, X: Any, y: Any) -> float:
     """Minus the mean CRPS of a regressor, in units of y."""
     predictive = _of_last_step(estimator, X)
-    return -float(scores(predictive, torch.as_tensor(np.array(y, np.float64)))["crps"].mean())
+    return -float(scores(predictive, read_targets(y, len(predictive.mean)))["crps"].mean())
 
 
 def coverage_scorer(level: float = 0.9) -> Callable[[Any, Any, Any], float]:
@@ -42,7 +44,8 @@ def coverage_scorer(level: float = 0.9) -> Callable[[Any, Any, Any], float]:
     check_number("level", level, "(0, 1)")
 
     def scorer(estimator: Any, X: Any, y: Any) -> float:
-        place = _of_last_step(estimator, X).cdf(torch.as_tensor(np.array(y, np.float64)))
+        predictive = _of_last_step(estimator, X)
+        place = predictive.cdf(read_targets(y, len(predictive.mean)))
         inside = ((place - 0.5).abs() <= 0.5 * level).double().mean()
         return -abs(float(inside) - level)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posterity.inference.program.tables import Columns, read_tables
+from posterity.inference.program.tables import Columns, expand_observations, order_as_fitted, read_tables
 
 MISSING = "replace missing values by any finite number, and mask them in the model (fn.mask(is_there))"
 
@@ -111,6 +111,14 @@ def bind_arguments(
     if missing:
         raise ValueError(f"expected the model's arguments {missing} beside {sorted(named)}, got none")
     return (*args, *({**defaults, **named}[name] for name in list(defaults)[len(args) : last + 1])), filled
+
+
+def read_as_fitted(
+    model: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, Any], attrs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], list[str]]:
+    """`bind_arguments` as tensors, with the columns of tables in the order of the fit; ``attrs`` of the posterior."""
+    bound, filled = bind_arguments(model, expand_observations(args), named)
+    return read_arguments(order_as_fitted(bound, attrs)), filled
 
 
 def none_arguments(model: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, bool]:

@@ -31,6 +31,9 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MixtureSameFamily, Normal
 
+from posterity.inference.program.site_value import scored_elements
+from posterity.inference.training.units import spread_of
+
 
 def natural(distribution: Distribution, unit: Tensor) -> Any:
     """The same distribution, whose log density has the natural gradient by its parameters.
@@ -93,10 +96,9 @@ def with_natural_gradient(model: Callable[..., Any], site: str, node: Any) -> Ca
     Raises:
         ValueError: as `natural`.
     """
-    event = len(node["fn"].event_shape)
-    value = node["value"].detach().double()
-    rows = value.reshape(-1, *value.shape[value.ndim - event :])
-    spread = rows.std(0, correction=0)
+    batch = len(node["fn"].batch_shape)
+    values, scored = (part.unsqueeze(0) for part in (node["value"], scored_elements(node)))
+    spread = spread_of(values, scored, tuple(range(1 + batch)))
     unit = torch.where(spread > 0, spread, 1.0).to(node["value"])
     natural(node["fn"], unit)
 

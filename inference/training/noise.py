@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from posterity.inference.training.units import spread_of
 from posterity.validation import check_integer, check_number, shown
 
 RULE = "rule_of_thumb"
@@ -54,13 +55,21 @@ class DataNoise:
     """Noise on the arguments ``args`` of a model, y last, that are floating tensors with one row per observation.
 
     The standard deviation is ``noise`` times that of each column of a table (N,) or (N, D), and of all values of other
-    tensors. ``support`` is that of the likelihood of y.
+    tensors. ``support`` is that of the likelihood of y. ``scored`` is False for elements of y that the model masks, and
+    whose values do not count; rows of which all are masked do not count for other arguments either.
 
     Raises:
         ValueError: noise on y that is not on the real line, or the rule of thumb for arguments that are not tables.
     """
 
-    def __init__(self, noise: NoiseScale, args: tuple[Any, ...], rows: int, support: constraints.Constraint) -> None:
+    def __init__(
+        self,
+        noise: NoiseScale,
+        args: tuple[Any, ...],
+        rows: int,
+        support: constraints.Constraint,
+        scored: Tensor | None = None,
+    ) -> None:
         noisy = [value if _is_noisy(value, rows) else None for value in args]
         if noise == RULE:
             if any(value is not None and value.ndim > 2 for value in noisy):
@@ -73,9 +82,11 @@ class DataNoise:
                 f"noise=({on_x}, 0)"
             )
         shares = [float(on_x)] * (len(args) - 1) + [float(on_y)]
+        by_row = None if scored is None or not scored.ndim else scored.reshape(len(scored), -1).any(1)
+        counted = [by_row] * (len(args) - 1) + [scored]
         self.scales = [
-            None if value is None or not share else share * _spread(value)
-            for value, share in zip(noisy, shares, strict=True)
+            None if value is None or not share else share * _spread(value, there)
+            for value, share, there in zip(noisy, shares, counted, strict=True)
         ]
 
     def __call__(self, values: list[Any], lead: tuple[int, ...], generator: torch.Generator) -> list[Any]:
@@ -96,10 +107,10 @@ def _is_real(support: constraints.Constraint) -> bool:
     return support is constraints.real or support is constraints.real_vector
 
 
-def _spread(value: Tensor) -> Tensor:
-    exact = value.double()
-    spread = exact.std(0, correction=0) if value.ndim <= 2 else exact.std(correction=0)
-    return spread.to(value)
+def _spread(value: Tensor, scored: Tensor | None) -> Tensor:
+    fits = scored is not None and scored.shape == value.shape[: scored.ndim]
+    there = scored[(...,) + (None,) * (value.ndim - scored.ndim)] if fits and scored is not None else None
+    return spread_of(value, there, (0,) if value.ndim <= 2 else tuple(range(value.ndim))).to(value)
 
 
 def _normal(value: Tensor, lead: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -43,6 +43,16 @@ def density_units(density: Density) -> Tensor:
     return torch.cat(whole)
 
 
+def spread_of(values: Tensor, scored: Tensor | None, dims: tuple[int, ...]) -> Tensor:
+    """The standard deviation over ``dims`` in float64, of the elements ``scored`` (all if None); 0 for equal ones."""
+    exact = values.detach().double()
+    if scored is not None:
+        exact = torch.where(scored, exact, torch.nan)
+    spread = (exact - exact.nanmean(dims, keepdim=True)).square().nanmean(dims).sqrt()
+    varies = exact.nan_to_num(-torch.inf).amax(dims) > exact.nan_to_num(torch.inf).amin(dims)
+    return torch.where(varies, spread, 0.0)
+
+
 def _spread(values: list[Tensor]) -> float:
     if len({len(value) for value in values}) > 1 or not len(values[0]):
         return 1.0

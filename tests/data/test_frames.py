@@ -1,5 +1,8 @@
 """Frames of pandas and polars as numbers."""
 
+import datetime
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -56,6 +59,58 @@ def test_missing_values_in_every_column_type_of_pandas():
     for name, column in columns.items():
         with pytest.raises(ValueError, match=f"expected no missing values in column '{name}', got [12]"):
             TableReader().fit(pd.DataFrame({name: column})).read(pd.DataFrame({name: column}))
+
+
+@pytest.mark.parametrize("library", FRAMES)
+def test_decimals_are_numbers_and_not_one_category_each(library):
+    frame = FRAMES[library]({"price": [Decimal("1.50"), Decimal("2.25"), None]})
+    reader = TableReader(missing="mean").fit(frame)
+    assert reader.names == ("price",)
+    assert np.array_equal(reader.read(frame), [[1.5], [2.25], [1.875]])
+
+
+def test_numbers_that_pandas_calls_categories_are_categories():
+    frame = pd.DataFrame({"ward": pd.Categorical([30, 10, 30])})
+    reader = TableReader().fit(frame)
+    assert reader.names == ("ward=10", "ward=30")
+    assert np.array_equal(reader.read(pd.DataFrame({"ward": [10, 30]})), [[1, 0], [0, 1]])
+    with_missing = pd.DataFrame({"ward": pd.Categorical([30, None, 10])})
+    assert TableReader(missing="mean").fit(with_missing).names == ("ward=10", "ward=30")
+    with pytest.raises(ValueError, match=r"expected numbers in every column of x, got other values in \['ward'\]"):
+        read_numbers(frame, "x")
+
+
+DATES = {
+    "date": [datetime.date(2026, 1, 1), datetime.date(2026, 1, 2)],
+    "zone": pd.to_datetime(["2026-01-01", "2026-01-02"]).tz_localize("UTC"),
+    "month": pd.period_range("2026-01", periods=2, freq="M"),
+    "time": [datetime.time(1), datetime.time(2)],
+    "span": pd.Series([datetime.timedelta(1), datetime.timedelta(2)], dtype=object),
+    "complex": pd.Series([1j, 2.0], dtype=object),
+    "list": [[1, 2], [3, 4]],
+}
+
+
+@pytest.mark.parametrize("kind", DATES)
+def test_objects_that_are_neither_numbers_nor_categories_are_refused(kind):
+    with pytest.raises(ValueError, match="expected numbers or categories in column 'a', got"):
+        TableReader().fit(pd.DataFrame({"a": DATES[kind]}))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "Int64", "object"])
+def test_whole_numbers_that_float64_cannot_tell_apart_are_refused(dtype):
+    frame = pd.DataFrame({"id": pd.Series([2**60, 2**60 + 1], dtype=dtype), "a": [1.0, 2.0]})
+    for read in (lambda: TableReader().fit(frame), lambda: read_numbers(frame, "x")):
+        with pytest.raises(ValueError, match="float64 can tell apart in column 'id', got 2 different ones, of which 1"):
+            read()
+    apart = pd.DataFrame({"id": pd.Series([2**60, 2**61], dtype=dtype)})
+    assert np.array_equal(read_numbers(apart, "x")[0], [[2.0**60], [2.0**61]])
+
+
+def test_a_later_frame_with_a_column_twice_is_refused():
+    later = pd.DataFrame([[1.0, 9.0]], columns=["a", "a"])
+    with pytest.raises(ValueError, match="expected one column 'a', got values of shape"):
+        TableReader().fit(pd.DataFrame({"a": [1.0, 2.0]})).read(later)
 
 
 def test_an_array_is_not_a_frame():

@@ -243,3 +243,11 @@ def test_a_notebook_shows_some_of_many_columns_and_the_target():
     html = Observations(torch.randn(3, 100), torch.randn(3))._repr_html_()
     assert "and 89 more columns" in html
     assert cells(html, "th")[5:] == [*(f"x{i}" for i in range(11)), "y"]
+
+
+def test_a_frame_with_numbers_as_names():
+    frame = pd.DataFrame(np.arange(6.0).reshape(2, 3))
+    data = Observations.from_frame(frame, y="2", x=["1", "0"])
+    assert data.x_names == ("1", "0")
+    assert data.x.tolist() == [[1, 0], [4, 3]]
+    assert data.y.tolist() == [2, 5]

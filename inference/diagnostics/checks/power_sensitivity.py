@@ -103,11 +103,11 @@ def _of_posterior(
     import torch
 
     from posterity.inference.export import ArvizNames
-    from posterity.inference.program.arguments import bind_arguments, read_arguments
+    from posterity.inference.program.arguments import read_as_fitted
     from posterity.inference.program.likelihood import score_draws
 
     program, shape = posterior.program, (posterior.num_chains, posterior.num_draws)
-    args = read_arguments(bind_arguments(posterior.model, args, named)[0])
+    args = read_as_fitted(posterior.model, args, named, posterior.attrs)[0]
     flat = {name: value.flatten(0, 1) for name, value in posterior.draws.items()}
     scores = score_draws(posterior.model, args, flat, program.site, others=program.observed, terms=True)
     prior = [scores.terms[name] for name in program.latents if name in scores.terms]

@@ -41,7 +41,7 @@ def moment_matching(posterior: Any, *args: Any, max_iters: int = 30, split: bool
             not those of this posterior, or ArviZ is older than 1.0.
     """
     from posterity.inference.engine.density import Density
-    from posterity.inference.program.arguments import bind_arguments, read_arguments
+    from posterity.inference.program.arguments import read_as_fitted
     from posterity.inference.program.likelihood import score_draws
 
     check_integer("max_iters", max_iters, 1)
@@ -51,7 +51,7 @@ def moment_matching(posterior: Any, *args: Any, max_iters: int = 30, split: bool
     program = posterior.program
     if program.parameters:
         raise ValueError(f"expected a posterior without trained parameters, got {list(program.parameters)}")
-    args = read_arguments(bind_arguments(posterior.model, args, named)[0])
+    args = read_as_fitted(posterior.model, args, named, posterior.attrs)[0]
     flat = {name: value.flatten(0, 1) for name, value in posterior.draws.items()}
     scores = score_draws(posterior.model, args, flat, program.site, others=program.observed)
     density = Density(posterior.model, args)

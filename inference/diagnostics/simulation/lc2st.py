@@ -88,8 +88,8 @@ def lc2st(
     _check_shapes(truths, table, at, own, others)
     model = _classifier(classifier, truths.shape[1])
     pairs = np.stack([np.concatenate([truths, table], 1), np.concatenate([own, table], 1)])
-    centre, spread = pairs.mean((0, 1)), pairs.std((0, 1))
-    spread = np.where(spread > 0, spread, 1.0)
+    centre = pairs.mean((0, 1))
+    spread = np.where(np.ptp(pairs, (0, 1)) > 0, pairs.std((0, 1)), 1.0)
     pairs = (pairs - centre) / spread
     rows = np.broadcast_to(at, (len(others), *at.shape))
     tested = (np.concatenate([others, rows], -1) - centre) / spread

@@ -106,3 +106,10 @@ def test_progress_is_shown_on_request(name):
         assert BayesianRegressor(method=name, verbose=verbose)._method().progress is verbose
     with pytest.raises(ValueError, match="expected verbose to be"):
         BayesianRegressor(method=name, verbose=2).fit(*wave())
+
+
+def test_a_column_that_is_constant_but_for_rounding_is_left_out():
+    """The standard deviation of 60 times 0.1 is 1.4e-17."""
+    x, y = wave(60)
+    model = BayesianRegressor(hidden=(2,), method=QUICK, random_state=0).fit(np.c_[x, np.full(60, 0.1)], y)
+    assert model.kept_.tolist() == [True] * x.shape[1] + [False]

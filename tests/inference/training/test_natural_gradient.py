@@ -143,3 +143,25 @@ def test_the_model_of_the_user_does_not_change():
     here = pyro.poutine.trace(trained).get_trace(torch.zeros(20), y)
     assert trained.__name__ == "marginal"
     assert torch.equal(here.nodes["y"]["fn"].log_prob(y), node["fn"].log_prob(y))
+
+
+def test_the_unit_is_that_of_the_rows_that_are_scored_and_1_for_equal_values():
+    there = torch.arange(50) % 2 == 0
+
+    def unit(y, mask=there):
+        loc = torch.zeros(50).requires_grad_()
+
+        def level(y=None):
+            with pyro.plate("obs", 50):
+                return pyro.sample("y", dist.Normal(loc, 0.1).mask(mask), obs=y)
+
+        node = pyro.poutine.trace(level).get_trace(y).nodes["y"]
+        trained = with_natural_gradient(level, "y", node)
+        log_prob = pyro.poutine.trace(trained).get_trace(y).log_prob_sum()
+        (found,) = torch.autograd.grad(log_prob, loc)
+        return float((y[0] / found[0]).sqrt().detach())  # the gradient is y / unit² at a location of 0
+
+    y = Y.float()
+    expected = float(y[there].std(correction=0))
+    assert unit(y) == pytest.approx(unit(torch.where(there, y, -999.0)), rel=1e-5) == pytest.approx(expected, rel=1e-5)
+    assert unit(torch.full((50,), 0.1)) == pytest.approx(1)

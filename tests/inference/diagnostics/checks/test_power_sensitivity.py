@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -10,6 +11,7 @@ from posterity.inference import Posterior
 from posterity.inference.arviz import from_arrays, group
 from posterity.inference.diagnostics.checks.power_sensitivity import power_sensitivity
 from posterity.inference.program.sites import inspect
+from posterity.inference.program.tables import names_to_attrs, read_tables
 from posterity.models import bayesian, mlp
 from tests.inference.arviz.power_cases import NOISE, PRIOR, PRIOR_MEAN, Y, distance, even_draws, sensitivity
 
@@ -150,3 +152,19 @@ def test_bad_input_with_a_posterior_is_refused():
         power_sensitivity(POSTERIOR, X, DATA, var_names=["z"])
     with pytest.raises(ValueError, match="expected y, which the model observes at 'y'"):
         power_sensitivity(POSTERIOR, X)
+
+
+def test_columns_of_a_frame_are_put_in_the_order_of_the_fit():
+    def line(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(x.float() @ w, 1.0), obs=y)
+
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [0.1, -0.1, 0.0]})
+    y = torch.tensor([1.0, 2.0, 3.5])
+    draws = {"w": torch.randn(1, 200, 2, generator=torch.Generator().manual_seed(0)) * 0.3 + torch.tensor([1.0, 0.0])}
+    args = (torch.as_tensor(frame.to_numpy()), y)
+    posterior = Posterior(line, inspect(line, args), draws, attrs=names_to_attrs(read_tables((frame, y))))
+    xr.testing.assert_equal(power_sensitivity(posterior, frame[["b", "a"]], y), power_sensitivity(posterior, frame, y))
+    with pytest.raises(ValueError, match="with the columns of the fit, got none of"):
+        power_sensitivity(posterior, frame.rename(columns={"a": "c"}), y)

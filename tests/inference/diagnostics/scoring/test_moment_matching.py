@@ -1,6 +1,9 @@
 """Moment matching with the densities of a Pyro model."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -12,6 +15,7 @@ from posterity.inference.diagnostics.scoring.comparison import to_elpd
 from posterity.inference.diagnostics.scoring.loo import leave_one_out, loo
 from posterity.inference.diagnostics.scoring.moment_matching import moment_matching
 from posterity.inference.program.sites import inspect
+from posterity.inference.program.tables import names_to_attrs, read_tables
 from posterity.models import mlp, point
 from tests.inference.arviz import outlier_cases as cases
 
@@ -143,3 +147,10 @@ def test_bad_input_is_refused():
     fitted = infer(trained, X.float(), Y.float(), method=SVI(steps=5, progress=False))
     with pytest.raises(ValueError, match="expected a posterior without trained parameters, got"):
         moment_matching(fitted, X.float(), Y.float())
+
+
+def test_columns_of_a_frame_are_put_in_the_order_of_the_fit():
+    frame = pd.DataFrame(cases.X, columns=["a", "b", "c"])
+    named = replace(POSTERIOR, attrs=names_to_attrs(read_tables((frame, Y))))
+    with pytest.raises(ValueError, match="with the columns of the fit, got none of"):
+        moment_matching(named, frame.rename(columns={"a": "d"}), Y)

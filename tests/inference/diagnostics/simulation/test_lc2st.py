@@ -173,3 +173,23 @@ def test_bad_input_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             lc2st(**{**good, **changes})
+
+
+def test_a_column_of_data_that_is_constant_but_for_rounding_does_not_decide():
+    """The standard deviation of 200 times 0.1 is 2.8e-17."""
+    rng = np.random.default_rng(0)
+    theta = rng.normal(size=200)
+    x = theta + rng.normal(size=200)
+    own, others = x / 2 + 0.5**0.5 * rng.normal(size=200), 0.5 + 0.5**0.5 * rng.normal(size=(100, 1, 1))
+    found = [
+        lc2st(
+            (own, others),
+            theta,
+            np.c_[x, np.full(200, filler)],
+            [[1.0, filler + 0.01]],
+            classifier=NEIGHBOURS,
+            permutations=9,
+        )
+        for filler in (0.0, 0.1)
+    ]
+    np.testing.assert_allclose(found[0].statistic, found[1].statistic, rtol=1e-6)
