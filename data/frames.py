@@ -154,8 +154,8 @@ def column_values(frame: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     if refused is not None:
         raise _refusal(name, refused)
     there = np.array([not _is_missing(value) for value in values], bool)
-    numeric = [isinstance(value, int | float | Decimal | np.number | np.bool_) for value in values[there]]
-    if numeric and all(numeric) and not category:  # columns of pandas with missing whole numbers
+    numeric = all(isinstance(value, int | float | Decimal | np.number | np.bool_) for value in values[there])
+    if not there.any() or (numeric and not category):  # columns of pandas with missing whole numbers
         numbers = np.array([float(value) if here else np.nan for value, here in zip(values, there, strict=True)])
         return _exact(name, values[there], numbers), there
     return values, there

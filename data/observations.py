@@ -27,6 +27,10 @@ SUMMARIES = (torch.min, torch.mean, torch.max)
 Oracle = Callable[[Tensor], Distribution]
 
 
+class DefaultNames(tuple[str, ...]):
+    """Names of columns that nobody gave; tables that are derived from another keep them."""
+
+
 @dataclass(frozen=True, init=False, eq=False, repr=False)
 class Observations:
     """N observations of D inputs and one or more targets.
@@ -344,13 +348,13 @@ def _hint(x: Tensor) -> str:
 
 def _names(label: str, names: Sequence[str] | None, count: int, default: list[str]) -> tuple[str, ...]:
     if names is None:
-        return tuple(default)
+        return DefaultNames(default)
     ordered = not isinstance(names, str | Mapping) and hasattr(names, "__getitem__")
     if not ordered or getattr(names, "ndim", 1) != 1 or not all(isinstance(name, str) for name in names):
         raise ValueError(f"expected {label}_names to be a sequence of strings, got {names!r}")
     if len(names) != count:
         raise ValueError(f"expected {count} names in {label}_names, got {len(names)}: {list(names)}")
-    return tuple(names)
+    return names if isinstance(names, DefaultNames) else tuple(names)
 
 
 def _check_finite(label: str, values: Tensor, names: tuple[str, ...]) -> None:

@@ -22,7 +22,7 @@ from posterity.inference.predictive import PredictiveMixture
 from posterity.inference.program.sites import inspect
 from posterity.inference.svi import SVI
 from posterity.models.pair import Pair
-from posterity.validation import check_choice, check_flag, check_integer
+from posterity.validation import check_choice, check_flag, check_integer, refuse_mask
 
 METHODS: dict[str, Callable[[bool], Method]] = {
     "hmc": lambda progress: HMC(progress=progress),
@@ -105,6 +105,7 @@ class TableEstimator(ABC, BaseEstimator):
 
     def _validated(self, X: Any, y: Any) -> tuple[np.ndarray, Any]:
         """Numbers (N, D) in float64, and y; also compares, or in training learns, the names and number of columns."""
+        _refuse("y", y)
         rows: dict[str, Any] = {"dtype": np.float64, "ensure_min_samples": 1 if y is None else 2}
         if is_frame(X) and getattr(self, "table_", None) is not None:
             validate_data(self, X, skip_check_array=True, reset=y is not None)
@@ -112,6 +113,7 @@ class TableEstimator(ABC, BaseEstimator):
             if y is None:
                 return check_array(numbers, **rows), None
             return check_X_y(numbers, y, **rows, **self._y_settings())
+        _refuse("X", X)
         if y is None and self.table_ is not None and self.table_.categories:
             raise ValueError(
                 f"expected a frame with the columns {list(self.table_.columns)}, as in training, got an array"
@@ -151,12 +153,21 @@ class TableEstimator(ABC, BaseEstimator):
         self.posterior_ = Posterior(pair.model, program, **tensors, attrs=numbers["attrs"])
 
 
+def _refuse(name: str, values: Any) -> None:
+    """``ValueError`` for a mask, and for dates and spans of time, which scikit-learn reads as nanoseconds."""
+    refuse_mask(name, values)
+    dtype = np.asarray(values).dtype if is_frame(values) else getattr(values, "dtype", None)
+    if getattr(dtype, "kind", "") in ("M", "m"):
+        raise ValueError(f"expected numbers in {name}, got {dtype}: convert it to numbers")
+
+
 def read_targets(y: Any, rows: int) -> Tensor:
     """y as finite numbers (N,), also of a frame or an array of one column.
 
     Raises:
         ValueError: y has missing or infinite values, several columns, or another length than ``rows``.
     """
+    _refuse("y", y)
     numbers = column_or_1d(check_array(y, ensure_2d=False, dtype=np.float64))
     if len(numbers) != rows:
         raise ValueError(f"expected y with {rows} values, one for each row of X, got {len(numbers)}")

@@ -35,7 +35,9 @@ def slice_table(data: Any, column: str | int, at: Any, resolution: int) -> Table
     Raises ``ValueError`` for a column that does not exist, is a category or has one value, or another ``at``.
     """
     columns = _columns(data)
-    names = list(columns)
+    names, labels = list(columns), {label: str(label) for label in getattr(data, "columns", ()) if is_integer(label)}
+    column = labels.get(column, column) if is_integer(column) else column  # pandas may name columns by numbers
+    at = {labels.get(name, name): value for name, value in at.items()} if isinstance(at, Mapping) else at
     empty = [one for one, values in columns.items() if values.dtype.kind == "f" and np.isnan(values).all()]
     if empty:
         raise ValueError(f"expected data with numbers in every column, got none in {empty}")

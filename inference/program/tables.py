@@ -13,6 +13,7 @@ from torch import Tensor
 
 from posterity.data import Observations
 from posterity.data.frames import is_frame, read_numbers
+from posterity.data.observations import DefaultNames
 
 Names = tuple[str, ...] | None
 """Names of the columns of one argument; None if they have no names."""
@@ -36,9 +37,10 @@ def expand_observations(args: tuple[Any, ...], targets: bool = True) -> tuple[An
     if len(args) > 1:
         raise ValueError(f"expected an Observations as the only argument by position, got {len(args)} arguments")
     data = args[0]
-    default = Observations(data.x[:1], data.y[:1])
-    x = Columns(data.x, None if data.x_names == default.x_names else data.x_names)
-    y = Columns(data.y, None if data.y_names == default.y_names else data.y_names)
+    x, y = (
+        Columns(values, None if isinstance(names, DefaultNames) else names)
+        for values, names in ((data.x, data.x_names), (data.y, data.y_names))
+    )
     return (x, y) if targets else (x,)
 
 

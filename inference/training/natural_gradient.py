@@ -17,9 +17,11 @@ expectation maximization", arXiv:2602.10602; derived here for log-scales). s is 
 balance between locations and the rest does not depend on the unit of y. For one component the gradient of the location
 is that of least squares (beta = 1 of Seitzer et al. 2022, arXiv:2203.09168).
 
-The value of the log density does not change. Where scales do not depend on x, a fixed point is a stationary point of
-the likelihood. Where they do, rows have other weights than in the likelihood: the fit still converges to the truth with
-the number of rows if the model contains the truth, but it is not the maximum of the likelihood.
+The value of the log density does not change. If scales do not depend on x, and each parameter acts on one location, on
+one scale or on logits alone, a fixed point is a stationary point of the likelihood. Otherwise, as for the hidden layers
+of a mixture density network, parts of the gradient or rows have other weights than in the likelihood: the fit still
+converges to the truth with the number of rows if the model contains the truth, but it is not the maximum of the
+likelihood.
 """
 
 from collections.abc import Callable

@@ -161,3 +161,13 @@ def test_a_frame_of_numbers_alone(library):
         read_numbers(FRAMES[library](COLUMNS), "x")
     with pytest.raises(ValueError, match=r"expected x without missing values, got some in \['dose'\]"):
         read_numbers(FRAMES[library]({"dose": [None, 1.0]}), "x")
+
+
+@pytest.mark.parametrize("library", FRAMES)
+def test_a_later_column_without_any_value_is_imputed(library):
+    """None alone has no type of its own: pandas reads it as objects."""
+    reader = TableReader(missing="mean").fit(FRAMES[library](COLUMNS))
+    later = FRAMES[library](COLUMNS | {"dose": [None] * 3, "site": [None] * 3})
+    if library == "pandas":
+        later = later.astype({"dose": object, "site": object})
+    assert np.array_equal(reader.read(later)[:, [0, 3, 4]], [[7 / 3, 0, 0]] * 3)

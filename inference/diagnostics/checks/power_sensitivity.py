@@ -42,7 +42,8 @@ def power_sensitivity(
     Args:
         source: a `Posterior`; or ArviZ data with the groups ``posterior``, ``log_prior`` and ``log_likelihood``, such
             as those of ``posterior.to_arviz(*args, log_prior=True)``.
-        args: with a `Posterior`, the arguments of its model, y last. The likelihood is that of all observed sites.
+        args: with a `Posterior`, the arguments of its model, y last. The likelihood is that of all observed sites;
+            factors (``pyro.factor``) count for neither component.
         at: with a `Posterior`, inputs x* (one, or a tuple) at which the functions E[y|x*, w] are judged; for classes
             their probabilities. Adds the variable ``f`` over "obs" (and "target").
         var_names: latent and deterministic sites, or variables of the group ``posterior``. By default all latent sites

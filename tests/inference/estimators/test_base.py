@@ -113,3 +113,21 @@ def test_a_column_that_is_constant_but_for_rounding_is_left_out():
     x, y = wave(60)
     model = BayesianRegressor(hidden=(2,), method=QUICK, random_state=0).fit(np.c_[x, np.full(60, 0.1)], y)
     assert model.kept_.tolist() == [True] * x.shape[1] + [False]
+
+
+@pytest.mark.parametrize("kind", ["mask", "date", "span"])
+def test_masks_and_dates_are_refused_in_arrays_and_targets(kind):
+    """scikit-learn takes masked values as measured, and dates as nanoseconds since 1970."""
+    x, y = wave(30)
+    days = np.datetime64("2026-01-01", "D") + np.arange(30)
+    bad = {"mask": np.ma.masked_greater(y, 0.5), "date": days, "span": days - days[0]}[kind]
+    model = BayesianRegressor(hidden=(2,), method=QUICK, random_state=0)
+    message = "expected {} without a mask" if kind == "mask" else "expected numbers in {}, got"
+    with pytest.raises(ValueError, match=message.format("X")):
+        model.fit(np.ma.array(x, mask=x > 0.5) if kind == "mask" else bad[:, None], y)
+    model.fit(x, y)
+    with pytest.raises(ValueError, match=message.format("y")):
+        model.score(x, bad)
+    for target in (bad, pd.Series(bad), pd.DataFrame({"y": bad})) if kind != "mask" else (bad,):
+        with pytest.raises(ValueError, match=message.format("y")):
+            model.fit(x, target)

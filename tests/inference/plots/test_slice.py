@@ -92,3 +92,12 @@ def test_a_column_that_does_not_vary_and_vectors_are_refused():
         slice_table(np.array([[1.0, np.nan], [2.0, np.nan]]), 0, "median", 5)
     with pytest.raises(ValueError, match=r"expected data as Observations, a frame or an array \(N, D\), got shape"):
         slice_table(np.arange(3.0), 0, "median", 5)
+
+
+def test_numbers_as_names_of_a_frame_are_names_and_not_places():
+    frame = pd.DataFrame([[1.0, 10.0, 100.0], [2.0, 20.0, 300.0]], columns=[2, 1, 0])
+    part = slice_table(frame, 0, {1: 5.0}, 3)
+    assert part.name == "0"
+    assert part.grid.tolist() == [100, 200, 300]
+    assert part.fixed == {"2": 1.5, "1": 5.0}
+    assert slice_table(frame.to_numpy(), 0, "median", 3).grid.tolist() == [1, 1.5, 2]

@@ -64,9 +64,19 @@ def test_observations_alone_are_x_and_y():
     assert torch.equal(read[1], data.y)
     unnamed = expand_observations((Observations(VALUES, VALUES[:, 0]),))
     assert [table.names for table in unnamed] == [None, None]
+    part = expand_observations((Observations(VALUES, VALUES[:, 0]).subset([0]).to(dtype=torch.float64),))
+    assert [table.names for table in part] == [None, None]
     assert expand_observations((VALUES, None)) == (VALUES, None)
     with pytest.raises(ValueError, match="expected an Observations as the only argument by position, got 2 arguments"):
         expand_observations((data, data.y))
+
+
+def test_names_that_were_given_count_also_where_they_are_those_of_tables_without_names():
+    frame = pd.DataFrame({"x0": [1.0, 2.0], "x1": [3.0, 5.0], "y": [0.0, 1.0]})
+    read = expand_observations((Observations.from_frame(frame, y="y"),))
+    assert [table.names for table in read] == [("x0", "x1"), ("y",)]
+    (x,) = order_as_fitted((frame[["x1", "x0"]],), names_to_attrs(read))
+    assert x.values.tolist() == [[1, 3], [2, 5]]
 
 
 def test_names_of_columns():

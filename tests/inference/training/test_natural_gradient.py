@@ -165,3 +165,29 @@ def test_the_unit_is_that_of_the_rows_that_are_scored_and_1_for_equal_values():
     expected = float(y[there].std(correction=0))
     assert unit(y) == pytest.approx(unit(torch.where(there, y, -999.0)), rel=1e-5) == pytest.approx(expected, rel=1e-5)
     assert unit(torch.full((50,), 0.1)) == pytest.approx(1)
+
+
+def test_components_that_share_a_parameter_are_not_fitted_by_maximum_likelihood():
+    """Branches of slope 1 with noise 0.1 and slope 2 with noise 1, fitted by one slope and a noise for each.
+
+    The maximum of the likelihood is near the slope of the sharp branch; natural gradients count both branches alike.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x, upper = torch.linspace(-1, 1, 400), torch.randint(2, (400,), generator=generator) == 0
+    noise = torch.randn(400, generator=generator)
+    y = torch.where(upper, 3 + x + 0.1 * noise, -3 + 2 * x + noise)
+
+    def branches(x, y=None):
+        slope = pyro.param("slope", torch.tensor(1.5))
+        log_scale = pyro.param("log_scale", torch.tensor([-1.0, 0.0]))
+        loc = torch.stack([3 + slope * x, -3 + slope * x], -1)
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", Mixture.normal(torch.zeros(2), loc, log_scale.exp()), obs=y)
+
+    settings = {"members": 1, "steps": 400, "engine": "replay", "progress": False}
+    plain, natural_ = (
+        float(infer(branches, x, y, method=Ensemble(gradient=gradient, **settings)).draws["slope"])
+        for gradient in ("plain", "natural")
+    )
+    assert plain == pytest.approx(1.0, abs=0.05)
+    assert natural_ == pytest.approx(1.5, abs=0.1)
