@@ -163,7 +163,7 @@ def test_columns_of_a_frame_are_put_in_the_order_of_the_fit():
     frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [0.1, -0.1, 0.0]})
     y = torch.tensor([1.0, 2.0, 3.5])
     draws = {"w": torch.randn(1, 200, 2, generator=torch.Generator().manual_seed(0)) * 0.3 + torch.tensor([1.0, 0.0])}
-    args = (torch.as_tensor(frame.to_numpy()), y)
+    args = (torch.tensor(frame.to_numpy(copy=True)), y)
     posterior = Posterior(line, inspect(line, args), draws, attrs=names_to_attrs(read_tables((frame, y))))
     xr.testing.assert_equal(power_sensitivity(posterior, frame[["b", "a"]], y), power_sensitivity(posterior, frame, y))
     with pytest.raises(ValueError, match="with the columns of the fit, got none of"):
