@@ -11,6 +11,7 @@ warm-up raises from 0 to 1 (Sønderby et al. 2016, arXiv:1602.02282).
 """
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pyro
@@ -56,10 +57,10 @@ class Autoencoder(nn.Module):
         small = (widths[-1], height // 2**count, across // 2**count)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            down = [m for a, b in zip(widths, widths[1:], strict=False) for m in (nn.Conv2d(a, b, 4, 2, 1), nn.ELU())]
+            down = [m for a, b in pairwise(widths) for m in (nn.Conv2d(a, b, 4, 2, 1), nn.ELU())]
             self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(math.prod(small), 2 * latent))
             up: list[nn.Module] = [nn.Linear(latent, math.prod(small)), nn.Unflatten(1, small)]
-            for a, b in zip(widths[::-1], widths[-2::-1], strict=False):
+            for a, b in pairwise(widths[::-1]):
                 up += [nn.ELU(), nn.ConvTranspose2d(a, b, 4, 2, 1)]
             self.decoder = nn.Sequential(*up, nn.Sigmoid())
         self.log_scale = nn.Parameter(torch.tensor(-1.0))
