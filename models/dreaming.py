@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from posterity.models.mixtures import Mixture
@@ -102,3 +104,98 @@ def _drawn(net: MixtureRNN, features: Tensor, temperature: float, random: torch.
     axis = 1 if shared else -1
     loc, scale = (value.gather(axis, place).squeeze(axis) for value in (normal.loc, normal.scale))
     return loc + scale * torch.randn(loc.shape, generator=random, dtype=loc.dtype), component
+
+
+@dataclass(frozen=True, eq=False)
+class Branches:
+    """The likely futures of one sequence, the most probable first.
+
+    Attributes:
+        states: (B, steps, D), the means along each branch, in the units of the network.
+        probabilities: (B,); their sum is 1 minus the probability of what was dropped.
+    """
+
+    states: Tensor
+    probabilities: Tensor
+
+
+def branches(
+    net: MixtureRNN,
+    states: Tensor,
+    context: Tensor | None = None,
+    *,
+    steps: int,
+    future: Tensor | None = None,
+    width: int = 32,
+    min_probability: float = 1e-3,
+    merge: float = 3.0,
+) -> Branches:
+    """The tree of likely futures after one sequence ``states`` (1, T, D), by its branches.
+
+    In each step the components of the mixture that overlap are one group; the future of each group goes on from the
+    group's mean with the group's probability. Noise within a group is neglected.
+
+    Args:
+        net: a network with shared weights.
+        states: what has happened so far.
+        context: (1, T, C) of these steps.
+        steps: the length of the branches.
+        future: context (steps, C) of the steps to come; None: zeros.
+        width: largest number of branches that are followed.
+        min_probability: branches with less are dropped.
+        merge: components overlap if their means differ by less than this many of the larger standard deviation in
+            every dimension; groups are chains of overlapping components.
+
+    Raises:
+        ValueError: more than one sequence, shapes that do not fit, or weights per dimension.
+    """
+    for name, value in (("steps", steps), ("width", width)):
+        check_integer(name, value, 1)
+    check_number("min_probability", min_probability, "[0, 1)")
+    check_number("merge", merge, "(0, inf)")
+    if net.weights != "shared":
+        raise ValueError(f"expected a network with shared weights, got weights {net.weights!r}")
+    if len(states) != 1:
+        raise ValueError(f"expected one sequence, states of shape (1, T, {net.targets}), got {shown_shape(states)}")
+    if future is not None and tuple(future.shape) != (steps, net.context):
+        raise ValueError(f"expected future of shape {(steps, net.context)}, got {shown_shape(future)}")
+    with torch.no_grad():
+        features, memory = net(states, context)
+        past, probabilities = states.new_zeros(1, 0, net.targets), states.new_ones(1)
+        for step in range(steps):
+            parents, means, shares = _groups(net.next_state(features[:, -1]), merge)
+            chances = probabilities[parents] * shares
+            kept = chances.argsort(descending=True)[:width]
+            kept = kept[chances[kept] >= min_probability]
+            parents, probabilities = parents[kept], chances[kept]
+            past = torch.cat([past[parents], means[kept][:, None]], 1)
+            memory = _selected(memory, parents)
+            given = None
+            if net.context:
+                now = states.new_zeros(net.context) if future is None else future[step]
+                given = now.expand(len(kept), 1, -1)
+            features, memory = net(past[:, -1:], given, memory)
+    return Branches(past, probabilities)
+
+
+def _groups(mixture: Mixture, merge: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The groups of overlapping components of N mixtures: the mixture each is of, its mean (D,) and its weight."""
+    normal = mixture.component_distribution.base_dist
+    apart = (normal.loc[:, :, None] - normal.loc[:, None]).abs()
+    near = (apart < merge * torch.maximum(normal.scale[:, :, None], normal.scale[:, None])).all(-1)
+    weights = mixture.log_weights.exp()
+    parents, means, shares = [], [], []
+    for row, adjacent in enumerate(near.numpy()):
+        count, label = connected_components(csr_array(adjacent), directed=False)
+        member = torch.nn.functional.one_hot(torch.as_tensor(label).long(), count).to(weights) * weights[row, :, None]
+        shares.append(member.sum(0))
+        means.append(member.T @ normal.loc[row] / member.sum(0)[:, None].clamp_min(1e-30))
+        parents.append(torch.full((count,), row))
+    return torch.cat(parents), torch.cat(means), torch.cat(shares)
+
+
+def _selected(memory: Any, rows: Tensor) -> Any:
+    """The memory of some sequences, which may stand in it several times."""
+    if isinstance(memory, tuple):
+        return tuple(part[:, rows] for part in memory)
+    return memory[:, rows]
