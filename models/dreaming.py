@@ -196,6 +196,4 @@ def _groups(mixture: Mixture, merge: float) -> tuple[Tensor, Tensor, Tensor]:
 
 def _selected(memory: Any, rows: Tensor) -> Any:
     """The memory of some sequences, which may stand in it several times."""
-    if isinstance(memory, tuple):
-        return tuple(part[:, rows] for part in memory)
-    return memory[:, rows]
+    return tuple(part[rows] for part in memory)

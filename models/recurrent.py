@@ -34,9 +34,54 @@ from posterity.models.networks import bayesian, point
 from posterity.models.pairs import Pair
 from posterity.validation import check_choice, check_floating, check_integer, check_tensor, shown_shape
 
-CELLS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+GATES = {"lstm": 4, "gru": 3}
 WEIGHTS = ("shared", "per_dimension")
-State = Any  # of a GRU a tensor, of an LSTM two: (layers, N, hidden)
+State = tuple[Tensor, ...] | None  # of an LSTM output and cell, of a GRU the output: (N, hidden) each
+
+
+class Recurrence(nn.Module):
+    """A recurrent layer, (N, T, inputs) -> (N, T, width), as ``torch.nn.LSTM`` and ``torch.nn.GRU``.
+
+    torch's own layers have no batching rule: under ``vmap`` they run draw by draw. This one is made of products, so
+    that all draws and members run at once.
+
+    Args:
+        cell: "lstm" (Hochreiter & Schmidhuber 1997) or "gru" (Cho et al. 2014).
+        inputs: width of the inputs.
+        width: width of the layer.
+    """
+
+    def __init__(self, cell: str, inputs: int, width: int) -> None:
+        super().__init__()
+        check_choice("cell", cell, sorted(GATES))
+        self.cell, self.width = cell, width
+        self.input = nn.Linear(inputs, GATES[cell] * width)
+        self.repeat = nn.Linear(width, GATES[cell] * width)
+        for value in self.parameters():
+            nn.init.uniform_(value, -(width**-0.5), width**-0.5)
+
+    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """The outputs of all steps, and the state after the last one, which the next call takes."""
+        given, found = self.input(x), []
+        if state is None:
+            zero = given.new_zeros(len(x), self.width)
+            state = (zero, zero) if self.cell == "lstm" else (zero,)
+        for step in given.unbind(1):
+            state = self._lstm(step, *state) if self.cell == "lstm" else self._gru(step, *state)
+            found.append(state[0])
+        return torch.stack(found, 1), state
+
+    def _lstm(self, given: Tensor, output: Tensor, cell: Tensor) -> tuple[Tensor, ...]:
+        enter, forget, new, leave = (given + self.repeat(output)).chunk(4, -1)
+        cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
+        return leave.sigmoid() * cell.tanh(), cell
+
+    def _gru(self, given: Tensor, output: Tensor) -> tuple[Tensor, ...]:
+        reset, keep, new = given.chunk(3, -1)
+        reset_again, keep_again, new_again = self.repeat(output).chunk(3, -1)
+        proposed = (new + (reset + reset_again).sigmoid() * new_again).tanh()
+        kept = (keep + keep_again).sigmoid()
+        return ((1 - kept) * proposed + kept * output,)
 
 
 class MixtureRNN(nn.Module):
@@ -84,7 +129,6 @@ class MixtureRNN(nn.Module):
         check_integer("targets", targets, 1)
         check_integer("context", context, 0)
         check_integer("hidden", hidden, 1)
-        check_choice("cell", cell, sorted(CELLS))
         check_choice("weights", weights, WEIGHTS)
         self.targets, self.context, self.weights = targets, context, weights
         self.ends, self.rewarded = bool(ends), bool(rewarded)
@@ -97,7 +141,7 @@ class MixtureRNN(nn.Module):
             outputs = targets * self.head.features
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            self.recurrent = CELLS[cell](targets + context, hidden, batch_first=True)
+            self.recurrent = Recurrence(cell, targets + context, hidden)
             self.output = nn.Linear(hidden, outputs + self.ends + 2 * self.rewarded)
         self.register_buffer("loc", torch.zeros(targets))
         self.register_buffer("scale", torch.ones(targets))

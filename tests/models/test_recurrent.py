@@ -10,11 +10,24 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from posterity.data import Corridor
 from posterity.inference import HMC, Ensemble, infer
 from posterity.inference.training.streaming import fit_stream
-from posterity.models.recurrent import MixtureRNN, last_layer_pair, sequence_pair
+from posterity.models.recurrent import MixtureRNN, Recurrence, last_layer_pair, sequence_pair
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("cell", "layer"), [("lstm", torch.nn.LSTM), ("gru", torch.nn.GRU)])
+def test_the_recurrence_is_that_of_torch(cell, layer):
+    ours, theirs, x = Recurrence(cell, 3, 5), layer(3, 5, batch_first=True), noise(4, 7, 3)
+    with torch.no_grad():
+        theirs.weight_ih_l0.copy_(ours.input.weight)
+        theirs.weight_hh_l0.copy_(ours.repeat.weight)
+        theirs.bias_ih_l0.copy_(ours.input.bias)
+        theirs.bias_hh_l0.copy_(ours.repeat.bias)
+        assert torch.allclose(ours(x)[0], theirs(x)[0], atol=1e-6)
+        last = theirs(x)[1]
+        assert torch.allclose(ours(x)[1][0], (last[0] if cell == "lstm" else last)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -22,7 +35,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_step_by_step_is_the_whole_sequence(cell, weights):
     net = MixtureRNN(2, 3, cell=cell, weights=weights, ends=True, rewarded=True)
     z, c = noise(4, 6, 2), noise(4, 6, 3, seed=1)
-    whole, memory = net(z, c)
+    whole, _ = net(z, c)
     parts, state = [], None
     for step in range(6):
         features, state = net(z[:, step : step + 1], c[:, step : step + 1], state)
