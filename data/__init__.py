@@ -18,11 +18,13 @@ Simulators, with an oracle
     `quadrants`: no data, strong noise or two modes in one quadrant of the plane.
     `Detector`: tracks through layers of noisy pixels; `track_posterior`: the exact posterior of one track.
     `ring`, `grid`: clusters in the plane, for the detection of dropped modes of generators (`Clusters`).
+    `Corridor`: a ball in a corridor that forks, as frames, with the exact distribution of the next step (`Episodes`).
     `BoundedConditional`, `NormalNoiseConditional`, `UniformNoiseConditional`: the oracles of inverse problems.
 """
 
 from posterity.data.clusters import Clusters, grid, ring
 from posterity.data.conditional import BoundedConditional
+from posterity.data.corridor import Corridor, Episodes
 from posterity.data.curves import gp_curve, simulate_curve, sinc_curve, sine_parabola, wavy
 from posterity.data.idx import read_idx
 from posterity.data.images import Images, digits, fashion_mnist, image_folder, mnist, usps
@@ -40,7 +42,9 @@ from posterity.data.uniform_noise import UniformNoiseConditional
 __all__ = [
     "BoundedConditional",
     "Clusters",
+    "Corridor",
     "Detector",
+    "Episodes",
     "Events",
     "Images",
     "NormalNoiseConditional",

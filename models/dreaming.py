@@ -1,0 +1,199 @@
+r"""Dreams of a `MixtureRNN`: samples of the future, and the tree of its likely branches.
+
+`dream` samples sequences with a temperature $\tau$, which raises weights to the power $1/\tau$ and multiplies scales by
+$\sqrt \tau$ (Ha & Schmidhuber 2018, section 2.2). `branches` follows the means of the components instead and sums their
+weights: for a future that splits at a few places its probabilities are those of the dreams without noise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from posterity.models.mixtures import Mixture
+from posterity.models.recurrent import MixtureRNN
+from posterity.random import as_generator
+from posterity.validation import check_integer, check_number, shown_shape
+
+Policy = Callable[[Tensor, Any], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Dreams:
+    """N sampled futures.
+
+    Attributes:
+        states: (N, steps, D), in the units of the network.
+        components: (N, steps), the component that each state came from, or (N, steps, D) with weights per dimension.
+        ended: (N, steps), whether the episode has ended with this step or before; False if the network predicts no end.
+    """
+
+    states: Tensor
+    components: Tensor
+    ended: Tensor
+
+
+def dream(
+    net: MixtureRNN,
+    states: Tensor,
+    context: Tensor | None = None,
+    *,
+    steps: int,
+    temperature: float = 1.0,
+    future: Tensor | Policy | None = None,
+    seed: int | torch.Generator,
+) -> Dreams:
+    """One future of ``steps`` states after each of the sequences ``states`` (N, T, D).
+
+    Args:
+        net: the network.
+        states: what has happened so far; repeat a sequence for several dreams of it.
+        context: (N, T, C) of these steps.
+        steps: the length of the dreams.
+        temperature: 1 samples the predicted distribution; below 1 less varied, above 1 more.
+        future: context (N, steps, C) of the dreamed steps, or a policy: a function of a dreamed state (N, D) and the
+            memory of the network that returns the context (N, C). None: zeros.
+        seed: an int, or a generator, whose state advances.
+
+    Raises:
+        ValueError: shapes that do not fit, no steps, or a temperature that is not above 0.
+    """
+    check_integer("steps", steps, 1)
+    check_number("temperature", temperature, "(0, inf)")
+    random = as_generator(seed)
+    wanted = (len(states), steps, net.context)
+    if isinstance(future, Tensor) and tuple(future.shape) != wanted:
+        raise ValueError(f"expected future of shape {wanted}, got {shown_shape(future)}")
+    found, chosen, ends = [], [], []
+    over = torch.zeros(len(states), dtype=torch.bool)
+    with torch.no_grad():
+        features, memory = net(states, context)
+        for step in range(steps):
+            last = features[:, -1]
+            state, component = _drawn(net, last, temperature, random)
+            if net.ends:
+                over = over | (torch.rand(len(state), generator=random) < net.end(last).probs)
+            found.append(state)
+            chosen.append(component)
+            ends.append(over)
+            given = None
+            if net.context:
+                if future is None:
+                    given = state.new_zeros(len(state), net.context)
+                else:
+                    given = future[:, step] if isinstance(future, Tensor) else future(state, memory)
+            features, memory = net(state[:, None], None if given is None else given[:, None], memory)
+    return Dreams(torch.stack(found, 1), torch.stack(chosen, 1), torch.stack(ends, 1))
+
+
+def _drawn(net: MixtureRNN, features: Tensor, temperature: float, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A state (N, D), and the component it came from, (N,) or (N, D)."""
+    predicted = net.next_state(features)
+    mixture = predicted if isinstance(predicted, Mixture) else predicted.base_dist
+    mixture = mixture.tempered(temperature)
+    component = torch.multinomial(mixture.log_weights.exp().flatten(0, -2), 1, generator=random)
+    component = component.reshape(mixture.batch_shape)
+    normal = mixture.component_distribution
+    normal = getattr(normal, "base_dist", normal)
+    shared = isinstance(predicted, Mixture)
+    place = component[:, None, None].expand(-1, 1, net.targets) if shared else component[..., None]
+    axis = 1 if shared else -1
+    loc, scale = (value.gather(axis, place).squeeze(axis) for value in (normal.loc, normal.scale))
+    return loc + scale * torch.randn(loc.shape, generator=random, dtype=loc.dtype), component
+
+
+@dataclass(frozen=True, eq=False)
+class Branches:
+    """The likely futures of one sequence, the most probable first.
+
+    Attributes:
+        states: (B, steps, D), the means along each branch, in the units of the network.
+        probabilities: (B,); their sum is 1 minus the probability of what was dropped.
+    """
+
+    states: Tensor
+    probabilities: Tensor
+
+
+def branches(
+    net: MixtureRNN,
+    states: Tensor,
+    context: Tensor | None = None,
+    *,
+    steps: int,
+    future: Tensor | None = None,
+    width: int = 32,
+    min_probability: float = 1e-3,
+    merge: float = 3.0,
+) -> Branches:
+    """The tree of likely futures after one sequence ``states`` (1, T, D), by its branches.
+
+    In each step the components of the mixture that overlap are one group; the future of each group goes on from the
+    group's mean with the group's probability. Noise within a group is neglected.
+
+    Args:
+        net: a network with shared weights.
+        states: what has happened so far.
+        context: (1, T, C) of these steps.
+        steps: the length of the branches.
+        future: context (steps, C) of the steps to come; None: zeros.
+        width: largest number of branches that are followed.
+        min_probability: branches with less are dropped.
+        merge: components overlap if their means differ by less than this many of the larger standard deviation in
+            every dimension; groups are chains of overlapping components.
+
+    Raises:
+        ValueError: more than one sequence, shapes that do not fit, or weights per dimension.
+    """
+    for name, value in (("steps", steps), ("width", width)):
+        check_integer(name, value, 1)
+    check_number("min_probability", min_probability, "[0, 1)")
+    check_number("merge", merge, "(0, inf)")
+    if net.weights != "shared":
+        raise ValueError(f"expected a network with shared weights, got weights {net.weights!r}")
+    if len(states) != 1:
+        raise ValueError(f"expected one sequence, states of shape (1, T, {net.targets}), got {shown_shape(states)}")
+    if future is not None and tuple(future.shape) != (steps, net.context):
+        raise ValueError(f"expected future of shape {(steps, net.context)}, got {shown_shape(future)}")
+    with torch.no_grad():
+        features, memory = net(states, context)
+        past, probabilities = states.new_zeros(1, 0, net.targets), states.new_ones(1)
+        for step in range(steps):
+            parents, means, shares = _groups(net.next_state(features[:, -1]), merge)
+            chances = probabilities[parents] * shares
+            kept = chances.argsort(descending=True)[:width]
+            kept = kept[chances[kept] >= min_probability]
+            parents, probabilities = parents[kept], chances[kept]
+            past = torch.cat([past[parents], means[kept][:, None]], 1)
+            memory = _selected(memory, parents)
+            given = None
+            if net.context:
+                now = states.new_zeros(net.context) if future is None else future[step]
+                given = now.expand(len(kept), 1, -1)
+            features, memory = net(past[:, -1:], given, memory)
+    return Branches(past, probabilities)
+
+
+def _groups(mixture: Mixture, merge: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The groups of overlapping components of N mixtures: the mixture each is of, its mean (D,) and its weight."""
+    normal = mixture.component_distribution.base_dist
+    apart = (normal.loc[:, :, None] - normal.loc[:, None]).abs()
+    near = (apart < merge * torch.maximum(normal.scale[:, :, None], normal.scale[:, None])).all(-1)
+    weights = mixture.log_weights.exp()
+    parents, means, shares = [], [], []
+    for row, adjacent in enumerate(near.numpy()):
+        count, label = connected_components(csr_array(adjacent), directed=False)
+        member = torch.nn.functional.one_hot(torch.as_tensor(label).long(), count).to(weights) * weights[row, :, None]
+        shares.append(member.sum(0))
+        means.append(member.T @ normal.loc[row] / member.sum(0)[:, None].clamp_min(1e-30))
+        parents.append(torch.full((count,), row))
+    return torch.cat(parents), torch.cat(means), torch.cat(shares)
+
+
+def _selected(memory: Any, rows: Tensor) -> Any:
+    """The memory of some sequences, which may stand in it several times."""
+    return tuple(part[rows] for part in memory)

@@ -1,0 +1,254 @@
+r"""Mixture density recurrent networks: the distribution of the next state given all states so far.
+
+The memory of a world model (Ha & Schmidhuber 2018, arXiv:1803.10122, section 2.2; Graves 2013, arXiv:1308.0850):
+
+$$p(z_{t+1} | z_{\le t}, c_{\le t}) = \sum_k \pi_k(h_t) \prod_d N(z_{t+1, d}; \mu_{kd}(h_t), \sigma_{kd}(h_t)),$$
+
+where $h_t$ is the state of a recurrent network that has read the states z and the context c (actions, cues). One set
+of weights $\pi$ for all dimensions keeps answers together: a ball is up in every coordinate or in none. With
+``weights="per_dimension"``, as in the public code of that paper, each coordinate chooses its component by itself, so
+that a sample can be a combination that never occurs; it is here for comparison.
+
+- `MixtureRNN`: the network. `sequence_pair`: its Pyro model, with masks for sequences of unequal lengths.
+- `last_layer_pair`: the same with a posterior of the last layer, on the features of a trained network.
+- `posterity.models.dreaming` samples the future from it.
+"""
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from posterity.data.affine import affine
+from posterity.models.mixtures import (
+    Mixture,
+    MixtureHead,
+    MultivariateMixtureHead,
+    mixture_head,
+    multivariate_mixture_head,
+)
+from posterity.models.networks import bayesian, point
+from posterity.models.pairs import Pair
+from posterity.validation import check_choice, check_floating, check_integer, check_tensor, shown_shape
+
+GATES = {"lstm": 4, "gru": 3}
+WEIGHTS = ("shared", "per_dimension")
+State = tuple[Tensor, ...] | None  # of an LSTM output and cell, of a GRU the output: (N, hidden) each
+
+
+class Recurrence(nn.Module):
+    """A recurrent layer, (N, T, inputs) -> (N, T, width), as ``torch.nn.LSTM`` and ``torch.nn.GRU``.
+
+    torch's own layers have no batching rule: under ``vmap`` they run draw by draw. This one is made of products, so
+    that all draws and members run at once.
+
+    Args:
+        cell: "lstm" (Hochreiter & Schmidhuber 1997) or "gru" (Cho et al. 2014).
+        inputs: width of the inputs.
+        width: width of the layer.
+    """
+
+    def __init__(self, cell: str, inputs: int, width: int) -> None:
+        super().__init__()
+        check_choice("cell", cell, sorted(GATES))
+        self.cell, self.width = cell, width
+        self.input = nn.Linear(inputs, GATES[cell] * width)
+        self.repeat = nn.Linear(width, GATES[cell] * width)
+        for value in self.parameters():
+            nn.init.uniform_(value, -(width**-0.5), width**-0.5)
+
+    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """The outputs of all steps, and the state after the last one, which the next call takes."""
+        given, found = self.input(x), []
+        if state is None:
+            zero = given.new_zeros(len(x), self.width)
+            state = (zero, zero) if self.cell == "lstm" else (zero,)
+        for step in given.unbind(1):
+            state = self._lstm(step, *state) if self.cell == "lstm" else self._gru(step, *state)
+            found.append(state[0])
+        return torch.stack(found, 1), state
+
+    def _lstm(self, given: Tensor, output: Tensor, cell: Tensor) -> tuple[Tensor, ...]:
+        enter, forget, new, leave = (given + self.repeat(output)).chunk(4, -1)
+        cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
+        return leave.sigmoid() * cell.tanh(), cell
+
+    def _gru(self, given: Tensor, output: Tensor) -> tuple[Tensor, ...]:
+        reset, keep, new = given.chunk(3, -1)
+        reset_again, keep_again, new_again = self.repeat(output).chunk(3, -1)
+        proposed = (new + (reset + reset_again).sigmoid() * new_again).tanh()
+        kept = (keep + keep_again).sigmoid()
+        return ((1 - kept) * proposed + kept * output,)
+
+
+class MixtureRNN(nn.Module):
+    """States (N, T, D) and context (N, T, C) -> features (N, T, F) of the distribution of the next states.
+
+    Args:
+        targets: D, the number of dimensions of a state.
+        context: C, further inputs of each step that are not predicted, such as actions or cues; 0 for none.
+        hidden: width of the recurrent layer.
+        components: K, of the mixture.
+        cell: "lstm" or "gru".
+        weights: "shared" (one set of mixture weights for all dimensions) or "per_dimension".
+        ends: whether a further output is the logit that the episode ends with the next step.
+        rewarded: whether two further outputs are mean and log standard deviation of the reward of the next step.
+        floor: lower bound of every scale, in standard deviations of the states.
+        seed: seed of the initial weights.
+
+    Raises:
+        ValueError: an unknown cell or kind of weights, or a size below 1.
+
+    >>> net = MixtureRNN(targets=2, context=3)
+    >>> features, state = net(torch.zeros(5, 7, 2), torch.zeros(5, 7, 3))
+    >>> net.next_state(features).batch_shape, net.next_state(features).event_shape
+    (torch.Size([5, 7]), torch.Size([2]))
+    """
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        targets: int,
+        context: int = 0,
+        *,
+        hidden: int = 64,
+        components: int = 5,
+        cell: str = "lstm",
+        weights: str = "shared",
+        ends: bool = False,
+        rewarded: bool = False,
+        floor: float = 1e-3,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_integer("targets", targets, 1)
+        check_integer("context", context, 0)
+        check_integer("hidden", hidden, 1)
+        check_choice("weights", weights, WEIGHTS)
+        self.targets, self.context, self.weights = targets, context, weights
+        self.ends, self.rewarded = bool(ends), bool(rewarded)
+        self.head: MixtureHead | MultivariateMixtureHead
+        if weights == "shared":
+            self.head = multivariate_mixture_head(components, targets, covariance="diagonal", floor=floor)
+            outputs = self.head.features
+        else:
+            self.head = mixture_head(components, floor=floor)
+            outputs = targets * self.head.features
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.recurrent = Recurrence(cell, targets + context, hidden)
+            self.output = nn.Linear(hidden, outputs + self.ends + 2 * self.rewarded)
+        self.register_buffer("loc", torch.zeros(targets))
+        self.register_buffer("scale", torch.ones(targets))
+
+    def standardised(self, states: Tensor) -> "MixtureRNN":
+        """This network, for states (..., D) in their units: it stores their mean and standard deviation.
+
+        Raises:
+            ValueError: states of another width, or a dimension that is constant.
+        """
+        check_floating("states", states)
+        if states.shape[-1] != self.targets:
+            raise ValueError(f"expected states of shape (..., {self.targets}), got {shown_shape(states)}")
+        flat = states.detach().reshape(-1, self.targets).double()
+        loc, scale = flat.mean(0), flat.std(0, correction=0)
+        if not bool(torch.isfinite(flat).all()) or not bool((scale > 0).all()):
+            raise ValueError("expected states that are finite and vary in every dimension, got others")
+        self.loc.copy_(loc)
+        self.scale.copy_(scale)
+        return self
+
+    def forward(self, states: Tensor, context: Tensor | None = None, memory: State = None) -> tuple[Tensor, State]:
+        """Features of the steps after each of the given ones, and the memory after the last.
+
+        Raises:
+            ValueError: states or context of another shape, or a context that the network does not have.
+        """
+        return self.read(self.hidden_states(states, context, memory))
+
+    def hidden_states(self, states: Tensor, context: Tensor | None, memory: State) -> tuple[Tensor, State]:
+        """The output (N, T, hidden) of the recurrent layer, and its memory."""
+        check_floating("states", states)
+        if states.ndim != 3 or states.shape[-1] != self.targets or not states.shape[1]:
+            shape = f"(N, T, {self.targets}), T of 1 or more"
+            raise ValueError(f"expected states of shape {shape}, got {shown_shape(states)}")
+        wanted = (*states.shape[:2], self.context)
+        if (context is None) != (self.context == 0) or (context is not None and tuple(context.shape) != wanted):
+            got = None if context is None else tuple(context.shape)
+            raise ValueError(f"expected context of shape {wanted if self.context else None}, got {got}")
+        inputs = (states - self.loc) / self.scale
+        return self.recurrent(inputs if context is None else torch.cat([inputs, context.to(inputs)], -1), memory)
+
+    def read(self, hidden: tuple[Tensor, State]) -> tuple[Tensor, State]:
+        return self.output(hidden[0]), hidden[1]
+
+    def next_state(self, features: Tensor) -> Distribution:
+        """The distribution of the next state in its units, batch shape (...) and event shape (D,).
+
+        A `Mixture` of normals with shared weights; with weights per dimension independent mixtures of one dimension.
+        """
+        features = features[..., : features.shape[-1] - self.ends - 2 * self.rewarded]
+        if self.weights == "shared":
+            return affine(self.head(features), self.loc, self.scale)
+        each = self.head(features.unflatten(-1, (self.targets, -1)))
+        logits, normal = each.log_weights, each.component_distribution
+        loc, scale = self.loc[:, None] + self.scale[:, None] * normal.loc, self.scale[:, None] * normal.scale
+        return dist.Independent(Mixture.normal(logits, loc, scale), 1)
+
+    def end(self, features: Tensor) -> Distribution:
+        """The distribution of "the episode ends with the next step", batch shape (...)."""
+        if not self.ends:
+            raise ValueError("expected a network with ends=True, got one that does not predict the end")
+        return dist.Bernoulli(logits=features[..., -1 - 2 * self.rewarded])
+
+    def reward(self, features: Tensor) -> Distribution:
+        """The distribution of the reward of the next step, a normal of batch shape (...)."""
+        if not self.rewarded:
+            raise ValueError("expected a network with rewarded=True, got one that does not predict rewards")
+        return dist.Normal(features[..., -2], nn.functional.softplus(features[..., -1]) + 1e-2)
+
+
+def sequence_pair(net: MixtureRNN) -> Pair:
+    """Maximum likelihood of a `MixtureRNN`: ``model(states, context, mask, y=None)`` and an empty guide.
+
+    States are (N, T, D), context (N, T, C) or None, the mask (N, T) is False for steps that do not exist, and y
+    (N, T, D) holds the state after each step; rows that the mask excludes may hold anything finite.
+    """
+    model = _model(lambda states, context: net.next_state(point("net", net)(states, context)[0]))
+    return Pair(model, None)
+
+
+def last_layer_pair(net: MixtureRNN, *, scale: float = 1.0, guide: str = "mean_field") -> Pair:
+    """A posterior of the last layer on the recurrent layer of a trained ``net``, as `sequence_pair`.
+
+    The prior of each weight is normal around its value in ``net``, with standard deviation ``scale`` over the square
+    root of the width; the recurrent layer is fixed, so that this is not the posterior of the whole network.
+    """
+    width = scale / net.output.in_features**0.5
+    prior = {name: dist.Normal(value.detach(), width) for name, value in net.output.named_parameters()}
+
+    def features(states: Tensor, context: Tensor | None) -> Distribution:
+        with torch.no_grad():
+            hidden, _ = net.hidden_states(states, context, None)
+        return net.next_state(bayesian("output", net.output, prior)(hidden))
+
+    return Pair(_model(features), guide)
+
+
+def _model(next_state: Any) -> Any:
+    def model(states: Tensor, context: Tensor | None, mask: Tensor, y: Tensor | None = None) -> Tensor:
+        check_tensor("mask", mask)
+        if mask.dtype != torch.bool or mask.shape != states.shape[:2]:
+            wanted = tuple(states.shape[:2])
+            raise ValueError(f"expected mask of shape {wanted} and dtype bool, got {shown_shape(mask)}, {mask.dtype}")
+        predicted = next_state(states, context)
+        sequences, steps = states.shape[:2]
+        with pyro.plate("obs", sequences, dim=-2), pyro.plate("steps", steps, dim=-1):
+            return pyro.sample("y", predicted.mask(mask), obs=y)
+
+    return model

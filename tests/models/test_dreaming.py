@@ -1,0 +1,111 @@
+"""Dreams against closed forms: a network whose prediction is the same mixture in every step."""
+
+import math
+
+import pytest
+import torch
+from scipy.stats import kstest, norm
+
+from posterity.models.dreaming import branches, dream
+from posterity.models.recurrent import MixtureRNN
+
+WEIGHTS = torch.tensor([0.5, 0.3, 0.2])
+CENTRES = torch.tensor([[-8.0, 0.0], [0.0, 5.0], [8.0, -3.0]])
+SPREAD = 0.5
+
+
+def constant(**settings: bool) -> MixtureRNN:
+    """A network that predicts the mixture of `WEIGHTS`, `CENTRES` and `SPREAD` whatever has happened."""
+    net = MixtureRNN(2, components=3, **settings)
+    torch.nn.init.zeros_(net.output.weight)
+    wanted = torch.cat([WEIGHTS.log()[:, None], CENTRES, torch.full((3, 2), math.log(SPREAD))], -1)
+    bias = (wanted - net.head._offsets.float()).flatten()
+    with torch.no_grad():
+        net.output.bias[: len(bias)] = bias
+    return net
+
+
+def test_the_constant_network_is_what_it_should_be():
+    net = constant()
+    mixture = net.next_state(net(torch.zeros(1, 1, 2))[0])
+    assert torch.allclose(mixture.log_weights.exp()[0, 0], WEIGHTS, atol=1e-5)
+    parts = mixture.component_distribution.base_dist
+    assert torch.allclose(parts.loc[0, 0], CENTRES, atol=1e-4)
+    assert torch.allclose(parts.scale[0, 0], torch.full((3, 2), SPREAD), atol=2e-3)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_dreams_follow_the_law_of_temperature(temperature):
+    """Component k with probability p^(1/t) / sum, scales times sqrt(t): binomial within 4 errors, KS p > 1e-3."""
+    dreams = dream(constant(), torch.zeros(4000, 1, 2), steps=3, temperature=temperature, seed=0)
+    expected = WEIGHTS ** (1 / temperature)
+    expected = expected / expected.sum()
+    for k in range(3):
+        found = float((dreams.components == k).double().mean())
+        assert abs(found - expected[k]) < 4 * math.sqrt(expected[k] * (1 - expected[k]) / 12_000)
+    off = (dreams.states - CENTRES[dreams.components]) / (SPREAD * math.sqrt(temperature))
+    assert kstest(off.flatten().double().numpy(), norm.cdf).pvalue > 1e-3
+    assert not bool(dreams.ended.any())
+
+
+def test_branches_have_the_products_of_the_weights():
+    """27 futures of three steps; dropped ones are missing from the sum."""
+    tree = branches(constant(), torch.zeros(1, 1, 2), steps=3, min_probability=0.0)
+    expected = (WEIGHTS[:, None, None] * WEIGHTS[:, None] * WEIGHTS).flatten().sort(descending=True).values
+    assert torch.allclose(tree.probabilities, expected, atol=1e-5)
+    assert torch.allclose(tree.states[0], CENTRES[:1].expand(3, -1), atol=1e-4)
+    few = branches(constant(), torch.zeros(1, 1, 2), steps=3, min_probability=0.04)
+    assert float(few.probabilities.sum()) == pytest.approx(float(expected[expected >= 0.04].sum()), abs=1e-4)
+    one = branches(constant(), torch.zeros(1, 1, 2), steps=2, merge=100.0)
+    assert len(one.probabilities) == 1
+    assert torch.allclose(one.states[0, 0], WEIGHTS @ CENTRES, atol=1e-4)
+
+
+def test_branches_have_the_frequencies_of_dreams():
+    """The first two components of 8,000 dreams against the tree, binomial within 4 errors."""
+    net = MixtureRNN(1, components=3, seed=3)
+    with torch.no_grad():
+        net.output.weight.mul_(3.0)
+        net.output.bias.view(3, 3)[:, 1] += torch.tensor([-12.0, 0.0, 12.0])
+        net.output.bias.view(3, 3)[:, 2] -= 3.0
+    start = torch.full((1, 1, 1), 0.3)
+    tree = branches(net, start, steps=2, min_probability=0.0)
+    dreams = dream(net, start.expand(8000, -1, -1), steps=2, seed=1)
+    for path, p in zip(tree.states[:4, :, 0], tree.probabilities[:4].tolist(), strict=True):
+        share = float(((dreams.states[..., 0] - path).abs() < 4).all(1).double().mean())
+        assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / 8000) + 0.01  # the noise that the tree neglects
+
+
+def test_an_end_is_never_taken_back_and_a_policy_sees_each_state():
+    net = constant(ends=True)
+    with torch.no_grad():
+        net.output.bias[-1] = math.log(0.25 / 0.75)
+    dreams = dream(net, torch.zeros(4000, 1, 2), steps=4, seed=0)
+    share = dreams.ended.double().mean(0)
+    for step in range(4):
+        p = 1 - 0.75 ** (step + 1)
+        assert abs(float(share[step]) - p) < 4 * math.sqrt(p * (1 - p) / 4000)
+    assert bool((dreams.ended[:, 1:] >= dreams.ended[:, :-1]).all())
+    seen = []
+    moved = MixtureRNN(2, 1)
+
+    def policy(state, memory):
+        seen.append(state)
+        return state[:, :1].sign()
+
+    dreams = dream(moved, torch.zeros(5, 1, 2), torch.zeros(5, 1, 1), steps=3, future=policy, seed=0)
+    assert torch.equal(torch.stack(seen, 1), dreams.states)
+
+
+def test_bad_input_is_named():
+    net, start = MixtureRNN(2, 1), (torch.zeros(2, 3, 2), torch.zeros(2, 3, 1))
+    with pytest.raises(ValueError, match=r"expected temperature to be .*got 0"):
+        dream(net, *start, steps=2, temperature=0.0, seed=0)
+    with pytest.raises(ValueError, match="expected steps to be"):
+        dream(net, *start, steps=0, seed=0)
+    with pytest.raises(ValueError, match=r"expected future of shape \(2, 4, 1\)"):
+        dream(net, *start, steps=4, future=torch.zeros(2, 3, 1), seed=0)
+    with pytest.raises(ValueError, match="expected one sequence"):
+        branches(net, *start, steps=2)
+    with pytest.raises(ValueError, match="expected a network with shared weights"):
+        branches(MixtureRNN(2, weights="per_dimension"), torch.zeros(1, 1, 2), steps=2)
