@@ -126,9 +126,9 @@ class Corridor:
             return ((step - junction) / self.turn).clamp(0, 1)
 
         spreads = [self.spread * turned(self.junction), 0.5 * self.spread * turned(self.second_junction)]
-        middle = (self.size - 1) / 2
+        middle = torch.full_like(step, (self.size - 1) / 2)
         return torch.stack(
-            [middle + sum(side * way for side, way in zip(path, spreads, strict=False)) for path in self.paths]
+            [sum((side * way for side, way in zip(path, spreads, strict=False)), middle) for path in self.paths]
         )
 
     def path_probabilities(self, cue: Tensor) -> Tensor:

@@ -9,11 +9,22 @@
 - `generators`, `discriminators`: the networks of adversarial training; `stacked`: many networks as one; `lenet`: a
   classifier whose features other measures use.
 - `tracking`: networks that find tracks in a detector.
+- `recurrent`: mixture density recurrent networks, the distribution of the next state of a sequence; `dreaming` samples
+  the future from them; `autoencoder`: pictures as points of a few dimensions.
 - `parameters`, `tails`, `families`: parameters of distributions, and their distribution functions, also in the tails.
 - `modules`, `plates`, `chunks`: calls of modules, terms outside plates, and work on large tensors.
 """
 
-from posterity.models import discriminators, generators, kernels, mixture_priors, priors
+from posterity.models import (
+    autoencoder,
+    discriminators,
+    dreaming,
+    generators,
+    kernels,
+    mixture_priors,
+    priors,
+    recurrent,
+)
 from posterity.models.gaussian_process import GaussianProcess
 from posterity.models.guides import empty_guide, make_guide
 from posterity.models.lenet import LeNet, load_lenet, save_lenet
@@ -49,11 +60,13 @@ __all__ = [
     "RadialBasis",
     "Regions",
     "Stacked",
+    "autoencoder",
     "bayesian",
     "bayesian_classification",
     "bayesian_mixture_density",
     "bayesian_regression",
     "discriminators",
+    "dreaming",
     "empty_guide",
     "gaussian",
     "generators",
@@ -69,6 +82,7 @@ __all__ = [
     "point",
     "priors",
     "radial",
+    "recurrent",
     "save_lenet",
     "student_t",
     "table_prior",

@@ -92,14 +92,13 @@ def dream(
 
 def _drawn(net: MixtureRNN, features: Tensor, temperature: float, random: torch.Generator) -> tuple[Tensor, Tensor]:
     """A state (N, D), and the component it came from, (N,) or (N, D)."""
-    predicted = net.next_state(features)
-    mixture = predicted if isinstance(predicted, Mixture) else predicted.base_dist
-    mixture = mixture.tempered(temperature)
+    predicted: Any = net.next_state(features)
+    shared = isinstance(predicted, Mixture)
+    mixture = (predicted if shared else predicted.base_dist).tempered(temperature)
     component = torch.multinomial(mixture.log_weights.exp().flatten(0, -2), 1, generator=random)
     component = component.reshape(mixture.batch_shape)
     normal = mixture.component_distribution
     normal = getattr(normal, "base_dist", normal)
-    shared = isinstance(predicted, Mixture)
     place = component[:, None, None].expand(-1, 1, net.targets) if shared else component[..., None]
     axis = 1 if shared else -1
     loc, scale = (value.gather(axis, place).squeeze(axis) for value in (normal.loc, normal.scale))
@@ -178,7 +177,7 @@ def branches(
     return Branches(past, probabilities)
 
 
-def _groups(mixture: Mixture, merge: float) -> tuple[Tensor, Tensor, Tensor]:
+def _groups(mixture: Any, merge: float) -> tuple[Tensor, Tensor, Tensor]:
     """The groups of overlapping components of N mixtures: the mixture each is of, its mean (D,) and its weight."""
     normal = mixture.component_distribution.base_dist
     apart = (normal.loc[:, :, None] - normal.loc[:, None]).abs()

@@ -31,7 +31,7 @@ from posterity.models.mixtures import (
     multivariate_mixture_head,
 )
 from posterity.models.networks import bayesian, point
-from posterity.models.pairs import Pair
+from posterity.models.pair import Pair
 from posterity.validation import check_choice, check_floating, check_integer, check_tensor, shown_shape
 
 GATES = {"lstm": 4, "gru": 3}
@@ -200,13 +200,13 @@ class MixtureRNN(nn.Module):
         loc, scale = self.loc[:, None] + self.scale[:, None] * normal.loc, self.scale[:, None] * normal.scale
         return dist.Independent(Mixture.normal(logits, loc, scale), 1)
 
-    def end(self, features: Tensor) -> Distribution:
+    def end(self, features: Tensor) -> dist.Bernoulli:
         """The distribution of "the episode ends with the next step", batch shape (...)."""
         if not self.ends:
             raise ValueError("expected a network with ends=True, got one that does not predict the end")
         return dist.Bernoulli(logits=features[..., -1 - 2 * self.rewarded])
 
-    def reward(self, features: Tensor) -> Distribution:
+    def reward(self, features: Tensor) -> dist.Normal:
         """The distribution of the reward of the next step, a normal of batch shape (...)."""
         if not self.rewarded:
             raise ValueError("expected a network with rewarded=True, got one that does not predict rewards")
