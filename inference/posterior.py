@@ -194,7 +194,7 @@ class Posterior:
         if self.sample_stats:
             groups["sample_stats"] = self._site_dataset(ArvizNames(self.sample_stats), self.sample_stats)
         if predict is not None:
-            new = self._arguments(predict if isinstance(predict, tuple) else (predict,), {})
+            new = self.inputs(*(predict if isinstance(predict, tuple) else (predict,)))
             predictions = self._sample(self.likelihood(*new), seed + 1)
             groups["predictions"] = self._draw_dataset({variable: predictions}, {variable: all_dims}, targets)
             groups["predictions_constant_data"] = _input_dataset(names, _numbered(new, x_names), None, all_dims)

@@ -403,3 +403,21 @@ def test_a_row_without_its_dimension_is_not_taken_for_rows():
     with pytest.raises(ValueError, match=r"expected argument 0 with 2 dimensions as in the fit, got shape \(2,\)"):
         posterior.predictive(x[0])
     assert posterior.predictive(x[:1]).batch_shape == (1,)
+
+
+def test_observations_to_predict_at_are_read_without_their_targets():
+    """The group of inputs has x alone, and the predictions are those at x, whatever y is."""
+    from posterity.data import Observations
+
+    data = Observations(X[:, None], Y, ["dose"], ["response"])
+
+    def scaled(x, y=None):
+        slope = pyro.sample("slope", dist.Normal(0.0, 1.0))
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", dist.Normal(slope * x[:, 0], 1.0), obs=y)
+
+    fitted = Posterior(scaled, inspect(scaled, (data.x, data.y)), {"slope": torch.randn(2, 5)})
+    found = fitted.to_arviz(data, predict=data.subset(slice(0, 3)))
+    assert list(boundary.group(found, "predictions_constant_data").data_vars) == ["x"]
+    other = fitted.to_arviz(data, predict=data.x[:3])
+    assert boundary.group(found, "predictions").equals(boundary.group(other, "predictions"))
