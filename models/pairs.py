@@ -84,9 +84,7 @@ def bayesian_regression(
     _check(scale, guide)
     floor = _floor(scale, resolution)
     outputs = 1 if noise == "constant" else 2
-    if scale.x_loc.ndim == 0:
-        raise ValueError("expected scale to standardise the columns of a table, got one for inputs of any shape")
-    net = mlp(len(scale.x_loc), *_hidden(hidden), outputs, activation=activation, seed=0).to(scale.x_loc)
+    net = _perceptron(scale, hidden, outputs, activation)
     weights_prior = _weights_prior(net, prior)
 
     def model(x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -129,9 +127,7 @@ def bayesian_classification(
     """
     check_integer("classes", classes, 2)
     _check(scale, guide)
-    if scale.x_loc.ndim == 0:
-        raise ValueError("expected scale to standardise the columns of a table, got one for inputs of any shape")
-    net = mlp(len(scale.x_loc), *_hidden(hidden), classes, activation=activation, seed=0).to(scale.x_loc)
+    net = _perceptron(scale, hidden, classes, activation)
     weights_prior = _weights_prior(net, prior)
 
     def model(x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -281,6 +277,15 @@ def _check(scale: Any, guide: Any, priors: Any = ()) -> None:
         raise ValueError(f"expected mixture_priors to be a tuple of priors, got {priors!r}")
 
 
+def _perceptron(
+    scale: Standardization, hidden: tuple[int, ...], outputs: int, activation: str, seed: int = 0
+) -> nn.Module:
+    """A multilayer perceptron of the columns of a table, in its dtype and on its device."""
+    if scale.x_loc.ndim == 0:
+        raise ValueError("expected scale to standardise the columns of a table, got one for inputs of any shape")
+    return mlp(len(scale.x_loc), *_hidden(hidden), outputs, activation=activation, seed=seed).to(scale.x_loc)
+
+
 def _network(
     scale: Standardization, head: Head, net: nn.Module | None, hidden: tuple[int, ...], activation: str, seed: int
 ) -> nn.Module:
@@ -292,7 +297,7 @@ def _network(
         return net
     columns = len(scale.x_loc)
     if net is None:
-        net = mlp(columns, *_hidden(hidden), head.features, activation=activation, seed=seed).to(scale.x_loc)
+        net = _perceptron(scale, hidden, head.features, activation, seed)
     trainable(net)
     row = torch.zeros(1, columns, dtype=dtype_of(net) or scale.x_loc.dtype, device=scale.x_loc.device)
     try:

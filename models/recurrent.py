@@ -32,7 +32,7 @@ from posterity.models.mixtures import (
 )
 from posterity.models.networks import bayesian, point
 from posterity.models.pair import Pair
-from posterity.validation import check_choice, check_floating, check_integer, check_tensor, shown_shape
+from posterity.validation import check_choice, check_flag, check_floating, check_integer, check_tensor, shown_shape
 
 GATES = {"lstm": 4, "gru": 3}
 WEIGHTS = ("shared", "per_dimension")
@@ -131,7 +131,7 @@ class MixtureRNN(nn.Module):
         check_integer("hidden", hidden, 1)
         check_choice("weights", weights, WEIGHTS)
         self.targets, self.context, self.weights = targets, context, weights
-        self.ends, self.rewarded = bool(ends), bool(rewarded)
+        self.ends, self.rewarded = check_flag("ends", ends), check_flag("rewarded", rewarded)
         self.head: MixtureHead | MultivariateMixtureHead
         if weights == "shared":
             self.head = multivariate_mixture_head(components, targets, covariance="diagonal", floor=floor)
@@ -169,7 +169,8 @@ class MixtureRNN(nn.Module):
         Raises:
             ValueError: states or context of another shape, or a context that the network does not have.
         """
-        return self.read(self.hidden_states(states, context, memory))
+        hidden, memory = self.hidden_states(states, context, memory)
+        return self.output(hidden), memory
 
     def hidden_states(self, states: Tensor, context: Tensor | None, memory: State) -> tuple[Tensor, State]:
         """The output (N, T, hidden) of the recurrent layer, and its memory."""
@@ -183,9 +184,6 @@ class MixtureRNN(nn.Module):
             raise ValueError(f"expected context of shape {wanted if self.context else None}, got {got}")
         inputs = (states - self.loc) / self.scale
         return self.recurrent(inputs if context is None else torch.cat([inputs, context.to(inputs)], -1), memory)
-
-    def read(self, hidden: tuple[Tensor, State]) -> tuple[Tensor, State]:
-        return self.output(hidden[0]), hidden[1]
 
     def next_state(self, features: Tensor) -> Distribution:
         """The distribution of the next state in its units, batch shape (...) and event shape (D,).

@@ -1,9 +1,8 @@
-"""Helpers that run examples in a separate process, import them as modules, or run the blocks of the README."""
+"""Helpers that run examples in a separate process, or import them as modules."""
 
 import importlib
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,30 +63,6 @@ def run_and_resume(name: str, out: Path) -> Finished:
     assert {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()} == times
     assert json.loads((out / "report.json").read_text())["metrics"] == report["metrics"]
     return Finished(report["metrics"], {path.name for path in figures})
-
-
-def readme_block(section: str = "") -> str:
-    """The first python block of README.md, or the first from the heading ``section`` on."""
-    code = re.search(rf"{re.escape(section)}.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert code is not None
-    return code.group(1)
-
-
-def run_readme(folder: Path, *replaced: str, section: str = "") -> str:
-    """The output of that block, run by itself in ``folder``; ``replaced`` is long, short, long, short, ..."""
-    code = readme_block(section)
-    for long, short in zip(replaced[::2], replaced[1::2], strict=True):
-        assert long in code
-        code = code.replace(long, short)
-    program = folder / "block.py"  # a file, because blocks that start processes need one
-    program.write_text("import warnings\nwarnings.simplefilter('ignore')\n" + code)
-    result = subprocess.run(
-        [sys.executable, str(program)],
-        capture_output=True, text=True, timeout=300, check=False, cwd=folder,
-    )  # fmt: skip
-    program.unlink()
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The code of every page of the site runs: all its blocks in order, as one script, in an empty folder.
+"""The code of the README and of each page of the site runs: all its blocks in order, as one script, in an empty folder.
 
 A line ``<!-- test: "long" -> "short" -->`` of a page shortens its code for the test, ``<!-- not run: why -->`` before a
 block leaves it out, ``<!-- needs: package -->`` skips the page where that package is not installed, and
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LEFT_OUT = re.compile(r"<!-- not run: .+? -->\s*```python\n.*?^```", re.DOTALL | re.MULTILINE)
 SHORTER = re.compile(r'<!-- test: "(.*?)" -> "(.*?)" -->')
