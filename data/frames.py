@@ -33,8 +33,8 @@ def read_numbers(frame: Any, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
     missing = [name for name in reader.columns if not column_values(frame, name)[1].all()]
     if missing:
         raise ValueError(
-            f"expected {label} without missing values, got some in {missing}: remove these rows, or read the frame by "
-            "Observations.from_frame(..., missing='mean')"
+            f"expected {label} without missing values, got some in {missing}: remove these rows, or read the frame "
+            "with Observations.from_frame(..., missing='mean')"
         )
     numbers, own = reader.read(frame), np.asarray(frame).dtype
     return numbers.astype(own) if own.kind == "f" and own.itemsize <= 8 else numbers, reader.names
