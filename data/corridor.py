@@ -21,12 +21,13 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from posterity.random import as_generator
-from posterity.validation import check_flag, check_floating, check_integer, check_number, check_tensor
+from posterity.validation import check_flag, check_floating, check_integer, check_number, check_tensor, shown
 
 MOVES = (-1.0, 0.0, 1.0)
 """Rows by which each action moves the ball: up, stay, down."""
 REACH = 2.0  # the walls: the player cannot move the ball further than this from its path
 BLOCK = 1.0  # half of the height of an obstacle; a ball whose row is closer to it collides
+WHOLE = (torch.int64, torch.int32)
 BLOB = 0.6  # width of the picture of a ball, in pixels
 
 
@@ -100,15 +101,16 @@ class Corridor:
         for probability in self.up:
             check_number("up", probability, "[0, 1]")
         check_integer("turn", self.turn, 1)
-        last = self.size - 1 - self.turn if self.second is None else self.second_junction - self.turn
+        ends = self.size - 1 - self.turn  # the last junction whose branches are complete within the frame
+        check_integer("second_junction", self.second_junction, 0, None if self.second is None else ends)
+        last = ends if self.second is None else self.second_junction - self.turn
         check_integer("junction", self.junction, 0, last)
         check_number("jitter", self.jitter, "(0, inf)")
         check_flag("obstacle", self.obstacle)
         if self.second is not None:
             check_number("second", self.second, "[0, 1]")
-            check_integer("second_junction", self.second_junction, 0, self.size - 1 - self.turn)
-        reach = self.spread * (1.0 if self.second is None else 1.5) + (REACH if self.obstacle else 0.0)
         check_number("spread", self.spread, "(0, inf)")
+        reach = self.spread * (1.0 if self.second is None else 1.5) + (REACH if self.obstacle else 0.0)
         if reach > (self.size - 1) / 2:
             raise ValueError(f"expected spread to keep all paths in a frame of {self.size} rows, got {self.spread}")
 
@@ -137,9 +139,7 @@ class Corridor:
         Raises:
             ValueError: a cue that does not exist.
         """
-        check_tensor("cue", cue)
-        if cue.is_floating_point() or cue.ndim != 1 or not bool(((cue >= 0) & (cue < len(self.up))).all()):
-            raise ValueError(f"expected cue to be whole numbers from 0 to {len(self.up) - 1}, of shape (N,), got {cue}")
+        self._check_cue(cue)
         first = torch.tensor(self.up, dtype=torch.float64)[cue]
         at = [first] if self.second is None else [first, torch.full_like(first, self.second)]
         chosen = [
@@ -201,7 +201,7 @@ class Corridor:
             ValueError: actions that are not indices of `MOVES`, or of another shape than (n, T).
         """
         check_tensor("actions", actions)
-        if tuple(actions.shape) != (n, self.size) or actions.is_floating_point():
+        if tuple(actions.shape) != (n, self.size) or actions.dtype not in WHOLE:
             raise ValueError(f"expected actions of shape ({n}, {self.size}), whole numbers, got {tuple(actions.shape)}")
         if not bool(((actions >= 0) & (actions < len(MOVES))).all()):
             raise ValueError(
@@ -266,7 +266,13 @@ class Corridor:
         return jitter + float(Categorical(probs=chosen).entropy()) - float(left)
 
     def frames(self, episodes: Episodes) -> Tensor:
-        """The pictures (N, T, 1, size, size) of all steps, float32 in [0, 1]; rows are y, columns are x."""
+        """The pictures (N, T, 1, size, size) of all steps, float32 in [0, 1]; rows are y, columns are x.
+
+        Raises:
+            ValueError: something else than `Episodes`.
+        """
+        if not isinstance(episodes, Episodes):
+            raise ValueError(f"expected episodes to be Episodes, got {type(episodes).__name__}")
         pictures = self.draw(episodes.positions)
         cue_row = torch.nn.functional.one_hot(episodes.cue, self.size).to(pictures)
         pictures[:, 0, 0, 0] = torch.maximum(pictures[:, 0, 0, 0], cue_row)
@@ -278,8 +284,14 @@ class Corridor:
         return pictures
 
     def draw(self, positions: Tensor) -> Tensor:
-        """A ball at each of the positions (..., 2), as pictures (..., 1, size, size), float32."""
+        """A ball at each of the positions (..., 2), as pictures (..., 1, size, size), float32.
+
+        Raises:
+            ValueError: positions of another shape.
+        """
         check_floating("positions", positions)
+        if positions.shape[-1:] != (2,):
+            raise ValueError(f"expected positions of shape (..., 2), got {tuple(positions.shape)}")
         pixel = torch.arange(self.size, dtype=torch.float32)
         at = positions.float()[..., None]
         across, down = (torch.exp(-0.5 * ((pixel - at[..., side, :]) / BLOB) ** 2) for side in (0, 1))
@@ -289,8 +301,14 @@ class Corridor:
         """The position (..., 2) of the ball in pictures (..., 1, size, size): the centre of the brightest 5 x 5 pixels.
 
         Pixels darker than a fifth of the brightest count as black. The cue and the obstacle are not removed.
+
+        Raises:
+            ValueError: pictures of another shape.
         """
         check_floating("pictures", pictures)
+        if pictures.shape[-3:] != (1, self.size, self.size):
+            shape = f"(..., 1, {self.size}, {self.size})"
+            raise ValueError(f"expected pictures of shape {shape}, got {tuple(pictures.shape)}")
         flat = pictures.reshape(-1, self.size, self.size)
         place = flat.flatten(1).argmax(1)
         row, column = place // self.size, place % self.size
@@ -302,9 +320,16 @@ class Corridor:
         found = torch.stack([(light.sum(1) * pixel).sum(-1), (light.sum(2) * pixel).sum(-1)], -1)
         return found.reshape(*pictures.shape[:-3], 2)
 
+    def _check_cue(self, cue: Tensor) -> None:
+        check_tensor("cue", cue)
+        known = cue.ndim == 1 and cue.dtype in WHOLE and bool(((cue >= 0) & (cue < len(self.up))).all())
+        if not known:
+            wanted = f"whole numbers from 0 to {len(self.up) - 1}, of shape (N,)"
+            raise ValueError(f"expected cue to be {wanted}, got {shown(cue)}")
+
     def _steps(self, positions: Tensor, cue: Tensor) -> int:
         check_floating("positions", positions)
-        check_tensor("cue", cue)
+        self._check_cue(cue)
         if positions.ndim != 3 or positions.shape[::2] != (len(cue), 2) or positions.shape[1] > self.size:
             wanted = f"({len(cue)}, steps, 2) with at most {self.size} steps"
             raise ValueError(f"expected positions of shape {wanted}, got {tuple(positions.shape)}")
@@ -315,6 +340,7 @@ class Corridor:
         rows = self.rows.expand(n, -1, -1)
         if moved is None:
             return rows
+        check_floating("moved", moved)
         if tuple(moved.shape) != (n, self.size):
             raise ValueError(f"expected moved of shape ({n}, {self.size}), got {tuple(moved.shape)}")
         return rows + moved[:, None].double()

@@ -92,6 +92,8 @@ SCALE = Standardization.fit(TABLE)
 IMAGES = Images(torch.arange(8, dtype=torch.uint8).reshape(2, 1, 2, 2), torch.tensor([0, 1]), ("a", "b"))
 DETECTOR = Detector(size=4, layers=4)
 EVENTS = DETECTOR.simulate(3, tracks=1, seed=0)
+CORRIDOR = data.Corridor()
+EPISODES = CORRIDOR.simulate(2, seed=0)
 EXACT = data.track_posterior(DETECTOR, EVENTS.images, step=1 / 4)
 UNIT = {"low": 0.0, "high": 1.0, "scale": 0.1, "x": torch.tensor([0.2, 0.5]), "curve": lambda y: y}
 CURVE = {"n": 5, "noise": 0.1, "interval": (-1.0, 1.0), "gap": (0.1, 0.2), "seed": 0}
@@ -168,6 +170,39 @@ CASES: dict[str, Case] = {
     "Clusters.nearest": Case(data.ring().nearest, {"points": torch.ones(3, 2)}),
     "ring": Case(data.ring, {"modes": 8, "radius": 1.0, "sd": 0.01}),
     "grid": Case(data.grid, {"side": 3, "spacing": 2.0, "sd": 0.05}),
+    # a corridor that forks
+    "Corridor": Case(
+        data.Corridor,
+        {
+            "up": (0.2, 0.5),
+            "size": 16,
+            "junction": 4,
+            "spread": 3.0,
+            "turn": 2,
+            "jitter": 0.2,
+            "second": 0.5,
+            "second_junction": 10,
+            "obstacle": False,
+        },
+        words={"turn": "junction", "second_junction": "junction"},
+    ),
+    "Corridor.simulate": Case(
+        CORRIDOR.simulate, {"n": 2, "cue": 0, "actions": torch.ones(2, 16, dtype=torch.long), "seed": 0}
+    ),
+    "Corridor.moved": Case(CORRIDOR.moved, {"actions": EPISODES.actions, "n": 2}, fuzzed=("actions",)),
+    "Corridor.path_probabilities": Case(CORRIDOR.path_probabilities, {"cue": EPISODES.cue}),
+    **{
+        f"Corridor.{name}": Case(
+            getattr(CORRIDOR, name),
+            {"positions": EPISODES.positions[:, :5], "cue": EPISODES.cue, "moved": torch.zeros(2, 16)},
+            words={"cue": "positions"},
+        )
+        for name in ("path_posterior", "next_position", "log_prob")
+    },
+    "Corridor.entropy": Case(CORRIDOR.entropy, {"cue": 0}),
+    "Corridor.frames": Case(CORRIDOR.frames, {"episodes": EPISODES}),
+    "Corridor.draw": Case(CORRIDOR.draw, {"positions": EPISODES.positions}),
+    "Corridor.locate": Case(CORRIDOR.locate, {"pictures": CORRIDOR.frames(EPISODES)}),
     # images
     "Images": Case(
         Images,
@@ -265,6 +300,9 @@ def test_every_bad_argument_of_what_reads_files_is_named(tmp_path) -> None:
 
 def test_every_public_function_is_tried() -> None:
     tried = {case.function for case in CASES.values()} | {data.read_csv, data.read_idx, data.image_folder}
-    without_arguments, results = {data.digits, data.mcycle}, {data.BoundedConditional, data.TrackPosterior}
+    without_arguments, results = (
+        {data.digits, data.mcycle},
+        {data.BoundedConditional, data.Episodes, data.TrackPosterior},
+    )
     left_out = without_arguments | results
     assert {getattr(data, name) for name in data.__all__} - tried - left_out == set()
