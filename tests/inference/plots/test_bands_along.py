@@ -62,7 +62,8 @@ def test_frames_arrays_and_observations_give_the_same_picture(posterior):
 
 def test_an_estimator_of_a_frame_with_categories():
     frame = FRAME.assign(site=["a", "b", "b"] * (N // 3))
-    model = BayesianRegressor(hidden=(4,), method="map", random_state=0).fit(frame, Y)
+    few = SVI(guide="map", steps=200, progress=False)
+    model = BayesianRegressor(hidden=(4,), method=few, random_state=0).fit(frame, Y)
     ax = plot_bands_along(model, frame, "dose", y=Y, resolution=10, split=False, ax=axes())
     table = pd.DataFrame({"dose": line(ax, "median")[:, 0], "age": FRAME["age"].median(), "site": "b"})
     np.testing.assert_allclose(line(ax, "median")[:, 1], model.predict_quantiles(table, 0.5)[:, 0], rtol=1e-5)
