@@ -13,6 +13,7 @@ branch, and a ball that meets it ends the episode, unless the player moves it ou
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
@@ -167,8 +168,42 @@ class Corridor:
         Raises:
             ValueError: an unknown cue, or actions of another shape or kind.
         """
-        check_integer("n", n, 1)
         random = as_generator(seed)
+        chances = self._chances(n, cue, random)
+        if actions is None:
+            drawn = torch.randint(len(MOVES), (n, self.size), generator=random)
+            actions = drawn if self.obstacle else torch.ones_like(drawn)
+        return self._episodes(*chances, actions)
+
+    def play(
+        self, policy: Callable[[Tensor], Tensor], n: int, *, cue: int | None = None, seed: int | torch.Generator
+    ) -> Episodes:
+        """n episodes whose actions ``policy`` chooses: a function of the frames (n, 1, size, size) of a step.
+
+        It returns the actions (n,) of that step and is called once for each of the T steps, also for balls that have
+        collided. With the same seed, all policies meet the same cues, paths, obstacles and jitter.
+
+        Args:
+            policy: the player.
+            n, cue, seed: as in `simulate`.
+
+        Raises:
+            ValueError: as `simulate`, or actions that are not of shape (n,) or do not exist.
+        """
+        if not callable(policy):
+            raise ValueError(f"expected policy to be a function of frames, got {shown(policy)}")
+        chances = self._chances(n, cue, as_generator(seed))
+        actions = torch.ones(n, self.size, dtype=torch.long)
+        for step in range(self.size):
+            chosen = policy(self.frames(self._episodes(*chances, actions))[:, step])
+            if not isinstance(chosen, Tensor) or tuple(chosen.shape) != (n,) or chosen.dtype not in WHOLE:
+                raise ValueError(f"expected policy to return whole numbers of shape ({n},), got {shown(chosen)}")
+            actions[:, step] = chosen
+        return self._episodes(*chances, actions)
+
+    def _chances(self, n: int, cue: int | None, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What no player can change: cues, paths, obstacles (n,), and the jitter (n, T, 2) in pixels."""
+        check_integer("n", n, 1)
         if cue is None:
             cues = torch.randint(len(self.up), (n,), generator=random)
         else:
@@ -177,22 +212,20 @@ class Corridor:
         obstacle = torch.full((n,), math.nan)
         if self.obstacle:
             obstacle = REACH * (2 * torch.rand(n, generator=random) - 1)
-        if actions is None:
-            drawn = torch.randint(len(MOVES), (n, self.size), generator=random)
-            actions = drawn if self.obstacle else torch.ones_like(drawn)
+        return cues, path, obstacle, self.jitter * torch.randn(n, self.size, 2, generator=random, dtype=torch.float64)
+
+    def _episodes(self, cues: Tensor, path: Tensor, obstacle: Tensor, jitter: Tensor, actions: Tensor) -> Episodes:
+        n = len(cues)
         moved = self.moved(actions, n)
         mean = torch.stack([torch.arange(self.size).expand(n, -1).double(), self.rows[path] + moved], -1)
-        noise = torch.randn(mean.shape, generator=random, dtype=torch.float64)
-        positions = (mean + self.jitter * noise).float()
-        hit = torch.zeros(n, self.size, dtype=torch.bool)
+        done = torch.zeros(n, self.size, dtype=torch.bool)
         if self.obstacle:
-            hit[:, -2] = (moved[:, -2] - obstacle).abs() < BLOCK
-        done = hit.clone()
+            done[:, -2] = (moved[:, -2] - obstacle).abs() < BLOCK
         done[:, -1] = True
         mask = (done.cumsum(1) - done.long()) == 0
         rewards = torch.zeros(n, self.size)
         rewards[:, -1] = mask[:, -1].float()
-        return Episodes(cues, path, positions, actions, obstacle, rewards, done & mask, mask)
+        return Episodes(cues, path, (mean + jitter).float(), actions, obstacle, rewards, done & mask, mask)
 
     def moved(self, actions: Tensor, n: int) -> Tensor:
         """The rows by which the player has moved the ball at each step, (n, T), at most `REACH` from the path.
