@@ -23,6 +23,7 @@ LATENTS = {
     "per_dimension": ("fork", "per_dimension", False),
     "player": ("blocks", "shared", True),
 }
+PIXEL_FLOOR = 0.02  # of the standard deviation of a pixel
 FREE_BITS = 0.02  # nats in each latent
 WARMUP = 0.3  # the share of training in which the weight of the divergence rises
 
@@ -59,7 +60,7 @@ def train_positions(name: str, settings: Settings, out: Path) -> dict[str, float
 
 def picture_network(settings: Settings) -> Autoencoder:
     size = CORRIDORS["fork"].size
-    return Autoencoder((1, size, size), settings.latent, width=settings.width, seed=settings.seed)
+    return Autoencoder((1, size, size), settings.latent, width=settings.width, floor=PIXEL_FLOOR, seed=settings.seed)
 
 
 def train_pictures(name: str, settings: Settings, out: Path) -> dict[str, float]:
@@ -75,7 +76,7 @@ def train_pictures(name: str, settings: Settings, out: Path) -> dict[str, float]
         steps[:, 0] = 0
         return corridor.frames(episodes)[torch.arange(len(episodes))[:, None], steps].flatten(0, 1), random
 
-    metrics = _trained(warm, draw, warm.loss, settings.picture_steps, 3e-3, f"pictures-{name}", settings, out)
+    metrics = _trained(warm, draw, warm.loss, settings.picture_steps, 5e-3, f"pictures-{name}", settings, out)
     write_tensors(net.state_dict(), out / f"pictures-{name}.pt")
     episodes = corridor.simulate(settings.encoded_episodes, seed=settings.seed + 1)
     mean, scale = codes(net, corridor, episodes)
@@ -122,10 +123,11 @@ def moves(actions: Tensor) -> Tensor:
 
 
 def latent_network(name: str, settings: Settings) -> MixtureRNN:
-    _, weights, plays = LATENTS[name]
+    corridor, weights, plays = LATENTS[name]
     return MixtureRNN(
         settings.latent, len(MOVES) if plays else 0, hidden=settings.latent_hidden, components=settings.components,
-        weights=weights, covariance="full" if weights == "shared" else "diagonal", ends=plays, seed=settings.seed,
+        weights=weights, covariance="full" if weights == "shared" else "diagonal", ends=plays,
+        span=CORRIDORS[corridor].size, seed=settings.seed,
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ class Settings:
     position_steps: int = 3000
     latent: int = 4
     width: int = 32
-    picture_steps: int = 2500
+    picture_steps: int = 2000
     encoded_episodes: int = 30_000
     latent_hidden: int = 128
     latent_batch: int = 128
@@ -51,8 +51,8 @@ class Settings:
 
 
 QUICK = Settings(
-    hidden=32, batch=64, position_steps=200, width=8, picture_steps=200, encoded_episodes=1000, latent_hidden=48,
-    latent_batch=64, latent_steps=150, episodes=1000, pit_episodes=500, dreams=500, information_dreams=500,
+    hidden=32, batch=64, position_steps=250, width=12, picture_steps=400, encoded_episodes=1000, latent_hidden=48,
+    latent_batch=64, latent_steps=250, episodes=1000, pit_episodes=500, dreams=500, information_dreams=500,
     permutations=999, horizon_episodes=100, horizon_dreams=40, table_episodes=60, members=2, member_steps=60,
     temperatures=(0.5, 1.0), controllers=2, generations=4, population=8, starts=16, played_episodes=200,
 )  # fmt: skip
