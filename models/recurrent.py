@@ -12,9 +12,11 @@ that a sample can be a combination that never occurs; it is here for comparison.
 - `MixtureRNN`: the network. `sequence_pair`: its Pyro model, with masks for sequences of unequal lengths;
   `sequence_loss`: the same as a loss.
 - `last_layer_pair`: the same with a posterior of the last layer, on the features of a trained network.
+- `networks_of`: the networks of all draws of such a posterior.
 - `posterity.models.dreaming` samples the future from it.
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -309,6 +311,33 @@ def last_layer_pair(net: MixtureRNN, *, scale: float = 1.0, guide: str = "mean_f
         return bayesian("output", output, prior)(hidden)
 
     return Pair(_model(net, features), guide)
+
+
+def networks_of(net: MixtureRNN, draws: Mapping[str, Tensor]) -> list[MixtureRNN]:
+    """The network of each draw of a posterior of `sequence_pair` or `last_layer_pair`, to dream with.
+
+    Args:
+        net: the network of the pair.
+        draws: ``draws`` of a `posterity.inference.Posterior`: weights by site, (chain, draw, ...) each. Members of an
+            ensemble are chains of one draw. The networks are ordered by chain.
+
+    Raises:
+        ValueError: no weights of such a network among the draws.
+    """
+    names = dict(net.named_parameters())
+    found = {}
+    for site, values in draws.items():
+        name = site.removeprefix("net.")
+        if name in names and values.shape[2:] == names[name].shape:
+            found[name] = values.flatten(0, 1)
+    if not found:
+        raise ValueError(f"expected draws of the weights of a MixtureRNN, got sites {sorted(draws)}")
+    networks = []
+    for number in range(len(next(iter(found.values())))):
+        other = deepcopy(net).requires_grad_(False)
+        other.load_state_dict({name: values[number] for name, values in found.items()}, strict=False)
+        networks.append(other)
+    return networks
 
 
 def _model(net: MixtureRNN, features_of: Any) -> Any:

@@ -9,9 +9,16 @@ from scipy.stats import kstest, uniform
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from posterity.data import Corridor
-from posterity.inference import HMC, Ensemble, infer
+from posterity.inference import HMC, SVI, Ensemble, infer
 from posterity.inference.training.streaming import fit_stream
-from posterity.models.recurrent import MixtureRNN, Recurrence, last_layer_pair, sequence_loss, sequence_pair
+from posterity.models.recurrent import (
+    MixtureRNN,
+    Recurrence,
+    last_layer_pair,
+    networks_of,
+    sequence_loss,
+    sequence_pair,
+)
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -220,6 +227,21 @@ def test_a_network_learns_the_corridor_to_its_entropy():
         excess = surprise(fresh) + corridor.log_prob(fresh.positions, fresh.cue)[:, 1:]
     error = float(excess.mean(1).std()) / math.sqrt(5000)
     assert -4 * error < float(excess.mean()) < 0.05
+
+
+@pytest.mark.parametrize("make", [sequence_pair, last_layer_pair])
+def test_the_networks_of_a_posterior_predict_as_its_draws(make):
+    net, z = MixtureRNN(1, hidden=5, components=2), noise(30, 6, 1)
+    mask = torch.ones(30, 5, dtype=torch.bool)
+    method = Ensemble(members=3, steps=20, progress=False) if make is sequence_pair else SVI(steps=20, progress=False)
+    posterior = infer(make(net), z[:, :-1], None, mask, z[:, 1:], method=method, seed=0)
+    together = posterior.likelihood(z[:, :-1], None, mask).log_prob(z[:, 1:])
+    some = {name: value.flatten(0, 1)[None, :3] for name, value in posterior.draws.items()}
+    for number, network in enumerate(networks_of(net, some)):
+        alone = network.next_state(network(z[:, :-1])[0]).log_prob(z[:, 1:])
+        assert torch.allclose(alone, together[number], atol=1e-4)
+    with pytest.raises(ValueError, match="expected draws of the weights of a MixtureRNN"):
+        networks_of(net, {"scale": torch.ones(1, 3)})
 
 
 def test_bad_input_is_named():
