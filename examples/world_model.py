@@ -81,6 +81,7 @@ def stages(settings: Settings, out: Path) -> list[dict[str, Compute]]:
         "decoded": partial(pictures.decoded_dreams, settings, out),
         "horizon": partial(pictures.horizon, settings, out),
         "ensemble-split": partial(split.three_terms, "ensemble", settings, out),
+        "exact-split": split.exact_terms,
         "last_layer-split": partial(split.three_terms, "last_layer", settings, out),
     }
     return [autoencoders, networks, results]

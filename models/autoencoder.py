@@ -23,8 +23,16 @@ from posterity.models.chunks import untransformed
 from posterity.models.generators import halvings
 from posterity.validation import check_floating, check_integer, check_number, shown_shape
 
+SLOPE = 0.01
 STARTING_SCALE = 0.1  # of a pixel: with more, a small object counts for little, and is learned late
 SMALLEST_SCALE = 1e-3  # of a pixel: a perfect decoder would send the log likelihood to infinity
+
+
+class _Pixel(nn.Module):
+    """A sigmoid with a slope: where a sigmoid alone is saturated, black parts of pictures would never be learned."""
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return raw.sigmoid() + SLOPE * raw
 
 
 class Autoencoder(nn.Module):
@@ -68,7 +76,7 @@ class Autoencoder(nn.Module):
             up: list[nn.Module] = [nn.Linear(latent, math.prod(small)), nn.Unflatten(1, small)]
             for a, b in pairwise(widths[::-1]):
                 up += [nn.ELU(), nn.ConvTranspose2d(a, b, 4, 2, 1)]
-            self.decoder = nn.Sequential(*up, nn.Sigmoid())
+            self.decoder = nn.Sequential(*up, _Pixel())
         self.log_scale = nn.Parameter(torch.tensor(STARTING_SCALE).log())
 
     def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:

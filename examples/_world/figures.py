@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from _world.positions import FORK, MIDDLE, WALL
 from _world.settings import CORRIDORS, HISTORY, HORIZONS, Settings
-from _world.split import TERMS
+from _world.split import SEEN, TERMS
 
 TITLES = {"real": "real", "shared": "dreams, shared weights", "per_dimension": "dreams, weights per dimension"}
 TERM_COLOURS = dict(zip(TERMS, ("C7", "C1", "C3"), strict=True))
@@ -177,14 +177,16 @@ def draw_split(out: Path) -> Path:
                     np.arange(1, FORK.size), np.maximum(values, 1e-6), "o-", ms=3, color=TERM_COLOURS[term], label=term
                 )
             ax.axvline(CORRIDORS[world].junction + 1, color="0.5", ls=":")
+            ax.axvspan(0, SEEN[world] - 0.5, color="0.93", lw=0)
+            ax.set_xlim(0.5, FORK.size - 0.5)
             ax.set_title(f"{name}: {title}", fontsize=10)
             ax.set_ylim(1e-5, 100)
     for ax in axes[1]:
-        ax.set_xlabel("step (dotted: the first after the junction)")
+        ax.set_xlabel("step (grey: seen, then dreamed; dotted: first after the junction)")
     for ax in axes[:, 0]:
         ax.set_ylabel("variance of the row / pixels²")
     axes[0, 0].legend(fontsize=9, loc="upper left")
-    figure.suptitle("Which uncertainty is it? The variance of the next row")
+    figure.suptitle("Which uncertainty is it? The variance of the next row, along dreams")
     return save_figure(figure, out / "world-split.png")
 
 

@@ -23,7 +23,7 @@ LATENTS = {
     "per_dimension": ("fork", "per_dimension", False),
     "player": ("blocks", "shared", True),
 }
-PIXEL_FLOOR = 0.02  # of the standard deviation of a pixel
+PIXEL_FLOOR = 0.03  # of the standard deviation of a pixel
 FREE_BITS = 0.02  # nats in each latent
 WARMUP = 0.3  # the share of training in which the weight of the divergence rises
 

@@ -1,4 +1,8 @@
-"""Noise of the jitter, ambiguity at the junction, and lack of data in a corridor that was never seen."""
+"""Noise of the jitter, ambiguity at the junction, and lack of data in a corridor that was never seen.
+
+The networks dream on from what they have seen of an episode. Along every dream the variance of the next row, predicted
+by all of them together, is split into its three terms.
+"""
 
 from pathlib import Path
 
@@ -8,52 +12,76 @@ from _report import save_arrays
 
 from _world.networks import cue_of, load, position_network
 from _world.positions import FORK, WALL
-from _world.settings import CORRIDORS, Settings, test_seed
+from _world.settings import CORRIDORS, HISTORY, Settings, test_seed
 from posterity.inference import SVI, Ensemble, Posterior, infer
 from posterity.inference.diagnostics import uncertainty_split
-from posterity.models.recurrent import last_layer_pair, sequence_pair
+from posterity.models.dreaming import dream
+from posterity.models.recurrent import MixtureRNN, last_layer_pair, networks_of, sequence_pair
 
 TERMS = ("noise", "ambiguity", "epistemic")
 EPISODES = 300  # of each corridor, to average over
+SEEN = {"fork": HISTORY, "unseen": CORRIDORS["unseen"].junction + 3}  # steps before the dreams begin
+NETWORKS = 5  # that dream
 
 
-def fitted(method: str, settings: Settings, out: Path) -> Posterior:
+def fitted(method: str, settings: Settings, out: Path) -> tuple[MixtureRNN, Posterior]:
     """A posterior from a table of few episodes: an ensemble, or the last layer of the trained network."""
     table = FORK.simulate(settings.table_episodes, seed=settings.seed + 3)
     z, cue = table.positions, cue_of(FORK, table)
     data = (z[:, :-1], cue[:, :-1], table.mask[:, 1:], z[:, 1:])
     if method == "ensemble":
-        pair = sequence_pair(position_network("five", settings))
+        net = position_network("five", settings)
         way = Ensemble(
             members=settings.members, steps=settings.member_steps, learning_rate=1e-2, holdout=0.1,
-            batch_size=min(64, settings.table_episodes // 2),
-            behind="keep",
+            batch_size=min(64, settings.table_episodes // 2), behind="keep",
         )  # fmt: skip
-        return infer(pair, *data, method=way, seed=settings.seed)
-    pair = last_layer_pair(load("positions", "five", settings, out))
-    return infer(pair, *data, method=SVI(steps=settings.member_steps, learning_rate=1e-2), seed=settings.seed)
+        return net, infer(sequence_pair(net), *data, method=way, seed=settings.seed)
+    net = load("positions", "five", settings, out)
+    way = SVI(steps=settings.member_steps, learning_rate=1e-2)
+    return net, infer(last_layer_pair(net), *data, method=way, seed=settings.seed)
+
+
+@torch.no_grad()
+def dreamed_on(networks: list[MixtureRNN], corridor: str, settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
+    """Episodes (N, T, 2), dreamed from step ``SEEN`` on by one network each, and their cue as context."""
+    world, seen, parts = CORRIDORS[corridor], SEEN[corridor], []
+    fresh = world.simulate(EPISODES, seed=test_seed(settings, 160))
+    cue = cue_of(world, fresh)
+    shares = zip(fresh.positions.tensor_split(len(networks)), cue.tensor_split(len(networks)), strict=True)
+    for number, (net, (z, context)) in enumerate(zip(networks, shares, strict=True)):
+        dreams = dream(
+            net, z[:, :seen], context[:, :seen], steps=world.size - seen, seed=test_seed(settings, 161) + number
+        )
+        parts.append(torch.cat([z[:, :seen], dreams.states], 1))
+    return torch.cat(parts), cue
 
 
 def three_terms(method: str, settings: Settings, out: Path) -> dict[str, float]:
-    """The split of the variance of the next row, in pixels squared, by step and corridor."""
+    """The split of the variance of the next row along dreams, in pixels squared, by step and corridor."""
     torch.set_num_threads(1)
-    posterior, found, kept = fitted(method, settings, out), {}, {}
-    for corridor in ("fork", "unseen"):
+    net, posterior = fitted(method, settings, out)
+    every = {name: value.flatten(0, 1) for name, value in posterior.draws.items()}
+    count = len(next(iter(every.values())))
+    some = torch.linspace(0, count - 1, min(NETWORKS, count)).long()
+    networks = networks_of(net, {name: value[None, some] for name, value in every.items()})
+    found, kept = {}, {}
+    for corridor in SEEN:
         world = CORRIDORS[corridor]
-        fresh = world.simulate(EPISODES, seed=test_seed(settings, 160))
-        cue = cue_of(world, fresh)
-        predicted = posterior.predictive(fresh.positions[:, :-1], cue[:, :-1], fresh.mask[:, 1:])
+        z, cue = dreamed_on(networks, corridor, settings)
+        mask = torch.ones(z.shape[:2], dtype=torch.bool)[:, 1:]
+        predicted = posterior.predictive(z[:, :-1], cue[:, :-1], mask, draws=min(50, count))
         steps = [uncertainty_split(predicted[:, step].marginal(1)).mean("obs") for step in range(world.size - 1)]
         kept[corridor] = np.array([[float(step[term]) for step in steps] for term in TERMS])
-        wall = world.junction + 1
         for term, values in zip(TERMS, kept[corridor], strict=True):
-            away = np.delete(values, wall - 1)
-            found[f"{method}.{corridor}.{term}"] = float(values.mean())
-            found[f"{method}.{corridor}.{term}_wall"] = float(values[wall - 1])
-            found[f"{method}.{corridor}.{term}_away"] = float(away.mean())
+            dreamt = values[SEEN[corridor] - 1 :]
+            found[f"{method}.{corridor}.{term}"] = float(dreamt.mean())
+        if corridor == "fork":
+            found |= {f"{method}.wall.{term}": float(kept[corridor][row, WALL - 1]) for row, term in enumerate(TERMS)}
     save_arrays(out / f"split-{method}.npz", **kept)
-    found[f"{method}.exact_noise"] = FORK.jitter**2
-    found[f"{method}.exact_ambiguity_wall"] = float(
-        np.mean([4 * p * (1 - p) * float(FORK.rows[1, WALL] - FORK.rows[0, WALL]) ** 2 / 4 for p in FORK.up])
-    )
     return found
+
+
+def exact_terms() -> dict[str, float]:
+    """What noise and ambiguity of the next row are in the corridor of training, at the wall."""
+    apart = float(FORK.rows[1, WALL] - FORK.rows[0, WALL])
+    return {"exact.noise": FORK.jitter**2, "exact.ambiguity": float(np.mean([p * (1 - p) * apart**2 for p in FORK.up]))}
