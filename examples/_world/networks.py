@@ -58,15 +58,22 @@ def train_positions(name: str, settings: Settings, out: Path) -> dict[str, float
     )  # fmt: skip
 
 
-def picture_network(settings: Settings) -> Autoencoder:
-    size = CORRIDORS["fork"].size
-    return Autoencoder((1, size, size), settings.latent, width=settings.width, floor=PIXEL_FLOOR, seed=settings.seed)
+def latents_of(corridor: str, settings: Settings) -> int:
+    """The number of latents of a frame; with blocks, there is more to see."""
+    return settings.player_latent if corridor == "blocks" else settings.latent
+
+
+def picture_network(corridor: str, settings: Settings) -> Autoencoder:
+    size = CORRIDORS[corridor].size
+    return Autoencoder(
+        (1, size, size), latents_of(corridor, settings), width=settings.width, floor=PIXEL_FLOOR, seed=settings.seed
+    )
 
 
 def train_pictures(name: str, settings: Settings, out: Path) -> dict[str, float]:
     """An autoencoder of the frames of a corridor, with free bits and a warm-up; then its codes of new episodes."""
     torch.set_num_threads(1)
-    corridor, net = CORRIDORS[name], picture_network(settings)
+    corridor, net = CORRIDORS[name], picture_network(name, settings)
     warm = _WarmUp(net, WARMUP * settings.picture_steps)
 
     def draw(random: torch.Generator) -> tuple[Tensor, torch.Generator]:
@@ -125,8 +132,9 @@ def moves(actions: Tensor) -> Tensor:
 def latent_network(name: str, settings: Settings) -> MixtureRNN:
     corridor, weights, plays = LATENTS[name]
     return MixtureRNN(
-        settings.latent, len(MOVES) if plays else 0, hidden=settings.latent_hidden, components=settings.components,
-        weights=weights, covariance="full" if weights == "shared" else "diagonal", ends=plays,
+        latents_of(corridor, settings), len(MOVES) if plays else 0, hidden=settings.latent_hidden,
+        components=settings.components, weights=weights, ends=plays,
+        covariance="full" if weights == "shared" else "diagonal",
         span=CORRIDORS[corridor].size, seed=settings.seed,
     )  # fmt: skip
 
@@ -153,8 +161,8 @@ def train_latents(name: str, settings: Settings, out: Path) -> dict[str, float]:
 
 def load(kind: str, name: str, settings: Settings, out: Path) -> Any:
     """The network of this ``kind`` ("positions", "pictures" or "latents") with the weights of this run."""
-    makers = {"positions": position_network, "latents": latent_network}
-    net = picture_network(settings) if kind == "pictures" else makers[kind](name, settings)
+    makers: dict[str, Any] = {"positions": position_network, "pictures": picture_network, "latents": latent_network}
+    net = makers[kind](name, settings)
     net.load_state_dict(read_tensors(out / f"{kind}-{name}.pt", "weights of a network"))
     return net.eval().requires_grad_(False)
 

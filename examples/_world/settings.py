@@ -25,6 +25,7 @@ class Settings:
     batch: int = 256
     position_steps: int = 3000
     latent: int = 4
+    player_latent: int = 6
     width: int = 32
     picture_steps: int = 2000
     encoded_episodes: int = 30_000

@@ -69,7 +69,7 @@ def test_controllers_play_their_own_episodes() -> None:
 
 
 def test_references_are_those_of_the_corridor(tmp_path: Path) -> None:
-    """Still: half of the blocks are within a row of the ball. The oracle never fails; a random player is between them."""
+    """Half of the blocks are within a row of a ball that stays; a random player does better, the oracle never fails."""
     with script("world_model") as module:
         settings = module.Settings(played_episodes=1000)
         scores = module.control.references(settings, tmp_path)
