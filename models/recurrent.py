@@ -222,9 +222,9 @@ class MixtureRNN(nn.Module):
 
         A `Mixture` of normals with shared weights; with weights per dimension independent mixtures of one dimension.
         """
-        features = features[..., : features.shape[-1] - self.ends - 2 * self.rewarded]
         if isinstance(self.head, MultivariateMixtureHead):
             return self.head.in_units(features, self.loc, self.scale)
+        features = features[..., : features.shape[-1] - self.ends - 2 * self.rewarded]
         each = self.head(features.unflatten(-1, (self.targets, -1)))
         logits, normal = each.log_weights, each.component_distribution
         loc, scale = self.loc[:, None] + self.scale[:, None] * normal.loc, self.scale[:, None] * normal.scale
@@ -240,7 +240,8 @@ class MixtureRNN(nn.Module):
         """The distribution of the reward of the next step, a normal of batch shape (...)."""
         if not self.rewarded:
             raise ValueError("expected a network with rewarded=True, got one that does not predict rewards")
-        return dist.Normal(features[..., -2], nn.functional.softplus(features[..., -1]) + 1e-2)
+        mean, raw = features[..., -2:].unbind(-1)
+        return dist.Normal(mean, nn.functional.softplus(raw) + 1e-2)
 
 
 def sequence_pair(net: MixtureRNN) -> Pair:

@@ -22,7 +22,7 @@ FEW = 8  # terms of a sum that are added one after the other
 
 
 def applies_to_vectors(logits: Tensor, components: Distribution, value: Tensor) -> bool:
-    """Whether `log_prob_of_vectors` can be used: independent normals of one vector ``value``, under no transform of torch."""
+    """Whether `log_prob_of_vectors` can be used: independent normals, one vector ``value``, no transform of torch."""
     if not isinstance(components, Independent) or not isinstance(components.base_dist, Normal):
         return False
     loc, scale = components.base_dist.loc, components.base_dist.scale
@@ -54,7 +54,8 @@ def parts(features: Tensor, offsets: Tensor, least: float, loc: Tensor, scale: T
     """Logits (..., K), means and standard deviations (..., K, D) of ``loc + scale * Y`` from raw ``features`` (..., F).
 
     For Y with means m and standard deviations sqrt(exp(2 s) + least), where the sum of features and ``offsets``
-    (K, 1 + 2 D) holds a logit, D numbers m and D numbers s. ``loc`` and ``scale`` are (D,).
+    (K, 1 + 2 D) holds a logit, D numbers m and D numbers s. ``loc`` and ``scale`` are (D,). More features are ignored:
+    to slice them off would cost a gradient of their size.
     """
     found: tuple[Tensor, Tensor, Tensor] = _Parts.apply(features, offsets, least, loc, scale)
     return found
@@ -109,7 +110,7 @@ class _Parts(torch.autograd.Function):
     def forward(
         ctx: Any, features: Tensor, offsets: Tensor, least: float, loc: Tensor, scale: Tensor
     ) -> tuple[Tensor, ...]:
-        count, flat = len(loc), features.reshape(-1, features.shape[-1])
+        count, flat = len(loc), features.reshape(-1, features.shape[-1])[:, : offsets.numel()]
         flat = flat.t().contiguous().t() if count < WIDE else flat
         (logits, means, log_scales), starts = (
             (values[..., 0], values[..., 1 : 1 + count], values[..., 1 + count :])
@@ -127,14 +128,17 @@ class _Parts(torch.autograd.Function):
         features, offsets, scale, square, spread = ctx.saved_tensors
         limit = math.exp(2 * MAX_LOG_SCALE) * (1 - 1e-6)  # a larger square was clamped
         if torch.is_grad_enabled() or chunks.is_batched(gradients[1]):
-            log_scale = (features.unflatten(-1, offsets.shape) + offsets)[..., 1 + len(scale) :]
+            own, rest = features.split([offsets.numel(), features.shape[-1] - offsets.numel()], -1)
+            log_scale = (own.unflatten(-1, offsets.shape) + offsets)[..., 1 + len(scale) :]
             square = (2 * log_scale.clamp(max=MAX_LOG_SCALE)).exp()
             slope = torch.where(square < limit, scale * square / (square + ctx.least).sqrt(), 0.0)
             parts = (gradients[0].unsqueeze(-1), gradients[1] * scale, gradients[2] * slope)
-            return torch.cat(parts, -1).reshape(features.shape), None, None, None, None
+            whole = torch.cat([torch.cat(parts, -1).reshape(own.shape), torch.zeros_like(rest)], -1)
+            return whole, None, None, None, None
         count, rows, columns = len(scale), len(spread), features.shape[-1]
         whole = spread.new_empty(columns, rows).t() if count < WIDE else spread.new_empty(rows, columns)
-        parts = whole.unflatten(-1, offsets.shape)
+        parts = whole[:, : offsets.numel()].unflatten(-1, offsets.shape)
+        whole[:, offsets.numel() :] = 0.0
         of_logits, of_mean, of_spread = (g.reshape(rows, *g.shape[features.ndim - 1 :]) for g in gradients)
         parts[..., 0] = of_logits
         torch.mul(of_mean, scale, out=parts[..., 1 : 1 + count])

@@ -342,16 +342,18 @@ class MultivariateMixtureHead:
         """The mixture of ``loc + scale * Y`` for Y of this head, as ``affine``; ``loc`` and ``scale`` > 0 are (D,).
 
         Independent targets take one pass over the features, which is faster than the mixture of Y and its ``affine``.
+        Features (..., F or more) that follow those of the head are ignored.
 
         Raises:
             ValueError: features of another width or dtype, or a loc or scale of another shape.
         """
-        _check_features(features, self.features, self.components)
+        own = features[..., : self.features]
+        _check_features(own, self.features, self.components)
         for name, value in (("loc", loc), ("scale", scale)):
             if not isinstance(value, Tensor) or value.shape != (self.targets,):
                 raise ValueError(f"expected {name} of shape ({self.targets},), got {shown_shape(value)}")
         if self.covariance != "diagonal" or not diagonal.has_parts(features, loc, scale):
-            return self(features).affine(loc, scale)
+            return self(own).affine(loc, scale)
         least = max(self.floor**2, torch.finfo(features.dtype).tiny)
         logits, mean, spread = diagonal.parts(features, self._offsets.to(features), least, loc, scale)
         # All features are finite if their sum is; then logits, means and scales need no checks of their own.

@@ -38,7 +38,7 @@ def test_density_and_gradients_are_those_of_torch(targets):
 @pytest.mark.parametrize("targets", [2, 20])
 def test_first_and_second_derivatives_are_differences(targets):
     head = multivariate_mixture_head(2, targets, covariance="diagonal")
-    arguments = 0.5 * noise(3, head.features), noise(3, targets, seed=1)
+    arguments = 0.5 * noise(3, head.features + 1), noise(3, targets, seed=1)  # one feature more than the head reads
     loc, scale = noise(targets, seed=2), noise(targets, seed=3).exp()
 
     def density(features, y):
