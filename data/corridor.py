@@ -13,6 +13,7 @@ branch, and a ball that meets it ends the episode, unless the player moves it ou
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
@@ -29,6 +30,7 @@ REACH = 2.0  # the walls: the player cannot move the ball further than this from
 BLOCK = 1.0  # half of the height of an obstacle; a ball whose row is closer to it collides
 WHOLE = (torch.int64, torch.int32)
 BLOB = 0.6  # width of the picture of a ball, in pixels
+DARK = 1e-3  # of the brightest pixel; darker ones count as that
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,8 +169,42 @@ class Corridor:
         Raises:
             ValueError: an unknown cue, or actions of another shape or kind.
         """
-        check_integer("n", n, 1)
         random = as_generator(seed)
+        chances = self._chances(n, cue, random)
+        if actions is None:
+            drawn = torch.randint(len(MOVES), (n, self.size), generator=random)
+            actions = drawn if self.obstacle else torch.ones_like(drawn)
+        return self._episodes(*chances, actions)
+
+    def play(
+        self, policy: Callable[[Tensor], Tensor], n: int, *, cue: int | None = None, seed: int | torch.Generator
+    ) -> Episodes:
+        """n episodes whose actions ``policy`` chooses: a function of the frames (n, 1, size, size) of a step.
+
+        It returns the actions (n,) of that step and is called once for each of the T steps, also for balls that have
+        collided. With the same seed, all policies meet the same cues, paths, obstacles and jitter.
+
+        Args:
+            policy: the player.
+            n, cue, seed: as in `simulate`.
+
+        Raises:
+            ValueError: as `simulate`, or actions that are not of shape (n,) or do not exist.
+        """
+        if not callable(policy):
+            raise ValueError(f"expected policy to be a function of frames, got {shown(policy)}")
+        chances = self._chances(n, cue, as_generator(seed))
+        actions = torch.ones(n, self.size, dtype=torch.long)
+        for step in range(self.size):
+            chosen = policy(self.frames(self._episodes(*chances, actions))[:, step])
+            if not isinstance(chosen, Tensor) or tuple(chosen.shape) != (n,) or chosen.dtype not in WHOLE:
+                raise ValueError(f"expected policy to return whole numbers of shape ({n},), got {shown(chosen)}")
+            actions[:, step] = chosen
+        return self._episodes(*chances, actions)
+
+    def _chances(self, n: int, cue: int | None, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What no player can change: cues, paths, obstacles (n,), and the jitter (n, T, 2) in pixels."""
+        check_integer("n", n, 1)
         if cue is None:
             cues = torch.randint(len(self.up), (n,), generator=random)
         else:
@@ -177,22 +213,20 @@ class Corridor:
         obstacle = torch.full((n,), math.nan)
         if self.obstacle:
             obstacle = REACH * (2 * torch.rand(n, generator=random) - 1)
-        if actions is None:
-            drawn = torch.randint(len(MOVES), (n, self.size), generator=random)
-            actions = drawn if self.obstacle else torch.ones_like(drawn)
+        return cues, path, obstacle, self.jitter * torch.randn(n, self.size, 2, generator=random, dtype=torch.float64)
+
+    def _episodes(self, cues: Tensor, path: Tensor, obstacle: Tensor, jitter: Tensor, actions: Tensor) -> Episodes:
+        n = len(cues)
         moved = self.moved(actions, n)
         mean = torch.stack([torch.arange(self.size).expand(n, -1).double(), self.rows[path] + moved], -1)
-        noise = torch.randn(mean.shape, generator=random, dtype=torch.float64)
-        positions = (mean + self.jitter * noise).float()
-        hit = torch.zeros(n, self.size, dtype=torch.bool)
+        done = torch.zeros(n, self.size, dtype=torch.bool)
         if self.obstacle:
-            hit[:, -2] = (moved[:, -2] - obstacle).abs() < BLOCK
-        done = hit.clone()
+            done[:, -2] = (moved[:, -2] - obstacle).abs() < BLOCK
         done[:, -1] = True
         mask = (done.cumsum(1) - done.long()) == 0
         rewards = torch.zeros(n, self.size)
         rewards[:, -1] = mask[:, -1].float()
-        return Episodes(cues, path, positions, actions, obstacle, rewards, done & mask, mask)
+        return Episodes(cues, path, (mean + jitter).float(), actions, obstacle, rewards, done & mask, mask)
 
     def moved(self, actions: Tensor, n: int) -> Tensor:
         """The rows by which the player has moved the ball at each step, (n, T), at most `REACH` from the path.
@@ -298,9 +332,10 @@ class Corridor:
         return (down[..., :, None] * across[..., None, :])[..., None, :, :]
 
     def locate(self, pictures: Tensor) -> Tensor:
-        """The position (..., 2) of the ball in pictures (..., 1, size, size): the centre of the brightest 5 x 5 pixels.
+        """The position (..., 2) of the ball in pictures (..., 1, size, size), in pixels.
 
-        Pixels darker than a fifth of the brightest count as black. The cue and the obstacle are not removed.
+        The logarithms of three pixels through the brightest one are on a parabola, whose top is the position; for
+        pictures of `draw` that is exact. The cue and the obstacle are not removed.
 
         Raises:
             ValueError: pictures of another shape.
@@ -310,15 +345,16 @@ class Corridor:
             shape = f"(..., 1, {self.size}, {self.size})"
             raise ValueError(f"expected pictures of shape {shape}, got {tuple(pictures.shape)}")
         flat = pictures.reshape(-1, self.size, self.size)
-        place = flat.flatten(1).argmax(1)
-        row, column = place // self.size, place % self.size
-        pixel = torch.arange(self.size)
-        near = ((pixel - row[:, None]).abs() <= 2)[:, :, None] & ((pixel - column[:, None]).abs() <= 2)[:, None, :]
-        peak = flat.flatten(1).amax(1)[:, None, None]
-        light = torch.where(near & (flat > 0.2 * peak), flat, 0.0)
-        light = light / light.sum((1, 2), keepdim=True).clamp_min(1e-12)
-        found = torch.stack([(light.sum(1) * pixel).sum(-1), (light.sum(2) * pixel).sum(-1)], -1)
-        return found.reshape(*pictures.shape[:-3], 2)
+        peak, place = flat.flatten(1).max(1)
+        light = flat.clamp_min(DARK * peak[:, None, None].clamp_min(1e-12)).log()
+        item, row, column = torch.arange(len(flat)), place // self.size, place % self.size
+        found = []
+        for middle, across in ((column, light[item, row]), (row, light[item, :, column])):
+            inner = middle.clamp(1, self.size - 2)
+            low, top, high = (across[item, inner + shift] for shift in (-1, 0, 1))
+            bend = (low + high - 2 * top).clamp_max(-1e-6)
+            found.append(inner + (0.5 * (low - high) / bend).clamp(-1.5, 1.5))
+        return torch.stack(found, -1).reshape(*pictures.shape[:-3], 2)
 
     def _check_cue(self, cue: Tensor) -> None:
         check_tensor("cue", cue)

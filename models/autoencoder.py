@@ -19,9 +19,11 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from posterity.models.chunks import untransformed
 from posterity.models.generators import halvings
 from posterity.validation import check_floating, check_integer, check_number, shown_shape
 
+STARTING_SCALE = 0.1  # of a pixel: with more, a small object counts for little, and is learned late
 SMALLEST_SCALE = 1e-3  # of a pixel: a perfect decoder would send the log likelihood to infinity
 
 
@@ -35,6 +37,8 @@ class Autoencoder(nn.Module):
         shape: (C, H, W) of a picture.
         latent: D.
         width: channels after the first convolution.
+        floor: lower bound of the standard deviation of a pixel. Pictures without noise are otherwise decoded ever more
+            sharply, and latents become hard to predict.
         seed: seed of the initial weights.
 
     Raises:
@@ -46,11 +50,13 @@ class Autoencoder(nn.Module):
     (torch.Size([5, 3]), torch.Size([5, 1, 16, 16]))
     """
 
-    def __init__(self, shape: tuple[int, int, int], latent: int, *, width: int = 16, seed: int = 0) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], latent: int, *, width: int = 16, floor: float = SMALLEST_SCALE, seed: int = 0
+    ) -> None:
         super().__init__()
         check_integer("latent", latent, 1)
         check_integer("width", width, 1)
-        self.shape, self.latent = tuple(shape), latent
+        self.shape, self.latent, self.floor = tuple(shape), latent, check_number("floor", floor, "(0, inf)")
         channels, height, across = self.shape
         count = halvings(height, across)
         widths = [channels, *(width * 2**i for i in range(count))]
@@ -63,7 +69,7 @@ class Autoencoder(nn.Module):
             for a, b in pairwise(widths[::-1]):
                 up += [nn.ELU(), nn.ConvTranspose2d(a, b, 4, 2, 1)]
             self.decoder = nn.Sequential(*up, nn.Sigmoid())
-        self.log_scale = nn.Parameter(torch.tensor(-1.0))
+        self.log_scale = nn.Parameter(torch.tensor(STARTING_SCALE).log())
 
     def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of q(z|x), (N, D) each.
@@ -75,7 +81,7 @@ class Autoencoder(nn.Module):
         if tuple(pictures.shape[1:]) != self.shape or pictures.ndim != 4:
             wanted = ", ".join(map(str, self.shape))
             raise ValueError(f"expected pictures of shape (N, {wanted}), got {shown_shape(pictures)}")
-        if not bool(torch.isfinite(pictures).all()):
+        if untransformed(pictures) and not bool(torch.isfinite(pictures).all()):
             raise ValueError("expected pictures with finite values, got others")
         mean, raw = self.encoder(pictures).chunk(2, -1)
         return mean, nn.functional.softplus(raw) + 1e-4
@@ -89,7 +95,7 @@ class Autoencoder(nn.Module):
     @property
     def scale(self) -> Tensor:
         """The standard deviation of a pixel, shape ()."""
-        return self.log_scale.exp() + SMALLEST_SCALE
+        return self.log_scale.exp() + self.floor
 
     def loss(
         self, pictures: Tensor, *, beta: float = 1.0, free_bits: float = 0.0, generator: torch.Generator | None = None

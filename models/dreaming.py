@@ -14,6 +14,7 @@ import torch
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
 from posterity.models.mixtures import Mixture, MultivariateMixtureHead
 from posterity.models.recurrent import MixtureRNN
@@ -102,10 +103,15 @@ def _drawn(net: MixtureRNN, features: Tensor, temperature: float, random: torch.
     component = component.reshape(mixture.batch_shape)
     normal = mixture.component_distribution
     normal = getattr(normal, "base_dist", normal)
-    place = component[:, None, None].expand(-1, 1, net.targets) if shared else component[..., None]
-    axis = 1 if shared else -1
-    loc, scale = (value.gather(axis, place).squeeze(axis) for value in (normal.loc, normal.scale))
-    return loc + scale * torch.randn(loc.shape, generator=random, dtype=loc.dtype), component
+    if not shared:
+        loc, scale = (value.gather(-1, component[..., None])[..., 0] for value in (normal.loc, normal.scale))
+    else:
+        row = torch.arange(len(component))
+        full = isinstance(normal, MultivariateNormal)
+        loc, scale = (value[row, component] for value in (normal.loc, normal.scale_tril if full else normal.scale))
+    noise = torch.randn(loc.shape, generator=random, dtype=loc.dtype)
+    spread = (scale @ noise[..., None])[..., 0] if scale.ndim > noise.ndim else scale * noise
+    return loc + spread, component
 
 
 def _drawn_diagonal(
@@ -193,16 +199,17 @@ def branches(
 
 def _groups(mixture: Any, merge: float) -> tuple[Tensor, Tensor, Tensor]:
     """The groups of overlapping components of N mixtures: the mixture each is of, its mean (D,) and its weight."""
-    normal = mixture.component_distribution.base_dist
-    apart = (normal.loc[:, :, None] - normal.loc[:, None]).abs()
-    near = (apart < merge * torch.maximum(normal.scale[:, :, None], normal.scale[:, None])).all(-1)
+    components = mixture.component_distribution
+    loc, scale = components.mean, components.stddev
+    apart = (loc[:, :, None] - loc[:, None]).abs()
+    near = (apart < merge * torch.maximum(scale[:, :, None], scale[:, None])).all(-1)
     weights = mixture.log_weights.exp()
     parents, means, shares = [], [], []
     for row, adjacent in enumerate(near.numpy()):
         count, label = connected_components(csr_array(adjacent), directed=False)
         member = torch.nn.functional.one_hot(torch.as_tensor(label).long(), count).to(weights) * weights[row, :, None]
         shares.append(member.sum(0))
-        means.append(member.T @ normal.loc[row] / member.sum(0)[:, None].clamp_min(1e-30))
+        means.append(member.T @ loc[row] / member.sum(0)[:, None].clamp_min(1e-30))
         parents.append(torch.full((count,), row))
     return torch.cat(parents), torch.cat(means), torch.cat(shares)
 

@@ -9,11 +9,15 @@ of weights $\pi$ for all dimensions keeps answers together: a ball is up in ever
 ``weights="per_dimension"``, as in the public code of that paper, each coordinate chooses its component by itself, so
 that a sample can be a combination that never occurs; it is here for comparison.
 
-- `MixtureRNN`: the network. `sequence_pair`: its Pyro model, with masks for sequences of unequal lengths.
+- `MixtureRNN`: the network. `sequence_pair`: its Pyro model, with masks for sequences of unequal lengths;
+  `sequence_loss`: the same as a loss.
 - `last_layer_pair`: the same with a posterior of the last layer, on the features of a trained network.
+- `networks_of`: the networks of all draws of such a posterior.
 - `posterity.models.dreaming` samples the future from it.
 """
 
+from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import pyro
@@ -36,6 +40,7 @@ from posterity.validation import check_choice, check_flag, check_floating, check
 
 GATES = {"lstm": 4, "gru": 3}
 WEIGHTS = ("shared", "per_dimension")
+COVARIANCES = ("diagonal", "full")
 State = tuple[Tensor, ...] | None  # of an LSTM output and cell, of a GRU the output: (N, hidden) each
 
 
@@ -103,6 +108,20 @@ class Recurrence(nn.Module):
             outputs, *last = torch.gru(x, state[0][None], *settings)
         return outputs, tuple(part[0] for part in last)
 
+    @torch.no_grad()
+    def remember(self, span: int) -> None:
+        """Start with memories of 1 to ``span`` steps (Tallec & Ollivier 2018, arXiv:1804.11188, equation 16).
+
+        A gate with bias log(t) keeps a value for about t steps; t is uniform, from torch's generator.
+        """
+        kept = (1 + (span - 2) * torch.rand(self.width)).log()
+        if self.cell == "lstm":
+            self.input.bias[: 2 * self.width] = torch.cat([-kept, kept])
+            nn.init.zeros_(self.repeat.bias[: 2 * self.width])
+        else:
+            self.input.bias[self.width : 2 * self.width] = kept
+            nn.init.zeros_(self.repeat.bias[self.width : 2 * self.width])
+
     def _lstm(self, given: Tensor, output: Tensor, cell: Tensor) -> tuple[Tensor, ...]:
         enter, forget, new, leave = (given + self.repeat(output)).chunk(4, -1)
         cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
@@ -126,13 +145,17 @@ class MixtureRNN(nn.Module):
         components: K, of the mixture.
         cell: "lstm" or "gru".
         weights: "shared" (one set of mixture weights for all dimensions) or "per_dimension".
+        covariance: of a component, "diagonal" or, with shared weights, "full".
         ends: whether a further output is the logit that the episode ends with the next step.
         rewarded: whether two further outputs are mean and log standard deviation of the reward of the next step.
         floor: lower bound of every scale, in standard deviations of the states.
+        span: the number of steps over which an early state may matter, such as the length of an episode; the gates then
+            start with memories of 1 to ``span`` steps. None: of about 2 steps, as torch's layers.
         seed: seed of the initial weights.
 
     Raises:
-        ValueError: an unknown cell or kind of weights, or a size below 1.
+        ValueError: an unknown cell, kind of weights or covariance, full covariances with weights per dimension, or a
+            size below 1.
 
     >>> net = MixtureRNN(targets=2, context=3)
     >>> features, state = net(torch.zeros(5, 7, 2), torch.zeros(5, 7, 3))
@@ -152,21 +175,28 @@ class MixtureRNN(nn.Module):
         components: int = 5,
         cell: str = "lstm",
         weights: str = "shared",
+        covariance: str = "diagonal",
         ends: bool = False,
         rewarded: bool = False,
         floor: float = 1e-3,
+        span: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         check_integer("targets", targets, 1)
         check_integer("context", context, 0)
         check_integer("hidden", hidden, 1)
+        if span is not None:
+            check_integer("span", span, 3)
         check_choice("weights", weights, WEIGHTS)
+        check_choice("covariance", covariance, COVARIANCES)
+        if weights != "shared" and covariance != "diagonal":
+            raise ValueError(f"expected covariance to be 'diagonal' with weights {weights!r}, got {covariance!r}")
         self.targets, self.context, self.weights = targets, context, weights
         self.ends, self.rewarded = check_flag("ends", ends), check_flag("rewarded", rewarded)
         self.head: MixtureHead | MultivariateMixtureHead
         if weights == "shared":
-            self.head = multivariate_mixture_head(components, targets, covariance="diagonal", floor=floor)
+            self.head = multivariate_mixture_head(components, targets, covariance=covariance, floor=floor)
             outputs = self.head.features
         else:
             self.head = mixture_head(components, floor=floor)
@@ -175,6 +205,8 @@ class MixtureRNN(nn.Module):
             torch.default_generator.manual_seed(seed)
             self.recurrent = Recurrence(cell, targets + context, hidden)
             self.output = nn.Linear(hidden, outputs + self.ends + 2 * self.rewarded)
+            if span is not None:
+                self.recurrent.remember(span)
         self.register_buffer("loc", torch.zeros(targets))
         self.register_buffer("scale", torch.ones(targets))
 
@@ -244,14 +276,55 @@ class MixtureRNN(nn.Module):
         return dist.Normal(mean, nn.functional.softplus(raw) + 1e-2)
 
 
+def sequence_loss(
+    net: MixtureRNN,
+    states: Tensor,
+    context: Tensor | None,
+    mask: Tensor,
+    y: Tensor,
+    done: Tensor | None = None,
+    reward: Tensor | None = None,
+) -> Tensor:
+    """The negative log likelihood of the network in nats per step, shape (): the loss that `sequence_pair` minimises.
+
+    Args:
+        net: the network.
+        states, context, mask, y, done, reward: as in `sequence_pair`; ends and rewards that are left out do not count.
+
+    Raises:
+        ValueError: shapes that do not fit, a mask without any step, or ends or rewards that the network does not
+            predict.
+
+    >>> net, z = MixtureRNN(targets=2), torch.randn(5, 8, 2)
+    >>> sequence_loss(net, z[:, :-1], None, torch.ones(5, 7, dtype=torch.bool), z[:, 1:]).shape
+    torch.Size([])
+    """
+    _check_mask(mask, states)
+    features, _ = net(states, context)
+    log_prob = net.next_state(features).log_prob(y)
+    if done is not None:
+        log_prob = log_prob + net.end(features).log_prob(done.to(log_prob))
+    if reward is not None:
+        log_prob = log_prob + net.reward(features).log_prob(reward)
+    return -torch.where(mask, log_prob, 0.0).sum() / mask.sum()
+
+
 def sequence_pair(net: MixtureRNN) -> Pair:
-    """Maximum likelihood of a `MixtureRNN`: ``model(states, context, mask, y=None)`` and an empty guide.
+    """Maximum likelihood of a `MixtureRNN`: ``model(states, context, mask, y, done, reward)`` and an empty guide.
 
     States are (N, T, D), context (N, T, C) or None, the mask (N, T) is False for steps that do not exist, and y
-    (N, T, D) holds the state after each step; rows that the mask excludes may hold anything finite.
+    (N, T, D) holds the state after each step; done (N, T), for a network with ``ends``, says whether the episode ends
+    with that state, and reward (N, T) is its reward, for one with ``rewarded``. Steps that the mask excludes may hold
+    anything finite. With several observed sites, `posterity.inference.infer` needs ``site="y"``.
+
+    Raises:
+        ValueError: in the model, shapes that do not fit, or a mask without any step.
     """
-    model = _model(lambda states, context: net.next_state(point("net", net)(states, context)[0]))
-    return Pair(model, None)
+
+    def features(states: Tensor, context: Tensor | None) -> Tensor:
+        return point("net", net)(states, context)[0]
+
+    return Pair(_model(net, features), None)
 
 
 def last_layer_pair(net: MixtureRNN, *, scale: float = 1.0, guide: str = "mean_field") -> Pair:
@@ -262,24 +335,69 @@ def last_layer_pair(net: MixtureRNN, *, scale: float = 1.0, guide: str = "mean_f
     """
     width = scale / net.output.in_features**0.5
     prior = {name: dist.Normal(value.detach(), width) for name, value in net.output.named_parameters()}
+    output = deepcopy(net.output).requires_grad_(True)  # also of a network that is frozen
 
-    def features(states: Tensor, context: Tensor | None) -> Distribution:
+    def features(states: Tensor, context: Tensor | None) -> Tensor:
         with torch.no_grad():
             hidden, _ = net.hidden_states(states, context, None)
-        return net.next_state(bayesian("output", net.output, prior)(hidden))
+        return bayesian("output", output, prior)(hidden)
 
-    return Pair(_model(features), guide)
+    return Pair(_model(net, features), guide)
 
 
-def _model(next_state: Any) -> Any:
-    def model(states: Tensor, context: Tensor | None, mask: Tensor, y: Tensor | None = None) -> Tensor:
-        check_tensor("mask", mask)
-        if mask.dtype != torch.bool or mask.shape != states.shape[:2]:
-            wanted = tuple(states.shape[:2])
-            raise ValueError(f"expected mask of shape {wanted} and dtype bool, got {shown_shape(mask)}, {mask.dtype}")
-        predicted = next_state(states, context)
+def networks_of(net: MixtureRNN, draws: Mapping[str, Tensor]) -> list[MixtureRNN]:
+    """The network of each draw of a posterior of `sequence_pair` or `last_layer_pair`, to dream with.
+
+    Args:
+        net: the network of the pair.
+        draws: ``draws`` of a `posterity.inference.Posterior`: weights by site, (chain, draw, ...) each. Members of an
+            ensemble are chains of one draw. The networks are ordered by chain.
+
+    Raises:
+        ValueError: no weights of such a network among the draws.
+    """
+    names = dict(net.named_parameters())
+    found = {}
+    for site, values in draws.items():
+        name = site.removeprefix("net.")
+        if name in names and values.shape[2:] == names[name].shape:
+            found[name] = values.flatten(0, 1)
+    if not found:
+        raise ValueError(f"expected draws of the weights of a MixtureRNN, got sites {sorted(draws)}")
+    networks = []
+    for number in range(len(next(iter(found.values())))):
+        other = deepcopy(net).requires_grad_(False)
+        other.load_state_dict({name: values[number] for name, values in found.items()}, strict=False)
+        networks.append(other)
+    return networks
+
+
+def _model(net: MixtureRNN, features_of: Any) -> Any:
+    def model(
+        states: Tensor,
+        context: Tensor | None,
+        mask: Tensor,
+        y: Tensor | None = None,
+        done: Tensor | None = None,
+        reward: Tensor | None = None,
+    ) -> Tensor:
+        _check_mask(mask, states)
+        features = features_of(states, context)
         sequences, steps = states.shape[:2]
         with pyro.plate("obs", sequences, dim=-2), pyro.plate("steps", steps, dim=-1):
-            return pyro.sample("y", predicted.mask(mask), obs=y)
+            if net.ends:
+                pyro.sample("done", net.end(features).mask(mask), obs=done)
+            if net.rewarded:
+                pyro.sample("reward", net.reward(features).mask(mask), obs=reward)
+            return pyro.sample("y", dist.MaskedDistribution(net.next_state(features), mask), obs=y)
 
     return model
+
+
+def _check_mask(mask: Tensor, states: Tensor) -> None:
+    check_tensor("mask", mask)
+    if mask.dtype != torch.bool or mask.shape != states.shape[:2]:
+        wanted = tuple(states.shape[:2])
+        raise ValueError(f"expected mask of shape {wanted} and dtype bool, got {shown_shape(mask)}, {mask.dtype}")
+    if mask.numel() and untransformed(mask) and not bool(mask.any()):
+        raise ValueError("expected a mask with at least one step, got one that excludes all of them")

@@ -106,6 +106,9 @@ def cases() -> dict[str, Case]:
             {"probabilities": np.full((N, 3), 1 / 3), "labels": np.arange(N) % 3, "bins": 5}
         ),
         "compare": Case({"models": {"a": data, "b": data}, "method": "stacking"}, {"models": f"{SOURCE}|model"}),
+        "component_information": Case(
+            {"components": np.array([0, 1, 1, 0]), "labels": np.array([1, 0, 1, 1]), "permutations": 9, "seed": 0}
+        ),
         "component_usage": Case({"mixture": bare, "y": y, "least": 0.01}),
         "coverage": Case({"source": bare, "y": y, "kind": "hdi", "confidence": 0.9, "by": x, "bins": 2, **levels}),
         "crps_from_draws": Case({"draws": draws[0], "y": y.numpy()}),

@@ -17,7 +17,8 @@ kind summarises it. Importing this package does not import torch; only diagnosti
 - *Checks of the model.* `posterior_predictive_check` and `prior_predictive_check` with test statistics;
   `power_sensitivity`: what changes if the prior, or the likelihood, gets more weight.
 - *Decomposition.* `uncertainty_split` divides the variance into noise, ambiguity and lack of data, `information_split`
-  the entropy. `ood_scores`, `ood_detection` and `refusal_curve`: whether the uncertainty is large where the model
+  the entropy. `component_usage` and `component_information`: which components are used, and for which event each of
+  them stands. `ood_scores`, `ood_detection` and `refusal_curve`: whether the uncertainty is large where the model
   knows nothing.
 - *Sampling.* `convergence_report` says in words whether the chains can be used and what to change.
   `function_convergence` compares chains on the functions that they predict, `nested_rhat` many short chains;
@@ -40,6 +41,7 @@ from posterity.inference.diagnostics.calibration.widths import pull_summary
 from posterity.inference.diagnostics.checks.power_sensitivity import power_sensitivity
 from posterity.inference.diagnostics.checks.predictive_check import posterior_predictive_check
 from posterity.inference.diagnostics.checks.prior_check import prior_predictive_check
+from posterity.inference.diagnostics.decomposition.component_information import component_information
 from posterity.inference.diagnostics.decomposition.components import component_usage, label_order, relabel
 from posterity.inference.diagnostics.decomposition.information import information_split
 from posterity.inference.diagnostics.decomposition.ood import (
@@ -80,6 +82,7 @@ __all__ = [
     "calibration_tests",
     "class_calibration_error",
     "compare",
+    "component_information",
     "component_usage",
     "convergence_report",
     "coverage",

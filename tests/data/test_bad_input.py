@@ -189,6 +189,11 @@ CASES: dict[str, Case] = {
     "Corridor.simulate": Case(
         CORRIDOR.simulate, {"n": 2, "cue": 0, "actions": torch.ones(2, 16, dtype=torch.long), "seed": 0}
     ),
+    "Corridor.play": Case(
+        CORRIDOR.play,
+        {"policy": lambda frames: torch.ones(2, dtype=torch.long), "n": 2, "cue": 0, "seed": 0},
+        fuzzed=("n", "cue", "seed"),
+    ),
     "Corridor.moved": Case(CORRIDOR.moved, {"actions": EPISODES.actions, "n": 2}, fuzzed=("actions",)),
     "Corridor.path_probabilities": Case(CORRIDOR.path_probabilities, {"cue": EPISODES.cue}),
     **{

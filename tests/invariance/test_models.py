@@ -209,6 +209,7 @@ def test_every_diagnostic_of_a_predictive_is_in_the_table():
     """Fails for a new diagnostic until it is in the table."""
     others = {
         "ConvergenceReport", "Finding", "Recalibrator", "auroc", "average_precision", "class_calibration_error",
+        "component_information",
         "compare", "convergence_report", "ecdf_band", "elpd_heldout", "elpd_kfold", "lc2st", "moment_matching",
         "power_sensitivity", "fpr_at_tpr", "function_convergence",
         "leave_one_out", "locate_divergences", "loo", "loo_pit", "nested_rhat", "ood_detection", "paired_difference",

@@ -48,6 +48,21 @@ def test_dreams_follow_the_law_of_temperature(temperature):
     assert not bool(dreams.ended.any())
 
 
+def test_dreams_of_full_covariances_are_correlated():
+    """Two targets with a correlation of about .7: dreams are standard normal once its factor is undone, seed 0."""
+    net = MixtureRNN(2, components=1, covariance="full")
+    torch.nn.init.zeros_(net.output.weight)
+    with torch.no_grad():
+        net.output.bias[-1] = -1.0  # the coupling of the second target to the first
+        normal = net.next_state(net(torch.zeros(1, 1, 2))[0]).component_distribution
+        factor = normal.scale_tril[0, 0, 0]
+        assert abs(float(factor[1, 0])) > 0.5 * float(factor[1, 1])
+        drawn = dream(net, torch.zeros(6000, 1, 2), steps=1, temperature=0.25, seed=0).states[:, 0]
+        z = torch.linalg.solve_triangular(factor / 2, (drawn - normal.mean[0, 0, 0]).T, upper=False)
+    assert kstest(z.flatten().double().numpy(), norm.cdf).pvalue > 1e-3
+    assert abs(float(torch.corrcoef(z)[0, 1])) < 4 / math.sqrt(6000)
+
+
 def test_branches_have_the_products_of_the_weights():
     """27 futures of three steps; dropped ones are missing from the sum."""
     tree = branches(constant(), torch.zeros(1, 1, 2), steps=3, min_probability=0.0)
