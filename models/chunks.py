@@ -29,11 +29,11 @@ def untransformed(*tensors: Tensor) -> bool:
         or _is_tracing()
         or _in_functorch_transform()
         or _in_dispatch_mode()
-        or any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+        or (_in_dual_level() and any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors))
     )
 
 
-# These four states are known to private functions of torch alone. Where a version of torch lacks the function, the
+# These five states are known to private functions of torch alone. Where a version of torch lacks the function, the
 # answer is True: then whole tensors are used, which is slower and always right.
 
 
@@ -53,6 +53,12 @@ def _in_dispatch_mode() -> bool:
     """Whether a dispatch mode, such as the one of ``make_fx``, intercepts operations."""
     depth = getattr(torch._C, "_len_torch_dispatch_stack", None)
     return depth is None or bool(depth())
+
+
+def _in_dual_level() -> bool:
+    """Whether forward-mode derivatives are being computed; tensors have no tangents otherwise."""
+    level = getattr(torch.autograd.forward_ad, "_current_level", None)
+    return level is None or level >= 0
 
 
 def is_batched(grad: Tensor) -> bool:

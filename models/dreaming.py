@@ -5,6 +5,7 @@ $\sqrt \tau$ (Ha & Schmidhuber 2018, section 2.2). `branches` follows the means 
 weights: for a future that splits at a few places its probabilities are those of the dreams without noise.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from posterity.models.mixtures import Mixture
+from posterity.models.mixtures import Mixture, MultivariateMixtureHead
 from posterity.models.recurrent import MixtureRNN
 from posterity.random import as_generator
 from posterity.validation import check_integer, check_number, shown_shape
@@ -69,6 +70,8 @@ def dream(
     wanted = (len(states), steps, net.context)
     if isinstance(future, Tensor) and tuple(future.shape) != wanted:
         raise ValueError(f"expected future of shape {wanted}, got {shown_shape(future)}")
+    if future is None and net.context:
+        future = states.new_zeros(()).expand(wanted)
     found, chosen, ends = [], [], []
     over = torch.zeros(len(states), dtype=torch.bool)
     with torch.no_grad():
@@ -82,17 +85,17 @@ def dream(
             chosen.append(component)
             ends.append(over)
             given = None
-            if net.context:
-                if future is None:
-                    given = state.new_zeros(len(state), net.context)
-                else:
-                    given = future[:, step] if isinstance(future, Tensor) else future(state, memory)
-            features, memory = net(state[:, None], None if given is None else given[:, None], memory)
+            if net.context and future is not None:
+                given = (future[:, step] if isinstance(future, Tensor) else future(state, memory))[:, None]
+            if step + 1 < steps:
+                features, memory = net(state[:, None], given, memory)
     return Dreams(torch.stack(found, 1), torch.stack(chosen, 1), torch.stack(ends, 1))
 
 
 def _drawn(net: MixtureRNN, features: Tensor, temperature: float, random: torch.Generator) -> tuple[Tensor, Tensor]:
     """A state (N, D), and the component it came from, (N,) or (N, D)."""
+    if isinstance(net.head, MultivariateMixtureHead) and net.head.covariance == "diagonal":
+        return _drawn_diagonal(net, net.head, features[:, : net.head.features], temperature, random)
     predicted: Any = net.next_state(features)
     shared = isinstance(predicted, Mixture)
     mixture = (predicted if shared else predicted.base_dist).tempered(temperature)
@@ -109,6 +112,17 @@ def _drawn(net: MixtureRNN, features: Tensor, temperature: float, random: torch.
     noise = torch.randn(loc.shape, generator=random, dtype=loc.dtype)
     spread = (scale @ noise[..., None])[..., 0] if scale.ndim > noise.ndim else scale * noise
     return loc + spread, component
+
+
+def _drawn_diagonal(
+    net: MixtureRNN, head: MultivariateMixtureHead, features: Tensor, temperature: float, random: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """As `_drawn`, with the means and scales of the drawn components alone, and without a distribution."""
+    logits = head.logits(features) / temperature
+    component = torch.multinomial((logits - logits.amax(-1, keepdim=True)).exp_(), 1, generator=random)[:, 0]
+    loc, scale = head.component(features, component)
+    noise = torch.randn(loc.shape, generator=random, dtype=loc.dtype)
+    return net.loc + net.scale * (loc + math.sqrt(temperature) * scale * noise), component
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from posterity.data.affine import affine
 from posterity.models.chunks import untransformed
 from posterity.models.mixtures import (
     Mixture,
@@ -48,13 +47,17 @@ State = tuple[Tensor, ...] | None  # of an LSTM output and cell, of a GRU the ou
 class Recurrence(nn.Module):
     """A recurrent layer, (N, T, inputs) -> (N, T, width), as ``torch.nn.LSTM`` and ``torch.nn.GRU``.
 
-    torch's own layers have no batching rule: under ``vmap`` they run draw by draw. This one is made of products, so
-    that all draws and members run at once.
+    torch's own layers have no batching rule: under ``vmap`` they run draw by draw. Under ``vmap``, and where operations
+    are recorded, this one is made of products, so that all draws and members run at once. Elsewhere on a CPU it is
+    torch's own operation, which takes half the time.
 
     Args:
         cell: "lstm" (Hochreiter & Schmidhuber 1997) or "gru" (Cho et al. 2014).
         inputs: width of the inputs.
         width: width of the layer.
+
+    Raises:
+        ValueError: an unknown cell; when called, x or a state of another shape or dtype than that of the weights.
     """
 
     def __init__(self, cell: str, inputs: int, width: int) -> None:
@@ -68,14 +71,42 @@ class Recurrence(nn.Module):
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         """The outputs of all steps, and the state after the last one, which the next call takes."""
-        given, found = self.input(x), []
+        self._check(x, state)
         if state is None:
-            zero = given.new_zeros(len(x), self.width)
+            zero = x.new_zeros(len(x), self.width)
             state = (zero, zero) if self.cell == "lstm" else (zero,)
-        for step in given.unbind(1):
+        weights = (self.input.weight, self.repeat.weight, self.input.bias, self.repeat.bias)
+        tensors = (x, *state, *weights)
+        # On other devices torch's operation has no second derivative.
+        if x.is_cpu and all(type(t) in (Tensor, nn.Parameter) for t in tensors) and untransformed(*tensors):
+            return self._whole(x, state, weights)
+        found = []
+        for step in self.input(x).unbind(1):
             state = self._lstm(step, *state) if self.cell == "lstm" else self._gru(step, *state)
             found.append(state[0])
         return torch.stack(found, 1), state
+
+    def _check(self, x: Tensor, state: State) -> None:
+        inputs, dtype = self.input.in_features, self.input.weight.dtype
+        if not isinstance(x, Tensor) or x.ndim != 3 or x.shape[2] != inputs or not x.shape[1]:
+            raise ValueError(f"expected x of shape (N, T, {inputs}), T of 1 or more, got {shown_shape(x)}")
+        if x.dtype != dtype:
+            raise ValueError(f"expected x of dtype {dtype}, as the weights, got {x.dtype}")
+        if state is None:
+            return
+        parts, wanted = 1 + (self.cell == "lstm"), (len(x), self.width)
+        if not isinstance(state, tuple) or len(state) != parts or any(part.shape != wanted for part in state):
+            got = [shown_shape(part) for part in state] if isinstance(state, tuple) else type(state).__name__
+            raise ValueError(f"expected state to be {parts} tensor(s) of shape {wanted}, got {got}")
+
+    def _whole(self, x: Tensor, state: tuple[Tensor, ...], weights: tuple[Tensor, ...]) -> tuple[Tensor, State]:
+        """All steps by one operation of torch, whose layers have the same gates in the same order."""
+        settings = (weights, True, 1, 0.0, self.training, False, True)  # biases, 1 layer, no dropout; batch first
+        if self.cell == "lstm":
+            outputs, *last = torch.lstm(x, [part[None] for part in state], *settings)
+        else:
+            outputs, *last = torch.gru(x, state[0][None], *settings)
+        return outputs, tuple(part[0] for part in last)
 
     @torch.no_grad()
     def remember(self, span: int) -> None:
@@ -223,9 +254,9 @@ class MixtureRNN(nn.Module):
 
         A `Mixture` of normals with shared weights; with weights per dimension independent mixtures of one dimension.
         """
+        if isinstance(self.head, MultivariateMixtureHead):
+            return self.head.in_units(features, self.loc, self.scale)
         features = features[..., : features.shape[-1] - self.ends - 2 * self.rewarded]
-        if self.weights == "shared":
-            return affine(self.head(features), self.loc, self.scale)
         each = self.head(features.unflatten(-1, (self.targets, -1)))
         logits, normal = each.log_weights, each.component_distribution
         loc, scale = self.loc[:, None] + self.scale[:, None] * normal.loc, self.scale[:, None] * normal.scale
@@ -241,7 +272,8 @@ class MixtureRNN(nn.Module):
         """The distribution of the reward of the next step, a normal of batch shape (...)."""
         if not self.rewarded:
             raise ValueError("expected a network with rewarded=True, got one that does not predict rewards")
-        return dist.Normal(features[..., -2], nn.functional.softplus(features[..., -1]) + 1e-2)
+        mean, raw = features[..., -2:].unbind(-1)
+        return dist.Normal(mean, nn.functional.softplus(raw) + 1e-2)
 
 
 def sequence_loss(
@@ -357,7 +389,7 @@ def _model(net: MixtureRNN, features_of: Any) -> Any:
                 pyro.sample("done", net.end(features).mask(mask), obs=done)
             if net.rewarded:
                 pyro.sample("reward", net.reward(features).mask(mask), obs=reward)
-            return pyro.sample("y", net.next_state(features).mask(mask), obs=y)
+            return pyro.sample("y", dist.MaskedDistribution(net.next_state(features), mask), obs=y)
 
     return model
 

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from posterity.models.likelihoods import floored_scale
+from posterity.models.mixtures import diagonal
 from posterity.models.mixtures.arguments import checked_normal
 from posterity.models.mixtures.mixture import Mixture
 from posterity.models.mixtures.weights import Weights
@@ -320,6 +321,44 @@ class MultivariateMixtureHead:
         place[torch.arange(len(row)), row, column] = 1.0
         lower = unit + (couplings[..., None, None] * place).sum(-3)
         return Mixture(mixing, dist.MultivariateNormal(loc, scale_tril=scale.unsqueeze(-1) * lower))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """The logits (..., K) of the components, which need not be normalised."""
+        values = features.unflatten(-1, self._offsets.shape)
+        return values[..., 0] + self._offsets[:, 0].to(features)
+
+    def component(self, features: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations (N, D) of the components ``index`` (N,) of N mixtures, for "diagonal".
+
+        Only these components are computed, from features (N, F).
+        """
+        rows = features.reshape(-1, self._offsets.shape[1])
+        places = index + torch.arange(0, len(rows), self.components, device=features.device)
+        values = rows.index_select(0, places) + self._offsets.to(features).index_select(0, index)
+        loc, log_scale = values[:, 1 : 1 + self.targets], values[:, 1 + self.targets :]
+        return loc, floored_scale(log_scale, self.floor)
+
+    def in_units(self, features: Tensor, loc: Tensor, scale: Tensor) -> Mixture:
+        """The mixture of ``loc + scale * Y`` for Y of this head, as ``affine``; ``loc`` and ``scale`` > 0 are (D,).
+
+        Independent targets take one pass over the features, which is faster than the mixture of Y and its ``affine``.
+        Features (..., F or more) that follow those of the head are ignored.
+
+        Raises:
+            ValueError: features of another width or dtype, or a loc or scale of another shape.
+        """
+        own = features[..., : self.features]
+        _check_features(own, self.features, self.components)
+        for name, value in (("loc", loc), ("scale", scale)):
+            if not isinstance(value, Tensor) or value.shape != (self.targets,):
+                raise ValueError(f"expected {name} of shape ({self.targets},), got {shown_shape(value)}")
+        if self.covariance != "diagonal" or not diagonal.has_parts(features, loc, scale):
+            return self(own).affine(loc, scale)
+        least = max(self.floor**2, torch.finfo(features.dtype).tiny)
+        logits, mean, spread = diagonal.parts(features, self._offsets.to(features), least, loc, scale)
+        # All features are finite if their sum is; then logits, means and scales need no checks of their own.
+        checked = False if bool(features.detach().sum().isfinite()) else None
+        return Mixture(Weights(logits, checked), dist.Normal(mean, spread, validate_args=checked).to_event(1))
 
     def __repr__(self) -> str:
         return (

@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 
 from posterity.data.affine import affine
 from posterity.models import tails
-from posterity.models.mixtures import fused, moments, pathwise, quantiles, subspace
+from posterity.models.mixtures import diagonal, fused, moments, pathwise, quantiles, subspace
 from posterity.models.mixtures.arguments import (
     as_tensor_like,
     batch_places,
@@ -164,13 +164,17 @@ class Mixture(dist.MixtureSameFamily):
         return torch.softmax(self.log_weights + component, -1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(value) in nats, shape (...); for large batches of normals by `posterity.models.mixtures.fused`."""
+        """log p(value) in nats, shape (...); of normals by the modules `fused` and `diagonal`, where they apply."""
         logits, components = self._logits, self.component_distribution
-        if not fused.applies(logits, components, value):
+        one = fused.applies(logits, components, value)
+        if not one and not diagonal.applies_to_vectors(logits, components, value):
             return super().log_prob(value)
         if self._validate_args:
             self._validate_sample(value)
-        return fused.log_prob(logits, components.loc, components.scale, value)
+        if one:
+            return fused.log_prob(logits, components.loc, components.scale, value)
+        normal = components.base_dist
+        return diagonal.log_prob_of_vectors(logits, normal.loc, normal.scale, value)
 
     def _validate_sample(self, value: Tensor) -> None:
         if not isinstance(value, Tensor) or value.is_complex() or value.dtype == torch.bool:
