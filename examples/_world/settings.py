@@ -23,7 +23,7 @@ class Settings:
     hidden: int = 64
     components: int = 5
     batch: int = 256
-    position_steps: int = 3000
+    position_steps: int = 6000
     latent: int = 4
     player_latent: int = 6
     width: int = 32
@@ -31,7 +31,7 @@ class Settings:
     encoded_episodes: int = 30_000
     latent_hidden: int = 128
     latent_batch: int = 128
-    latent_steps: int = 3000
+    latent_steps: int = 8000
     episodes: int = 20_000
     pit_episodes: int = 2000
     dreams: int = 10_000
