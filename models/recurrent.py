@@ -36,103 +36,11 @@ from posterity.models.mixtures import (
 )
 from posterity.models.networks import bayesian, point
 from posterity.models.pair import Pair
+from posterity.models.recurrence import Recurrence, State
 from posterity.validation import check_choice, check_flag, check_floating, check_integer, check_tensor, shown_shape
 
-GATES = {"lstm": 4, "gru": 3}
 WEIGHTS = ("shared", "per_dimension")
 COVARIANCES = ("diagonal", "full")
-State = tuple[Tensor, ...] | None  # of an LSTM output and cell, of a GRU the output: (N, hidden) each
-
-
-class Recurrence(nn.Module):
-    """A recurrent layer, (N, T, inputs) -> (N, T, width), as ``torch.nn.LSTM`` and ``torch.nn.GRU``.
-
-    torch's own layers have no batching rule: under ``vmap`` they run draw by draw. Under ``vmap``, and where operations
-    are recorded, this one is made of products, so that all draws and members run at once. Elsewhere on a CPU it is
-    torch's own operation, which takes half the time.
-
-    Args:
-        cell: "lstm" (Hochreiter & Schmidhuber 1997) or "gru" (Cho et al. 2014).
-        inputs: width of the inputs.
-        width: width of the layer.
-
-    Raises:
-        ValueError: an unknown cell; when called, x or a state of another shape or dtype than that of the weights.
-    """
-
-    def __init__(self, cell: str, inputs: int, width: int) -> None:
-        super().__init__()
-        check_choice("cell", cell, sorted(GATES))
-        self.cell, self.width = cell, width
-        self.input = nn.Linear(inputs, GATES[cell] * width)
-        self.repeat = nn.Linear(width, GATES[cell] * width)
-        for value in self.parameters():
-            nn.init.uniform_(value, -(width**-0.5), width**-0.5)
-
-    def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """The outputs of all steps, and the state after the last one, which the next call takes."""
-        self._check(x, state)
-        if state is None:
-            zero = x.new_zeros(len(x), self.width)
-            state = (zero, zero) if self.cell == "lstm" else (zero,)
-        weights = (self.input.weight, self.repeat.weight, self.input.bias, self.repeat.bias)
-        tensors = (x, *state, *weights)
-        # On other devices torch's operation has no second derivative.
-        if x.is_cpu and all(type(t) in (Tensor, nn.Parameter) for t in tensors) and untransformed(*tensors):
-            return self._whole(x, state, weights)
-        found = []
-        for step in self.input(x).unbind(1):
-            state = self._lstm(step, *state) if self.cell == "lstm" else self._gru(step, *state)
-            found.append(state[0])
-        return torch.stack(found, 1), state
-
-    def _check(self, x: Tensor, state: State) -> None:
-        inputs, dtype = self.input.in_features, self.input.weight.dtype
-        if not isinstance(x, Tensor) or x.ndim != 3 or x.shape[2] != inputs or not x.shape[1]:
-            raise ValueError(f"expected x of shape (N, T, {inputs}), T of 1 or more, got {shown_shape(x)}")
-        if x.dtype != dtype:
-            raise ValueError(f"expected x of dtype {dtype}, as the weights, got {x.dtype}")
-        if state is None:
-            return
-        parts, wanted = 1 + (self.cell == "lstm"), (len(x), self.width)
-        if not isinstance(state, tuple) or len(state) != parts or any(part.shape != wanted for part in state):
-            got = [shown_shape(part) for part in state] if isinstance(state, tuple) else type(state).__name__
-            raise ValueError(f"expected state to be {parts} tensor(s) of shape {wanted}, got {got}")
-
-    def _whole(self, x: Tensor, state: tuple[Tensor, ...], weights: tuple[Tensor, ...]) -> tuple[Tensor, State]:
-        """All steps by one operation of torch, whose layers have the same gates in the same order."""
-        settings = (weights, True, 1, 0.0, self.training, False, True)  # biases, 1 layer, no dropout; batch first
-        if self.cell == "lstm":
-            outputs, *last = torch.lstm(x, [part[None] for part in state], *settings)
-        else:
-            outputs, *last = torch.gru(x, state[0][None], *settings)
-        return outputs, tuple(part[0] for part in last)
-
-    @torch.no_grad()
-    def remember(self, span: int) -> None:
-        """Start with memories of 1 to ``span`` steps (Tallec & Ollivier 2018, arXiv:1804.11188, equation 16).
-
-        A gate with bias log(t) keeps a value for about t steps; t is uniform, from torch's generator.
-        """
-        kept = (1 + (span - 2) * torch.rand(self.width)).log()
-        if self.cell == "lstm":
-            self.input.bias[: 2 * self.width] = torch.cat([-kept, kept])
-            nn.init.zeros_(self.repeat.bias[: 2 * self.width])
-        else:
-            self.input.bias[self.width : 2 * self.width] = kept
-            nn.init.zeros_(self.repeat.bias[self.width : 2 * self.width])
-
-    def _lstm(self, given: Tensor, output: Tensor, cell: Tensor) -> tuple[Tensor, ...]:
-        enter, forget, new, leave = (given + self.repeat(output)).chunk(4, -1)
-        cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
-        return leave.sigmoid() * cell.tanh(), cell
-
-    def _gru(self, given: Tensor, output: Tensor) -> tuple[Tensor, ...]:
-        reset, keep, new = given.chunk(3, -1)
-        reset_again, keep_again, new_again = self.repeat(output).chunk(3, -1)
-        proposed = (new + (reset + reset_again).sigmoid() * new_again).tanh()
-        kept = (keep + keep_again).sigmoid()
-        return ((1 - kept) * proposed + kept * output,)
 
 
 class MixtureRNN(nn.Module):

@@ -12,7 +12,8 @@ from posterity.inference import HMC, SVI, Ensemble, Posterior, infer
 from posterity.inference import arviz as boundary
 from posterity.inference.diagnostics import pull_summary, pulls
 from posterity.models import bayesian_mixture_density, mixture_density, mixture_head
-from posterity.models.recurrent import MixtureRNN, Recurrence, last_layer_pair, sequence_pair
+from posterity.models.recurrence import Recurrence
+from posterity.models.recurrent import MixtureRNN, last_layer_pair, sequence_pair
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:There is a performance drop"),  # torch, of layers without a batching rule
