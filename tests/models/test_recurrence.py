@@ -5,6 +5,7 @@ import torch
 from scipy.stats import kstest, uniform
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from posterity.models import recurrence
 from posterity.models.recurrence import Recurrence
 from posterity.models.recurrent import MixtureRNN
 
