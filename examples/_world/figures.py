@@ -125,7 +125,7 @@ def draw_horizon(metrics: Mapping[str, float], out: Path) -> Path:
     fan.axvline(HISTORY - 0.5, color="0.5", ls=":")
     fan.text(HISTORY - 0.3, 1.0, "dreams begin", fontsize=8, color="0.4")
     fan.set(xlabel="step", ylabel="row / pixels", ylim=(14.5, 0.5))
-    fan.legend(fontsize=8, loc="upper left")
+    fan.legend(fontsize=8, loc="lower left")
     for ax, key, goal, name in (
         (width, "pull_width", 1.0, "width of the pulls"),
         (cover, "coverage90", 0.9, "coverage of 90 % intervals"),
@@ -141,14 +141,14 @@ def draw_horizon(metrics: Mapping[str, float], out: Path) -> Path:
         ax.set(xlabel="steps ahead", ylabel=name, xticks=HORIZONS)
     width.set_ylim(0.7, 1.3)
     cover.set_ylim(0.7, 1.0)
-    width.legend(fontsize=7, loc="upper left")
+    figure.legend(*width.get_legend_handles_labels(), loc="outside lower right", ncols=3, fontsize=8)
     figure.suptitle("Errors over the horizon, and whether the dreams know them")
     return save_figure(figure, out / "world-horizon.png")
 
 
 def draw_ghosts(metrics: Mapping[str, float], out: Path) -> Path:
     """Frames one step after the junction, and where the ball is in them."""
-    figure = Figure(figsize=(10.6, 6.8), layout="constrained")
+    figure = Figure(figsize=(10.6, 4.5), layout="constrained")
     parts = figure.subfigures(1, 3)
     for part, kind in zip(parts, TITLES, strict=True):
         data = _arrays(out, "real" if kind == "real" else f"dreams-{kind}")
@@ -226,7 +226,9 @@ def draw_controller(settings: Settings, metrics: Mapping[str, float], out: Path)
     )
     for name, colour in (("oracle", "C2"), ("still", "C5"), ("random", "C7")):
         ax.axhline(metrics[f"controller.{name}.score"], color=colour, ls=":")
-        ax.text(taus[-1] * 1.03, metrics[f"controller.{name}.score"], name, color=colour, va="center", fontsize=9)
+        ax.text(
+            taus[-1] * 1.03, metrics[f"controller.{name}.score"] + 0.005, name, color=colour, va="bottom", fontsize=9
+        )
     ax.set(xlabel="temperature of the dreams it was trained in", ylabel="share of episodes survived", ylim=(0.3, 1.04))
     ax.set_xlim(0, taus[-1] * 1.2)
     ax.legend(fontsize=8, loc="lower center")
