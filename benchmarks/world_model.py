@@ -92,7 +92,8 @@ def ours(size: Size, seed: int) -> tuple[MixtureRNN, Work]:
         loss.backward()
         optimiser.step()
 
-    return net, {"train": step, "dream": lambda: dream(net, start, given, steps=LENGTH, seed=random)}
+    future = torch.zeros(len(start), LENGTH, net.context)
+    return net, {"train": step, "dream": lambda: dream(net, start, given, steps=LENGTH, future=future, seed=random)}
 
 
 def peer(size: Size, seed: int) -> tuple[PlainMDRNN, Work]:

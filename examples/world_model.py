@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _parts import compute_parts, total_seconds
+from _parts import compute_parts, tag, total_seconds
 from _report import finish, parser
 from _world import control, figures, pictures, positions, split
 from _world.film import draw_film
@@ -40,14 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = replace(QUICK if args.quick else Settings(), seed=args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     metrics: dict[str, float] = {}
-    for stage in stages(settings, args.out):
+    work = args.out / f"work-{tag(settings)}"  # networks and arrays of these settings alone
+    work.mkdir(exist_ok=True)
+    for stage in stages(settings, work):
         parts = {name: (settings, part) for name, part in stage.items()}
         for name, numbers in compute_parts(args.out, parts, jobs=1 if args.quick else args.jobs).items():
             group = name.partition("-")[2]
             metrics.update({f"{group}.{key}" if group else key: value for key, value in numbers.items()})
     metrics = {name: value for name, value in metrics.items() if not name.endswith("seconds")}
     print_table(args, metrics)
-    return finish(args, metrics, draw_figures(settings, args.out, metrics), seconds=total_seconds())
+    return finish(args, metrics, draw_figures(settings, work, args.out, metrics), seconds=total_seconds())
 
 
 def stages(settings: Settings, out: Path) -> list[dict[str, Compute]]:
@@ -92,17 +94,17 @@ def print_table(args: argparse.Namespace, metrics: dict[str, float]) -> None:
         print(f"{name:44} {value:.4g}")
 
 
-def draw_figures(settings: Settings, out: Path, metrics: dict[str, float]) -> list[Path]:
+def draw_figures(settings: Settings, work: Path, out: Path, metrics: dict[str, float]) -> list[Path]:
     return [
-        figures.draw_frames(out),
-        figures.draw_branches(metrics, out),
-        figures.draw_activity(metrics, out),
-        figures.draw_tree(out),
-        figures.draw_horizon(metrics, out),
-        figures.draw_ghosts(metrics, out),
-        figures.draw_split(out),
+        figures.draw_frames(work, out),
+        figures.draw_branches(metrics, work, out),
+        figures.draw_activity(metrics, work, out),
+        figures.draw_tree(work, out),
+        figures.draw_horizon(metrics, work, out),
+        figures.draw_ghosts(metrics, work, out),
+        figures.draw_split(work, out),
         figures.draw_controller(settings, metrics, out),
-        draw_film(out),
+        draw_film(work, out),
     ]
 
 

@@ -83,14 +83,17 @@ class Autoencoder(nn.Module):
         """Mean and standard deviation of q(z|x), (N, D) each.
 
         Raises:
-            ValueError: pictures of another shape, or with values that are not finite.
+            ValueError: pictures of another shape, or with values outside [0, 1].
         """
         check_floating("pictures", pictures)
         if tuple(pictures.shape[1:]) != self.shape or pictures.ndim != 4:
             wanted = ", ".join(map(str, self.shape))
             raise ValueError(f"expected pictures of shape (N, {wanted}), got {shown_shape(pictures)}")
-        if untransformed(pictures) and not bool(torch.isfinite(pictures).all()):
-            raise ValueError("expected pictures with finite values, got others")
+        if untransformed(pictures) and len(pictures) and not bool(((pictures >= 0) & (pictures <= 1)).all()):
+            if not bool(pictures.isfinite().all()):
+                raise ValueError("expected pictures with finite values, got NaN or infinity")
+            low, high = float(pictures.min()), float(pictures.max())
+            raise ValueError(f"expected pictures with values in [0, 1], got {low:g} to {high:g}")
         mean, raw = self.encoder(pictures).chunk(2, -1)
         return mean, nn.functional.softplus(raw) + 1e-4
 
@@ -116,6 +119,8 @@ class Autoencoder(nn.Module):
         check_number("beta", beta, "[0, inf)")
         check_number("free_bits", free_bits, "[0, inf)")
         mean, scale = self.encode(pictures)
+        if not len(pictures):
+            raise ValueError("expected one picture or more, got none")
         noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
         likelihood = dist.Normal(self.decode(mean + scale * noise), self.scale).log_prob(pictures)
         prior = dist.Normal(torch.zeros_like(mean), torch.ones_like(mean))

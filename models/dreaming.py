@@ -19,7 +19,7 @@ from torch.distributions import MultivariateNormal
 from posterity.models.mixtures import Mixture, MultivariateMixtureHead
 from posterity.models.recurrent import MixtureRNN
 from posterity.random import as_generator
-from posterity.validation import check_integer, check_number, shown_shape
+from posterity.validation import check_finite, check_floating, check_integer, check_number, shown, shown_shape
 
 Policy = Callable[[Tensor, Any], Tensor]
 
@@ -57,21 +57,20 @@ def dream(
         context: (N, T, C) of these steps.
         steps: the length of the dreams.
         temperature: 1 samples the predicted distribution; below 1 less varied, above 1 more.
-        future: context (N, steps, C) of the dreamed steps, or a policy: a function of a dreamed state (N, D) and the
-            memory of the network that returns the context (N, C). None: zeros.
+        future: for a network with context, that of the dreamed steps (N, steps, C), or a policy: a function of a
+            dreamed state (N, D) and the memory of the network before it that returns the context (N, C). The last step
+            needs none.
         seed: an int, or a generator, whose state advances.
 
     Raises:
-        ValueError: shapes that do not fit, no steps, or a temperature that is not above 0.
+        ValueError: shapes that do not fit, values that are not finite, a future that is missing or that the network
+            does not read, no steps, or a temperature that is not above 0.
     """
     check_integer("steps", steps, 1)
     check_number("temperature", temperature, "(0, inf)")
     random = as_generator(seed)
-    wanted = (len(states), steps, net.context)
-    if isinstance(future, Tensor) and tuple(future.shape) != wanted:
-        raise ValueError(f"expected future of shape {wanted}, got {shown_shape(future)}")
-    if future is None and net.context:
-        future = states.new_zeros(()).expand(wanted)
+    _check_finite(states=states, context=context)
+    _check_future(net, future, (len(states), steps, net.context), policy=True)
     found, chosen, ends = [], [], []
     over = torch.zeros(len(states), dtype=torch.bool)
     with torch.no_grad():
@@ -84,12 +83,33 @@ def dream(
             found.append(state)
             chosen.append(component)
             ends.append(over)
-            given = None
-            if net.context and future is not None:
-                given = (future[:, step] if isinstance(future, Tensor) else future(state, memory))[:, None]
             if step + 1 < steps:
+                given = None
+                if future is not None:
+                    given = (future[:, step] if isinstance(future, Tensor) else future(state, memory))[:, None]
                 features, memory = net(state[:, None], given, memory)
     return Dreams(torch.stack(found, 1), torch.stack(chosen, 1), torch.stack(ends, 1))
+
+
+def _check_finite(**values: Any) -> None:
+    """Layers that saturate turn infinity into a plausible number."""
+    for name, value in values.items():
+        if isinstance(value, Tensor):
+            check_floating(name, value)
+            check_finite(name, value)
+
+
+def _check_future(net: MixtureRNN, future: Any, wanted: tuple[int, ...], *, policy: bool) -> None:
+    if future is None and net.context:
+        raise ValueError(f"expected future, the context of the dreamed steps, of shape {wanted}, got None")
+    if future is not None and not net.context:
+        raise ValueError("expected future to be None for a network without context, got one")
+    if isinstance(future, Tensor):
+        if tuple(future.shape) != wanted:
+            raise ValueError(f"expected future of shape {wanted}, got {shown_shape(future)}")
+        check_finite("future", future)
+    elif future is not None and not (policy and callable(future)):
+        raise ValueError(f"expected future to be a tensor{' or a function' if policy else ''}, got {shown(future)}")
 
 
 def _drawn(net: MixtureRNN, features: Tensor, temperature: float, random: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -131,7 +151,8 @@ class Branches:
 
     Attributes:
         states: (B, steps, D), the means along each branch, in the units of the network.
-        probabilities: (B,); their sum is 1 minus the probability of what was dropped.
+        probabilities: (B,); their sum is 1 minus the probability of what was dropped and, if the network predicts
+            ends, of episodes that end before the last step.
     """
 
     states: Tensor
@@ -152,21 +173,23 @@ def branches(
     """The tree of likely futures after one sequence ``states`` (1, T, D), by its branches.
 
     In each step the components of the mixture that overlap are one group; the future of each group goes on from the
-    group's mean with the group's probability. Noise within a group is neglected.
+    group's mean with the group's probability. Noise within a group is neglected. A component of less than
+    ``min_probability`` joins the group that it overlaps most, and never connects two.
 
     Args:
         net: a network with shared weights.
         states: what has happened so far.
         context: (1, T, C) of these steps.
         steps: the length of the branches.
-        future: context (steps, C) of the steps to come; None: zeros.
+        future: for a network with context, that of the steps to come, (steps, C).
         width: largest number of branches that are followed.
         min_probability: branches with less are dropped.
-        merge: components overlap if their means differ by less than this many of the larger standard deviation in
+        merge: components overlap if their means differ by less than this many of the smaller standard deviation in
             every dimension; groups are chains of overlapping components.
 
     Raises:
-        ValueError: more than one sequence, shapes that do not fit, or weights per dimension.
+        ValueError: more than one sequence, shapes that do not fit, values that are not finite, a future that is missing
+            or that the network does not read, or weights per dimension.
     """
     for name, value in (("steps", steps), ("width", width)):
         check_integer(name, value, 1)
@@ -176,34 +199,43 @@ def branches(
         raise ValueError(f"expected a network with shared weights, got weights {net.weights!r}")
     if len(states) != 1:
         raise ValueError(f"expected one sequence, states of shape (1, T, {net.targets}), got {shown_shape(states)}")
-    if future is not None and tuple(future.shape) != (steps, net.context):
-        raise ValueError(f"expected future of shape {(steps, net.context)}, got {shown_shape(future)}")
+    _check_finite(states=states, context=context)
+    _check_future(net, future, (steps, net.context), policy=False)
     with torch.no_grad():
         features, memory = net(states, context)
         past, probabilities = states.new_zeros(1, 0, net.targets), states.new_ones(1)
         for step in range(steps):
-            parents, means, shares = _groups(net.next_state(features[:, -1]), merge)
-            chances = probabilities[parents] * shares
+            parents, means, shares = _groups(net.next_state(features[:, -1]), merge, min_probability)
+            chances, ends = (
+                probabilities[parents] * shares,
+                net.end(features[:, -1]).probs[parents] if net.ends else None,
+            )
             kept = chances.argsort(descending=True)[:width]
             kept = kept[chances[kept] >= min_probability]
             parents, probabilities = parents[kept], chances[kept]
             past = torch.cat([past[parents], means[kept][:, None]], 1)
-            memory = _selected(memory, parents)
-            given = None
-            if net.context:
-                now = states.new_zeros(net.context) if future is None else future[step]
-                given = now.expand(len(kept), 1, -1)
-            features, memory = net(past[:, -1:], given, memory)
+            if step + 1 < steps and len(kept):
+                if ends is not None:
+                    probabilities = probabilities * (1 - ends[kept])
+                memory = _selected(memory, parents)
+                given = None if future is None else future[step].expand(len(kept), 1, -1)
+                features, memory = net(past[:, -1:], given, memory)
     return Branches(past, probabilities)
 
 
-def _groups(mixture: Any, merge: float) -> tuple[Tensor, Tensor, Tensor]:
+def _groups(mixture: Any, merge: float, least: float) -> tuple[Tensor, Tensor, Tensor]:
     """The groups of overlapping components of N mixtures: the mixture each is of, its mean (D,) and its weight."""
-    components = mixture.component_distribution
+    components, weights = mixture.component_distribution, mixture.log_weights.exp()
     loc, scale = components.mean, components.stddev
     apart = (loc[:, :, None] - loc[:, None]).abs()
-    near = (apart < merge * torch.maximum(scale[:, :, None], scale[:, None])).all(-1)
-    weights = mixture.log_weights.exp()
+    near = (apart < merge * torch.minimum(scale[:, :, None], scale[:, None])).all(-1)
+    heavy = weights >= least
+    near &= heavy[:, :, None] & heavy[:, None]
+    # A light component has one neighbour at most, so that it connects no two groups.
+    distance = (apart / torch.maximum(scale[:, :, None], scale[:, None])).amax(-1)
+    closest, neighbour = torch.where(heavy[:, None], distance, torch.inf).min(-1)
+    joins = ~heavy & (closest < merge)
+    near |= joins[..., None] & torch.nn.functional.one_hot(neighbour, near.shape[-1]).bool()
     parents, means, shares = [], [], []
     for row, adjacent in enumerate(near.numpy()):
         count, label = connected_components(csr_array(adjacent), directed=False)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from posterity.models.chunks import untransformed
-from posterity.validation import check_choice, shown_shape
+from posterity.validation import check_choice, check_integer, shown, shown_shape
 
 GATES = {"lstm": 4, "gru": 3}
 State = tuple[Tensor, ...] | None  # of an LSTM output and cell, of a GRU the output: (N, width) each
@@ -33,11 +33,16 @@ class Recurrence(nn.Module):
     def __init__(self, cell: str, inputs: int, width: int) -> None:
         super().__init__()
         check_choice("cell", cell, sorted(GATES))
+        check_integer("inputs", inputs, 1)
+        check_integer("width", width, 1)
         self.cell, self.width = cell, width
+        self.offset: Tensor
         self.input = nn.Linear(inputs, GATES[cell] * width)
         self.repeat = nn.Linear(width, GATES[cell] * width)
         for value in self.parameters():
             nn.init.uniform_(value, -(width**-0.5), width**-0.5)
+        # Not in the biases: members of an ensemble and draws of a prior start from other biases.
+        self.register_buffer("offset", torch.zeros(GATES[cell] * width))
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         """The outputs of all steps, and the state after the last one, which the next call takes."""
@@ -45,13 +50,13 @@ class Recurrence(nn.Module):
         if state is None:
             zero = x.new_zeros(len(x), self.width)
             state = (zero, zero) if self.cell == "lstm" else (zero,)
-        weights = (self.input.weight, self.repeat.weight, self.input.bias, self.repeat.bias)
+        weights = (self.input.weight, self.repeat.weight, self.input.bias + self.offset, self.repeat.bias)
         tensors = (x, *state, *weights)
         # On other devices torch's operation has no second derivative.
         if x.is_cpu and all(type(t) in (Tensor, nn.Parameter) for t in tensors) and untransformed(*tensors):
             return self._whole(x, state, weights)
         found = []
-        for step in self.input(x).unbind(1):
+        for step in nn.functional.linear(x, self.input.weight, weights[2]).unbind(1):
             state = self._lstm(step, *state) if self.cell == "lstm" else self._gru(step, *state)
             found.append(state[0])
         return torch.stack(found, 1), state
@@ -65,9 +70,13 @@ class Recurrence(nn.Module):
         if state is None:
             return
         parts, wanted = 1 + (self.cell == "lstm"), (len(x), self.width)
-        if not isinstance(state, tuple) or len(state) != parts or any(part.shape != wanted for part in state):
-            got = [shown_shape(part) for part in state] if isinstance(state, tuple) else type(state).__name__
-            raise ValueError(f"expected state to be {parts} tensor(s) of shape {wanted}, got {got}")
+        if (
+            not isinstance(state, tuple)
+            or len(state) != parts
+            or any(not isinstance(part, Tensor) or part.shape != wanted or part.dtype != dtype for part in state)
+        ):
+            got = [shown(part) for part in state] if isinstance(state, tuple) else type(state).__name__
+            raise ValueError(f"expected state to be {parts} tensor(s) of shape {wanted} and dtype {dtype}, got {got}")
 
     def _whole(self, x: Tensor, state: tuple[Tensor, ...], weights: tuple[Tensor, ...]) -> tuple[Tensor, State]:
         """All steps by one operation of torch, whose layers have the same gates in the same order."""
@@ -80,17 +89,20 @@ class Recurrence(nn.Module):
 
     @torch.no_grad()
     def remember(self, span: int) -> None:
-        """Start with memories of 1 to ``span`` steps (Tallec & Ollivier 2018, arXiv:1804.11188, equation 16).
+        """Open the gates for memories of 1 to ``span`` steps (Tallec & Ollivier 2018, arXiv:1804.11188, equation 16).
 
-        A gate with bias log(t) keeps a value for about t steps; t is uniform, from torch's generator.
+        A gate with bias log(t) keeps a value for about t steps; t is uniform, from torch's generator. It is a constant
+        that is added to the biases.
+
+        Raises:
+            ValueError: a span below 3.
         """
-        kept = (1 + (span - 2) * torch.rand(self.width)).log()
+        check_integer("span", span, 3)
+        kept = (1 + (span - 2) * torch.rand(self.width)).log().to(self.offset)
         if self.cell == "lstm":
-            self.input.bias[: 2 * self.width] = torch.cat([-kept, kept])
-            nn.init.zeros_(self.repeat.bias[: 2 * self.width])
+            self.offset[: 2 * self.width] = torch.cat([-kept, kept])
         else:
-            self.input.bias[self.width : 2 * self.width] = kept
-            nn.init.zeros_(self.repeat.bias[self.width : 2 * self.width])
+            self.offset[self.width : 2 * self.width] = kept
 
     def _lstm(self, given: Tensor, output: Tensor, cell: Tensor) -> tuple[Tensor, ...]:
         enter, forget, new, leave = (given + self.repeat(output)).chunk(4, -1)

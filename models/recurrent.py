@@ -37,7 +37,15 @@ from posterity.models.mixtures import (
 from posterity.models.networks import bayesian, point
 from posterity.models.pair import Pair
 from posterity.models.recurrence import Recurrence, State
-from posterity.validation import check_choice, check_flag, check_floating, check_integer, check_tensor, shown_shape
+from posterity.validation import (
+    check_choice,
+    check_flag,
+    check_floating,
+    check_integer,
+    check_number,
+    check_tensor,
+    shown_shape,
+)
 
 WEIGHTS = ("shared", "per_dimension")
 COVARIANCES = ("diagonal", "full")
@@ -94,8 +102,6 @@ class MixtureRNN(nn.Module):
         check_integer("targets", targets, 1)
         check_integer("context", context, 0)
         check_integer("hidden", hidden, 1)
-        if span is not None:
-            check_integer("span", span, 3)
         check_choice("weights", weights, WEIGHTS)
         check_choice("covariance", covariance, COVARIANCES)
         if weights != "shared" and covariance != "diagonal":
@@ -146,16 +152,20 @@ class MixtureRNN(nn.Module):
 
     def hidden_states(self, states: Tensor, context: Tensor | None, memory: State) -> tuple[Tensor, State]:
         """The output (N, T, hidden) of the recurrent layer, and its memory."""
+        self.check(states, context)
+        inputs = (states - self.loc) / self.scale
+        return self.recurrent(inputs if context is None else torch.cat([inputs, context.to(inputs)], -1), memory)
+
+    def check(self, states: Tensor, context: Tensor | None) -> None:
+        """Raise ``ValueError`` for states or context of another shape or type."""
         check_floating("states", states)
         if states.ndim != 3 or states.shape[-1] != self.targets or not states.shape[1]:
             shape = f"(N, T, {self.targets}), T of 1 or more"
             raise ValueError(f"expected states of shape {shape}, got {shown_shape(states)}")
         wanted = (*states.shape[:2], self.context)
         if (context is None) != (self.context == 0) or (context is not None and tuple(context.shape) != wanted):
-            got = None if context is None else tuple(context.shape)
-            raise ValueError(f"expected context of shape {wanted if self.context else None}, got {got}")
-        inputs = (states - self.loc) / self.scale
-        return self.recurrent(inputs if context is None else torch.cat([inputs, context.to(inputs)], -1), memory)
+            got = None if context is None else shown_shape(context)
+            raise ValueError(f"expected context {f'of shape {wanted}' if self.context else 'to be None'}, got {got}")
 
     def next_state(self, features: Tensor) -> Distribution:
         """The distribution of the next state in its units, batch shape (...) and event shape (D,).
@@ -193,7 +203,9 @@ def sequence_loss(
     done: Tensor | None = None,
     reward: Tensor | None = None,
 ) -> Tensor:
-    """The negative log likelihood of the network in nats per step, shape (): the loss that `sequence_pair` minimises.
+    """The negative log likelihood of the network in nats per step that counts, shape ().
+
+    Over all sequences it is what `sequence_pair` minimises, divided by the number of steps.
 
     Args:
         net: the network.
@@ -207,9 +219,9 @@ def sequence_loss(
     >>> sequence_loss(net, z[:, :-1], None, torch.ones(5, 7, dtype=torch.bool), z[:, 1:]).shape
     torch.Size([])
     """
-    _check_mask(mask, states)
+    states, context, following, reward = _counted(net, states, context, mask, y, done, reward)
     features, _ = net(states, context)
-    log_prob = net.next_state(features).log_prob(y)
+    log_prob = net.next_state(features).log_prob(y if following is None else following)
     if done is not None:
         log_prob = log_prob + net.end(features).log_prob(done.to(log_prob))
     if reward is not None:
@@ -222,8 +234,9 @@ def sequence_pair(net: MixtureRNN) -> Pair:
 
     States are (N, T, D), context (N, T, C) or None, the mask (N, T) is False for steps that do not exist, and y
     (N, T, D) holds the state after each step; done (N, T), for a network with ``ends``, says whether the episode ends
-    with that state, and reward (N, T) is its reward, for one with ``rewarded``. Steps that the mask excludes may hold
-    anything finite. With several observed sites, `posterity.inference.infer` needs ``site="y"``.
+    with that state, and reward (N, T) is its reward, for one with ``rewarded``. Values after the last step that counts
+    do not matter; earlier steps that the mask excludes are read, and not scored. With several observed sites,
+    `posterity.inference.infer` needs ``site="y"``.
 
     Raises:
         ValueError: in the model, shapes that do not fit, or a mask without any step.
@@ -241,9 +254,11 @@ def last_layer_pair(net: MixtureRNN, *, scale: float = 1.0, guide: str = "mean_f
     The prior of each weight is normal around its value in ``net``, with standard deviation ``scale`` over the square
     root of the width; the recurrent layer is fixed, so that this is not the posterior of the whole network.
     """
-    width = scale / net.output.in_features**0.5
-    prior = {name: dist.Normal(value.detach(), width) for name, value in net.output.named_parameters()}
-    output = deepcopy(net.output).requires_grad_(True)  # also of a network that is frozen
+    check_number("scale", scale, "(0, inf)")
+    net = deepcopy(net).requires_grad_(False)  # a posterior that does not change if the network is trained on
+    output = deepcopy(net.output).requires_grad_(True)
+    width = scale / output.in_features**0.5
+    prior = {name: dist.Normal(value, width) for name, value in net.output.named_parameters()}
 
     def features(states: Tensor, context: Tensor | None) -> Tensor:
         with torch.no_grad():
@@ -262,16 +277,16 @@ def networks_of(net: MixtureRNN, draws: Mapping[str, Tensor]) -> list[MixtureRNN
             ensemble are chains of one draw. The networks are ordered by chain.
 
     Raises:
-        ValueError: no weights of such a network among the draws.
+        ValueError: draws of another network: not all of its weights, and not those of its last layer either.
     """
     names = dict(net.named_parameters())
-    found = {}
-    for site, values in draws.items():
-        name = site.removeprefix("net.")
-        if name in names and values.shape[2:] == names[name].shape:
-            found[name] = values.flatten(0, 1)
-    if not found:
-        raise ValueError(f"expected draws of the weights of a MixtureRNN, got sites {sorted(draws)}")
+    found = {site.removeprefix("net."): values for site, values in draws.items()}
+    found = {name: values.flatten(0, 1) for name, values in found.items() if name in names and values.ndim > 1}
+    last = {name for name in names if name.startswith("output.")}
+    others = [name for name, values in found.items() if values.shape[1:] != names[name].shape]
+    if set(found) not in (set(names), last) or others:
+        shapes = {site: tuple(values.shape[2:]) for site, values in draws.items()}
+        raise ValueError(f"expected draws of the weights of this network, or of its last layer, got {shapes}")
     networks = []
     for number in range(len(next(iter(found.values())))):
         other = deepcopy(net).requires_grad_(False)
@@ -289,7 +304,7 @@ def _model(net: MixtureRNN, features_of: Any) -> Any:
         done: Tensor | None = None,
         reward: Tensor | None = None,
     ) -> Tensor:
-        _check_mask(mask, states)
+        states, context, y, reward = _counted(net, states, context, mask, y, done, reward)
         features = features_of(states, context)
         sequences, steps = states.shape[:2]
         with pyro.plate("obs", sequences, dim=-2), pyro.plate("steps", steps, dim=-1):
@@ -302,10 +317,39 @@ def _model(net: MixtureRNN, features_of: Any) -> Any:
     return model
 
 
-def _check_mask(mask: Tensor, states: Tensor) -> None:
+def _counted(
+    net: MixtureRNN,
+    states: Tensor,
+    context: Tensor | None,
+    mask: Tensor,
+    y: Tensor | None,
+    done: Tensor | None,
+    reward: Tensor | None,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """States, context, y and reward, replaced where nothing counts: there 0 times an infinite slope would be NaN.
+
+    Raises:
+        ValueError: shapes that do not fit, a mask without any step, or values that count and are not finite.
+    """
+    net.check(states, context)
     check_tensor("mask", mask)
     if mask.dtype != torch.bool or mask.shape != states.shape[:2]:
         wanted = tuple(states.shape[:2])
         raise ValueError(f"expected mask of shape {wanted} and dtype bool, got {shown_shape(mask)}, {mask.dtype}")
-    if mask.numel() and untransformed(mask) and not bool(mask.any()):
+    for name, value, shape in (("y", y, states.shape), ("done", done, mask.shape), ("reward", reward, mask.shape)):
+        if value is not None and (not isinstance(value, Tensor) or value.shape != shape):
+            raise ValueError(f"expected {name} of shape {tuple(shape)}, got {shown_shape(value)}")
+    plain = untransformed(states, mask)
+    if plain and not bool(mask.any()):
         raise ValueError("expected a mask with at least one step, got one that excludes all of them")
+    if not plain or not bool(mask.all()):
+        read = (mask.long().flip(1).cumsum(1).flip(1) > 0)[..., None]  # up to the last step that counts
+        states = torch.where(read, states, net.loc)
+        context = context if context is None else torch.where(read, context, 0.0)
+        y = y if y is None else torch.where(mask[..., None], y, net.loc)
+        reward = reward if reward is None else torch.where(mask, reward, 0.0)
+    if plain:
+        for name, value in (("states", states), ("context", context), ("y", y), ("reward", reward)):
+            if value is not None and not bool(value.isfinite().all()):
+                raise ValueError(f"expected {name} to be finite in the steps that count, got NaN or infinity")
+    return states, context, y, reward

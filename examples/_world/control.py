@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from _world.networks import load, moves, sampled_codes
-from _world.settings import CORRIDORS, Settings, test_seed
+from _world.networks import codes, load, moves, sampled_codes
+from _world.settings import CORRIDORS, Settings, seed_of
 from posterity.data.corridor import MOVES
 from posterity.files import read_tensors
 from posterity.models.dreaming import dream
@@ -73,17 +73,18 @@ def train_controller(temperature: float, number: int, settings: Settings, out: P
         alive = survival(Controllers(net, torch.as_tensor(np.array(candidates))), starts, temperature, random)
         strategy.tell(candidates, (1 - alive).tolist())
     best = torch.as_tensor(strategy.result.xfavorite)[None]
-    rows = torch.arange(min(1000, len(bank["mean"])))
-    starts = sampled_codes(bank["mean"][rows, :1], bank["scale"][rows, :1], random)
+    fresh = BLOCKS.simulate(1000, seed=seed_of(settings, "dreamed score"))
+    mean, scale = codes(load("pictures", "blocks", settings, out), BLOCKS, fresh)
+    starts = sampled_codes(mean[:, :1], scale[:, :1], random)
     return best, float(survival(Controllers(net, best), starts, temperature, random))
 
 
 @torch.no_grad()
-def score(controller: Tensor, settings: Settings, out: Path, seed: int) -> float:
+def score(controller: Tensor, settings: Settings, out: Path) -> float:
     """The share of real episodes in which the ball arrives."""
     net, pictures = load("latents", "player", settings, out), load("pictures", "blocks", settings, out)
     controllers, memory = Controllers(net, controller), None
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(seed_of(settings, "played: codes"))
 
     def policy(frames: Tensor) -> Tensor:
         nonlocal memory
@@ -93,7 +94,7 @@ def score(controller: Tensor, settings: Settings, out: Path, seed: int) -> float
         _, memory = net(state[:, None], moves(action)[:, None], memory)
         return action
 
-    return float(BLOCKS.play(policy, settings.played_episodes, seed=seed).rewards[:, -1].mean())
+    return float(BLOCKS.play(policy, settings.played_episodes, seed=seed_of(settings, "played")).rewards[:, -1].mean())
 
 
 def scores(temperature: float, settings: Settings, out: Path) -> dict[str, float]:
@@ -103,7 +104,7 @@ def scores(temperature: float, settings: Settings, out: Path) -> dict[str, float
     for number in range(settings.controllers):
         controller, alive = train_controller(temperature, number, settings, out)
         dreamt.append(alive)
-        real.append(score(controller, settings, out, test_seed(settings, 200)))
+        real.append(score(controller, settings, out))
     error = float(np.std(real, ddof=1)) / len(real) ** 0.5
     return {"score": float(np.mean(real)), "score_se": error, "dream_score": float(np.mean(dreamt))} | {
         f"seed{number}": value for number, value in enumerate(real)
@@ -112,8 +113,8 @@ def scores(temperature: float, settings: Settings, out: Path) -> dict[str, float
 
 def references(settings: Settings, out: Path) -> dict[str, float]:
     """Scores of a player who moves at random, who does not move, and who knows where the block is."""
-    n, seed = settings.played_episodes, test_seed(settings, 200)
-    random = torch.Generator().manual_seed(seed)
+    n, seed = settings.played_episodes, seed_of(settings, "played")
+    random = torch.Generator().manual_seed(seed_of(settings, "random player"))
     drawn = BLOCKS.play(lambda frames: torch.randint(len(MOVES), (n,), generator=random), n, seed=seed)
     still = BLOCKS.play(lambda frames: torch.full((n,), STILL), n, seed=seed)
     away = torch.where(still.obstacle > 0, 0, len(MOVES) - 1)[:, None].expand(-1, BLOCKS.size)

@@ -19,8 +19,8 @@ CUES = ("blue", "green", "purple")
 UPPER = "probability of the upper branch"
 
 
-def _arrays(out: Path, name: str) -> Any:
-    return np.load(out / f"{name}.npz", allow_pickle=False)
+def _arrays(work: Path, name: str) -> Any:
+    return np.load(work / f"{name}.npz", allow_pickle=False)
 
 
 def _picture(ax: Axes, frame: np.ndarray, colour: str | None = None) -> None:
@@ -30,9 +30,9 @@ def _picture(ax: Axes, frame: np.ndarray, colour: str | None = None) -> None:
         side.set(color=colour or "0.6", linewidth=2.5 if colour else 0.5)
 
 
-def draw_frames(out: Path) -> Path:
+def draw_frames(work: Path, out: Path) -> Path:
     """Episodes, and what the autoencoder keeps of them."""
-    frames = _arrays(out, "frames")
+    frames = _arrays(work, "frames")
     steps = (0, 2, 4, 6, 8, 9, 10, 12, 14)
     figure = Figure(figsize=(9.4, 4.7), layout="constrained")
     axes = figure.subplots(4, len(steps))
@@ -47,7 +47,7 @@ def draw_frames(out: Path) -> Path:
     return save_figure(figure, out / "world-frames.png")
 
 
-def draw_branches(metrics: Mapping[str, float], out: Path) -> Path:
+def draw_branches(metrics: Mapping[str, float], work: Path, out: Path) -> Path:
     """Branch probabilities of each cue, and the rows at the wall that networks with one and two components dream."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -68,7 +68,7 @@ def draw_branches(metrics: Mapping[str, float], out: Path) -> Path:
         )
     left.set(xticks=range(len(FORK.up)), xlabel="cue in the first frame", ylabel=UPPER, ylim=(0, 1))
     left.legend(fontsize=8, loc="upper left")
-    rows, bins = _arrays(out, "wall"), np.linspace(-5.5, 5.5, 90)
+    rows, bins = _arrays(work, "wall"), np.linspace(-5.5, 5.5, 90)
     styles = {"truth": ("0.75", "truth"), "k1": ("C3", "one component"), "k2": ("C0", "two components")}
     for name, (colour, label) in styles.items():
         kind = {"histtype": "stepfilled" if name == "truth" else "step", "lw": 1.8}
@@ -81,9 +81,9 @@ def draw_branches(metrics: Mapping[str, float], out: Path) -> Path:
     return save_figure(figure, out / "world-branches.png")
 
 
-def draw_activity(metrics: Mapping[str, float], out: Path) -> Path:
+def draw_activity(metrics: Mapping[str, float], work: Path, out: Path) -> Path:
     """The share of dreams in which each component fires, by step, for dreams that end in either branch."""
-    data = _arrays(out, "activity")
+    data = _arrays(work, "activity")
     components, half = data["components"], data["half"]
     count = components.max() + 1
     figure = Figure(figsize=(9.4, 3.6), layout="constrained")
@@ -107,9 +107,9 @@ def draw_activity(metrics: Mapping[str, float], out: Path) -> Path:
     return save_figure(figure, out / "world-activity.png")
 
 
-def draw_horizon(metrics: Mapping[str, float], out: Path) -> Path:
+def draw_horizon(metrics: Mapping[str, float], work: Path, out: Path) -> Path:
     """Dreamed rows of one episode, and pulls and coverage by the number of steps ahead."""
-    data = _arrays(out, "horizon")
+    data = _arrays(work, "horizon")
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     fan, width, cover = figure.subplots(1, 3, width_ratios=(1.6, 1, 1))
     steps = np.array(HORIZONS) + HISTORY - 1
@@ -146,12 +146,12 @@ def draw_horizon(metrics: Mapping[str, float], out: Path) -> Path:
     return save_figure(figure, out / "world-horizon.png")
 
 
-def draw_ghosts(metrics: Mapping[str, float], out: Path) -> Path:
+def draw_ghosts(metrics: Mapping[str, float], work: Path, out: Path) -> Path:
     """Frames one step after the junction, and where the ball is in them."""
     figure = Figure(figsize=(10.6, 4.5), layout="constrained")
     parts = figure.subfigures(1, 3)
     for part, kind in zip(parts, TITLES, strict=True):
-        data = _arrays(out, "real" if kind == "real" else f"dreams-{kind}")
+        data = _arrays(work, "real" if kind == "real" else f"dreams-{kind}")
         grid = part.subplots(4, 4, gridspec_kw={"hspace": 0.02, "wspace": 0.02})
         if kind == "real":
             frames, ghost = data["pictures"][:16, WALL - 1], np.zeros(16, bool)
@@ -163,14 +163,14 @@ def draw_ghosts(metrics: Mapping[str, float], out: Path) -> Path:
     return save_figure(figure, out / "world-ghosts.png")
 
 
-def draw_split(out: Path) -> Path:
+def draw_split(work: Path, out: Path) -> Path:
     """The three terms of the variance of the next row, by step, in both corridors and for both posteriors."""
     figure = Figure(figsize=(10.4, 6), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True, sharey=True)
     names = {"ensemble": "ensemble", "last_layer": "last layer alone"}
     worlds = {"fork": "the corridor of training", "unseen": "a corridor never seen"}
     for row, (method, name) in zip(axes, names.items(), strict=True):
-        data = _arrays(out, f"split-{method}")
+        data = _arrays(work, f"split-{method}")
         for ax, (world, title) in zip(row, worlds.items(), strict=True):
             for term, values in zip(TERMS, data[world], strict=True):
                 ax.semilogy(
@@ -190,9 +190,9 @@ def draw_split(out: Path) -> Path:
     return save_figure(figure, out / "world-split.png")
 
 
-def draw_tree(out: Path) -> Path:
+def draw_tree(work: Path, out: Path) -> Path:
     """The tree of likely branches with probabilities, and dreams behind it."""
-    data = _arrays(out, "tree")
+    data = _arrays(work, "tree")
     figure = Figure(figsize=(7.6, 4), layout="constrained")
     ax = figure.subplots()
     steps = np.arange(1, FORK.size)

@@ -7,25 +7,23 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from _world.figures import TITLES
 from _world.positions import FORK, WALL
 from posterity.files import replacing
 
-SHOWN = 8  # episodes in each row
+LABELS = {"real": "real", "shared": "dreams", "per_dimension": "dreams, weights\nper dimension"}
+SHOWN = 12  # episodes in each row
 
 
-def draw_film(out: Path) -> Path:
+def draw_film(work: Path, out: Path) -> Path:
     """Real episodes, dreams, and dreams of a network with weights per dimension; ghosts have a red frame."""
     names = {"real": "real", "shared": "dreams-shared", "per_dimension": "dreams-per_dimension"}
-    films = {kind: np.load(out / f"{name}.npz", allow_pickle=False) for kind, name in names.items()}
-    figure = Figure(figsize=(9.2, 4.6), dpi=80)
+    films = {kind: np.load(work / f"{name}.npz", allow_pickle=False) for kind, name in names.items()}
+    figure = Figure(figsize=(11, 3.1), dpi=80)
     FigureCanvasAgg(figure)
-    figure.subplots_adjust(left=0.17, right=0.99, top=0.88, bottom=0.02, hspace=0.06, wspace=0.06)
+    figure.subplots_adjust(left=0.115, right=0.99, top=0.88, bottom=0.02, hspace=0.06, wspace=0.06)
     axes, images = figure.subplots(len(films), SHOWN), []
     for row, kind in zip(axes, films, strict=True):
-        row[0].set_ylabel(
-            TITLES[kind].replace(", ", ",\n"), rotation=0, ha="right", va="center", fontsize=10, labelpad=8
-        )
+        row[0].set_ylabel(LABELS[kind], rotation=0, ha="right", va="center", fontsize=10, labelpad=8)
         for ax in row:
             images.append(ax.imshow(np.zeros((FORK.size, FORK.size)), cmap="gray", vmin=0, vmax=1))
             ax.set(xticks=[], yticks=[])

@@ -1,5 +1,6 @@
 """The networks of ``world_model.py``: construction, training and loading."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -178,4 +179,4 @@ def _trained(
     if training.interrupted:
         raise KeyboardInterrupt
     write_tensors(net.state_dict(), out / f"{name}.pt")
-    return {"loss": training.loss[-1], "fit_seconds": training.seconds}
+    return {"loss": training.loss[-1] if training.loss else math.nan, "fit_seconds": training.seconds}

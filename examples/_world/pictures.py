@@ -8,7 +8,7 @@ from torch import Tensor
 
 from _world.networks import codes, load, sampled_codes
 from _world.positions import MIDDLE, WALL, horizon_metrics
-from _world.settings import CORRIDORS, HISTORY, HORIZONS, Settings, test_seed
+from _world.settings import CORRIDORS, HISTORY, HORIZONS, Settings, seed_of
 from posterity.models.autoencoder import Autoencoder
 from posterity.models.dreaming import dream
 
@@ -33,8 +33,8 @@ def is_ghost(positions: Tensor, steps: Tensor) -> Tensor:
 def reconstruction(settings: Settings, out: Path) -> dict[str, float]:
     """How far the ball is from its true position in reconstructed frames, in pixels."""
     net = load("pictures", "fork", settings, out)
-    fresh = FORK.simulate(settings.horizon_episodes, seed=test_seed(settings, 100))
-    frames, latents = FORK.frames(fresh), sampled_codes(*codes(net, FORK, fresh), test_seed(settings, 101))
+    fresh = FORK.simulate(settings.horizon_episodes, seed=seed_of(settings, "frames"))
+    frames, latents = FORK.frames(fresh), sampled_codes(*codes(net, FORK, fresh), seed_of(settings, "frames: codes"))
     shown = net.decode(latents[:8])
     errors = {"decoded": located(net, latents), "frames": FORK.locate(frames)}
     rms = {name: (at - fresh.positions)[:, 1:-1].square().mean((0, 1)).sqrt() for name, at in errors.items()}
@@ -51,22 +51,28 @@ def reconstruction(settings: Settings, out: Path) -> dict[str, float]:
 
 @torch.no_grad()
 def decoded_dreams(settings: Settings, out: Path) -> dict[str, float]:
-    """Branches of decoded dreams against p(c), and the share of dreams in which a ghost appears after the junction."""
+    """Branches of decoded dreams against p(c), and the share of dreams in which a ghost appears after the junction.
+
+    Dreams that end with a ghost are in no branch.
+    """
     pictures, found = load("pictures", "fork", settings, out), {}
     ghosts: dict[str, list[float]] = {"shared": [], "per_dimension": [], "real": []}
     steps = torch.arange(WALL, FORK.size)
     errors = []
     for cue, truth in enumerate(FORK.up):
-        fresh = FORK.simulate(settings.dreams, cue=cue, seed=test_seed(settings, 110 + cue))
-        start = sampled_codes(*codes(pictures, FORK, fresh), test_seed(settings, 120 + cue))
+        fresh = FORK.simulate(settings.dreams, cue=cue, seed=seed_of(settings, "decoded", cue))
+        start = sampled_codes(*codes(pictures, FORK, fresh), seed_of(settings, "decoded: codes", cue))
         ghosts["real"].append(_ghost_share(located(pictures, start[:, WALL:]), steps))
         for kind in ("shared", "per_dimension"):
             net = load("latents", kind, settings, out)
-            states = dream(net, start[:, :1], steps=FORK.size - 1, seed=test_seed(settings, 130 + cue)).states
+            states = dream(
+                net, start[:, :1], steps=FORK.size - 1, seed=seed_of(settings, "decoded: dreams", cue)
+            ).states
             at = located(pictures, states[:, WALL - 1 :])
             ghosts[kind].append(_ghost_share(at, steps))
             if kind == "shared":
-                up = float((at[:, -1, 1] < MIDDLE).double().mean())
+                there = at[~is_ghost(at, steps)[:, -1], -1, 1]
+                up = float((there < MIDDLE).double().mean())
                 found[f"vae.{cue}.frequency"] = up
                 errors.append(abs(up - truth))
             if cue == 1:
@@ -89,12 +95,13 @@ def _ghost_share(positions: Tensor, steps: Tensor) -> float:
 def horizon(settings: Settings, out: Path) -> dict[str, float]:
     """Pulls and coverage of decoded rows against the true ones, and against the decoded true frames."""
     pictures, net = load("pictures", "fork", settings, out), load("latents", "shared", settings, out)
-    fresh = FORK.simulate(settings.horizon_episodes, seed=test_seed(settings, 140))
-    latents = sampled_codes(*codes(pictures, FORK, fresh), test_seed(settings, 141))
+    fresh = FORK.simulate(settings.horizon_episodes, seed=seed_of(settings, "horizon: frames"))
+    latents = sampled_codes(*codes(pictures, FORK, fresh), seed_of(settings, "horizon: codes"))
     at = torch.tensor(HORIZONS) - 1
     rows = []
     for number in range(settings.horizon_dreams):
-        states = dream(net, latents[:, :HISTORY], steps=max(HORIZONS), seed=test_seed(settings, 150) + number).states
+        seed = seed_of(settings, "horizon: dreams of frames", number)
+        states = dream(net, latents[:, :HISTORY], steps=max(HORIZONS), seed=seed).states
         rows.append(located(pictures, states[:, at])[..., 1])
     drawn = torch.full((len(rows), len(fresh), max(HORIZONS)), torch.nan)
     drawn[..., at] = torch.stack(rows)

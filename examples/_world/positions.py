@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from _world.networks import cue_of, load
-from _world.settings import CORRIDORS, HISTORY, HORIZONS, Settings, test_seed
+from _world.settings import CORRIDORS, HISTORY, HORIZONS, Settings, seed_of
 from posterity.data import Episodes
 from posterity.inference.diagnostics import component_information, pit, pull_summary, pulls, uniformity_test
 from posterity.models.dreaming import Dreams, branches, dream
@@ -29,19 +29,24 @@ def predicted(net: MixtureRNN, episodes: Episodes) -> Mixture:
     return net.next_state(net(z[:, :-1], cue[:, :-1])[0])
 
 
-def dreams_of(net: MixtureRNN, corridor: str, cue: int, n: int, seed: int, temperature: float = 1.0) -> Dreams:
+def dreams_of(
+    net: MixtureRNN, corridor: str, cue: int, n: int, settings: Settings, purpose: str, temperature: float = 1.0
+) -> Dreams:
     """n dreams of the steps from 1 on; each begins with the first position of another episode."""
     world = CORRIDORS[corridor]
-    episodes = world.simulate(n, cue=cue, seed=seed)
-    start, context = episodes.positions[:, :1], cue_of(world, episodes)[:, :1]
-    return dream(net, start, context, steps=world.size - 1, temperature=temperature, seed=seed)
+    episodes = world.simulate(n, cue=cue, seed=seed_of(settings, f"{purpose}: episodes", cue))
+    context = cue_of(world, episodes)
+    return dream(
+        net, episodes.positions[:, :1], context[:, :1], steps=world.size - 1, future=context[:, 1:],
+        temperature=temperature, seed=seed_of(settings, f"{purpose}: dreams", cue),
+    )  # fmt: skip
 
 
 @torch.no_grad()
 def density(settings: Settings, out: Path) -> dict[str, float]:
     """Excess of the negative log likelihood, mass of the branches, and PIT values at and away from the junction."""
     net = load("positions", "five", settings, out)
-    fresh = FORK.simulate(settings.episodes, seed=test_seed(settings, 0))
+    fresh = FORK.simulate(settings.episodes, seed=seed_of(settings, "density"))
     excess = FORK.log_prob(fresh.positions, fresh.cue)[:, 1:] - predicted(net, fresh).log_prob(fresh.positions[:, 1:])
     each = excess.double().mean(1)
     found = {"true.nll_excess": float(each.mean()), "true.nll_excess_se": float(each.std()) / math.sqrt(len(each))}
@@ -50,9 +55,9 @@ def density(settings: Settings, out: Path) -> dict[str, float]:
     for cue, truth in enumerate(FORK.up):
         found |= {f"branch.{cue}.mass": float(mass[fresh.cue == cue].mean()), f"branch.{cue}.truth": truth}
     found["branch.error_max"] = max(abs(found[f"branch.{cue}.mass"] - p) for cue, p in enumerate(FORK.up))
-    few = FORK.simulate(settings.pit_episodes, seed=test_seed(settings, 1))
+    few = FORK.simulate(settings.pit_episodes, seed=seed_of(settings, "pit"))
     rows = torch.arange(len(few))
-    random = torch.Generator().manual_seed(test_seed(settings, 1))
+    random = torch.Generator().manual_seed(seed_of(settings, "pit: steps"))
     others = torch.tensor([step for step in range(1, FORK.size) if step != WALL])
     away = others[torch.randint(len(others), (len(few),), generator=random)]
     values = {}
@@ -69,7 +74,7 @@ def dreamed(settings: Settings, out: Path) -> dict[str, float]:
     """How often dreams take the upper branch, and a binomial test against the truth."""
     net, found, p_values = load("positions", "five", settings, out), {}, []
     for cue, truth in enumerate(FORK.up):
-        rows = dreams_of(net, "fork", cue, settings.dreams, test_seed(settings, 10 + cue)).states[..., 1]
+        rows = dreams_of(net, "fork", cue, settings.dreams, settings, "dreamed").states[..., 1]
         up = int((rows[:, -1] < MIDDLE).sum())
         p_values.append(float(binomtest(up, settings.dreams, truth).pvalue))
         found |= {f"dream.{cue}.frequency": up / settings.dreams, f"dream.{cue}.binomial_p": p_values[-1]}
@@ -82,19 +87,19 @@ def dreamed(settings: Settings, out: Path) -> dict[str, float]:
 def between(settings: Settings, out: Path) -> dict[str, float]:
     """Where networks of one, two and five components see the ball at the wall, if both branches are as likely."""
     found: dict[str, float] = {}
-    drawn = {"truth": FORK.simulate(settings.dreams, cue=1, seed=test_seed(settings, 20)).positions[:, WALL, 1]}
+    drawn = {"truth": FORK.simulate(settings.dreams, cue=1, seed=seed_of(settings, "wall")).positions[:, WALL, 1]}
     for name, key in (("one", "k1"), ("two", "k2"), ("five", "k5")):
         net = load("positions", name, settings, out)
-        episodes = FORK.simulate(settings.episodes, cue=1, seed=test_seed(settings, 21))
+        episodes = FORK.simulate(settings.episodes, cue=1, seed=seed_of(settings, "between"))
         wall = predicted(net, episodes)[:, WALL - 1]
         centres, weights = wall.component_distribution.mean[..., 1], wall.log_weights.exp()
         off = (centres - MIDDLE).abs().masked_fill(weights < 0.02, math.inf).amin(1)
         found[f"{key}.offset_px"] = float(off.median())
         found[f"{key}.mean_px"] = float((wall.mean[:, 1] - MIDDLE).mean().abs())
-        drawn[key] = dreams_of(net, "fork", 1, settings.dreams, test_seed(settings, 22)).states[:, WALL - 1, 1]
+        drawn[key] = dreams_of(net, "fork", 1, settings.dreams, settings, "between").states[:, WALL - 1, 1]
     for name, rows in drawn.items():
-        far = (rows[:, None] - FORK.rows[:, WALL]).abs().amin(1) > 5 * FORK.jitter
-        found[f"{name}.between"] = float(far.double().mean())
+        inside = (rows - MIDDLE).abs() < (MIDDLE - float(FORK.rows[0, WALL])) - 5 * FORK.jitter
+        found[f"{name}.between"] = float(inside.double().mean())
     save_arrays(out / "wall.npz", **drawn)
     return found
 
@@ -109,7 +114,7 @@ def information(settings: Settings, out: Path) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, corridor in (("five", "fork"), ("sure", "sure")):
         net, world = load("positions", name, settings, out), CORRIDORS[corridor]
-        dreams = dreams_of(net, corridor, 1, settings.information_dreams, test_seed(settings, 30))
+        dreams = dreams_of(net, corridor, 1, settings.information_dreams, settings, "information")
         expected = float(world.path_probabilities(torch.tensor([1]))[0] @ world.rows[:, -1])
         half = (dreams.states[:, -1, 1] < expected).long()
         fired = dreams.components[:, WALL - 1]
@@ -127,8 +132,9 @@ def temperature(settings: Settings, out: Path) -> dict[str, float]:
     net, errors, shares = load("positions", "two", settings, out), [], []
     for tau in TAUS:
         for cue, p in enumerate(FORK.up):
-            seed = test_seed(settings, 40 + cue)
-            rows = dreams_of(net, "fork", cue, settings.dreams, seed, tau).states[:, WALL - 1, 1]
+            rows = dreams_of(net, "fork", cue, settings.dreams, settings, f"temperature {tau}", tau).states[
+                :, WALL - 1, 1
+            ]
             shares.append(float((rows < MIDDLE).double().mean()))
             law = p ** (1 / tau) / (p ** (1 / tau) + (1 - p) ** (1 / tau))
             errors.append(abs(shares[-1] - law))
@@ -147,10 +153,11 @@ def tree(settings: Settings, out: Path) -> dict[str, float]:
 
     errors, truths = [], []
     for cue in range(len(world.up)):
-        dreams = dreams_of(net, "forks", cue, settings.dreams, test_seed(settings, 50 + cue)).states
+        dreams = dreams_of(net, "forks", cue, settings.dreams, settings, "tree").states
         share = path(dreams[:, -1, 1]).bincount(minlength=len(ends)) / len(dreams)
-        first = world.simulate(1, cue=cue, seed=test_seed(settings, 60 + cue))
-        found = branches(net, first.positions[:, :1], cue_of(world, first)[:, :1], steps=world.size - 1)
+        first = world.simulate(1, cue=cue, seed=seed_of(settings, "tree: first", cue))
+        context = cue_of(world, first)
+        found = branches(net, first.positions[:, :1], context[:, :1], steps=world.size - 1, future=context[0, 1:])
         chance = torch.zeros(len(ends)).index_add(0, path(found.states[:, -1, 1]), found.probabilities)
         errors.append(float((chance - share).abs().max()))
         truths.append(float((chance - world.path_probabilities(torch.tensor([cue]))[0]).abs().max()))
@@ -166,12 +173,13 @@ def tree(settings: Settings, out: Path) -> dict[str, float]:
 def horizon(settings: Settings, out: Path) -> dict[str, float]:
     """Pulls and coverage of rows that were dreamed 1, 4, 8 and 12 steps ahead."""
     net = load("positions", "five", settings, out)
-    fresh = FORK.simulate(settings.horizon_episodes, seed=test_seed(settings, 70))
-    past, context = fresh.positions[:, :HISTORY], cue_of(FORK, fresh)[:, :HISTORY]
-    rows = [
-        dream(net, past, context, steps=max(HORIZONS), seed=test_seed(settings, 71) + number).states[..., 1]
-        for number in range(settings.horizon_dreams)
-    ]
+    fresh = FORK.simulate(settings.horizon_episodes, seed=seed_of(settings, "horizon"))
+    past, context, ahead = fresh.positions[:, :HISTORY], cue_of(FORK, fresh), max(HORIZONS)
+    future = context[:, HISTORY : HISTORY + ahead]
+    rows = []
+    for number in range(settings.horizon_dreams):
+        seed = seed_of(settings, "horizon: dreams", number)
+        rows.append(dream(net, past, context[:, :HISTORY], steps=ahead, future=future, seed=seed).states[..., 1])
     return horizon_metrics("horizon_true", torch.stack(rows), fresh.positions[:, HISTORY:, 1], settings)
 
 

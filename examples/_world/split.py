@@ -12,7 +12,7 @@ from _report import save_arrays
 
 from _world.networks import cue_of, load, position_network
 from _world.positions import FORK, WALL
-from _world.settings import CORRIDORS, HISTORY, Settings, test_seed
+from _world.settings import CORRIDORS, HISTORY, Settings, seed_of
 from posterity.inference import SVI, Ensemble, Posterior, infer
 from posterity.inference.diagnostics import uncertainty_split
 from posterity.models.dreaming import dream
@@ -45,13 +45,14 @@ def fitted(method: str, settings: Settings, out: Path) -> tuple[MixtureRNN, Post
 def dreamed_on(networks: list[MixtureRNN], corridor: str, settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
     """Episodes (N, T, 2), dreamed from step ``SEEN`` on by one network each, and their cue as context."""
     world, seen, parts = CORRIDORS[corridor], SEEN[corridor], []
-    fresh = world.simulate(EPISODES, seed=test_seed(settings, 160))
+    fresh = world.simulate(EPISODES, seed=seed_of(settings, f"split: {corridor}"))
     cue = cue_of(world, fresh)
     shares = zip(fresh.positions.tensor_split(len(networks)), cue.tensor_split(len(networks)), strict=True)
     for number, (net, (z, context)) in enumerate(zip(networks, shares, strict=True)):
         dreams = dream(
-            net, z[:, :seen], context[:, :seen], steps=world.size - seen, seed=test_seed(settings, 161) + number
-        )
+            net, z[:, :seen], context[:, :seen], steps=world.size - seen, future=context[:, seen:],
+            seed=seed_of(settings, f"split: dreams {corridor}", number),
+        )  # fmt: skip
         parts.append(torch.cat([z[:, :seen], dreams.states], 1))
     return torch.cat(parts), cue
 

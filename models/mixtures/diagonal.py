@@ -121,7 +121,7 @@ class _Parts(torch.autograd.Function):
         spread = (square + least).sqrt_().mul_(scale)
         ctx.save_for_backward(features, offsets, scale, square, spread)
         ctx.least = least
-        return tuple(part.unflatten(0, features.shape[:-1]) for part in (logits + starts[0], mean, spread))
+        return tuple(part.reshape(*features.shape[:-1], *part.shape[1:]) for part in (logits + starts[0], mean, spread))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]

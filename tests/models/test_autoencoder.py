@@ -73,6 +73,10 @@ def test_bad_input_is_named():
         model.encode(torch.zeros(3, 1, 9, 9))
     with pytest.raises(ValueError, match="expected pictures with finite values"):
         model.encode(torch.full((3, 1, 8, 8), torch.nan))
+    with pytest.raises(ValueError, match=r"expected pictures with values in \[0, 1\], got 0 to 255"):
+        model.loss(255 * pictures().round())
+    with pytest.raises(ValueError, match="expected one picture or more, got none"):
+        model.loss(pictures()[:0])
     with pytest.raises(ValueError, match=r"expected latents of shape \(..., 2\)"):
         model.decode(torch.zeros(3, 3))
     with pytest.raises(ValueError, match="expected free_bits to be"):

@@ -109,17 +109,52 @@ def test_an_end_is_never_taken_back_and_a_policy_sees_each_state():
         return state[:, :1].sign()
 
     dreams = dream(moved, torch.zeros(5, 1, 2), torch.zeros(5, 1, 1), steps=3, future=policy, seed=0)
-    assert torch.equal(torch.stack(seen, 1), dreams.states)
+    assert torch.equal(torch.stack(seen, 1), dreams.states[:, :-1])  # after the last state no step follows
+
+
+def test_a_light_component_connects_no_branches():
+    """A broad component of weight 1e-4 between two branches: each keeps its place, and no probability is lost."""
+    net = MixtureRNN(1, components=3)
+    torch.nn.init.zeros_(net.output.weight)
+    wanted = torch.tensor([[0.5, -2.0, 0.2], [0.5, 2.0, 0.2], [1e-4, 0.1, 1.5]])
+    with torch.no_grad():
+        raw = torch.stack([wanted[:, 0].log(), wanted[:, 1], wanted[:, 2].log()], 1) - net.head._offsets.float()
+        net.output.bias[:] = raw.flatten()
+    tree = branches(net, torch.zeros(1, 1, 1), steps=1)
+    assert torch.allclose(tree.states[:, 0, 0].sort().values, torch.tensor([-2.0, 2.0]), atol=2e-3)
+    assert float(tree.probabilities.sum()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_branches_end_with_the_episode():
+    """An end with probability .25 in each step: .75 of all go on after each of the first two steps of three."""
+    net = constant(ends=True)
+    with torch.no_grad():
+        net.output.bias[-1] = math.log(0.25 / 0.75)
+    tree = branches(net, torch.zeros(1, 1, 2), steps=3, min_probability=0.0)
+    assert float(tree.probabilities.sum()) == pytest.approx(0.75**2, rel=1e-4)
 
 
 def test_bad_input_is_named():
     net, start = MixtureRNN(2, 1), (torch.zeros(2, 3, 2), torch.zeros(2, 3, 1))
     with pytest.raises(ValueError, match=r"expected temperature to be .*got 0"):
-        dream(net, *start, steps=2, temperature=0.0, seed=0)
+        dream(net, *start, steps=2, temperature=0.0, future=torch.zeros(2, 2, 1), seed=0)
     with pytest.raises(ValueError, match="expected steps to be"):
         dream(net, *start, steps=0, seed=0)
     with pytest.raises(ValueError, match=r"expected future of shape \(2, 4, 1\)"):
         dream(net, *start, steps=4, future=torch.zeros(2, 3, 1), seed=0)
+    with pytest.raises(
+        ValueError, match=r"expected future, the context of the dreamed steps, of shape \(2, 4, 1\), got None"
+    ):
+        dream(net, *start, steps=4, seed=0)
+    with pytest.raises(ValueError, match="expected future to be a tensor or a function, got 'left'"):
+        dream(net, *start, steps=4, future="left", seed=0)
+    with pytest.raises(ValueError, match="expected future to be None for a network without context"):
+        dream(MixtureRNN(2), start[0], steps=4, future=lambda state, memory: state, seed=0)
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="states"):
+            dream(net, torch.full((2, 3, 2), value), start[1], steps=4, future=torch.zeros(2, 4, 1), seed=0)
+        with pytest.raises(ValueError, match="context"):
+            branches(net, start[0][:1], start[1][:1] + value, steps=2, future=torch.zeros(2, 1))
     with pytest.raises(ValueError, match="expected one sequence"):
         branches(net, *start, steps=2)
     with pytest.raises(ValueError, match="expected a network with shared weights"):

@@ -117,6 +117,7 @@ def test_ends_and_rewards_are_sites_and_part_of_the_loss():
         nodes = pyro.poutine.trace(model).get_trace(z[:, :-1], c, mask, z[:, 1:], done.float(), reward)
         joint = float(nodes.log_prob_sum().detach())
     features = net(z[:, :-1], c)[0]
+    assert net.next_state(features[0, 0]).batch_shape == ()
     parts = [
         net.next_state(features).log_prob(z[:, 1:]),
         torch.distributions.Bernoulli(logits=features[..., -3]).log_prob(done.float()),
@@ -208,8 +209,55 @@ def test_the_networks_of_a_posterior_predict_as_its_draws(make):
     for number, network in enumerate(networks_of(net, some)):
         alone = network.next_state(network(z[:, :-1])[0]).log_prob(z[:, 1:])
         assert torch.allclose(alone, together[number], atol=1e-4)
-    with pytest.raises(ValueError, match="expected draws of the weights of a MixtureRNN"):
+    with pytest.raises(ValueError, match="expected draws of the weights of this network, or of its last layer"):
         networks_of(net, {"scale": torch.ones(1, 3)})
+    with pytest.raises(ValueError, match="expected draws of the weights of this network, or of its last layer"):
+        networks_of(MixtureRNN(1, hidden=5, components=3), posterior.draws)
+
+
+def test_every_member_of_an_ensemble_starts_with_the_memory_of_its_span():
+    """Members start from weights of their own; the gates of all of them are open for up to 16 steps."""
+    net, z = MixtureRNN(1, hidden=32, components=1, span=16), noise(20, 5, 1)
+    method = Ensemble(members=4, steps=1, learning_rate=1e-9, progress=False)
+    mask = torch.ones(20, 4, dtype=torch.bool)
+    posterior = infer(sequence_pair(net), z[:, :-1], None, mask, z[:, 1:], method=method, seed=0)
+    for member in networks_of(net, posterior.draws):
+        layer = member.recurrent
+        forget = (layer.input.bias + layer.repeat.bias + layer.offset)[32:64]
+        assert float(forget.mean()) > 1.5  # the mean of log t for t from 1 to 15 is 1.9
+        assert float(forget.max()) > 2.3
+
+
+@pytest.mark.parametrize("settings", [{}, {"covariance": "full"}, {"weights": "per_dimension"}])
+@pytest.mark.parametrize("padding", [1e20, -3e38, math.inf, math.nan])
+def test_padding_changes_neither_loss_nor_gradient(settings, padding):
+    net = MixtureRNN(2, 1, components=2, rewarded=True, **settings)
+    z, c, reward = noise(3, 6, 2), noise(3, 5, 1, seed=1), noise(3, 5, seed=2)
+    mask = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
+    found = []
+    for value in (0.0, padding):
+        x = torch.where(mask[..., None], z[:, :-1], value)
+        y, given, gained = (
+            torch.where(m, v, value) for m, v in ((mask[..., None], z[:, 1:]), (mask[..., None], c), (mask, reward))
+        )
+        net.zero_grad()
+        loss = sequence_loss(net, x, given, mask, y, None, gained)
+        loss.backward()
+        found.append((loss.detach(), torch.cat([p.grad.flatten() for p in net.parameters()])))
+    assert bool(found[0][1].isfinite().all())
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-7)
+
+
+def test_a_posterior_of_the_last_layer_does_not_change_with_the_network():
+    net, z = MixtureRNN(1, hidden=4, components=1), noise(10, 4, 1)
+    mask = torch.ones(10, 3, dtype=torch.bool)
+    method = SVI(steps=5, progress=False)
+    posterior = infer(last_layer_pair(net), z[:, :-1], None, mask, z[:, 1:], method=method, seed=0)
+    before = posterior.likelihood(z[:, :-1], None, mask).mean
+    with torch.no_grad():
+        for value in net.parameters():
+            value.add_(1.0)
+    assert torch.equal(posterior.likelihood(z[:, :-1], None, mask).mean, before)
 
 
 def test_bad_input_is_named():
@@ -218,7 +266,7 @@ def test_bad_input_is_named():
         net(torch.zeros(3, 0, 2), torch.zeros(3, 0, 1))
     with pytest.raises(ValueError, match=r"expected context of shape \(3, 4, 1\), got None"):
         net(torch.zeros(3, 4, 2))
-    with pytest.raises(ValueError, match="expected context of shape None, got"):
+    with pytest.raises(ValueError, match="expected context to be None, got"):
         MixtureRNN(2)(torch.zeros(3, 4, 2), torch.zeros(3, 4, 1))
     with pytest.raises(ValueError, match="expected cell to be"):
         MixtureRNN(2, cell="rnn")
@@ -243,5 +291,17 @@ def test_bad_input_is_named():
     one = torch.zeros(3, 1, 2)
     with pytest.raises(ValueError, match=r"expected states of shape \(N, T, 2\), T of 1 or more, got \(3, 0, 2\)"):
         sequence_loss(net, one[:, :-1], one[:, :-1, :1], none[:, :0], one[:, 1:])
+    z, mask = torch.zeros(3, 4, 2), torch.ones(3, 4, dtype=torch.bool)
+    for wrong in (z[0], z[:, :1]):
+        with pytest.raises(ValueError, match=r"expected y of shape \(3, 4, 2\)"):
+            sequence_loss(net, z, z[..., :1], mask, wrong)
+    with pytest.raises(ValueError, match=r"expected done of shape \(3, 4\), got \(3, 1\)"):
+        sequence_loss(MixtureRNN(2, 1, ends=True), z, z[..., :1], mask, z, mask[:, :1])
+    with pytest.raises(ValueError, match=r"expected reward of shape \(3, 4\), got \(4,\)"):
+        sequence_loss(MixtureRNN(2, 1, rewarded=True), z, z[..., :1], mask, z, None, z[0, :, 0])
+    with pytest.raises(ValueError, match="expected states to be finite in the steps that count"):
+        sequence_loss(net, z + math.inf, z[..., :1], mask, z)
+    with pytest.raises(ValueError, match="expected scale to be"):
+        last_layer_pair(net, scale=0.0)
     with pytest.raises(ValueError, match="expected a network with ends=True"):
         sequence_loss(net, one, one[..., :1], ~none[:, :1], one, done=none[:, :1])
