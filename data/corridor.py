@@ -1,15 +1,15 @@
 r"""A ball in a corridor that forks: sequences of frames whose distribution is known exactly.
 
-The ball moves to the right by one pixel in each step and starts in the middle row. In the first frame one of the pixels
-in the top left corner is lit, the cue c. It sets the probability that the ball takes the upper branch at the junction.
-At step t the ball is at
+The ball moves to the right by one pixel in each step and starts in the middle row. In the first frame one of the first
+pixels of the top row is lit. Its column is the cue c, which sets the probability that the ball takes the upper branch
+at the junction. At step t the ball is at
 
 $$(x_t, y_t) = (t, y_b(t) + a_t) + \sigma \epsilon_t, \quad \epsilon_t \sim N(0, 1)^2,$$
 
 where $y_b$ is the row of the chosen path b and $a_t$ the sum of the player's moves up to step t. The next position
 given the positions so far is therefore a mixture over the paths, whose weights are the posterior probabilities of the
 paths (`Corridor.next_position`). A second junction splits each branch again. With ``obstacle``, a block waits in each
-branch, and a ball that meets it ends the episode, unless the player moves it out of the way.
+branch, and a ball that meets it ends the episode: the player has to move the ball past the block.
 """
 
 import math
@@ -334,8 +334,9 @@ class Corridor:
     def locate(self, pictures: Tensor) -> Tensor:
         """The position (..., 2) of the ball in pictures (..., 1, size, size), in pixels.
 
-        The logarithms of three pixels through the brightest one are on a parabola, whose top is the position; for
-        pictures of `draw` that is exact. The cue and the obstacle are not removed.
+        The logarithms of the brightest pixel and its two neighbours in a row or column lie on a parabola, whose vertex
+        is the position. This is exact for pictures of `draw` with the ball inside the frame. A cue or an obstacle that
+        is brighter than the ball is located instead.
 
         Raises:
             ValueError: pictures of another shape.

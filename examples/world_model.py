@@ -6,9 +6,9 @@ distribution of every step, and the probability of every branch. The report has
 - the network on true positions (`true`, `branch`, `dream`, `pit`, `k1`, `information`, `temperature`, `tree`): excess
   of its negative log likelihood in nats per step, mass and frequency of the branches, and what components stand for;
 - an autoencoder of the frames and a network of its latents (`vae`, `ghosts`, `horizon`): branches of decoded dreams,
-  dreams of balls outside every corridor, and pulls of dreamed rows up to twelve steps ahead;
+  dreams with a ball in no branch, and pulls of dreamed rows up to twelve steps ahead;
 - `split`: noise, ambiguity and lack of data, in the corridor of training and in one never seen;
-- `controller`: the share of episodes that a controller survives which was trained in dreams alone.
+- `controller`: a controller is trained only in dreams; the share of real episodes that it survives.
 
     python examples/world_model.py
     python examples/world_model.py --quick
@@ -53,9 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def stages(settings: Settings, out: Path) -> list[dict[str, Compute]]:
-    """The parts; those of a stage need the networks of the stages before. A part's metrics begin with what is after
-    the dash in its name.
-    """  # fmt: skip
+    """The parts by stage; a stage needs the networks of the stages before.
+
+    The text after the dash in a part's name begins the names of its metrics.
+    """
     autoencoders: dict[str, Compute] = {
         f"pictures-training.pictures.{name}": partial(train_pictures, name, settings, out)
         for name in ("fork", "blocks")

@@ -1,8 +1,8 @@
 r"""A convolutional variational autoencoder: pictures as points of a few dimensions.
 
 Kingma & Welling 2014, arXiv:1312.6114: $z \sim N(0, 1)$, and a picture is normal around the decoded z with one standard
-deviation $\sigma$ for all pixels, a parameter (Rybkin et al. 2021, arXiv:2006.13202), so that the balance between
-picture and prior needs no tuning. `Autoencoder.loss` is the negative evidence lower bound,
+deviation $\sigma$ for all pixels, a parameter (Rybkin et al. 2021, arXiv:2006.13202), so that training learns the
+balance between reconstruction and prior. `Autoencoder.loss` is the negative evidence lower bound,
 
 $$-E_{q(z|x)} \log p(x|z) + \beta \sum_d \max(\lambda, KL_d),$$
 
@@ -45,8 +45,8 @@ class Autoencoder(nn.Module):
         shape: (C, H, W) of a picture.
         latent: D.
         width: channels after the first convolution.
-        floor: lower bound of the standard deviation of a pixel. Pictures without noise are otherwise decoded ever more
-            sharply, and latents become hard to predict.
+        floor: lower bound of the standard deviation of a pixel. If pictures have no noise, it falls towards
+            this bound in training; with a low one, latents hold fine details and are hard to predict.
         seed: seed of the initial weights.
 
     Raises:
@@ -98,7 +98,7 @@ class Autoencoder(nn.Module):
         return mean, nn.functional.softplus(raw) + 1e-4
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Pictures (..., C, H, W) of latents (..., D)."""
+        """Mean pictures (..., C, H, W) of latents (..., D), a little outside [0, 1] at times: clamp before `encode`."""
         if latents.shape[-1:] != (self.latent,):
             raise ValueError(f"expected latents of shape (..., {self.latent}), got {shown_shape(latents)}")
         return self.decoder(latents.reshape(-1, self.latent)).reshape(*latents.shape[:-1], *self.shape)

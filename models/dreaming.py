@@ -2,7 +2,8 @@ r"""Dreams of a `MixtureRNN`: samples of the future, and the tree of its likely 
 
 `dream` samples sequences with a temperature $\tau$, which raises weights to the power $1/\tau$ and multiplies scales by
 $\sqrt \tau$ (Ha & Schmidhuber 2018, section 2.2). `branches` follows the means of the components instead and sums their
-weights: for a future that splits at a few places its probabilities are those of the dreams without noise.
+weights: if the future splits at a few steps and noise matters little, its probabilities are close to the shares of
+dreams.
 """
 
 import math
@@ -32,11 +33,13 @@ class Dreams:
         states: (N, steps, D), in the units of the network.
         components: (N, steps), the component that each state came from, or (N, steps, D) with weights per dimension.
         ended: (N, steps), whether the episode has ended with this step or before; False if the network predicts no end.
+        rewards: (N, steps), sampled; None if the network predicts no rewards.
     """
 
     states: Tensor
     components: Tensor
     ended: Tensor
+    rewards: Tensor | None = None
 
 
 def dream(
@@ -56,10 +59,10 @@ def dream(
         states: what has happened so far; repeat a sequence for several dreams of it.
         context: (N, T, C) of these steps.
         steps: the length of the dreams.
-        temperature: 1 samples the predicted distribution; below 1 less varied, above 1 more.
-        future: for a network with context, that of the dreamed steps (N, steps, C), or a policy: a function of a
-            dreamed state (N, D) and the memory of the network before it that returns the context (N, C). The last step
-            needs none.
+        temperature: 1 samples the predicted distribution; below 1 dreams vary less, above 1 more.
+        future: for a network with context: the context (N, steps, C) that belongs to the dreamed states, or a policy.
+            A policy is a function of a dreamed state (N, D) and the memory before the network reads it; it returns the
+            context (N, C). The context of the last dreamed state is not used.
         seed: an int, or a generator, whose state advances.
 
     Raises:
@@ -71,7 +74,7 @@ def dream(
     random = as_generator(seed)
     _check_finite(states=states, context=context)
     _check_future(net, future, (len(states), steps, net.context), policy=True)
-    found, chosen, ends = [], [], []
+    found, chosen, ends, rewards = [], [], [], []
     over = torch.zeros(len(states), dtype=torch.bool)
     with torch.no_grad():
         features, memory = net(states, context)
@@ -80,6 +83,10 @@ def dream(
             state, component = _drawn(net, last, temperature, random)
             if net.ends:
                 over = over | (torch.rand(len(state), generator=random) < net.end(last).probs)
+            if net.rewarded:
+                gain = net.reward(last)
+                noise = torch.randn(len(state), generator=random, dtype=gain.loc.dtype)
+                rewards.append(gain.loc + temperature**0.5 * gain.scale * noise)
             found.append(state)
             chosen.append(component)
             ends.append(over)
@@ -88,7 +95,8 @@ def dream(
                 if future is not None:
                     given = (future[:, step] if isinstance(future, Tensor) else future(state, memory))[:, None]
                 features, memory = net(state[:, None], given, memory)
-    return Dreams(torch.stack(found, 1), torch.stack(chosen, 1), torch.stack(ends, 1))
+    gained = torch.stack(rewards, 1) if rewards else None
+    return Dreams(torch.stack(found, 1), torch.stack(chosen, 1), torch.stack(ends, 1), gained)
 
 
 def _check_finite(**values: Any) -> None:
@@ -103,7 +111,7 @@ def _check_future(net: MixtureRNN, future: Any, wanted: tuple[int, ...], *, poli
     if future is None and net.context:
         raise ValueError(f"expected future, the context of the dreamed steps, of shape {wanted}, got None")
     if future is not None and not net.context:
-        raise ValueError("expected future to be None for a network without context, got one")
+        raise ValueError("expected future to be None for a network without context, got a future")
     if isinstance(future, Tensor):
         if tuple(future.shape) != wanted:
             raise ValueError(f"expected future of shape {wanted}, got {shown_shape(future)}")

@@ -17,9 +17,9 @@ State = tuple[Tensor, ...] | None  # of an LSTM output and cell, of a GRU the ou
 class Recurrence(nn.Module):
     """A recurrent layer, (N, T, inputs) -> (N, T, width), as ``torch.nn.LSTM`` and ``torch.nn.GRU``.
 
-    torch's own layers have no batching rule: under ``vmap`` they run draw by draw. Under ``vmap``, and where operations
-    are recorded, this one is made of products, so that all draws and members run at once. Elsewhere on a CPU it is
-    torch's own operation, which takes half the time.
+    torch's own layers have no batching rule: under ``vmap`` they run draw by draw. Under ``vmap``, while tracing or
+    compiling, and on other devices than a CPU, this layer is a loop over steps of matrix products, so that all draws
+    and members run at once. Otherwise it calls torch's own operation, which is faster.
 
     Args:
         cell: "lstm" (Hochreiter & Schmidhuber 1997) or "gru" (Cho et al. 2014).
@@ -89,10 +89,10 @@ class Recurrence(nn.Module):
 
     @torch.no_grad()
     def remember(self, span: int) -> None:
-        """Open the gates for memories of 1 to ``span`` steps (Tallec & Ollivier 2018, arXiv:1804.11188, equation 16).
+        """Open the gates for memories of 2 to ``span`` steps (Tallec & Ollivier 2018, arXiv:1804.11188, equation 16).
 
-        A gate with bias log(t) keeps a value for about t steps; t is uniform, from torch's generator. It is a constant
-        that is added to the biases.
+        A gate with bias log(t - 1) keeps a value for about t steps. t is drawn uniformly by torch's global generator;
+        log(t - 1) is a buffer that is added to the trained biases.
 
         Raises:
             ValueError: a span below 3.

@@ -5,9 +5,9 @@ The memory of a world model (Ha & Schmidhuber 2018, arXiv:1803.10122, section 2.
 $$p(z_{t+1} | z_{\le t}, c_{\le t}) = \sum_k \pi_k(h_t) \prod_d N(z_{t+1, d}; \mu_{kd}(h_t), \sigma_{kd}(h_t)),$$
 
 where $h_t$ is the state of a recurrent network that has read the states z and the context c (actions, cues). One set
-of weights $\pi$ for all dimensions keeps answers together: a ball is up in every coordinate or in none. With
-``weights="per_dimension"``, as in the public code of that paper, each coordinate chooses its component by itself, so
-that a sample can be a combination that never occurs; it is here for comparison.
+of weights $\pi$ for all dimensions makes all coordinates choose the same component: all are of the upper branch, or
+none. With ``weights="per_dimension"``, as in the public code of that paper, each coordinate chooses its component by
+itself, so that a sample can be a combination that never occurs; it is here for comparison.
 
 - `MixtureRNN`: the network. `sequence_pair`: its Pyro model, with masks for sequences of unequal lengths;
   `sequence_loss`: the same as a loss.
@@ -65,13 +65,13 @@ class MixtureRNN(nn.Module):
         ends: whether a further output is the logit that the episode ends with the next step.
         rewarded: whether two further outputs are mean and log standard deviation of the reward of the next step.
         floor: lower bound of every scale, in standard deviations of the states.
-        span: the number of steps over which an early state may matter, such as the length of an episode; the gates then
-            start with memories of 1 to ``span`` steps. None: of about 2 steps, as torch's layers.
+        span: the number of steps over which an early state may matter, such as the length of an episode; at the start
+            of training the gates keep values for 2 to ``span`` steps. None: for about 2 steps, as in torch's layers.
         seed: seed of the initial weights.
 
     Raises:
-        ValueError: an unknown cell, kind of weights or covariance, full covariances with weights per dimension, or a
-            size below 1.
+        ValueError: an unknown cell, kind of weights or covariance, full covariances with weights per dimension, a
+            size below 1, or a span below 3.
 
     >>> net = MixtureRNN(targets=2, context=3)
     >>> features, state = net(torch.zeros(5, 7, 2), torch.zeros(5, 7, 3))
@@ -125,7 +125,7 @@ class MixtureRNN(nn.Module):
         self.register_buffer("scale", torch.ones(targets))
 
     def standardised(self, states: Tensor) -> "MixtureRNN":
-        """This network, for states (..., D) in their units: it stores their mean and standard deviation.
+        """This network, after storing mean and standard deviation of the states (..., D); without padding: ``z[mask]``.
 
         Raises:
             ValueError: states of another width, or a dimension that is constant.
@@ -136,7 +136,9 @@ class MixtureRNN(nn.Module):
         flat = states.detach().reshape(-1, self.targets).double()
         loc, scale = flat.mean(0), flat.std(0, correction=0)
         if not bool(torch.isfinite(flat).all()) or not bool((scale > 0).all()):
-            raise ValueError("expected states that are finite and vary in every dimension, got others")
+            raise ValueError(
+                f"expected finite states that vary in every dimension, got standard deviations {scale.tolist()}"
+            )
         self.loc.copy_(loc)
         self.scale.copy_(scale)
         return self
@@ -205,7 +207,7 @@ def sequence_loss(
 ) -> Tensor:
     """The negative log likelihood of the network in nats per step that counts, shape ().
 
-    Over all sequences it is what `sequence_pair` minimises, divided by the number of steps.
+    Training `sequence_pair` minimises the same sum, not divided by the number of steps.
 
     Args:
         net: the network.

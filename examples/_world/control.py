@@ -24,7 +24,7 @@ STILL = MOVES.index(0.0)
 
 
 class Controllers:
-    """C linear controllers (C, P) at once; each plays the same number of episodes in a row."""
+    """C linear controllers (C, P) at once; rows are grouped by controller, with as many episodes for each."""
 
     def __init__(self, net: MixtureRNN, parameters: Tensor) -> None:
         self.net, width = net, net.targets + net.recurrent.width + 1

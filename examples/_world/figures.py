@@ -14,6 +14,7 @@ from _world.settings import CORRIDORS, HISTORY, HORIZONS, Settings
 from _world.split import SEEN, TERMS
 
 TITLES = {"real": "real", "shared": "dreams, shared weights", "per_dimension": "dreams, weights per dimension"}
+LABELS = {"noise": "noise", "ambiguity": "ambiguity", "epistemic": "epistemic (lack of data)"}
 TERM_COLOURS = dict(zip(TERMS, ("C7", "C1", "C3"), strict=True))
 CUES = ("blue", "green", "purple")
 UPPER = "probability of the upper branch"
@@ -77,7 +78,7 @@ def draw_branches(metrics: Mapping[str, float], work: Path, out: Path) -> Path:
     right.annotate("wall", (0, right.get_ylim()[1] * 0.9), (4, 0), textcoords="offset points", fontsize=9)
     right.set(xlabel="row one step after the junction, from the middle / pixels", ylabel="density per pixel")
     right.legend(fontsize=8, loc="upper right")
-    figure.suptitle("Both branches with their probabilities; a single component puts the ball into the wall")
+    figure.suptitle("Both branches with their probabilities; the mean of a single component lies in the wall")
     return save_figure(figure, out / "world-branches.png")
 
 
@@ -99,7 +100,7 @@ def draw_activity(metrics: Mapping[str, float], work: Path, out: Path) -> Path:
             ax.axvline(edge, color="w", lw=1)
         ax.set(xlabel="step", title=f"dreams {title}", yticks=range(count))
     axes[0].set_ylabel("component")
-    figure.colorbar(image, ax=axes, label="share of dreams in which it fires")
+    figure.colorbar(image, ax=axes, label="share of dreams that draw this component")
     figure.suptitle(
         f"Components at the junction (white lines) stand for branches: {metrics['information.nats']:.2f} nats of "
         f"information, of {np.log(2):.2f}"
@@ -142,7 +143,7 @@ def draw_horizon(metrics: Mapping[str, float], work: Path, out: Path) -> Path:
     width.set_ylim(0.7, 1.3)
     cover.set_ylim(0.7, 1.0)
     figure.legend(*width.get_legend_handles_labels(), loc="outside lower right", ncols=3, fontsize=8)
-    figure.suptitle("Errors over the horizon, and whether the dreams know them")
+    figure.suptitle("Are dreamed rows calibrated up to twelve steps ahead?")
     return save_figure(figure, out / "world-horizon.png")
 
 
@@ -159,7 +160,9 @@ def draw_ghosts(metrics: Mapping[str, float], work: Path, out: Path) -> Path:
             frames, ghost = data["wall"][:16], data["wall_ghost"][:16]
         for ax, frame, strange in zip(grid.flat, frames, ghost, strict=True):
             _picture(ax, frame, "C3" if strange else None)
-        part.suptitle(f"{TITLES[kind]}\nghosts in {100 * metrics[f'ghosts.{kind}']:.1f} % of episodes", fontsize=11)
+        part.suptitle(
+            f"{TITLES[kind]}\nball in no branch at some step: {100 * metrics[f'ghosts.{kind}']:.1f} %", fontsize=11
+        )
     return save_figure(figure, out / "world-ghosts.png")
 
 
@@ -167,14 +170,19 @@ def draw_split(work: Path, out: Path) -> Path:
     """The three terms of the variance of the next row, by step, in both corridors and for both posteriors."""
     figure = Figure(figsize=(10.4, 6), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True, sharey=True)
-    names = {"ensemble": "ensemble", "last_layer": "last layer alone"}
+    names = {"ensemble": "ensemble, few episodes", "last_layer": "last layer alone"}
     worlds = {"fork": "the corridor of training", "unseen": "a corridor never seen"}
     for row, (method, name) in zip(axes, names.items(), strict=True):
         data = _arrays(work, f"split-{method}")
         for ax, (world, title) in zip(row, worlds.items(), strict=True):
             for term, values in zip(TERMS, data[world], strict=True):
                 ax.semilogy(
-                    np.arange(1, FORK.size), np.maximum(values, 1e-6), "o-", ms=3, color=TERM_COLOURS[term], label=term
+                    np.arange(1, FORK.size),
+                    np.maximum(values, 1e-6),
+                    "o-",
+                    ms=3,
+                    color=TERM_COLOURS[term],
+                    label=LABELS[term],
                 )
             ax.axvline(CORRIDORS[world].junction + 1, color="0.5", ls=":")
             ax.axvspan(0, SEEN[world] - 0.5, color="0.93", lw=0)

@@ -85,7 +85,7 @@ def dreamed(settings: Settings, out: Path) -> dict[str, float]:
 
 @torch.no_grad()
 def between(settings: Settings, out: Path) -> dict[str, float]:
-    """Where networks of one, two and five components see the ball at the wall, if both branches are as likely."""
+    """Where networks of one, two and five components see the ball at the wall, if both branches are equally likely."""
     found: dict[str, float] = {}
     drawn = {"truth": FORK.simulate(settings.dreams, cue=1, seed=seed_of(settings, "wall")).positions[:, WALL, 1]}
     for name, key in (("one", "k1"), ("two", "k2"), ("five", "k5")):

@@ -134,6 +134,17 @@ def test_branches_end_with_the_episode():
     assert float(tree.probabilities.sum()) == pytest.approx(0.75**2, rel=1e-4)
 
 
+def test_rewards_are_dreamed_with_the_temperature():
+    """A reward of mean 2: 4,000 dreams at temperature .25 are normal with half of the scale, seed 0."""
+    net = constant(rewarded=True)
+    with torch.no_grad():
+        net.output.bias[-2:] = torch.tensor([2.0, 0.5])
+    dreams = dream(net, torch.zeros(2000, 1, 2), steps=2, temperature=0.25, seed=0)
+    scale = math.log1p(math.exp(0.5)) + 1e-2
+    assert kstest(dreams.rewards.flatten().double().numpy(), norm(2, scale / 2).cdf).pvalue > 1e-3
+    assert dream(constant(), torch.zeros(2, 1, 2), steps=1, seed=0).rewards is None
+
+
 def test_bad_input_is_named():
     net, start = MixtureRNN(2, 1), (torch.zeros(2, 3, 2), torch.zeros(2, 3, 1))
     with pytest.raises(ValueError, match=r"expected temperature to be .*got 0"):

@@ -1,12 +1,13 @@
-r"""Which event does a component stand for? The information of the component that fires about what happens.
+r"""Do the components of a mixture stand for events? The mutual information of drawn components and events.
 
-In a network of sequences, components that fire at a junction can stand for its branches (Ellefsen, Martin & Torresen
-2019, arXiv:1901.07859). The information of component k about a label l, from N pairs,
+A component *fires* if a sample is drawn from it. In a network of sequences, the components that fire at a junction can
+stand for its branches (Ellefsen, Martin & Torresen 2019, arXiv:1901.07859). The mutual information of component k and
+label l, from N pairs,
 
 $$I = \sum_{kl} \frac{n_{kl}}{N} \log \frac{n_{kl} N}{n_k n_l},$$
 
-is 0 if they are independent and the entropy of the label if the component tells it. The estimate is too large by about
-(K - 1)(L - 1) / 2N, so it is compared with its distribution when the labels are permuted.
+is 0 for independent frequencies and the entropy of the label if the component determines it. For independent labels the
+estimate is still about (K - 1)(L - 1) / 2N above 0, so it is compared with its distribution when labels are permuted.
 """
 
 from __future__ import annotations
