@@ -26,6 +26,9 @@ LATENTS = {
 }
 PIXEL_FLOOR = 0.03  # of the standard deviation of a pixel
 FREE_BITS = 0.02  # nats in each latent
+ANNEALED = 0.6  # the share of training in which the components of a network of positions become free
+WIDE = 1.0  # lower bound of their scales at the start, in standard deviations of the positions
+EVEN = 0.3  # factor of the entropy of their weights at the start
 WARMUP = 0.3  # the share of training in which the weight of the divergence rises
 
 
@@ -43,19 +46,41 @@ def cue_of(corridor: Corridor, episodes: Episodes) -> Tensor:
     return shown
 
 
+class _Annealed(nn.Module):
+    """A mixture network whose components start wide and equally probable, and become free within ``steps`` steps.
+
+    Without this deterministic annealing (Rose 1998, Proc. IEEE 86, 2210) one component takes over while the ball moves
+    straight on; the others have no weight when the corridor forks, and no gradient. The loss is the negative log
+    likelihood with a lower bound of the scales that falls, less the entropy of the weights times a factor that falls
+    to 0. The number of steps is a buffer, so it is in the checkpoint.
+    """
+
+    def __init__(self, net: MixtureRNN, steps: float) -> None:
+        super().__init__()
+        self.net, self.steps, self.floor = net, steps, net.head.floor
+        self.register_buffer("seen", torch.zeros(()))
+
+    def loss(self, z: Tensor, context: Tensor) -> Tensor:
+        left = max(0.0, 1 - float(self.seen) / self.steps)
+        self.seen += 1
+        self.net.head.floor = self.floor * (WIDE / self.floor) ** left
+        mixture = self.net.next_state(self.net(z[:, :-1], context[:, :-1])[0])
+        entropy = -(mixture.log_weights.exp() * mixture.log_weights).sum(-1)
+        return -(mixture.log_prob(z[:, 1:]) + EVEN * left * entropy).mean()
+
+
 def train_positions(name: str, settings: Settings, out: Path) -> dict[str, float]:
     """Maximum likelihood on true positions; every batch is new."""
     torch.set_num_threads(1)
     corridor, net = CORRIDORS[POSITIONS[name][0]], position_network(name, settings)
-    mask = torch.ones(settings.batch, corridor.size - 1, dtype=torch.bool)
+    annealed = _Annealed(net, ANNEALED * settings.position_steps)
 
     def loss(episodes: Episodes) -> Tensor:
-        z, cue = episodes.positions, cue_of(corridor, episodes)
-        return sequence_loss(net, z[:, :-1], cue[:, :-1], mask, z[:, 1:])
+        return annealed.loss(episodes.positions, cue_of(corridor, episodes))
 
     return _trained(
-        net, lambda random: corridor.simulate(settings.batch, seed=random), loss, settings.position_steps, 1e-2,
-        f"positions-{name}", settings, out,
+        annealed, lambda random: corridor.simulate(settings.batch, seed=random), loss, settings.position_steps, 1e-2,
+        f"positions-{name}", settings, out, net,
     )  # fmt: skip
 
 
@@ -84,8 +109,7 @@ def train_pictures(name: str, settings: Settings, out: Path) -> dict[str, float]
         steps[:, 0] = 0
         return corridor.frames(episodes)[torch.arange(len(episodes))[:, None], steps].flatten(0, 1), random
 
-    metrics = _trained(warm, draw, warm.loss, settings.picture_steps, 5e-3, f"pictures-{name}", settings, out)
-    write_tensors(net.state_dict(), out / f"pictures-{name}.pt")
+    metrics = _trained(warm, draw, warm.loss, settings.picture_steps, 5e-3, f"pictures-{name}", settings, out, net)
     episodes = corridor.simulate(settings.encoded_episodes, seed=settings.seed + 1)
     mean, scale = codes(net, corridor, episodes)
     content = {"mean": mean, "scale": scale, "actions": episodes.actions, "done": episodes.done, "mask": episodes.mask}
@@ -157,7 +181,7 @@ def train_latents(name: str, settings: Settings, out: Path) -> dict[str, float]:
         done = bank["done"][rows, 1:] if plays else None
         return sequence_loss(net, z[:, :-1], context, bank["mask"][rows, 1:], z[:, 1:], done)
 
-    return _trained(net, draw, loss, settings.latent_steps, 1e-2, f"latents-{name}", settings, out)
+    return _trained(net, draw, loss, settings.latent_steps, 1e-2, f"latents-{name}", settings, out, net)
 
 
 def load(kind: str, name: str, settings: Settings, out: Path) -> Any:
@@ -169,11 +193,12 @@ def load(kind: str, name: str, settings: Settings, out: Path) -> Any:
 
 
 def _trained(
-    net: nn.Module, draw: Any, loss: Any, steps: int, rate: float, name: str, settings: Settings, out: Path
-) -> dict[str, float]:
-    """Train with a checkpoint, store the weights, and return last loss and seconds."""
+    module: nn.Module, draw: Any, loss: Any, steps: int, rate: float, name: str, settings: Settings, out: Path,
+    net: nn.Module,
+) -> dict[str, float]:  # fmt: skip
+    """Train a module with a checkpoint, store the weights of its part ``net``, and return last loss and seconds."""
     training = fit_stream(
-        net, draw, loss, steps=steps, learning_rate=rate, warmup=min(100, steps // 5), seed=settings.seed,
+        module, draw, loss, steps=steps, learning_rate=rate, warmup=min(100, steps // 5), seed=settings.seed,
         checkpoint=out / f"{name}-{tag(settings)}.checkpoint",
     )  # fmt: skip
     if training.interrupted:

@@ -278,7 +278,9 @@ def test_bad_input_is_named():
         ValueError, match="expected covariance to be 'diagonal' with weights 'per_dimension', got 'full'"
     ):
         MixtureRNN(2, weights="per_dimension", covariance="full")
-    with pytest.raises(ValueError, match="expected finite states that vary in every dimension, got standard deviations"):
+    with pytest.raises(
+        ValueError, match="expected finite states that vary in every dimension, got standard deviations"
+    ):
         net.standardised(torch.zeros(5, 2))
     with pytest.raises(ValueError, match=r"expected mask of shape \(3, 4\) and dtype bool"):
         sequence_pair(net).model(torch.zeros(3, 4, 2), torch.zeros(3, 4, 1), torch.ones(3, 4))

@@ -54,8 +54,11 @@ def component_information(components: Any, labels: Any, *, permutations: int = 9
     np.add.at(table, (first, second), 1)
     rows, columns = table.sum(1).astype(int), table.sum(0).astype(int)
     rng = np.random.default_rng(check_seed(seed))
-    permuted = _information(random_table.rvs(rows, columns, size=permutations, random_state=rng))
     found = float(_information(table))
+    if min(table.shape) == 1:  # no permutation changes such a table, and SciPy 1.17 returns negative counts of it
+        permuted = np.full(permutations, found)
+    else:
+        permuted = _information(random_table.rvs(rows, columns, size=permutations, random_state=rng))
     more = int((permuted >= found - ROUNDING).sum())
     return xr.Dataset(
         {

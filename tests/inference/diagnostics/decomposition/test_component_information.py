@@ -49,9 +49,13 @@ def test_p_values_of_independent_cases_are_uniform_and_the_mean_is_the_known_bia
     assert np.mean(permuted) == pytest.approx(3 * 2 / (2 * 200), rel=0.05)
 
 
-def test_a_label_that_never_changes_has_no_information():
-    found = component_information([0, 1, 2, 1], [1, 1, 1, 1])
-    assert float(found.information) == 0
+@pytest.mark.parametrize(
+    ("components", "labels"), [([0, 1, 2, 1], [1] * 4), ([3] * 4, [0, 1, 0, 1]), ([2] * 4, [5] * 4)]
+)
+def test_what_never_changes_has_no_information(components, labels):
+    """Also a component that always fires, for which SciPy's tables have negative counts."""
+    found = component_information(components, labels)
+    assert float(found.information) == float(found.permuted) == 0
     assert float(found.p_value) == 1
 
 
