@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     work.mkdir(exist_ok=True)
     for stage in stages(settings, work):
         parts = {name: (settings, part) for name, part in stage.items()}
-        for name, numbers in compute_parts(args.out, parts, jobs=1 if args.quick else args.jobs).items():
+        for name, numbers in compute_parts(args.out, parts, jobs=args.jobs).items():
             group = name.partition("-")[2]
             metrics.update({f"{group}.{key}" if group else key: value for key, value in numbers.items()})
     metrics = {name: value for name, value in metrics.items() if not name.endswith("seconds")}

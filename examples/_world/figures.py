@@ -149,7 +149,8 @@ def draw_horizon(metrics: Mapping[str, float], work: Path, out: Path) -> Path:
 
 def draw_ghosts(metrics: Mapping[str, float], work: Path, out: Path) -> Path:
     """Frames one step after the junction, and where the ball is in them."""
-    figure = Figure(figsize=(10.6, 4.5), layout="constrained")
+    figure = Figure(figsize=(10.6, 4.7), layout="constrained")
+    figure.suptitle("Frames one step after the junction; red: a ball in no branch")
     parts = figure.subfigures(1, 3)
     for part, kind in zip(parts, TITLES, strict=True):
         data = _arrays(work, "real" if kind == "real" else f"dreams-{kind}")
@@ -161,7 +162,7 @@ def draw_ghosts(metrics: Mapping[str, float], work: Path, out: Path) -> Path:
         for ax, frame, strange in zip(grid.flat, frames, ghost, strict=True):
             _picture(ax, frame, "C3" if strange else None)
         part.suptitle(
-            f"{TITLES[kind]}\nball in no branch at some step: {100 * metrics[f'ghosts.{kind}']:.1f} %", fontsize=11
+            f"{TITLES[kind]}\nin no branch at some step: {100 * metrics[f'ghosts.{kind}']:.1f} %", fontsize=11
         )
     return save_figure(figure, out / "world-ghosts.png")
 

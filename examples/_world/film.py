@@ -20,7 +20,7 @@ def draw_film(work: Path, out: Path) -> Path:
     films = {kind: np.load(work / f"{name}.npz", allow_pickle=False) for kind, name in names.items()}
     figure = Figure(figsize=(11, 3.1), dpi=80)
     FigureCanvasAgg(figure)
-    figure.subplots_adjust(left=0.115, right=0.99, top=0.88, bottom=0.02, hspace=0.06, wspace=0.06)
+    figure.subplots_adjust(left=0.13, right=0.99, top=0.88, bottom=0.02, hspace=0.06, wspace=0.06)
     axes, images = figure.subplots(len(films), SHOWN), []
     for row, kind in zip(axes, films, strict=True):
         row[0].set_ylabel(LABELS[kind], rotation=0, ha="right", va="center", fontsize=10, labelpad=8)
