@@ -53,7 +53,7 @@ class Settings:
 
 
 QUICK = Settings(
-    hidden=32, batch=128, position_steps=400, width=12, picture_steps=500, encoded_episodes=1500, latent_hidden=48,
+    hidden=32, batch=128, position_steps=300, width=12, picture_steps=450, encoded_episodes=1500, latent_hidden=48,
     latent_batch=64, latent_steps=400, episodes=1000, pit_episodes=500, dreams=500, information_dreams=500,
     permutations=999, horizon_episodes=100, horizon_dreams=40, table_episodes=60, members=2, member_steps=60,
     temperatures=(0.5, 1.0), controllers=2, generations=4, population=8, starts=16, played_episodes=200,
