@@ -68,6 +68,20 @@ def test_controllers_play_their_own_episodes() -> None:
         assert ((alive - expected).abs() < 4 * (expected * (1 - expected) / 2000) ** 0.5).all()
 
 
+@pytest.mark.slow
+def test_two_components_find_both_branches(tmp_path: Path) -> None:
+    """Each in the middle of a branch, with half of the weight, seed 0; without annealing one takes both branches."""
+    with script("world_model") as module:
+        settings = module.Settings(batch=128, position_steps=1000)
+        module.train_positions("two", settings, tmp_path)
+        found = module.positions.load("positions", "two", settings, tmp_path)
+        fork, wall = module.positions.FORK, module.positions.WALL
+        predicted = module.positions.predicted(found, fork.simulate(500, cue=1, seed=7))[:, wall - 1]
+        rows = predicted.component_distribution.mean[..., 1].median(0).values.sort().values
+        assert torch.allclose(rows.double(), fork.rows[:, wall], atol=0.1)
+        assert torch.allclose(predicted.log_weights.exp().median(0).values, torch.tensor([0.5, 0.5]), atol=0.05)
+
+
 def test_references_are_those_of_the_corridor(tmp_path: Path) -> None:
     """Half of the blocks are within a row of a ball that stays; a random player does better, the oracle never fails."""
     with script("world_model") as module:
