@@ -23,7 +23,9 @@ FEW = 8  # terms of a sum that are added one after the other
 
 def applies_to_vectors(logits: Tensor, components: Distribution, value: Tensor) -> bool:
     """Whether `log_prob_of_vectors` can be used: independent normals, one vector ``value``, no transform of torch."""
-    if not isinstance(components, Independent) or not isinstance(components.base_dist, Normal):
+    if not isinstance(value, Tensor) or not isinstance(components, Independent):
+        return False
+    if not isinstance(components.base_dist, Normal):
         return False
     loc, scale = components.base_dist.loc, components.base_dist.scale
     shape = (*logits.shape, loc.shape[-1])
