@@ -16,7 +16,7 @@ The programs take turns in one process with one thread, ``steps`` training steps
 change places after each round. The report has medians over the rounds:
 
 - ``train_steps_per_s``, ``dreams_per_s``: by wall time. With ``_cpu_ms``: CPU time of one step or of one batch.
-- ``peak_mb``: peak memory of training and dreams in a process of its own, most of it imported libraries.
+- ``peak_mb``: peak memory of a process that only trains and dreams; imported libraries take most of it.
   ``saved_mb``: what one training step keeps for its gradient.
 - ``ratio.*``: median of the ratios within a round, with quartiles; above one, posterity is faster. ``ratio_cpu.*``: the
   inverse ratio of the CPU time of all rounds. The bar is 1.

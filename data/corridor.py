@@ -203,7 +203,7 @@ class Corridor:
         return self._episodes(*chances, actions)
 
     def _chances(self, n: int, cue: int | None, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What no player can change: cues, paths, obstacles (n,), and the jitter (n, T, 2) in pixels."""
+        """Cues, paths and obstacles (n,) and jitter (n, T, 2) in pixels: what is random and no action changes."""
         check_integer("n", n, 1)
         if cue is None:
             cues = torch.randint(len(self.up), (n,), generator=random)

@@ -14,7 +14,6 @@ distribution of every step, and the probability of every branch. The report has
     python examples/world_model.py --quick
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             group = name.partition("-")[2]
             metrics.update({f"{group}.{key}" if group else key: value for key, value in numbers.items()})
     metrics = {name: value for name, value in metrics.items() if not name.endswith("seconds")}
-    print_table(args, metrics)
+    print_table(metrics)
     return finish(args, metrics, draw_figures(settings, work, args.out, metrics), seconds=total_seconds())
 
 
@@ -72,7 +71,7 @@ def stages(settings: Settings, out: Path) -> list[dict[str, Compute]]:
         for tau in settings.temperatures
     }
     results |= {
-        "references-controller": partial(control.references, settings, out),
+        "references-controller": partial(control.references, settings),
         "density": partial(positions.density, settings, out),
         "dreamed": partial(positions.dreamed, settings, out),
         "between": partial(positions.between, settings, out),
@@ -90,7 +89,7 @@ def stages(settings: Settings, out: Path) -> list[dict[str, Compute]]:
     return [autoencoders, networks, results]
 
 
-def print_table(args: argparse.Namespace, metrics: dict[str, float]) -> None:
+def print_table(metrics: dict[str, float]) -> None:
     for name, value in sorted(metrics.items()):
         print(f"{name:44} {value:.4g}")
 

@@ -159,8 +159,8 @@ class Branches:
 
     Attributes:
         states: (B, steps, D), the means along each branch, in the units of the network.
-        probabilities: (B,); their sum is 1 minus the probability of what was dropped and, if the network predicts
-            ends, of episodes that end before the last step.
+        probabilities: (B,). They sum to less than 1 if branches were dropped, or if the network predicts ends: episodes
+            that end before the last step have no branch.
     """
 
     states: Tensor

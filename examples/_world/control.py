@@ -56,7 +56,7 @@ def survival(controllers: Controllers, starts: Tensor, temperature: float, rando
 
 
 def train_controller(temperature: float, number: int, settings: Settings, out: Path) -> tuple[Tensor, float]:
-    """The mean of the last population of CMA-ES, and its survival in dreams."""
+    """The controller at the centre of the search distribution of CMA-ES, and its survival in dreams."""
     net = load("latents", "player", settings, out)
     bank = read_tensors(out / "codes-blocks.pt", "codes of episodes")
     random = torch.Generator().manual_seed(1000 * settings.seed + number)
@@ -111,7 +111,7 @@ def scores(temperature: float, settings: Settings, out: Path) -> dict[str, float
     }
 
 
-def references(settings: Settings, out: Path) -> dict[str, float]:
+def references(settings: Settings) -> dict[str, float]:
     """Scores of a player who moves at random, who does not move, and who knows where the block is."""
     n, seed = settings.played_episodes, seed_of(settings, "played")
     random = torch.Generator().manual_seed(seed_of(settings, "random player"))

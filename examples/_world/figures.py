@@ -16,7 +16,6 @@ from _world.split import SEEN, TERMS
 TITLES = {"real": "real", "shared": "dreams, shared weights", "per_dimension": "dreams, weights per dimension"}
 LABELS = {"noise": "noise", "ambiguity": "ambiguity", "epistemic": "epistemic (lack of data)"}
 TERM_COLOURS = dict(zip(TERMS, ("C7", "C1", "C3"), strict=True))
-CUES = ("blue", "green", "purple")
 UPPER = "probability of the upper branch"
 
 

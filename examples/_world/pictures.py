@@ -14,7 +14,6 @@ from posterity.models.dreaming import dream
 
 FORK = CORRIDORS["fork"]
 GHOST = 1.0  # pixels: a ball further than this from every path, five times the jitter, is in no corridor
-CHUNK = 10_000  # sequences that are dreamed and decoded at once
 
 
 def located(net: Autoencoder, latents: Tensor) -> Tensor:
@@ -38,9 +37,8 @@ def reconstruction(settings: Settings, out: Path) -> dict[str, float]:
     shown = net.decode(latents[:8])
     errors = {"decoded": located(net, latents), "frames": FORK.locate(frames)}
     rms = {name: (at - fresh.positions)[:, 1:-1].square().mean((0, 1)).sqrt() for name, at in errors.items()}
-    cue = FORK.locate(net.decode(latents[:, 0]))  # of the brighter of ball and cue
     seen = net.decode(latents[:, 0])[:, 0, 0, : len(FORK.up)].argmax(-1) == fresh.cue
-    save_arrays(out / "frames.npz", frames=frames[:8], shown=shown, cue=cue[:8])
+    save_arrays(out / "frames.npz", frames=frames[:8], shown=shown)
     return {
         "vae.row_error_px": float(rms["decoded"][1]),
         "vae.column_error_px": float(rms["decoded"][0]),
@@ -79,10 +77,10 @@ def decoded_dreams(settings: Settings, out: Path) -> dict[str, float]:
                 ghost = is_ghost(at, steps)
                 save_arrays(
                     out / f"dreams-{kind}.npz", pictures=pictures.decode(states[:24]), ghost=ghost[:24].any(1),
-                    wall=pictures.decode(states[:400, WALL - 1]), wall_ghost=ghost[:400, 0], at=at[:2000, 0],
+                    wall=pictures.decode(states[:400, WALL - 1]), wall_ghost=ghost[:400, 0],
                 )  # fmt: skip
         if cue == 1:
-            save_arrays(out / "real.npz", pictures=FORK.frames(fresh)[:24, 1:], at=fresh.positions[:2000, WALL])
+            save_arrays(out / "real.npz", pictures=FORK.frames(fresh)[:24, 1:])
     found["vae.branch_error_max"] = max(errors)
     return found | {f"ghosts.{name}": sum(shares) / len(shares) for name, shares in ghosts.items()}
 

@@ -60,12 +60,9 @@ def density(settings: Settings, out: Path) -> dict[str, float]:
     random = torch.Generator().manual_seed(seed_of(settings, "pit: steps"))
     others = torch.tensor([step for step in range(1, FORK.size) if step != WALL])
     away = others[torch.randint(len(others), (len(few),), generator=random)]
-    values = {}
     for name, step in (("junction", torch.full_like(away, WALL)), ("away", away)):
         mixture = predicted(net, few)[rows, step - 1].marginal(1)
-        values[name] = pit(mixture, few.positions[rows, step, 1])
-        found[f"pit.{name}.p_value"] = float(uniformity_test(values[name]).p_value)
-    save_arrays(out / "pit.npz", **{name: part["pit"] for name, part in values.items()})
+        found[f"pit.{name}.p_value"] = float(uniformity_test(pit(mixture, few.positions[rows, step, 1])).p_value)
     return found
 
 
@@ -78,8 +75,6 @@ def dreamed(settings: Settings, out: Path) -> dict[str, float]:
         up = int((rows[:, -1] < MIDDLE).sum())
         p_values.append(float(binomtest(up, settings.dreams, truth).pvalue))
         found |= {f"dream.{cue}.frequency": up / settings.dreams, f"dream.{cue}.binomial_p": p_values[-1]}
-        if cue == 1:
-            save_arrays(out / "dreams.npz", rows=rows[:400])
     return found | {"dream.binomial_p": min(1.0, len(p_values) * min(p_values))}  # Bonferroni
 
 
@@ -129,16 +124,13 @@ def information(settings: Settings, out: Path) -> dict[str, float]:
 @torch.no_grad()
 def temperature(settings: Settings, out: Path) -> dict[str, float]:
     """Branches of dreams at several temperatures against p^(1/tau) / sum, for one component in each branch."""
-    net, errors, shares = load("positions", "two", settings, out), [], []
+    net, errors = load("positions", "two", settings, out), []
     for tau in TAUS:
         for cue, p in enumerate(FORK.up):
-            rows = dreams_of(net, "fork", cue, settings.dreams, settings, f"temperature {tau}", tau).states[
-                :, WALL - 1, 1
-            ]
-            shares.append(float((rows < MIDDLE).double().mean()))
+            dreams = dreams_of(net, "fork", cue, settings.dreams, settings, f"temperature {tau}", tau)
+            share = float((dreams.states[:, WALL - 1, 1] < MIDDLE).double().mean())
             law = p ** (1 / tau) / (p ** (1 / tau) + (1 - p) ** (1 / tau))
-            errors.append(abs(shares[-1] - law))
-    save_arrays(out / "temperature.npz", share=np.reshape(shares, (len(TAUS), -1)), tau=np.array(TAUS))
+            errors.append(abs(share - law))
     return {"temperature.max_error": max(errors)}
 
 

@@ -17,8 +17,8 @@ kind summarises it. Importing this package does not import torch; only diagnosti
 - *Checks of the model.* `posterior_predictive_check` and `prior_predictive_check` with test statistics;
   `power_sensitivity`: what changes if the prior, or the likelihood, gets more weight.
 - *Decomposition.* `uncertainty_split` divides the variance into noise, ambiguity and lack of data, `information_split`
-  the entropy. `component_usage` and `component_information`: which components are used, and for which event each of
-  them stands. `ood_scores`, `ood_detection` and `refusal_curve`: whether the uncertainty is large where the model
+  the entropy. `component_usage` and `component_information`: which components are used, and whether they tell
+  events apart. `ood_scores`, `ood_detection` and `refusal_curve`: whether the uncertainty is large where the model
   knows nothing.
 - *Sampling.* `convergence_report` says in words whether the chains can be used and what to change.
   `function_convergence` compares chains on the functions that they predict, `nested_rhat` many short chains;

@@ -356,7 +356,7 @@ class MultivariateMixtureHead:
             return self(own).affine(loc, scale)
         least = max(self.floor**2, torch.finfo(features.dtype).tiny)
         logits, mean, spread = diagonal.parts(features, self._offsets.to(features), least, loc, scale)
-        # All features are finite if their sum is; then logits, means and scales need no checks of their own.
+        # If the sum is finite, all features are, and logits, means and scales are valid without checks.
         checked = False if bool(features.detach().sum().isfinite()) else None
         return Mixture(Weights(logits, checked), dist.Normal(mean, spread, validate_args=checked).to_event(1))
 

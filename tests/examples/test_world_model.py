@@ -47,7 +47,7 @@ def test_a_ball_on_a_path_is_no_ghost() -> None:
 
 
 def test_controllers_play_their_own_episodes() -> None:
-    """A controller that always moves up, and one that never moves, in one call; the player is told what it sees."""
+    """Two controllers in one call: the first always moves up, the second never moves."""
     with script("world_model") as module:
         control = module.control
         net = module.control.MixtureRNN(2, 3, hidden=4, ends=True)
@@ -82,11 +82,11 @@ def test_two_components_find_both_branches(tmp_path: Path) -> None:
         assert torch.allclose(predicted.log_weights.exp().median(0).values, torch.tensor([0.5, 0.5]), atol=0.05)
 
 
-def test_references_are_those_of_the_corridor(tmp_path: Path) -> None:
+def test_references_are_those_of_the_corridor() -> None:
     """Half of the blocks are within a row of a ball that stays; a random player does better, the oracle never fails."""
     with script("world_model") as module:
         settings = module.Settings(played_episodes=1000)
-        scores = module.control.references(settings, tmp_path)
+        scores = module.control.references(settings)
         assert scores["oracle.score"] == 1
         assert abs(scores["still.score"] - 0.5) < 4 * (0.25 / 1000) ** 0.5
         assert scores["still.score"] - 0.05 < scores["random.score"] < 0.8

@@ -216,7 +216,7 @@ def test_the_networks_of_a_posterior_predict_as_its_draws(make):
 
 
 def test_every_member_of_an_ensemble_starts_with_the_memory_of_its_span():
-    """Members start from weights of their own; the gates of all of them are open for up to 16 steps."""
+    """Each member starts with other weights; the gates of every member keep values for up to 16 steps."""
     net, z = MixtureRNN(1, hidden=32, components=1, span=16), noise(20, 5, 1)
     method = Ensemble(members=4, steps=1, learning_rate=1e-9, progress=False)
     mask = torch.ones(20, 4, dtype=torch.bool)
