@@ -92,6 +92,7 @@ def test_a_saddle_is_no_mode():
     assert laplace_evidence(at_zero, X, Y)["log_evidence"].isnull().all()
 
 
+@pytest.mark.slow
 def test_a_ready_pair_in_float32():
     """Members of a pair whose noise has a Python number as floor; against the Hessian by finite differences."""
     data = sinc_curve(30, seed=0)

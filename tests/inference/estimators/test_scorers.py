@@ -18,6 +18,7 @@ from posterity.inference.estimators import (
 from tests.inference.estimators.cases import QUICK, wave
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_pipelines_searches_and_cross_validation():
     x, y = wave(90)

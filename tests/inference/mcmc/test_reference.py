@@ -155,6 +155,7 @@ def test_trees_stop_at_the_greatest_depth():
     assert stats["tree_depth"].max() <= 2
 
 
+@pytest.mark.slow
 def test_divergences_are_counted_where_the_step_is_too_long():
     """Neal's funnel, whose neck no step size fits. About one chain in four never enters it: there are four."""
 

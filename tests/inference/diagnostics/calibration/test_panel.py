@@ -30,6 +30,7 @@ def faults(model, sets):
     return Counter(calibration_tests(model, y, seed=k).attrs["fault"] for k, y in enumerate(sets))
 
 
+@pytest.mark.slow
 def test_the_panel_names_the_fault():
     """25 repetitions of 300 values (seed 8)."""
     models = {
@@ -99,6 +100,7 @@ def test_another_shape_of_draws_is_a_shape():
     assert named["shape"] >= 18
 
 
+@pytest.mark.slow
 def test_all_tests_together_keep_their_level():
     """Draws of a right model, 1,500 repetitions of 100 values: within 3 standard errors (seed 17)."""
     rng = np.random.default_rng(17)
