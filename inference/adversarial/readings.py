@@ -5,7 +5,7 @@ from numbers import Real
 
 from posterity.inference.adversarial.alarms import Alarm
 from posterity.inference.adversarial.monitors.protocol import Monitor
-from posterity.inference.adversarial.record import LOSS_CURVES, TrainingRecord
+from posterity.inference.adversarial.record import TrainingRecord
 from posterity.inference.adversarial.settings import Adversarial
 from posterity.inference.adversarial.training_run import TrainingRun
 from posterity.inference.convergence import ConvergenceWarning
@@ -44,7 +44,7 @@ def read_monitor(monitor: Monitor, run: TrainingRun) -> dict[str, float]:
     for name, value in values.items():
         if not isinstance(value, Real) and not (hasattr(value, "numel") and value.numel() == 1):
             raise ValueError(f"expected a number for {name!r} from the monitor {kind}, got {shown(value)}")
-        if name in LOSS_CURVES or name in run.current_reading:
+        if name in run.records[0].losses or name in run.current_reading:
             raise ValueError(f"expected a new name from the monitor {kind}, got {name!r}, which is already in use")
     return {name: float(value) for name, value in values.items()}
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-LOSS_CURVES = ("discriminator_loss", "generator_loss")  # one value a step; all other curves have one a reading
+LOSS_CURVES = ("discriminator_loss", "generator_loss")  # the terms of the settings have such curves, too
 
 
 @dataclass
@@ -17,6 +17,7 @@ class TrainingRecord:
 
     Attributes:
         history: Curves by name, with one value for each step (losses) or for each reading (monitors).
+        losses: Names of the curves with one value for each step.
         alarms: The step in which each alarm rang, by name.
         inconclusive: For each alarm that could not have rung in this run, the reason.
         best_step: The step with the smallest reading of ``Adversarial.best_by``, or None.
@@ -25,6 +26,7 @@ class TrainingRecord:
     """
 
     history: dict[str, list[float]] = field(default_factory=dict)
+    losses: tuple[str, ...] = LOSS_CURVES
     alarms: dict[str, int] = field(default_factory=dict)
     inconclusive: dict[str, str] = field(default_factory=dict)
     best_step: int | None = None
@@ -40,7 +42,7 @@ class TrainingRecord:
         """Append one value to each curve of readings; NaN where the monitors of this run do not read a curve."""
         earlier = len(self.history.get("read_at", []))
         for name in dict.fromkeys([*self.history, *values]):
-            if name not in LOSS_CURVES:
+            if name not in self.losses:
                 curve = self.history.setdefault(name, [])
                 curve[:0] = [math.nan] * (earlier - len(curve))
                 curve.append(float(values.get(name, math.nan)))

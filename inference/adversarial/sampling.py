@@ -1,4 +1,4 @@
-"""`draw_samples`: samples of a generator in evaluation mode."""
+"""`draw_samples` and `generate`: samples of a generator in evaluation mode."""
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +38,19 @@ def draw_samples(
     check_integer("batch", batch, 1)
     check_seed(seed)
     check_condition(condition, n)
-    random = torch.Generator().manual_seed(seed)
+    z = torch.randn(n, latent, generator=torch.Generator().manual_seed(seed))
+    return generate(generator, z if like is None else z.to(like), condition, batch=batch)
+
+
+@torch.no_grad()
+def generate(generator: nn.Module, inputs: Tensor, condition: Tensor | None = None, *, batch: int = 1000) -> Tensor:
+    """Samples (n, ...) of a generator in evaluation mode for given inputs (n, ...), such as pictures to translate.
+
+    Raises:
+        ValueError: ``batch`` below 1.
+    """
+    check_integer("batch", batch, 1)
+    arguments = (inputs,) if condition is None else (inputs, condition.to(inputs))
     with evaluation_mode(generator):
-        z = torch.randn(n, latent, generator=random)
-        z = z if like is None else z.to(like)
-        inputs = (z,) if condition is None else (z, condition.to(z))
-        return torch.cat([generator(*part) for part in zip(*(value.split(batch) for value in inputs), strict=True)])
+        parts = zip(*(value.split(batch) for value in arguments), strict=True)
+        return torch.cat([generator(*part) for part in parts])

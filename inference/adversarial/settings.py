@@ -7,12 +7,14 @@ from typing import Any
 
 from posterity.inference.adversarial.losses import Loss, make_loss
 from posterity.inference.adversarial.regularisers import Penalty, Regulariser
+from posterity.inference.adversarial.terms import Term, check_terms
 from posterity.inference.training.schedule import cosine
 from posterity.validation import check_choice, check_integer, check_number, shown
 
 SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "constant": lambda step, steps: 1.0,
     "linear": lambda step, steps: 1 - step / steps,
+    "late_linear": lambda step, steps: min(1.0, 2 * (1 - step / steps)),
     "cosine": lambda step, steps: cosine(step, steps, 0.0),
 }
 PRECISIONS = ("float32", "bfloat16")
@@ -27,11 +29,14 @@ class Adversarial:
         batch_size: Samples of each kind in a batch.
         loss: A name in `posterity.inference.adversarial.LOSSES`, or a `Loss`.
         regularisers: Penalties that are added to the discriminator's loss.
+        terms: Terms that are added to the generator's loss (`posterity.inference.adversarial.terms`).
         learning_rate: Learning rates of Adam (Kingma & Ba 2015); two different ones are the two time scales of Heusel
             et al. 2017.
         betas: The two decay rates of Adam, the same for both networks.
-        schedule: "constant", or "linear" or "cosine" to zero.
+        schedule: "constant", or to zero: "linear", "cosine", or "late_linear", which begins in the middle of the run.
         updates: Updates of each network in a step.
+        replay: Number of earlier generated samples that are kept; the discriminator sees one of them, with probability
+            one half, in place of each new sample (Shrivastava et al. 2017, section 2.3). Not for conditional runs.
         noise: Standard deviation of normal noise that is added to all samples the discriminator sees. It falls linearly
             to zero over the first half of the steps (Sønderby et al. 2017).
         ema: Decay of the exponential moving average of the generator's weights (Yazıcı et al. 2019), or None.
@@ -53,10 +58,12 @@ class Adversarial:
     batch_size: int = 64
     loss: str | Loss = "non_saturating"
     regularisers: tuple[Regulariser, ...] = ()
+    terms: tuple[Term, ...] = ()
     learning_rate: tuple[float, float] = (2e-4, 2e-4)
     betas: tuple[float, float] = (0.5, 0.999)
     schedule: tuple[str, str] = ("constant", "constant")
     updates: tuple[int, int] = (1, 1)
+    replay: int = 0
     noise: float = 0.0
     ema: float | None = None
     clip: float | None = None
@@ -72,6 +79,8 @@ class Adversarial:
         make_loss(self.loss)
         for name in ("steps", "batch_size", "monitor_every"):
             check_integer(name, getattr(self, name), 1)
+        check_integer("replay", self.replay, 0)
+        check_terms(self.terms)
         check_number("noise", self.noise, "[0, inf)")
         check_number("checkpoint_seconds", self.checkpoint_seconds, "[0, inf)")
         if self.ema is not None:
@@ -116,6 +125,7 @@ class Adversarial:
         The number of steps is included only if something falls to zero towards the last of them.
         """
         names = ["batch_size", "learning_rate", "betas", "schedule", "updates", "noise", "ema", "clip", "precision"]
+        names += [name for name in ("terms", "replay") if getattr(self, name)]
         if self.noise or set(self.schedule) != {"constant"}:
             names.append("steps")
         values: dict[str, Any] = {name: getattr(self, name) for name in names}

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -30,22 +31,24 @@ from posterity.inference.adversarial.losses import Loss, make_loss
 from posterity.inference.adversarial.monitors.protocol import Monitor
 from posterity.inference.adversarial.readings import check_monitors_and_alarms, final_warnings, read_monitor
 from posterity.inference.adversarial.settings import Adversarial
+from posterity.inference.adversarial.sources import Batch, Drawn, Rows, Source, is_source, stacked_batch
 from posterity.inference.adversarial.steps import training_step
+from posterity.inference.adversarial.terms import Term
 from posterity.inference.adversarial.training_run import TrainingRun
 from posterity.inference.training.modes import evaluation_mode, training_mode
 from posterity.inference.training.recovery import Every, LastGood
 from posterity.models.stacked import Stacked
 from posterity.progress import progress_bar
 from posterity.random import seeded
-from posterity.validation import check_integer, check_seed, shown
+from posterity.validation import check_finite, check_integer, check_seed, shown
 
 
 def train(
     generator: nn.Module,
     discriminator: nn.Module,
-    data: Tensor,
+    data: Tensor | Source,
     *,
-    latent: int,
+    latent: int | None = None,
     condition: Tensor | None = None,
     settings: Adversarial | None = None,
     seed: int = 0,
@@ -64,8 +67,9 @@ def train(
     Args:
         generator: Maps latent points (B, latent) to samples (B, ...).
         discriminator: Maps samples (B, ...) to logits (B,) or (B, 1), above zero for real samples.
-        data: Real samples (N, ...), floating.
-        latent: Dimension of the latent points, draws from the standard normal distribution.
+        data: Real samples (N, ...), floating; or a `posterity.inference.adversarial.sources.Source`, which draws the
+            inputs of the generator, too.
+        latent: Dimension of the latent points, draws from the standard normal distribution; None with a source.
         condition: One row for each row of the data, (N, C). Both networks then take the rows (B, C) of the batch as a
             second argument.
         settings: Steps, loss, penalties, learning rates and more; `Adversarial` with its defaults if None.
@@ -88,9 +92,9 @@ def train(
 def train_many(
     generators: Sequence[nn.Module],
     discriminators: Sequence[nn.Module],
-    data: Tensor,
+    data: Tensor | Source,
     *,
-    latent: int,
+    latent: int | None = None,
     seeds: Sequence[int],
     condition: Tensor | None = None,
     settings: Adversarial | None = None,
@@ -106,8 +110,8 @@ def train_many(
     Args:
         generators: M generators that differ in their weights alone (see `posterity.models.stacked.Stacked`).
         discriminators: M discriminators that differ in their weights alone.
-        data: Real samples (N, ...), the same for all runs.
-        latent: Dimension of the latent points.
+        data: Real samples (N, ...), or a source; the same for all runs.
+        latent: Dimension of the latent points; None with a source.
         seeds: One seed for each run.
         condition: One row for each row of the data, (N, C).
         settings: Settings of all runs.
@@ -140,8 +144,8 @@ def train_many(
 def _new_run(
     generator: nn.Module,
     discriminator: nn.Module,
-    data: Tensor,
-    latent: int,
+    data: Tensor | Source,
+    latent: int | None,
     condition: Tensor | None,
     settings: Adversarial,
     seeds: tuple[int, ...],
@@ -151,21 +155,41 @@ def _new_run(
     """A run before its first step, with all arguments checked."""
     if not isinstance(settings, Adversarial):
         raise ValueError(f"expected settings to be Adversarial(...), got {shown(settings)}")
-    check_integer("latent", latent, 1)
     for seed in seeds:
         check_seed(seed)
-    check_data(data, settings.batch_size)
-    check_condition(condition, len(data))
-    if condition is not None and not bool(torch.isfinite(condition).all()):
-        raise ValueError("expected finite condition, got values that are NaN or infinite")
+    source = _checked_source(data, latent, condition, settings)
     for name, net in (("generator", generator), ("discriminator", discriminator)):
         check_network(name, net)
         if not any(parameter.requires_grad for parameter in net.parameters()):
             raise ValueError(f"expected a {name} with weights to train, got none that requires a gradient")
     rngs = tuple(torch.Generator().manual_seed(int(seed)) for seed in seeds)
-    run = TrainingRun(settings, generator, discriminator, data, latent, rngs, condition, stacked, tuple(seeds))
-    _check_fit(run)
+    example = source.draw(settings.batch_size, torch.Generator().manual_seed(0))
+    check_finite("data", example.real)
+    check_finite("data", example.inputs)
+    run = TrainingRun(
+        settings, generator, discriminator, source, example.real[:1].clone(), rngs, stacked, tuple(seeds)
+    )  # fmt: skip
+    _check_fit(run, example)
     return run
+
+
+def _checked_source(
+    data: Tensor | Source, latent: int | None, condition: Tensor | None, settings: Adversarial
+) -> Rows | Drawn:
+    if is_source(data):
+        for name, value in (("latent", latent), ("condition", condition)):
+            if value is not None:
+                raise ValueError(f"expected {name} to be None for data that draw the inputs, got {shown(value)}")
+        return Drawn(cast(Source, data))
+    check_integer("latent", latent, 1)
+    check_data(data, settings.batch_size)
+    rows = cast(Tensor, data)
+    check_condition(condition, len(rows))
+    if condition is not None and not bool(torch.isfinite(condition).all()):
+        raise ValueError("expected finite condition, got values that are NaN or infinite")
+    if condition is not None and settings.replay:
+        raise ValueError(f"expected replay to be 0 for a conditional run, got {settings.replay}")
+    return Rows(rows, cast(int, latent), condition)
 
 
 def _train(
@@ -302,19 +326,34 @@ def _write_checkpoint(run: TrainingRun) -> None:
         run.save(run.settings.checkpoint)
 
 
-def _check_fit(run: TrainingRun) -> None:
+def _check_fit(run: TrainingRun, example: Batch) -> None:
     """Check that both networks fit the data and each other, in evaluation mode, which changes neither."""
-    size = run.settings.batch_size
-    lead: tuple[int, ...] = (len(run.rngs),) if run.stacked else ()
-    condition = None if run.condition is None else run.condition[:size].expand(*lead, -1, -1)
+    inputs, real, condition = example
+    if run.stacked:
+        inputs, real, condition = stacked_batch(lambda random: example, run.rngs)
     with torch.no_grad(), evaluation_mode(run.generator), evaluation_mode(run.discriminator):
-        samples = call_network("generator", run.generator, torch.zeros(*lead, size, run.latent).to(run.data), condition)
-        check_sample_shape(samples[0] if run.stacked else samples, size, run.data)
+        samples = call_network("generator", run.generator, inputs, condition)
+        check_sample_shape(samples[0] if run.stacked else samples, run.settings.batch_size, example.real)
         logits = call_network("discriminator", run.discriminator, samples, condition)
         check_logit_shape(logits[0] if run.stacked else logits)
+        for term in run.settings.terms:
+            _check_term(term, run, Batch(inputs, real, condition), samples)
     layers = [layer for layer in run.generator.modules() if not list(layer.children())]
     layers = [layer for layer in layers if not isinstance(layer, nn.Unflatten | nn.Flatten | nn.Identity)]
     if layers and isinstance(layers[-1], nn.Tanh):
-        low, high = (float(value) for value in run.data.aminmax())
+        samples = run.source.data if isinstance(run.source, Rows) else example.real
+        low, high = (float(value) for value in samples.aminmax())
         if low < -1 or high > 1:
             raise ValueError(f"expected data from -1 to 1, the range of the generator's tanh, got {low:g} to {high:g}")
+
+
+def _check_term(term: Term, run: TrainingRun, batch: Batch, samples: Tensor) -> None:
+    try:
+        differences = term.function(run.generator, batch, samples)
+    except (RuntimeError, TypeError, IndexError) as error:
+        raise ValueError(
+            f"expected a term {term.name!r} that can be called with these networks and samples of shape "
+            f"{tuple(samples.shape)}, got: {error}"
+        ) from error
+    if not isinstance(differences, Tensor) or differences.shape[: run.stacked] != samples.shape[: run.stacked]:
+        raise ValueError(f"expected a tensor of differences from the term {term.name!r}, got {shown(differences)}")

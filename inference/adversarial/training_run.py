@@ -11,14 +11,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from posterity.files import read_tensors, write_tensors
-from posterity.inference.adversarial.record import TrainingRecord
-from posterity.inference.adversarial.sampling import draw_samples
+from posterity.inference.adversarial.checks import check_condition
+from posterity.inference.adversarial.record import LOSS_CURVES, TrainingRecord
+from posterity.inference.adversarial.replay import ReplayPool
+from posterity.inference.adversarial.sampling import generate
 from posterity.inference.adversarial.settings import Adversarial
+from posterity.inference.adversarial.sources import Batch, Drawn, Rows, stacked_batch
 from posterity.inference.training.modes import evaluation_mode
 from posterity.models.stacked import Stacked
 from posterity.validation import check_integer, check_seed, shown
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass
@@ -26,16 +29,15 @@ class TrainingRun:
     """Both networks and everything that their training depends on, after ``step`` steps.
 
     For M runs side by side (``stacked``) both networks are `Stacked`, samples have (M,) in front, and ``records`` has
-    one entry for each run. ``condition`` (N, C) has one row for each row of ``data`` (N, ...), or is None.
+    one entry for each run. ``like`` is a tensor with the dtype and device of the real samples.
     """
 
     settings: Adversarial
     generator: nn.Module
     discriminator: nn.Module
-    data: Tensor
-    latent: int
+    source: Rows | Drawn
+    like: Tensor
     rngs: tuple[torch.Generator, ...]  # one for each run, so that a run is the same beside others as alone
-    condition: Tensor | None = None
     stacked: bool = False
     seeds: tuple[int, ...] = ()
     index: int | None = None  # position among the runs that were trained side by side
@@ -52,7 +54,9 @@ class TrainingRun:
             torch.optim.Adam(net.parameters(), lr=rate, betas=self.settings.betas, fused=True)
             for net, rate in zip((self.generator, self.discriminator), self.settings.learning_rate, strict=True)
         )
-        self.records = self.records or tuple(TrainingRecord() for _ in self.rngs)
+        self.pools = tuple(ReplayPool(self.settings.replay) for _ in self.rngs)
+        losses = (*LOSS_CURVES, *(term.name for term in self.settings.terms))
+        self.records = self.records or tuple(TrainingRecord(losses=losses) for _ in self.rngs)
 
     # Records
 
@@ -81,16 +85,12 @@ class TrainingRun:
         drawn = [draw(random) for random in self.rngs]
         return torch.stack(drawn) if self.stacked else drawn[0]
 
-    def draw_latent(self, n: int) -> Tensor:
-        """Latent points (n, latent)."""
-        return self.draw_per_run(lambda random: torch.randn(n, self.latent, generator=random)).to(self.data)
-
-    def draw_batch(self) -> tuple[Tensor, Tensor | None]:
-        """A batch of the data, and its conditions."""
+    def draw_batch(self) -> Batch:
+        """A batch of inputs, real samples and conditions."""
         size = self.settings.batch_size
-        rows = self.draw_per_run(lambda random: torch.randint(len(self.data), (size,), generator=random))
-        rows = rows.to(self.data.device)
-        return self.data[rows], None if self.condition is None else self.condition[rows]
+        if not self.stacked:
+            return self.source.draw(size, self.rngs[0])
+        return stacked_batch(lambda random: self.source.draw(size, random), self.rngs)
 
     # Samples
 
@@ -119,35 +119,58 @@ class TrainingRun:
             for batch in range(batches):
                 for layer in layers:
                     layer.momentum = 1 / (batch + 1)  # the mean of all batches
-                draws = [torch.randn(self.settings.batch_size, self.latent, generator=random) for random in rngs]
-                z = (torch.stack(draws) if self.stacked else draws[0]).to(self.data)
-                if self.condition is None:
-                    net(z)
-                else:
-                    condition = self.condition[: len(draws[0])]
-                    net(z, condition.expand(len(draws), -1, -1) if self.stacked else condition)
+                draws = [self.source.draw_inputs(self.settings.batch_size, random) for random in rngs]
+                net(*(torch.stack(parts) if self.stacked else parts[0] for parts in zip(*draws, strict=True)))
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
 
-    def samples(self, n: int, *, seed: int, condition: Tensor | None = None, batch: int = 1000) -> Tensor:
+    def samples(
+        self, n: int, *, seed: int, condition: Tensor | None = None, batch: int = 1000, averaged: bool = True
+    ) -> Tensor:
         """n samples (n, ...) of the `sampling_generator` in evaluation mode.
 
-        ``seed`` determines the latent points; the random numbers of the run are left alone. A conditional generator
-        gets ``condition`` (n, C), by default the conditions of random rows of the data.
+        ``seed`` determines the inputs; the random numbers of the run are left alone. A conditional generator gets
+        ``condition`` (n, C), by default the conditions of random rows of the data. ``averaged=False`` takes the last
+        generator, also if there is an average.
 
         Raises:
             ValueError: n below 1, a condition of another shape, or a condition for an unconditional run.
         """
-        if condition is not None and self.condition is None:
+        check_integer("n", n, 1)
+        check_seed(seed)
+        of_data = self.condition
+        if condition is not None and of_data is None:
             raise ValueError(f"expected condition to be None for an unconditional run, got {shown(condition)}")
-        if condition is None and self.condition is not None:
-            check_integer("n", n, 1)
-            check_seed(seed)
-            random = torch.Generator().manual_seed(seed + 1)
-            condition = self.condition[torch.randint(len(self.condition), (n,), generator=random)]
-        return draw_samples(
-            self.sampling_generator, n, self.latent, seed=seed, like=self.data, condition=condition, batch=batch
-        )
+        check_condition(condition, n)
+        random = torch.Generator().manual_seed(seed)
+        if isinstance(self.source, Drawn):
+            inputs, condition = self.source.draw(n, random).inputs, None
+        else:
+            inputs = self.source.draw_latent(n, random)
+            if condition is None and of_data is not None:
+                other = torch.Generator().manual_seed(seed + 1)
+                condition = of_data[torch.randint(len(of_data), (n,), generator=other)]
+        return generate(self.sampling_generator if averaged else self.generator, inputs, condition, batch=batch)
+
+    def draw_real(self, n: int, *, seed: int) -> tuple[Tensor, Tensor | None]:
+        """n random real samples (n, ...) and their conditions; leaves the random numbers of the run alone."""
+        return self.source.draw_real(n, torch.Generator().manual_seed(seed))
+
+    @property
+    def data(self) -> Tensor:
+        """The real samples (N, ...) of a run on a tensor.
+
+        Raises:
+            ValueError: The real samples come from another source.
+        """
+        if isinstance(self.source, Rows):
+            return self.source.data
+        raise ValueError("expected a run on a tensor of real samples, got one on a source: see draw_real")
+
+    @property
+    def condition(self) -> Tensor | None:
+        """The conditions (N, C) of the real samples, or None."""
+        return self.source.condition if isinstance(self.source, Rows) else None
 
     def best_generator(self) -> nn.Module:
         """A copy of the `sampling_generator` at the smallest reading of ``settings.best_by``, in evaluation mode.
@@ -177,10 +200,11 @@ class TrainingRun:
             "averaged": None if self.ema_generator is None else self.ema_generator.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "made_by": self.recipe,
+            "pools": [pool.state_dict() for pool in self.pools],
             "gradient_norms": list(self.gradient_norms),
             "randoms": [random.get_state() for random in self.rngs],
             "global_random": torch.get_rng_state(),  # dropout draws from it
-            "global_random_cuda": torch.cuda.get_rng_state_all() if self.data.is_cuda else [],
+            "global_random_cuda": torch.cuda.get_rng_state_all() if self.like.is_cuda else [],
             "records": [record.state_dict() for record in self.records],
         }
 
@@ -194,6 +218,8 @@ class TrainingRun:
             optimiser.load_state_dict(saved)
         for random, saved in zip(self.rngs, state["randoms"], strict=True):
             random.set_state(saved)
+        for pool, saved in zip(self.pools, state["pools"], strict=True):
+            pool.load_state_dict(saved)
         torch.set_rng_state(state["global_random"])
         if state["global_random_cuda"]:
             torch.cuda.set_rng_state_all(state["global_random_cuda"])
@@ -203,8 +229,8 @@ class TrainingRun:
 
     @property
     def recipe(self) -> str:
-        """Settings, latent dimension and seeds: a checkpoint is resumed only by a run of the same recipe."""
-        return f"{self.settings.recipe}, latent {self.latent}, seeds {list(self.seeds)}"
+        """Settings, inputs of the generator and seeds: a checkpoint is resumed only by a run of the same recipe."""
+        return f"{self.settings.recipe}, {self.source.recipe}, seeds {list(self.seeds)}"
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint, first under a temporary name, so that a crash leaves the earlier file whole.
@@ -225,7 +251,7 @@ class TrainingRun:
         """
         if not isinstance(path, str | Path):
             raise ValueError(f"expected resume to be the path of a checkpoint, got {path!r}")
-        state = read_tensors(path, "a checkpoint", device=self.data.device)
+        state = read_tensors(path, "a checkpoint", device=self.like.device)
         if state.get("format") != FORMAT or "global_random" not in state:
             raise ValueError(f"expected a checkpoint of format {FORMAT} in {path}, got another format")
         for name in ("randoms", "global_random", "global_random_cuda"):  # states of random numbers stay on the CPU
@@ -257,11 +283,12 @@ class TrainingRun:
             zip(_split(self.generator), _split(self.discriminator), strict=True)
         ):
             run = TrainingRun(
-                self.settings, generator, discriminator, self.data, self.latent, (self.rngs[index],),
-                self.condition, seeds=self.seeds[index : index + 1], index=index,
+                self.settings, generator, discriminator, self.source, self.like, (self.rngs[index],),
+                seeds=self.seeds[index : index + 1], index=index,
                 step=self.step, records=(self.records[index],), interrupted=self.interrupted,
             )  # fmt: skip
             run.ema_generator = averages[index]
+            run.pools = self.pools[index : index + 1]
             run.gradient_norms = [norm[index] for norm in self.gradient_norms]
             runs.append(run)
         return runs

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from posterity.inference.adversarial.losses import make_loss
 from posterity.inference.adversarial.monitors.protocol import check_held_out
-from posterity.inference.adversarial.sampling import draw_samples
 from posterity.inference.adversarial.training_run import TrainingRun
 from posterity.inference.training.modes import evaluation_mode
 from posterity.validation import check_integer
@@ -50,19 +49,15 @@ class DiscriminatorAccuracy:
 
     @torch.no_grad()
     def read(self, run: TrainingRun) -> Mapping[str, float]:
-        random = torch.Generator().manual_seed(run.step)
-        rows = torch.randint(len(run.data), (self.n,), generator=random)
-        condition = run.condition[rows] if run.condition is not None else None
-        generated = draw_samples(
-            run.generator, self.n, run.latent, seed=run.step, like=run.data, condition=condition
-        )  # fmt: skip
-        held_out, held_out_condition = self.held_out[: self.n].to(run.data), None
+        real, condition = run.draw_real(self.n, seed=run.step)
+        generated = run.samples(self.n, seed=run.step, condition=condition, averaged=False)
+        held_out, held_out_condition = self.held_out[: self.n].to(run.like), None
         if condition is not None:
             if self.held_out_condition is None:
                 raise ValueError("expected held_out_condition for a conditional run, got None")
             held_out_condition = self.held_out_condition[: self.n].to(condition)
         with evaluation_mode(run.discriminator):
-            train_logits = _logits(run, run.data[rows], condition)
+            train_logits = _logits(run, real, condition)
             held_out_logits = _logits(run, held_out, held_out_condition)
             fake_logits = _logits(run, generated, condition)
         relative = make_loss(run.settings.loss).relative

@@ -55,7 +55,7 @@ class SampleQuality:
 
     @torch.no_grad()
     def read(self, run: TrainingRun) -> Mapping[str, float]:
-        real = self.features(self.held_out[: self.n].to(run.data))
+        real = self.features(self.held_out[: self.n].to(run.like))
         fake = self.features(run.samples(self.n, seed=run.step))
         bandwidths = metrics.median_bandwidths(real)  # of the real samples: the same at each reading
         test = metrics.kernel_test(
@@ -102,7 +102,7 @@ class SampleOriginality:
     @torch.no_grad()
     def read(self, run: TrainingRun) -> Mapping[str, float]:
         fake = self.features(run.samples(self.n, seed=run.step))
-        real, other = (self.features(part.to(run.data)) for part in self.held_out[: 2 * self.n].split(self.n))
+        real, other = (self.features(part.to(run.like)) for part in self.held_out[: 2 * self.n].split(self.n))
         support = metrics.support_size(fake, real, other)
         nearest = metrics.nearest_training(fake, self.features(run.data), real)
         return {"support": support.size, "pair_ratio": support.pair_ratio, "memorised": nearest.ratio}

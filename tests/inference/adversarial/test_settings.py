@@ -38,7 +38,10 @@ def test_the_recipe_has_the_number_of_steps_only_if_something_falls_towards_the_
         ({"updates": (1, 0)}, "expected every number of updates to be a whole number of 1 or more"),
         ({"betas": (0.5, 1.0)}, r"expected every beta to be a number in \[0, 1\)"),
         ({"betas": ("a", 0.5)}, r"expected every beta to be a number in \[0, 1\)"),
-        ({"schedule": ("step", "linear")}, "expected every schedule to be one of 'constant', 'linear', 'cosine'"),
+        (
+            {"schedule": ("step", "linear")},
+            "expected every schedule to be one of 'constant', 'linear', 'late_linear', 'cosine'",
+        ),
         ({"schedule": (["a"], "linear")}, "expected every schedule to be one of"),
         ({"ema": 1.0}, r"expected ema to be a number in \(0, 1\)"),
         ({"noise": -0.1}, "expected noise to be a finite number of 0 or more"),

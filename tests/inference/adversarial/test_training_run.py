@@ -95,7 +95,7 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path):
         with pytest.raises(ValueError, match=r"expected a checkpoint in .*, got a file that cannot be read as one"):
             train(*networks(), RING, latent=3, settings=quick(), resume=path)
     torch.save({"step": 1}, path)
-    with pytest.raises(ValueError, match="expected a checkpoint of format 2"):
+    with pytest.raises(ValueError, match="expected a checkpoint of format 3"):
         train(*networks(), RING, latent=3, settings=quick(), resume=path)
     path.write_bytes(whole)
     generator, _ = networks()

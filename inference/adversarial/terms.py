@@ -1,0 +1,112 @@
+r"""Terms that are added to the generator's loss, for tasks with more than an adversarial loss.
+
+A term is a function ``(generator, batch, fake) -> differences``; its loss is the mean of the differences, of any shape
+(with M first for M runs side by side). ``fake`` are the samples ``generator(batch.inputs)``, with their gradient. The
+function may call the generator again, or other networks:
+
+| term | source | what it needs |
+|---|---|---|
+| `paired` | distance of each sample from its own real one | inputs and real samples that belong together |
+| `feature_distance` | the same, of features (Ledig et al. 2017, eq. 5) | as above, and a network with fixed weights |
+| `cycle` | to the other domain and back (Zhu et al. 2017, eq. 2) | a `posterity.models.translation.Translator` |
+| `identity` | inputs that need no translation (Zhu et al. 2017, section 5.2) | as above |
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from posterity.inference.adversarial.sources import Batch
+from posterity.validation import check_callable, check_choice, check_number
+
+DISTANCES: dict[str, Callable[[Tensor], Tensor]] = {"absolute": torch.abs, "squared": torch.square}
+TermFunction = Callable[[nn.Module, Batch, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A loss of the generator with its weight; its curve in ``history`` has its name, and no weight.
+
+    Terms compare equal if names and weights are equal, also between processes.
+
+    Raises:
+        ValueError: A name that is no identifier, a weight that is not above 0, or a function that cannot be called.
+    """
+
+    name: str
+    weight: float
+    function: TermFunction = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise ValueError(f"expected name to be an identifier such as 'content', got {self.name!r}")
+        check_number("weight", self.weight, "(0, inf)")
+        check_callable("function", self.function, "(generator, batch, fake)")
+
+
+def paired(weight: float = 1.0, *, distance: str = "absolute") -> Term:
+    """Mean "absolute" or "squared" difference between each sample and its real sample.
+
+    Raises:
+        ValueError: Another distance, or a weight that is not above 0.
+    """
+    measure = _measure(distance)
+    return Term(f"paired_{distance}", weight, lambda generator, batch, fake: measure(fake - batch.real))
+
+
+def feature_distance(
+    features: Callable[[Tensor], Tensor], weight: float = 1.0, *, name: str = "features", distance: str = "squared"
+) -> Term:
+    """Mean difference of the ``features`` of each image (C, H, W) and of its real image.
+
+    ``features`` maps images (N, C, H, W) to a tensor (N, ...) and has fixed weights; ``name`` should say whose features
+    they are.
+
+    Raises:
+        ValueError: ``features`` that cannot be called, another distance, or a weight that is not above 0.
+    """
+    check_callable("features", features, "images")
+    measure = _measure(distance)
+
+    def function(generator: nn.Module, batch: Batch, fake: Tensor) -> Tensor:
+        with torch.no_grad():
+            target = features(batch.real.reshape(-1, *batch.real.shape[-3:]))
+        found = features(fake.reshape(-1, *fake.shape[-3:]))
+        return measure(found - target).reshape(*fake.shape[:-3], -1)
+
+    return Term(name, weight, function)
+
+
+def cycle(weight: float = 10.0) -> Term:
+    """Mean absolute difference of the inputs and their translation to the other domain and back.
+
+    For a generator of pairs (B, 2, ...) such as `posterity.models.translation.Translator`, which applied twice leads
+    back to the domain of each input.
+    """
+    return Term("cycle", weight, lambda net, batch, fake: (net(fake) - batch.inputs).abs())
+
+
+def identity(weight: float = 5.0) -> Term:
+    """Mean absolute change of inputs that already are in the domain a generator translates to; pairs as for `cycle`."""
+
+    def function(net: nn.Module, batch: Batch, fake: Tensor) -> Tensor:
+        swapped: Tensor = net(batch.inputs.flip(-4))
+        return (swapped - batch.inputs).abs()
+
+    return Term("identity", weight, function)
+
+
+def check_terms(terms: Any) -> None:
+    """Raises ``ValueError`` unless ``terms`` is a tuple of `Term` with different names."""
+    if not isinstance(terms, tuple) or not all(isinstance(one, Term) for one in terms):
+        raise ValueError(f"expected terms to be a tuple of Term such as (cycle(),), got {terms!r}")
+    names = [one.name for one in terms]
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected terms of different names, got {names}")
+
+
+def _measure(distance: str) -> Callable[[Tensor], Tensor]:
+    return DISTANCES[check_choice("distance", distance, list(DISTANCES))]
