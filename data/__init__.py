@@ -12,6 +12,10 @@ Real tables
 Images
     `mnist`, `fashion_mnist`, `usps`, `digits`; `image_folder` for any images; all return `Images`. `read_idx`: arrays.
 
+    `UnpairedImages`: batches of images of two domains. `edges`: outlines of images.
+    `Picture`: a picture of a user. `Photographs`, `set5`, `cbsd68`, `photographs`: pictures of different sizes;
+    `PhotographCrops`: batches of crops with their reduced versions.
+
 Simulators, with an oracle
     `gp_curve`, `sinc_curve`, `sine_parabola`, `wavy`, `simulate_curve`: regression, y = f(x) + noise.
     `inverse_sine`, `bishop`: inverse problems with multimodal p(y | x). `two_dimensional`: two correlated targets.
@@ -31,6 +35,8 @@ from posterity.data.images import Images, digits, fashion_mnist, image_folder, m
 from posterity.data.inverse import bishop, inverse_sine, two_dimensional
 from posterity.data.normal_noise import NormalNoiseConditional
 from posterity.data.observations import Observations
+from posterity.data.photographs import PhotographCrops, Photographs, cbsd68, photographs, set5
+from posterity.data.picture_file import Picture
 from posterity.data.quadrants import quadrants
 from posterity.data.splits import cross_validation, holdout, kfold
 from posterity.data.standardization import Standardization
@@ -38,6 +44,7 @@ from posterity.data.tables import geyser, mcycle, read_csv
 from posterity.data.track_posterior import TrackPosterior, track_posterior
 from posterity.data.tracks import Detector, Events
 from posterity.data.uniform_noise import UniformNoiseConditional
+from posterity.data.unpaired import UnpairedImages, edges
 
 __all__ = [
     "BoundedConditional",
@@ -49,12 +56,18 @@ __all__ = [
     "Images",
     "NormalNoiseConditional",
     "Observations",
+    "PhotographCrops",
+    "Photographs",
+    "Picture",
     "Standardization",
     "TrackPosterior",
     "UniformNoiseConditional",
+    "UnpairedImages",
     "bishop",
+    "cbsd68",
     "cross_validation",
     "digits",
+    "edges",
     "fashion_mnist",
     "geyser",
     "gp_curve",
@@ -65,10 +78,12 @@ __all__ = [
     "kfold",
     "mcycle",
     "mnist",
+    "photographs",
     "quadrants",
     "read_csv",
     "read_idx",
     "ring",
+    "set5",
     "simulate_curve",
     "sinc_curve",
     "sine_parabola",

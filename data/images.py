@@ -155,6 +155,30 @@ class Images:
         border = (left, width - own_width - left, top, height - own_height - top)
         return replace(self, pixels=torch.nn.functional.pad(self.pixels, border))
 
+    def resized(self, height: int, width: int) -> "Images":
+        """The images scaled to another size, bicubically.
+
+        Raises:
+            ValueError: a size below 1.
+        """
+        from PIL import Image
+
+        check_integer("height", height, 1)
+        check_integer("width", width, 1)
+        resized = np.empty((*self.pixels.shape[:2], height, width), np.uint8)
+        for out, channels in zip(resized, self.pixels.numpy(), strict=True):
+            for channel, values in enumerate(channels):
+                out[channel] = Image.fromarray(values).resize((width, height), Image.Resampling.BICUBIC)
+        return replace(self, pixels=torch.from_numpy(resized))
+
+    def grey(self) -> "Images":
+        """The images with one channel, the luma of ITU-R BT.601 (as Pillow's mode L)."""
+        if self.pixels.shape[1] == 1:
+            return self
+        weights = torch.tensor([0.299, 0.587, 0.114])
+        grey = (self.pixels.float() * weights[:, None, None]).sum(1, keepdim=True)
+        return replace(self, pixels=grey.round().to(torch.uint8))
+
     def __repr__(self) -> str:
         channels, height, width = self.shape
         kinds = f", {len(self.classes)} classes" if self.labels is not None else ""

@@ -9,7 +9,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import pyro
 import pyro.distributions as dist
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from posterity.validation import check_choice, check_flag, check_floating, check_integer, check_number, check_sizes
 
 STARTS = ("he", "torch")
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def dense_generator(
@@ -139,7 +140,7 @@ def halvings(height: int, breadth: int) -> int:
     return steps
 
 
-def started_he(net: nn.Sequential, slope: float = 0.0) -> nn.Sequential:
+def started_he(net: Net, slope: float = 0.0) -> Net:
     """Draw weights of variance 2 / ((1 + slope²) n) for n inputs of an output; set biases to 0.
 
     He et al. 2015, eq. 15.

@@ -56,8 +56,8 @@ def check_sample_shape(samples: Tensor, count: int, data: Tensor) -> None:
 def check_logit_shape(logits: Tensor, count: int | None = None) -> None:
     """Raises ``ValueError`` unless ``logits`` have one number for each sample, shape (B,) or (B, 1).
 
-    Without a ``count`` of samples, one number for several samples, and maps of patches (B, ..., h, w), fit as well.
+    Without a ``count`` of samples, one number for several samples, and logits of patches (B, ..., P), fit as well.
     """
-    fits = logits.ndim < 2 or (logits.ndim == 2 and logits.shape[1] == 1) or (logits.ndim > 3 and count is None)
+    fits = logits.ndim < 2 or (logits.ndim == 2 and logits.shape[1] == 1) or (logits.ndim > 2 and count is None)
     if not fits or (count is not None and logits.shape[:1] != (count,)):
         raise ValueError(f"expected a discriminator with one logit for each sample, got shape {tuple(logits.shape)}")

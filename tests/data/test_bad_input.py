@@ -18,7 +18,16 @@ from PIL import Image
 from torch.distributions import Normal
 
 import posterity.data as data
-from posterity.data import Clusters, Detector, Events, Images, NormalNoiseConditional, Observations, Standardization
+from posterity.data import (
+    Clusters,
+    Detector,
+    Events,
+    Images,
+    NormalNoiseConditional,
+    Observations,
+    Picture,
+    Standardization,
+)
 from posterity.data.affine import affine
 from posterity.data.pictures import animate, save_grid, tiled
 from posterity.data.tracks import intercept_covariance, normal_hits
@@ -90,6 +99,7 @@ X, Y = torch.arange(4.0)[:, None], torch.tensor([0.0, 1.0, 4.0, 9.0])
 TABLE = Observations(X, Y, oracle=lambda x: Normal(x[:, 0], 1.0))
 SCALE = Standardization.fit(TABLE)
 IMAGES = Images(torch.arange(8, dtype=torch.uint8).reshape(2, 1, 2, 2), torch.tensor([0, 1]), ("a", "b"))
+PICTURE = Picture.from_array(np.arange(64, dtype=np.uint8).reshape(8, 8))
 DETECTOR = Detector(size=4, layers=4)
 EVENTS = DETECTOR.simulate(3, tracks=1, seed=0)
 CORRIDOR = data.Corridor()
@@ -222,6 +232,27 @@ CASES: dict[str, Case] = {
         name: Case(getattr(data, name), {"part": "test", "folder": "/nowhere"})
         for name in ("mnist", "fashion_mnist", "usps")
     },
+    "Images.resized": Case(IMAGES.resized, {"height": 4, "width": 4}),
+    "UnpairedImages": Case(
+        data.UnpairedImages, {"first": IMAGES, "second": IMAGES}, words={"first": "domains", "second": "domains"}
+    ),
+    "edges": Case(data.edges, {"images": IMAGES}),
+    # pictures of different sizes
+    "Picture": Case(data.Picture, {"planes": torch.zeros(1, 4, 4), "mode": "L", "bits": 8}, words={"mode": "planes"}),
+    "Picture.with_luminance": Case(PICTURE.with_luminance, {"luminance": torch.zeros(8, 8)}),
+    "Picture.from_array": Case(Picture.from_array, {"array": np.zeros((4, 4), np.uint8)}),
+    "Picture.resized": Case(PICTURE.resized, {"height": 4, "width": 4}),
+    "Picture.cropped": Case(PICTURE.cropped, {"factor": 4}, words={"factor": "at least"}),
+    "Picture.reduced": Case(PICTURE.reduced, {"factor": 4}, words={"factor": "at least"}),
+    "Photographs": Case(
+        data.Photographs, {"pictures": (PICTURE,), "names": ("a",), "source": "s"}, words={"pictures": "names"}
+    ),
+    "PhotographCrops": Case(
+        data.PhotographCrops,
+        {"data": data.Photographs((PICTURE,), ("a",)), "size": 2, "scale": 4},
+        words={"size": "at least", "scale": "at least"},
+    ),
+    **{name: Case(getattr(data, name), {"folder": "/nowhere"}) for name in ("set5", "cbsd68", "photographs")},
     "tiled": Case(tiled, {"images": torch.zeros(2, 1, 4, 4), "columns": 2, "border": 1}),
     # tracks
     "Detector": Case(Detector, {"size": 4, "layers": 4, "efficiency": 0.9, "noise": 0.1}),
@@ -295,6 +326,9 @@ def test_every_bad_argument_of_what_reads_files_is_named(tmp_path) -> None:
         "image_folder": Case(
             data.image_folder, {"folder": pictures, "size": (4, 4), "grey": True}, words={"folder": "images"}
         ),
+        "photographs": Case(data.photographs, {"folder": pictures}),
+        "Picture.read": Case(Picture.read, {"path": pictures / "a.png", "largest": 100}),
+        "Picture.save": Case(PICTURE.save, {"path": tmp_path / "c.png"}),
         "save_grid": Case(save_grid, grid, ("images", "columns", "scale")),
         "animate": Case(animate, {"pictures": pictures, "path": tmp_path / "b.gif", "seconds": 0.1}, ("seconds",)),
     }

@@ -85,9 +85,9 @@ def test_networks_that_cannot_be_trained_side_by_side_are_refused():
 
 
 def test_logits_of_packs_are_fewer_than_samples_unless_a_count_is_asked_for():
-    for shape in ((), (4,), (4, 1)):
+    for shape in ((), (4,), (4, 1), (4, 1, 7, 7), (4, 2, 49)):
         check_logit_shape(torch.zeros(shape))
     check_logit_shape(torch.zeros(4, 1), 4)
-    for shape, count in (((4, 2), None), ((4, 1, 1), None), ((2,), 4), ((), 4)):
+    for shape, count in (((4, 2), None), ((4, 1, 1), 4), ((2,), 4), ((), 4)):
         with pytest.raises(ValueError, match="expected a discriminator with one logit for each sample, got shape"):
             check_logit_shape(torch.zeros(shape), count)

@@ -1,0 +1,1 @@
+"""Parts of ``super_resolution.py``."""

@@ -1,0 +1,56 @@
+"""Settings that the numbers of ``super_resolution.py`` depend on, and the photographs it uses."""
+
+from dataclasses import dataclass
+from functools import cache
+
+from posterity.data import PhotographCrops, Photographs, cbsd68, set5
+
+SCALE = 4
+BORDER = 4  # pixels on each side that published scores leave out
+TRAINING = slice(0, 60)  # of the 68 photographs of Berkeley
+HELD_OUT = slice(60, 68)  # for the temperature of the error map, and for choices
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of networks and crops, and steps of training."""
+
+    size: str = "large"
+    components: int = 3
+    batch: int = 16
+    crop: int = 24
+    pixel_steps: int = 5000
+    error_steps: int = 800
+    texture_crops: int = 8000
+    texture_epochs: int = 5
+    adversarial_steps: int = 1500
+    adversarial_batch: int = 8
+    photographs: int = 60
+    test_pictures: int = 5
+    seed: int = 0
+
+
+QUICK = Settings(
+    size="small", batch=8, crop=16, pixel_steps=150, error_steps=60, texture_crops=256, texture_epochs=1,
+    adversarial_steps=20, adversarial_batch=4, photographs=8, test_pictures=2,
+)  # fmt: skip
+
+
+@cache
+def training_photographs(settings: Settings) -> Photographs:
+    return cbsd68().subset(slice(TRAINING.start, min(TRAINING.stop, settings.photographs)))
+
+
+@cache
+def held_out_photographs() -> Photographs:
+    return cbsd68().subset(HELD_OUT)
+
+
+@cache
+def test_pictures(settings: Settings) -> Photographs:
+    return set5().subset(slice(settings.test_pictures))
+
+
+@cache
+def crops(settings: Settings) -> PhotographCrops:
+    return PhotographCrops(training_photographs(settings), size=settings.crop, scale=SCALE)

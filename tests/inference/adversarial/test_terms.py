@@ -1,0 +1,88 @@
+"""Terms of the generator's loss: their values on known networks, alone and side by side, and bad settings."""
+
+import pytest
+import torch
+from torch import nn
+
+from posterity.inference.adversarial.sources import Batch
+from posterity.inference.adversarial.terms import Term, check_terms, cycle, feature_distance, identity, paired
+
+
+def batch(inputs, real=None):
+    return Batch(inputs, inputs if real is None else real)
+
+
+def value(term, net, inputs, real=None):
+    return float(term.function(net, batch(inputs, real), net(inputs)).mean())
+
+
+class Half(nn.Module):
+    def forward(self, x):
+        return x / 2
+
+
+class Exchange(nn.Module):
+    """A translator by +1 to the second domain and -1 to the first."""
+
+    def forward(self, pairs):
+        return torch.stack([pairs[..., 1, :, :, :] - 1, pairs[..., 0, :, :, :] + 1], -4)
+
+
+def test_paired_distances():
+    inputs, real = torch.full((3, 2), 4.0), torch.full((3, 2), 5.0)
+    assert value(paired(), Half(), inputs, real) == 3.0
+    assert value(paired(distance="squared"), Half(), inputs, real) == 9.0
+
+
+def test_features_are_compared_without_gradient_to_the_real_ones():
+    real = torch.full((2, 1, 4, 4), 5.0, requires_grad=True)
+    term = feature_distance(lambda images: images.mean((2, 3)), 0.1)
+    net = nn.Conv2d(1, 1, 1)
+    inputs = torch.ones(2, 1, 4, 4)
+    differences = term.function(net, batch(inputs, real), net(inputs))
+    assert differences.shape == (2, 1, 1) or differences.numel() == 2
+    differences.mean().backward()
+    assert real.grad is None
+    assert net.weight.grad is not None
+    two = term.function(
+        Half(), batch(inputs.expand(3, 2, 1, 4, 4), real.expand(3, 2, 1, 4, 4)), inputs.expand(3, -1, -1, -1, -1) / 2
+    )
+    assert two.shape[0] == 3
+    assert float(two.mean()) == 4.5**2
+
+
+def test_a_translation_there_and_back_has_no_cycle_loss():
+    pairs = torch.rand(4, 2, 1, 3, 3)
+    assert value(cycle(), Exchange(), pairs) == pytest.approx(0, abs=1e-6)
+    assert value(identity(), Exchange(), pairs) == pytest.approx(1, abs=1e-6)  # a shift by 1 of what needs none
+    stacked = pairs.expand(5, -1, -1, -1, -1, -1)
+    assert value(identity(), Exchange(), stacked) == pytest.approx(1, abs=1e-6)
+
+
+def test_an_identity_has_the_cycle_loss_of_its_domains():
+    class Same(nn.Module):
+        def forward(self, pairs):
+            return pairs.flip(-4)
+
+    pairs = torch.stack([torch.zeros(4, 1, 3, 3), torch.ones(4, 1, 3, 3)], 1)
+    assert value(cycle(), Same(), pairs) == 0
+    assert value(identity(), Same(), pairs) == 0
+
+
+def test_bad_terms_are_refused():
+    for make, complaint in (
+        (lambda: paired(0.0), "weight"),
+        (lambda: paired(distance="cosine"), "expected distance to be one of 'absolute', 'squared', got 'cosine'"),
+        (lambda: Term("two words", 1.0, len), "expected name to be an identifier"),
+        (lambda: Term("one", 1.0, None), "function"),
+        (lambda: feature_distance(3), "features"),
+        (lambda: check_terms([paired()]), "expected terms to be a tuple of Term"),
+        (lambda: check_terms((paired(), paired(2.0))), "expected terms of different names"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            make()
+
+
+def test_terms_are_named_in_recipes_by_weight():
+    assert repr(cycle(3.0)) == repr(cycle(3.0)) != repr(cycle(4.0))
+    assert cycle(3.0) == cycle(3.0)
