@@ -15,7 +15,7 @@ from torch import Tensor
 
 from posterity.data.fetch import as_path
 from posterity.data.picture_file import SUFFIXES, Picture
-from posterity.validation import check_integer, shown
+from posterity.validation import check_integer, check_number, shown
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,6 +106,8 @@ class PhotographCrops:
         data: the photographs.
         size: height and width of a reduced crop.
         scale: factor of the reduction.
+        magnifications: before they are reduced, photographs are enlarged bicubically by one of these factors, each as
+            often. A factor above 1 gives pictures that are not sharp to the last pixel, as many are.
 
     Raises:
         ValueError: a photograph that is smaller than a crop.
@@ -116,10 +118,17 @@ class PhotographCrops:
     [(5, 1, 12, 12), (5, 1, 48, 48)]
     """
 
-    def __init__(self, data: Photographs, *, size: int = 24, scale: int = 4) -> None:
+    def __init__(
+        self, data: Photographs, *, size: int = 24, scale: int = 4, magnifications: tuple[float, ...] = (1.0,)
+    ) -> None:
         if not isinstance(data, Photographs):
             raise ValueError(f"expected data to be Photographs, got {shown(data)}")
         self.size, self.scale = check_integer("size", size, 1), check_integer("scale", scale, 1)
+        if not isinstance(magnifications, tuple) or not magnifications:
+            raise ValueError(f"expected magnifications to be a tuple such as (1.0, 1.5), got {shown(magnifications)}")
+        self.magnifications = tuple(
+            check_number("every one of magnifications", one, "[1, 8]") for one in magnifications
+        )
         self.names = data.names
         for name, picture in zip(data.names, data.pictures, strict=True):
             if min(picture.size) < size * scale:
@@ -127,8 +136,9 @@ class PhotographCrops:
                     f"expected photographs of at least {size * scale} x {size * scale} pixels, got {picture.size[0]} x "
                     f"{picture.size[1]} in {name}"
                 )
-        self.low = [picture.reduced(scale).luminance for picture in data.pictures]
-        self.high = [picture.cropped(scale).luminance for picture in data.pictures]
+        pictures = [_magnified(picture, one) for picture in data.pictures for one in self.magnifications]
+        self.low = [picture.reduced(scale).luminance for picture in pictures]
+        self.high = [picture.cropped(scale).luminance for picture in pictures]
 
     def draw(self, n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """n reduced crops (n, 1, size, size) and the same crops whole (n, 1, scale size, scale size)."""
@@ -152,15 +162,22 @@ class PhotographCrops:
                 rows = slice(row * factor, (row + size) * factor)
                 columns = slice(column * factor, (column + size) * factor)
                 images.append(oriented(image[rows, columns], orientation))
-        return torch.stack(lows)[:, None], torch.stack(highs)[:, None], numbers
+        return torch.stack(lows)[:, None], torch.stack(highs)[:, None], numbers // len(self.magnifications)
 
     @property
     def recipe(self) -> str:
         """Text that identifies the crops in a checkpoint."""
         return (
             f"crops of {self.size} x {self.scale} from {len(self.names)} photographs, "
-            f"{self.names[0]} to {self.names[-1]}"
+            f"{self.names[0]} to {self.names[-1]}, magnified by {self.magnifications}"
         )
+
+
+def _magnified(picture: Picture, factor: float) -> Picture:
+    if factor == 1:
+        return picture
+    height, width = picture.size
+    return picture.resized(round(factor * height), round(factor * width)).rounded()
 
 
 def oriented(images: Tensor, orientation: int) -> Tensor:

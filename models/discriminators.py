@@ -3,6 +3,7 @@
 - `dense_discriminator`: fully connected, for points and small images.
 - `dcgan_discriminator`: strided convolutions (Radford, Metz & Chintala 2016), with batch normalisation, spectral norm
   or neither.
+- `patch_discriminator`: one logit for each patch of the image (Isola et al. 2017, arXiv:1611.07004, section 3.2.2).
 - `strong_discriminator`: two convolutions at full size and a wide layer, too strong for a small generator.
 - `conditional`: any of them, with the condition of the sample as a second input.
 - `packed`: any of them, with one logit for several samples (Lin et al. 2018, PacGAN), so that a lack of variety shows.
@@ -21,6 +22,7 @@ from posterity.models.generators import check_layers, halvings, started_he, star
 from posterity.models.modules import described_inputs
 from posterity.validation import check_choice, check_flag, check_floating, check_integer
 
+PATCH_SLOPE = 0.2  # of leaky ReLUs
 NORMS = ("batch", "spectral", "none")
 
 
@@ -141,6 +143,37 @@ def dcgan_discriminator(
     else:
         started_he(nn.Sequential(*layers), slope)
     return _finished([*layers, nn.Linear(features, 1)], shape, norm == "spectral")
+
+
+def patch_discriminator(shape: tuple[int, int, int], *, width: int = 24, kernel: int = 3) -> nn.Sequential:
+    """A convolutional network, images (N, C, H, W) -> a map of logits (N, 1, H / 4, W / 4), one for each patch.
+
+    A logit depends on 14 + 4 ``kernel`` pixels in each direction: small patches judge textures, large ones also the
+    size and the place of an object.
+
+    Args:
+        shape: (C, H, W) of an image, with H and W divisible by 4.
+        width: channels after the first convolution; later layers have two and four times as many.
+        kernel: side of the last convolution, an odd number.
+
+    Raises:
+        ValueError: a size below 1, or sides that are not divisible by 4.
+    """
+    check_layers(shape, (), dimensions=3)
+    check_integer("width", width, 1)
+    check_integer("kernel", kernel, 1)
+    if kernel % 2 == 0:
+        raise ValueError(f"expected kernel to be odd, got {kernel}")
+    channels, height, across = shape
+    if height % 4 or across % 4:
+        raise ValueError(f"expected images whose sides are divisible by 4, got {height} x {across}: see Images.padded")
+    net = nn.Sequential(
+        nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(PATCH_SLOPE),
+        nn.Conv2d(width, 2 * width, 4, 2, 1), nn.LeakyReLU(PATCH_SLOPE),
+        nn.Conv2d(2 * width, 4 * width, 3, 1, 1), nn.LeakyReLU(PATCH_SLOPE),
+        nn.Conv2d(4 * width, 1, kernel, 1, kernel // 2),
+    )  # fmt: skip
+    return started_he(net, PATCH_SLOPE)
 
 
 def strong_discriminator(

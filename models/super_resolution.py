@@ -47,6 +47,8 @@ class SuperResolution(nn.Module):
             nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
             nn.Conv2d(width, 2 * components * scale**2, 3, padding=1),
         ) if components else None  # fmt: skip
+        self.temperature: Tensor
+        self.register_buffer("temperature", torch.ones(()))
         started_he(self)
         shrink_last_layers(self)
         with torch.no_grad():
@@ -88,14 +90,15 @@ class SuperResolution(nn.Module):
         start = torch.linspace(-5, -2, self.components).to(raw)[:, None, None]  # from flat areas to edges
         return self._enlarged(low, features), logits, start + raw
 
-    def distribution(self, low: Tensor, temperature: float = 1.0) -> Mixture:
+    def distribution(self, low: Tensor) -> Mixture:
         """For each pixel a mixture of K normals with one mean, batch shape (N, 1, H, W).
 
-        The tails of errors in photographs are heavy, so that one normal would not fit. ``temperature`` multiplies all
-        standard deviations; the smallest one is that of rounding to 8 bits.
+        The tails of errors in photographs are heavy, so that one normal would not fit. All standard deviations are at
+        least that of rounding to 8 bits, and are then multiplied by the ``temperature`` of the network, which is 1
+        until it is calibrated.
         """
         mean, logits, log_scales = self.parameters_of(low)
-        scale = temperature * softplus_exp(log_scales) + ROUNDING
+        scale = self.temperature * (softplus_exp(log_scales) + ROUNDING)
         return Mixture.normal(
             logits.movedim(1, -1)[:, None], mean[..., None], scale.movedim(1, -1)[:, None]
         )  # fmt: skip
@@ -204,7 +207,7 @@ def enlarge(net: SuperResolution, picture: Picture, *, tile: int = 128, orientat
 
 def save_super_resolution(net: SuperResolution, path: str | Path) -> Path:
     """Write the network in half precision, and return the path; an old file is replaced at the end."""
-    weights = {name: value.half() for name, value in net.state_dict().items()}
+    weights = {name: value.half() if value.ndim else value for name, value in net.state_dict().items()}
     settings = {"width": net.width, "blocks": net.blocks, "scale": net.scale, "components": net.components}
     return write_tensors({"format": FORMAT, "settings": settings, "weights": weights}, path)
 

@@ -6,8 +6,7 @@ first in place 1, so that applied twice it leads back. A `PairedDiscriminator` j
 domain and place 1 as one of the second. Both are single modules, so that `posterity.inference.adversarial.train` needs
 no loop of its own for two networks against two networks.
 
-- `image_generator`: from image to image, with residual blocks.
-- `patch_discriminator`: one logit for each patch of the image (Isola et al. 2017, arXiv:1611.07004, section 3.2.2).
+`image_generator` builds a generator. For discriminators see `posterity.models.discriminators.patch_discriminator`.
 """
 
 import torch
@@ -18,8 +17,7 @@ from posterity.models.generators import check_layers, halvings, started_he
 from posterity.models.residual import START, ResidualBlock, shrink_last_layers
 from posterity.validation import check_floating, check_integer, check_number, shown_shape
 
-SLOPE = 0.2
-MOTION = 10.0
+ADJUSTMENT = 10.0  # of the affine map: its few numbers learn faster than the weights
 CONTENT = 1.5  # weight of the image itself before the tanh
 
 
@@ -48,6 +46,7 @@ class Translator(nn.Module):
 class PairedDiscriminator(nn.Module):
     """Two discriminators, one for each place of a pair: (B, 2, C, H, W) -> logits (B, 2, P) of P patches, or P = 1.
 
+    >>> from posterity.models.discriminators import patch_discriminator
     >>> one, other = (patch_discriminator((1, 28, 28), width=8) for _ in range(2))
     >>> PairedDiscriminator(one, other)(torch.zeros(3, 2, 1, 28, 28)).shape
     torch.Size([3, 2, 49])
@@ -76,12 +75,14 @@ class ImageGenerator(nn.Module):
 
     def __init__(self, shape: tuple[int, int, int], width: int, blocks: int, content: float) -> None:
         super().__init__()
-        channels = shape[0]
+        channels, height, across = shape
         self.shape, self.content = tuple(shape), content
-        self.motion = nn.Parameter(torch.zeros(2, 3))
-        self.places: Tensor
-        rows, columns = (torch.linspace(-1, 1, side) for side in shape[1:])
-        self.register_buffer("places", torch.stack(torch.meshgrid(rows, columns, indexing="ij")), persistent=False)
+        self.placement: Tensor
+        self.coordinates: Tensor
+        self.register_buffer("placement", torch.eye(2, 3))  # place of an output pixel -> place in the input
+        self.adjustment = nn.Parameter(torch.zeros(2, 3))
+        sides = (torch.linspace(-1, 1, side) for side in (height, across))
+        self.register_buffer("coordinates", torch.stack(torch.meshgrid(*sides, indexing="ij")), persistent=False)
         last = nn.Conv2d(width, channels, 3, padding=1)
         self.net = nn.Sequential(
             nn.Conv2d(channels + 2, width, 3, padding=1), nn.ReLU(),
@@ -100,15 +101,51 @@ class ImageGenerator(nn.Module):
         if tuple(images.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise ValueError(f"expected images of shape (N, {wanted}), got {shown_shape(images)}")
-        inputs = torch.cat([images, self.places.to(images).expand(len(images), -1, -1, -1)], 1)
-        if self.motion is not None:
-            still = torch.eye(2, 3).to(images)
-            grid = affine_grid(
-                (still + MOTION * self.motion).expand(len(images), -1, -1), images.shape, align_corners=False
-            )
-            inputs = torch.cat([grid_sample(images + 1, grid, align_corners=False) - 1, inputs[:, -2:]], 1)
-            images = inputs[:, :-2]
-        return torch.tanh(self.net(inputs) + self.content * images)
+        moved = self._moved(images)
+        coordinates = self.coordinates.to(images).expand(len(images), -1, -1, -1)
+        return torch.tanh(self.net(torch.cat([moved, coordinates], 1)) + self.content * moved)
+
+    def _moved(self, images: Tensor) -> Tensor:
+        """The images under the affine map; black, which is -1, where the map leaves them."""
+        placement = (self.placement + ADJUSTMENT * self.adjustment).expand(len(images), -1, -1)
+        grid = affine_grid(placement, list(images.shape), align_corners=False)
+        return grid_sample(images + 1, grid, align_corners=False) - 1
+
+    @torch.no_grad()
+    def match_moments(self, inputs: Tensor, outputs: Tensor) -> None:
+        """Place the input such that brightness has the mean place and the height and width of that in ``outputs``.
+
+        A start for domains of another size or position, from the means over images (N, C, H, W) and (M, C, H, W).
+
+        Raises:
+            ValueError: images of another shape, or black ones.
+        """
+        (middle, spread), (wanted_middle, wanted_spread) = (
+            _moments(name, images, self.shape) for name, images in (("inputs", inputs), ("outputs", outputs))
+        )
+        zoom = spread / wanted_spread
+        self.placement.copy_(torch.cat([zoom.diag(), (middle - zoom * wanted_middle)[:, None]], 1))
+
+
+def _moments(name: str, images: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (2,) of the place of brightness, horizontally and vertically, from -1 to 1."""
+    check_floating(name, images)
+    if tuple(images.shape[1:]) != shape or not len(images):
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"expected {name} of shape (N, {wanted}), got {shown_shape(images)}")
+    brightness = (images.double() + 1).mean((0, 1))
+    found = []
+    for dim in (0, 1):  # sums over rows are a function of the column
+        profile = brightness.sum(dim)
+        side = len(profile)
+        places = (torch.arange(side, dtype=torch.double, device=profile.device) + 0.5) * 2 / side - 1
+        total = profile.sum()
+        if not float(total) > 0:
+            raise ValueError(f"expected {name} from -1 (black) to 1 that are not all black, got a mean of -1")
+        mean = (profile * places).sum() / total
+        found.append((mean, ((profile * (places - mean) ** 2).sum() / total).sqrt()))
+    means, sds = zip(*found, strict=True)
+    return torch.stack(means).to(images), torch.stack(sds).to(images)
 
 
 def image_generator(
@@ -116,9 +153,11 @@ def image_generator(
 ) -> ImageGenerator:
     """A convolutional network, images (N, C, H, W) in (-1, 1) -> images of the same shape in (-1, 1).
 
-    Residual blocks act on images of half the size (Johnson et al. 2016). The input is added before the tanh, so that
-    the first translations resemble the image. This makes a permutation of classes unlikely, which the cycle alone
-    cannot exclude.
+    The image is first moved and scaled by one affine map, the same for all images, which is learned (Jaderberg et al.
+    2015, arXiv:1506.02025) and can start from `ImageGenerator.match_moments`. Residual blocks then act on half the size
+    (Johnson et al. 2016); they know the coordinates (Liu et al. 2018, arXiv:1807.03247). The moved image is added
+    before the tanh, so that the first translations resemble it. This makes a permutation of classes unlikely, which the
+    cycle alone cannot exclude.
 
     Args:
         shape: (C, H, W) of an image, with even H and W above 4.
@@ -135,34 +174,3 @@ def image_generator(
     check_number("content", content, "[0, inf)")
     halvings(shape[1], shape[2])
     return ImageGenerator(shape, width, blocks, content)
-
-
-def patch_discriminator(shape: tuple[int, int, int], *, width: int = 24, kernel: int = 3) -> nn.Sequential:
-    """A convolutional network, images (N, C, H, W) -> a map of logits (N, 1, H / 4, W / 4), one for each patch.
-
-    A logit depends on 14 + 4 ``kernel`` pixels in each direction: small patches judge textures, large ones also the
-    size and the place of an object.
-
-    Args:
-        shape: (C, H, W) of an image, with H and W divisible by 4.
-        width: channels after the first convolution; later layers have two and four times as many.
-        kernel: side of the last convolution, an odd number.
-
-    Raises:
-        ValueError: a size below 1, or sides that are not divisible by 4.
-    """
-    check_layers(shape, (), dimensions=3)
-    check_integer("width", width, 1)
-    check_integer("kernel", kernel, 1)
-    if kernel % 2 == 0:
-        raise ValueError(f"expected kernel to be odd, got {kernel}")
-    channels, height, across = shape
-    if height % 4 or across % 4:
-        raise ValueError(f"expected images whose sides are divisible by 4, got {height} x {across}: see Images.padded")
-    net = nn.Sequential(
-        nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(SLOPE),
-        nn.Conv2d(width, 2 * width, 4, 2, 1), nn.LeakyReLU(SLOPE),
-        nn.Conv2d(2 * width, 4 * width, 3, 1, 1), nn.LeakyReLU(SLOPE),
-        nn.Conv2d(4 * width, 1, kernel, 1, kernel // 2),
-    )  # fmt: skip
-    return started_he(net, SLOPE)

@@ -1,9 +1,6 @@
 """The networks of ``super_resolution.py``: construction, training and loading."""
 
-import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from _parts import tag
@@ -15,13 +12,13 @@ from posterity.files import read_tensors, write_tensors
 from posterity.inference.adversarial import Adversarial, train
 from posterity.inference.adversarial.terms import feature_distance, paired
 from posterity.inference.training.classifier import accuracy, fit_classifier
+from posterity.inference.training.record import FitRecord
 from posterity.inference.training.streaming import fit_stream
 from posterity.models.discriminators import patch_discriminator
 from posterity.models.super_resolution import (
-    Beside,
     SuperResolution,
     TextureClassifier,
-    beside_input,
+    load_super_resolution,
     save_super_resolution,
     super_resolution,
     texture_classifier,
@@ -57,7 +54,7 @@ def train_errors(settings: Settings, out: Path) -> dict[str, float]:
     source, net = crops(settings), new_network(settings, components=settings.components)
     net.load_state_dict(read_tensors(out / "pixel-only.pt", "weights of a network"), strict=False)
     net.requires_grad_(False)
-    assert net.errors is not None  # noqa: S101 - it has components
+    assert net.errors is not None
     net.errors.requires_grad_(True)
 
     def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -72,3 +69,73 @@ def train_errors(settings: Settings, out: Path) -> dict[str, float]:
     metrics = _finished(training, net, out / "errors.pt")
     save_super_resolution(net, out / "pixel.pt")
     return metrics
+
+
+def texture_network(settings: Settings) -> TextureClassifier:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed + 2)
+        return texture_classifier(len(training_photographs(settings)))
+
+
+def train_textures(settings: Settings, out: Path) -> dict[str, float]:
+    """The network of the feature loss: from which photograph is this crop?"""
+    torch.set_num_threads(1)
+    source = PhotographCrops(training_photographs(settings), size=TEXTURE_CROP, scale=SCALE)
+    random = torch.Generator().manual_seed(settings.seed + 2)
+    _, images, numbers = source.draw_labelled(settings.texture_crops, random)
+    _, fresh, fresh_numbers = source.draw_labelled(min(HELD_OUT_CROPS, settings.texture_crops), random)
+    net = texture_network(settings)
+    training = fit_classifier(
+        net, images, numbers, epochs=settings.texture_epochs, batch_size=64, learning_rate=2e-3, shift=0,
+        seed=settings.seed,
+    )  # fmt: skip
+    return _finished(training, net, out / "textures.pt") | {"accuracy": accuracy(net, fresh, fresh_numbers)}
+
+
+def train_adversarial(settings: Settings, out: Path) -> dict[str, float]:
+    """The network with pixel loss, trained further with an adversarial loss and a loss of texture features."""
+    torch.set_num_threads(1)
+    source, textures, net = crops(settings), texture_network(settings), new_network(settings, components=0)
+    textures.load_state_dict(read_tensors(out / "textures.pt", "weights of a network"))
+    textures.requires_grad_(False).eval()
+    net.load_state_dict(read_tensors(out / "pixel-only.pt", "weights of a network"))
+    with torch.no_grad():
+        scale = float(textures.features(source.draw(16, torch.Generator().manual_seed(settings.seed))[1]).std())
+    side = SCALE * settings.crop
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed + 3)
+        discriminator = patch_discriminator((1, side, side), width=WIDTH)
+    checkpoint = out / f"adversarial-{tag(settings)}.checkpoint"
+    chosen = Adversarial(
+        steps=settings.adversarial_steps, batch_size=settings.adversarial_batch, loss="relativistic_average",
+        terms=(paired(CONTENT), feature_distance(lambda images: textures.features(images) / scale, FEATURES)),
+        learning_rate=(1e-4, 2e-4), betas=(0.5, 0.99), schedule=("late_linear", "late_linear"), ema=0.99,
+        monitor_every=max(1, settings.adversarial_steps // 10), checkpoint=checkpoint,
+    )  # fmt: skip
+    run = train(
+        net, discriminator, source, settings=chosen, seed=settings.seed,
+        resume=checkpoint if checkpoint.exists() else None,
+    )  # fmt: skip
+    if run.interrupted:
+        raise KeyboardInterrupt
+    save_super_resolution(run.sampling_generator, out / "adversarial.pt")
+    last = {name: run.history[name][-1] for name in run.records[0].losses}
+    return last
+
+
+def load(name: str, out: Path) -> SuperResolution:
+    """The network "pixel", with its mixture of each pixel, or "adversarial"."""
+    return load_super_resolution(out / f"{name}.pt").requires_grad_(False)
+
+
+def new_network(settings: Settings, components: int) -> SuperResolution:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return super_resolution(settings.size, scale=SCALE, components=components)
+
+
+def _finished(training: FitRecord, net: nn.Module, path: Path) -> dict[str, float]:
+    if training.interrupted:
+        raise KeyboardInterrupt
+    write_tensors(net.state_dict(), path)
+    return {"loss": training.loss[-1] if training.loss else float("nan"), "fit_seconds": training.seconds}

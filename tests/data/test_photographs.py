@@ -62,5 +62,18 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
 def test_recipes_name_the_crops():
     assert (
         PhotographCrops(pictures((30, 40)), size=7).recipe
-        == "crops of 7 x 4 from 1 photographs, picture 0 to picture 0"
+        == "crops of 7 x 4 from 1 photographs, picture 0 to picture 0, magnified by (1.0,)"
     )
+
+
+def test_magnified_photographs_are_smoother_and_keep_their_numbers():
+    """Bicubic enlargement by two of white noise: gradients of neighbours are less than half as large."""
+    data = pictures((60, 60), (80, 70))
+    plain, large = (PhotographCrops(data, size=7, magnifications=ones) for ones in ((1.0,), (2.0,)))
+    one, other = (crops.draw_labelled(100, torch.Generator().manual_seed(0)) for crops in (plain, large))
+    assert float(other[1].diff(dim=-1).abs().mean()) < 0.6 * float(one[1].diff(dim=-1).abs().mean())
+    both = PhotographCrops(data, size=7, magnifications=(1.0, 2.0))
+    assert set(both.draw_labelled(200, torch.Generator().manual_seed(3))[2].tolist()) == {0, 1}
+    for wrong in ((0.5,), (), [1.0]):
+        with pytest.raises(ValueError, match="magnifications"):
+            PhotographCrops(data, size=7, magnifications=wrong)

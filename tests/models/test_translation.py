@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from posterity.models.translation import PairedDiscriminator, Translator, image_generator, patch_discriminator
+from posterity.models.discriminators import patch_discriminator
+from posterity.models.translation import PairedDiscriminator, Translator, image_generator
 
 
 class Add(nn.Module):
@@ -72,3 +73,32 @@ def test_wrong_shapes_are_refused():
         patch_discriminator((1, 28, 28), kernel=4)
     with pytest.raises(ValueError, match="blocks"):
         image_generator((1, 28, 28), blocks=-1)
+
+
+def test_moments_place_a_small_square_where_the_large_one_is():
+    """Squares of 8 and 16 pixels at other places: moved, the small one covers the large one within one pixel."""
+    small, large = -torch.ones(3, 1, 32, 32), -torch.ones(3, 1, 32, 32)
+    small[..., 2:10, 4:12] = 1
+    large[..., 14:30, 10:26] = 1
+    net = image_generator((1, 32, 32), width=4)
+    net.match_moments(small, large)
+    with torch.no_grad():
+        moved = net._moved(small)
+    assert bool((moved[..., 15:29, 11:25] > 0.99).all())
+    outside = large < 0
+    outside[..., 13:31, 9:27] = False
+    assert bool((moved[outside] < -0.99).all())
+    for inputs, complaint in (
+        (torch.zeros(3, 1, 8, 8), r"expected inputs of shape \(N, 1, 32, 32\), got \(3, 1, 8, 8\)"),
+        (-torch.ones(3, 1, 32, 32), "expected inputs from -1 .* that are not all black"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            net.match_moments(inputs, large)
+
+
+def test_equal_domains_move_nothing():
+    images = 2 * torch.rand(5, 1, 28, 28) - 1
+    net = image_generator((1, 28, 28), width=4)
+    net.match_moments(images, images)
+    assert torch.allclose(net.placement, torch.eye(2, 3), atol=1e-6)
+    assert torch.allclose(net._moved(images), images, atol=1e-5)

@@ -1,7 +1,8 @@
 """Metrics of generated samples against real ones. Each has a blind spot, so use several.
 
-All take features (N, D), such as the last hidden layer of a classifier, and see only what the features represent. No
-value has a meaning by itself: compare it with the value of real samples against other real samples, at the same N.
+All but the last take features (N, D), such as the last hidden layer of a classifier, and see only what the features
+represent. No value has a meaning by itself: compare it with the value of real samples against other real samples, at
+the same N.
 
 - *Overall distance.* `kernel_distance` is unbiased, and `kernel_test` gives its p-value. `frechet_distance` is the one
   that most papers report; it compares means and covariances only.
@@ -10,6 +11,8 @@ value has a meaning by itself: compare it with the value of real samples against
 - *Few or copied samples.* `support_size` counts pairs of near-equal samples; `nearest_training` detects copies of
   training samples, which all metrics above would reward.
 - *Clusters with known centres.* `cluster_quality`.
+- *Single images.* `spectrum_distance` and `gradient_distance` compare the fine structure of two images, not pixel with
+  pixel; `power_spectrum` is what the former compares.
 """
 
 from posterity.inference.adversarial.metrics.classes import ClassHistogram, class_histogram
@@ -18,6 +21,7 @@ from posterity.inference.adversarial.metrics.frechet import frechet_distance
 from posterity.inference.adversarial.metrics.manifold import expected_coverage, precision_recall
 from posterity.inference.adversarial.metrics.neighbours import NearestTraining, nearest_training
 from posterity.inference.adversarial.metrics.support import SupportSize, support_size
+from posterity.inference.adversarial.metrics.textures import gradient_distance, power_spectrum, spectrum_distance
 from posterity.inference.adversarial.metrics.two_sample import (
     KernelTest,
     kernel_distance,
@@ -34,10 +38,13 @@ __all__ = [
     "cluster_quality",
     "expected_coverage",
     "frechet_distance",
+    "gradient_distance",
     "kernel_distance",
     "kernel_test",
     "median_bandwidths",
     "nearest_training",
+    "power_spectrum",
     "precision_recall",
+    "spectrum_distance",
     "support_size",
 ]

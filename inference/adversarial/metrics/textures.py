@@ -39,8 +39,8 @@ def power_spectrum(image: Tensor, *, bands: int = 32) -> Tensor:
 def spectrum_distance(image: Tensor, reference: Tensor, *, lowest: float = 0.0, bands: int = 32) -> float:
     """Mean absolute difference of the log10 power of two images (H, W), over frequencies from ``lowest`` upwards.
 
-    0.3 means that the power differs by a factor of two. Super-resolution by a factor of s adds frequencies above 0.5 / s
-    cycles per pixel, which ``lowest`` selects.
+    0.3 means that the power differs by a factor of two. Super-resolution by a factor of s adds frequencies above
+    0.5 / s cycles per pixel, which ``lowest`` selects.
 
     Raises:
         ValueError: ``lowest`` outside [0, 0.5), or as `power_spectrum`.
