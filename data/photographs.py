@@ -50,6 +50,24 @@ class Photographs:
         """The pictures in a slice, in the order of their names."""
         return Photographs(self.pictures[index], self.names[index], self.source)
 
+    def magnified(self, factors: tuple[float, ...]) -> "Photographs":
+        """Each picture enlarged bicubically by each of the factors, one after the other.
+
+        Raises:
+            ValueError: factors that are not a tuple of numbers from 1 to 8.
+        """
+        if not isinstance(factors, tuple) or not factors:
+            raise ValueError(f"expected factors to be a tuple such as (1.0, 1.5), got {shown(factors)}")
+        for one in factors:
+            check_number("every one of factors", one, "[1, 8]")
+        pictures = (
+            picture if factor == 1 else picture.resized(*(round(factor * side) for side in picture.size)).rounded()
+            for picture in self.pictures
+            for factor in factors
+        )
+        names = (f"{name} x {factor:g}" for name in self.names for factor in factors)
+        return Photographs(tuple(pictures), tuple(names), self.source)
+
     def __repr__(self) -> str:
         return f"Photographs({len(self)} from {self.source or 'memory'})"
 
@@ -124,11 +142,6 @@ class PhotographCrops:
         if not isinstance(data, Photographs):
             raise ValueError(f"expected data to be Photographs, got {shown(data)}")
         self.size, self.scale = check_integer("size", size, 1), check_integer("scale", scale, 1)
-        if not isinstance(magnifications, tuple) or not magnifications:
-            raise ValueError(f"expected magnifications to be a tuple such as (1.0, 1.5), got {shown(magnifications)}")
-        self.magnifications = tuple(
-            check_number("every one of magnifications", one, "[1, 8]") for one in magnifications
-        )
         self.names = data.names
         for name, picture in zip(data.names, data.pictures, strict=True):
             if min(picture.size) < size * scale:
@@ -136,9 +149,10 @@ class PhotographCrops:
                     f"expected photographs of at least {size * scale} x {size * scale} pixels, got {picture.size[0]} x "
                     f"{picture.size[1]} in {name}"
                 )
-        pictures = [_magnified(picture, one) for picture in data.pictures for one in self.magnifications]
-        self.low = [picture.reduced(scale).luminance for picture in pictures]
-        self.high = [picture.cropped(scale).luminance for picture in pictures]
+        self.magnifications = magnifications
+        magnified = data.magnified(magnifications).pictures
+        self.low = [picture.reduced(scale).luminance for picture in magnified]
+        self.high = [picture.cropped(scale).luminance for picture in magnified]
 
     def draw(self, n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """n reduced crops (n, 1, size, size) and the same crops whole (n, 1, scale size, scale size)."""
@@ -171,13 +185,6 @@ class PhotographCrops:
             f"crops of {self.size} x {self.scale} from {len(self.names)} photographs, "
             f"{self.names[0]} to {self.names[-1]}, magnified by {self.magnifications}"
         )
-
-
-def _magnified(picture: Picture, factor: float) -> Picture:
-    if factor == 1:
-        return picture
-    height, width = picture.size
-    return picture.resized(round(factor * height), round(factor * width)).rounded()
 
 
 def oriented(images: Tensor, orientation: int) -> Tensor:

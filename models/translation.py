@@ -101,11 +101,11 @@ class ImageGenerator(nn.Module):
         if tuple(images.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise ValueError(f"expected images of shape (N, {wanted}), got {shown_shape(images)}")
-        moved = self._moved(images)
+        moved = self.moved(images)
         coordinates = self.coordinates.to(images).expand(len(images), -1, -1, -1)
         return torch.tanh(self.net(torch.cat([moved, coordinates], 1)) + self.content * moved)
 
-    def _moved(self, images: Tensor) -> Tensor:
+    def moved(self, images: Tensor) -> Tensor:
         """The images under the affine map; black, which is -1, where the map leaves them."""
         placement = (self.placement + ADJUSTMENT * self.adjustment).expand(len(images), -1, -1)
         grid = affine_grid(placement, list(images.shape), align_corners=False)

@@ -252,6 +252,7 @@ CASES: dict[str, Case] = {
         {"data": data.Photographs((PICTURE,), ("a",)), "size": 2, "scale": 4},
         words={"size": "at least", "scale": "at least"},
     ),
+    "Photographs.magnified": Case(data.Photographs((PICTURE,), ("a",)).magnified, {"factors": (1.0, 1.5)}),
     **{name: Case(getattr(data, name), {"folder": "/nowhere"}) for name in ("set5", "cbsd68", "photographs")},
     "tiled": Case(tiled, {"images": torch.zeros(2, 1, 4, 4), "columns": 2, "border": 1}),
     # tracks

@@ -75,5 +75,5 @@ def test_magnified_photographs_are_smoother_and_keep_their_numbers():
     both = PhotographCrops(data, size=7, magnifications=(1.0, 2.0))
     assert set(both.draw_labelled(200, torch.Generator().manual_seed(3))[2].tolist()) == {0, 1}
     for wrong in ((0.5,), (), [1.0]):
-        with pytest.raises(ValueError, match="magnifications"):
+        with pytest.raises(ValueError, match="factors"):
             PhotographCrops(data, size=7, magnifications=wrong)

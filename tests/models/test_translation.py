@@ -83,7 +83,7 @@ def test_moments_place_a_small_square_where_the_large_one_is():
     net = image_generator((1, 32, 32), width=4)
     net.match_moments(small, large)
     with torch.no_grad():
-        moved = net._moved(small)
+        moved = net.moved(small)
     assert bool((moved[..., 15:29, 11:25] > 0.99).all())
     outside = large < 0
     outside[..., 13:31, 9:27] = False
@@ -101,4 +101,4 @@ def test_equal_domains_move_nothing():
     net = image_generator((1, 28, 28), width=4)
     net.match_moments(images, images)
     assert torch.allclose(net.placement, torch.eye(2, 3), atol=1e-6)
-    assert torch.allclose(net._moved(images), images, atol=1e-5)
+    assert torch.allclose(net.moved(images), images, atol=1e-5)
