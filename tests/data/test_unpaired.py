@@ -49,3 +49,9 @@ def test_edges_do_not_depend_on_inversion():
     one = images(3, 1, 9, 7)
     inner = (slice(None), slice(None), slice(1, -1), slice(1, -1))  # the border counts as black
     assert torch.equal(edges(one).pixels[inner], edges(Images(255 - one.pixels)).pixels[inner])
+
+
+def test_edges_of_an_image_do_not_depend_on_the_others():
+    several = images(4, 1, 9, 7)
+    alone = torch.cat([edges(several.subset([index])).pixels for index in range(4)])
+    assert torch.equal(edges(several).pixels, alone)
