@@ -24,7 +24,7 @@ from posterity.models.super_resolution import (
     texture_classifier,
 )
 
-CONTENT = 60.0  # weight of the pixels beside the adversarial loss; luminances are from 0 to 1
+CONTENT = 30.0  # weight of the pixels beside the adversarial loss; luminances are from 0 to 1
 FEATURES = 1.0
 WIDTH = 24  # channels of the discriminator
 TEXTURE_CROP = 12  # input pixels; 48 whole ones
