@@ -112,7 +112,7 @@ def errors(settings: Settings, out: Path) -> dict[str, float]:
     width of their pulls is 1.
     """
     torch.set_num_threads(1)
-    held_out = _pixels(held_out_photographs(), out, settings.seed)
+    held_out = _pixels(held_out_photographs(settings), out, settings.seed)
     temperature = brentq(lambda t: float(widths(held_out, t).mean()) - 1, 0.2, 5.0, xtol=1e-3)
     net = load("pixel", out)
     net.temperature.fill_(float(temperature))

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
-from posterity.data import PhotographCrops, Photographs, cbsd68, set5
+from sklearn.datasets import load_sample_images
+
+from posterity.data import PhotographCrops, Photographs, Picture, cbsd68, set5
 
 SCALE = 4
 BORDER = 4  # pixels on each side that published scores leave out
@@ -29,30 +32,36 @@ class Settings:
     texture_epochs: int = 5
     adversarial_steps: int = 2000
     adversarial_batch: int = 8
-    photographs: int = 60
-    test_pictures: int = 5
+    small: bool = False  # the two photographs of scikit-learn in place of the sets, which may be absent
     seed: int = 0
 
 
 QUICK = Settings(
     size="small", batch=8, crop=16, pixel_steps=300, error_steps=100, texture_crops=256, texture_epochs=1,
-    adversarial_steps=80, adversarial_batch=4, photographs=8, test_pictures=2,
+    adversarial_steps=80, adversarial_batch=4, small=True,
 )  # fmt: skip
 
 
 @cache
 def training_photographs(settings: Settings) -> Photographs:
-    return cbsd68().subset(slice(TRAINING.start, min(TRAINING.stop, settings.photographs)))
+    return _small(0, 320) if settings.small else cbsd68().subset(TRAINING)
 
 
 @cache
-def held_out_photographs() -> Photographs:
-    return cbsd68().subset(HELD_OUT).magnified(MAGNIFICATIONS)
+def held_out_photographs(settings: Settings) -> Photographs:
+    return (_small(320, 448) if settings.small else cbsd68().subset(HELD_OUT)).magnified(MAGNIFICATIONS)
 
 
 @cache
 def test_pictures(settings: Settings) -> Photographs:
-    return set5().subset(slice(settings.test_pictures))
+    return _small(448, 640) if settings.small else set5()
+
+
+def _small(left: int, right: int) -> Photographs:
+    """These columns of the photographs of scikit-learn, a temple and a flower, 427 x 640 pixels."""
+    images = load_sample_images()
+    pictures = tuple(Picture.from_array(image[:, left:right]) for image in images.images)
+    return Photographs(pictures, tuple(Path(name).stem for name in images.filenames), "scikit-learn")
 
 
 @cache

@@ -28,7 +28,6 @@ CONTENT = {"digits": 1.5, "clothes": 0.0}  # an outline is black where clothes a
 # leave large ones alone.
 TERMS: dict[str, tuple[Term, ...]] = {"digits": (cycle(1.0),), "clothes": (cycle(1.0), identity(0.5))}
 POOL = 50
-DISTORTED = 60_000  # digits and distorted copies that a judge is trained on, at least
 
 
 def translator(task: str, settings: Settings, seed: int) -> Translator:
@@ -104,10 +103,10 @@ def train_judge(name: str, settings: Settings, out: Path) -> dict[str, float]:
     images = domains("digits", "train", settings)[("mnist", "usps").index(domain)]
     assert images.labels is not None
     random = torch.Generator().manual_seed(settings.seed)
-    copies = 1 if plain else max(2, DISTORTED // len(images))
+    copies = 1 if plain else max(2, settings.distorted // len(images))
     pixels = torch.cat([images.scaled(), *(distorted(images.scaled(), random) for _ in range(copies - 1))])
     net = new_classifier(settings.seed)
-    epochs = max(1, round(settings.judge_epochs * DISTORTED / len(pixels) / (4 if plain else 1)))
+    epochs = max(1, round(settings.judge_epochs * settings.distorted / len(pixels) / (4 if plain else 1)))
     fit_classifier(net, pixels, images.labels.repeat(copies), epochs=epochs, weight_decay=0.05, seed=settings.seed)
     save_lenet(net, out / f"judge-{name}.pt")
     return {}

@@ -23,6 +23,7 @@ class Settings:
     paired_steps: int = 2000
     readings: int = 10
     held_out: int = 500
+    distorted: int = 60_000  # digits and distorted copies that a judge is trained on
     judge_epochs: int = 8
     adapted_epochs: int = 8
     tested: int = 10_000
@@ -32,8 +33,8 @@ class Settings:
 
 
 QUICK = Settings(
-    width=8, blocks=1, digit_steps=120, clothes_steps=60, paired_steps=60, readings=4, held_out=50, judge_epochs=4,
-    adapted_epochs=1, tested=200, seeds=(0,), small=True,
+    width=8, blocks=1, digit_steps=120, clothes_steps=60, paired_steps=60, readings=4, held_out=50, distorted=1300,
+    judge_epochs=12, adapted_epochs=1, tested=200, seeds=(0,), small=True,
 )  # fmt: skip
 
 

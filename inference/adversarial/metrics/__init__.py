@@ -1,6 +1,6 @@
 """Metrics of generated samples against real ones. Each has a blind spot, so use several.
 
-All but the last take features (N, D), such as the last hidden layer of a classifier, and see only what the features
+All but the last two take features (N, D), such as the last hidden layer of a classifier, and see only what the features
 represent. No value has a meaning by itself: compare it with the value of real samples against other real samples, at
 the same N.
 
@@ -11,6 +11,7 @@ the same N.
 - *Few or copied samples.* `support_size` counts pairs of near-equal samples; `nearest_training` detects copies of
   training samples, which all metrics above would reward.
 - *Clusters with known centres.* `cluster_quality`.
+- *Counting.* `count_pieces`, `count_holes`, `count_runs` and `asymmetry` of each image: wrong numbers of parts.
 - *Single images.* `spectrum_distance` and `gradient_distance` compare the fine structure of two images, not pixel with
   pixel; `power_spectrum` is what the former compares.
 """
@@ -20,6 +21,7 @@ from posterity.inference.adversarial.metrics.clusters import cluster_quality
 from posterity.inference.adversarial.metrics.frechet import frechet_distance
 from posterity.inference.adversarial.metrics.manifold import expected_coverage, precision_recall
 from posterity.inference.adversarial.metrics.neighbours import NearestTraining, nearest_training
+from posterity.inference.adversarial.metrics.shapes import asymmetry, count_holes, count_pieces, count_runs
 from posterity.inference.adversarial.metrics.support import SupportSize, support_size
 from posterity.inference.adversarial.metrics.textures import gradient_distance, power_spectrum, spectrum_distance
 from posterity.inference.adversarial.metrics.two_sample import (
@@ -34,8 +36,12 @@ __all__ = [
     "KernelTest",
     "NearestTraining",
     "SupportSize",
+    "asymmetry",
     "class_histogram",
     "cluster_quality",
+    "count_holes",
+    "count_pieces",
+    "count_runs",
     "expected_coverage",
     "frechet_distance",
     "gradient_distance",
