@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from posterity.inference.adversarial.batches import Batch
 from posterity.inference.adversarial.losses import Loss
 from posterity.inference.adversarial.regularisers import due_penalties
-from posterity.inference.adversarial.sources import Batch
 from posterity.inference.adversarial.training_run import TrainingRun
 
 GENERATOR, DISCRIMINATOR = 0, 1  # positions in pairs of settings and in the optimisers

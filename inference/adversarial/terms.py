@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from posterity.inference.adversarial.sources import Batch
+from posterity.inference.adversarial.batches import Batch
 from posterity.validation import check_callable, check_choice, check_number
 
 DISTANCES: dict[str, Callable[[Tensor], Tensor]] = {"absolute": torch.abs, "squared": torch.square}

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from posterity.inference.adversarial.alarms import Alarm, TrainingAlarm
+from posterity.inference.adversarial.batches import Batch, BatchSource, Drawn, Rows, is_source, stacked_batch
 from posterity.inference.adversarial.checks import (
     call_network,
     check_condition,
@@ -31,7 +32,6 @@ from posterity.inference.adversarial.losses import Loss, make_loss
 from posterity.inference.adversarial.monitors.protocol import Monitor
 from posterity.inference.adversarial.readings import check_monitors_and_alarms, final_warnings, read_monitor
 from posterity.inference.adversarial.settings import Adversarial
-from posterity.inference.adversarial.sources import Batch, Drawn, Rows, Source, is_source, stacked_batch
 from posterity.inference.adversarial.steps import training_step
 from posterity.inference.adversarial.terms import Term
 from posterity.inference.adversarial.training_run import TrainingRun
@@ -46,7 +46,7 @@ from posterity.validation import check_finite, check_integer, check_seed, shown
 def train(
     generator: nn.Module,
     discriminator: nn.Module,
-    data: Tensor | Source,
+    data: Tensor | BatchSource,
     *,
     latent: int | None = None,
     condition: Tensor | None = None,
@@ -67,7 +67,7 @@ def train(
     Args:
         generator: Maps latent points (B, latent) to samples (B, ...).
         discriminator: Maps samples (B, ...) to logits (B,) or (B, 1), above zero for real samples.
-        data: Real samples (N, ...), floating; or a `posterity.inference.adversarial.sources.Source`, which draws the
+        data: Real samples (N, ...), floating; or a `posterity.inference.adversarial.batches.BatchSource`, which draws the
             inputs of the generator, too.
         latent: Dimension of the latent points, draws from the standard normal distribution; None with a source.
         condition: One row for each row of the data, (N, C). Both networks then take the rows (B, C) of the batch as a
@@ -92,7 +92,7 @@ def train(
 def train_many(
     generators: Sequence[nn.Module],
     discriminators: Sequence[nn.Module],
-    data: Tensor | Source,
+    data: Tensor | BatchSource,
     *,
     latent: int | None = None,
     seeds: Sequence[int],
@@ -144,7 +144,7 @@ def train_many(
 def _new_run(
     generator: nn.Module,
     discriminator: nn.Module,
-    data: Tensor | Source,
+    data: Tensor | BatchSource,
     latent: int | None,
     condition: Tensor | None,
     settings: Adversarial,
@@ -174,13 +174,13 @@ def _new_run(
 
 
 def _checked_source(
-    data: Tensor | Source, latent: int | None, condition: Tensor | None, settings: Adversarial
+    data: Tensor | BatchSource, latent: int | None, condition: Tensor | None, settings: Adversarial
 ) -> Rows | Drawn:
     if is_source(data):
         for name, value in (("latent", latent), ("condition", condition)):
             if value is not None:
                 raise ValueError(f"expected {name} to be None for data that draw the inputs, got {shown(value)}")
-        return Drawn(cast(Source, data))
+        return Drawn(cast(BatchSource, data))
     check_integer("latent", latent, 1)
     check_data(data, settings.batch_size)
     rows = cast(Tensor, data)

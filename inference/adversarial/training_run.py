@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from posterity.files import read_tensors, write_tensors
+from posterity.inference.adversarial.batches import Batch, Drawn, Rows, stacked_batch
 from posterity.inference.adversarial.checks import check_condition
 from posterity.inference.adversarial.record import LOSS_CURVES, TrainingRecord
 from posterity.inference.adversarial.replay import ReplayPool
 from posterity.inference.adversarial.sampling import generate
 from posterity.inference.adversarial.settings import Adversarial
-from posterity.inference.adversarial.sources import Batch, Drawn, Rows, stacked_batch
 from posterity.inference.training.modes import evaluation_mode
 from posterity.models.stacked import Stacked
 from posterity.validation import check_integer, check_seed, shown

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from posterity.inference.adversarial.sources import Batch
+from posterity.inference.adversarial.batches import Batch
 from posterity.inference.adversarial.terms import Term, check_terms, cycle, feature_distance, identity, paired
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from posterity.inference.adversarial import r1, train, train_many
+from posterity.inference.adversarial.batches import Drawn, Rows, is_source
 from posterity.inference.adversarial.monitors import SampleOriginality, SampleQuality
-from posterity.inference.adversarial.sources import Drawn, Rows, is_source
 from posterity.inference.adversarial.terms import cycle, identity, paired
 from posterity.models.translation import PairedDiscriminator, Translator
 from tests.adversarial_cases import quick, weights_of

@@ -1,7 +1,7 @@
 """Sources of batches: what the generator is given, and the real samples that its output is compared with.
 
 `train` accepts a tensor of real samples with latent points from a normal distribution (`Rows`), or any object with the
-method of `Source`. Then the inputs of the generator may be anything: a small picture for super-resolution, or pictures
+method of `BatchSource`. Then the inputs of the generator may be anything: a small picture for super-resolution, or pictures
 of two domains for translation (`posterity.data.UnpairedImages`).
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from posterity.validation import shown
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Draws batches of pairs (inputs of the generator, real samples).
 
     A source with an attribute ``recipe``, a text that identifies it, makes `train` refuse a checkpoint of another one.
@@ -80,9 +80,9 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Batches of a `Source` of the user; checks what it returns."""
+    """Batches of a `BatchSource` of the user; checks what it returns."""
 
-    source: Source
+    source: BatchSource
 
     def draw(self, n: int, random: torch.Generator) -> Batch:
         """A batch of the source.
@@ -116,7 +116,7 @@ class Drawn:
 
 
 def is_source(data: Any) -> bool:
-    """Whether ``data`` has the method of `Source`."""
+    """Whether ``data`` has the method of `BatchSource`."""
     return callable(getattr(data, "draw", None))
 
 
