@@ -1,8 +1,8 @@
 """Sources of batches: what the generator is given, and the real samples that its output is compared with.
 
-`train` accepts a tensor of real samples with latent points from a normal distribution (`Rows`), or any object with the
-method of `BatchSource`. Then the inputs of the generator may be anything: a small picture for super-resolution, or pictures
-of two domains for translation (`posterity.data.UnpairedImages`).
+`train` accepts a tensor of real samples, with latent points from a normal distribution (`Rows`), or any object with the
+method of `BatchSource`. Then the inputs of the generator may be anything: a small picture for super-resolution, or
+pictures of two domains for translation (`posterity.data.UnpairedImages`).
 """
 
 from collections.abc import Callable

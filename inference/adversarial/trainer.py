@@ -67,8 +67,8 @@ def train(
     Args:
         generator: Maps latent points (B, latent) to samples (B, ...).
         discriminator: Maps samples (B, ...) to logits (B,) or (B, 1), above zero for real samples.
-        data: Real samples (N, ...), floating; or a `posterity.inference.adversarial.batches.BatchSource`, which draws the
-            inputs of the generator, too.
+        data: Real samples (N, ...), floating; or a `posterity.inference.adversarial.batches.BatchSource`, which draws
+            the inputs of the generator, too.
         latent: Dimension of the latent points, draws from the standard normal distribution; None with a source.
         condition: One row for each row of the data, (N, C). Both networks then take the rows (B, C) of the batch as a
             second argument.
