@@ -11,6 +11,8 @@
 - `tracking`: networks that find tracks in a detector.
 - `recurrent`: mixture density recurrent networks, the distribution of the next state of a sequence; `dreaming` samples
   the future from them; `autoencoder`: pictures as points of a few dimensions.
+- `super_resolution`: networks that enlarge pictures; `translation`: networks between two kinds of pictures; `residual`,
+  `tiling`: a block of such networks, and large pictures in tiles.
 - `parameters`, `tails`, `families`: parameters of distributions, and their distribution functions, also in the tails.
 - `modules`, `plates`, `chunks`: calls of modules, terms outside plates, and work on large tensors.
 """
@@ -24,6 +26,8 @@ from posterity.models import (
     mixture_priors,
     priors,
     recurrent,
+    super_resolution,
+    translation,
 )
 from posterity.models.gaussian_process import GaussianProcess
 from posterity.models.guides import empty_guide, make_guide
@@ -85,5 +89,7 @@ __all__ = [
     "recurrent",
     "save_lenet",
     "student_t",
+    "super_resolution",
     "table_prior",
+    "translation",
 ]
