@@ -1,6 +1,7 @@
 """The networks of ``translation.py``: construction, training and loading."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,12 +23,30 @@ from posterity.models.discriminators import patch_discriminator
 from posterity.models.translation import ImageGenerator, PairedDiscriminator, Translator, image_generator
 
 SHAPE = (1, SIDE, SIDE)
-KERNEL = {"digits": 7, "clothes": 3}  # of the discriminators: domains of digits differ in size, of clothes in texture
-CONTENT = {"digits": 1.5, "clothes": 0.0}  # an outline is black where clothes are bright
-# Digits have no identity loss: the domains differ in size, and a generator that enlarges small digits would have to
-# leave large ones alone.
-TERMS: dict[str, tuple[Term, ...]] = {"digits": (cycle(1.0),), "clothes": (cycle(1.0), identity(0.5))}
 POOL = 50
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the networks of a task are built and trained; chosen on training images.
+
+    ``kernel`` is the side of the last kernel of the discriminators, ``content`` the weight of the input beside the
+    changes, ``rates`` the learning rates of generators and discriminators, ``penalty`` the weight of R1.
+    """
+
+    terms: tuple[Term, ...]
+    kernel: int
+    content: float
+    rates: tuple[float, float]
+    penalty: float
+
+
+RECIPES = {
+    # No identity loss: the domains differ in size, and what enlarges small digits would have to leave large ones alone.
+    "digits": Recipe((cycle(1.0),), 7, 1.5, (5e-4, 5e-4), 0.1),
+    # An outline is black where clothes are bright.
+    "clothes": Recipe((cycle(3.0), identity(0.1)), 5, 0.5, (5e-4, 4e-4), 0.3),
+}
 
 
 def translator(task: str, settings: Settings, seed: int) -> Translator:
@@ -35,7 +54,7 @@ def translator(task: str, settings: Settings, seed: int) -> Translator:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         nets = [
-            image_generator(SHAPE, width=settings.width, blocks=settings.blocks, content=CONTENT[task])
+            image_generator(SHAPE, width=settings.width, blocks=settings.blocks, content=RECIPES[task].content)
             for _ in range(2)
         ]
     first, second = (images.subset(slice(5000)).scaled() for images in domains(task, "train", settings))
@@ -47,7 +66,7 @@ def translator(task: str, settings: Settings, seed: int) -> Translator:
 def discriminator(task: str, settings: Settings, seed: int) -> PairedDiscriminator:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
-        nets = [patch_discriminator(SHAPE, width=settings.width, kernel=KERNEL[task]) for _ in range(2)]
+        nets = [patch_discriminator(SHAPE, width=settings.width, kernel=RECIPES[task].kernel) for _ in range(2)]
         return PairedDiscriminator(*nets)
 
 
@@ -55,11 +74,12 @@ def train_translator(task: str, seed: int, settings: Settings, out: Path) -> dic
     """Train two generators against two discriminators; returns alarms and last losses."""
     torch.set_num_threads(1)
     data, held_out = source(task, settings)
+    recipe = RECIPES[task]
     steps = settings.digit_steps if task == "digits" else settings.clothes_steps
     checkpoint = out / f"{task}-{seed}-{tag(settings)}.checkpoint"
     chosen = Adversarial(
-        steps=steps, batch_size=settings.batch, loss="least_squares", terms=TERMS[task], replay=POOL,
-        regularisers=(r1(0.1, every=4),), learning_rate=(5e-4, 5e-4), betas=(0.5, 0.999),
+        steps=steps, batch_size=settings.batch, loss="least_squares", terms=recipe.terms, replay=POOL,
+        regularisers=(r1(recipe.penalty, every=4),), learning_rate=recipe.rates, betas=(0.5, 0.999),
         schedule=("late_linear", "late_linear"), ema=0.99 if steps < 1000 else 0.999,
         monitor_every=max(1, steps // settings.readings), checkpoint=checkpoint,
     )  # fmt: skip

@@ -18,8 +18,8 @@ class Settings:
     width: int = 12
     blocks: int = 3
     batch: int = 16
-    digit_steps: int = 6000
-    clothes_steps: int = 4000
+    digit_steps: int = 4000
+    clothes_steps: int = 3000
     paired_steps: int = 2000
     readings: int = 10
     held_out: int = 500
@@ -33,7 +33,7 @@ class Settings:
 
 
 QUICK = Settings(
-    width=8, blocks=1, digit_steps=120, clothes_steps=60, paired_steps=60, readings=4, held_out=50, distorted=1300,
+    width=8, blocks=1, digit_steps=120, clothes_steps=150, paired_steps=60, readings=4, held_out=50, distorted=1300,
     judge_epochs=12, adapted_epochs=1, tested=200, seeds=(0,), small=True,
 )  # fmt: skip
 
