@@ -107,7 +107,8 @@ bench: $(INSTALLED)
 # The numbers kept in examples/results: hours on two cores. After an interrupt, repeat it: it continues from the finished
 # fits of the same commit, never from those of other code.
 EXAMPLES := bnn_regression compare_uncertainty inverse_bishop inverse_sine two_dimensional mixture_uncertainty \
-	gan_clusters gan_bayesian gan_digits gan_failing dcgan tracking calibration world_model
+	gan_clusters gan_bayesian gan_digits gan_failing dcgan tracking calibration world_model \
+	gan_mistakes super_resolution translation
 results: $(INSTALLED)
 	@set -e; out=out/results-$$(git rev-parse --short HEAD); \
 	$(BIN)/python examples/compare_uncertainty.py --out $$out/compare_uncertainty --jobs 2; \

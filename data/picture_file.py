@@ -84,9 +84,12 @@ class Picture:
     def read(cls, path: str | Path, *, largest: int = LARGEST) -> "Picture":
         """The picture in a file that Pillow reads, such as JPEG or PNG, turned as its EXIF data say.
 
+        Grey pictures keep 16 bits; Pillow reads colours with 8 bits. Of an animation, the first picture is read.
+
         Raises:
             FileNotFoundError: the file does not exist.
-            ValueError: a file that is no picture or is damaged, or a picture of more than ``largest`` pixels.
+            ValueError: a file that is no picture or is damaged, a picture of more than ``largest`` pixels, or grey
+                values of more than 16 bits.
         """
         from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -112,8 +115,11 @@ class Picture:
 
     @classmethod
     def _from_pillow(cls, image: Any) -> "Picture":
-        if image.mode.startswith("I"):  # 16 bits of grey; Pillow reads colours of 16 bits as 8 bits
-            return cls.from_array(np.asarray(image).clip(0, 65535).astype(np.uint16))
+        if image.mode.startswith("I"):
+            values = np.asarray(image)
+            if int(values.min()) < 0 or int(values.max()) > 65535:
+                raise ValueError(f"expected grey values of 16 bits, got {values.min()} to {values.max()}")
+            return cls.from_array(values.astype(np.uint16))
         if image.mode == "F":
             raise ValueError("expected a picture with whole numbers, got Pillow's mode F of floats")
         opaque = image.mode not in ("LA", "RGBA", "PA") and "transparency" not in image.info

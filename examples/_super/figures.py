@@ -79,13 +79,14 @@ def draw_textures(settings: Settings, metrics: Mapping[str, float], work: Path, 
         frequency = (np.arange(len(powers[0])) + 0.5) / (2 * len(powers[0]))
         style: dict[str, Any] = {"color": colour, "lw": 2, "ls": "--" if way == "truth" else "-", "label": TITLES[way]}
         spectrum.plot(frequency[1:], torch.stack(powers).mean(0)[1:], **style)
-        edges = np.geomspace(0.5, 200, 50)
+        edges = np.geomspace(1.5, 200, 22)
         counts, _ = np.histogram(255 * torch.cat(lengths).numpy(), edges)
         gradients.plot(np.sqrt(edges[1:] * edges[:-1]), counts / counts.sum(), **style)
     spectrum.axvspan(NEW, 0.5, color="k", alpha=0.07)
-    spectrum.text(NEW + 0.01, spectrum.get_ylim()[1] - 0.4, "not in the input", va="top")
+    spectrum.set_ylim(top=spectrum.get_ylim()[1] + 0.8)
+    spectrum.text(NEW + 0.01, spectrum.get_ylim()[1] - 0.15, "not in the input", va="top")
     spectrum.set(xlabel="frequency in cycles per pixel", ylabel="log10 of the power", title="Power spectrum")
-    spectrum.legend(loc="lower left")
+    spectrum.legend(loc="upper right", bbox_to_anchor=(1, 0.9))
     gradients.set(xscale="log", xlabel="gradient in levels (of 255) per pixel", ylabel="share", title="Gradients")
     ways = ("bicubic", "pixel", "adversarial")
     for offset, (key, label) in enumerate((("spectrum_distance", "spectrum"), ("gradient_distance", "gradients"))):

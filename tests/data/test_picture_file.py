@@ -44,6 +44,15 @@ def test_grey_pictures_of_16_bits_keep_them(tmp_path):
     assert np.array_equal(again.to_array(), picture.to_array())
 
 
+def test_values_of_more_than_16_bits_are_refused(tmp_path):
+    Image.fromarray(np.array([[0, 70_000]], np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match="expected grey values of 16 bits, got 0 to 70000"):
+        Picture.read(tmp_path / "a.tif")
+    Image.fromarray(np.array([[0.5]], np.float32)).save(tmp_path / "b.tif")
+    with pytest.raises(ValueError, match="expected a picture with whole numbers"):
+        Picture.read(tmp_path / "b.tif")
+
+
 def test_palettes_bits_and_transparency_are_read(tmp_path):
     image = Image.fromarray(ramp(6, 5, 3)).quantize(16)
     image.save(tmp_path / "palette.png")
