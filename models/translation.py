@@ -107,9 +107,10 @@ class ImageGenerator(nn.Module):
 
     def moved(self, images: Tensor) -> Tensor:
         """The images under the affine map; black, which is -1, where the map leaves them."""
-        placement = (self.placement + ADJUSTMENT * self.adjustment).expand(len(images), -1, -1)
-        grid = affine_grid(placement, list(images.shape), align_corners=False)
-        return grid_sample(images + 1, grid, align_corners=False) - 1
+        with torch.autocast(images.device.type, enabled=False):  # half precision would move by up to a tenth of a pixel
+            placement = (self.placement + ADJUSTMENT * self.adjustment).to(images).expand(len(images), -1, -1)
+            grid = affine_grid(placement, list(images.shape), align_corners=False)
+            return grid_sample(images + 1, grid, align_corners=False) - 1
 
     @torch.no_grad()
     def match_moments(self, inputs: Tensor, outputs: Tensor) -> None:
@@ -118,7 +119,7 @@ class ImageGenerator(nn.Module):
         A start for domains of another size or position, from the means over images (N, C, H, W) and (M, C, H, W).
 
         Raises:
-            ValueError: images of another shape, or black ones.
+            ValueError: images of another shape, with values outside [-1, 1], or bright in one row or column alone.
         """
         (middle, spread), (wanted_middle, wanted_spread) = (
             _moments(name, images, self.shape) for name, images in (("inputs", inputs), ("outputs", outputs))
@@ -133,6 +134,9 @@ def _moments(name: str, images: Tensor, shape: tuple[int, ...]) -> tuple[Tensor,
     if tuple(images.shape[1:]) != shape or not len(images):
         wanted = ", ".join(map(str, shape))
         raise ValueError(f"expected {name} of shape (N, {wanted}), got {shown_shape(images)}")
+    low, high = (float(value) for value in images.aminmax())
+    if not -1 <= low <= high <= 1:
+        raise ValueError(f"expected {name} from -1 (black) to 1, got {low:g} to {high:g}")
     brightness = (images.double() + 1).mean((0, 1))
     found = []
     for dim in (0, 1):  # sums over rows are a function of the column
@@ -143,7 +147,10 @@ def _moments(name: str, images: Tensor, shape: tuple[int, ...]) -> tuple[Tensor,
         if not float(total) > 0:
             raise ValueError(f"expected {name} from -1 (black) to 1 that are not all black, got a mean of -1")
         mean = (profile * places).sum() / total
-        found.append((mean, ((profile * (places - mean) ** 2).sum() / total).sqrt()))
+        spread = ((profile * (places - mean) ** 2).sum() / total).sqrt()
+        if float(spread) < 1 / side:
+            raise ValueError(f"expected {name} that are bright in several rows and columns, got one alone")
+        found.append((mean, spread))
     means, sds = zip(*found, strict=True)
     return torch.stack(means).to(images), torch.stack(sds).to(images)
 

@@ -18,7 +18,7 @@ class Settings:
     width: int = 12
     blocks: int = 3
     batch: int = 16
-    digit_steps: int = 4000
+    digit_steps: int = 2500
     clothes_steps: int = 3000
     paired_steps: int = 2000
     readings: int = 10

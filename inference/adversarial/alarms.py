@@ -72,8 +72,9 @@ def saturation(*, accuracy: float = 0.99, loss: float = 0.05, readings: int | No
     Rings after ``readings`` in a row in which two conditions hold. First, the discriminator is right on a share of at
     least ``accuracy`` of the held-out real samples and of fresh generated samples (read by
     `posterity.inference.adversarial.monitors.DiscriminatorAccuracy`). Second, its median loss since the last reading is
-    below ``loss`` times a reference loss, which is that of logits of zero. With the Wasserstein loss this reference is
-    0, so the alarm is inconclusive. Outside a run, the reference is the median of the first ten losses.
+    below ``loss`` times a reference loss: that of logits at the threshold between real and generated samples. With the
+    Wasserstein loss this reference is 0, so the alarm is inconclusive. Outside a run, the reference is the median of
+    the first ten losses.
 
     By default ``readings`` is 3, or the number of readings in the run if that is smaller, but at least 2.
 
@@ -89,11 +90,11 @@ def saturation(*, accuracy: float = 0.99, loss: float = 0.05, readings: int | No
 
 def _saturation(accuracy: float, loss: float, readings: int | None, settings: Adversarial | None) -> Alarm:
     needed = readings or (SATURATION_READINGS if settings is None else _limit(SATURATION_READINGS, settings, 0.0))
-    loss_at_zero = None if settings is None else _loss_at_zero(settings)
+    uninformed = None if settings is None else _uninformed_loss(settings)
 
     def reference(history: History) -> float:
-        if loss_at_zero is not None:
-            return loss_at_zero
+        if uninformed is not None:
+            return uninformed
         return statistics.median(_curve(history, "discriminator_loss")[:10])
 
     def failures(history: History) -> list[bool]:
@@ -121,10 +122,11 @@ def _saturation(accuracy: float, loss: float, readings: int | None, settings: Ad
     )
 
 
-def _loss_at_zero(settings: Adversarial) -> float:
-    """The discriminator's loss if all its logits are zero."""
-    zero = torch.zeros(2, dtype=torch.double)
-    return float(make_loss(settings.loss).discriminator(zero, zero))
+def _uninformed_loss(settings: Adversarial) -> float:
+    """The discriminator's loss if all its logits are at the threshold."""
+    loss = make_loss(settings.loss)
+    logits = torch.full((2,), loss.threshold, dtype=torch.double)
+    return float(loss.discriminator(logits, logits))
 
 
 def mode_collapse(

@@ -16,7 +16,7 @@ distributions:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from torch.nn.functional import relu, softplus
@@ -36,7 +36,8 @@ class Loss:
         discriminator: Loss of the discriminator, a mean over samples.
         generator: Loss of the generator, a mean over samples.
         needs_real: Whether ``generator`` depends on the real logits; if not, the trainer does not compute them.
-        relative: Whether only differences of logits count, so that a logit of zero has no meaning.
+        relative: Whether only differences of logits count, so that a logit has no meaning by itself.
+        threshold: Logit above which a sample counts as real, for losses that are not relative.
         terms: If the discriminator's loss is a function of the real logits plus a function of the fake ones, these two
             functions. The trainer then computes the gradient term by term, which takes less memory and time.
     """
@@ -47,6 +48,7 @@ class Loss:
     needs_real: bool = False
     relative: bool = False
     terms: tuple[LossTerm, LossTerm] | None = None
+    threshold: float = 0.0
 
 
 def minimax(smoothing: float = 0.0) -> Loss:
@@ -73,11 +75,12 @@ def non_saturating(smoothing: float = 0.0) -> Loss:
 def least_squares(smoothing: float = 0.0) -> Loss:
     """Half the squared distance of the logits from their targets: 1 - ``smoothing`` for real samples, 0 for others."""
     target = 1 - _check_smoothing(smoothing)
-    return _sum_of_terms(
+    loss = _sum_of_terms(
         "least_squares",
         (lambda real: 0.5 * ((real - target) ** 2).mean(-1), lambda fake: 0.5 * (fake**2).mean(-1)),
         lambda real, fake: 0.5 * ((fake - 1) ** 2).mean(-1),
     )
+    return replace(loss, threshold=target / 2)  # halfway between the targets
 
 
 def wasserstein() -> Loss:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+RUN_READINGS = ("read_at", "generator_gradient", "discriminator_gradient", "gradient_ratio")  # without any monitor
 LOSS_CURVES = ("discriminator_loss", "generator_loss")  # the terms of the settings have such curves, too
 
 

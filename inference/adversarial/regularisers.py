@@ -3,8 +3,9 @@
 A regulariser is a function ``(discriminator, real, fake, uniform) -> penalty``; the penalty is added to the
 discriminator's loss. It has shape (), or (M,) for M runs side by side. ``discriminator`` maps samples (..., B, D...) to
 logits (..., P), one for each sample or for each pack of samples; ``uniform()`` draws numbers (..., B) in [0, 1] with
-the random numbers of the run. For the spectral norm, which belongs to the layers of a network, see
-`posterity.models.discriminators`.
+the random numbers of the run. If the discriminator has a logit for each patch of a sample, ``discriminator`` returns
+their mean, whose slope falls as the number of patches grows: `r1` and `r2` then need a larger weight. For the spectral
+norm, which belongs to the layers of a network, see `posterity.models.discriminators`.
 
 Gradients of gradients cost more than the rest of a step. A penalty with ``every`` = k is therefore added in every k-th
 step only, multiplied by k: "lazy regularisation" (Karras et al. 2020, arXiv:1912.04958, section 3.1).

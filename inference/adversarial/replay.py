@@ -31,16 +31,14 @@ class ReplayPool:
         stored = samples[:0].clone() if self.samples is None else self.samples
         room = self.size - len(stored)
         stored = torch.cat([stored, samples[:room]])
-        late = samples[room:]
         returned = samples.clone()
-        if len(late):
-            swapped = (torch.rand(len(late), generator=random) < 0.5).nonzero()[:, 0]
-            # Different places: two new samples cannot be exchanged for the same stored one.
-            places = torch.randperm(self.size, generator=random)[: len(swapped)]
-            swapped = swapped[: len(places)]
-            places, swapped = places.to(samples.device), swapped.to(samples.device)
-            returned[max(room, 0) + swapped] = stored[places]
-            stored[places] = late[swapped]
+        late = range(max(room, 0), len(samples))
+        swaps = torch.rand(len(late), generator=random) < 0.5
+        places = torch.randint(self.size, (len(late),), generator=random)
+        for row, swap, place in zip(late, swaps.tolist(), places.tolist(), strict=True):
+            if swap:
+                returned[row] = stored[place]
+                stored[place] = samples[row]
         self.samples = stored
         return returned
 

@@ -20,9 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from posterity.inference.adversarial.batches import Batch
+from posterity.inference.adversarial.record import LOSS_CURVES, RUN_READINGS
 from posterity.validation import check_callable, check_choice, check_number
 
 DISTANCES: dict[str, Callable[[Tensor], Tensor]] = {"absolute": torch.abs, "squared": torch.square}
+RESERVED = (*LOSS_CURVES, *RUN_READINGS)
 TermFunction = Callable[[nn.Module, Batch, Tensor], Tensor]
 
 
@@ -33,7 +35,8 @@ class Term:
     Terms compare equal if names and weights are equal, also between processes.
 
     Raises:
-        ValueError: A name that is no identifier, a weight that is not above 0, or a function that cannot be called.
+        ValueError: A name that is no identifier or that of a curve of every run, a weight that is not above 0, or a
+            function that cannot be called.
     """
 
     name: str
@@ -43,6 +46,8 @@ class Term:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
             raise ValueError(f"expected name to be an identifier such as 'content', got {self.name!r}")
+        if self.name in RESERVED:
+            raise ValueError(f"expected name to differ from the curves that every run has, got {self.name!r}")
         check_number("weight", self.weight, "(0, inf)")
         check_callable("function", self.function, "(generator, batch, fake)")
 
@@ -63,7 +68,7 @@ def feature_distance(
     """Mean difference of the ``features`` of each image (C, H, W) and of its real image.
 
     ``features`` maps images (N, C, H, W) to a tensor (N, ...) and has fixed weights; ``name`` should say whose features
-    they are.
+    they are. The name of the term has the distance, too.
 
     Raises:
         ValueError: ``features`` that cannot be called, another distance, or a weight that is not above 0.
@@ -77,7 +82,7 @@ def feature_distance(
         found = features(fake.reshape(-1, *fake.shape[-3:]))
         return measure(found - target).reshape(*fake.shape[:-3], -1)
 
-    return Term(name, weight, function)
+    return Term(f"{name}_{distance}", weight, function)
 
 
 def cycle(weight: float = 10.0) -> Term:
@@ -86,13 +91,20 @@ def cycle(weight: float = 10.0) -> Term:
     For a generator of pairs (B, 2, ...) such as `posterity.models.translation.Translator`, which applied twice leads
     back to the domain of each input.
     """
-    return Term("cycle", weight, lambda net, batch, fake: (net(fake) - batch.inputs).abs())
+
+    def function(net: nn.Module, batch: Batch, fake: Tensor) -> Tensor:
+        _check_pairs("cycle", batch)
+        returned: Tensor = net(fake)
+        return (returned - batch.inputs).abs()
+
+    return Term("cycle", weight, function)
 
 
 def identity(weight: float = 5.0) -> Term:
     """Mean absolute change of inputs that already are in the domain a generator translates to; pairs as for `cycle`."""
 
     def function(net: nn.Module, batch: Batch, fake: Tensor) -> Tensor:
+        _check_pairs("identity", batch)
         swapped: Tensor = net(batch.inputs.flip(-4))
         return (swapped - batch.inputs).abs()
 
@@ -106,6 +118,12 @@ def check_terms(terms: Any) -> None:
     names = [one.name for one in terms]
     if len(set(names)) < len(names):
         raise ValueError(f"expected terms of different names, got {names}")
+
+
+def _check_pairs(name: str, batch: Batch) -> None:
+    shape = batch.inputs.shape
+    if len(shape) not in (5, 6) or shape[-4] != 2:
+        raise ValueError(f"expected pairs of shape (B, 2, C, H, W) for the term {name!r}, got inputs {tuple(shape)}")
 
 
 def _measure(distance: str) -> Callable[[Tensor], Tensor]:

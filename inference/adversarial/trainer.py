@@ -66,7 +66,8 @@ def train(
 
     Args:
         generator: Maps latent points (B, latent) to samples (B, ...).
-        discriminator: Maps samples (B, ...) to logits (B,) or (B, 1), above zero for real samples.
+        discriminator: Maps samples (B, ...) to logits (B,) or (B, 1), larger for real samples; or to logits of patches,
+            (B, ..., P).
         data: Real samples (N, ...), floating; or a `posterity.inference.adversarial.batches.BatchSource`, which draws
             the inputs of the generator, too.
         latent: Dimension of the latent points, draws from the standard normal distribution; None with a source.

@@ -88,9 +88,13 @@ def test_moments_place_a_small_square_where_the_large_one_is():
     outside = large < 0
     outside[..., 13:31, 9:27] = False
     assert bool((moved[outside] < -0.99).all())
+    one_column = -torch.ones(3, 1, 32, 32)
+    one_column[..., 7] = 1
     for inputs, complaint in (
         (torch.zeros(3, 1, 8, 8), r"expected inputs of shape \(N, 1, 32, 32\), got \(3, 1, 8, 8\)"),
         (-torch.ones(3, 1, 32, 32), "expected inputs from -1 .* that are not all black"),
+        (2 * torch.ones(3, 1, 32, 32), r"expected inputs from -1 \(black\) to 1, got 2 to 2"),
+        (one_column, "expected inputs that are bright in several rows and columns, got one alone"),
     ):
         with pytest.raises(ValueError, match=complaint):
             net.match_moments(inputs, large)

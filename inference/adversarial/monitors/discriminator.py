@@ -16,19 +16,21 @@ from posterity.validation import check_integer
 
 @dataclass(frozen=True, eq=False)
 class DiscriminatorAccuracy:
-    r"""Accuracy and overfitting of the discriminator in evaluation mode; logits above 0 mean "real".
+    r"""Accuracy and overfitting of the discriminator in evaluation mode.
 
     Reads:
 
     - ``accuracy_train``, ``accuracy_held_out``, ``accuracy_fake``: share of right answers to ``n`` training samples,
       ``n`` held-out samples, and ``n`` samples of the generator (of its last weights, not of their average).
-    - ``sign_real``: $E\,\mathrm{sign}(D(x))$ over training samples, from 0 for guesses to 1 (Karras et al. 2020, r_t).
+    - ``sign_real``: $E\,\mathrm{sign}(D(x) - t)$ over training samples, for the threshold t; from 0 for guesses to 1
+      (Karras et al. 2020, r_t).
     - ``overfitting``: (E D(train) - E D(held out)) / (E D(train) - E D(fake)), which is near 0 while held-out samples
       get the logits of training samples, and 1 if they get those of generated ones (ibid., r_v). NaN if training and
       generated samples have the same mean logit.
 
-    For losses of differences (relativistic, Wasserstein) a logit of zero has no meaning. The threshold is then halfway
-    between the mean logits of training and generated samples. An accuracy is NaN if a logit is NaN.
+    Logits above the threshold of the loss mean "real": 0 for cross entropies and the hinge, halfway between the targets
+    for least squares. For losses of differences (relativistic, Wasserstein), which have none, it is halfway between the
+    mean logits of training and generated samples. An accuracy is NaN if a logit is NaN.
 
     Args:
         held_out: Real samples (N, ...) that the run does not train on.
@@ -60,8 +62,8 @@ class DiscriminatorAccuracy:
             train_logits = _logits(run, real, condition)
             held_out_logits = _logits(run, held_out, held_out_condition)
             fake_logits = _logits(run, generated, condition)
-        relative = make_loss(run.settings.loss).relative
-        threshold = float(train_logits.mean() + fake_logits.mean()) / 2 if relative else 0.0
+        loss = make_loss(run.settings.loss)
+        threshold = float(train_logits.mean() + fake_logits.mean()) / 2 if loss.relative else loss.threshold
         difference = float(train_logits.mean() - fake_logits.mean())
         gap = float(train_logits.mean() - held_out_logits.mean())
         return {

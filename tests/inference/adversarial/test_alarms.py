@@ -94,12 +94,13 @@ def test_readings_that_are_nan_count_neither_way():
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_saturation_is_judged_for_every_loss_with_a_scale(name):
     alarm = saturation().adapted(Adversarial(steps=600, monitor_every=100, loss=name))
-    at_zero = float(make_loss(name).discriminator(torch.zeros(3), torch.zeros(3)))
+    logits = torch.full((3,), make_loss(name).threshold)
+    uninformed = float(make_loss(name).discriminator(logits, logits))
     history = {name: [1.0] * 6 for name in ("accuracy_held_out", "accuracy_fake")}
-    history |= {"read_at": [100.0 * k for k in range(1, 7)], "discriminator_loss": [0.049 * at_zero] * 600}
+    history |= {"read_at": [100.0 * k for k in range(1, 7)], "discriminator_loss": [0.049 * uninformed] * 600}
     assert alarm.rings(history) == (name != "wasserstein")
     assert (alarm.inconclusive(history) is None) == (name != "wasserstein")
-    assert not alarm.rings(history | {"discriminator_loss": [0.051 * at_zero] * 600})
+    assert not alarm.rings(history | {"discriminator_loss": [0.051 * uninformed] * 600})
 
 
 def test_saturation_uses_the_losses_since_the_last_reading():

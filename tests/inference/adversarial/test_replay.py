@@ -32,12 +32,14 @@ def test_half_of_the_new_samples_are_exchanged_and_none_is_lost():
     assert 80 < float(ages.mean()) < 120  # one of 50 leaves in every second step
 
 
-def test_a_whole_batch_is_exchanged_without_repeating_a_stored_sample():
+def test_batches_are_exchanged_as_samples_one_by_one_would_be():
+    """A pool of 4 and batches of 64: half of the samples are stored ones, most of them from the same batch."""
     pool, random = ReplayPool(4), torch.Generator().manual_seed(1)
-    pool.exchange(torch.zeros(4, 1), random)
-    returned = pool.exchange(torch.ones(64, 1), random)
-    assert int((returned == 0).sum()) == 4
-    assert float(pool.samples.min()) == 1.0
+    values = torch.arange(20 * 64.0)[:, None]
+    returned = torch.cat([pool.exchange(batch, random) for batch in values.split(64)])
+    late = returned[4:] != values[4:]
+    assert abs(float(late.double().mean()) - 0.5) < 5 * (0.25 / len(late)) ** 0.5
+    assert len(set(returned[4:].flatten().tolist())) == len(late)
 
 
 def test_returned_samples_are_not_changed_later():

@@ -75,6 +75,8 @@ def test_bad_terms_are_refused():
         (lambda: paired(distance="cosine"), "expected distance to be one of 'absolute', 'squared', got 'cosine'"),
         (lambda: Term("two words", 1.0, len), "expected name to be an identifier"),
         (lambda: Term("one", 1.0, None), "function"),
+        (lambda: Term("discriminator_loss", 1.0, len), "expected name to differ from the curves that every run has"),
+        (lambda: Term("read_at", 1.0, len), "expected name to differ from the curves that every run has"),
         (lambda: feature_distance(3), "features"),
         (lambda: check_terms([paired()]), "expected terms to be a tuple of Term"),
         (lambda: check_terms((paired(), paired(2.0))), "expected terms of different names"),
@@ -86,3 +88,18 @@ def test_bad_terms_are_refused():
 def test_terms_are_named_in_recipes_by_weight():
     assert repr(cycle(3.0)) == repr(cycle(3.0)) != repr(cycle(4.0))
     assert cycle(3.0) == cycle(3.0)
+
+
+def test_images_that_are_no_pairs_have_no_cycle():
+    """The batch dimension of (B, C, H, W) is where pairs have their two places."""
+    images = torch.rand(4, 1, 3, 3)
+    for term in (cycle(), identity()):
+        with pytest.raises(
+            ValueError, match=rf"expected pairs .* for the term '{term.name}', got inputs \(4, 1, 3, 3\)"
+        ):
+            term.function(Half(), batch(images), images)
+
+
+def test_distances_of_features_have_names_of_their_own():
+    names = {feature_distance(len, distance=one).name for one in ("absolute", "squared")}
+    assert names == {"features_absolute", "features_squared"}

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from posterity.inference.adversarial import Adversarial, TrainingAlarm, saturation, train
+from posterity.inference.adversarial.losses import LOSSES, least_squares, make_loss
 from posterity.inference.adversarial.monitors import DiscriminatorAccuracy
-from tests.adversarial_cases import HELD_OUT, TRAINING, perfect, read_monitors, single
+from tests.adversarial_cases import HELD_OUT, TRAINING, Fixed, Judge, perfect, read_monitors, single
 
 
 def test_right_answers_are_counted_on_each_side():
@@ -43,3 +45,39 @@ def test_logits_of_relative_losses_have_no_zero():
     for name in ("accuracy_train", "accuracy_held_out", "accuracy_fake", "sign_real"):
         assert one[name] == pytest.approx(two[name])
     assert one["accuracy_fake"] == [1]
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_a_discriminator_that_has_won_is_right_with_every_loss(loss):
+    """Samples near the middle of the ring, and logits 0.15 above and below the threshold."""
+    threshold = make_loss(loss).threshold
+    history = read_monitors(
+        lambda z: 0.01 * z[:, :2],
+        DiscriminatorAccuracy(HELD_OUT),
+        logits=lambda x: threshold + 0.3 * (x.norm(dim=1) > 0.5) - 0.15 + 0 * x[:, 0],
+        loss=loss,
+    )
+    for name in ("accuracy_train", "accuracy_held_out", "accuracy_fake", "sign_real"):
+        assert history[name] == [1], name
+
+
+@pytest.mark.parametrize("loss", sorted(set(LOSSES) - {"wasserstein"}))
+def test_the_alarm_hears_such_a_discriminator(loss):
+    """Logits of the losses' own targets: 1 and 0 for least squares, far apart for the others."""
+    low, high = (0.0, 1.0) if loss == "least_squares" else (-20.0, 20.0)
+    settings = Adversarial(
+        steps=6, batch_size=50, progress=False, loss=loss, learning_rate=(1e-30, 1e-30), monitor_every=1
+    )
+    judge = Judge(lambda x: torch.where(x.norm(dim=1) > 0.5, high, low) + 0 * x[:, 0])
+    with pytest.warns(TrainingAlarm, match="saturation"):
+        run = train(
+            Fixed(lambda z: 0.01 * z[:, :2]), judge, TRAINING, latent=3, settings=settings,
+            monitors=[DiscriminatorAccuracy(HELD_OUT)], alarms=[saturation()],
+        )  # fmt: skip
+    assert "saturation" in run.alarms
+
+
+def test_the_threshold_of_least_squares_is_halfway_between_its_targets():
+    assert make_loss("least_squares").threshold == 0.5
+    assert least_squares(0.2).threshold == 0.4
+    assert {make_loss(name).threshold for name in LOSSES if name != "least_squares"} == {0.0}
