@@ -73,7 +73,7 @@ class Photographs:
 
 
 def photographs(folder: str | Path) -> Photographs:
-    """All pictures in a folder, in the order of their names.
+    """All pictures in a folder, in the order of their names; names that begin with a dot are ignored.
 
     Raises:
         FileNotFoundError: the folder does not exist.
@@ -82,7 +82,7 @@ def photographs(folder: str | Path) -> Photographs:
     folder = as_path("folder", folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"expected folder to be an existing folder, got {folder}")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
     if not paths:
         raise ValueError(f"expected pictures ({', '.join(SUFFIXES)}) in the folder {folder}, got none")
     return Photographs(tuple(Picture.read(path) for path in paths), tuple(path.stem for path in paths), folder.name)

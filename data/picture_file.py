@@ -6,6 +6,7 @@ g from 0 to 1.
 """
 
 import contextlib
+import struct
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,14 +19,34 @@ from torch import Tensor
 
 from posterity.data.fetch import as_path
 from posterity.files import replacing
-from posterity.validation import check_floating, check_integer, is_integer, shown, shown_shape, to_array
+from posterity.validation import check_finite, check_floating, check_integer, is_integer, shown, shown_shape, to_array
 
 # ITU-R BT.601, for red, green, blue from 0 to 1: Y, Cb and Cr of 8 bits, divided by 255.
 MATRIX = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
 OFFSET = np.array([16.0, 128.0, 128.0]) / 255
 MODES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 LARGEST = 80_000_000  # pixels: about 1 GB for three planes of floats; Pillow warns from 89 million
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A format of files: its name in Pillow, and whether it stores opacity, and grey values of 16 bits."""
+
+    format: str
+    opacity: bool
+    deep: bool
+
+
+STORES = {
+    ".png": _Format("PNG", True, True),
+    ".tif": _Format("TIFF", True, True),
+    ".tiff": _Format("TIFF", True, True),
+    ".webp": _Format("WEBP", True, False),
+    ".jpg": _Format("JPEG", False, False),
+    ".jpeg": _Format("JPEG", False, False),
+    ".bmp": _Format("BMP", False, False),
+}
+SUFFIXES = tuple(STORES)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,12 +54,14 @@ class Picture:
     """A grey or coloured picture of H x W pixels, with or without opacity.
 
     Args:
-        planes: float32, shape (P, H, W): the luma Y; for colours Cb and Cr; the opacity from 0 to 1, if there is one.
+        planes: floats of shape (P, H, W), stored as float32: the luma Y; for colours Cb and Cr; the opacity from 0 to
+            1, if there is one.
         mode: "L", "LA", "RGB" or "RGBA", as in Pillow.
         bits: 8 or 16, the depth of the file.
 
     Raises:
-        ValueError: a mode that is not one of these, planes of another shape, or another number of bits.
+        ValueError: a mode that is not one of these, planes of another shape or with NaN or infinity, or another number
+            of bits.
 
     >>> grey = Picture.from_array(np.full((4, 6), 255, np.uint8))
     >>> round(float(grey.luminance[0, 0]) * 255)
@@ -57,6 +80,8 @@ class Picture:
         check_floating("planes", self.planes)
         if self.planes.ndim != 3 or len(self.planes) != MODES[self.mode] or 0 in self.planes.shape:
             raise ValueError(f"expected planes of shape ({MODES[self.mode]}, H, W), got {shown_shape(self.planes)}")
+        check_finite("planes", self.planes)
+        object.__setattr__(self, "planes", self.planes.detach().float())  # what Pillow resizes
 
     @property
     def size(self) -> tuple[int, int]:
@@ -89,9 +114,9 @@ class Picture:
         Raises:
             FileNotFoundError: the file does not exist.
             ValueError: a file that is no picture or is damaged, a picture of more than ``largest`` pixels, or grey
-                values of more than 16 bits.
+                values of 32 bits or floats.
         """
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image, UnidentifiedImageError
 
         path = as_path("path", path)
         check_integer("largest", largest, 1)
@@ -107,7 +132,7 @@ class Picture:
                         f"expected a picture of at most {largest} pixels in {path}, got {height} x {width}: crop it, "
                         "or pass largest"
                     )
-                return cls._from_pillow(ImageOps.exif_transpose(opened))
+                return cls._from_pillow(_turned(opened))
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
             raise ValueError(f"expected a picture in {path}, got a file that cannot be read ({error})") from None
         except Image.DecompressionBombError as error:  # the limit of Pillow, above which it tells no size
@@ -115,11 +140,14 @@ class Picture:
 
     @classmethod
     def _from_pillow(cls, image: Any) -> "Picture":
-        if image.mode.startswith("I"):
-            values = np.asarray(image)
-            if int(values.min()) < 0 or int(values.max()) > 65535:
-                raise ValueError(f"expected grey values of 16 bits, got {values.min()} to {values.max()}")
-            return cls.from_array(values.astype(np.uint16))
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # by version of Pillow
+            values = np.asarray(image).astype(np.uint16)
+            clear = image.info.get("transparency")
+            if clear is None:
+                return cls.from_array(values)
+            return cls.from_array(np.stack([values, np.where(values == clear, 0, 65535).astype(np.uint16)], -1))
+        if image.mode == "I":
+            raise ValueError("expected a picture of 8 or 16 bits, got Pillow's mode I of 32 bits")
         if image.mode == "F":
             raise ValueError("expected a picture with whole numbers, got Pillow's mode F of floats")
         opaque = image.mode not in ("LA", "RGBA", "PA") and "transparency" not in image.info
@@ -168,11 +196,33 @@ class Picture:
 
         check_integer("height", height, 1)
         check_integer("width", width, 1)
-        planes = [
-            np.asarray(Image.fromarray(plane.numpy(), mode="F").resize((width, height), Image.Resampling.BICUBIC))
-            for plane in self.planes
+
+        def scaled(plane: Tensor) -> Tensor:
+            image = Image.fromarray(plane.numpy(), mode="F").resize((width, height), Image.Resampling.BICUBIC)
+            return torch.from_numpy(np.array(image))
+
+        if not self.mode.endswith("A"):
+            return replace(self, planes=torch.stack([scaled(plane) for plane in self.planes]))
+        # Colours count by their opacity: what is hidden under a transparent pixel must not show at an edge.
+        opacity, filled = scaled(self.planes[-1]), self.filled().planes[:-1]
+        shown = [scaled(plane * self.planes[-1]) / opacity.clamp_min(1 / 512) for plane in filled]
+        colours = [
+            torch.where(opacity > 1 / 512, each, scaled(plane)) for each, plane in zip(shown, filled, strict=True)
         ]
-        return replace(self, planes=torch.from_numpy(np.stack(planes)))
+        return replace(self, planes=torch.stack([*colours, opacity.clamp(0, 1)]))
+
+    def filled(self) -> "Picture":
+        """The picture with the colours of transparent pixels replaced by those of the nearest pixel that is not.
+
+        What a file hides there would otherwise show at edges when a network reads it.
+        """
+        if not self.mode.endswith("A") or not bool((self.planes[-1] > 0).any()):
+            return self
+        from scipy.ndimage import distance_transform_edt
+
+        nearest = distance_transform_edt((self.planes[-1] <= 0).numpy(), return_distances=False, return_indices=True)
+        rows, columns = (torch.from_numpy(index).long() for index in nearest)
+        return replace(self, planes=torch.cat([self.planes[:-1, rows, columns], self.planes[-1:]]))
 
     def cropped(self, factor: int) -> "Picture":
         """The picture without the last rows and columns that are not a multiple of ``factor``.
@@ -186,9 +236,9 @@ class Picture:
             raise ValueError(f"expected a picture of at least {factor} x {factor} pixels, got {shown(self)}")
         return replace(self, planes=self.planes[:, :height, :width])
 
-    def rounded(self) -> "Picture":
-        """The picture as a file would store it, rounded to ``bits`` in each colour."""
-        return Picture.from_array(self.to_array())
+    def rounded(self, bits: int | None = None) -> "Picture":
+        """The picture as a file would store it, rounded to 8 or 16 ``bits`` in each colour, by default its own."""
+        return Picture.from_array((self if bits is None else replace(self, bits=bits)).to_array())
 
     def reduced(self, factor: int) -> "Picture":
         """The picture `cropped` and reduced bicubically by a whole number, rounded: the input of super-resolution."""
@@ -198,20 +248,24 @@ class Picture:
     def save(self, path: str | Path) -> Path:
         """Write a file in the format of the suffix, and return its path; an old file is replaced at the end.
 
+        Pillow writes 16 bits for grey pictures alone; ``rounded(8)`` has 8 bits.
+
         Raises:
-            ValueError: another suffix, or a format that cannot store opacity or 16 bits, such as JPEG.
+            ValueError: another suffix, a format that cannot store opacity, such as JPEG, or 16 bits in a format or with
+                a mode that has 8.
         """
         from PIL import Image
 
         path = as_path("path", path)
-        kinds = Image.registered_extensions()
-        if path.suffix.lower() not in SUFFIXES:
+        if path.suffix.lower() not in STORES:
             raise ValueError(f"expected path to end in one of {', '.join(SUFFIXES)}, got {path}")
-        if path.suffix.lower() in (".jpg", ".jpeg") and (self.bits == 16 or self.mode.endswith("A")):
-            raise ValueError(f"expected path to end in .png for a picture with opacity or 16 bits, got {path}")
-        picture = self if self.bits == 8 or self.mode == "L" else replace(self, bits=8)  # Pillow has no 16-bit colours
+        kind = STORES[path.suffix.lower()]
+        if self.bits == 16 and not (self.mode == "L" and kind.deep):
+            raise ValueError(f"expected 8 bits, or a grey picture and a path that ends in .png or .tif, got {self!r}")
+        if self.mode.endswith("A") and not kind.opacity:
+            raise ValueError(f"expected path to end in .png, .tif or .webp for a picture with opacity, got {path}")
         with replacing(path) as temporary:
-            Image.fromarray(picture.to_array()).save(temporary, format=kinds[path.suffix.lower()])
+            Image.fromarray(self.to_array()).save(temporary, format=kind.format)
         return path
 
     def __repr__(self) -> str:
@@ -224,5 +278,22 @@ def _opened(file: Any) -> Iterator[Any]:
     """The picture in an open file; without Pillow's warning of large ones, because `Picture.read` has its own limit."""
     from PIL import Image
 
-    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(file) as opened:
-        yield opened
+    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+        warnings.simplefilter("ignore", UserWarning)  # of damaged metadata, which are not used then
+        with Image.open(file) as opened:
+            yield opened
+
+
+def _turned(image: Any) -> Any:
+    """The image as its EXIF data say; as it is if they are damaged."""
+    from PIL import ImageOps
+
+    image.load()  # so that errors of the picture itself are not taken for errors of the EXIF data
+    try:
+        format_, info = image.format, image.info
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            turned = ImageOps.exif_transpose(image)
+    except (struct.error, OSError, TypeError, ValueError, KeyError, SyntaxError, OverflowError, ZeroDivisionError):
+        return image
+    turned.format, turned.info = format_, info
+    return turned

@@ -195,7 +195,7 @@ def enlarge(net: SuperResolution, picture: Picture, *, tile: int = 128, orientat
     if not isinstance(picture, Picture):
         raise ValueError(f"expected picture to be a Picture, got {shown(picture)}")
     check_flag("orientations", orientations)
-    like = net.first.weight
+    like, picture = net.first.weight, picture.filled()
     low = picture.luminance[None, None].to(like)
     results = [
         restored(in_tiles(net, oriented(low, one), tile=tile, margin=net.reach, scale=net.scale), one)

@@ -25,7 +25,9 @@ def enlarge_own(path: Path, networks: Path, out: Path) -> list[Path]:
     picture = Picture.read(path, largest=LARGEST)
     written = []
     for way in ("bicubic", "pixel", "adversarial"):
-        written.append(enlarged(way, picture, networks).save(out / f"{path.stem}-{way}.png"))
+        large = enlarged(way, picture, networks)
+        kept = large if large.mode == "L" else large.rounded(8)  # PNG by Pillow has 16 bits for grey alone
+        written.append(kept.save(out / f"{path.stem}-{way}.png"))
     with torch.no_grad():
         sd = 255 * pixel_distribution(load("pixel", networks), picture).stddev
     full = np.rint(sd.numpy().clip(0, 255)).astype(np.uint8)
@@ -43,5 +45,7 @@ def enlarge_own(path: Path, networks: Path, out: Path) -> list[Path]:
     axes[-1].set_title("predicted sd")
     figure.colorbar(image, ax=axes[-1], label="levels (of 255)")
     height, width = picture.size
-    figure.suptitle(f"{path.name}: {height} x {width} to {SCALE * height} x {SCALE * width}, the busiest detail")
+    figure.suptitle(
+        f"{path.name}: {height} x {width} to {SCALE * height} x {SCALE * width}, the busiest detail", parse_math=False
+    )
     return [*written, save_figure(figure, out / f"{path.stem}-side-by-side.png")]

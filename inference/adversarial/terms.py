@@ -85,11 +85,13 @@ def feature_distance(
     return Term(f"{name}_{distance}", weight, function)
 
 
-def cycle(weight: float = 10.0) -> Term:
+def cycle(weight: float = 5.0) -> Term:
     """Mean absolute difference of the inputs and their translation to the other domain and back.
 
     For a generator of pairs (B, 2, ...) such as `posterity.models.translation.Translator`, which applied twice leads
-    back to the domain of each input.
+    back to the domain of each input. Beside `posterity.inference.adversarial.losses.least_squares`, the defaults of
+    `cycle` and `identity` are the 10 and 5 of Zhu et al.: their loss of the generator has no factor of one half, and
+    they add up the two domains.
     """
 
     def function(net: nn.Module, batch: Batch, fake: Tensor) -> Tensor:
@@ -100,7 +102,7 @@ def cycle(weight: float = 10.0) -> Term:
     return Term("cycle", weight, function)
 
 
-def identity(weight: float = 5.0) -> Term:
+def identity(weight: float = 2.5) -> Term:
     """Mean absolute change of inputs that already are in the domain a generator translates to; pairs as for `cycle`."""
 
     def function(net: nn.Module, batch: Batch, fake: Tensor) -> Tensor:

@@ -55,6 +55,7 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"expected pictures .* got none"):
         photographs(tmp_path)
     pictures((6, 5)).pictures[0].save(tmp_path / "a.png")
+    (tmp_path / "._a.png").write_bytes(b"what a file system adds")
     assert photographs(tmp_path).names == ("a",)
     assert len(photographs(tmp_path).subset(slice(0, 1))) == 1
 

@@ -46,11 +46,19 @@ def test_grey_pictures_of_16_bits_keep_them(tmp_path):
 
 def test_values_of_more_than_16_bits_are_refused(tmp_path):
     Image.fromarray(np.array([[0, 70_000]], np.int32)).save(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match="expected grey values of 16 bits, got 0 to 70000"):
+    with pytest.raises(ValueError, match="expected a picture of 8 or 16 bits, got Pillow's mode I of 32 bits"):
         Picture.read(tmp_path / "a.tif")
     Image.fromarray(np.array([[0.5]], np.float32)).save(tmp_path / "b.tif")
     with pytest.raises(ValueError, match="expected a picture with whole numbers"):
         Picture.read(tmp_path / "b.tif")
+
+
+def test_a_transparent_grey_value_of_16_bits_is_kept(tmp_path):
+    array = np.array([[5, 1000], [1000, 60_000]], np.uint16)
+    Image.fromarray(array).save(tmp_path / "a.png", transparency=1000)
+    found = Picture.read(tmp_path / "a.png")
+    assert found.mode == "LA"
+    assert found.to_array()[..., 1].tolist() == [[65535, 0], [0, 65535]]
 
 
 def test_palettes_bits_and_transparency_are_read(tmp_path):
@@ -97,14 +105,64 @@ def test_a_huge_picture_is_refused_with_its_size_before_it_is_decoded(side, tmp_
         Picture.read(tmp_path / "huge.png")
 
 
-def test_files_that_would_lose_something_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"expected path to end in \.png for a picture with opacity or 16 bits"):
-        Picture.from_array(ramp(4, 4, 4)).save(tmp_path / "a.jpg")
-    with pytest.raises(ValueError, match=r"expected path to end in \.png for a picture with opacity or 16 bits"):
-        Picture.from_array(ramp(4, 4, dtype=np.uint16)).save(tmp_path / "a.jpg")
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".jpg", ".bmp"])
+@pytest.mark.parametrize("channels", [(), (2,), (3,), (4,)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_file_keeps_everything_or_is_refused(suffix, channels, dtype, tmp_path):
+    """JPEG and WebP compress, so that values may differ there, but neither mode nor depth."""
+    picture = Picture.from_array(ramp(8, 8, *channels, dtype=dtype))
+    deep, opacity = suffix in (".png", ".tif") and not channels, suffix in (".png", ".tif", ".webp")
+    if (dtype is np.uint16 and not deep) or (picture.mode.endswith("A") and not opacity):
+        with pytest.raises(ValueError, match=r"expected path to end in .* for a picture with opacity|expected 8 bits"):
+            picture.save(tmp_path / f"a{suffix}")
+        assert list(tmp_path.iterdir()) == []
+        return
+    again = Picture.read(picture.save(tmp_path / f"a{suffix}"))
+    opaque = {"LA": "RGBA", "L": "RGB"} if suffix == ".webp" else {}  # which has no grey
+    assert again.mode in (picture.mode, opaque.get(picture.mode))
+    assert again.bits == picture.bits
+    if suffix in (".png", ".tif", ".bmp"):
+        assert np.array_equal(again.to_array(), picture.to_array())
+
+
+def test_a_file_of_no_known_format_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected path to end in one of"):
         Picture.from_array(ramp(4, 4)).save(tmp_path / "a.txt")
     assert list(tmp_path.iterdir()) == []
+    assert Picture.from_array(ramp(4, 4, 3, dtype=np.uint16)).rounded(8).bits == 8
+
+
+def test_other_floats_are_resized_as_float32():
+    picture = Picture.from_array(ramp(9, 8))
+    double = Picture(picture.planes.double().requires_grad_())
+    assert torch.equal(double.resized(5, 6).planes, picture.resized(5, 6).planes)
+    with pytest.raises(ValueError, match="expected finite planes"):
+        Picture(torch.full((1, 4, 4), torch.nan))
+
+
+def test_hidden_colours_do_not_show_at_edges():
+    """A white disc on transparent black, enlarged, on white paper: white everywhere."""
+    y, x = np.mgrid[:32, :32]
+    disc = ((x - 15.5) ** 2 + (y - 15.5) ** 2 < 100).astype(np.uint8) * 255
+    large = Picture.from_array(np.stack([disc] * 4, -1)).resized(128, 128).to_array().astype(float)
+    opacity = large[..., 3:] / 255
+    assert float((large[..., :3] * opacity + 255 * (1 - opacity)).min()) > 253
+
+
+def test_damaged_exif_data_do_not_stop_a_picture(tmp_path):
+    image, exif = Image.fromarray(ramp(8, 8, 3)), Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=exif)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    start = whole.index(b"Exif")
+    for place in range(start + 6, start + 40):
+        for value in (0, 255):
+            (tmp_path / "b.jpg").write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+            try:
+                found = Picture.read(tmp_path / "b.jpg")
+            except ValueError:
+                continue
+            assert found.size == (8, 8)
 
 
 def test_reduction_is_that_of_pillow():

@@ -129,3 +129,12 @@ def test_features_of_textures_have_a_quarter_of_the_size():
     assert net(torch.zeros(2, 1, 32, 24)).shape == (2, 5)
     with pytest.raises(ValueError, match="classes"):
         texture_classifier(1)
+
+
+def test_hidden_colours_do_not_show_in_an_enlarged_picture():
+    """A white disc on transparent black, enlarged, on white paper."""
+    y, x = np.mgrid[:24, :24]
+    disc = ((x - 11.5) ** 2 + (y - 11.5) ** 2 < 80).astype(np.uint8) * 255
+    large = enlarge(bare(), Picture.from_array(np.stack([disc] * 4, -1))).to_array().astype(float)
+    opacity = large[..., 3:] / 255
+    assert float((large[..., :3] * opacity + 255 * (1 - opacity)).min()) > 252

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from posterity.validation import check_finite, check_floating, check_integer, shown_shape
+from posterity.validation import check_finite, check_floating, check_integer, check_number, shown_shape
 
 
 def power_spectrum(image: Tensor, *, bands: int = 32) -> Tensor:
@@ -29,8 +29,9 @@ def power_spectrum(image: Tensor, *, bands: int = 32) -> Tensor:
     image = image.double()
     window = torch.outer(*(torch.hann_window(side, periodic=False, dtype=torch.double) for side in (height, width)))
     power = torch.fft.fft2((image - image.mean()) * window).abs().square() / window.square().sum()
-    frequency = torch.hypot(*torch.meshgrid(torch.fft.fftfreq(height), torch.fft.fftfreq(width), indexing="ij"))
-    ring = (frequency * 2 * bands).long().flatten()
+    sides = (torch.fft.fftfreq(side, dtype=torch.double) for side in (height, width))
+    frequency = torch.hypot(*torch.meshgrid(*sides, indexing="ij"))
+    ring = (frequency * 2 * bands + 1e-9).long().flatten()  # a frequency on the boundary belongs to the upper ring
     inside = ring < bands
     total = torch.zeros(bands, dtype=torch.double).index_add(0, ring[inside], power.flatten()[inside])
     return total / torch.bincount(ring[inside], minlength=bands)
@@ -43,17 +44,23 @@ def spectrum_distance(image: Tensor, reference: Tensor, *, lowest: float = 0.0, 
     0.5 / s cycles per pixel, which ``lowest`` selects.
 
     Raises:
-        ValueError: ``lowest`` outside [0, 0.5), or as `power_spectrum`.
+        ValueError: ``lowest`` outside [0, 0.5) or above all bands, or as `power_spectrum`.
 
     >>> image = torch.rand(64, 64, generator=torch.Generator().manual_seed(0))
     >>> round(spectrum_distance(0.1 * image, image), 6)  # a hundredth of the power
     2.0
     """
-    if not 0 <= lowest < 0.5:
-        raise ValueError(f"expected lowest to be in [0, 0.5), got {lowest}")
+    check_number("lowest", lowest, "[0, 0.5)")
+    check_integer("bands", bands, 2)
     first = math.ceil(lowest * 2 * bands)
-    powers = [power_spectrum(one, bands=bands)[first:].clamp_min(1e-30).log10() for one in (image, reference)]
-    return float((powers[0] - powers[1]).abs().mean())
+    if first >= bands:
+        raise ValueError(f"expected lowest to be at most {0.5 - 0.5 / bands:g} for {bands} bands, got {lowest}")
+    powers = [power_spectrum(one, bands=bands)[first:] for one in (image, reference)]
+    smallest = 1e-30 * max(float(power.max()) for power in powers)  # a flat image has no power at all
+    if not smallest:
+        return 0.0
+    one, other = (power.clamp_min(smallest).log10() for power in powers)
+    return float((one - other).abs().mean())
 
 
 def gradient_distance(image: Tensor, reference: Tensor) -> float:

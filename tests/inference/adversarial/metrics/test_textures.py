@@ -26,6 +26,23 @@ def test_scaling_multiplies_the_power():
     assert spectrum_distance(NOISE + 5, NOISE) == pytest.approx(0, abs=1e-5)
 
 
+def test_distances_of_spectra_do_not_depend_on_the_unit():
+    small = 1e-14
+    expected = spectrum_distance(2 * NOISE, NOISE)
+    assert spectrum_distance(2 * small * NOISE.double(), small * NOISE.double()) == pytest.approx(expected)
+    flat = torch.zeros(128, 160)
+    assert spectrum_distance(flat, flat) == 0
+    assert spectrum_distance(flat, NOISE) > 10
+
+
+def test_frequencies_are_in_their_rings():
+    """A delta has equal power everywhere, so each ring has its mean, for sides with rounding errors of frequencies."""
+    delta = torch.zeros(100, 100)
+    delta[50, 50] = 1.0
+    found = power_spectrum(delta, bands=25)
+    assert float(found[2:].max() / found[2:].min()) == pytest.approx(1, abs=0.05)
+
+
 def test_blurring_lowers_high_frequencies_only():
     image = NOISE.clone()
     for _ in range(3):
@@ -49,5 +66,6 @@ def test_bad_images_are_refused():
         power_spectrum(torch.zeros(32, 80))
     with pytest.raises(ValueError, match="expected finite reference"):
         gradient_distance(torch.zeros(4, 4), torch.full((4, 4), torch.nan))
-    with pytest.raises(ValueError, match=r"expected lowest to be in \[0, 0.5\)"):
-        spectrum_distance(NOISE, NOISE, lowest=0.5)
+    for lowest in (0.5, 0.49, "a"):
+        with pytest.raises(ValueError, match="lowest"):
+            spectrum_distance(NOISE, NOISE, lowest=lowest)
