@@ -13,6 +13,7 @@ Images
     `mnist`, `fashion_mnist`, `usps`, `digits`; `image_folder` for any images; all return `Images`. `read_idx`: arrays.
 
     `UnpairedImages`: batches of images of two domains. `edges`: outlines of images.
+    `StackedImages`: batches of three images as colours.
     `Picture`: a picture of a user. `Photographs`, `set5`, `cbsd68`, `photographs`: pictures of different sizes;
     `PhotographCrops`: batches of crops with their reduced versions.
 
@@ -39,6 +40,7 @@ from posterity.data.photographs import PhotographCrops, Photographs, cbsd68, pho
 from posterity.data.picture_file import Picture
 from posterity.data.quadrants import quadrants
 from posterity.data.splits import cross_validation, holdout, kfold
+from posterity.data.stacked import StackedImages
 from posterity.data.standardization import Standardization
 from posterity.data.tables import geyser, mcycle, read_csv
 from posterity.data.track_posterior import TrackPosterior, track_posterior
@@ -59,6 +61,7 @@ __all__ = [
     "PhotographCrops",
     "Photographs",
     "Picture",
+    "StackedImages",
     "Standardization",
     "TrackPosterior",
     "UniformNoiseConditional",

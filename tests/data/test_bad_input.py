@@ -236,6 +236,7 @@ CASES: dict[str, Case] = {
     "UnpairedImages": Case(
         data.UnpairedImages, {"first": IMAGES, "second": IMAGES}, words={"first": "domains", "second": "domains"}
     ),
+    "StackedImages": Case(data.StackedImages, {"images": IMAGES, "latent": 3}),
     "edges": Case(data.edges, {"images": IMAGES}),
     # pictures of different sizes
     "Picture": Case(data.Picture, {"planes": torch.zeros(1, 4, 4), "mode": "L", "bits": 8}, words={"mode": "planes"}),
