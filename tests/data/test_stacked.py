@@ -11,7 +11,7 @@ def test_channels_are_independent_and_uniform():
     levels = torch.tensor([0, 100, 255], dtype=torch.uint8)[:, None, None, None].expand(3, 1, 2, 2)
     latent, stacks = StackedImages(Images(levels.clone()), latent=2).draw(27_000, torch.Generator().manual_seed(0))
     assert latent.shape == (27_000, 2)
-    classes = torch.bucketize(stacks[:, :, 0, 0], torch.tensor([-0.9, 0.5]))
+    classes = torch.bucketize(stacks[:, :, 0, 0].contiguous(), torch.tensor([-0.9, 0.5]))
     counts = torch.bincount(classes @ torch.tensor([9, 3, 1]), minlength=27).double()
     assert float((counts - 1000).abs().max()) < 5 * (1000 * 26 / 27) ** 0.5
 
