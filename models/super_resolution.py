@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle
 
 from posterity.data.photographs import oriented, restored
-from posterity.data.picture_file import Picture
+from posterity.data.picture_file import MATRIX, Picture
 from posterity.files import read_tensors, write_tensors
 from posterity.models.generators import started_he
 from posterity.models.mixtures import Mixture
@@ -25,8 +25,8 @@ from posterity.validation import check_choice, check_flag, check_floating, check
 
 SIZES = {"small": (16, 4), "medium": (32, 6), "large": (48, 8)}  # channels, residual blocks
 MEAN = 0.45  # of the luminance of photographs
-# A pixel was rounded to 8 bits: its standard deviation is at least that of a uniform error of one level.
-ROUNDING = 1 / (255 * math.sqrt(12))
+# The luminance of colours that were rounded to 8 bits: a uniform error of one level in each.
+ROUNDING = math.hypot(*MATRIX[0]) / (255 * math.sqrt(12))
 FORMAT = "posterity super-resolution 1"
 
 
