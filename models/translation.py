@@ -4,7 +4,8 @@ A sample is a pair of unrelated images (B, 2, C, H, W): one of the first domain,
 the two generators and exchanges the domains: its output has a translation of the second image in place 0 and one of the
 first in place 1, so that applied twice it leads back. A `PairedDiscriminator` judges place 0 as an image of the first
 domain and place 1 as one of the second. Both are single modules, so that `posterity.inference.adversarial.train` needs
-no loop of its own for two networks against two networks.
+no loop of its own for two networks against two networks. The loss should be a mean over logits, such as least squares:
+`relativistic_average` would compare an image with the mean of both domains.
 
 `image_generator` builds a generator. For discriminators see `posterity.models.discriminators.patch_discriminator`.
 """
