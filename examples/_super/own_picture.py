@@ -40,7 +40,7 @@ def enlarge_own(path: Path, networks: Path, out: Path) -> list[Path]:
     for ax, way in zip(axes, ("nearest", "bicubic", "pixel", "adversarial"), strict=False):
         show(ax, shown_array(enlarged(way, picture, networks))[rows, columns])
         ax.set_title(TITLES[way])
-    image = axes[-1].imshow(sd[rows, columns], cmap="magma", vmin=0)
+    image = axes[-1].imshow(sd[rows, columns].numpy(), cmap="magma", vmin=0)
     axes[-1].set(xticks=[], yticks=[])
     axes[-1].set_title("predicted sd")
     figure.colorbar(image, ax=axes[-1], label="levels (of 255)")
