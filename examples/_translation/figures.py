@@ -66,9 +66,9 @@ def draw_scores(settings: Settings, metrics: Mapping[str, float], out: Path) -> 
             bars.plot([x] * len(each), each, "k.", ms=5)
         bars.bar(0, 0, color=f"C{number}", label=" to ".join(NICE[name]))
         bars.set_xticks(range(len(rows)), list(rows))
-    bars.set(ylabel="right class, by a frozen classifier", ylim=(0.8, 1.0))
+    bars.set(ylabel="right class, by a frozen classifier", ylim=(0.8, 1.03))
     bars.set_title("Five seeds" if len(settings.seeds) == 5 else f"{len(settings.seeds)} seed")
-    bars.legend(loc="upper left")
+    bars.legend(loc="upper left", ncols=2)
     for ax, name in zip(tables, DIRECTIONS, strict=True):
         seed = settings.seeds[0]
         table = np.array([[metrics[f"digits.{seed}.{name}.confusion.{a}.{b}"] for b in range(10)] for a in range(10)])
