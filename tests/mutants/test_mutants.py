@@ -9,7 +9,9 @@ from collections import Counter
 from tests.mutants.run import ROOT, read
 
 MUTANTS = read()
-AREAS = ("samplers", "engine", "lanes", "mixtures", "diagnostics", "tracking", "adversarial", "exact", "training")
+AREAS = (
+    "samplers", "engine", "lanes", "mixtures", "diagnostics", "tracking", "adversarial", "exact", "training", "pictures"
+)  # fmt: skip
 
 
 def test_there_are_many_and_each_has_a_name_of_its_own():
