@@ -113,8 +113,8 @@ class Picture:
 
         Raises:
             FileNotFoundError: the file does not exist.
-            ValueError: a file that is no picture or is damaged, a picture of more than ``largest`` pixels, or grey
-                values of 32 bits or floats.
+            ValueError: the file is not a picture, or it is damaged; the picture has more than ``largest`` pixels; or
+                its grey values have 32 bits or are floats.
         """
         from PIL import Image, UnidentifiedImageError
 
@@ -214,7 +214,7 @@ class Picture:
     def filled(self) -> "Picture":
         """The picture with the colours of transparent pixels replaced by those of the nearest pixel that is not.
 
-        What a file hides there would otherwise show at edges when a network reads it.
+        Otherwise a network reads the hidden colours, and they show at edges.
         """
         if not self.mode.endswith("A") or not bool((self.planes[-1] > 0).any()):
             return self

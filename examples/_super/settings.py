@@ -19,7 +19,7 @@ HELD_OUT = slice(60, 68)  # for the temperature of the error map, and for choice
 class Settings:
     """Sizes of networks and crops, and steps of training.
 
-    They were chosen on the held-out photographs and on pictures of scikit-image, not on the test pictures.
+    They were chosen on the held-out photographs and on pictures of scikit-image.
     """
 
     size: str = "large"

@@ -80,7 +80,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Batches of a `BatchSource` of the user; checks what it returns."""
+    """Batches of a user's `BatchSource`, with checks of what it returns."""
 
     source: BatchSource
 
@@ -102,7 +102,7 @@ class Drawn:
         return Batch(*drawn)
 
     def draw_real(self, n: int, random: torch.Generator) -> tuple[Tensor, None]:
-        """n real samples; there is no condition."""
+        """n real samples (n, ...), and None in place of a condition."""
         return self.draw(n, random).real, None
 
     def draw_inputs(self, n: int, random: torch.Generator) -> tuple[Tensor, ...]:

@@ -4,7 +4,7 @@ A term is a function ``(generator, batch, fake) -> differences``; its loss is th
 (with M first for M runs side by side). ``fake`` are the samples ``generator(batch.inputs)``, with their gradient. The
 function may call the generator again, or other networks:
 
-| term | source | what it needs |
+| term | source | requirement |
 |---|---|---|
 | `paired` | distance of each sample from its own real one | inputs and real samples that belong together |
 | `feature_distance` | the same, of features (Ledig et al. 2017, eq. 5) | as above, and a network with fixed weights |
@@ -35,8 +35,8 @@ class Term:
     Terms compare equal if names and weights are equal, also between processes.
 
     Raises:
-        ValueError: A name that is no identifier or that of a curve of every run, a weight that is not above 0, or a
-            function that cannot be called.
+        ValueError: The name is not an identifier, or every run has a curve of that name; the weight is not above 0; or
+            the function cannot be called.
     """
 
     name: str
