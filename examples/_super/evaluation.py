@@ -75,7 +75,7 @@ def pixel_distribution(net: SuperResolution, low: Picture) -> Mixture:
         scale = mixture.component_distribution.scale
         return torch.cat([mixture.mean, *(each.squeeze(1).movedim(-1, 1) for each in (mixture.log_weights, scale))], 1)
 
-    found = in_tiles(parameters, low.luminance[None, None], margin=net.reach, scale=net.scale)[0]
+    found = in_tiles(parameters, low.filled().luminance[None, None], margin=net.reach, scale=net.scale)[0]
     weights, scale = found[1:].chunk(2)
     return Mixture.normal(weights.movedim(0, -1), found[0, ..., None], scale.movedim(0, -1))
 
