@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from posterity.data import Images, digits, fashion_mnist, mnist
 from posterity.inference.adversarial import Adversarial, metrics, r1, r2
 from posterity.inference.training.classifier import accuracy, features, fit_classifier, predict_probabilities
 from posterity.models import LeNet, load_lenet, save_lenet
+from posterity.models.discriminators import dcgan_discriminator
+from posterity.models.generators import dcgan_generator
 
 SETS = {"mnist": mnist, "fashion": fashion_mnist}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -50,7 +52,7 @@ def load_images(name: str, out: Path, *, quick: bool, seed: int = 0) -> ImageDat
 
     With ``quick``: the 1,797 digits of scikit-learn, which need no download, with every pixel doubled.
     """
-    train, test = _small(digits()) if quick else (SETS[name]("train"), SETS[name]("test"))
+    train, test = _training_and_test(name, quick)
     if train.labels is None or test.labels is None:
         raise ValueError(f"expected labels of {train.name}, got none")
     # Shuffled: the first half of MNIST's test images has other writers than the second.
@@ -68,6 +70,21 @@ def load_images(name: str, out: Path, *, quick: bool, seed: int = 0) -> ImageDat
     shares = torch.bincount(train.labels, minlength=10).double() / len(train)
     right = accuracy(net, test.scaled(), test.labels)
     return ImageData(train.name, train.scaled(), held_out, shares, net, right)
+
+
+def source_images(name: str, *, quick: bool) -> Images:
+    """The training images of `load_images` as they are stored."""
+    return _training_and_test(name, quick)[0]
+
+
+def dcgan_networks(
+    latent: int, shape: tuple[int, int, int], *, width: int, seed: int, batch_norm: bool = False
+) -> tuple[nn.Module, nn.Module]:
+    """A DCGAN with one dense layer in either network; the discriminator has no normalisation layers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        generator = dcgan_generator(latent, shape, width=width, hidden=(64 * width,), batch_norm=batch_norm, start="he")
+        return generator, dcgan_discriminator(shape, width=width, hidden=(32 * width,), norm="none")
 
 
 def evaluate_samples(samples: Tensor, data: ImageData, *, seed: int = 0) -> dict[str, float]:
@@ -121,6 +138,10 @@ def dense_gan_settings(steps: int, **changes: Any) -> Adversarial:
         ema=0.99 if steps < 1000 else 0.999,
         **changes,
     )
+
+
+def _training_and_test(name: str, quick: bool) -> tuple[Images, Images]:
+    return _small(digits()) if quick else (SETS[name]("train"), SETS[name]("test"))
 
 
 def _small(images: Images) -> tuple[Images, Images]:

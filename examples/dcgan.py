@@ -24,6 +24,7 @@ from _images import (
     DEVICE,
     EVALUATED,
     ImageData,
+    dcgan_networks,
     dense_gan_settings,
     evaluate_samples,
     load_images,
@@ -37,8 +38,8 @@ from torch import Tensor, nn
 from posterity.files import read_tensors, write_tensors
 from posterity.inference.adversarial import TrainingRun, metrics, r1, r2, train
 from posterity.inference.plots import plot_samples
-from posterity.models.discriminators import dcgan_discriminator, dense_discriminator
-from posterity.models.generators import dcgan_generator, dense_generator
+from posterity.models.discriminators import dense_discriminator
+from posterity.models.generators import dense_generator
 
 LATENT = 100
 LONGER = 4  # times the steps: on two cores a step of the dense GAN takes a quarter of the time
@@ -65,15 +66,11 @@ class Task:
 
 
 def networks(task: Task, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
+    if not task.variant.startswith("dense"):
+        return dcgan_networks(LATENT, shape, width=task.width, seed=task.seed, batch_norm=task.variant == "batch_norm")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(task.seed)
-        if task.variant.startswith("dense"):
-            return dense_generator(LATENT, shape), dense_discriminator(shape)
-        normal = task.variant == "batch_norm"
-        generator = dcgan_generator(
-            LATENT, shape, width=task.width, hidden=(64 * task.width,), batch_norm=normal, start="he"
-        )
-        return generator, dcgan_discriminator(shape, width=task.width, hidden=(32 * task.width,), norm="none")
+        return dense_generator(LATENT, shape), dense_discriminator(shape)
 
 
 def trained(task: Task, out: Path, data: ImageData) -> TrainingRun:

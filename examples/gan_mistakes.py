@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _images import ImageData, dense_gan_settings, load_images
+from _images import ImageData, dcgan_networks, dense_gan_settings, load_images
 from _parts import compute_parts, tag, total_seconds
 from _report import finish, parser, save_arrays, save_figure
 from matplotlib.figure import Figure
@@ -34,8 +34,8 @@ from posterity.inference.adversarial import metrics, mode_collapse, r1, r2, satu
 from posterity.inference.adversarial.monitors import DiscriminatorAccuracy, SampleQuality
 from posterity.inference.training.classifier import fit_classifier, predict_probabilities
 from posterity.models import LeNet
-from posterity.models.discriminators import dcgan_discriminator, dense_discriminator
-from posterity.models.generators import dcgan_generator, dense_generator
+from posterity.models.discriminators import dense_discriminator
+from posterity.models.generators import dense_generator
 
 LATENT = 100
 HOLES = (1, 0, 0, 0, 0, 0, 1, 0, 2, 1)  # of the digits 0 to 9; a 4 may be closed, so it does not count
@@ -65,13 +65,11 @@ class Task:
 
 
 def networks(task: Task, shape: tuple[int, int, int]) -> tuple[nn.Module, nn.Module]:
+    if not task.dense:
+        return dcgan_networks(LATENT, shape, width=task.width, seed=task.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(task.seed)
-        if task.dense:
-            return dense_generator(LATENT, shape), dense_discriminator(shape)
-        hidden = 32 * task.width
-        generator = dcgan_generator(LATENT, shape, width=task.width, hidden=(2 * hidden,), batch_norm=False, start="he")
-        return generator, dcgan_discriminator(shape, width=task.width, hidden=(hidden,), norm="none")
+        return dense_generator(LATENT, shape), dense_discriminator(shape)
 
 
 def measure(task: Task, out: Path, quick: bool) -> dict[str, float]:
