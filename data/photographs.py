@@ -1,6 +1,6 @@
 """Photographs of different sizes: sets from a folder, and random crops with their reduced versions.
 
-- `set5`: the five test pictures of super-resolution. `cbsd68`: 68 photographs of Berkeley.
+- `set5`: the five test pictures of super-resolution. `cbsd68`: 68 photographs of the Berkeley segmentation data.
 - `photographs`: all pictures in a folder.
 - `PhotographCrops`: batches for `posterity.inference.adversarial.train` and
   `posterity.inference.training.streaming.fit_stream`.
@@ -39,7 +39,7 @@ class Photographs:
             raise ValueError(f"expected source to be a string, got {shown(self.source)}")
         if not self.pictures or len(self.names) != len(self.pictures):
             raise ValueError(
-                f"expected one name for each of one picture or more, got {len(self.names)} names of "
+                f"expected at least one picture, and one name for each, got {len(self.names)} names of "
                 f"{len(self.pictures)} pictures"
             )
 
@@ -47,11 +47,11 @@ class Photographs:
         return len(self.pictures)
 
     def subset(self, index: slice) -> "Photographs":
-        """The pictures in a slice, in the order of their names."""
+        """The pictures in a slice, with their names."""
         return Photographs(self.pictures[index], self.names[index], self.source)
 
     def magnified(self, factors: tuple[float, ...]) -> "Photographs":
-        """Each picture enlarged bicubically by each of the factors, one after the other.
+        """One copy of each picture for each factor, enlarged bicubically by that factor.
 
         Raises:
             ValueError: factors that are not a tuple of numbers from 1 to 8.
@@ -115,7 +115,7 @@ def _from_folder(name: str, folder: str | Path | None) -> Photographs:
 
 
 class PhotographCrops:
-    """Random crops of photographs, reduced and whole: a source of batches.
+    """Random crops of photographs, at reduced and at full resolution: a source of batches.
 
     The luminance of each photograph is reduced once. A crop is at a random place of a random photograph, in one of the
     eight orientations of a square.
@@ -124,8 +124,8 @@ class PhotographCrops:
         data: the photographs.
         size: height and width of a reduced crop.
         scale: factor of the reduction.
-        magnifications: before they are reduced, photographs are enlarged bicubically by one of these factors, each as
-            often. A factor above 1 gives pictures that are not sharp to the last pixel, as many are.
+        magnifications: before they are reduced, photographs are enlarged bicubically by one of these factors, all
+            equally often. A factor above 1 gives pictures that are not sharp to the last pixel, like many photographs.
 
     Raises:
         ValueError: a photograph that is smaller than a crop.
@@ -155,7 +155,7 @@ class PhotographCrops:
         self.high = [picture.cropped(scale).luminance for picture in magnified]
 
     def draw(self, n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """n reduced crops (n, 1, size, size) and the same crops whole (n, 1, scale size, scale size)."""
+        """n reduced crops (n, 1, size, size) and the same crops at full resolution (n, 1, scale size, scale size)."""
         low, high, _ = self.draw_labelled(n, random)
         return low, high
 

@@ -1,8 +1,8 @@
-"""`Picture`: one picture of a user, with its brightness apart from colour and opacity.
+"""`Picture`: one picture of a user, with its luminance apart from colour and opacity.
 
-Networks that sharpen pictures work on the brightness, to which the eye is most sensitive, and published scores are
-those of the brightness. It is the luma of ITU-R BT.601 in the range of studios, Y = (16 + 219 g) / 255 for a grey value
-g from 0 to 1.
+Networks that enlarge pictures work on the luminance Y, to which the eye is most sensitive, and published scores are
+computed on Y. It is the luma of ITU-R BT.601 in the limited range of video, Y = (16 + 219 g) / 255 for a grey value g
+from 0 to 1.
 """
 
 import contextlib
@@ -212,7 +212,7 @@ class Picture:
         return replace(self, planes=torch.stack([*colours, opacity.clamp(0, 1)]))
 
     def filled(self) -> "Picture":
-        """The picture with the colours of transparent pixels replaced by those of the nearest pixel that is not.
+        """The picture with the colours of transparent pixels replaced by those of the nearest visible pixel.
 
         Otherwise a network reads the hidden colours, and they show at edges.
         """
@@ -225,7 +225,7 @@ class Picture:
         return replace(self, planes=torch.cat([self.planes[:-1, rows, columns], self.planes[-1:]]))
 
     def cropped(self, factor: int) -> "Picture":
-        """The picture without the last rows and columns that are not a multiple of ``factor``.
+        """The picture cut at the bottom and right, to a height and width that are multiples of ``factor``.
 
         Raises:
             ValueError: a picture smaller than ``factor``.
@@ -248,11 +248,12 @@ class Picture:
     def save(self, path: str | Path) -> Path:
         """Write a file in the format of the suffix, and return its path; an old file is replaced at the end.
 
-        Pillow writes 16 bits for grey pictures alone; ``rounded(8)`` has 8 bits.
+        Only grey pictures without opacity can be written with 16 bits, and only as PNG or TIFF; ``rounded(8)`` has 8
+        bits.
 
         Raises:
-            ValueError: another suffix, a format that cannot store opacity, such as JPEG, or 16 bits in a format or with
-                a mode that has 8.
+            ValueError: another suffix, opacity in a format that cannot store it, such as JPEG, or 16 bits in another
+                case than this one.
         """
         from PIL import Image
 
@@ -261,7 +262,9 @@ class Picture:
             raise ValueError(f"expected path to end in one of {', '.join(SUFFIXES)}, got {path}")
         kind = STORES[path.suffix.lower()]
         if self.bits == 16 and not (self.mode == "L" and kind.deep):
-            raise ValueError(f"expected 8 bits, or a grey picture and a path that ends in .png or .tif, got {self!r}")
+            raise ValueError(
+                f"expected 8 bits, or a grey picture and a path that ends in .png or .tif, got {self!r} and {path}"
+            )
         if self.mode.endswith("A") and not kind.opacity:
             raise ValueError(f"expected path to end in .png, .tif or .webp for a picture with opacity, got {path}")
         with replacing(path) as temporary:

@@ -1,11 +1,11 @@
-"""Mistakes of generators that no alarm hears: wrong counts, wrong views, parts that do not fit together.
+"""Mistakes of generators that the alarms miss: wrong counts, wrong views, parts that do not fit together.
 
-A DCGAN of digits and one of clothes are trained until they look right (with ``--quick`` a dense GAN of digits). Then
+A DCGAN of digits and one of clothes are trained for 3,000 steps each (with ``--quick`` a dense GAN of digits). Then
 parts are counted in generated and in real images (Goodfellow 2016, arXiv:1701.00160, section 5.4, shows such failures;
 here they are measured):
 
-- `digits`: strokes in pieces (`broken`), and a wrong number of holes for the class that a classifier sees (`holes`);
-- `clothes`: trousers without two legs (`legs`); pullovers and coats with one sleeve, or with too many (`sleeves`);
+- `mnist`: strokes in pieces (`broken`), and a wrong number of holes for the class that a classifier sees (`holes`);
+- `fashion`: trousers without two legs (`legs`); pullovers and coats with one sleeve, or with too many (`sleeves`);
   shoes that do not point to the left, as a classifier of mirror images sees it (`view`); T-shirts, trousers and dresses
   with a left half unlike the right one (`symmetry`, beyond 99% of the training images).
 

@@ -1,16 +1,19 @@
-"""Super-resolution: pictures enlarged four times, with and without an adversarial loss, and the error of each pixel.
+"""Super-resolution: pictures at four times their size, with and without an adversarial loss, with errors.
 
-Networks are trained on 60 photographs of Berkeley and tested on the five pictures of Set5. The report has
+Networks are trained on 60 photographs of the Berkeley segmentation data set (CBSD68) and tested on the five pictures of
+Set5. The report has
 
 - `bicubic`, `nearest`: the references. `pixel`: a residual network with pixel loss; `pixel_oriented`: the mean of its
   results in eight orientations. `adversarial`: the same network trained further against a discriminator, with a loss of
-  the features of a network that tells from which photograph a texture is. PSNR (dB) and SSIM of the luminance, four
-  pixels of border left out; distances of power spectrum (decades) and gradients (levels per pixel) from the original;
-- `errors`: width and coverage of the predicted error of each pixel of `pixel`, a mixture of three normals.
+  the features of a network that recognises the photograph a texture comes from. PSNR (dB) and SSIM of the luminance,
+  four pixels of border left out; distances of power spectrum (decades) and gradients (levels per pixel) from the
+  original;
+- `errors`: width of the pulls and coverage of the 90% intervals that `pixel` predicts, a mixture of three normals for
+  each pixel.
 
     python examples/super_resolution.py
     python examples/super_resolution.py --quick
-    python examples/super_resolution.py --image photo.jpg    # with the stored networks, in seconds
+    python examples/super_resolution.py --image photo.jpg    # with the stored networks
 """
 
 import sys

@@ -1,16 +1,17 @@
 """Unpaired translation: digits of two kinds, and clothes and their outlines, without a single pair.
 
-Two generators translate between two domains, two discriminators judge the results, and what goes there and back has to
-return (Zhu et al. 2017, CycleGAN). The pairing is known but hidden from training, so translations can be judged:
+Two generators translate between two domains, two discriminators judge the results, and an image that is translated to
+the other domain and back should equal the original (Zhu et al. 2017, CycleGAN). The pairing is known but hidden from
+training, so translations can be judged:
 
-- `digits`: MNIST and USPS, five seeds. The class of a translated digit by a frozen classifier of the other domain,
-  before any translation (`untranslated`), after the affine start alone (`placed_only`) and of real digits (`own`);
-  confusion of classes; `adapted`: accuracy on real digits of a classifier trained on translated ones, and
-  `source_only` without translation;
-- `edges`: clothes and their outlines, five seeds: PSNR on hidden pairs (dB), and of the same networks trained on
-  pairs;
-- `cycle`: mean absolute error (0 to 2) after there and back, also through 8 bits and noise, where a hidden code is
-  lost.
+- `digits`: MNIST and USPS, five seeds. Accuracy of a frozen classifier of the target domain on translated digits, on
+  untranslated ones (`untranslated`), after the affine start alone (`placed_only`), and on real digits (`own`);
+  confusion of classes. `adapted`: accuracy on real digits of a classifier that was trained on translated ones;
+  `source_only` without translation, `placed_only` with the affine start alone;
+- `edges`: clothes and their outlines, five seeds. PSNR on hidden pairs (dB), and that of the same generators trained
+  on pairs;
+- `cycle`: mean absolute error (0 to 2) after translation there and back; also with the translation rounded to 8 bits
+  and with noise, which destroys a code hidden in the lowest bits.
 
     python examples/translation.py
     python examples/translation.py --quick

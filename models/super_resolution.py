@@ -2,7 +2,7 @@
 
 - `super_resolution`: luminance (N, 1, h, w) -> (N, 1, 4 h, 4 w), by residual blocks and pixel shuffle (Shi et al. 2016,
   arXiv:1609.05158); sizes by name. `SuperResolution.distribution` is a mixture of normals for each pixel.
-- `texture_classifier`: a network whose features a loss compares; trained to tell from which photograph a crop is.
+- `texture_classifier`: a network whose features a loss compares; trained to recognise the photograph a crop comes from.
 - `enlarge`: a `posterity.data.Picture`, in tiles.
 - `save_super_resolution`, `load_super_resolution`: a file of half-precision weights.
 """
@@ -33,7 +33,7 @@ FORMAT = "posterity super-resolution 1"
 class SuperResolution(nn.Module):
     """See `super_resolution`.
 
-    ``reach`` is the distance in input pixels beyond which no output pixel depends on the input.
+    No output pixel depends on input pixels more than ``reach`` pixels away.
     """
 
     def __init__(self, width: int, blocks: int, scale: int, components: int) -> None:
@@ -84,7 +84,9 @@ class SuperResolution(nn.Module):
             ValueError: a network without ``components``.
         """
         if self.errors is None:
-            raise ValueError("expected a network with components, got one without: super_resolution(components=3)")
+            raise ValueError(
+                "expected a network with components, got one without; build it with super_resolution(components=3)"
+            )
         features = self.features(low)
         logits, raw = pixel_shuffle(self.errors(features), self.scale).chunk(2, 1)
         start = torch.linspace(-5, -2, self.components).to(raw)[:, None, None]  # from flat areas to edges
@@ -110,10 +112,11 @@ def softplus_exp(values: Tensor) -> Tensor:
 
 
 def super_resolution(size: str = "medium", *, scale: int = 4, components: int = 0) -> SuperResolution:
-    """A network of luminances (N, 1, h, w) -> (N, 1, scale h, scale w), residual blocks at the small size.
+    """A network of luminances (N, 1, h, w) -> (N, 1, scale h, scale w).
 
-    It adds to the bicubic enlargement, so that it starts near that. Names in `SIZES`: "small" has 16 channels and 4
-    residual blocks, "medium" 32 and 6, "large" 48 and 8.
+    The residual blocks work at the size of the input. The network predicts the difference from the bicubic enlargement,
+    and starts near zero. Names in `SIZES`: "small" has 16 channels and 4 residual blocks, "medium" 32 and 6, "large" 48
+    and 8.
 
     Args:
         size: name of a size.
@@ -163,8 +166,8 @@ class TextureClassifier(nn.Module):
 def texture_classifier(classes: int, *, width: int = 24) -> TextureClassifier:
     """A network of luminances (N, 1, H, W) -> logits (N, classes), from mean and maximum of its features.
 
-    Trained to tell from which of several photographs a crop is, its features describe textures. Unlike VGG, which
-    published feature losses use, it needs no other data than these photographs.
+    Trained to recognise which of several photographs a crop comes from, its features describe textures. Unlike VGG,
+    which published feature losses use, it needs no other data than these photographs.
 
     Raises:
         ValueError: fewer than two classes, or a width below 1.
@@ -187,7 +190,7 @@ def enlarge(net: SuperResolution, picture: Picture, *, tile: int = 128, orientat
         picture: of any size.
         tile: input pixels on each side of a tile.
         orientations: whether to average the results of all eight orientations of the picture (Lim et al. 2017, EDSR+),
-            which takes eight times as long and gains about 0.1 dB.
+            which takes eight times as long and gains less than 0.1 dB.
 
     Raises:
         ValueError: an object that is not a picture.

@@ -1,4 +1,4 @@
-"""`in_tiles`: a network of images on one that is too large for it, tile by tile."""
+"""`in_tiles`: apply a network to an image that is too large for memory, tile by tile."""
 
 from collections.abc import Callable
 

@@ -107,7 +107,7 @@ class ImageGenerator(nn.Module):
         return torch.tanh(self.net(torch.cat([moved, coordinates], 1)) + self.content * moved)
 
     def moved(self, images: Tensor) -> Tensor:
-        """The images under the affine map; black, which is -1, where the map leaves them."""
+        """The images under the affine map; pixels from outside of an image are black (-1)."""
         with torch.autocast(images.device.type, enabled=False):  # half precision would move by up to a tenth of a pixel
             placement = (self.placement + ADJUSTMENT * self.adjustment).to(images).expand(len(images), -1, -1)
             grid = affine_grid(placement, list(images.shape), align_corners=False)
@@ -115,12 +115,12 @@ class ImageGenerator(nn.Module):
 
     @torch.no_grad()
     def match_moments(self, inputs: Tensor, outputs: Tensor) -> None:
-        """Place the input such that brightness has the mean place and the height and width of that in ``outputs``.
+        """Set the affine map so that moved inputs have the mean position and the spread of brightness of the outputs.
 
         A start for domains of another size or position, from the means over images (N, C, H, W) and (M, C, H, W).
 
         Raises:
-            ValueError: images of another shape, with values outside [-1, 1], or bright in one row or column alone.
+            ValueError: images of another shape, with values outside [-1, 1], or bright in a single row or column.
         """
         (middle, spread), (wanted_middle, wanted_spread) = (
             _moments(name, images, self.shape) for name, images in (("inputs", inputs), ("outputs", outputs))
@@ -150,7 +150,7 @@ def _moments(name: str, images: Tensor, shape: tuple[int, ...]) -> tuple[Tensor,
         mean = (profile * places).sum() / total
         spread = ((profile * (places - mean) ** 2).sum() / total).sqrt()
         if float(spread) < 1 / side:
-            raise ValueError(f"expected {name} that are bright in several rows and columns, got one alone")
+            raise ValueError(f"expected {name} that are bright in several rows and columns, got a single one")
         found.append((mean, spread))
     means, sds = zip(*found, strict=True)
     return torch.stack(means).to(images), torch.stack(sds).to(images)
@@ -163,9 +163,9 @@ def image_generator(
 
     The image is first moved and scaled by one affine map, the same for all images, which is learned (Jaderberg et al.
     2015, arXiv:1506.02025) and can start from `ImageGenerator.match_moments`. Residual blocks then act on half the size
-    (Johnson et al. 2016); they know the coordinates (Liu et al. 2018, arXiv:1807.03247). The moved image is added
-    before the tanh, so that the first translations resemble it. This makes a permutation of classes unlikely, which the
-    cycle alone cannot exclude.
+    (Johnson et al. 2016); the coordinates of each pixel are two further inputs (Liu et al. 2018, arXiv:1807.03247). The
+    moved image is added before the tanh, so that the first translations resemble it. This makes a permutation of
+    classes unlikely, which the cycle alone cannot exclude.
 
     Args:
         shape: (C, H, W) of an image, with even H and W above 4.

@@ -42,7 +42,7 @@ def inner(plane: Tensor) -> Tensor:
 
 
 def scores(way: str, settings: Settings, out: Path) -> dict[str, float]:
-    """PSNR, SSIM and distances of spectrum and gradients: means over the test pictures, and PSNR of each."""
+    """PSNR, SSIM and distances of spectrum and gradients: means over the test pictures, and two of each."""
     torch.set_num_threads(1)
     rows, found = [], {}
     pictures = test_pictures(settings)
@@ -50,7 +50,7 @@ def scores(way: str, settings: Settings, out: Path) -> dict[str, float]:
         truth = inner(picture.cropped(SCALE).luminance)
         got = inner(enlarged(way, picture.reduced(SCALE), out).luminance)
         rows.append(quality(got, truth))
-        found[f"psnr_of.{name}"] = rows[-1]["psnr"]
+        found |= {f"{key}_of.{name}": rows[-1][key] for key in ("psnr", "gradient_distance")}
     return found | {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
 
 

@@ -24,10 +24,10 @@ from posterity.models.super_resolution import (
     texture_classifier,
 )
 
-CONTENT = 30.0  # weight of the pixels beside the adversarial loss; luminances are from 0 to 1
+CONTENT = 30.0  # weight of the pixels beside the adversarial loss; luminances are between 0 and 1
 FEATURES = 1.0
 WIDTH = 24  # channels of the discriminator
-TEXTURE_CROP = 12  # input pixels; 48 whole ones
+TEXTURE_CROP = 12  # pixels of a reduced crop, 48 at full resolution
 HELD_OUT_CROPS = 1000
 
 
@@ -78,7 +78,7 @@ def texture_network(settings: Settings) -> TextureClassifier:
 
 
 def train_textures(settings: Settings, out: Path) -> dict[str, float]:
-    """The network of the feature loss: from which photograph is this crop?"""
+    """The network of the feature loss, which recognises the photograph a crop comes from."""
     torch.set_num_threads(1)
     source = PhotographCrops(training_photographs(settings), size=TEXTURE_CROP, scale=SCALE)
     random = torch.Generator().manual_seed(settings.seed + 2)

@@ -10,7 +10,7 @@ from posterity.data import PhotographCrops, Photographs, Picture, cbsd68, set5
 
 SCALE = 4
 BORDER = 4  # pixels on each side that published scores leave out
-TRAINING = slice(0, 60)  # of the 68 photographs of Berkeley
+TRAINING = slice(0, 60)  # of CBSD68
 MAGNIFICATIONS = (1.0, 1.5, 2.0)  # many pictures are not sharp to the last pixel, and errors are smaller there
 HELD_OUT = slice(60, 68)  # for the temperature of the error map, and for choices
 

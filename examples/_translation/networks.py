@@ -115,8 +115,8 @@ def translated(net: torch.nn.Module, images: Tensor) -> Tensor:
 def train_judge(name: str, settings: Settings, out: Path) -> dict[str, float]:
     """A classifier of real digits of one domain, which is then frozen: "mnist" or "usps", or with "-plain".
 
-    It is trained on digits and distorted copies of them, so that it knows other writers: with distortions it is right
-    on .9933 of held-out training digits of USPS, plain on .9920. This was chosen before it saw any translation.
+    It is trained on digits and distorted copies of them, so that it knows other writers. The distortions were chosen on
+    held-out training digits, before any translation was judged.
     """
     torch.set_num_threads(1)
     domain, _, plain = name.partition("-")
@@ -154,7 +154,7 @@ def judge(name: str, out: Path) -> LeNet:
 
 
 def train_paired(settings: Settings, out: Path) -> dict[str, float]:
-    """For comparison: the same generator of clothes from their outlines, trained on pairs."""
+    """For comparison: both generators of clothes and outlines, trained on pairs."""
     torch.set_num_threads(1)
     clothes = domains("clothes", "train", settings)[0]
     images, outlines = clothes.scaled(), edges(clothes).scaled()

@@ -43,7 +43,7 @@ def domains(task: str, part: str, settings: Settings) -> tuple[Images, Images]:
     """The images of both domains.
 
     The training images of clothes and outlines are of different clothes, so that no image has its pair among them.
-    Image i of both domains of the test part is a pair, of clothes alone.
+    For clothes, image i of both test domains is a pair; digits have no pairs.
     """
     if settings.small:
         return _small(task, part)

@@ -18,11 +18,12 @@ from posterity.validation import shown
 class BatchSource(Protocol):
     """Draws batches of pairs (inputs of the generator, real samples).
 
-    A source with an attribute ``recipe``, a text that identifies it, makes `train` refuse a checkpoint of another one.
+    If a source has an attribute ``recipe``, a text that identifies it, `train` refuses a checkpoint with another
+    recipe.
     """
 
     def draw(self, n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """n inputs (n, ...) and n real samples (n, ...), drawn with the numbers of ``random`` alone.
+        """n inputs (n, ...) and n real samples (n, ...); all random numbers come from ``random``.
 
         The generator maps the inputs to samples of the shape of the real ones. Row i of both may belong together, as in
         super-resolution, or not, as in unpaired translation: only a `posterity.inference.adversarial.terms.Term` such
@@ -96,8 +97,8 @@ class Drawn:
         for name, part in zip(("inputs", "real samples"), drawn, strict=True):
             if not part.is_floating_point() or part.ndim < 2 or len(part) != n:
                 raise ValueError(
-                    f"expected data.draw to return floating {name} of shape ({n}, ...), got {part.dtype} of shape "
-                    f"{tuple(part.shape)}"
+                    f"expected data.draw to return floating-point {name} of shape ({n}, ...), got {part.dtype} "
+                    f"of shape {tuple(part.shape)}"
                 )
         return Batch(*drawn)
 

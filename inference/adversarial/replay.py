@@ -10,8 +10,8 @@ class ReplayPool:
     """Keeps ``size`` generated samples and returns some of them in place of new ones.
 
     Shrivastava et al. 2017 (arXiv:1612.07828, section 2.3), in the form of Zhu et al. 2017: until the pool is full,
-    new samples are stored and returned. Then each new sample is returned itself, or with probability one half it is
-    exchanged for a random stored one.
+    new samples are stored and returned. After that, a new sample is either returned itself or, with probability one
+    half, takes the place of a random stored one, which is returned.
 
     >>> pool, random = ReplayPool(4), torch.Generator().manual_seed(0)
     >>> first = pool.exchange(torch.zeros(4, 1), random)
@@ -25,7 +25,10 @@ class ReplayPool:
 
     @torch.no_grad()
     def exchange(self, samples: Tensor, random: torch.Generator) -> Tensor:
-        """As many samples (B, ...), new or stored ones; new ones are stored."""
+        """As many samples (B, ...), new or stored.
+
+        New samples that are not returned are stored; while the pool is not full, all are.
+        """
         if not self.size:
             return samples
         stored = samples[:0].clone() if self.samples is None else self.samples

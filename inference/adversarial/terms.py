@@ -1,15 +1,15 @@
 r"""Terms that are added to the generator's loss, for tasks with more than an adversarial loss.
 
-A term is a function ``(generator, batch, fake) -> differences``; its loss is the mean of the differences, of any shape
-(with M first for M runs side by side). ``fake`` are the samples ``generator(batch.inputs)``, with their gradient. The
-function may call the generator again, or other networks:
+A term is a function ``(generator, batch, fake) -> differences``; its loss is the mean of the differences, which may
+have any shape (for M runs side by side, M is the first dimension). ``fake`` are the samples
+``generator(batch.inputs)``, with their gradient. The function may call the generator again, or other networks:
 
-| term | source | requirement |
+| term | mean difference between | requirement |
 |---|---|---|
-| `paired` | distance of each sample from its own real one | inputs and real samples that belong together |
-| `feature_distance` | the same, of features (Ledig et al. 2017, eq. 5) | as above, and a network with fixed weights |
-| `cycle` | to the other domain and back (Zhu et al. 2017, eq. 2) | a `posterity.models.translation.Translator` |
-| `identity` | inputs that need no translation (Zhu et al. 2017, section 5.2) | as above |
+| `paired` | each sample and its own real one | inputs and real samples that belong together |
+| `feature_distance` | features of both (Ledig et al. 2017, eq. 5) | as above, and a network with fixed weights |
+| `cycle` | inputs, and their translation there and back (eq. 2) | a `posterity.models.translation.Translator` |
+| `identity` | inputs that need no translation, and their translation (section 5.2) | as above |
 """
 
 from collections.abc import Callable
@@ -30,12 +30,12 @@ TermFunction = Callable[[nn.Module, Batch, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Term:
-    """A loss of the generator with its weight; its curve in ``history`` has its name, and no weight.
+    """A loss of the generator with its weight; ``history[name]`` is its curve without the weight.
 
-    Terms compare equal if names and weights are equal, also between processes.
+    Terms are equal if their names and weights are; functions are not compared.
 
     Raises:
-        ValueError: The name is not an identifier, or every run has a curve of that name; the weight is not above 0; or
+        ValueError: The name is not an identifier, or that of a curve that every run has; the weight is not above 0; or
             the function cannot be called.
     """
 
@@ -47,7 +47,7 @@ class Term:
         if not isinstance(self.name, str) or not self.name.isidentifier():
             raise ValueError(f"expected name to be an identifier such as 'content', got {self.name!r}")
         if self.name in RESERVED:
-            raise ValueError(f"expected name to differ from the curves that every run has, got {self.name!r}")
+            raise ValueError(f"expected name to differ from the names of the curves of every run, got {self.name!r}")
         check_number("weight", self.weight, "(0, inf)")
         check_callable("function", self.function, "(generator, batch, fake)")
 
@@ -65,10 +65,10 @@ def paired(weight: float = 1.0, *, distance: str = "absolute") -> Term:
 def feature_distance(
     features: Callable[[Tensor], Tensor], weight: float = 1.0, *, name: str = "features", distance: str = "squared"
 ) -> Term:
-    """Mean difference of the ``features`` of each image (C, H, W) and of its real image.
+    """Mean squared (or absolute) difference of the ``features`` of each image (C, H, W) and of its real image.
 
     ``features`` maps images (N, C, H, W) to a tensor (N, ...) and has fixed weights; ``name`` should say whose features
-    they are. The name of the term has the distance, too.
+    they are: the term is called ``{name}_{distance}``.
 
     Raises:
         ValueError: ``features`` that cannot be called, another distance, or a weight that is not above 0.
@@ -89,9 +89,9 @@ def cycle(weight: float = 5.0) -> Term:
     """Mean absolute difference of the inputs and their translation to the other domain and back.
 
     For a generator of pairs (B, 2, ...) such as `posterity.models.translation.Translator`, which applied twice leads
-    back to the domain of each input. Beside `posterity.inference.adversarial.losses.least_squares`, the defaults of
-    `cycle` and `identity` are the 10 and 5 of Zhu et al.: their loss of the generator has no factor of one half, and
-    they add up the two domains.
+    back to the domain of each input. With `posterity.inference.adversarial.losses.least_squares`, the defaults of
+    `cycle`, 5, and `identity`, 2.5, equal the weights 10 and 5 of Zhu et al., who take sums over the two domains where
+    this is a mean, and omit the factor of one half in the adversarial loss.
     """
 
     def function(net: nn.Module, batch: Batch, fake: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ def check_terms(terms: Any) -> None:
         raise ValueError(f"expected terms to be a tuple of Term such as (cycle(),), got {terms!r}")
     names = [one.name for one in terms]
     if len(set(names)) < len(names):
-        raise ValueError(f"expected terms of different names, got {names}")
+        raise ValueError(f"expected terms with different names, got {names}")
 
 
 def _check_pairs(name: str, batch: Batch) -> None:

@@ -94,7 +94,7 @@ def test_moments_place_a_small_square_where_the_large_one_is():
         (torch.zeros(3, 1, 8, 8), r"expected inputs of shape \(N, 1, 32, 32\), got \(3, 1, 8, 8\)"),
         (-torch.ones(3, 1, 32, 32), "expected inputs from -1 .* that are not all black"),
         (2 * torch.ones(3, 1, 32, 32), r"expected inputs from -1 \(black\) to 1, got 2 to 2"),
-        (one_column, "expected inputs that are bright in several rows and columns, got one alone"),
+        (one_column, "expected inputs that are bright in several rows and columns, got a single one"),
     ):
         with pytest.raises(ValueError, match=complaint):
             net.match_moments(inputs, large)

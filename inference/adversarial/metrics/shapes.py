@@ -1,8 +1,8 @@
 """Counts of the parts of an object in single-channel images: pieces, holes, and runs along a row.
 
 Generators get textures right before they can count (Goodfellow 2016, arXiv:1701.00160, section 5.4.1). These counts
-show it where the right number is known: a digit is one stroke, an eight has two holes, trousers have two legs. Compare
-shares with those of real images, which have exceptions, too.
+reveal the mistake where the right number is known: a digit is one connected piece, an eight has two holes, trousers
+have two legs. Compare shares with those of real images, which have exceptions, too.
 """
 
 import numpy as np
@@ -63,9 +63,10 @@ def count_runs(images: Tensor, row: int, *, threshold: float = 0.0, smallest: in
 
 
 def asymmetry(images: Tensor) -> Tensor:
-    """Mean difference of images (N, 1, H, W) or (N, H, W) and their mirror images over their spread, (N,).
+    """Difference between images (N, 1, H, W) or (N, H, W) and their mirror images, relative to their brightness: (N,).
 
-    0 for an image that equals its mirror image; its unit cancels.
+    The mean absolute difference, divided by the mean brightness above that of the darkest pixel: 0 for an image that
+    equals its mirror image. The unit of the images cancels.
 
     Raises:
         ValueError: images of another shape, or values that are not finite.

@@ -114,8 +114,8 @@ def test_what_a_source_may_not_return_is_refused():
     for wrong, complaint in (
         (torch.zeros(8, 2), "expected data.draw to return two tensors"),
         ((torch.zeros(8, 2), None), "expected data.draw to return two tensors"),
-        ((torch.zeros(7, 2), torch.zeros(8, 2)), r"return floating inputs of shape \(8, ...\), got .* \(7, 2\)"),
-        ((torch.zeros(8, 2), torch.zeros(8, 2, dtype=torch.long)), r"floating real samples of shape \(8, ...\)"),
+        ((torch.zeros(7, 2), torch.zeros(8, 2)), r"return floating-point inputs of shape \(8, ...\), got .* \(7, 2\)"),
+        ((torch.zeros(8, 2), torch.zeros(8, 2, dtype=torch.long)), r"floating-point real samples of shape \(8, ...\)"),
         ((torch.zeros(8, 2), torch.full((8, 2), torch.nan)), "expected finite data"),
         ((torch.zeros(8, 2), torch.zeros(8, 3)), r"expected a generator of samples of shape \(N, 3\), got \(8, 2\)"),
     ):
