@@ -75,8 +75,11 @@ def test_bad_terms_are_refused():
         (lambda: paired(distance="cosine"), "expected distance to be one of 'absolute', 'squared', got 'cosine'"),
         (lambda: Term("two words", 1.0, len), "expected name to be an identifier"),
         (lambda: Term("one", 1.0, None), "function"),
-        (lambda: Term("discriminator_loss", 1.0, len), "expected name to differ from the names of the curves of every run has"),
-        (lambda: Term("read_at", 1.0, len), "expected name to differ from the names of the curves of every run has"),
+        (
+            lambda: Term("discriminator_loss", 1.0, len),
+            "expected name to differ from the names of the curves of every run",
+        ),
+        (lambda: Term("read_at", 1.0, len), "expected name to differ from the names of the curves of every run"),
         (lambda: feature_distance(3), "features"),
         (lambda: check_terms([paired()]), "expected terms to be a tuple of Term"),
         (lambda: check_terms((paired(), paired(2.0))), "expected terms with different names"),
