@@ -23,10 +23,12 @@ Simulators, with an oracle
     `quadrants`: no data, strong noise or two modes in one quadrant of the plane.
     `Detector`: tracks through layers of noisy pixels; `track_posterior`: the exact posterior of one track.
     `ring`, `grid`: clusters in the plane, for the detection of dropped modes of generators (`Clusters`).
+    `Showers`: showers of particles in a `Calorimeter` with `Layer`s of a `Material` (`ShowerSample`).
     `Corridor`: a ball in a corridor that forks, as frames, with the exact distribution of the next step (`Episodes`).
     `BoundedConditional`, `NormalNoiseConditional`, `UniformNoiseConditional`: the oracles of inverse problems.
 """
 
+from posterity.data.calorimeter import Calorimeter, Layer, Material
 from posterity.data.clusters import Clusters, grid, ring
 from posterity.data.conditional import BoundedConditional
 from posterity.data.corridor import Corridor, Episodes
@@ -39,6 +41,7 @@ from posterity.data.observations import Observations
 from posterity.data.photographs import PhotographCrops, Photographs, cbsd68, photographs, set5
 from posterity.data.picture_file import Picture
 from posterity.data.quadrants import quadrants
+from posterity.data.showers import Showers, ShowerSample
 from posterity.data.splits import cross_validation, holdout, kfold
 from posterity.data.stacked import StackedImages
 from posterity.data.standardization import Standardization
@@ -50,17 +53,22 @@ from posterity.data.unpaired import UnpairedImages, edges
 
 __all__ = [
     "BoundedConditional",
+    "Calorimeter",
     "Clusters",
     "Corridor",
     "Detector",
     "Episodes",
     "Events",
     "Images",
+    "Layer",
+    "Material",
     "NormalNoiseConditional",
     "Observations",
     "PhotographCrops",
     "Photographs",
     "Picture",
+    "ShowerSample",
+    "Showers",
     "StackedImages",
     "Standardization",
     "TrackPosterior",

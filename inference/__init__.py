@@ -13,6 +13,7 @@
   classifiers of images (`training.classifier`).
 - `estimators` have scikit-learn's conventions: a posterior without knowing Pyro.
 - `tracking` finds tracks without learning, and counts how many were found.
+- `showers` has what simulations of calorimeters are compared by.
 - `program` reads Pyro models: their sites, and the likelihood of all draws at once.
 """
 

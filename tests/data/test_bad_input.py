@@ -103,6 +103,8 @@ PICTURE = Picture.from_array(np.arange(64, dtype=np.uint8).reshape(8, 8))
 DETECTOR = Detector(size=4, layers=4)
 EVENTS = DETECTOR.simulate(3, tracks=1, seed=0)
 CORRIDOR = data.Corridor()
+LAYER = data.Layer(0.0, 4.0, 2, 3)
+SHOWERS = data.Showers(data.Calorimeter((LAYER,)))
 EPISODES = CORRIDOR.simulate(2, seed=0)
 EXACT = data.track_posterior(DETECTOR, EVENTS.images, step=1 / 4)
 UNIT = {"low": 0.0, "high": 1.0, "scale": 0.1, "x": torch.tensor([0.2, 0.5]), "curve": lambda y: y}
@@ -180,6 +182,34 @@ CASES: dict[str, Case] = {
     "Clusters.nearest": Case(data.ring().nearest, {"points": torch.ones(3, 2)}),
     "ring": Case(data.ring, {"modes": 8, "radius": 1.0, "sd": 0.01}),
     "grid": Case(data.grid, {"side": 3, "spacing": 2.0, "sd": 0.05}),
+    # showers in a calorimeter
+    "Layer": Case(data.Layer, {"start": 0.0, "end": 4.0, "rows": 2, "columns": 3, "height": 5.0, "width": 5.0}),
+    "Layer.shares": Case(
+        LAYER.shares, {"radius": torch.ones(3), "position": torch.zeros(3, 2)}, words={"radius": "position"}
+    ),
+    "Material": Case(
+        data.Material, {"z": 82.0, "critical_energy": 7.4, "radiation_length": 5.6, "moliere_radius": 16.0}
+    ),
+    "Calorimeter": Case(
+        data.Calorimeter,
+        {"layers": (LAYER,), "material": "lead", "sampling": 0.1, "noise": 0.0, "threshold": 0.0},
+    ),
+    "Calorimeter.split": Case(SHOWERS.calorimeter.split, {"energies": torch.ones(2, 6)}),
+    "Showers": Case(data.Showers, {"calorimeter": SHOWERS.calorimeter, "step": 2.0}),
+    "Showers.draw_energies": Case(SHOWERS.draw_energies, {"n": 3, "low": 1.0, "high": 10.0, "seed": 0}),
+    "Showers.profile_distribution": Case(SHOWERS.profile_distribution, {"energy": torch.tensor([5.0])}),
+    "Showers.spots": Case(SHOWERS.spots, {"energy": torch.tensor([5.0])}),
+    "Showers.layer_shares": Case(SHOWERS.layer_shares, {"profile": torch.tensor([[5.0, 3.0]])}),
+    "Showers.mean_cells": Case(
+        SHOWERS.mean_cells,
+        {"energy": torch.tensor([5.0]), "profile": torch.tensor([[5.0, 3.0]]), "position": torch.zeros(1, 2)},
+        words={"energy": "profile"},
+    ),
+    "Showers.simulate": Case(
+        SHOWERS.simulate,
+        {"energy": torch.tensor([5.0]), "seed": 0, "position": torch.zeros(1, 2)},
+        words={"energy": "position"},
+    ),
     # a corridor that forks
     "Corridor": Case(
         data.Corridor,
@@ -343,7 +373,7 @@ def test_every_public_function_is_tried() -> None:
     tried = {case.function for case in CASES.values()} | {data.read_csv, data.read_idx, data.image_folder}
     without_arguments, results = (
         {data.digits, data.mcycle},
-        {data.BoundedConditional, data.Episodes, data.TrackPosterior},
+        {data.BoundedConditional, data.Episodes, data.ShowerSample, data.TrackPosterior},
     )
     left_out = without_arguments | results
     assert {getattr(data, name) for name in data.__all__} - tried - left_out == set()

@@ -6,19 +6,23 @@ the same N.
 
 - *Overall distance.* `kernel_distance` is unbiased, and `kernel_test` gives its p-value. `frechet_distance` is the one
   that most papers report; it compares means and covariances only.
+- *A critic.* `classifier_test`: how often a classifier tells generated from real samples.
 - *Kind of error.* `precision_recall`: unrealistic samples lower precision and density, missing ones lower recall and
   coverage (`expected_coverage` is the coverage of a perfect generator). `class_histogram`: missing classes.
 - *Few or copied samples.* `support_size` counts pairs of near-equal samples; `nearest_training` detects copies of
   training samples, which all metrics above would reward.
 - *Clusters with known centres.* `cluster_quality`.
+- *One number of each sample.* `separation_power` compares histograms.
 - *Counting.* `count_pieces`, `count_holes`, `count_runs` and `asymmetry` of each image: wrong numbers of parts.
 - *Single images.* `spectrum_distance` and `gradient_distance` compare the fine structure of two images, not pixel with
   pixel; `power_spectrum` is what the former compares.
 """
 
 from posterity.inference.adversarial.metrics.classes import ClassHistogram, class_histogram
+from posterity.inference.adversarial.metrics.classifier_test import ClassifierTest, classifier_test
 from posterity.inference.adversarial.metrics.clusters import cluster_quality
 from posterity.inference.adversarial.metrics.frechet import frechet_distance
+from posterity.inference.adversarial.metrics.histograms import Separation, separation_power
 from posterity.inference.adversarial.metrics.manifold import expected_coverage, precision_recall
 from posterity.inference.adversarial.metrics.neighbours import NearestTraining, nearest_training
 from posterity.inference.adversarial.metrics.shapes import asymmetry, count_holes, count_pieces, count_runs
@@ -33,11 +37,14 @@ from posterity.inference.adversarial.metrics.two_sample import (
 
 __all__ = [
     "ClassHistogram",
+    "ClassifierTest",
     "KernelTest",
     "NearestTraining",
+    "Separation",
     "SupportSize",
     "asymmetry",
     "class_histogram",
+    "classifier_test",
     "cluster_quality",
     "count_holes",
     "count_pieces",
@@ -51,6 +58,7 @@ __all__ = [
     "nearest_training",
     "power_spectrum",
     "precision_recall",
+    "separation_power",
     "spectrum_distance",
     "support_size",
 ]
