@@ -14,6 +14,7 @@ Images
 
     `UnpairedImages`: batches of images of two domains. `edges`: outlines of images.
     `StackedImages`: batches of three images as colours.
+    `orl_faces`: pictures of 40 people; `by_person`: parts without a common person; `hidden_pixels`: parts of a face.
     `Picture`: a picture of a user. `Photographs`, `set5`, `cbsd68`, `photographs`: pictures of different sizes;
     `PhotographCrops`: batches of crops with their reduced versions.
 
@@ -33,6 +34,7 @@ from posterity.data.clusters import Clusters, grid, ring
 from posterity.data.conditional import BoundedConditional
 from posterity.data.corridor import Corridor, Episodes
 from posterity.data.curves import gp_curve, simulate_curve, sinc_curve, sine_parabola, wavy
+from posterity.data.faces import by_person, hidden_pixels, orl_faces
 from posterity.data.idx import read_idx
 from posterity.data.images import Images, digits, fashion_mnist, image_folder, mnist, usps
 from posterity.data.inverse import bishop, inverse_sine, two_dimensional
@@ -75,6 +77,7 @@ __all__ = [
     "UniformNoiseConditional",
     "UnpairedImages",
     "bishop",
+    "by_person",
     "cbsd68",
     "cross_validation",
     "digits",
@@ -83,12 +86,14 @@ __all__ = [
     "geyser",
     "gp_curve",
     "grid",
+    "hidden_pixels",
     "holdout",
     "image_folder",
     "inverse_sine",
     "kfold",
     "mcycle",
     "mnist",
+    "orl_faces",
     "photographs",
     "quadrants",
     "read_csv",

@@ -5,6 +5,7 @@
 - `likelihoods`: unimodal distributions of y from features; `mixtures`: multimodal ones; `mixture_priors`: priors over
   the components of a mixture.
 - `GaussianProcess`, `kernels`: exact regression, and the wide limits of Bayesian networks.
+- `ProbabilisticPCA`: the exact posterior of missing values.
 - `pairs`: models of a table in its own units, with their guides; `guides`: guides by name.
 - `generators`, `discriminators`: the networks of adversarial training; `stacked`: many networks as one; `lenet`: a
   classifier whose features other measures use.
@@ -51,6 +52,7 @@ from posterity.models.pairs import (
     mixture_density,
     table_prior,
 )
+from posterity.models.probabilistic_pca import ProbabilisticPCA
 from posterity.models.stacked import Stacked
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "Modes",
     "MultivariateMixtureHead",
     "Pair",
+    "ProbabilisticPCA",
     "RadialBasis",
     "Regions",
     "Stacked",

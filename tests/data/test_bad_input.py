@@ -284,7 +284,12 @@ CASES: dict[str, Case] = {
         words={"size": "at least", "scale": "at least"},
     ),
     "Photographs.magnified": Case(data.Photographs((PICTURE,), ("a",)).magnified, {"factors": (1.0, 1.5)}),
-    **{name: Case(getattr(data, name), {"folder": "/nowhere"}) for name in ("set5", "cbsd68", "photographs")},
+    **{
+        name: Case(getattr(data, name), {"folder": "/nowhere"})
+        for name in ("set5", "cbsd68", "photographs", "orl_faces")
+    },
+    "by_person": Case(data.by_person, {"faces": data.digits(), "tested": 2, "seed": 0}),
+    "hidden_pixels": Case(data.hidden_pixels, {"part": "eyes", "height": 8, "width": 8}),
     "tiled": Case(tiled, {"images": torch.zeros(2, 1, 4, 4), "columns": 2, "border": 1}),
     # tracks
     "Detector": Case(Detector, {"size": 4, "layers": 4, "efficiency": 0.9, "noise": 0.1}),
