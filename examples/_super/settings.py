@@ -31,7 +31,7 @@ class Settings:
     texture_crops: int = 8000
     texture_epochs: int = 5
     start_steps: int = 1500  # with pixel loss, before the adversarial ones
-    adversarial_steps: int = 5000
+    adversarial_steps: int = 5500
     adversarial_batch: int = 8
     small: bool = False  # the two photographs of scikit-learn in place of the sets, which may be absent
     seed: int = 0
