@@ -24,7 +24,7 @@ from posterity.models.super_resolution import (
     texture_classifier,
 )
 
-CONTENT = 10.0  # weight of the pixels beside the adversarial loss; luminances are between 0 and 1
+CONTENT = 4.0  # weight of the pixels beside the adversarial loss; luminances are between 0 and 1
 FEATURES = 1.0
 WIDTH = 24  # channels of the discriminator
 TEXTURE_CROP = 12  # pixels of a reduced crop, 48 at full resolution
