@@ -24,7 +24,7 @@ class Material:
         moliere_radius: in mm.
 
     Raises:
-        ValueError: an atomic number below 1 or above 120, or another number that is not above 0.
+        ValueError: an atomic number below 2 or above 120, or another number that is not above 0.
     """
 
     z: float
@@ -33,7 +33,7 @@ class Material:
     moliere_radius: float
 
     def __post_init__(self) -> None:
-        check_number("z", self.z, "[1, 120]")
+        check_number("z", self.z, "[2, 120]")
         for name in ("critical_energy", "radiation_length", "moliere_radius"):
             check_number(name, getattr(self, name), "(0, inf)")
 

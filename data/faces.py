@@ -42,7 +42,7 @@ def orl_faces(*, folder: str | Path | None = None) -> Images:
     try:
         with np.load(path, allow_pickle=False) as stored:
             images = stored["images"]
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"expected an array images in {path}, got a file without ({error})") from None
     if images.ndim != 4 or images.dtype != np.uint8 or 0 in images.shape:
         raise ValueError(

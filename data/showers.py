@@ -13,10 +13,12 @@ E^0.876 for E in GeV, which makes the cells of a shower differ from its mean. A 
 a gamma variable with mean E and standard deviation a sqrt(E).
 
 Differences from GFlash: all spots of a layer have the same energy, the radial profile is constant within
-`Showers.step` radiation lengths, and the number of spots in a layer is Poisson. Given T and $\alpha$, the energies of
+`Showers.step` radiation lengths, the number of spots in a layer is Poisson, and $\alpha$, also that of the spots, is
+at least 1.01, which matters for a few showers in a thousand below 1 GeV. Given T and $\alpha$, the energies of
 the layers are then independent, and those of the cells of a layer have known means (`Showers.mean_cells`).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -28,7 +30,8 @@ from posterity.data.calorimeter import Calorimeter
 from posterity.random import as_generator
 from posterity.validation import check_finite, check_floating, check_integer, check_number, shown, shown_shape
 
-LOWEST, HIGHEST = 0.5, 1000.0  # GeV: below, T would vary without bound
+LOWEST, HIGHEST = 0.5, 1000.0  # GeV
+LOWEST_LOG_Y = math.log(20)  # below, T would vary without bound
 SMALLEST_SHAPE = 1.01  # alpha above 1: the energy begins at 0 at the front face
 BATCH = 256  # showers whose cells are computed at a time: the arrays stay in the cache
 
@@ -95,9 +98,15 @@ class Showers:
         Grindhammer & Peters, appendix A.1.
 
         Raises:
-            ValueError: energies that are not finite or outside of 0.5 to 1,000 GeV.
+            ValueError: energies that are not finite or outside of 0.5 to 1,000 GeV, or below 20 critical energies,
+                where the parametrisation does not hold.
         """
         log_y = (1000 * self._checked(energy) / self.calorimeter.medium.critical_energy).log()
+        if float(log_y.min()) < LOWEST_LOG_Y:
+            lowest = math.exp(LOWEST_LOG_Y) * self.calorimeter.medium.critical_energy / 1000
+            raise ValueError(
+                f"expected energy of at least {lowest:.3g} GeV in this material, got {float(energy.min()):g}"
+            )
         mean_t = (log_y - 0.812).log()
         mean_alpha = (0.81 + (0.458 + 2.26 / self.calorimeter.medium.z) * log_y).log()
         sd_t, sd_alpha = 1 / (-1.4 + 1.26 * log_y), 1 / (-0.58 + 0.86 * log_y)
@@ -150,10 +159,12 @@ class Showers:
         Args:
             energy: in GeV, (N,).
             seed: of all random numbers.
-            position: y and x where the particles enter, in Molière radii from the axis, (N, 2); by default the axis.
+            position: y and x where the particles enter, in Molière radii from the axis, (N, 2), inside of all layers;
+                by default the axis.
 
         Raises:
-            ValueError: energies that are not finite or outside of 0.5 to 1,000 GeV, or positions of another shape.
+            ValueError: energies that are not finite or outside of 0.5 to 1,000 GeV, or positions of another shape
+                or outside.
         """
         energy, random = self._checked(energy), as_generator(seed)
         position = self._position(position, energy)
@@ -240,7 +251,7 @@ class Showers:
         """
         log_e, z = energy.log(), self.calorimeter.medium.z
         core = 0.0251 + 0.00319 * log_e + (0.1162 - 0.000381 * z) * tau
-        k3, k4 = -2.59, 0.3585 + 0.0412 * log_e
+        k3, k4 = -2.59, 0.3585 + 0.0421 * log_e
         tail = (0.659 - 0.00309 * z) * ((k3 * (tau - 0.645)).exp() + (k4 * (tau - 0.645)).exp())
         scaled = (0.401 + 0.00187 * z - tau) / (1.313 - 0.0686 * log_e)
         in_core = (2.632 - 0.00094 * z) * (scaled - scaled.exp()).exp()
@@ -253,6 +264,9 @@ class Showers:
         check_finite("position", position)
         if position.shape != (len(energy), 2):
             raise ValueError(f"expected position of shape ({len(energy)}, 2), got {shown_shape(position)}")
+        largest = [min(getattr(layer, size) for layer in self.calorimeter.layers) / 2 for size in ("height", "width")]
+        if bool((position.double().abs() > torch.tensor(largest, dtype=torch.double)).any()):
+            raise ValueError(f"expected position inside of all layers, at most {largest[0]:g} and {largest[1]:g} aside")
         return position.double()
 
     @staticmethod

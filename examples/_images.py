@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _parts import finished
 from torch import Tensor, nn
 
 from posterity.data import Images, digits, fashion_mnist, mnist
@@ -64,7 +65,7 @@ def load_images(name: str, out: Path, *, quick: bool, seed: int = 0) -> ImageDat
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             net = LeNet(shape=train.shape)
-        fit_classifier(net, train.scaled(), train.labels, seed=seed)
+        finished(fit_classifier(net, train.scaled(), train.labels, seed=seed))
         save_lenet(net, path)
     net = load_lenet(path)
     shares = torch.bincount(train.labels, minlength=10).double() / len(train)

@@ -6,13 +6,25 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from _report import write_json
 from _workers import run_in_processes
 
 Metrics = Mapping[str, float]
 _SECONDS: dict[Path, float] = {}  # of the parts that this process has used
+
+
+class Fit(Protocol):
+    """A record of a training run."""
+
+    interrupted: bool
+
+
+def finished(fit: Fit) -> None:
+    """Raises ``KeyboardInterrupt`` if the training was interrupted, so that nothing half-trained is stored."""
+    if fit.interrupted:
+        raise KeyboardInterrupt
 
 
 def compute_part(out: Path, name: str, settings: Any, compute: Callable[[], Metrics]) -> dict[str, float]:

@@ -30,7 +30,7 @@ from _images import (
     load_images,
     reference_images,
 )
-from _parts import compute_parts, tag, total_seconds
+from _parts import compute_parts, finished, tag, total_seconds
 from _report import finish, parser, save_figure
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -83,8 +83,7 @@ def trained(task: Task, out: Path, data: ImageData) -> TrainingRun:
         generator, discriminator, data.train.to(DEVICE), latent=LATENT, settings=settings, seed=task.seed,
         resume=path if path.exists() else None,
     )  # fmt: skip
-    if run.interrupted:
-        raise KeyboardInterrupt
+    finished(run)
     return run
 
 

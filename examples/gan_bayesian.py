@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _parts import compute_parts, total_seconds
+from _parts import compute_parts, finished, total_seconds
 from _report import finish, parser, save_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -82,8 +82,7 @@ def bayesian(task: Task, seed: int, out: Path) -> dict[str, float]:
     data = grid().sample(ROWS, seed=seed + 1000) / SCALE
     begun = time.perf_counter()
     run = train_bayesian(make_generator, make_discriminator, data, latent=LATENT, settings=task.bayesian, seed=seed)
-    if run.interrupted:
-        raise KeyboardInterrupt
+    finished(run)
     seconds = time.perf_counter() - begun
     line = torch.linspace(-REACH, REACH, POINTS)
     points = torch.cartesian_prod(line, line) / SCALE
@@ -114,8 +113,7 @@ def single(task: Task, seeds: list[int], out: Path) -> dict[str, float]:
     data = grid().sample(ROWS, seed=seeds[0] + 1000) / SCALE
     begun = time.perf_counter()
     runs = train_many(generators, discriminators, data, latent=LATENT, seeds=seeds, settings=task.single)
-    if runs[0].interrupted:
-        raise KeyboardInterrupt
+    finished(runs[0])
     metrics = {"train_seconds": (time.perf_counter() - begun) / len(seeds)}
     for seed, run in zip(seeds, runs, strict=True):
         samples = SCALE * run.samples(SAMPLES, seed=seed + 2000)

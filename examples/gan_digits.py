@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from _images import DEVICE, ImageData, dense_gan_settings, evaluate_samples, load_images
+from _parts import finished
 from _report import finish, parser, save_figure
 from matplotlib.figure import Figure
 
@@ -99,8 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = load_images("mnist", args.out, quick=args.quick)
     folder = args.out / f"{data.name}-{args.seed}"
     run = train_digits(data, 320 if args.quick else 12_000, folder, args.seed)
-    if run.interrupted:
-        raise KeyboardInterrupt
+    finished(run)
     half = len(data.held_out) // 2
     other_half = ImageData(data.name, data.train, data.held_out[half:], data.shares, data.net, data.accuracy)
     samples = draw_samples(run.best_generator(), 5000, LATENT, seed=args.seed + 1, like=run.data).cpu()

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 from _images import DEVICE, dense_gan_settings, load_images
-from _parts import compute_parts, tag, total_seconds
+from _parts import compute_parts, finished, tag, total_seconds
 from _report import finish, parser, save_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -104,8 +104,7 @@ def train_and_measure(task: Task, name: str, out: Path, quick: bool) -> dict[str
             settings=task.settings(path), seed=task.seed, monitors=readers,
             alarms=(saturation(), mode_collapse()), resume=path if path.exists() else None,
         )  # fmt: skip
-    if run.interrupted:
-        raise KeyboardInterrupt
+    finished(run)
     save_curves(run, out / f"{name}.pt")
     alarm_steps = {f"{alarm}_step": float(run.alarms.get(alarm, -1)) for alarm in ALARMS}
     last = ("accuracy_held_out", "accuracy_fake", "spread", "class_kl", "largest_class", "generator_gradient")

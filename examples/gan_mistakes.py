@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from _images import ImageData, dcgan_networks, dense_gan_settings, load_images
-from _parts import compute_parts, tag, total_seconds
+from _parts import compute_parts, finished, tag, total_seconds
 from _report import finish, parser, save_arrays, save_figure
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -88,8 +88,7 @@ def measure(task: Task, out: Path, quick: bool) -> dict[str, float]:
         monitors=[DiscriminatorAccuracy(data.held_out, n=n), SampleQuality(data.held_out, n=n, features=data.features)],
         alarms=[saturation(), mode_collapse()], resume=path if path.exists() else None,
     )  # fmt: skip
-    if run.interrupted:
-        raise KeyboardInterrupt
+    finished(run)
     samples = run.samples(task.samples, seed=task.seed + 1)
     real = data.held_out[: task.samples]
     checks = mistakes_of_digits(data) if task.name != "fashion" else mistakes_of_clothes(data, task)
@@ -179,7 +178,7 @@ def mirror_classifier(data: ImageData, task: Task) -> LeNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(task.seed)
         net = LeNet(2, shape=data.shape)
-    fit_classifier(net, images, labels, epochs=3, seed=task.seed, progress=False)
+    finished(fit_classifier(net, images, labels, epochs=3, seed=task.seed, progress=False))
     return net
 
 

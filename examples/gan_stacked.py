@@ -5,7 +5,7 @@ DCGAN without normalisation layers is trained on them with the relativistic loss
 al. 2024, arXiv:2501.05441). As in the literature, a classifier of single digits labels the channels of 26,000 samples.
 The report has the number of `modes` with at least one sample, and the divergence `kl` of their shares from equal ones,
 in nats; `real` has the same numbers for held-out digits. For 26,000 samples with equal shares the expected KL is 999 /
-52,000 = 0.019. Repeat the command to resume an interrupted run.
+52,000 = 0.019; the digits of MNIST are not quite equally frequent. Repeat the command to resume an interrupted run.
 
     python examples/gan_stacked.py             # one core
     python examples/gan_stacked.py --quick     # scikit-learn's digits, too short to find all modes
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from _images import DEVICE, ImageData, dcgan_networks, dense_gan_settings, load_images, source_images
-from _parts import compute_part, tag, total_seconds
+from _parts import compute_part, finished, tag, total_seconds
 from _report import finish, parser, save_arrays, save_figure
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -31,7 +31,7 @@ from posterity.inference.plots import plot_samples
 
 LATENT = 128
 MODES = 1000
-PUBLISHED = {"DCGAN": (99, 3.40), "PacGAN (4)": (1000, 0.06), "R3GAN": (1000, 0.029)}  # modes and KL
+PUBLISHED = {"DCGAN": (99, 3.40), "PacGAN": (1000, 0.06), "R3GAN": (1000, 0.029)}  # modes and KL
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def train_stacks(task: Task, data: ImageData, out: Path) -> TrainingRun:
     generator, discriminator = dcgan_networks(LATENT, (3, height, width), width=task.width, seed=task.seed)
     path = out / f"stacked-{tag(task)}.checkpoint"
     settings = replace(
-        dense_gan_settings(task.steps, monitor_every=task.steps // task.readings, checkpoint=path),
+        dense_gan_settings(task.steps, monitor_every=max(1, round(task.steps / task.readings)), checkpoint=path),
         batch_size=task.batch, learning_rate=(task.rate, task.rate),
         regularisers=(r1(task.penalty, every=4), r2(task.penalty, every=4)),
     )  # fmt: skip
@@ -100,8 +100,7 @@ def train_stacks(task: Task, data: ImageData, out: Path) -> TrainingRun:
         ),
         alarms=(saturation(), mode_collapse()), resume=path if path.exists() else None,
     )  # fmt: skip
-    if run.interrupted:
-        raise KeyboardInterrupt
+    finished(run)
     return run
 
 

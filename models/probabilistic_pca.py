@@ -4,9 +4,11 @@ Tipping & Bishop 1999 (J. R. Stat. Soc. B 61, 611): a latent point $z \sim N(0, 
 
 $$x = \mu + W z + \sigma \epsilon, \quad \epsilon \sim N(0, 1).$$
 
-Everything about this model is known in closed form, so it is a reference for networks that complete pictures.
+Everything about this model is known in closed form, so it is a reference for networks that complete pictures. All is
+computed in double precision: with little noise, the terms of the density nearly cancel.
 """
 
+import math
 from typing import Any
 
 import pyro
@@ -38,7 +40,8 @@ class ProbabilisticPCA:
             raise ValueError(
                 f"expected mean (D,) and loadings (D, q), got {shown_shape(mean)} and {shown_shape(loadings)}"
             )
-        self.mean, self.loadings, self.noise = mean, loadings, check_number("noise", noise, "(0, inf)")
+        self.mean, self.loadings = mean.double(), loadings.double()
+        self.noise = check_number("noise", noise, "(0, inf)")
 
     @classmethod
     def fit(cls, data: Tensor, components: int) -> "ProbabilisticPCA":
@@ -60,11 +63,12 @@ class ProbabilisticPCA:
         mean = data.double().mean(0)
         _, values, directions = torch.linalg.svd(data.double() - mean, full_matrices=False)
         variances = values.square() / len(data)
-        rest = variances[components:].sum() / (data.shape[1] - components)
-        if not float(rest) > 1e-12 * float(variances.sum()):
+        left = float(variances[components:].sum())
+        if not left > torch.finfo(data.dtype).eps ** 2 * data.numel() * float(variances.sum()):
             raise ValueError(f"expected fewer components than directions with variance, got {components}")
+        rest = left / (data.shape[1] - components)
         scale = (variances[:components] - rest).clamp_min(0).sqrt()
-        return cls(mean.to(data), (directions[:components].T * scale).to(data), float(rest.sqrt()))
+        return cls(mean, directions[:components].T * scale, math.sqrt(rest))
 
     @property
     def distribution(self) -> LowRankMultivariateNormal:
@@ -95,7 +99,7 @@ class ProbabilisticPCA:
         check_floating("values", values)
         if values.ndim != 2 or values.shape[1] != len(self.mean):
             raise ValueError(f"expected values of shape (N, {len(self.mean)}), got {shown_shape(values)}")
-        seen = values[:, observed]
+        seen = values[:, observed].double()
         check_finite("values", seen)
         loadings = self.loadings[observed]
         precision = torch.eye(loadings.shape[1]).to(loadings) + loadings.T @ loadings / self.noise**2
@@ -110,7 +114,7 @@ class ProbabilisticPCA:
         with pyro.plate("rows", len(values)):
             z = pyro.sample("z", dist.Normal(0.0, torch.ones(loadings.shape[1]).to(loadings)).to_event(1))
             mean = self.mean[observed] + z @ loadings.T
-            return pyro.sample("x", dist.Normal(mean, self.noise).to_event(1), obs=values[:, observed])
+            return pyro.sample("x", dist.Normal(mean, self.noise).to_event(1), obs=values[:, observed].double())
 
     def _checked_mask(self, observed: Tensor) -> Tensor:
         if not isinstance(observed, Tensor) or observed.dtype != torch.bool or observed.shape != self.mean.shape:

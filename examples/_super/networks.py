@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from _parts import tag
+from _parts import finished, tag
 from torch import Tensor, nn
 
 from _super.settings import SCALE, Settings, crops, training_photographs
@@ -129,8 +129,7 @@ def train_adversarial(settings: Settings, out: Path) -> dict[str, float]:
         net, discriminator, source, settings=chosen, seed=settings.seed,
         resume=checkpoint if checkpoint.exists() else None,
     )  # fmt: skip
-    if run.interrupted:
-        raise KeyboardInterrupt
+    finished(run)
     save_super_resolution(run.sampling_generator, out / "adversarial.pt")
     last = {name: run.history[name][-1] for name in run.records[0].losses}
     return last
@@ -148,7 +147,6 @@ def new_network(settings: Settings, components: int) -> SuperResolution:
 
 
 def _finished(training: FitRecord, net: nn.Module, path: Path) -> dict[str, float]:
-    if training.interrupted:
-        raise KeyboardInterrupt
+    finished(training)
     write_tensors(net.state_dict(), path)
     return {"loss": training.loss[-1] if training.loss else float("nan"), "fit_seconds": training.seconds}

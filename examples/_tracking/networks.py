@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from _parts import tag
+from _parts import finished, tag
 from torch import Tensor, nn
 
 from _tracking.settings import MEAN_TRACKS, TRAINING_NOISE, Settings
@@ -54,8 +54,7 @@ def train(kind: str, settings: Settings, member: int, out: Path) -> dict[str, fl
         warmup=min(100, steps[kind] // 5), seed=1000 * settings.seed + member,
         checkpoint=out / f"{kind}-{member}-{tag(settings)}.checkpoint",
     )  # fmt: skip
-    if training.interrupted:
-        raise KeyboardInterrupt
+    finished(training)
     write_tensors(net.state_dict(), out / f"{kind}-{member}.pt")
     return {"loss": training.loss[-1], "fit_seconds": training.seconds}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import xarray as xr
-from _parts import tag
+from _parts import finished, tag
 from torch import Tensor, nn
 
 from _tracking.settings import Settings, test_seed
@@ -61,8 +61,7 @@ def trained(settings: Settings, out: Path) -> tuple[LineNet, float] | None:
         net, lambda random: draw(512, random), loss, steps=settings.hits_steps, learning_rate=5e-3, seed=settings.seed,
         checkpoint=out / f"line-{tag(settings)}.checkpoint",
     )  # fmt: skip
-    if fitted.interrupted:
-        raise KeyboardInterrupt
+    finished(fitted)
     write_tensors(net.state_dict(), out / "line-0.pt")
     return net.eval(), fitted.seconds
 

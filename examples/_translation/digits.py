@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import torch
+from _parts import finished
 from _report import save_arrays
 from torch import Tensor
 
@@ -87,7 +88,7 @@ def adapt(seed: int, settings: Settings, out: Path) -> dict[str, float]:
             kinds |= {"source_only": images, "placed_only": _generators(start, source)[0].moved(images)}
         for kind, inputs in kinds.items():
             judged = new_classifier(seed)
-            fit_classifier(judged, inputs.detach(), labels[:ADAPTED], epochs=epochs, seed=seed)
+            finished(fit_classifier(judged, inputs.detach(), labels[:ADAPTED], epochs=epochs, seed=seed))
             found[f"{name}.{kind}"] = accuracy(judged, test_images[target], test_labels[target])
     return found
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from _parts import tag
+from _parts import finished, tag
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
@@ -89,8 +89,7 @@ def train_translator(task: str, seed: int, settings: Settings, out: Path) -> dic
         monitors=[DiscriminatorAccuracy(held_out, n=n), SampleQuality(held_out, n=n)],
         alarms=[saturation(), mode_collapse()], resume=checkpoint if checkpoint.exists() else None,
     )  # fmt: skip
-    if run.interrupted:
-        raise KeyboardInterrupt
+    finished(run)
     write_tensors(run.sampling_generator.state_dict(), out / f"{task}-{seed}.pt")
     return _summary(run)
 
@@ -127,7 +126,9 @@ def train_judge(name: str, settings: Settings, out: Path) -> dict[str, float]:
     pixels = torch.cat([images.scaled(), *(distorted(images.scaled(), random) for _ in range(copies - 1))])
     net = new_classifier(settings.seed)
     epochs = max(1, round(settings.judge_epochs * settings.distorted / len(pixels) / (4 if plain else 1)))
-    fit_classifier(net, pixels, images.labels.repeat(copies), epochs=epochs, weight_decay=0.05, seed=settings.seed)
+    finished(
+        fit_classifier(net, pixels, images.labels.repeat(copies), epochs=epochs, weight_decay=0.05, seed=settings.seed)
+    )
     save_lenet(net, out / f"judge-{name}.pt")
     return {}
 
@@ -173,8 +174,7 @@ def train_paired(settings: Settings, out: Path) -> dict[str, float]:
             net, draw, loss, steps=settings.paired_steps, warmup=min(100, settings.paired_steps // 5),
             seed=settings.seed, checkpoint=out / f"paired-{name}-{tag(settings)}.checkpoint",
         )  # fmt: skip
-        if training.interrupted:
-            raise KeyboardInterrupt
+        finished(training)
         nets[name] = net
     write_tensors(Translator(nets["to_first"], nets["to_second"]).state_dict(), out / "clothes-paired.pt")
     return {}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _parts import tag
+from _parts import finished, tag
 from torch import Tensor, nn
 
 from _world.settings import CORRIDORS, Settings
@@ -201,7 +201,6 @@ def _trained(
         module, draw, loss, steps=steps, learning_rate=rate, warmup=min(100, steps // 5), seed=settings.seed,
         checkpoint=out / f"{name}-{tag(settings)}.checkpoint",
     )  # fmt: skip
-    if training.interrupted:
-        raise KeyboardInterrupt
+    finished(training)
     write_tensors(net.state_dict(), out / f"{name}.pt")
     return {"loss": training.loss[-1] if training.loss else math.nan, "fit_seconds": training.seconds}

@@ -45,10 +45,15 @@ def observables(cells: Tensor, energy: Tensor, calorimeter: Calorimeter) -> Mapp
             weights = _over(part.sum(dims), of_layer[:, None])
             centre = weights @ places
             square = (weights * (places - centre[:, None]).square()).sum(1)
-            found[f"centre_{name}_{index}"], found[f"width_{name}_{index}"] = centre, square.sqrt()
+            found[f"centre_{name}_{index}"], found[f"width_{name}_{index}"] = centre, _root(square)
         found[f"active_{index}"] = (part > 0).double().mean((1, 2))
         found[f"brightest_{index}"] = _over(part.amax((1, 2)), of_layer)
     return found
+
+
+def _root(square: Tensor) -> Tensor:
+    """The square root, with a gradient of 0 at 0."""
+    return torch.where(square > 0, square.where(square > 0, torch.ones_like(square)).sqrt(), torch.zeros_like(square))
 
 
 def _over(part: Tensor, whole: Tensor) -> Tensor:
@@ -66,8 +71,9 @@ def _checked(cells: Tensor, energy: Tensor, calorimeter: Calorimeter) -> tuple[T
         raise ValueError(f"expected cells of shape (N, {calorimeter.cells}), got {shown_shape(cells)}")
     if energy.shape != cells.shape[:1]:
         raise ValueError(f"expected energy of shape ({len(cells)},), got {shown_shape(energy)}")
-    if float(energy.min()) <= 0:
-        raise ValueError(f"expected energy above 0, got {float(energy.min()):g}")
-    if float(cells.min()) < 0:
-        raise ValueError(f"expected cells of at least 0, got {float(cells.min()):g}")
+    lowest = {name: values.min().item() for name, values in (("energy", energy), ("cells", cells))}
+    if lowest["energy"] <= 0:
+        raise ValueError(f"expected energy above 0, got {lowest['energy']:g}")
+    if lowest["cells"] < 0:
+        raise ValueError(f"expected cells of at least 0, got {lowest['cells']:g}")
     return cells.double(), energy.double()

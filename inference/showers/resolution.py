@@ -7,6 +7,8 @@ from torch import Tensor
 
 from posterity.validation import check_finite, check_floating, check_integer, check_seed, shown_shape
 
+ITERATIONS = 6
+
 
 @dataclass(frozen=True)
 class Resolution:
@@ -32,11 +34,12 @@ def fit_resolution(energy: Tensor, response: Tensor, *, seed: int, bins: int = 1
 
     In each bin of ln E, with equally many showers, a straight line is fitted to the response, so that a mean that
     depends on energy does not count as spread. The squared relative spread is then a straight line in 1 / E, fitted by
-    weighted least squares with the errors that a normal response has; a negative a² or b² is set to 0.
+    weighted least squares with the errors that a normal response of the fitted spread has; a negative a² or b² is set
+    to 0.
 
     Raises:
         ValueError: samples of different shapes, with NaN or infinity, energies or responses that are not above 0, fewer
-            than 3 bins, or fewer than 20 showers in a bin.
+            than 3 bins, fewer than 20 showers in a bin, or a single energy.
 
     >>> import torch
     >>> random = torch.Generator().manual_seed(0)
@@ -57,6 +60,8 @@ def fit_resolution(energy: Tensor, response: Tensor, *, seed: int, bins: int = 1
         if float(values.min()) <= 0:
             raise ValueError(f"expected {name} above 0, got {float(values.min()):g}")
     e, r = (values.detach().double().cpu().numpy() for values in (energy, response))
+    if np.ptp(e) <= 1e-9 * e.max():
+        raise ValueError(f"expected energy of several values, got {e[0]:g} alone")
     a, b, chi2 = _fit(e, r, bins)
     random = np.random.default_rng(seed)
     rows = (random.integers(len(e), size=len(e)) for _ in range(bootstrap))
@@ -70,15 +75,27 @@ def _fit(energy: np.ndarray, response: np.ndarray, bins: int) -> tuple[float, fl
     points = []
     for rows in np.array_split(order, bins):
         log_e = np.log(energy[rows]) - np.log(energy[rows]).mean()
-        line = np.polynomial.polynomial.polyfit(log_e, response[rows], 1)
-        spread = (response[rows] - line[0] - line[1] * log_e).var(ddof=2) / line[0] ** 2
-        points.append(((1 / energy[rows]).mean(), spread, spread * np.sqrt(2 / (len(rows) - 2))))
-    x, y, error = np.array(points).T
-    design = np.stack([x, np.ones_like(x)], 1) / error[:, None]
-    found = np.linalg.lstsq(design, y / error, rcond=None)[0]
-    for index in np.flatnonzero(found < 0):  # one term alone
-        other = design[:, 1 - index]
-        found[index], found[1 - index] = 0.0, max(other @ (y / error) / (other @ other), 0.0)
-    chi2 = float((((x * found[0] + found[1] - y) / error) ** 2).sum())
+        square = log_e @ log_e
+        slope = log_e @ response[rows] / square if square > 1e-18 * len(rows) else 0.0  # 0 for a beam of one energy
+        mean = response[rows].mean()
+        spread = ((response[rows] - mean - slope * log_e) ** 2).sum() / (len(rows) - 2) / mean**2
+        points.append(((1 / energy[rows]).mean(), spread, np.sqrt(2 / (len(rows) - 2))))
+    x, y, relative = np.array(points).T
+    fitted = np.full_like(y, y.mean())
+    for _ in range(ITERATIONS):  # errors of the fitted line: those of the observed spreads would favour small ones
+        error = relative * np.maximum(fitted, 1e-3 * y.mean())
+        found = _two_terms(x / error, 1 / error, y / error)
+        fitted = found[0] * x + found[1]
+    chi2 = float((((fitted - y) / error) ** 2).sum())
     a, b = np.sqrt(found)
     return float(a), float(b), chi2
+
+
+def _two_terms(first: np.ndarray, second: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The least squares of two terms that are not negative."""
+    design = np.stack([first, second], 1)
+    found = np.linalg.lstsq(design, target, rcond=None)[0]
+    for index in np.flatnonzero(found < 0):  # one term alone
+        other = design[:, 1 - index]
+        found[index], found[1 - index] = 0.0, max(other @ target / (other @ other), 0.0)
+    return found

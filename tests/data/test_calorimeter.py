@@ -67,7 +67,7 @@ def test_centres_lie_between_edges() -> None:
         (lambda: Layer(0, 3, 1, 1).shares(torch.zeros(1), torch.zeros(1, 2)), "radius above 0, got 0"),
         (lambda: Layer(0, 3, 1, 1).shares(torch.ones(1), torch.zeros(2)), r"position of shape \(1, 2\)"),
         (lambda: Calorimeter().split(torch.zeros(2, 5)), r"energies of shape \(..., 504\), got \(2, 5\)"),
-        (lambda: Material(0, 1, 1, 1), "z"),
+        (lambda: Material(1, 1, 1, 1), "z"),
         (lambda: Material(50, 0, 1, 1), "critical_energy"),
         (lambda: Calorimeter(()), "at least one Layer"),
         (lambda: Calorimeter([Layer(0, 1, 1, 1)]), "tuple of Layer"),

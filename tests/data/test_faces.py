@@ -67,6 +67,13 @@ def test_what_is_no_file_of_faces_is_refused(tmp_path: Path, monkeypatch: pytest
     path.write_text("no array")
     with pytest.raises(ValueError, match="expected an array images"):
         orl_faces(folder=tmp_path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="expected an array images"):
+        orl_faces(folder=tmp_path)
+    with path.open("wb") as file:
+        np.save(file, np.zeros((2, 3, 4, 5), np.uint8))  # one array, not an archive
+    with pytest.raises(ValueError, match="expected an array images"):
+        orl_faces(folder=tmp_path)
     np.savez(path, other=np.zeros(3))
     with pytest.raises(ValueError, match="expected an array images"):
         orl_faces(folder=tmp_path)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import gamma, kstest
 
-from posterity.data import Calorimeter, Layer, Showers
+from posterity.data import Calorimeter, Layer, Material, Showers
 from posterity.data.showers import gamma_shares
 
 N = 20_000
@@ -33,6 +33,28 @@ def test_the_parameters_are_those_of_the_paper() -> None:
     assert sd.tolist() == pytest.approx([1 / (-1.4 + 1.26 * log_y), 1 / (-0.58 + 0.86 * log_y)])
     assert float(normal.covariance_matrix[0, 0, 1] / sd.prod()) == pytest.approx(0.705 - 0.023 * log_y)
     assert float(showers.spots(torch.tensor([10.0]))) == pytest.approx(93 * math.log(82) * 10**0.876)
+
+
+def test_the_radial_profile_is_that_of_the_paper() -> None:
+    """Grindhammer & Peters, appendix A.1.3, computed by hand for Z = 82, E = 10 GeV and tau = 1.5."""
+    showers = Showers(Calorimeter(material="lead"))
+    core, tail, share = showers._radial_profile(torch.tensor([10.0]).double(), torch.tensor([1.5]).double())
+    log_e = math.log(10)
+    assert float(core) == pytest.approx(0.0251 + 0.00319 * log_e + (0.1162 - 0.000381 * 82) * 1.5)
+    k1, k4 = 0.659 - 0.00309 * 82, 0.3585 + 0.0421 * log_e
+    assert float(tail) == pytest.approx(k1 * (math.exp(-2.59 * 0.855) + math.exp(k4 * 0.855)))
+    x = (0.401 + 0.00187 * 82 - 1.5) / (1.313 - 0.0686 * log_e)
+    assert float(share) == pytest.approx((2.632 - 0.00094 * 82) * math.exp(x - math.exp(x)))
+
+
+def test_spots_have_a_profile_of_their_own() -> None:
+    """T and alpha of the spots are (0.698 + 0.00212 Z) T and (0.639 + 0.00334 Z) alpha, appendix A.1.4."""
+    showers = Showers(Calorimeter((Layer(0, 6, 1, 1), Layer(6, 18, 1, 1)), material="lead"))
+    energy, profile = torch.tensor([10.0]).double(), torch.tensor([[6.0, 4.0]]).double()
+    spots = [float(part[0]) for part in showers._layers(energy, profile, torch.zeros(1, 2).double())]
+    t, alpha = (0.698 + 0.00212 * 82) * 6, (0.639 + 0.00334 * 82) * 4
+    shares = np.diff(gamma(alpha, scale=t / (alpha - 1)).cdf([0, 6, 18]))
+    assert spots == pytest.approx(93 * math.log(82) * 10**0.876 * shares)
 
 
 def test_profiles_are_drawn_from_their_distribution() -> None:
@@ -155,6 +177,11 @@ def test_gamma_shares_of_a_known_profile() -> None:
         (lambda: Showers().simulate(torch.tensor([[5.0]])), r"energy of shape \(N,\)"),
         (lambda: Showers().simulate(torch.tensor([5])), "energy"),
         (lambda: Showers().simulate(torch.tensor([5.0]), position=torch.zeros(2, 2)), r"position of shape \(1, 2\)"),
+        (lambda: Showers().simulate(torch.tensor([5.0]), position=torch.tensor([[0.0, 3.0]])), "inside of all layers"),
+        (
+            lambda: Showers(Calorimeter(material=Material(2, 200.0, 5.0, 5.0))).simulate(torch.tensor([1.0])),
+            "energy of at least 4 GeV in this material, got 1",
+        ),
         (lambda: Showers().draw_energies(0), "n"),
         (lambda: Showers().layer_shares(torch.tensor([[5.0, 1.0]])), "alpha above 1, got 5 and 1"),
         (lambda: Showers().layer_shares(torch.ones(3)), r"profile of shape \(N, 2\)"),

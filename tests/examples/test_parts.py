@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -35,3 +35,17 @@ def test_an_error_of_one_part_is_raised_and_the_others_are_stored(parts: ModuleT
         parts.compute_parts(tmp_path, {"good": (1, late), "bad": (2, partial(int, "never"))}, jobs=jobs)
     assert len(list((tmp_path / "parts").glob("good-*.json"))) == 1
     assert not list((tmp_path / "parts").glob("bad-*.json"))
+
+
+def test_an_interrupted_fit_is_not_finished(parts: ModuleType) -> None:
+    parts.finished(SimpleNamespace(interrupted=False))
+    with pytest.raises(KeyboardInterrupt):
+        parts.finished(SimpleNamespace(interrupted=True))
+
+
+def test_no_classifier_is_stored_after_an_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with script("_images") as images:
+        monkeypatch.setattr(images, "fit_classifier", lambda *args, **settings: SimpleNamespace(interrupted=True))
+        with pytest.raises(KeyboardInterrupt):
+            images.load_images("mnist", tmp_path, quick=True)
+    assert not list(tmp_path.glob("*.pt"))

@@ -109,6 +109,24 @@ def test_the_model_in_pyro_gives_the_evidence() -> None:
     pyro.clear_param_store()
 
 
+def test_single_precision_is_enough_for_the_data() -> None:
+    """With little noise the terms of the density nearly cancel: in single precision it would be off by hundreds."""
+    random = torch.Generator().manual_seed(3)
+    model = ProbabilisticPCA(torch.zeros(400), torch.randn(400, 5, generator=random), 1e-3)
+    x = (torch.randn(5, generator=random) @ model.loadings.float().T)[None]
+    dense = MultivariateNormal(model.mean, model.distribution.covariance_matrix).log_prob(x.double())
+    assert float(model.distribution.log_prob(x)) == pytest.approx(float(dense), rel=1e-6)
+    observed = torch.arange(400) < 200
+    assert model.conditional(x, observed).mean.dtype == torch.double
+
+
+def test_little_noise_in_many_directions_is_noise() -> None:
+    random = torch.Generator().manual_seed(4)
+    x = torch.randn(60, 20, generator=random, dtype=torch.double) @ torch.randn(20, 2000, generator=random).double()
+    noisy = x + 1e-4 * torch.randn(60, 2000, generator=random, dtype=torch.double)
+    assert ProbabilisticPCA.fit(noisy, 20).noise == pytest.approx(1e-4, rel=0.3)
+
+
 def test_units_of_the_data_do_not_matter() -> None:
     x = drawn(60)
     one, other = ProbabilisticPCA.fit(x, 2), ProbabilisticPCA.fit(100 * x + 7, 2)

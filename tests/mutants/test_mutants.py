@@ -10,8 +10,8 @@ from tests.mutants.run import ROOT, read
 
 MUTANTS = read()
 AREAS = (
-    "samplers", "engine", "lanes", "mixtures", "diagnostics", "tracking", "adversarial", "exact", "training", "pictures",
-    "simulation", "completion",
+    "samplers", "engine", "lanes", "mixtures", "diagnostics", "tracking", "adversarial", "exact", "training",
+    "pictures", "simulation", "completion",
 )  # fmt: skip
 
 

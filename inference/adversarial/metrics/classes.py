@@ -19,7 +19,8 @@ class ClassHistogram:
             shares, log K for a single class.
         kl_reference: Divergence from the reference in nats, infinite if a class has samples and no reference; None
             without a reference.
-        kl_floor: Expected value of either divergence for a perfect generator, (K - 1) / (2 N), because N is finite.
+        kl_floor: Expected value of either divergence if the samples have exactly the shares it compares with,
+            (K - 1) / (2 N), because N is finite.
         missing: Number of classes without a sample.
         largest: Share of the most frequent class.
     """

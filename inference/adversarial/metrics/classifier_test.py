@@ -19,9 +19,9 @@ class ClassifierTest:
 
     Attributes:
         auc: area under the ROC curve: 0.5 if real and generated samples cannot be told apart, 1 if they always can.
-        auc_se: its standard error, by bootstrap over the rows.
+        auc_se: its standard error, by bootstrap over the tested rows; another split or training adds to it.
         jsd: Jensen-Shannon divergence in bits, from 0 to 1, of calibrated probabilities. A lower bound of the true
-            divergence, up to its own error.
+            divergence on average; with 1,000 tested rows of each kind its error is about 0.02.
         p_value: of the hypothesis of equal distributions, by the Mann-Whitney test of the classifier's scores.
     """
 
@@ -76,23 +76,23 @@ def classifier_test(
     check_integer("bootstrap", bootstrap, 2)
     if classifier is not None:
         check_callable("classifier", classifier, "seed")
-    make = _trees if classifier is None else classifier
     random = np.random.default_rng(seed)
     parts = [_split(sample.cpu().numpy(), tested, random) for sample in (fake, real)]
     x = np.concatenate([training for training, _ in parts])
     y = np.repeat([0, 1], [len(training) for training, _ in parts])
     order = random.permutation(len(x))
-    model = make(seed).fit(x[order], y[order])
+    model = (_trees(seed, len(x)) if classifier is None else classifier(seed)).fit(x[order], y[order])
     scores = [np.asarray(model.predict_proba(held_out))[:, 1] for _, held_out in parts]
     auc, p_value = _area(*scores)
     resampled = [_area(*(random.choice(score, len(score)) for score in scores))[0] for _ in range(bootstrap)]
     return ClassifierTest(auc, float(np.std(resampled, ddof=1)), _divergence(*scores), p_value)
 
 
-def _trees(seed: int) -> Any:
+def _trees(seed: int, rows: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    return HistGradientBoostingClassifier(random_state=seed)
+    # With the usual 20 rows in a leaf, a small sample would not be split at all.
+    return HistGradientBoostingClassifier(random_state=seed, min_samples_leaf=max(1, min(20, rows // 10)))
 
 
 def _split(sample: np.ndarray, tested: float, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -112,14 +112,18 @@ def _area(fake: np.ndarray, real: np.ndarray) -> tuple[float, float]:
 
 
 def _divergence(fake: np.ndarray, real: np.ndarray) -> float:
-    """Jensen-Shannon divergence in bits of scores, calibrated by isotonic regression on half of them."""
+    """Jensen-Shannon divergence in bits of scores, calibrated by isotonic regression on the other half of them."""
+    halves = [[score[half::2] for score in (fake, real)] for half in (0, 1)]
+    return float(np.clip(np.mean([_bits(*halves), _bits(*halves[::-1])]), 0, 1))
+
+
+def _bits(fit: list[np.ndarray], used: list[np.ndarray]) -> float:
     from sklearn.isotonic import IsotonicRegression
 
-    fit, used = ([score[half::2] for score in (fake, real)] for half in (0, 1))
     weights = [np.full(len(score), 1 / len(score)) for score in fit]
     calibrated = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(
         np.concatenate(fit), np.repeat([0.0, 1.0], [len(score) for score in fit]), np.concatenate(weights)
     )
     low = 1 / (2 + min(map(len, fit)))  # a bin without one class says no more than that
     p_fake, p_real = (calibrated.predict(score).clip(low, 1 - low) for score in used)
-    return float(np.clip(1 + (np.log2(p_real).mean() + np.log2(1 - p_fake).mean()) / 2, 0, 1))
+    return float(1 + (np.log2(p_real).mean() + np.log2(1 - p_fake).mean()) / 2)

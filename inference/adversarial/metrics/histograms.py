@@ -29,13 +29,13 @@ def separation_power(sample: Tensor, reference: Tensor, *, bins: int = 50) -> Se
     The triangular discrimination of two histograms, called separation power in particle physics (Diefenbacher et al.
     2020, arXiv:2009.03796; Krause et al. 2024, CaloChallenge, arXiv:2410.21611). The bins hold equally many values of
     the reference, and the first and last bin are unbounded, so that the result does not depend on units or on single
-    far values. If a value occurs often, such as zero, there are fewer bins.
+    far values. A value that occurs often, such as zero, has a bin of its own.
 
-    For equal distributions and enough values in each bin, the mean is (K - 1) / 4 (1 / N + 1 / M) for K bins, the
-    ``floor``.
+    For equal distributions the mean is (K - 1) / 4 (1 / N + 1 / M) for K bins, the ``floor``; with fewer than about
+    five values in a bin it is less.
 
     Raises:
-        ValueError: samples of another shape, with NaN or infinity, with fewer than ``bins`` values, or fewer than 2
+        ValueError: samples of another shape, with NaN or infinity, with fewer than 5 ``bins`` values, or fewer than 2
             bins.
 
     >>> random = torch.Generator().manual_seed(0)
@@ -46,12 +46,16 @@ def separation_power(sample: Tensor, reference: Tensor, *, bins: int = 50) -> Se
     check_integer("bins", bins, 2)
     for name, values in (("sample", sample), ("reference", reference)):
         check_floating(name, values)
-        if values.ndim != 1 or len(values) < bins:
-            raise ValueError(f"expected {name} of shape (N,), N of {bins} or more, got {shown_shape(values)}")
+        if values.ndim != 1 or len(values) < 5 * bins:
+            raise ValueError(f"expected {name} of shape (N,), N of {5 * bins} or more, got {shown_shape(values)}")
         check_finite(name, values)
+    if sample.dtype != reference.dtype:  # equal values must remain equal
+        smaller = min(sample.dtype, reference.dtype, key=lambda dtype: torch.finfo(dtype).bits)
+        sample, reference = sample.to(smaller), reference.to(smaller)
     ordered = reference.double().sort().values
-    places = (torch.arange(1, bins) * len(ordered)) // bins
-    edges = ordered[places].unique()
+    edges, times = ordered[(torch.arange(1, bins) * len(ordered)) // bins].unique(return_counts=True)
+    often = edges[times > 1]
+    edges = torch.cat([edges, often.nextafter(torch.full_like(often, torch.inf))]).unique()
     counts = [
         torch.bincount(torch.searchsorted(edges, values.double(), right=True), minlength=len(edges) + 1).double()
         for values in (sample, reference)

@@ -32,6 +32,13 @@ def test_a_layer_without_energy_has_zeros() -> None:
     assert found["fraction_0"].tolist() == [1, 0]
 
 
+def test_gradients_are_finite_where_a_layer_is_empty_or_has_one_bright_cell() -> None:
+    cells = torch.tensor([[1.0, 0, 0, 0, 0, 0], [0.0, 0, 0, 0, 0, 0]], requires_grad=True)
+    sum(value.sum() for value in observables(cells, torch.ones(2), TWO).values()).backward()  # type: ignore[union-attr]
+    assert cells.grad is not None
+    assert bool(torch.isfinite(cells.grad).all())
+
+
 def test_the_unit_of_energy_does_not_matter() -> None:
     showers = Showers()
     sample = showers.simulate(showers.draw_energies(50), seed=0)

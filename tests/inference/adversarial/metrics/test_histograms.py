@@ -24,7 +24,7 @@ def test_known_separations() -> None:
     random = torch.Generator().manual_seed(1)
     found = separation_power(torch.rand(100_000, generator=random), 2 * torch.rand(100_000, generator=random))
     assert found.power == pytest.approx(1 / 3, abs=0.005)
-    apart = separation_power(torch.rand(100, generator=random) - 5, torch.rand(100, generator=random), bins=2)
+    apart = separation_power(torch.rand(1000, generator=random) - 5, torch.rand(1000, generator=random), bins=2)
     assert apart.power == pytest.approx(((1 - 0.5) ** 2 / 1.5 + 0.5) / 2, abs=0.02)
 
 
@@ -35,20 +35,26 @@ def test_units_do_not_matter() -> None:
     assert one.power == pytest.approx(other.power, abs=0.02)
 
 
-def test_zeros_share_a_bin() -> None:
-    x = torch.cat([torch.zeros(300), torch.rand(100, generator=torch.Generator().manual_seed(3))])
+def test_zeros_have_a_bin_of_their_own() -> None:
+    x = torch.cat([torch.zeros(700), 1 + torch.rand(300, generator=torch.Generator().manual_seed(3))])
     same = separation_power(x, x)
     assert same.power == 0
     assert same.bins < 20
-    assert separation_power(x.clamp_min(0.5), x).power > 0.3
+    for sign in (1, -1):
+        assert separation_power(sign * x.clamp_min(0.99), sign * x).power > 0.65
+        assert separation_power(sign * torch.full((1000,), 5.0), torch.zeros(1000)).power == 1
+
+
+def test_equal_values_of_another_dtype_are_equal() -> None:
+    assert separation_power(torch.full((500,), 0.7), torch.full((500,), 0.7, dtype=torch.double)).power == 0
 
 
 @pytest.mark.parametrize(
     ("sample", "reference", "bins", "complaint"),
     [
-        (torch.ones(10), torch.ones(100), 50, "sample of shape"),
-        (torch.ones(100), torch.ones(100, 1), 50, "reference of shape"),
-        (torch.full((100,), math.nan), torch.ones(100), 50, "sample"),
+        (torch.ones(249), torch.ones(300), 50, r"sample of shape \(N,\), N of 250 or more"),
+        (torch.ones(300), torch.ones(300, 1), 50, "reference of shape"),
+        (torch.full((300,), math.nan), torch.ones(300), 50, "sample"),
         (torch.ones(100), torch.ones(100), 1, "bins"),
     ],
 )
