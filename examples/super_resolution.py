@@ -26,7 +26,7 @@ import torch
 from _parts import compute_parts, tag, total_seconds
 from _report import finish, parser
 from _super import evaluation, figures
-from _super.networks import train_errors, train_pixel, train_sharp
+from _super.networks import train_adversarial, train_errors, train_pixel, train_textures
 from _super.own_picture import enlarge_own
 from _super.settings import QUICK, Settings
 
@@ -47,8 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     work = args.out / f"work-{tag(settings)}"  # networks and arrays of these settings alone
     work.mkdir(exist_ok=True)
     stages = [
-        {"training.pixel": partial(train_pixel, settings, work), "training": partial(train_sharp, settings, work)},
-        {"training.errors": partial(train_errors, settings, work)},
+        {
+            "training.pixel": partial(train_pixel, settings, work),
+            "training.textures": partial(train_textures, settings, work),
+        },
+        {
+            "training.adversarial": partial(train_adversarial, settings, work),
+            "training.errors": partial(train_errors, settings, work),
+        },
         {"errors": partial(evaluation.errors, settings, work)},
         {way: partial(evaluation.scores, way, settings, work) for way in evaluation.WAYS},
     ]

@@ -24,28 +24,28 @@ from posterity.models.super_resolution import (
     texture_classifier,
 )
 
-CONTENT = 4.0  # weight of the pixels beside the adversarial loss; luminances are between 0 and 1
+CONTENT = 30.0  # weight of the pixels beside the adversarial loss; luminances are between 0 and 1
 FEATURES = 1.0
 WIDTH = 24  # channels of the discriminator
 TEXTURE_CROP = 12  # pixels of a reduced crop, 48 at full resolution
 HELD_OUT_CROPS = 1000
 
 
-def train_pixel(settings: Settings, out: Path, name: str = "pixel-only", steps: int | None = None) -> dict[str, float]:
+def train_pixel(settings: Settings, out: Path) -> dict[str, float]:
     """The network with pixel loss: the mean absolute error (Lim et al. 2017)."""
     torch.set_num_threads(1)
     source, net = crops(settings), new_network(settings, components=0)
-    steps = settings.pixel_steps if steps is None else steps
 
     def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
         low, high = batch
         return (net(low) - high).abs().mean()
 
     training = fit_stream(
-        net, lambda random: source.draw(settings.batch, random), loss, steps=steps, warmup=min(100, steps // 5),
-        seed=settings.seed, about=source.recipe, checkpoint=out / f"{name}-{tag(settings)}.checkpoint",
+        net, lambda random: source.draw(settings.batch, random), loss, steps=settings.pixel_steps,
+        warmup=min(100, settings.pixel_steps // 5), seed=settings.seed, about=source.recipe,
+        checkpoint=out / f"pixel-{tag(settings)}.checkpoint",
     )  # fmt: skip
-    return _finished(training, net, out / f"{name}.pt")
+    return _finished(training, net, out / "pixel-only.pt")
 
 
 def train_errors(settings: Settings, out: Path) -> dict[str, float]:
@@ -92,26 +92,13 @@ def train_textures(settings: Settings, out: Path) -> dict[str, float]:
     return _finished(training, net, out / "textures.pt") | {"accuracy": accuracy(net, fresh, fresh_numbers)}
 
 
-def train_sharp(settings: Settings, out: Path) -> dict[str, float]:
-    """The network with adversarial loss and what it needs: a short training with pixel loss, and the texture features.
-
-    It does not wait for the network of `train_pixel`, whose last steps it would undo.
-    """
-    parts = {
-        "start": train_pixel(settings, out, "start", settings.start_steps),
-        "textures": train_textures(settings, out),
-        "adversarial": train_adversarial(settings, out),
-    }
-    return {f"{part}.{name}": value for part, numbers in parts.items() for name, value in numbers.items()}
-
-
 def train_adversarial(settings: Settings, out: Path) -> dict[str, float]:
-    """The network of the short training, trained further with an adversarial loss and a loss of texture features."""
+    """The network with pixel loss, trained further with an adversarial loss and a loss of texture features."""
     torch.set_num_threads(1)
     source, textures, net = crops(settings), texture_network(settings), new_network(settings, components=0)
     textures.load_state_dict(read_tensors(out / "textures.pt", "weights of a network"))
     textures.requires_grad_(False).eval()
-    net.load_state_dict(read_tensors(out / "start.pt", "weights of a network"))
+    net.load_state_dict(read_tensors(out / "pixel-only.pt", "weights of a network"))
     with torch.no_grad():
         scale = float(textures.features(source.draw(16, torch.Generator().manual_seed(settings.seed))[1]).std())
     side = SCALE * settings.crop

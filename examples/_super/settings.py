@@ -26,20 +26,19 @@ class Settings:
     components: int = 3
     batch: int = 16
     crop: int = 24
-    pixel_steps: int = 7500
+    pixel_steps: int = 5500
     error_steps: int = 800
     texture_crops: int = 8000
     texture_epochs: int = 5
-    start_steps: int = 1500  # with pixel loss, before the adversarial ones
-    adversarial_steps: int = 5500
+    adversarial_steps: int = 2000
     adversarial_batch: int = 8
     small: bool = False  # the two photographs of scikit-learn in place of the sets, which may be absent
     seed: int = 0
 
 
 QUICK = Settings(
-    size="small", batch=8, crop=16, pixel_steps=300, start_steps=150, error_steps=100, texture_crops=256,
-    texture_epochs=1, adversarial_steps=80, adversarial_batch=4, small=True,
+    size="small", batch=8, crop=16, pixel_steps=300, error_steps=100, texture_crops=256, texture_epochs=1,
+    adversarial_steps=80, adversarial_batch=4, small=True,
 )  # fmt: skip
 
 
