@@ -50,7 +50,7 @@ class Task:
     seed: int = 0
 
 
-QUICK = Task(steps=1000, width=8, readings=5, read=1000, samples=2000, quick=True)
+QUICK = Task(steps=2500, width=8, readings=5, read=1000, samples=2000, quick=True)
 
 
 @dataclass(frozen=True, eq=False)

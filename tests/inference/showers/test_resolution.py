@@ -27,6 +27,14 @@ def test_terms_are_found_and_their_errors_are_right() -> None:
     assert 0.7 < float(pulls.std()) < 1.4
 
 
+def test_a_mean_response_that_depends_on_energy_is_no_spread() -> None:
+    """Seed 5; with the slope counted as spread, b would be too large by many errors."""
+    energy, response = sample(0.1, 0.02, 6000, 5)
+    fit = fit_resolution(energy, response * (1 + 0.3 * energy.log()), seed=0, bootstrap=50)
+    assert fit.a == pytest.approx(0.1, abs=4 * fit.a_se)
+    assert fit.b == pytest.approx(0.02, abs=4 * fit.b_se)
+
+
 def test_small_samples_have_no_bias() -> None:
     """The mean a of 100 samples of 240 showers, seeds 0 to 99, within 4 standard errors: errors by the observed spreads
 
