@@ -65,6 +65,7 @@ class Showers:
     Raises:
         ValueError: an object that is not a calorimeter, or a step that is not above 0.
 
+    >>> import torch
     >>> sample = Showers().simulate(torch.tensor([10.0, 50.0]), seed=0)
     >>> sample.cells.shape
     torch.Size([2, 504])
@@ -278,7 +279,7 @@ class Showers:
         low, high = (float(value) for value in energy.aminmax())
         if not LOWEST <= low <= high <= HIGHEST:
             raise ValueError(f"expected energy from {LOWEST} to {HIGHEST:g} GeV, got {low:g} to {high:g}")
-        return energy.double()
+        return energy.detach().double()
 
 
 def gamma_shares(edges: Tensor, profile: Tensor) -> Tensor:

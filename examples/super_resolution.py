@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--networks", type=Path, default=STORED, help="folder of the networks for --image")
     args = options.parse_args(argv)
     torch.set_num_threads(1)
-    args.out.mkdir(parents=True, exist_ok=True)
     if args.image is not None:
         return own_picture(args.image, args.networks, args.out)
+    args.out.mkdir(parents=True, exist_ok=True)
     settings = replace(QUICK if args.quick else Settings(), seed=args.seed)
     work = args.out / f"work-{tag(settings)}"  # networks and arrays of these settings alone
     work.mkdir(exist_ok=True)

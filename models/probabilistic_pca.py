@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.distributions import LowRankMultivariateNormal
 
-from posterity.validation import check_finite, check_floating, check_integer, check_number, shown_shape
+from posterity.validation import check_finite, check_floating, check_integer, check_number, shown, shown_shape
 
 
 class ProbabilisticPCA:
-    """See the module. `fit` finds the parameters of largest likelihood.
+    r"""The model $x = \mu + W z + \sigma \epsilon$; `fit` finds the parameters of largest likelihood.
 
     Args:
         mean: (D,).
@@ -36,7 +36,7 @@ class ProbabilisticPCA:
         for name, values in (("mean", mean), ("loadings", loadings)):
             check_floating(name, values)
             check_finite(name, values)
-        if mean.ndim != 1 or loadings.ndim != 2 or len(loadings) != len(mean):
+        if mean.ndim != 1 or loadings.ndim != 2 or len(loadings) != len(mean) or not loadings.numel():
             raise ValueError(
                 f"expected mean (D,) and loadings (D, q), got {shown_shape(mean)} and {shown_shape(loadings)}"
             )
@@ -51,6 +51,7 @@ class ProbabilisticPCA:
             ValueError: data of another shape or with NaN or infinity; or components below 1, or so many that no
                 variance is left for the noise.
 
+        >>> import torch
         >>> x = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 1.0, 1.0])
         >>> round(ProbabilisticPCA.fit(x, 1).noise, 1)
         1.0
@@ -96,11 +97,7 @@ class ProbabilisticPCA:
     def latent_posterior(self, values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """Means (N, q) of z given the observed entries, and its covariance (q, q); arguments as for `conditional`."""
         observed = self._checked_mask(observed)
-        check_floating("values", values)
-        if values.ndim != 2 or values.shape[1] != len(self.mean):
-            raise ValueError(f"expected values of shape (N, {len(self.mean)}), got {shown_shape(values)}")
-        seen = values[:, observed].double()
-        check_finite("values", seen)
+        seen = self._seen(values, observed)
         loadings = self.loadings[observed]
         precision = torch.eye(loadings.shape[1]).to(loadings) + loadings.T @ loadings / self.noise**2
         root = torch.linalg.cholesky(precision)
@@ -110,17 +107,32 @@ class ProbabilisticPCA:
     def model(self, values: Tensor, observed: Tensor) -> Any:
         """The same model in Pyro, with sites "z" (N, q) and "x" for the observed entries of ``values`` (N, D)."""
         observed = self._checked_mask(observed)
-        loadings = self.loadings[observed]
+        seen, loadings = self._seen(values, observed), self.loadings[observed]
         with pyro.plate("rows", len(values)):
             z = pyro.sample("z", dist.Normal(0.0, torch.ones(loadings.shape[1]).to(loadings)).to_event(1))
             mean = self.mean[observed] + z @ loadings.T
-            return pyro.sample("x", dist.Normal(mean, self.noise).to_event(1), obs=values[:, observed].double())
+            return pyro.sample("x", dist.Normal(mean, self.noise).to_event(1), obs=seen)
+
+    def __repr__(self) -> str:
+        return f"ProbabilisticPCA({self.loadings.shape[1]} directions in {len(self.mean)} dimensions)"
+
+    def _seen(self, values: Tensor, observed: Tensor) -> Tensor:
+        """The observed entries (N, seen) in double precision."""
+        check_floating("values", values)
+        if values.ndim != 2 or values.shape[1] != len(self.mean):
+            raise ValueError(f"expected values of shape (N, {len(self.mean)}), got {shown_shape(values)}")
+        seen = values[:, observed].double()
+        check_finite("values", seen)
+        return seen
 
     def _checked_mask(self, observed: Tensor) -> Tensor:
         if not isinstance(observed, Tensor) or observed.dtype != torch.bool or observed.shape != self.mean.shape:
-            raise ValueError(
-                f"expected observed to be a mask of shape ({len(self.mean)},), got {shown_shape(observed)}"
+            got = (
+                f"{observed.dtype} of shape {tuple(observed.shape)}"
+                if isinstance(observed, Tensor)
+                else shown(observed)
             )
+            raise ValueError(f"expected observed to be a boolean tensor of shape ({len(self.mean)},), got {got}")
         if bool(observed.all()) or not bool(observed.any()):
             raise ValueError(f"expected observed to leave out some entries, not all, got {int(observed.sum())} of them")
         return observed

@@ -23,6 +23,7 @@ def enlarge_own(path: Path, networks: Path, out: Path) -> list[Path]:
         ValueError: the file is not a picture, or too large.
     """
     picture = Picture.read(path, largest=LARGEST)
+    out.mkdir(parents=True, exist_ok=True)
     written = []
     for way in ("bicubic", "pixel", "adversarial"):
         large = enlarged(way, picture, networks)
@@ -30,7 +31,7 @@ def enlarge_own(path: Path, networks: Path, out: Path) -> list[Path]:
         written.append(kept.save(out / f"{path.stem}-{way}.png"))
     with torch.no_grad():
         sd = 255 * pixel_distribution(load("pixel", networks), picture).stddev
-    full = np.rint(sd.numpy().clip(0, 255)).astype(np.uint8)
+    full = np.rint(1000 * sd.numpy()).clip(0, 65535).astype(np.uint16)  # thousandths of a level
     written.append(Picture.from_array(full).save(out / f"{path.stem}-sd.png"))
     figure = Figure(figsize=(2.9 * 5, 3.4), layout="constrained")
     rows, columns = (

@@ -28,6 +28,7 @@ def observables(cells: Tensor, energy: Tensor, calorimeter: Calorimeter) -> Mapp
     Raises:
         ValueError: cells of another shape, negative ones, NaN or infinity, or energies that are not above 0.
 
+    >>> import torch
     >>> from posterity.data import Showers
     >>> showers = Showers()
     >>> sample = showers.simulate(torch.tensor([10.0, 50.0]), seed=0)

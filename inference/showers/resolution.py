@@ -38,8 +38,8 @@ def fit_resolution(energy: Tensor, response: Tensor, *, seed: int, bins: int = 1
     to 0.
 
     Raises:
-        ValueError: samples of different shapes, with NaN or infinity, energies or responses that are not above 0, fewer
-            than 3 bins, fewer than 20 showers in a bin, or a single energy.
+        ValueError: samples of different shapes, with NaN or infinity, energies that are not above 0, negative
+            responses, fewer than 3 bins, fewer than 20 showers in a bin, or a single energy.
 
     >>> import torch
     >>> random = torch.Generator().manual_seed(0)
@@ -57,8 +57,9 @@ def fit_resolution(energy: Tensor, response: Tensor, *, seed: int, bins: int = 1
         check_finite(name, values)
         if values.ndim != 1 or values.shape != energy.shape or len(values) < 20 * bins:
             raise ValueError(f"expected {name} of shape (N,), N of {20 * bins} or more, got {shown_shape(values)}")
-        if float(values.min()) <= 0:
-            raise ValueError(f"expected {name} above 0, got {float(values.min()):g}")
+        lowest = values.min().item()
+        if lowest < 0 or (name == "energy" and not lowest):
+            raise ValueError(f"expected {name} {'above' if name == 'energy' else 'of at least'} 0, got {lowest:g}")
     e, r = (values.detach().double().cpu().numpy() for values in (energy, response))
     if np.ptp(e) <= 1e-9 * e.max():
         raise ValueError(f"expected energy of several values, got {e[0]:g} alone")

@@ -148,8 +148,11 @@ def test_units_of_the_data_do_not_matter() -> None:
         (lambda: truth().conditional(torch.full((2, 7), math.nan).double(), OBSERVED), "values"),
         (
             lambda: truth().conditional(torch.ones(2, 7).double(), OBSERVED[:6]),
-            r"observed to be a mask of shape \(7,\)",
+            r"observed to be a boolean tensor of shape \(7,\), got torch.bool of shape \(6,\)",
         ),
+        (lambda: truth().conditional(torch.ones(2, 7).double(), OBSERVED.long()), "boolean tensor .*, got torch.int64"),
+        (lambda: truth().model(torch.ones(2, 6).double(), OBSERVED), r"values of shape \(N, 7\)"),
+        (lambda: ProbabilisticPCA(torch.ones(3), torch.ones(3, 0), 1.0), r"mean \(D,\) and loadings \(D, q\)"),
         (lambda: truth().conditional(torch.ones(2, 7).double(), OBSERVED | True), "leave out some entries, not all"),
         (lambda: truth().conditional(torch.ones(2, 7).double(), OBSERVED & False), "leave out some entries, not all"),
     ],

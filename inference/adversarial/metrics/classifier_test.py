@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from posterity.inference.adversarial.metrics._pairs import check_samples
-from posterity.validation import check_callable, check_integer, check_number, check_seed
+from posterity.validation import check_callable, check_integer, check_number, check_seed, shown
 
 MakeClassifier = Callable[[int], Any]  # seed -> a classifier with fit and predict_proba
 
@@ -45,8 +45,8 @@ def classifier_test(
     The classifier two-sample test of Lopez-Paz & Oquab 2017 (arXiv:1610.06545), with the scores of the CaloChallenge
     (Krause et al. 2024, arXiv:2410.21611, section 4): a generator is as good as its best critic says, so a stronger
     classifier can only raise the AUC. Scale or take logarithms of the features before if the classifier needs it; trees
-    do not. Take the value of real samples against other real ones as the null: overlap of training and test rows would
-    show there.
+    do not. Take the value of real samples against other real ones as the null. No row may be in both samples: its copy
+    among the training rows has the other label, and the AUC falls below 0.5.
 
     Args:
         real: real samples.
@@ -81,8 +81,11 @@ def classifier_test(
     x = np.concatenate([training for training, _ in parts])
     y = np.repeat([0, 1], [len(training) for training, _ in parts])
     order = random.permutation(len(x))
-    model = (_trees(seed, len(x)) if classifier is None else classifier(seed)).fit(x[order], y[order])
-    scores = [np.asarray(model.predict_proba(held_out))[:, 1] for _, held_out in parts]
+    model = _trees(seed, len(x)) if classifier is None else classifier(seed)
+    if not callable(getattr(model, "fit", None)) or not callable(getattr(model, "predict_proba", None)):
+        raise ValueError(f"expected classifier to return an object with fit and predict_proba, got {shown(model)}")
+    model.fit(x[order], y[order])
+    scores = [_scores(model, held_out) for _, held_out in parts]
     auc, p_value = _area(*scores)
     resampled = [_area(*(random.choice(score, len(score)) for score in scores))[0] for _ in range(bootstrap)]
     return ClassifierTest(auc, float(np.std(resampled, ddof=1)), _divergence(*scores), p_value)
@@ -93,6 +96,17 @@ def _trees(seed: int, rows: int) -> Any:
 
     # With the usual 20 rows in a leaf, a small sample would not be split at all.
     return HistGradientBoostingClassifier(random_state=seed, min_samples_leaf=max(1, min(20, rows // 10)))
+
+
+def _scores(model: Any, rows: np.ndarray) -> np.ndarray:
+    """The probability of being real (N,)."""
+    probabilities = np.asarray(model.predict_proba(rows))
+    if probabilities.shape != (len(rows), 2):
+        raise ValueError(
+            f"expected predict_proba of the classifier to return shape ({len(rows)}, 2), got {probabilities.shape}"
+        )
+    scores: np.ndarray = probabilities[:, 1]
+    return scores
 
 
 def _split(sample: np.ndarray, tested: float, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,8 @@ class Separation:
     """Result of `separation_power`.
 
     Attributes:
-        power: from 0 for equal histograms to 1 for ones without a common bin.
+        power: from 0 for equal histograms to 1 for ones without a common bin. A sample that lies beyond the reference
+            shares its last bin, and reaches (K - 1) / (K + 1) for K bins: compare powers with equally many bins.
         floor: mean of the power for two samples of these sizes from the reference distribution.
         bins: number of bins.
     """
@@ -38,6 +39,7 @@ def separation_power(sample: Tensor, reference: Tensor, *, bins: int = 50) -> Se
         ValueError: samples of another shape, with NaN or infinity, with fewer than 5 ``bins`` values, or fewer than 2
             bins.
 
+    >>> import torch
     >>> random = torch.Generator().manual_seed(0)
     >>> x, y = torch.randn(2, 10_000, generator=random)
     >>> separation_power(x, y).power < 0.006, round(separation_power(x + 100, y).power, 3)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
@@ -14,6 +15,16 @@ def normals(n: int, shift: float, seed: int) -> torch.Tensor:
     found = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
     found[:, 0] += shift
     return found
+
+
+class OneColumn:
+    """A classifier whose fit returns nothing, and whose probabilities have one column."""
+
+    def fit(self, x: object, y: object) -> None:
+        pass
+
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        return np.full(len(x), 0.5)
 
 
 def test_equal_samples_have_half() -> None:
@@ -70,6 +81,11 @@ def test_the_same_seed_repeats_the_test() -> None:
         ({"tested": 1.0}, "tested"),
         ({"bootstrap": 1}, "bootstrap"),
         ({"classifier": 3}, "classifier"),
+        (
+            {"classifier": lambda seed: None},
+            "classifier to return an object with fit and predict_proba, got None",
+        ),
+        ({"classifier": lambda seed: OneColumn()}, r"predict_proba of the classifier to return shape \(25, 2\), got"),
     ],
 )
 def test_bad_arguments_are_refused(changes, complaint: str) -> None:
