@@ -81,7 +81,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Batches of a user's `BatchSource`, with checks of what it returns."""
+    """Draws batches from a user's `BatchSource` and checks what it returns."""
 
     source: BatchSource
 

@@ -1,4 +1,4 @@
-"""Observables of showers: what a physicist looks at in place of hundreds of cells."""
+"""`observables`: a few numbers for each shower, which physicists compare instead of hundreds of cells."""
 
 from collections.abc import Mapping
 

@@ -39,7 +39,8 @@ def fit_resolution(energy: Tensor, response: Tensor, *, seed: int, bins: int = 1
 
     Raises:
         ValueError: samples of different shapes, with NaN or infinity, energies that are not above 0, negative
-            responses, fewer than 3 bins, fewer than 20 showers in a bin, or a single energy.
+            responses, fewer than 3 bins, fewer than 20 showers in a bin, a single energy, or a response that is
+            constant or 0.
 
     >>> import torch
     >>> random = torch.Generator().manual_seed(0)
@@ -63,6 +64,8 @@ def fit_resolution(energy: Tensor, response: Tensor, *, seed: int, bins: int = 1
     e, r = (values.detach().double().cpu().numpy() for values in (energy, response))
     if np.ptp(e) <= 1e-9 * e.max():
         raise ValueError(f"expected energy of several values, got {e[0]:g} alone")
+    if np.ptp(r) == 0:
+        raise ValueError(f"expected response to differ between showers, got {r[0]:g} for all")
     a, b, chi2 = _fit(e, r, bins)
     random = np.random.default_rng(seed)
     rows = (random.integers(len(e), size=len(e)) for _ in range(bootstrap))
@@ -79,6 +82,8 @@ def _fit(energy: np.ndarray, response: np.ndarray, bins: int) -> tuple[float, fl
         square = log_e @ log_e
         slope = log_e @ response[rows] / square if square > 1e-18 * len(rows) else 0.0  # 0 for a beam of one energy
         mean = response[rows].mean()
+        if not mean > 0:
+            raise ValueError(f"expected response above 0 on average, got {mean:g} near {energy[rows].mean():g} GeV")
         spread = ((response[rows] - mean - slope * log_e) ** 2).sum() / (len(rows) - 2) / mean**2
         points.append(((1 / energy[rows]).mean(), spread, np.sqrt(2 / (len(rows) - 2))))
     x, y, relative = np.array(points).T

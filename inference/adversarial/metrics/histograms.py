@@ -30,7 +30,7 @@ def separation_power(sample: Tensor, reference: Tensor, *, bins: int = 50) -> Se
     The triangular discrimination of two histograms, called separation power in particle physics (Diefenbacher et al.
     2020, arXiv:2009.03796; Krause et al. 2024, CaloChallenge, arXiv:2410.21611). The bins hold equally many values of
     the reference, and the first and last bin are unbounded, so that the result does not depend on units or on single
-    far values. A value that occurs often, such as zero, has a bin of its own.
+    far values. A value that occurs often, such as zero, gets a bin of its own.
 
     For equal distributions the mean is (K - 1) / 4 (1 / N + 1 / M) for K bins, the ``floor``; with fewer than about
     five values in a bin it is less.

@@ -81,6 +81,8 @@ def test_the_sampling_term_of_the_simulation_is_found() -> None:
         (torch.ones(10), torch.ones(10), "N of 240 or more"),
         (torch.ones(300), torch.ones(299), "response of shape"),
         (torch.zeros(300), torch.ones(300), "expected energy above 0"),
+        (torch.linspace(1, 9, 300), torch.ones(300), "expected response to differ between showers, got 1 for all"),
+        (torch.linspace(1, 9, 300), (torch.linspace(1, 9, 300) > 5).float(), "response above 0 on average, got 0 near"),
         (torch.full((300,), 50.0), torch.ones(300), "expected energy of several values, got 50 alone"),
         (torch.ones(300), torch.full((300,), math.nan), "response"),
     ],
