@@ -13,7 +13,7 @@ Images
     `mnist`, `fashion_mnist`, `usps`, `digits`; `image_folder` for any images; all return `Images`. `read_idx`: arrays.
 
     `UnpairedImages`: batches of images of two domains. `edges`: outlines of images.
-    `StackedImages`: batches of three images as colours.
+    `StackedImages`: batches of three images as colours. `MaskedImages`: batches with a hidden part; `jittered`: moved.
     `orl_faces`: pictures of 40 people; `by_person`: parts without a common person; `hidden_pixels`: parts of a face.
     `Picture`: a picture of a user. `Photographs`, `set5`, `cbsd68`, `photographs`: pictures of different sizes;
     `PhotographCrops`: batches of crops with their reduced versions.
@@ -38,6 +38,7 @@ from posterity.data.faces import by_person, hidden_pixels, orl_faces
 from posterity.data.idx import read_idx
 from posterity.data.images import Images, digits, fashion_mnist, image_folder, mnist, usps
 from posterity.data.inverse import bishop, inverse_sine, two_dimensional
+from posterity.data.masked import MaskedImages, jittered
 from posterity.data.normal_noise import NormalNoiseConditional
 from posterity.data.observations import Observations
 from posterity.data.photographs import PhotographCrops, Photographs, cbsd68, photographs, set5
@@ -63,6 +64,7 @@ __all__ = [
     "Events",
     "Images",
     "Layer",
+    "MaskedImages",
     "Material",
     "NormalNoiseConditional",
     "Observations",
@@ -90,6 +92,7 @@ __all__ = [
     "holdout",
     "image_folder",
     "inverse_sine",
+    "jittered",
     "kfold",
     "mcycle",
     "mnist",

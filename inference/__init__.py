@@ -13,7 +13,8 @@
   classifiers of images (`training.classifier`).
 - `estimators` have scikit-learn's conventions: a posterior without knowing Pyro.
 - `tracking` finds tracks without learning, and counts how many were found.
-- `showers` has what simulations of calorimeters are compared by.
+- `showers` trains generators in place of a simulation of a calorimeter, and has what they are compared by.
+- `completion` fills the hidden part of pictures in many ways.
 - `program` reads Pyro models: their sites, and the likelihood of all draws at once.
 """
 

@@ -12,14 +12,17 @@
 - `tracking`: networks that find tracks in a detector.
 - `recurrent`: mixture density recurrent networks, the distribution of the next state of a sequence; `dreaming` samples
   the future from them; `autoencoder`: pictures as points of a few dimensions.
-- `super_resolution`: networks that enlarge pictures; `translation`: networks between two kinds of pictures; `residual`,
-  `tiling`: a block of such networks, and large pictures in tiles.
+- `super_resolution`: networks that enlarge pictures; `translation`: networks between two kinds of pictures;
+  `completion`: networks that fill a hidden part; `residual`, `tiling`: a block of such networks, and large pictures in
+  tiles.
+- `showers`: a generator of showers in a calorimeter, and its critic.
 - `parameters`, `tails`, `families`: parameters of distributions, and their distribution functions, also in the tails.
 - `modules`, `plates`, `chunks`: calls of modules, terms outside plates, and work on large tensors.
 """
 
 from posterity.models import (
     autoencoder,
+    completion,
     discriminators,
     dreaming,
     generators,
@@ -27,6 +30,7 @@ from posterity.models import (
     mixture_priors,
     priors,
     recurrent,
+    showers,
     super_resolution,
     translation,
 )
@@ -72,6 +76,7 @@ __all__ = [
     "bayesian_classification",
     "bayesian_mixture_density",
     "bayesian_regression",
+    "completion",
     "discriminators",
     "dreaming",
     "empty_guide",
@@ -91,6 +96,7 @@ __all__ = [
     "radial",
     "recurrent",
     "save_lenet",
+    "showers",
     "student_t",
     "super_resolution",
     "table_prior",

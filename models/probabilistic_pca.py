@@ -104,6 +104,19 @@ class ProbabilisticPCA:
         latent = torch.cholesky_solve(loadings.T @ (seen - self.mean[observed]).T / self.noise**2, root).T
         return latent, torch.cholesky_inverse(root)
 
+    def distance(self, values: Tensor, observed: Tensor) -> Tensor:
+        """Squared Mahalanobis distance of the observed entries from their mean, over their number: (N,).
+
+        For rows that the model describes its mean is 1, and its standard deviation the root of 2 over the number. It is
+        larger for rows of another kind. Arguments as for `conditional`.
+        """
+        observed = self._checked_mask(observed)
+        rest, loadings = self._seen(values, observed) - self.mean[observed], self.loadings[observed]
+        inner = loadings.T @ loadings + self.noise**2 * torch.eye(loadings.shape[1]).to(loadings)
+        along = rest @ loadings
+        explained = (along * torch.linalg.solve(inner, along.T).T).sum(1)
+        return (rest.square().sum(1) - explained) / (self.noise**2 * rest.shape[1])
+
     def model(self, values: Tensor, observed: Tensor) -> Any:
         """The same model in Pyro, with sites "z" (N, q) and "x" for the observed entries of ``values`` (N, D)."""
         observed = self._checked_mask(observed)

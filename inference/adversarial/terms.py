@@ -8,6 +8,7 @@ have any shape (for M runs side by side, M is the first dimension). ``fake`` are
 |---|---|---|
 | `paired` | each sample and its own real one | inputs and real samples that belong together |
 | `feature_distance` | features of both (Ledig et al. 2017, eq. 5) | as above, and a network with fixed weights |
+| `energy_loss` | several samples and the real one, less that between samples | inputs with latent numbers |
 | `cycle` | inputs, and their translation there and back (eq. 2) | a `posterity.models.translation.Translator` |
 | `identity` | inputs that need no translation, and their translation (section 5.2) | as above |
 """
@@ -18,12 +19,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from posterity.inference.adversarial.batches import Batch
 from posterity.inference.adversarial.record import LOSS_CURVES, RUN_READINGS
-from posterity.validation import check_callable, check_choice, check_number
+from posterity.validation import check_callable, check_choice, check_integer, check_number
 
 DISTANCES: dict[str, Callable[[Tensor], Tensor]] = {"absolute": torch.abs, "squared": torch.square}
+SMALL = 1e-8  # added to squares: the root has no gradient at 0
 RESERVED = (*LOSS_CURVES, *RUN_READINGS)
 TermFunction = Callable[[nn.Module, Batch, Tensor], Tensor]
 
@@ -83,6 +86,42 @@ def feature_distance(
         return measure(found - target).reshape(*fake.shape[:-3], -1)
 
     return Term(f"{name}_{distance}", weight, function)
+
+
+def energy_loss(redraw: Callable[[Tensor], Tensor], weight: float = 1.0, *, window: int = 7) -> Term:
+    r"""The energy score of two samples X and X' of an input, $E|X - y| - \frac12 E|X - X'|$ for its real sample y.
+
+    It is strictly proper: smallest if samples have the distribution of real ones given the input (Gneiting & Raftery
+    2007, J. Am. Stat. Assoc. 102:359, eq. 22). With an adversarial loss alone, the generator may give one answer for
+    each input. Norms are taken in windows around each pixel of the first channel and over the whole image, and divided
+    by the root of the number of pixels; the score is the mean of both.
+
+    Args:
+        redraw: function of the inputs that returns the same inputs with other latent numbers, such as
+            `posterity.models.completion.other_latents`.
+        weight: of the term.
+        window: side of the windows in pixels, an odd number.
+
+    Raises:
+        ValueError: a ``redraw`` that cannot be called, a weight that is not above 0, or a window that is not odd.
+    """
+    check_callable("redraw", redraw, "inputs")
+    check_integer("window", window, 1)
+    if window % 2 == 0:
+        raise ValueError(f"expected window to be odd, got {window}")
+
+    def norm(difference: Tensor) -> Tensor:
+        square = difference[..., 0, :, :].square()
+        flat = square.reshape(-1, 1, *square.shape[-2:])
+        local = avg_pool2d(flat, window, 1, window // 2, count_include_pad=False).add(SMALL).sqrt().mean((1, 2, 3))
+        whole = flat.mean((1, 2, 3)).add(SMALL).sqrt()
+        return ((local + whole) / 2).reshape(square.shape[:-2])
+
+    def function(generator: nn.Module, batch: Batch, fake: Tensor) -> Tensor:
+        other = generator(redraw(batch.inputs))
+        return (norm(fake - batch.real) + norm(other - batch.real) - norm(fake - other)) / 2
+
+    return Term("energy_loss", weight, function)
 
 
 def cycle(weight: float = 5.0) -> Term:

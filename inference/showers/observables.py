@@ -36,19 +36,24 @@ def observables(cells: Tensor, energy: Tensor, calorimeter: Calorimeter) -> Mapp
     >>> len(found), found["response"].shape
     (22, torch.Size([2]))
     """
-    cells, energy = _checked(cells, energy, calorimeter)
-    total = cells.sum(1)
+    return unchecked_observables(*_checked(cells, energy, calorimeter), calorimeter)
+
+
+def unchecked_observables(cells: Tensor, energy: Tensor, calorimeter: Calorimeter) -> dict[str, Tensor]:
+    """The same without checks and in the precision of the arguments, for training; shapes (..., cells) and (...)."""
+    total = cells.sum(-1)
     found = {"response": total / energy}
     for index, (layer, part) in enumerate(zip(calorimeter.layers, calorimeter.split(cells), strict=True)):
-        of_layer = part.sum((1, 2))
+        of_layer = part.sum((-2, -1))
         found[f"fraction_{index}"] = _over(of_layer, total)
-        for name, places, dims in zip(("y", "x"), layer.centres, (2, 1), strict=True):
-            weights = _over(part.sum(dims), of_layer[:, None])
+        for name, places, dims in zip(("y", "x"), layer.centres, (-1, -2), strict=True):
+            weights = _over(part.sum(dims), of_layer[..., None])
+            places = places.to(weights)
             centre = weights @ places
-            square = (weights * (places - centre[:, None]).square()).sum(1)
+            square = (weights * (places - centre[..., None]).square()).sum(-1)
             found[f"centre_{name}_{index}"], found[f"width_{name}_{index}"] = centre, _root(square)
-        found[f"active_{index}"] = (part > 0).double().mean((1, 2))
-        found[f"brightest_{index}"] = _over(part.amax((1, 2)), of_layer)
+        found[f"active_{index}"] = (part > 0).to(part).mean((-2, -1))
+        found[f"brightest_{index}"] = _over(part.amax((-2, -1)), of_layer)
     return found
 
 

@@ -319,7 +319,7 @@ class MultivariateMixtureHead:
         # A product with constants, since an assignment by index cannot be recorded for all chains at once.
         place = scale.new_zeros(len(row), self.targets, self.targets)
         place[torch.arange(len(row)), row, column] = 1.0
-        lower = unit + (couplings[..., None, None] * place).sum(-3)
+        lower = unit + (couplings @ place.flatten(1)).unflatten(-1, (self.targets, self.targets))
         return Mixture(mixing, dist.MultivariateNormal(loc, scale_tril=scale.unsqueeze(-1) * lower))
 
     def logits(self, features: Tensor) -> Tensor:

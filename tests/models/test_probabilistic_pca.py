@@ -160,3 +160,18 @@ def test_units_of_the_data_do_not_matter() -> None:
 def test_bad_input_is_refused(make, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         make()
+
+
+def test_the_distance_is_that_of_the_dense_covariance_and_one_for_draws() -> None:
+    random = torch.Generator().manual_seed(7)
+    loadings = torch.randn(12, 3, generator=random, dtype=torch.double)
+    model = ProbabilisticPCA(torch.randn(12, generator=random, dtype=torch.double), loadings, 0.4)
+    observed = torch.arange(12) < 8
+    x = torch.randn(5, 12, generator=random, dtype=torch.double)
+    dense = loadings[:8] @ loadings[:8].T + 0.16 * torch.eye(8, dtype=torch.double)
+    rest = (x - model.mean)[:, :8]
+    wanted = (rest * torch.linalg.solve(dense, rest.T).T).sum(1) / 8
+    torch.testing.assert_close(model.distance(x, observed), wanted)
+    z, noise = (torch.randn(4000, size, generator=random, dtype=torch.double) for size in (3, 12))
+    drawn = model.distance(model.mean + z @ loadings.T + 0.4 * noise, observed)
+    assert abs(float(drawn.mean()) - 1) < 4 * (2 / 8 / 4000) ** 0.5

@@ -12,7 +12,8 @@ the same N.
 - *Few or copied samples.* `support_size` counts pairs of near-equal samples; `nearest_training` detects copies of
   training samples, which all metrics above would reward.
 - *Clusters with known centres.* `cluster_quality`.
-- *One number of each sample.* `separation_power` compares histograms.
+- *One number of each sample.* `separation_power` compares histograms; `histogram_pulls` judges the uncertainty of an
+  ensemble of generators.
 - *Counting.* `count_pieces`, `count_holes`, `count_runs` and `asymmetry` of each image: wrong numbers of parts.
 - *Single images.* `spectrum_distance` and `gradient_distance` compare the fine structure of two images, not pixel with
   pixel; `power_spectrum` is what the former compares.
@@ -22,7 +23,12 @@ from posterity.inference.adversarial.metrics.classes import ClassHistogram, clas
 from posterity.inference.adversarial.metrics.classifier_test import ClassifierTest, classifier_test
 from posterity.inference.adversarial.metrics.clusters import cluster_quality
 from posterity.inference.adversarial.metrics.frechet import frechet_distance
-from posterity.inference.adversarial.metrics.histograms import Separation, separation_power
+from posterity.inference.adversarial.metrics.histograms import (
+    HistogramPulls,
+    Separation,
+    histogram_pulls,
+    separation_power,
+)
 from posterity.inference.adversarial.metrics.manifold import expected_coverage, precision_recall
 from posterity.inference.adversarial.metrics.neighbours import NearestTraining, nearest_training
 from posterity.inference.adversarial.metrics.shapes import asymmetry, count_holes, count_pieces, count_runs
@@ -38,6 +44,7 @@ from posterity.inference.adversarial.metrics.two_sample import (
 __all__ = [
     "ClassHistogram",
     "ClassifierTest",
+    "HistogramPulls",
     "KernelTest",
     "NearestTraining",
     "Separation",
@@ -52,6 +59,7 @@ __all__ = [
     "expected_coverage",
     "frechet_distance",
     "gradient_distance",
+    "histogram_pulls",
     "kernel_distance",
     "kernel_test",
     "median_bandwidths",

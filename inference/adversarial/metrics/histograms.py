@@ -1,11 +1,11 @@
-"""`separation_power`: the distance of two one-dimensional samples by their histograms."""
+"""Histograms of generated samples: `separation_power` is their distance, `histogram_pulls` judges their uncertainty."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from posterity.validation import check_finite, check_floating, check_integer, shown_shape
+from posterity.validation import check_finite, check_floating, check_integer, check_number, shown_shape
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,89 @@ def separation_power(sample: Tensor, reference: Tensor, *, bins: int = 50) -> Se
     if sample.dtype != reference.dtype:  # equal values must remain equal
         smaller = min(sample.dtype, reference.dtype, key=lambda dtype: torch.finfo(dtype).bits)
         sample, reference = sample.to(smaller), reference.to(smaller)
-    ordered = reference.double().sort().values
-    edges, times = ordered[(torch.arange(1, bins) * len(ordered)) // bins].unique(return_counts=True)
-    often = edges[times > 1]
-    edges = torch.cat([edges, often.nextafter(torch.full_like(often, torch.inf))]).unique()
-    counts = [
-        torch.bincount(torch.searchsorted(edges, values.double(), right=True), minlength=len(edges) + 1).double()
-        for values in (sample, reference)
-    ]
-    p, q = (count / count.sum() for count in counts)
+    edges = _edges(reference.double().sort().values, bins)
+    p, q = (_shares(values.double(), edges) for values in (sample, reference))
     filled = (p + q) > 0
     power = float(((p - q).square() / (p + q).where(filled, torch.ones_like(p)))[filled].sum() / 2)
     used = int(filled.sum())
     return Separation(power, (used - 1) / 4 * (1 / len(sample) + 1 / len(reference)), used)
+
+
+@dataclass(frozen=True)
+class HistogramPulls:
+    """Result of `histogram_pulls`.
+
+    Attributes:
+        pulls: (share of the ensemble - share of the reference) / expected error, for each bin, (K,).
+        share: mean over the members, (K,); ``reference``: of the reference, (K,).
+        error: expected standard deviation of their difference, (K,).
+        spread: standard deviation between members beyond that of their finite samples, over the standard deviation
+            sqrt(p (1 - p)) of a single sample: one number for all bins.
+    """
+
+    pulls: Tensor
+    share: Tensor
+    reference: Tensor
+    error: Tensor
+    spread: float
+
+
+def histogram_pulls(samples: Tensor, reference: Tensor, *, bins: int = 10, factor: float = 1.0) -> HistogramPulls:
+    r"""Pulls of the bins of a histogram: does the spread of M generators explain their error?
+
+    The bins hold equally many values of the reference. The members scatter around their mean with the variance $\tau^2
+    p (1 - p)$ in a bin of share p, where $\tau^2$ is estimated from all bins together; to it the reference is expected
+    to be one more draw, so that the expected variance of the difference is $\tau^2 (1 + 1/M) p (1 - p)$ and what the
+    finite samples add. The pulls are then of width 1. An error that is common to all members makes them wider.
+
+    Args:
+        samples: of one observable from each member, (M, n).
+        reference: real values, (N,).
+        bins: K, at most; fewer if single values occur often.
+        factor: multiplies tau, for example by a value that made the pulls of other, held-out samples 1 wide.
+
+    Raises:
+        ValueError: fewer than 2 members or bins, samples of another shape, NaN or infinity, fewer than 5 values for a
+            bin, or a factor that is not above 0.
+
+    >>> import torch
+    >>> random = torch.Generator().manual_seed(0)
+    >>> members = torch.randn(8, 5000, generator=random) + 0.1 * torch.randn(8, 1, generator=random)
+    >>> found = histogram_pulls(members, torch.randn(5000, generator=random))
+    >>> found.pulls.shape
+    torch.Size([10])
+    """
+    check_integer("bins", bins, 2)
+    check_number("factor", factor, "(0, inf)")
+    for name, values, dimensions in (("samples", samples, 2), ("reference", reference, 1)):
+        check_floating(name, values)
+        if values.ndim != dimensions or values.shape[-1] < 5 * bins:
+            wanted = "(M, n)" if dimensions == 2 else "(N,)"
+            raise ValueError(f"expected {name} of shape {wanted}, at least {5 * bins}, got {shown_shape(values)}")
+        check_finite(name, values)
+    if len(samples) < 2:
+        raise ValueError("expected samples of at least 2 members, got 1")
+    edges = _edges(reference.double().sort().values, bins)
+    q = _shares(reference.double(), edges)
+    each = torch.stack([_shares(member.double(), edges) for member in samples])
+    members, n = samples.shape
+    p = each.mean(0)
+    unit = ((p + q) / 2 * (1 - (p + q) / 2)).clamp_min(1 / (4 * n))
+    tau = max(0.0, float((each.var(0) / unit).mean()) - 1 / n)
+    variance = unit * (factor**2 * tau * (1 + 1 / members) + 1 / (members * n) + 1 / len(reference))
+    error = variance.sqrt()
+    return HistogramPulls((p - q) / error, p, q, error, tau**0.5)
+
+
+def _edges(ordered: Tensor, bins: int) -> Tensor:
+    """Edges between ``bins`` equal parts of ordered values; one that occurs often gets a bin of its own."""
+    edges, times = ordered[(torch.arange(1, bins) * len(ordered)) // bins].unique(return_counts=True)
+    often = edges[times > 1]
+    return torch.cat([edges, often.nextafter(torch.full_like(often, torch.inf))]).unique()
+
+
+def _shares(values: Tensor, edges: Tensor) -> Tensor:
+    counts = torch.bincount(
+        torch.searchsorted(edges, values.contiguous(), right=True), minlength=len(edges) + 1
+    ).double()
+    return counts / len(values)

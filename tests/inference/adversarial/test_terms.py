@@ -2,10 +2,18 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from posterity.inference.adversarial.batches import Batch
-from posterity.inference.adversarial.terms import Term, check_terms, cycle, feature_distance, identity, paired
+from posterity.inference.adversarial.terms import (
+    Term,
+    check_terms,
+    cycle,
+    energy_loss,
+    feature_distance,
+    identity,
+    paired,
+)
 
 
 def batch(inputs, real=None):
@@ -106,3 +114,53 @@ def test_images_that_are_no_pairs_have_no_cycle():
 def test_distances_of_features_have_names_of_their_own():
     names = {feature_distance(len, distance=one).name for one in ("absolute", "squared")}
     assert names == {"features_absolute", "features_squared"}
+
+
+class Spread(torch.nn.Module):
+    """Samples of a normal distribution of width ``scale`` around the first channel of the inputs."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(scale))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs[:, :1] + self.scale * inputs[:, 2:3]
+
+
+def other_noise(inputs: Tensor) -> Tensor:
+    return torch.cat([inputs[:, :2], inputs[:, 2:].roll(1, 0)], 1)
+
+
+def test_the_energy_loss_is_smallest_for_the_true_width() -> None:
+    """Real samples are 0.5 wide around the inputs: the derivative is 0 there, and of the other sign on both sides."""
+    random = torch.Generator().manual_seed(0)
+    inputs = torch.randn(4000, 3, 4, 4, generator=random)
+    real = inputs[:, :1] + 0.5 * torch.randn(4000, 1, 4, 4, generator=random)
+    term, slopes = energy_loss(other_noise, window=3), {}
+    for scale in (0.4, 0.5, 0.6):
+        net = Spread(scale)
+        batch = Batch(inputs, real)
+        term.function(net, batch, net(inputs)).mean().backward()
+        assert net.scale.grad is not None
+        slopes[scale] = float(net.scale.grad)
+    assert slopes[0.4] < -0.02 < slopes[0.5] < 0.02 < slopes[0.6]
+
+
+def test_the_energy_loss_of_one_pixel_is_the_crps() -> None:
+    """|X - y| - |X - X'| / 2 for the pairs of a batch, by hand."""
+    inputs = torch.zeros(3, 3, 1, 1)
+    inputs[:, 2, 0, 0] = torch.tensor([1.0, 2.0, 4.0])
+    net, real = Spread(1.0), torch.full((3, 1, 1, 1), 3.0)
+    found = energy_loss(other_noise).function(net, Batch(inputs, real), net(inputs)).detach()
+    x, other = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([4.0, 1.0, 2.0])
+    wanted = ((x - 3).abs() + (other - 3).abs() - (x - other).abs()) / 2
+    torch.testing.assert_close(found.flatten(), wanted, atol=1e-3, rtol=0)
+
+
+def test_bad_settings_of_the_energy_loss_are_named() -> None:
+    with pytest.raises(ValueError, match="redraw"):
+        energy_loss(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="window to be odd, got 4"):
+        energy_loss(other_noise, window=4)
+    with pytest.raises(ValueError, match="weight"):
+        energy_loss(other_noise, 0.0)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from posterity.inference.adversarial.metrics import separation_power
+from posterity.inference.adversarial.metrics import histogram_pulls, separation_power
 
 
 def test_the_floor_is_the_mean_for_equal_distributions() -> None:
@@ -61,3 +61,56 @@ def test_equal_values_of_another_dtype_are_equal() -> None:
 def test_bad_samples_are_refused(sample: torch.Tensor, reference: torch.Tensor, bins: int, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         separation_power(sample, reference, bins=bins)
+
+
+def ensemble(bias: float, spread: float, random: torch.Generator, members: int = 8) -> torch.Tensor:
+    """Members that are normal samples around centres of their own, (members, 4000)."""
+    centres = bias + spread * torch.randn(members, 1, generator=random)
+    return centres + torch.randn(members, 4000, generator=random)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1])
+def test_pulls_are_one_wide_if_the_reference_is_one_more_member(spread: float) -> None:
+    """Root mean square of the pulls of 150 ensembles, seed 0: 1 within 12%."""
+    random = torch.Generator().manual_seed(0)
+    pulls = torch.cat(
+        [histogram_pulls(ensemble(0.0, spread, random), ensemble(0.0, spread, random, 1)[0]).pulls for _ in range(150)]
+    )
+    assert float(pulls.square().mean().sqrt()) == pytest.approx(1, abs=0.12)
+
+
+def test_a_common_error_makes_pulls_wide_and_a_factor_narrow() -> None:
+    random = torch.Generator().manual_seed(1)
+    members, reference = ensemble(0.2, 0.03, random), torch.randn(4000, generator=random)
+    found = histogram_pulls(members, reference)
+    assert float(found.pulls.abs().max()) > 3
+    larger = histogram_pulls(members, reference, factor=5.0)
+    assert float(larger.pulls.std()) < 0.5 * float(found.pulls.std())
+    torch.testing.assert_close(found.pulls * found.error, found.share - found.reference)
+
+
+def test_the_spread_is_that_of_the_members_beyond_their_finite_samples() -> None:
+    """Equal members have none. Shares that differ by 10% of sqrt(p (1 - p)) have 0.1."""
+    random = torch.Generator().manual_seed(2)
+    assert histogram_pulls(ensemble(0.0, 0.0, random), torch.randn(4000, generator=random)).spread < 0.01
+    members = torch.stack([(torch.rand(50_000, generator=random) < 0.5 + shift).float() for shift in (-0.05, 0.05)])
+    reference = (torch.rand(50_000, generator=random) < 0.5).float()
+    assert histogram_pulls(members, reference, bins=2).spread == pytest.approx(0.05 * math.sqrt(2) / 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("samples", "reference", "settings", "complaint"),
+    [
+        (torch.ones(1, 100), torch.ones(100), {}, "at least 2 members"),
+        (torch.ones(100), torch.ones(100), {}, r"samples of shape \(M, n\)"),
+        (torch.ones(2, 100), torch.ones(20), {}, r"reference of shape \(N,\), at least 50"),
+        (torch.ones(2, 100), torch.full((100,), math.nan), {}, "reference"),
+        (torch.ones(2, 100), torch.ones(100), {"bins": 1}, "bins"),
+        (torch.ones(2, 100), torch.ones(100), {"factor": 0.0}, "factor"),
+    ],
+)
+def test_bad_ensembles_are_named(
+    samples: torch.Tensor, reference: torch.Tensor, settings: dict[str, float], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        histogram_pulls(samples, reference, **settings)  # type: ignore[arg-type]

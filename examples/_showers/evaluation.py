@@ -1,0 +1,213 @@
+"""Every method against the simulation, inside the energies of training and in the gap."""
+
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from _report import save_arrays
+from torch import Tensor
+
+from _showers.features import draw_features, draw_library
+from _showers.flow import draw_flow
+from _showers.networks import draw_member, draw_surrogate, load_surrogate
+from _showers.settings import GAP, HIGH, LOW, NAMES, REGIONS, SHOWERS, Settings, features, showers
+from posterity.inference.adversarial import metrics
+from posterity.inference.showers import fit_profile, fit_resolution
+
+Draw = Callable[[Settings, Path, Tensor, int], Tensor]
+DRAW: dict[str, Draw] = {
+    "surrogate": draw_surrogate, "member": draw_member, "library": draw_library, "flow": draw_flow,
+}  # fmt: skip
+COMPARED = 5000  # showers for distances that need all pairs
+RANGES = {"inside": ((1.0, 5.0), (5.0, 20.0), (40.0, 100.0)), "gap": ((20.0, 40.0),)}  # GeV, for pulls
+PROFILE_FROM = 20.0  # GeV: below, the layers say too little about T and alpha
+
+
+def scores(method: str, settings: Settings, work: Path) -> dict[str, float]:
+    """All distances of a method from the simulation; "null" is other showers of the simulation."""
+    found: dict[str, float] = {}
+    for region in REGIONS:
+        cells, energy, _ = showers(settings, "tested", region)
+        made_cells, made_energy, made = _drawn(method, settings, work, region, energy)
+        real = features(cells, energy)
+        save_arrays(work / f"features-{method}-{region}.npz", made=made.float(), real=real.float())
+        found |= {
+            f"{region}.{key}": value for key, value in _distances(made, made_energy, real, energy, settings).items()
+        }
+        if made_cells is not None:
+            low = _low_level(made_cells, made_energy, cells, energy, settings)
+            found |= {f"{region}.{key}": value for key, value in low.items()}
+        if region == "inside":
+            found |= _physics(made_cells, made, made_energy, settings)
+    return found
+
+
+def _drawn(
+    method: str, settings: Settings, work: Path, region: str, energy: Tensor
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Cells, energies and features of a method's showers, at the energies of the test."""
+    seed = 50_000 + 10 * settings.seed + list(REGIONS).index(region)
+    if method == "null":
+        cells, energy, _ = showers(settings, "null", region)
+        return cells, energy, features(cells, energy)
+    if method == "mixture":
+        return None, energy, draw_features(settings, work, energy, seed)
+    cells = DRAW[method](settings, work, energy, seed)
+    return cells, energy, features(cells, energy)
+
+
+def _distances(made: Tensor, made_energy: Tensor, real: Tensor, energy: Tensor, settings: Settings) -> dict[str, float]:
+    separations = {
+        name: metrics.separation_power(one, other) for name, one, other in zip(NAMES, made.T, real.T, strict=True)
+    }
+    found = {f"separation.{name}": value.power for name, value in separations.items()}
+    found["separation_largest"] = max(value.power for value in separations.values())
+    found["separation_floor"] = max(value.floor for value in separations.values())
+    with_energy = [torch.cat([rows, e.log()[:, None]], 1) for rows, e in ((real, energy), (made, made_energy))]
+    test = metrics.classifier_test(*with_energy, seed=settings.seed)
+    found |= {"auc_high": test.auc, "auc_high_se": test.auc_se, "jsd_high": test.jsd}
+    scale = real.std(0).clamp_min(1e-9)
+    few = [(rows[:COMPARED] / scale).float() for rows in (real, made)]
+    found["frechet"] = metrics.frechet_distance(*few)
+    found["kernel"] = metrics.kernel_distance(*few)
+    return found | metrics.precision_recall(*few)
+
+
+def _low_level(
+    made: Tensor, made_energy: Tensor, cells: Tensor, energy: Tensor, settings: Settings
+) -> dict[str, float]:
+    """A classifier of all cells, as shares of the energy of the particle."""
+    rows = [
+        torch.cat([part / e.float()[:, None], e.float().log()[:, None]], 1)
+        for part, e in ((cells, energy), (made, made_energy))
+    ]
+    test = metrics.classifier_test(*rows, seed=settings.seed)
+    return {"auc_low": test.auc, "auc_low_se": test.auc_se, "jsd_low": test.jsd}
+
+
+def _physics(cells: Tensor | None, made: Tensor, energy: Tensor, settings: Settings) -> dict[str, float]:
+    """Resolution, and the correlation of depth and shape of the showers."""
+    fit = fit_resolution(energy, made[:, NAMES.index("response")].clamp_min(0), seed=settings.seed)
+    found = {"resolution.a": fit.a, "resolution.a_se": fit.a_se, "resolution.b": fit.b, "resolution.b_se": fit.b_se}
+    if cells is not None:
+        high = energy > PROFILE_FROM
+        profile = fit_profile(cells[high], SHOWERS.calorimeter).log()
+        rho = float(torch.corrcoef(profile[~profile.isnan().any(1)].T)[0, 1])
+        found |= {"profile_correlation": rho, "profile_correlation_se": (1 - rho**2) / int(high.sum()) ** 0.5}
+    return found
+
+
+def pulls(settings: Settings, work: Path) -> dict[str, float]:
+    """Pulls of all histogram bins, with the spread between the members as it is, and scaled on held-out showers."""
+    raw = _all_pulls(settings, work, "held_out", "inside", 1.0)
+    low, high = 0.0, 20.0
+    for _ in range(30):  # the factor with which the pulls of held-out showers are 1 wide
+        factor = (low + high) / 2
+        low, high = (
+            (factor, high) if _all_pulls(settings, work, "held_out", "inside", factor).std() > 1 else (low, factor)
+        )
+    found = {"factor": factor, "width_held_out": float(raw.std())}
+    stored = {}
+    for region in REGIONS:
+        for name, used in (("width", factor), ("width_unscaled", 1.0)):
+            values = _all_pulls(settings, work, "tested", region, used)
+            found[f"{region}.{name}"] = float(values.std())
+            found[f"{region}.{name}_mean"] = float(values.mean())
+            stored[f"{region}_{name}"] = values
+    null = _all_pulls(settings, work, "tested", "inside", 1.0, simulated=True)
+    found["width_simulation"] = float(null.std())
+    save_arrays(work / "pulls.npz", **stored)
+    return found
+
+
+def _all_pulls(
+    settings: Settings, work: Path, purpose: str, region: str, factor: float, *, simulated: bool = False
+) -> np.ndarray:
+    """Pulls of the bins of all observables in all ranges of energy."""
+    reference, reference_energy = _reference(settings, purpose, region)
+    members, energy = _simulated(settings, region) if simulated else _members(settings, work, region)
+    found = []
+    for low, high in RANGES[region]:
+        of_members, of_reference = (
+            part[..., (e >= low) & (e < high), :] for part, e in ((members, energy), (reference, reference_energy))
+        )
+        for column in range(len(NAMES)):
+            one = metrics.histogram_pulls(
+                of_members[..., column], of_reference[:, column], bins=settings.bins, factor=factor
+            )
+            found.append(one.pulls.numpy())
+    return np.concatenate(found)
+
+
+@cache
+def _reference(settings: Settings, purpose: str, region: str) -> tuple[Tensor, Tensor]:
+    cells, energy, _ = showers(settings, purpose, region)
+    return features(cells, energy), energy
+
+
+@cache
+def _members(settings: Settings, work: Path, region: str) -> tuple[Tensor, Tensor]:
+    """Features of showers of every member, (M, n, 22), at energies of their own."""
+    surrogate, energy = load_surrogate(settings, work), _energies(settings, region)
+    seed = 60_000 + 100 * settings.seed
+    made = [surrogate.simulate(energy, seed=seed + member, member=member) for member in range(settings.members)]
+    return torch.stack([features(cells, energy) for cells in made]), energy
+
+
+@cache
+def _simulated(settings: Settings, region: str) -> tuple[Tensor, Tensor]:
+    energy = _energies(settings, region)
+    seed = 70_000 + 100 * settings.seed
+    made = [SHOWERS.simulate(energy, seed=seed + member).cells for member in range(settings.members)]
+    return torch.stack([features(cells, energy) for cells in made]), energy
+
+
+def _energies(settings: Settings, region: str) -> Tensor:
+    energy = SHOWERS.draw_energies(2 * settings.draws, low=LOW, high=HIGH, seed=80_000 + settings.seed)
+    if region == "gap":
+        return SHOWERS.draw_energies(settings.draws, low=GAP[0], high=GAP[1], seed=80_000 + settings.seed)
+    return energy[(energy < GAP[0]) | (energy > GAP[1])][: settings.draws]
+
+
+def refusal(settings: Settings, work: Path) -> dict[str, float]:
+    """What the members' disagreement says about energies inside, in the gap and outside of the range of training."""
+    surrogate = load_surrogate(settings, work)
+    energy = torch.cat([torch.logspace(-0.3, 0, 8)[:-1], torch.logspace(0, 2, 25), torch.logspace(2, 3, 12)[1:]])
+    values = surrogate.disagreement(energy, draws=settings.draws // 20, seed=settings.seed)
+    inside = surrogate.accepts(energy)
+    gap = (energy > GAP[0]) & (energy < GAP[1])
+    limit = float(values[inside & ~gap].max())
+    save_arrays(work / "disagreement.npz", energy=energy, disagreement=values, limit=limit)
+    outside = torch.cat([energy[~inside & (energy < LOW)], energy[~inside & (energy > HIGH)]])
+    return {
+        "by_range": float((~surrogate.accepts(outside)).double().mean()),
+        "by_disagreement": float((values[~inside] > limit).double().mean()),
+        "by_disagreement_below": float((values[energy < LOW] > limit).double().mean()),
+        "by_disagreement_above": float((values[energy > HIGH] > limit).double().mean()),
+        "by_disagreement_gap": float((values[gap] > limit).double().mean()),
+        "disagreement_inside": float(values[inside & ~gap].median()),
+        "disagreement_gap": float(values[gap].median()),
+        "disagreement_outside": float(values[~inside].median()),
+    }
+
+
+def timing(settings: Settings, work: Path) -> dict[str, float]:
+    """Microseconds for each shower on one thread, median of five batches of equal energies."""
+    energy = SHOWERS.draw_energies(settings.timed, low=LOW, high=HIGH, seed=90_000 + settings.seed)
+
+    def simulate(settings: Settings, work: Path, energy: Tensor, seed: int) -> Tensor:
+        return SHOWERS.simulate(energy, seed=seed).cells
+
+    found = {}
+    for name, draw in (*DRAW.items(), ("simulation", simulate)):
+        draw(settings, work, energy, 0)  # loads what it needs
+        seconds = []
+        for repeat in range(5):
+            begun = time.perf_counter()
+            draw(settings, work, energy, repeat)
+            seconds.append(time.perf_counter() - begun)
+        found[name] = 1e6 * float(np.median(seconds)) / len(energy)
+    return found
