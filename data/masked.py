@@ -8,7 +8,7 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from posterity.data.images import Images
 from posterity.random import as_generator
-from posterity.validation import check_floating, check_integer, check_number, shown, shown_shape
+from posterity.validation import check_flag, check_floating, check_integer, check_number, shown, shown_shape
 
 TURN, STRETCH, SHIFT = 0.1, 0.1, 0.1  # radians, share of the size, share of half the picture
 CONTRAST, BRIGHTNESS = 0.25, 0.16  # share of the contrast, of the range from -1 to 1
@@ -26,7 +26,8 @@ class MaskedImages:
         images: grey images (N, 1, H, W), used from -1 to 1.
         masks: boolean (K, H, W), True where pixels are hidden.
         latent: number of latent numbers of an input.
-        jitter: how much images are turned, stretched, moved, mirrored and changed in contrast (see `jittered`).
+        jitter: how much images are turned, stretched, moved and changed in contrast (see `jittered`).
+        mirror: whether every second image is mirrored.
 
     Raises:
         ValueError: images that are not grey, masks of another size, one that hides all pixels or none, no latent
@@ -45,6 +46,7 @@ class MaskedImages:
     masks: Tensor
     latent: int = 16
     jitter: float = 1.0
+    mirror: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.images, Images):
@@ -55,13 +57,14 @@ class MaskedImages:
         check_masks(self.masks, height, width)
         check_integer("latent", self.latent, 1)
         check_number("jitter", self.jitter, "[0, inf)")
+        check_flag("mirror", self.mirror)
 
     def draw(self, n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """n inputs (n, 2 + latent, H, W) and n real samples (n, 2, H, W)."""
         rows = torch.randint(len(self.images), (n,), generator=random)
         images = self.images.pixels[rows].float().mul_(2 / 255).sub_(1)
-        if self.jitter:
-            images = jittered(images, seed=random, amount=self.jitter)
+        if self.jitter or self.mirror:
+            images = jittered(images, seed=random, amount=self.jitter, mirror=self.mirror)
         masks = self.masks[torch.randint(len(self.masks), (n,), generator=random)][:, None]
         z = torch.randn(n, self.latent, generator=random)
         return masked_inputs(images, masks, z), torch.cat([images, masks.to(images)], 1)
@@ -70,7 +73,8 @@ class MaskedImages:
     def recipe(self) -> str:
         """Text that identifies the source in a checkpoint."""
         hidden = self.masks.sum((1, 2)).tolist()
-        return f"masked {self.images!r}, hidden {hidden}, latent {self.latent}, jitter {self.jitter:g}"
+        moved = f"jitter {self.jitter:g}, mirror {self.mirror}"
+        return f"masked {self.images!r}, hidden {hidden}, latent {self.latent}, {moved}"
 
 
 def masked_inputs(images: Tensor, masks: Tensor, z: Tensor) -> Tensor:
@@ -80,12 +84,12 @@ def masked_inputs(images: Tensor, masks: Tensor, z: Tensor) -> Tensor:
     return torch.cat([images * (1 - hidden), hidden, planes], 1)
 
 
-def jittered(images: Tensor, *, seed: int | torch.Generator, amount: float = 1.0) -> Tensor:
+def jittered(images: Tensor, *, seed: int | torch.Generator, amount: float = 1.0, mirror: bool = True) -> Tensor:
     """Images (N, C, H, W) from -1 to 1, each turned, stretched, moved, mirrored and changed in contrast at random.
 
     All changes are uniform around none. With an ``amount`` of 1, they go up to 0.1 radians, 10% of the size, 5% of the
-    picture aside, 25% of contrast and 8% of the range of brightness; every second image is mirrored. What comes in from
-    outside repeats the border.
+    picture aside, 25% of contrast and 8% of the range of brightness; with ``mirror``, every second image is mirrored.
+    What comes in from outside repeats the border.
 
     Raises:
         ValueError: images of another shape, or a negative amount.
@@ -94,14 +98,16 @@ def jittered(images: Tensor, *, seed: int | torch.Generator, amount: float = 1.0
     if images.ndim != 4:
         raise ValueError(f"expected images of shape (N, C, H, W), got {shown_shape(images)}")
     check_number("amount", amount, "[0, inf)")
+    check_flag("mirror", mirror)
     random, n = as_generator(seed), len(images)
     turn, stretch, right, down, contrast, brightness = (
         amount * size * (2 * torch.rand(n, generator=random) - 1)
         for size in (TURN, STRETCH, SHIFT, SHIFT, CONTRAST, BRIGHTNESS)
     )
-    mirror = torch.where(torch.rand(n, generator=random) < 0.5, -1.0, 1.0)
+    side = torch.where(torch.rand(n, generator=random) < 0.5 * mirror, -1.0, 1.0)
+    shape = images.shape[2] / images.shape[3]  # coordinates go from -1 to 1 along both sides
     cosine, sine = (1 + stretch) * turn.cos(), (1 + stretch) * turn.sin()
-    rows = [torch.stack([cosine * mirror, -sine, right], 1), torch.stack([sine * mirror, cosine, down], 1)]
+    rows = [torch.stack([cosine * side, -sine * shape, right], 1), torch.stack([sine * side / shape, cosine, down], 1)]
     grid = affine_grid(torch.stack(rows, 1).to(images), list(images.shape), align_corners=False)
     moved = grid_sample(images, grid, padding_mode="border", align_corners=False)
     centre = moved.mean((1, 2, 3), keepdim=True)

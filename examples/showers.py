@@ -5,7 +5,8 @@ The report compares with the simulation, inside the energies of training and in 
 
 - `surrogate`: an ensemble of adversarial generators; `member`: one of them;
 - `mixture`: a mixture density network of 22 high-level features, without cells; `library`: for each of its draws, the
-  nearest real shower; `flow`: normalizing flows, as CaloFlow;
+  nearest real shower; `flow`: normalizing flows, as CaloFlow; `flow_library`: energies of the layers from the first
+  flow, and the nearest real shower;
 - `null`: other showers of the simulation.
 
 Each has separation powers of the observables, AUC and JSD of classifiers of the features (`high`) and of the cells

@@ -28,7 +28,7 @@ class Completer:
             generators were not trained on, so that intervals hold as many pixels as they should.
         known: a model of whole pictures as rows (H W,), from -1 to 1.
         limit: largest `posterity.models.ProbabilisticPCA.distance` of the visible pixels from this model; pictures
-            beyond are refused.
+            beyond are refused (for example twice the largest distance of new pictures of the right kind).
 
     Raises:
         ValueError: arguments of other types or sizes, or numbers that are not above 0.
@@ -80,12 +80,12 @@ class Completer:
         check_integer("draws", draws, 2)
         if check:
             distance = self.unlikeness(images, hidden)
-            if float(distance.max()) > self.limit:
+            if not float(distance.max()) <= self.limit:
                 worst = int(distance.argmax())
                 raise ValueError(
                     f"expected images like those of training, got image {worst} with a distance of "
-                    f"{float(distance[worst]):.3g}, above the limit of {self.limit:.3g}: is it upright, centred, and "
-                    "of the same kind?"
+                    f"{float(distance[worst]):.3g}, above the limit of {self.limit:.3g}: is it a picture of "
+                    "the same kind?"
                 )
         random = as_generator(seed)
         masks = hidden[None, None].expand(len(images), 1, *hidden.shape)
@@ -98,7 +98,11 @@ class Completer:
         return torch.where(hidden, mean + self.spread * (found - mean), images)
 
     def unlikeness(self, images: Tensor, hidden: Tensor) -> Tensor:
-        """Distance of the visible pixels of each image from pictures of training, (N,): about 1 for similar ones."""
+        """Distance of the visible pixels of each image from pictures of training, (N,).
+
+        Below 1 for the pictures of training themselves, 1 to 2 for new faces, larger for other things. Means over many
+        pixels see little of a picture's meaning: a face upside down may be as near as an upright one.
+        """
         hidden = self._checked_mask(hidden)
         rows = self._checked(images, hidden).flatten(1).double()
         return self.known.distance(rows, ~hidden.flatten())

@@ -113,9 +113,10 @@ class ProbabilisticPCA:
         observed = self._checked_mask(observed)
         rest, loadings = self._seen(values, observed) - self.mean[observed], self.loadings[observed]
         inner = loadings.T @ loadings + self.noise**2 * torch.eye(loadings.shape[1]).to(loadings)
-        along = rest @ loadings
-        explained = (along * torch.linalg.solve(inner, along.T).T).sum(1)
-        return (rest.square().sum(1) - explained) / (self.noise**2 * rest.shape[1])
+        z = torch.linalg.solve(inner, (rest @ loadings).T).T
+        # The same number as a difference of squares, but without cancellation.
+        squares = ((rest - z @ loadings.T) / self.noise).square().sum(1) + z.square().sum(1)
+        return squares / rest.shape[1]
 
     def model(self, values: Tensor, observed: Tensor) -> Any:
         """The same model in Pyro, with sites "z" (N, q) and "x" for the observed entries of ``values`` (N, D)."""

@@ -59,7 +59,7 @@ def score_network(settings: Settings, work: Path) -> dict[str, float]:
         found |= {f"{part}.psnr": float(values.mean()), f"{part}.ssim": ssim(expected, truth, mask)}
         found[f"{part}.psnr_one_draw"] = float(psnr(draws[0], truth, mask).mean())
         found |= {f"{part}.{key}": value for key, value in _intervals(draws[..., mask], truth[..., mask]).items()}
-        apart, own = torch.pdist(truth[..., mask].flatten(1)).mean(), _pairs(draws, mask)
+        apart, own = torch.pdist(truth[..., mask].flatten(1)).mean(), _pairs(draws, mask, settings.members)
         found[f"{part}.distinct"] = own / float(apart)
         order = values.argsort()
         stored |= {f"{part}_{key}": array for key, array in (
@@ -82,11 +82,11 @@ def _intervals(draws: Tensor, truth: Tensor) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _pairs(draws: Tensor, mask: Tensor) -> float:
-    """Mean distance between two completions of the same face."""
-    hidden = draws[..., mask].flatten(2)
-    half = len(hidden) // 2
-    return float((hidden[:half] - hidden[half : 2 * half]).square().sum(2).sqrt().mean())
+def _pairs(draws: Tensor, mask: Tensor, members: int) -> float:
+    """Mean distance between two completions of the same face by the same network."""
+    hidden = draws[..., mask].flatten(2)[: len(draws) // members * members]
+    apart = members * (len(hidden) // (2 * members))
+    return float((hidden[:apart] - hidden[apart : 2 * apart]).square().sum(2).sqrt().mean())
 
 
 def score_pca(settings: Settings) -> dict[str, float]:

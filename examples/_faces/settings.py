@@ -20,8 +20,8 @@ class Settings:
     breadth: int = 48
     tested: int = 10  # people
     held_out: int = 6  # of the others: for the spread, and for choices
-    width: int = 24
-    critic_width: int = 16
+    width: int = 16
+    critic_width: int = 24
     members: int = 3
     steps: int = 1200
     batch: int = 24

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from _report import save_arrays
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from _showers.features import draw_features, draw_library
-from _showers.flow import draw_flow
+from _showers.flow import draw_flow, draw_flow_library
 from _showers.networks import draw_member, draw_surrogate, load_surrogate
 from _showers.settings import GAP, HIGH, LOW, NAMES, REGIONS, SHOWERS, Settings, features, showers
 from posterity.inference.adversarial import metrics
@@ -20,6 +21,7 @@ from posterity.inference.showers import fit_profile, fit_resolution
 Draw = Callable[[Settings, Path, Tensor, int], Tensor]
 DRAW: dict[str, Draw] = {
     "surrogate": draw_surrogate, "member": draw_member, "library": draw_library, "flow": draw_flow,
+    "flow_library": draw_flow_library,
 }  # fmt: skip
 COMPARED = 5000  # showers for distances that need all pairs
 RANGES = {"inside": ((1.0, 5.0), (5.0, 20.0), (40.0, 100.0)), "gap": ((20.0, 40.0),)}  # GeV, for pulls
@@ -50,8 +52,8 @@ def _drawn(
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Cells, energies and features of a method's showers, at the energies of the test."""
     seed = 50_000 + 10 * settings.seed + list(REGIONS).index(region)
-    if method == "null":
-        cells, energy, _ = showers(settings, "null", region)
+    if method == "null":  # at the same energies, as the methods
+        cells = SHOWERS.simulate(energy, seed=seed).cells
         return cells, energy, features(cells, energy)
     if method == "mixture":
         return None, energy, draw_features(settings, work, energy, seed)
@@ -101,21 +103,25 @@ def _physics(cells: Tensor | None, made: Tensor, energy: Tensor, settings: Setti
 
 
 def pulls(settings: Settings, work: Path) -> dict[str, float]:
-    """Pulls of all histogram bins, with the spread between the members as it is, and scaled on held-out showers."""
-    raw = _all_pulls(settings, work, "held_out", "inside", 1.0)
-    low, high = 0.0, 20.0
-    for _ in range(30):  # the factor with which the pulls of held-out showers are 1 wide
-        factor = (low + high) / 2
-        low, high = (
-            (factor, high) if _all_pulls(settings, work, "held_out", "inside", factor).std() > 1 else (low, factor)
-        )
-    found = {"factor": factor, "width_held_out": float(raw.std())}
-    stored = {}
+    """Pulls of all histogram bins, with the spread between the members as it is, and scaled.
+
+    Members share errors that their spread does not have. A factor for it is found on held-out showers and the even
+    observables, and tested on other showers and the odd ones, and the other way round.
+    """
+    found, stored = {}, {}
+    halves = [list(range(len(NAMES)))[start::2] for start in (0, 1)]
+    factors = [_factor(settings, work, fitted) for fitted in halves]
+    found |= {"factor_even": factors[0], "factor_odd": factors[1]}
     for region in REGIONS:
-        for name, used in (("width", factor), ("width_unscaled", 1.0)):
-            values = _all_pulls(settings, work, "tested", region, used)
+        scaled = [
+            _all_pulls(settings, work, "tested", region, factor, tested)
+            for factor, tested in zip(factors, halves[::-1], strict=True)
+        ]
+        for name, values in (
+            ("width", np.concatenate(scaled)),
+            ("width_unscaled", _all_pulls(settings, work, "tested", region, 1.0)),
+        ):
             found[f"{region}.{name}"] = float(values.std())
-            found[f"{region}.{name}_mean"] = float(values.mean())
             stored[f"{region}_{name}"] = values
     null = _all_pulls(settings, work, "tested", "inside", 1.0, simulated=True)
     found["width_simulation"] = float(null.std())
@@ -123,18 +129,36 @@ def pulls(settings: Settings, work: Path) -> dict[str, float]:
     return found
 
 
+def _factor(settings: Settings, work: Path, columns: list[int]) -> float:
+    """The factor of the spread with which the pulls of these observables of held-out showers are 1 wide."""
+    low, high = 0.0, 100.0
+    for _ in range(30):
+        factor = (low + high) / 2
+        wide = _all_pulls(settings, work, "held_out", "inside", factor, columns).std() > 1
+        low, high = (factor, high) if wide else (low, factor)
+    return factor
+
+
 def _all_pulls(
-    settings: Settings, work: Path, purpose: str, region: str, factor: float, *, simulated: bool = False
+    settings: Settings,
+    work: Path,
+    purpose: str,
+    region: str,
+    factor: float,
+    columns: list[int] | None = None,
+    *,
+    simulated: bool = False,
 ) -> np.ndarray:
-    """Pulls of the bins of all observables in all ranges of energy."""
+    """Pulls of the bins of these observables, or of all, in all ranges of energy."""
     reference, reference_energy = _reference(settings, purpose, region)
-    members, energy = _simulated(settings, region) if simulated else _members(settings, work, region)
+    members = _simulated(settings, region) if simulated else _members(settings, work, region)
     found = []
     for low, high in RANGES[region]:
-        of_members, of_reference = (
-            part[..., (e >= low) & (e < high), :] for part, e in ((members, energy), (reference, reference_energy))
-        )
-        for column in range(len(NAMES)):
+        of_reference = reference[(reference_energy >= low) & (reference_energy < high)]
+        inside = [rows[(energy >= low) & (energy < high)] for rows, energy in members]
+        shortest = min(map(len, inside))
+        of_members = torch.stack([rows[:shortest] for rows in inside])
+        for column in range(len(NAMES)) if columns is None else columns:
             one = metrics.histogram_pulls(
                 of_members[..., column], of_reference[:, column], bins=settings.bins, factor=factor
             )
@@ -148,27 +172,36 @@ def _reference(settings: Settings, purpose: str, region: str) -> tuple[Tensor, T
     return features(cells, energy), energy
 
 
-@cache
-def _members(settings: Settings, work: Path, region: str) -> tuple[Tensor, Tensor]:
-    """Features of showers of every member, (M, n, 22), at energies of their own."""
-    surrogate, energy = load_surrogate(settings, work), _energies(settings, region)
-    seed = 60_000 + 100 * settings.seed
-    made = [surrogate.simulate(energy, seed=seed + member, member=member) for member in range(settings.members)]
-    return torch.stack([features(cells, energy) for cells in made]), energy
+Rows = list[tuple[Tensor, Tensor]]  # features (n, 22) and energies (n,) of each member
 
 
 @cache
-def _simulated(settings: Settings, region: str) -> tuple[Tensor, Tensor]:
-    energy = _energies(settings, region)
-    seed = 70_000 + 100 * settings.seed
-    made = [SHOWERS.simulate(energy, seed=seed + member).cells for member in range(settings.members)]
-    return torch.stack([features(cells, energy) for cells in made]), energy
+def _members(settings: Settings, work: Path, region: str) -> Rows:
+    """Showers of every member, at energies of their own."""
+    surrogate, found = load_surrogate(settings, work), []
+    for member in range(settings.members):
+        energy = _energies(settings, region, member)
+        cells = surrogate.simulate(energy, seed=60_000 + 100 * settings.seed + member, member=member)
+        found.append((features(cells, energy), energy))
+    return found
 
 
-def _energies(settings: Settings, region: str) -> Tensor:
-    energy = SHOWERS.draw_energies(2 * settings.draws, low=LOW, high=HIGH, seed=80_000 + settings.seed)
+@cache
+def _simulated(settings: Settings, region: str) -> Rows:
+    """The simulation in place of every member."""
+    found = []
+    for member in range(settings.members):
+        energy = _energies(settings, region, member)
+        cells = SHOWERS.simulate(energy, seed=70_000 + 100 * settings.seed + member).cells
+        found.append((features(cells, energy), energy))
+    return found
+
+
+def _energies(settings: Settings, region: str, member: int) -> Tensor:
+    seed = 80_000 + 100 * settings.seed + member
     if region == "gap":
-        return SHOWERS.draw_energies(settings.draws, low=GAP[0], high=GAP[1], seed=80_000 + settings.seed)
+        return SHOWERS.draw_energies(settings.draws, low=GAP[0], high=GAP[1], seed=seed)
+    energy = SHOWERS.draw_energies(2 * settings.draws, low=LOW, high=HIGH, seed=seed)
     return energy[(energy < GAP[0]) | (energy > GAP[1])][: settings.draws]
 
 
@@ -181,7 +214,7 @@ def refusal(settings: Settings, work: Path) -> dict[str, float]:
     gap = (energy > GAP[0]) & (energy < GAP[1])
     limit = float(values[inside & ~gap].max())
     save_arrays(work / "disagreement.npz", energy=energy, disagreement=values, limit=limit)
-    outside = torch.cat([energy[~inside & (energy < LOW)], energy[~inside & (energy > HIGH)]])
+    outside = energy[(energy < LOW) | (energy > HIGH)]
     return {
         "by_range": float((~surrogate.accepts(outside)).double().mean()),
         "by_disagreement": float((values[~inside] > limit).double().mean()),
@@ -201,13 +234,16 @@ def timing(settings: Settings, work: Path) -> dict[str, float]:
     def simulate(settings: Settings, work: Path, energy: Tensor, seed: int) -> Tensor:
         return SHOWERS.simulate(energy, seed=seed).cells
 
-    found = {}
-    for name, draw in (*DRAW.items(), ("simulation", simulate)):
-        draw(settings, work, energy, 0)  # loads what it needs
-        seconds = []
-        for repeat in range(5):
-            begun = time.perf_counter()
-            draw(settings, work, energy, repeat)
-            seconds.append(time.perf_counter() - begun)
-        found[name] = 1e6 * float(np.median(seconds)) / len(energy)
-    return found
+    every = {**DRAW, "simulation": simulate}
+    with threadpool_limits(1):
+        return {name: _microseconds(draw, settings, work, energy) for name, draw in every.items()}
+
+
+def _microseconds(draw: Draw, settings: Settings, work: Path, energy: Tensor) -> float:
+    draw(settings, work, energy, 0)  # loads what it needs
+    seconds = []
+    for repeat in range(5):
+        begun = time.perf_counter()
+        draw(settings, work, energy, repeat)
+        seconds.append(time.perf_counter() - begun)
+    return 1e6 * float(np.median(seconds)) / len(energy)

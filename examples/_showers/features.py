@@ -7,7 +7,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from _showers.settings import NAMES, Settings, features, showers
+from _showers.settings import NAMES, SHOWERS, Settings, features, showers
 from posterity.data import Observations, Standardization
 from posterity.inference import Ensemble, Posterior, infer
 from posterity.models.mixtures import multivariate_mixture_head
@@ -53,7 +53,21 @@ def draw_features(settings: Settings, work: Path, energy: Tensor, seed: int) -> 
         torch.manual_seed(seed)
         for rows in inputs(energy).split(ROWS):
             drawn.append(posterior.predictive(rows, draws=1).sample())
-    return torch.cat(drawn).double()
+    return possible(torch.cat(drawn).double())
+
+
+def possible(drawn: Tensor) -> Tensor:
+    """The nearest possible features: no negative ones, whole numbers of active cells, zeros for layers without any."""
+    found = {name: drawn[:, column].clone() for column, name in enumerate(NAMES)}
+    for layer, cells in enumerate(SHOWERS.calorimeter.layers):
+        active = (found[f"active_{layer}"] * cells.cells).round().clamp(0, cells.cells)
+        found[f"active_{layer}"] = active / cells.cells
+        of_layer = [name for name in NAMES if name.endswith(f"_{layer}")]
+        for name in of_layer:
+            lowest = -torch.inf if name.startswith("centre") else 0.0
+            found[name] = torch.where(active > 0, found[name].clamp_min(lowest), 0.0)
+    found["response"] = found["response"].clamp_min(0)
+    return torch.stack([found[name] for name in NAMES], 1)
 
 
 @cache

@@ -13,10 +13,14 @@ from _showers.networks import load_surrogate
 from _showers.settings import CELL_METHODS, GAP, HIGH, LOW, METHODS, NAMES, REGIONS, SHOWERS, Settings
 
 TITLES = {
-    "surrogate": "adversarial ensemble", "member": "one generator", "mixture": "mixture network", "library": "library",
-    "flow": "flow", "null": "simulation again", "simulation": "simulation",
+    "surrogate": "adversarial ensemble", "member": "one generator", "mixture": "mixture network",
+    "library": "mixture and library", "flow": "flows", "flow_library": "flow and library", "null": "simulation again",
+    "simulation": "simulation",
 }  # fmt: skip
-COLOURS = {"surrogate": "C3", "member": "C1", "mixture": "C0", "library": "C2", "flow": "C4", "null": "0.5"}
+COLOURS = {
+    "surrogate": "C3", "member": "C1", "mixture": "C0", "library": "C2", "flow": "C4", "flow_library": "C9",
+    "null": "0.5",
+}  # fmt: skip
 SHOWN = {
     "response": "energy seen / energy", "fraction_0": "share of layer 0", "fraction_2": "share of layer 2",
     "width_x_0": "width of layer 0, Molière radii", "active_1": "active share of layer 1",

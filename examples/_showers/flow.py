@@ -1,4 +1,4 @@
-"""A rival with a density: normalizing flows for the energies of the layers, and for the cells given those.
+"""Rivals with a density: a normalizing flow of the energies of the layers, with cells of real showers or of a flow.
 
 As CaloFlow (Krause & Shih 2021, arXiv:2106.05285): a spline flow draws response and shares of the layers, and a second
 flow the shares of the cells of each layer, whose zeros are filled with noise below the threshold. With 504 cells and
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -48,6 +49,12 @@ def cell_energies(numbers: Tensor, layers: Tensor) -> Tensor:
     threshold = SHOWERS.calorimeter.threshold
     cells = numbers.exp() - threshold
     cells = cells.where(cells > threshold, torch.zeros_like(cells))
+    return scaled_to(cells, layers)
+
+
+def scaled_to(cells: Tensor, layers: Tensor) -> Tensor:
+    """Cells (N, cells) whose sums over each layer are ``layers`` (N, layers), where a layer has any."""
+    threshold = SHOWERS.calorimeter.threshold
     parts = zip(SHOWERS.calorimeter.split(cells), layers.float().T, strict=True)
     scaled = [
         part.flatten(1) * (energy / part.sum((1, 2)).clamp_min(1e-9))[:, None] * (energy > 0)[:, None]
@@ -150,3 +157,24 @@ def draw_flow(settings: Settings, work: Path, energy: Tensor, seed: int) -> Tens
         log_e = energy.log()[:, None]
         numbers = of_layers.draw(log_e).double()
         return cell_energies(of_cells.draw(torch.cat([log_e, numbers], 1)), layer_energies(numbers, energy))
+
+
+@cache
+def layer_index(settings: Settings) -> tuple[NearestNeighbors, Tensor, Tensor]:
+    """Neighbours of training showers in the numbers of their layers and in ln E; 2% in E count as one sd."""
+    cells, energy, _ = showers(settings, "training")
+    numbers = layer_numbers(cells, energy)
+    scale = torch.cat([numbers.std(0), torch.tensor([0.02]).double()])
+    rows = torch.cat([numbers, energy.log()[:, None]], 1) / scale
+    return NearestNeighbors(n_neighbors=1).fit(rows.numpy()), scale, cells
+
+
+def draw_flow_library(settings: Settings, work: Path, energy: Tensor, seed: int) -> Tensor:
+    """Energies of the layers from the flow, and cells of the nearest real shower, scaled layer by layer."""
+    index, scale, cells = layer_index(settings)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        numbers = load_flows(settings, work)[0].draw(energy.log()[:, None]).double()
+    rows = torch.cat([numbers, energy.log()[:, None]], 1) / scale
+    chosen = cells[torch.from_numpy(index.kneighbors(rows.numpy(), return_distance=False)[:, 0])]
+    return scaled_to(chosen, layer_energies(numbers, energy))

@@ -13,9 +13,9 @@ SHOWERS = Showers()
 LOW, HIGH = 1.0, 100.0  # GeV
 GAP = (20.0, 40.0)  # energies that are left out of training
 REGIONS = {"inside": None, "gap": GAP}
-METHODS = ("surrogate", "member", "mixture", "library", "flow")
-CELL_METHODS = ("surrogate", "member", "library", "flow")  # the mixture has no cells
-SAMPLES = {"training": 1, "held_out": 2, "tested": 3, "null": 4, "profile": 5}  # with seeds of their own
+METHODS = ("surrogate", "member", "mixture", "library", "flow", "flow_library")
+CELL_METHODS = ("surrogate", "member", "library", "flow", "flow_library")  # the mixture has no cells
+SAMPLES = {"training": 1, "held_out": 2, "tested": 3}  # with seeds of their own
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Settings:
     training: int = 50_000
     tested: int = 20_000  # inside, and as many in the gap
     members: int = 8
-    steps: int = 12_000
+    steps: int = 8000
     batch: int = 256
     mixture_components: int = 8
     mixture_steps: int = 6000
@@ -39,7 +39,7 @@ class Settings:
 
 
 QUICK = Settings(
-    training=3000, tested=1000, members=2, steps=600, mixture_components=3, mixture_steps=300, layer_steps=200,
+    training=3000, tested=1000, members=2, steps=400, mixture_components=3, mixture_steps=200, layer_steps=200,
     cell_steps=60, cell_hidden=32, draws=1000, timed=256,
 )  # fmt: skip
 

@@ -118,6 +118,11 @@ def energy_loss(redraw: Callable[[Tensor], Tensor], weight: float = 1.0, *, wind
         return ((local + whole) / 2).reshape(square.shape[:-2])
 
     def function(generator: nn.Module, batch: Batch, fake: Tensor) -> Tensor:
+        if fake.ndim < 4 or len(batch.inputs) < 2:
+            raise ValueError(
+                "expected samples (B, C, H, W) of at least two inputs for the term 'energy_loss', "
+                f"got {tuple(fake.shape)}"
+            )
         other = generator(redraw(batch.inputs))
         return (norm(fake - batch.real) + norm(other - batch.real) - norm(fake - other)) / 2
 

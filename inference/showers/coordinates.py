@@ -20,13 +20,15 @@ LEAST = 100  # showers
 class ShowerCoordinates(nn.Module):
     """cells (N, cells) and energy (N, 1) -> coordinates (N, observables + cells).
 
-    The first coordinates are the `observables` less their mean at this energy, divided by their standard deviation at
-    this energy: polynomials of third degree in ln E, the second in its logarithm, fitted to real showers. The others
-    are ln(1 + energy / unit) of each cell, divided by its standard deviation.
+    The first coordinates are the `observables` and ln(1 + 10 energy / unit) of each layer, less their mean at this
+    energy, divided by their standard deviation at this energy: polynomials of third degree in ln E, the second in its
+    logarithm, fitted to real showers. The others are ln(1 + energy / unit) of each cell, divided by its standard
+    deviation.
 
-    All are smooth, and nearly straight between no signal and the smallest ones, so that a generator can learn from
-    their gradient: widths are squared, and a cell counts as E / (E + unit) instead of as active. The unit is ten times
-    the signal that 5% of the active cells are below, about that of ten spots.
+    All are smooth, and those that depend on single cells nearly straight between no signal and the smallest ones, so
+    that a generator can learn from their gradient: widths are squared, and a cell counts as E / (E + unit) instead of
+    as active. The unit is ten times the signal that 5% of the active cells are below, about that of ten spots. The
+    energies of the layers show a critic how many layers are empty, which is rare in most samples.
 
     Args:
         cells: of real showers, (N, cells).
@@ -54,7 +56,8 @@ class ShowerCoordinates(nn.Module):
 
     def __init__(self, cells: Tensor, energy: Tensor, calorimeter: Calorimeter) -> None:
         super().__init__()
-        self.names = tuple(observables(cells, energy, calorimeter))
+        observed = tuple(observables(cells, energy, calorimeter))
+        self.names = (*observed, *(f"log_energy_{layer}" for layer in range(len(calorimeter.layers))))
         if len(cells) < LEAST:
             raise ValueError(f"expected at least {LEAST} showers, got {len(cells)}")
         self.calorimeter = calorimeter
@@ -87,6 +90,8 @@ class ShowerCoordinates(nn.Module):
         smooth = {name: value.square() for name, value in found.items() if name.startswith("width")}
         for layer, part in enumerate(self.calorimeter.split(cells / (cells + self.unit))):
             smooth[f"active_{layer}"] = part.mean((-2, -1))
+        for layer, part in enumerate(self.calorimeter.split(cells)):
+            smooth[f"log_energy_{layer}"] = (SPOTS * part.sum((-2, -1)) / self.unit).log1p()
         return found | smooth
 
 

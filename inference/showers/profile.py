@@ -6,12 +6,12 @@ from torch import Tensor
 from posterity.data import Calorimeter, Showers
 from posterity.validation import check_finite, check_floating, check_integer, shown, shown_shape
 
-STEP = 1e-4  # of ln T and ln alpha, for derivatives
+STEP = 1e-6  # of ln T and ln alpha, for derivatives
 RANGE = ((0.5, 25.0), (1.02, 40.0))  # of T and alpha
-DAMPING = 1e-6
+SMALLEST = 1e-9  # added to squared derivatives
 
 
-def fit_profile(cells: Tensor, calorimeter: Calorimeter, *, iterations: int = 40) -> Tensor:
+def fit_profile(cells: Tensor, calorimeter: Calorimeter, *, iterations: int = 100) -> Tensor:
     """T and alpha of the gamma profile with the observed shares of the layers, by least squares: (N, 2).
 
     The shares are those in the energy of all cells, so leakage and losses beside the cells bias the result a little,
@@ -20,7 +20,7 @@ def fit_profile(cells: Tensor, calorimeter: Calorimeter, *, iterations: int = 40
     Args:
         cells: energies of the cells, (N, cells), at least 0; a shower without energy gives NaN.
         calorimeter: at least three layers: their shares have to determine two numbers.
-        iterations: of Gauss and Newton, with halved steps where the error does not fall.
+        iterations: of Levenberg and Marquardt.
 
     Raises:
         ValueError: cells of another shape, negative ones, NaN or infinity, or fewer than three layers.
@@ -53,20 +53,21 @@ def fit_profile(cells: Tensor, calorimeter: Calorimeter, *, iterations: int = 40
 
 
 def _fit(target: Tensor, showers: Showers, iterations: int) -> Tensor:
+    """Levenberg & Marquardt, with a damping for each row that grows where the error does not fall."""
     lowest, highest = torch.tensor(RANGE, dtype=torch.double).log().unbind(1)
     point = torch.tensor([6.0, 4.0], dtype=torch.double).log().repeat(len(target), 1)
-    size = torch.ones(len(target), 1, dtype=torch.double)
-    rest = _rest(point, target, showers)
+    damping = torch.full((len(target), 1), 1e-2, dtype=torch.double)
+    rest, unit = _rest(point, target, showers), torch.eye(2, dtype=torch.double)
     for _ in range(iterations):
-        shifts = STEP * torch.eye(2, dtype=torch.double)
-        slope = torch.stack([(_rest(point + shift, target, showers) - rest) / STEP for shift in shifts], 2)
-        normal = slope.mT @ slope + DAMPING * torch.eye(2, dtype=torch.double)
-        step = torch.linalg.solve(normal, (slope.mT @ rest[..., None])[..., 0])
-        tried = (point - size * step.clamp(-1, 1)).clamp(lowest, highest)
+        slope = torch.stack([(_rest(point + STEP * one, target, showers) - rest) / STEP for one in unit], 2)
+        normal = slope.mT @ slope
+        damped = normal + damping[..., None] * (torch.diag_embed(normal.diagonal(dim1=1, dim2=2)) + SMALLEST * unit)
+        step = torch.linalg.solve(damped, (slope.mT @ rest[..., None])[..., 0])
+        tried = (point - step).clamp(lowest, highest)
         new = _rest(tried, target, showers)
         better = (new.square().sum(1) < rest.square().sum(1))[:, None]
         point, rest = torch.where(better, tried, point), torch.where(better, new, rest)
-        size = torch.where(better, (2 * size).clamp(max=1.0), size / 2)
+        damping = torch.where(better, damping / 5, 4 * damping).clamp(1e-9, 1e9)
     return point.exp()
 
 

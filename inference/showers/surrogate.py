@@ -56,7 +56,8 @@ class ShowerSurrogate:
     def accepts(self, energy: Tensor) -> Tensor:
         """Whether each energy (N,) is inside the range of training, (N,) boolean."""
         check_floating("energy", energy)
-        return (energy >= self.low) & (energy <= self.high)
+        low, high = (torch.tensor(end, dtype=energy.dtype) for end in (self.low, self.high))  # 0.7 is not 0.7f
+        return (energy >= low) & (energy <= high)
 
     def simulate(self, energy: Tensor, *, seed: int | torch.Generator = 0, member: int | None = None) -> Tensor:
         """One shower for each energy in GeV (N,), each from a random member: (N, cells) in GeV.
@@ -108,8 +109,9 @@ class ShowerSurrogate:
                 variances.append(values.var(0))
             within = torch.stack(variances).mean(0)
             between = torch.stack(means).var(0) - within / draws
-            used = within > 0
-            found.append((between[used] / within[used]).mean().clamp_min(0).sqrt())
+            # Where no shower of a member differs from another, members differ infinitely or not at all.
+            constant = torch.where(between > 0, torch.inf, 0.0).double()
+            found.append(torch.where(within > 0, between / within, constant).mean().clamp_min(0).sqrt())
         return torch.stack(found)
 
     def save(self, path: str | Path) -> Path:
@@ -159,7 +161,7 @@ class ShowerSurrogate:
         low, high = (float(value) for value in energy.aminmax())
         if anywhere and low <= 0:
             raise ValueError(f"expected energy above 0, got {low:g}")
-        if not anywhere and not (low >= self.low and high <= self.high):
+        if not anywhere and not bool(self.accepts(energy).all()):
             raise ValueError(
                 f"expected energy within the range of training, {self.low:g} to {self.high:g} GeV, "
                 f"got {low:g} to {high:g} GeV"

@@ -89,11 +89,14 @@ def train_showers(
         monitors, alarms, resume: as for `posterity.inference.adversarial.train`.
 
     Raises:
-        ValueError: the reasons of `observables` and of `posterity.inference.adversarial.train`.
+        ValueError: cells whose mean sum is above the energy (are both in GeV?), or with signals below the threshold of
+            the calorimeter; a calorimeter with noise, which the generator does not have; a generator for another
+            calorimeter; and the reasons of `observables` and of `posterity.inference.adversarial.train`.
     """
     check_seed(seed)
     check_flag("bootstrap", bootstrap)
     coordinates = ShowerCoordinates(cells, energy, calorimeter)
+    _check_fit(cells, energy, calorimeter, generator)
     with seeded(seed):
         generator = ShowerGenerator(calorimeter) if generator is None else generator
         critic = ShowerCritic(len(coordinates.names), calorimeter.cells)
@@ -109,3 +112,22 @@ def train_showers(
         settings=shower_settings() if settings is None else settings, seed=seed, monitors=monitors, alarms=alarms,
         resume=resume,
     )  # fmt: skip
+
+
+def _check_fit(cells: Tensor, energy: Tensor, calorimeter: Calorimeter, generator: ShowerGenerator | None) -> None:
+    """``ValueError`` for what a `ShowerGenerator` cannot describe."""
+    if generator is not None and generator.calorimeter != calorimeter:
+        raise ValueError(f"expected generator for {calorimeter}, got one for {generator.calorimeter}")
+    if calorimeter.noise:
+        raise ValueError(f"expected calorimeter without noise, got {calorimeter.noise:g} GeV: the generator has none")
+    response = float((cells.double().sum(1) / energy.double()).mean())
+    if response > 1:
+        raise ValueError(
+            f"expected cells whose sum is at most the energy on average, got {response:.3g} times it: are both in GeV?"
+        )
+    least = float(cells[cells > 0].min())
+    if least < calorimeter.threshold:
+        raise ValueError(
+            f"expected cells of 0 or above the threshold of the calorimeter, {calorimeter.threshold:g} GeV, "
+            f"got {least:.3g}: are they in GeV?"
+        )

@@ -28,7 +28,7 @@ def poisson_numbers(rate: Tensor, z: Tensor) -> Tensor:
         z: draws from the standard normal distribution.
 
     Raises:
-        ValueError: tensors of different shapes, or not floating.
+        ValueError: tensors of different shapes, or not floating; negative rates, NaN or infinity.
 
     >>> import torch
     >>> z = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
@@ -40,6 +40,9 @@ def poisson_numbers(rate: Tensor, z: Tensor) -> Tensor:
     check_floating("z", z)
     if rate.shape != z.shape:
         raise ValueError(f"expected z of the shape {tuple(rate.shape)} of rate, got {shown_shape(z)}")
+    # One pass over each: the sum of something that is not finite is not finite.
+    if not bool(torch.isfinite(rate.detach().sum() + z.sum())) or (rate.numel() and float(rate.detach().min()) < 0):
+        raise ValueError("expected finite z and a finite rate of at least 0, got others")
     numbers: Tensor = _Quantile.apply(rate, z)
     return numbers
 
@@ -58,6 +61,7 @@ def _quantile(rate: Tensor, z: Tensor) -> Tensor:
     numbers = (rate + rate.sqrt() * z + (z.square() + 2) / 6).floor().clamp_min(0)  # + 1/2 - 1/6 of the expansion
     few = (rate < EXACT).flatten().nonzero()[:, 0]
     if len(few):
+        numbers = numbers.contiguous()
         numbers.view(-1)[few] = _counted(rate.flatten()[few].double(), z.flatten()[few]).to(numbers)
     return numbers
 

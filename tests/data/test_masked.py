@@ -11,7 +11,7 @@ LOWER = (torch.arange(8)[:, None] >= 4).expand(8, 8)
 
 def test_hidden_pixels_are_not_in_the_inputs() -> None:
     """Two images that differ in their lower half alone give equal inputs."""
-    source = MaskedImages(digits(), LOWER[None], latent=3, jitter=0)
+    source = MaskedImages(digits(), LOWER[None], latent=3, jitter=0, mirror=False)
     inputs, real = source.draw(20, torch.Generator().manual_seed(0))
     assert bool((inputs[:, 0][:, LOWER] == 0).all())
     assert torch.equal(inputs[:, 0][:, ~LOWER], real[:, 0][:, ~LOWER])
@@ -32,7 +32,7 @@ def test_latent_numbers_are_normal_and_masks_equally_frequent() -> None:
 
 def test_the_real_images_are_those_of_the_set_without_jitter() -> None:
     images = digits().subset(slice(5))
-    _, real = MaskedImages(images, LOWER[None], jitter=0).draw(50, torch.Generator().manual_seed(2))
+    _, real = MaskedImages(images, LOWER[None], jitter=0, mirror=False).draw(50, torch.Generator().manual_seed(2))
     known = {tuple(image.flatten().tolist()) for image in images.scaled()}
     assert {tuple(image.flatten().tolist()) for image in real[:, :1]} == known
 
@@ -58,6 +58,32 @@ def test_jitter_of_zero_only_mirrors() -> None:
     mirrored = (moved - images.flip(3)).abs().amax((1, 2, 3)) < 1e-5
     assert bool((same | mirrored).all())
     assert 10 < int(same.sum()) < 40
+    assert float((jittered(images, seed=0, amount=0.0, mirror=False) - images).abs().max()) < 1e-5
+
+
+def test_a_turn_keeps_distances_also_in_a_picture_that_is_not_square() -> None:
+    """Two spots of a wide picture: with turns alone, their distance in pixels stays within 1%."""
+    from posterity.data import masked
+
+    images = torch.full((50, 1, 40, 120), -1.0)
+    images[:, :, 18:22, 28:32] = images[:, :, 18:22, 88:92] = 1.0
+    others = {name: getattr(masked, name) for name in ("STRETCH", "SHIFT", "CONTRAST", "BRIGHTNESS")}
+    try:
+        for name in others:
+            setattr(masked, name, 0.0)
+        moved = jittered(images, seed=0, mirror=False)[:, 0] + 1
+    finally:
+        for name, value in others.items():
+            setattr(masked, name, value)
+    down, right = torch.meshgrid(torch.arange(40.0), torch.arange(120.0), indexing="ij")
+    left = right < 60
+    spots = [
+        torch.stack([(moved * half * place).sum((1, 2)) / (moved * half).sum((1, 2)) for place in (down, right)], 1)
+        for half in (left, ~left)
+    ]
+    apart = spots[1] - spots[0]
+    assert float(apart[:, 0].abs().max()) > 4  # of 60 pixels, turned by up to 0.1
+    torch.testing.assert_close(apart.square().sum(1).sqrt(), torch.full((50,), 60.0), rtol=0.01, atol=0)
 
 
 def test_bad_arguments_are_named() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from tests.examples_run import run_twice, script
 
-METHODS = ("surrogate", "member", "mixture", "library", "flow", "null")
+METHODS = ("surrogate", "member", "mixture", "library", "flow", "flow_library", "null")
 
 
 def test_the_numbers_of_the_flows_lead_back_to_the_cells() -> None:

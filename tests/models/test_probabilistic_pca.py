@@ -175,3 +175,12 @@ def test_the_distance_is_that_of_the_dense_covariance_and_one_for_draws() -> Non
     z, noise = (torch.randn(4000, size, generator=random, dtype=torch.double) for size in (3, 12))
     drawn = model.distance(model.mean + z @ loadings.T + 0.4 * noise, observed)
     assert abs(float(drawn.mean()) - 1) < 4 * (2 / 8 / 4000) ** 0.5
+
+
+def test_the_distance_does_not_cancel_with_little_noise() -> None:
+    random = torch.Generator().manual_seed(8)
+    model = ProbabilisticPCA(torch.zeros(12, dtype=torch.double), torch.randn(12, 3, generator=random).double(), 1e-8)
+    z, noise = (torch.randn(4000, size, generator=random, dtype=torch.double) for size in (3, 12))
+    found = model.distance(z @ model.loadings.T + 1e-8 * noise, torch.arange(12) < 8)
+    assert float(found.min()) > 0
+    assert abs(float(found.mean()) - 1) < 4 * (2 / 8 / 4000) ** 0.5

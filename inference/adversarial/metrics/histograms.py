@@ -51,9 +51,7 @@ def separation_power(sample: Tensor, reference: Tensor, *, bins: int = 50) -> Se
         if values.ndim != 1 or len(values) < 5 * bins:
             raise ValueError(f"expected {name} of shape (N,), N of {5 * bins} or more, got {shown_shape(values)}")
         check_finite(name, values)
-    if sample.dtype != reference.dtype:  # equal values must remain equal
-        smaller = min(sample.dtype, reference.dtype, key=lambda dtype: torch.finfo(dtype).bits)
-        sample, reference = sample.to(smaller), reference.to(smaller)
+    sample, reference = _of_one_dtype(sample, reference)
     edges = _edges(reference.double().sort().values, bins)
     p, q = (_shares(values.double(), edges) for values in (sample, reference))
     filled = (p + q) > 0
@@ -87,7 +85,9 @@ def histogram_pulls(samples: Tensor, reference: Tensor, *, bins: int = 10, facto
     The bins hold equally many values of the reference. The members scatter around their mean with the variance $\tau^2
     p (1 - p)$ in a bin of share p, where $\tau^2$ is estimated from all bins together; to it the reference is expected
     to be one more draw, so that the expected variance of the difference is $\tau^2 (1 + 1/M) p (1 - p)$ and what the
-    finite samples add. The pulls are then of width 1. An error that is common to all members makes them wider.
+    finite samples add. With many members the pulls are then of width 1. With few, tau is uncertain and the pulls have
+    the tails of Student's t with M - 1 degrees of freedom: some 1.1 for M = 8, 1.3 for 4, 1.6 for 2. An error that is
+    common to all members makes them wider.
 
     Args:
         samples: of one observable from each member, (M, n).
@@ -116,6 +116,7 @@ def histogram_pulls(samples: Tensor, reference: Tensor, *, bins: int = 10, facto
         check_finite(name, values)
     if len(samples) < 2:
         raise ValueError("expected samples of at least 2 members, got 1")
+    samples, reference = _of_one_dtype(samples, reference)
     edges = _edges(reference.double().sort().values, bins)
     q = _shares(reference.double(), edges)
     each = torch.stack([_shares(member.double(), edges) for member in samples])
@@ -126,6 +127,12 @@ def histogram_pulls(samples: Tensor, reference: Tensor, *, bins: int = 10, facto
     variance = unit * (factor**2 * tau * (1 + 1 / members) + 1 / (members * n) + 1 / len(reference))
     error = variance.sqrt()
     return HistogramPulls((p - q) / error, p, q, error, tau**0.5)
+
+
+def _of_one_dtype(sample: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the smaller dtype: equal values must remain equal."""
+    smaller = min(sample.dtype, reference.dtype, key=lambda dtype: torch.finfo(dtype).bits)
+    return sample.to(smaller), reference.to(smaller)
 
 
 def _edges(ordered: Tensor, bins: int) -> Tensor:

@@ -39,7 +39,7 @@ def test_the_gradient_from_no_spot_to_one_is_the_difference(sample) -> None:  # 
     cells, energy = sample
     coordinates = ShowerCoordinates(cells, energy, SHOWERS.calorimeter).double()
     one = cells[:1].double().clone().requires_grad_()
-    spot = coordinates.unit / 10
+    spot = float(cells[cells > 0].quantile(0.05))
     empty = int((cells[0] == 0).nonzero()[0])
     for column in (len(coordinates.names) + empty, coordinates.names.index("active_0")):
         value = coordinates(one, energy[:1, None])[0, column]
@@ -51,10 +51,11 @@ def test_the_gradient_from_no_spot_to_one_is_the_difference(sample) -> None:  # 
         assert change == pytest.approx(float(slope[0, empty]) * spot, rel=0.12, abs=1e-9)
 
 
-def test_the_names_are_those_of_the_observables(sample) -> None:  # type: ignore[no-untyped-def]
+def test_the_names_are_those_of_the_observables_and_of_the_layers(sample) -> None:  # type: ignore[no-untyped-def]
     cells, energy = sample
     coordinates = ShowerCoordinates(cells, energy, SHOWERS.calorimeter)
-    assert coordinates.names == tuple(observables(cells, energy, SHOWERS.calorimeter))
+    logs = [f"log_energy_{layer}" for layer in range(3)]
+    assert coordinates.names == (*observables(cells, energy, SHOWERS.calorimeter), *logs)
 
 
 def test_bad_arguments_are_named() -> None:

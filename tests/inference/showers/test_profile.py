@@ -7,6 +7,7 @@ from posterity.data import Calorimeter, Layer, Showers
 from posterity.inference.showers import fit_profile
 
 SHOWERS = Showers()
+COARSE = Calorimeter(tuple(Layer(a, b, 1, 1) for a, b in ((0, 6), (6, 18), (18, 25))))
 
 
 def test_exact_shares_give_the_profile_back() -> None:
@@ -23,6 +24,22 @@ def test_simulated_showers_have_the_fitted_profile() -> None:
     sample = SHOWERS.simulate(SHOWERS.draw_energies(1000, low=20.0, seed=0), seed=0)
     ratio = (fit_profile(sample.cells, SHOWERS.calorimeter) / sample.profile).log().abs()
     assert bool((ratio.quantile(0.9, dim=0) < torch.tensor([0.02, 0.08])).all())
+
+
+def test_exact_shares_are_fitted_at_all_energies() -> None:
+    """The profiles of 1,000 simulated showers of 1 to 100 GeV: T and alpha within 1% for all but 2%, and no large rest.
+
+    Far from the maximum, the error is flat in both numbers: some of the lowest energies need more iterations.
+    """
+    energy = SHOWERS.draw_energies(1000, seed=3)
+    profile = SHOWERS.simulate(energy, seed=4).profile
+    shares = Showers(COARSE, step=1e9).layer_shares(profile)
+    found = fit_profile(shares, COARSE)
+    wrong = ((found / profile).log().abs() > 0.01).any(1)
+    assert float(wrong.double().mean()) < 0.02
+    again = Showers(COARSE, step=1e9).layer_shares(found)
+    rest = again / again.sum(1, keepdim=True) - shares / shares.sum(1, keepdim=True)
+    assert float(rest.abs().max()) < 0.02
 
 
 def test_a_shower_without_energy_has_no_profile() -> None:

@@ -75,5 +75,15 @@ def test_bad_arguments_are_named(sample) -> None:  # type: ignore[no-untyped-def
         train_showers(cells, -torch.ones_like(energy), SMALL)
     with pytest.raises(ValueError, match="cells"):
         train_showers(cells.clone().fill_(torch.nan), energy, SMALL)
+    with pytest.raises(ValueError, match=r"at most the energy on average, got .* are both in GeV"):
+        train_showers(1000 * cells, energy, SMALL)
+    with pytest.raises(ValueError, match=r"above the threshold of the calorimeter, 0.0005 GeV, got 5e-06"):
+        train_showers(
+            cells.clone().index_put((torch.tensor([0]), torch.tensor([0])), torch.tensor(5e-6)), energy, SMALL
+        )
+    with pytest.raises(ValueError, match=r"calorimeter without noise, got 0.01 GeV"):
+        train_showers(cells, energy, Calorimeter(SMALL.layers, noise=0.01))
+    with pytest.raises(ValueError, match="expected generator for"):
+        train_showers(cells, energy, SMALL, generator=ShowerGenerator(Calorimeter(SMALL.layers, "lead")))
     with pytest.raises(ValueError, match="bootstrap"):
         train_showers(cells, energy, SMALL, bootstrap=1)  # type: ignore[arg-type]

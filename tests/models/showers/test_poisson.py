@@ -46,6 +46,11 @@ def test_the_gradient_is_that_of_the_mean_of_a_smooth_function() -> None:
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match=r"expected z of the shape \(3,\) of rate, got"):
         poisson_numbers(torch.ones(3), torch.ones(4))
+    for rate, z in ((-1.0, 0.0), (math.nan, 0.0), (1.0, math.nan), (math.inf, 0.0)):
+        with pytest.raises(ValueError, match="expected finite z and a finite rate of at least 0"):
+            poisson_numbers(torch.tensor([rate]), torch.tensor([z]))
+    rates, z = torch.rand(3, 5), torch.randn(3, 5)
+    assert torch.equal(poisson_numbers(rates.T, z.T), poisson_numbers(rates, z).T)
     with pytest.raises(ValueError, match="rate"):
         poisson_numbers(torch.ones(3, dtype=torch.long), torch.ones(3))
     assert math.isfinite(float(poisson_numbers(torch.tensor([1e6]), torch.tensor([5.0]))))

@@ -98,6 +98,12 @@ def test_the_spread_is_that_of_the_members_beyond_their_finite_samples() -> None
     assert histogram_pulls(members, reference, bins=2).spread == pytest.approx(0.05 * math.sqrt(2) / 0.5, rel=0.1)
 
 
+def test_equal_values_of_another_dtype_have_no_pull() -> None:
+    values = torch.arange(30).repeat(100).double() / 30
+    found = histogram_pulls(values.float().expand(3, -1), values)
+    assert float(found.pulls.abs().max()) < 1e-9
+
+
 @pytest.mark.parametrize(
     ("samples", "reference", "settings", "complaint"),
     [
