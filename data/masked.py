@@ -27,7 +27,7 @@ class MaskedImages:
         masks: boolean (K, H, W), True where pixels are hidden.
         latent: number of latent numbers of an input.
         jitter: how much images are turned, stretched, moved and changed in contrast (see `jittered`).
-        mirror: whether every second image is mirrored.
+        mirror: whether each image is mirrored with probability 1/2.
 
     Raises:
         ValueError: images that are not grey, masks of another size, one that hides all pixels or none, no latent
@@ -87,9 +87,9 @@ def masked_inputs(images: Tensor, masks: Tensor, z: Tensor) -> Tensor:
 def jittered(images: Tensor, *, seed: int | torch.Generator, amount: float = 1.0, mirror: bool = True) -> Tensor:
     """Images (N, C, H, W) from -1 to 1, each turned, stretched, moved, mirrored and changed in contrast at random.
 
-    All changes are uniform around none. With an ``amount`` of 1, they go up to 0.1 radians, 10% of the size, 5% of the
-    picture aside, 25% of contrast and 8% of the range of brightness; with ``mirror``, every second image is mirrored.
-    What comes in from outside repeats the border.
+    Each change is uniform and symmetric around zero. With an ``amount`` of 1, they go up to 0.1 radians, 10% of the
+    size, 5% of the picture aside, 25% of contrast and 8% of the range of brightness; with ``mirror``, each image is
+    mirrored with probability 1/2. Pixels from outside the image repeat its border.
 
     Raises:
         ValueError: images of another shape, or a negative amount.

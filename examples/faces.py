@@ -7,8 +7,8 @@ report has, for each part,
   discriminator; completions come from three of them in turn. PSNR (dB) and SSIM in the hidden part of the expected
   completion, coverage of 90% intervals, distance of the PIT from uniform, and `distinct`: the mean distance of two
   completions of a face over that of two true faces;
-- `mean`, `knn`, `ridge`, `ridge_moved` (trained on moved copies), `ppca`: the same of simple methods, with what was
-  chosen on other people;
+- `mean`, `knn`, `ridge`, `ridge_moved` (trained on moved copies), `ppca`: PSNR and SSIM of simple methods, whose
+  settings were chosen on held-out people;
 - `pca`: intervals of the exact posterior of probabilistic PCA;
 - `refused`: shares of pictures that are refused as unlike those of training.
 

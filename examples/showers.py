@@ -1,7 +1,7 @@
 """Fast simulation of a calorimeter: generators in place of a simulation whose distribution is known.
 
 Electrons of 1 to 100 GeV shower in three layers with 504 cells; energies from 20 to 40 GeV are left out of training.
-The report compares with the simulation, inside the energies of training and in the gap,
+The report compares these methods with the simulation, at the energies of training and in the gap:
 
 - `surrogate`: an ensemble of adversarial generators; `member`: one of them;
 - `mixture`: a mixture density network of 22 high-level features, without cells; `library`: for each of its draws, the
@@ -9,10 +9,10 @@ The report compares with the simulation, inside the energies of training and in 
   flow, and the nearest real shower;
 - `null`: other showers of the simulation.
 
-Each has separation powers of the observables, AUC and JSD of classifiers of the features (`high`) and of the cells
-(`low`), Fréchet and kernel distance, precision and recall, the resolution, and microseconds for each shower. `pulls`
-tells whether the spread of the members explains their errors, `refusal` what their disagreement says outside of
-training.
+For each: separation powers of the observables, AUC and JSD of classifiers of the features (`high`) and, if it has
+cells, of the cells (`low`), Fréchet and kernel distance, precision and recall, the resolution, and microseconds per
+shower. `pulls` tells whether the spread of the members explains their errors, `refusal` what their disagreement says
+outside of training.
 
     python examples/showers.py
     python examples/showers.py --quick

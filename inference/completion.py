@@ -1,4 +1,4 @@
-"""`Completer`: many completions of a picture with a hidden part; other pictures are refused."""
+"""`Completer`: many completions of a picture with a hidden part; pictures unlike those of training are refused."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ BATCH = 64
 
 
 class Completer:
-    """Trained generators with the factor of their spread, and a model of the pictures that they know.
+    """An ensemble of trained generators, a factor of its spread, and a model that knows the pictures of training.
 
     Args:
         generators: one or several trained `posterity.models.completion.CompletionGenerator`; completions come from all
@@ -98,10 +98,10 @@ class Completer:
         return torch.where(hidden, mean + self.spread * (found - mean), images)
 
     def unlikeness(self, images: Tensor, hidden: Tensor) -> Tensor:
-        """Distance of the visible pixels of each image from pictures of training, (N,).
+        """Squared Mahalanobis distance for each visible pixel, `ProbabilisticPCA.distance`, (N,).
 
-        Below 1 for the pictures of training themselves, 1 to 2 for new faces, larger for other things. Means over many
-        pixels see little of a picture's meaning: a face upside down may be as near as an upright one.
+        About 1 on average for pictures that the model describes, larger for others. It does not recognise content: a
+        face upside down may have as small a distance as an upright one.
         """
         hidden = self._checked_mask(hidden)
         rows = self._checked(images, hidden).flatten(1).double()

@@ -1,7 +1,6 @@
 """Networks that complete a picture with a hidden part, in many ways, and judge such completions.
 
-- `CompletionGenerator`: an encoder and decoder with connections between layers of equal size (Ronneberger et al. 2015,
-  arXiv:1505.04597), and latent numbers where the picture is smallest.
+- `CompletionGenerator`: a U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with latent numbers at the bottleneck.
 - `CompletionCritic`: a global and a local discriminator (Iizuka, Simo-Serra & Ishikawa 2017, ACM Trans. Graph. 36:107).
 """
 
@@ -23,7 +22,7 @@ SLOPE = 0.2  # of leaky ReLUs
 class CompletionGenerator(nn.Module):
     """inputs (N, 2 + latent, H, W) of `posterity.data.MaskedImages` -> completed images and masks (N, 2, H, W).
 
-    Visible pixels are copied. Hidden ones are those of ``mean``, and what the network adds.
+    Visible pixels are copied; hidden pixels are ``mean`` plus the output of the network.
 
     Args:
         mean: image (H, W) from -1 to 1 that completions start from, such as the mean of all faces.
@@ -99,7 +98,9 @@ class CompletionGenerator(nn.Module):
 
 
 class CompletionCritic(nn.Module):
-    """samples (N, 2, H, W), images and masks -> logits (N,): of the whole picture, and of the hidden part and its rim.
+    """samples (N, 2, H, W), images and masks -> logits (N,): the sum of a global and a local logit.
+
+    The global one is of the whole picture, the local one of the hidden part and two pixels around it.
 
     Raises:
         ValueError: sides that are not multiples of 8, or a width below 1; when called, samples of another shape.
@@ -129,7 +130,7 @@ class CompletionCritic(nn.Module):
 
 
 def other_latents(inputs: Tensor) -> Tensor:
-    """The same inputs (..., N, C, H, W), each with the latent numbers of its neighbour."""
+    """The same inputs (..., N, C, H, W), each with the latent numbers of the previous one in the batch."""
     latent = inputs[..., 2:, :, :].roll(1, -4)
     return torch.cat([inputs[..., :2, :, :], latent], -3)
 

@@ -8,7 +8,7 @@ have any shape (for M runs side by side, M is the first dimension). ``fake`` are
 |---|---|---|
 | `paired` | each sample and its own real one | inputs and real samples that belong together |
 | `feature_distance` | features of both (Ledig et al. 2017, eq. 5) | as above, and a network with fixed weights |
-| `energy_loss` | several samples and the real one, less that between samples | inputs with latent numbers |
+| `energy_loss` | two samples and the real one, less half of that between them | inputs with latent numbers |
 | `cycle` | inputs, and their translation there and back (eq. 2) | a `posterity.models.translation.Translator` |
 | `identity` | inputs that need no translation, and their translation (section 5.2) | as above |
 """

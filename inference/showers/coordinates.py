@@ -20,15 +20,14 @@ LEAST = 100  # showers
 class ShowerCoordinates(nn.Module):
     """cells (N, cells) and energy (N, 1) -> coordinates (N, observables + cells).
 
-    The first coordinates are the `observables` and ln(1 + 10 energy / unit) of each layer, less their mean at this
-    energy, divided by their standard deviation at this energy: polynomials of third degree in ln E, the second in its
-    logarithm, fitted to real showers. The others are ln(1 + energy / unit) of each cell, divided by its standard
-    deviation.
+    The first coordinates are the `observables` and ln(1 + 10 energy / unit) of each layer, standardised with their mean
+    and standard deviation at this energy. The mean and the logarithm of the standard deviation are cubic polynomials in
+    ln E, fitted to real showers; values beyond about 3 standard deviations are compressed by asinh. The others are
+    ln(1 + energy / unit) of each cell, divided by its standard deviation.
 
-    All are smooth, and those that depend on single cells nearly straight between no signal and the smallest ones, so
-    that a generator can learn from their gradient: widths are squared, and a cell counts as E / (E + unit) instead of
-    as active. The unit is ten times the signal that 5% of the active cells are below, about that of ten spots. The
-    energies of the layers show a critic how many layers are empty, which is rare in most samples.
+    Widths are squared, and a cell counts as E / (E + unit) instead of as active or not, so that these coordinates are
+    nearly linear for small signals and have useful gradients. The unit is ten times the signal that 5% of the active
+    cells are below, about that of ten spots. The energies of the layers show a critic how many layers are empty.
 
     Args:
         cells: of real showers, (N, cells).
@@ -63,7 +62,7 @@ class ShowerCoordinates(nn.Module):
         self.calorimeter = calorimeter
         active = cells[cells > 0].double()
         if not len(active):
-            raise ValueError("expected cells with energy, got zeros alone")
+            raise ValueError("expected at least one cell above 0, got only zeros")
         self.unit = SPOTS * float(active.kthvalue(max(1, len(active) // 20)).values)
         cells, energy = cells.detach().double(), energy.detach().double()
         values, powers = torch.stack(list(self._smooth(cells, energy).values()), 1), _powers(energy)

@@ -23,9 +23,9 @@ BATCH = 512
 class ShowerSurrogate:
     """M generators that were trained with different starts and samples: a fast simulation with an uncertainty.
 
-    Each shower comes from a random member, so that a sample is one from the mixture of the members. What the members
-    disagree about is not known: `posterity.inference.adversarial.metrics.histogram_pulls` compares their spread with
-    the error of each bin of a histogram. An error that all members share is in neither.
+    Each shower comes from a random member, so that a sample is one from the mixture of the members. The spread between
+    the members is the stated uncertainty; `posterity.inference.adversarial.metrics.histogram_pulls` compares it with
+    the error of each bin of a histogram. The spread does not include errors that all members share.
 
     Args:
         generators: the members, for the same calorimeter.
@@ -85,11 +85,10 @@ class ShowerSurrogate:
         return cells
 
     def disagreement(self, energy: Tensor, *, draws: int = 500, seed: int = 0) -> Tensor:
-        """How far the members disagree about the means of the observables at each energy in GeV (K,): (K,).
+        """How much the members' mean observables differ at each energy in GeV (K,), root mean square: (K,).
 
-        Root mean square over all observables of the standard deviation between members, in standard deviations of the
-        showers of a member; the part that is due to the number of ``draws`` is subtracted. Also outside of the range
-        of training, where it shows whether the members know that they do not know.
+        In units of the standard deviation between the showers of a member; what the finite number of ``draws`` adds is
+        subtracted. Energies outside of the range of training are allowed.
 
         Raises:
             ValueError: energies of another shape or not above 0, or a single member.

@@ -4,9 +4,9 @@ Three things matter; with the usual choices the training drifts away from a good
 
 - The critic sees `ShowerCoordinates`, numbers of order one. With energies in GeV, the penalties R1 and R2 on its slope
   would be 10,000 times stronger for some cells than for others.
-- No coordinate bends between zero and one spot: the gradient of the generator's whole numbers of spots is exact for
-  straight lines (`posterity.models.showers.poisson_numbers`). With logarithms that bend at the threshold, widths, and
-  counts of active cells, the number of spots is pushed in the wrong direction.
+- The coordinates of cells are nearly linear between zero and one spot: the gradient of the generator's whole numbers of
+  spots is exact for linear functions (`posterity.models.showers.poisson_numbers`). With logarithms that bend at the
+  threshold, widths, and counts of active cells, the number of spots is pushed in the wrong direction.
 - The critic learns three times as fast as the generator (Heusel et al. 2017, arXiv:1706.08500).
 """
 
@@ -81,7 +81,8 @@ def train_showers(
         cells: energies of the cells in GeV, (N, cells).
         energy: of the particles in GeV, (N,).
         calorimeter: the layers.
-        generator: with another size; it starts from the mean shower (`ShowerGenerator.start_from`).
+        generator: an untrained generator, for example of another size; its biases are set to the mean shower
+            (`ShowerGenerator.start_from`).
         settings: `shower_settings` if None.
         seed: of the initial weights and of the training.
         bootstrap: whether to train on N showers drawn with replacement: for the members of a `ShowerSurrogate`, whose

@@ -1,4 +1,4 @@
-"""A generator of calorimeter showers that knows what is known of them and learns the rest, and its critic.
+"""A generator of calorimeter showers with built-in physics (sampling, spots, threshold), and its critic.
 
 - `ShowerGenerator`: latent points and energies -> energies of all cells.
 - `ShowerCritic`: a discriminator of showers that are described by observables and cells.

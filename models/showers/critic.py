@@ -11,12 +11,12 @@ from posterity.validation import check_floating, check_integer, check_sizes, sho
 class ShowerCritic(nn.Module):
     """(coordinates (N, observables + cells), energy (N, 1) in GeV) -> logits (N,).
 
-    Observables and cells first go through layers of their own, so that few observables count as much as many cells.
+    Observables and cells first go through separate layers, so that few observables count as much as many cells.
 
     Args:
         observables: number of the first coordinates.
         cells: number of the others.
-        hidden: widths of the layers of the observables, also the joint ones, and of the first layer of the cells.
+        hidden: two widths, the second for the first layer of the cells, the first for all others.
 
     Raises:
         ValueError: sizes below 1; when called, coordinates or energies of another shape.

@@ -1,13 +1,11 @@
 r"""`ShowerGenerator`: showers in a calorimeter from latent points, for adversarial training.
 
-What is known of every calorimeter is built in, and only the rest is learnt. A network gives, for a few latent numbers
-and the energy E of the particle, the shares of the layers in it (and a lost share, so that energy is conserved), the
-expected shares of the cells of each layer (and of everything beside them), and the number of spots in which the energy
-of a layer arrives. Then, as in `posterity.data.Showers` and with one latent number for each random number,
+From a few latent numbers and the energy of the particle, a network predicts the share of the energy in each layer and
+the share that is lost; the expected share of each cell in its layer, and beside all cells; and the number of spots in
+each layer. Then, as in `posterity.data.Showers` and with one latent number for each random number,
 
-- each layer sees its energy with the resolution $a / \sqrt{E}$ of sampling, where a is learnt;
-- the cells share it in proportion to whole numbers of spots with Poisson distributions, so that showers are as sparse
-  as they should be; and
+- the energy E in each layer is smeared with the resolution $a / \sqrt{E}$ of sampling, where a is learnt;
+- the cells share it in proportion to whole numbers of spots with Poisson distributions, so that cells can be empty; and
 - a cell whose signal is below the threshold of the calorimeter reads 0.
 """
 

@@ -42,7 +42,7 @@ def poisson_numbers(rate: Tensor, z: Tensor) -> Tensor:
         raise ValueError(f"expected z of the shape {tuple(rate.shape)} of rate, got {shown_shape(z)}")
     # One pass over each: the sum of something that is not finite is not finite.
     if not bool(torch.isfinite(rate.detach().sum() + z.sum())) or (rate.numel() and float(rate.detach().min()) < 0):
-        raise ValueError("expected finite z and a finite rate of at least 0, got others")
+        raise ValueError("expected finite z and finite rate of at least 0, got NaN, infinity or a negative rate")
     numbers: Tensor = _Quantile.apply(rate, z)
     return numbers
 

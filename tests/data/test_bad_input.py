@@ -290,6 +290,17 @@ CASES: dict[str, Case] = {
     },
     "by_person": Case(data.by_person, {"faces": data.digits(), "tested": 2, "seed": 0}),
     "hidden_pixels": Case(data.hidden_pixels, {"part": "eyes", "height": 8, "width": 8}),
+    "MaskedImages": Case(
+        data.MaskedImages,
+        {
+            "images": data.digits(),
+            "masks": torch.eye(8, dtype=torch.bool)[None],
+            "latent": 3,
+            "jitter": 1.0,
+            "mirror": True,
+        },
+    ),
+    "jittered": Case(data.jittered, {"images": torch.zeros(2, 1, 8, 8), "seed": 0, "amount": 1.0, "mirror": True}),
     "tiled": Case(tiled, {"images": torch.zeros(2, 1, 4, 4), "columns": 2, "border": 1}),
     # tracks
     "Detector": Case(Detector, {"size": 4, "layers": 4, "efficiency": 0.9, "noise": 0.1}),

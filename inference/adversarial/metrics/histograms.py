@@ -83,11 +83,10 @@ def histogram_pulls(samples: Tensor, reference: Tensor, *, bins: int = 10, facto
     r"""Pulls of the bins of a histogram: does the spread of M generators explain their error?
 
     The bins hold equally many values of the reference. The members scatter around their mean with the variance $\tau^2
-    p (1 - p)$ in a bin of share p, where $\tau^2$ is estimated from all bins together; to it the reference is expected
-    to be one more draw, so that the expected variance of the difference is $\tau^2 (1 + 1/M) p (1 - p)$ and what the
-    finite samples add. With many members the pulls are then of width 1. With few, tau is uncertain and the pulls have
-    the tails of Student's t with M - 1 degrees of freedom: some 1.1 for M = 8, 1.3 for 4, 1.6 for 2. An error that is
-    common to all members makes them wider.
+    p (1 - p)$ in a bin of share p, where $\tau^2$ is estimated from all bins together. If the reference is one more
+    draw from the same distribution, the variance of the difference is $\tau^2 (1 + 1/M) p (1 - p)$ plus the variance
+    of the finite samples, and the pulls have a standard deviation of 1. With few members, tau is uncertain and the
+    pulls have wider tails: use at least 5. An error that is common to all members makes the pulls wider.
 
     Args:
         samples: of one observable from each member, (M, n).
@@ -111,8 +110,8 @@ def histogram_pulls(samples: Tensor, reference: Tensor, *, bins: int = 10, facto
     for name, values, dimensions in (("samples", samples, 2), ("reference", reference, 1)):
         check_floating(name, values)
         if values.ndim != dimensions or values.shape[-1] < 5 * bins:
-            wanted = "(M, n)" if dimensions == 2 else "(N,)"
-            raise ValueError(f"expected {name} of shape {wanted}, at least {5 * bins}, got {shown_shape(values)}")
+            wanted = "(M, n), n" if dimensions == 2 else "(N,), N"
+            raise ValueError(f"expected {name} of shape {wanted} at least {5 * bins}, got {shown_shape(values)}")
         check_finite(name, values)
     if len(samples) < 2:
         raise ValueError("expected samples of at least 2 members, got 1")

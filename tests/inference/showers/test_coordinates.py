@@ -61,7 +61,7 @@ def test_the_names_are_those_of_the_observables_and_of_the_layers(sample) -> Non
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="at least 100 showers, got 5"):
         ShowerCoordinates(torch.ones(5, 504), torch.ones(5), SHOWERS.calorimeter)
-    with pytest.raises(ValueError, match="expected cells with energy, got zeros alone"):
+    with pytest.raises(ValueError, match="expected at least one cell above 0, got only zeros"):
         ShowerCoordinates(torch.zeros(200, 1), torch.ones(200), Calorimeter((Layer(0, 5, 1, 1),)))
     with pytest.raises(ValueError, match="cells of shape"):
         ShowerCoordinates(torch.ones(200, 3), torch.ones(200), SHOWERS.calorimeter)

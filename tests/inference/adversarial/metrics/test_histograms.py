@@ -108,8 +108,8 @@ def test_equal_values_of_another_dtype_have_no_pull() -> None:
     ("samples", "reference", "settings", "complaint"),
     [
         (torch.ones(1, 100), torch.ones(100), {}, "at least 2 members"),
-        (torch.ones(100), torch.ones(100), {}, r"samples of shape \(M, n\)"),
-        (torch.ones(2, 100), torch.ones(20), {}, r"reference of shape \(N,\), at least 50"),
+        (torch.ones(100), torch.ones(100), {}, r"samples of shape \(M, n\), n at least 50"),
+        (torch.ones(2, 100), torch.ones(20), {}, r"reference of shape \(N,\), N at least 50"),
         (torch.ones(2, 100), torch.full((100,), math.nan), {}, "reference"),
         (torch.ones(2, 100), torch.ones(100), {"bins": 1}, "bins"),
         (torch.ones(2, 100), torch.ones(100), {"factor": 0.0}, "factor"),
