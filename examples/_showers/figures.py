@@ -92,8 +92,8 @@ def draw_histograms(work: Path, out: Path) -> Path:
 
 def draw_scores(metrics: Mapping[str, float], out: Path) -> Path:
     """How often a classifier tells the showers of each method from the simulation, and what a shower costs."""
-    figure = Figure(figsize=(15, 4.6), layout="constrained")
-    *areas, time = figure.subplots(1, 3, width_ratios=(1.1, 1.1, 1))
+    figure = Figure(figsize=(18, 4.8), layout="constrained")
+    *areas, time = figure.subplots(1, 3, width_ratios=(1.25, 1.1, 0.8))
     for ax, level, methods in (
         (areas[0], "high", (*METHODS, "null")), (areas[1], "low", (*CELL_METHODS, "null")),
     ):  # fmt: skip
@@ -137,10 +137,11 @@ def draw_uncertainty(settings: Settings, metrics: Mapping[str, float], work: Pat
             label=f"{title}: width {width:.2f}",
         )  # fmt: skip
     left.plot(edges, np.exp(-(edges**2) / 2) / np.sqrt(2 * np.pi), "k--", lw=1, label="normal")
-    left.set(xlabel="(surrogate - simulation) / stated error", ylabel="density", ylim=(0, 0.62))
+    left.set(xlabel="(surrogate - simulation) / stated error", ylabel="density", ylim=(0, 0.95))
     left.set_title(f"Pulls of {len(pulls['inside_width'])} bins of histograms")
     left.legend(loc="upper left")
-    right.loglog(known["energy"], np.maximum(known["disagreement"], 1e-3), "C3o-", ms=4)
+    found = np.where(known["disagreement"] > 0, known["disagreement"], np.nan)  # none beyond that of finite samples
+    right.loglog(known["energy"], found, "C3o-", ms=4)
     right.axhline(float(known["limit"]), color="k", ls="--", lw=1, label="largest inside")
     right.axvspan(LOW, HIGH, color="C2", alpha=0.12, label="energies of training")
     right.axvspan(*GAP, color="white")

@@ -53,7 +53,7 @@ def shower_settings(**changes: Any) -> Adversarial:
     of the generator's weights.
     """
     settings = Adversarial(
-        steps=12_000, batch_size=256, loss="relativistic",
+        steps=8000, batch_size=256, loss="relativistic",
         regularisers=(r1(PENALTY, every=EVERY), r2(PENALTY, every=EVERY)),
         learning_rate=(3e-4, 1e-3), betas=(0.0, 0.99), schedule=("linear", "linear"), ema=0.999, monitor_every=1000,
     )  # fmt: skip
