@@ -108,7 +108,7 @@ bench: $(INSTALLED)
 # fits of the same commit, never from those of other code.
 EXAMPLES := bnn_regression compare_uncertainty inverse_bishop inverse_sine two_dimensional mixture_uncertainty \
 	gan_clusters gan_bayesian gan_digits gan_failing dcgan tracking calibration world_model \
-	gan_mistakes gan_stacked super_resolution translation
+	gan_mistakes gan_stacked super_resolution translation showers faces
 results: $(INSTALLED)
 	@set -e; out=out/results-$$(git rev-parse --short HEAD); \
 	$(BIN)/python examples/compare_uncertainty.py --out $$out/compare_uncertainty --jobs 2; \

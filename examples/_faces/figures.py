@@ -20,7 +20,7 @@ NAMES = {
 def draw_completions(settings: Settings, work: Path, out: Path) -> Path:
     """Ten faces in the columns: the truth, what is visible, five completions, their mean and spread; the worst last."""
     stored = np.load(work / "completions.npz")
-    figure = Figure(figsize=(22, 7.6), layout="constrained")
+    figure = Figure(figsize=(18, 6.2), layout="constrained")
     for part, mask, panel in zip(PARTS, masks(settings).numpy(), figure.subfigures(1, len(PARTS)), strict=True):
         order = stored[f"{part}_order"]
         best = order[WORST:][:: max(1, (len(order) - WORST) // (FACES - WORST))][: FACES - WORST]
@@ -29,7 +29,7 @@ def draw_completions(settings: Settings, work: Path, out: Path) -> Path:
         rows = {
             "truth": truth,
             "visible": np.where(mask, 0, truth),
-            **{("completions" if i == len(draws) // 2 else " " * i): each for i, each in enumerate(draws)},
+            **{("draws" if i == len(draws) // 2 else " " * i): each for i, each in enumerate(draws)},
             "their mean": stored[f"{part}_expected"][shown],
             "spread x 3": 3 * stored[f"{part}_sd"][shown] - 1,
         }
