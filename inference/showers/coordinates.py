@@ -46,7 +46,7 @@ class ShowerCoordinates(nn.Module):
     >>> sample = showers.simulate(showers.draw_energies(200), seed=0)
     >>> coordinates = ShowerCoordinates(sample.cells, sample.energy, showers.calorimeter)
     >>> coordinates(sample.cells, sample.energy[:, None]).shape
-    torch.Size([200, 526])
+    torch.Size([200, 529])
     """
 
     mean: Tensor
