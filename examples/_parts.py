@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,17 +54,34 @@ def compute_parts(
     clock = out / "parts" / f"clock-{tag(sorted(path.name for path in paths.values()))}.json"
     earlier = _read(clock)["seconds"] if clock.exists() else 0.0
     begun = time.perf_counter()
+
+    def count() -> None:  # after each part, so that the clock of a run that is killed is not lost
+        write_json(clock, {"seconds": earlier + time.perf_counter() - begun})
+
     try:
         if jobs > 1:
-            run_in_processes(missing, jobs, logs=clock.parent)
+            run_in_processes(missing, jobs, logs=clock.parent, after=count)
         else:
             for compute in missing.values():
                 compute()
+                count()
     finally:
         if missing:
-            write_json(clock, {"seconds": earlier + time.perf_counter() - begun})
+            count()
     _SECONDS[clock] = _read(clock)["seconds"] if clock.exists() else 0.0
     return {name: _read(path) for name, path in paths.items()}
+
+
+def compute_stages(
+    out: Path, settings: Any, stages: Iterable[Mapping[str, Callable[[], Metrics]]], *, jobs: int
+) -> dict[str, float]:
+    """The numbers of all parts as "part.number", stage by stage: a stage needs what the ones before have stored."""
+    metrics: dict[str, float] = {}
+    for stage in stages:
+        wanted = {name: (settings, compute) for name, compute in stage.items()}
+        for part, numbers in compute_parts(out, wanted, jobs=jobs).items():
+            metrics |= {f"{part}.{name}": value for name, value in numbers.items()}
+    return metrics
 
 
 def total_seconds() -> float:

@@ -14,13 +14,19 @@ from tqdm.auto import tqdm
 
 
 def run_in_processes(
-    calls: Mapping[str, Callable[[], Any]], workers: int, *, title: str = "parts", logs: Path | None = None
+    calls: Mapping[str, Callable[[], Any]],
+    workers: int,
+    *,
+    title: str = "parts",
+    logs: Path | None = None,
+    after: Callable[[], None] = lambda: None,
 ) -> None:
     """Call each function once, in this order, in at most ``workers`` processes at a time.
 
     After an interrupt or an error no further call is started, and the running ones are finished, so that their results
     are not lost. Another process must be able to import the functions: functions of a module, or ``partial`` of one.
-    With ``logs``, the stderr of each call (its progress bar, for example) goes to ``logs``/<name>.log.
+    With ``logs``, the stderr of each call (its progress bar, for example) goes to ``logs``/<name>.log. ``after`` is
+    called in this process after each call.
     """
     bar = tqdm(total=len(calls), desc=title, disable=not calls)
     pool = ProcessPoolExecutor(
@@ -33,6 +39,7 @@ def run_in_processes(
                 future.result()
                 bar.set_postfix_str(futures[future])
                 bar.update()
+                after()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

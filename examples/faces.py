@@ -26,7 +26,7 @@ from _faces import evaluation, figures
 from _faces.baselines import CHOICES
 from _faces.networks import store_completer, train_network
 from _faces.settings import QUICK, Settings
-from _parts import compute_parts, tag, total_seconds
+from _parts import compute_stages, tag, total_seconds
 from _report import finish, parser
 
 
@@ -53,11 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         | {name: partial(evaluation.score_baseline, name, settings) for name in CHOICES},
     ]
-    metrics: dict[str, float] = {}
-    for stage in stages:
-        parts = {name: (settings, compute) for name, compute in stage.items()}
-        for group, numbers in compute_parts(args.out, parts, jobs=args.jobs).items():
-            metrics |= {f"{group}.{name}": value for name, value in numbers.items()}
+    metrics = compute_stages(args.out, settings, stages, jobs=args.jobs)
     for name, value in sorted(metrics.items()):
         print(f"{name:36} {value:.4g}")
     drawn = [figures.draw_completions(settings, work, args.out), figures.draw_scores(settings, metrics, work, args.out)]

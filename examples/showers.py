@@ -24,7 +24,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from _parts import compute_parts, tag, total_seconds
+from _parts import compute_stages, tag, total_seconds
 from _report import finish, parser
 from _showers import evaluation, figures
 from _showers.features import train_mixture
@@ -50,16 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "pulls": partial(evaluation.pulls, settings, work),
         "refusal": partial(evaluation.refusal, settings, work),
     }
-    stages = [
-        (training, args.jobs),
-        (judged, args.jobs),
-        ({"microseconds": partial(evaluation.timing, settings, work)}, 1),
-    ]
-    metrics: dict[str, float] = {}
-    for stage, jobs in stages:
-        parts = {name: (settings, compute) for name, compute in stage.items()}
-        for group, numbers in compute_parts(args.out, parts, jobs=jobs).items():
-            metrics |= {f"{group}.{name}": value for name, value in numbers.items()}
+    metrics = compute_stages(args.out, settings, [training, judged], jobs=args.jobs)
+    timed = {"microseconds": partial(evaluation.timing, settings, work)}  # with nothing beside it
+    metrics |= compute_stages(args.out, settings, [timed], jobs=1)
     metrics["surrogate.pull_width"] = metrics["pulls.inside.width"]
     for name, value in sorted(metrics.items()):
         print(f"{name:52} {value:.4g}")

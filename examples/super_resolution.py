@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _parts import compute_parts, tag, total_seconds
+from _parts import compute_stages, tag, total_seconds
 from _report import finish, parser
 from _super import evaluation, figures
 from _super.networks import train_adversarial, train_errors, train_pixel, train_textures
@@ -58,11 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         {"errors": partial(evaluation.errors, settings, work)},
         {way: partial(evaluation.scores, way, settings, work) for way in evaluation.WAYS},
     ]
-    metrics: dict[str, float] = {}
-    for stage in stages:
-        parts = {name: (settings, compute) for name, compute in stage.items()}
-        for group, numbers in compute_parts(args.out, parts, jobs=args.jobs).items():
-            metrics |= {f"{group}.{name}": value for name, value in numbers.items()}
+    metrics = compute_stages(args.out, settings, stages, jobs=args.jobs)
     metrics["pixel.gain"] = metrics["pixel.psnr"] - metrics["bicubic.psnr"]
     for name, value in sorted(metrics.items()):
         print(f"{name:44} {value:.4g}")

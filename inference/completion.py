@@ -14,7 +14,7 @@ from posterity.models.probabilistic_pca import ProbabilisticPCA
 from posterity.random import as_generator
 from posterity.validation import check_finite, check_floating, check_integer, check_number, shown, shown_shape
 
-FORMAT = 1
+FORMAT = "posterity completer 1"
 BATCH = 64
 
 
@@ -110,7 +110,7 @@ class Completer:
     def save(self, path: str | Path) -> Path:
         """Write everything to one file, without pickle; an old file is replaced at the end."""
         content = {
-            "format": FORMAT, "spread": self.spread, "limit": self.limit, "completers": [
+            "format": FORMAT, "spread": self.spread, "limit": self.limit, "members": [
                 {"latent": one.latent, "width": one.width, "weights": one.state_dict()} for one in self.generators
             ],
             "mean": self.known.mean, "loadings": self.known.loadings, "noise": self.known.noise,
@@ -124,11 +124,9 @@ class Completer:
         Raises:
             ValueError: the file is damaged or holds something else.
         """
-        content = read_tensors(path, "a completer")
-        if content.get("format") != FORMAT or "completers" not in content:
-            raise ValueError(f"expected a completer in {path}, got another file")
+        content = read_tensors(path, "a completer", format=FORMAT)
         generators = []
-        for stored in content["completers"]:
+        for stored in content["members"]:
             one = CompletionGenerator(stored["weights"]["mean"], latent=stored["latent"], width=stored["width"])
             one.load_state_dict(stored["weights"])
             generators.append(one)

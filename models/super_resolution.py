@@ -221,9 +221,7 @@ def load_super_resolution(path: str | Path) -> SuperResolution:
     Raises:
         ValueError: the file is damaged or holds something else.
     """
-    content = read_tensors(path, "a super-resolution network")
-    if content.get("format") != FORMAT:
-        raise ValueError(f"expected a super-resolution network in {path}, got another file")
+    content = read_tensors(path, "a super-resolution network", format=FORMAT)
     net = SuperResolution(**content["settings"])
     net.load_state_dict({name: value.float() for name, value in content["weights"].items()})
     return net.eval()

@@ -118,7 +118,7 @@ def energy_loss(redraw: Callable[[Tensor], Tensor], weight: float = 1.0, *, wind
         return ((local + whole) / 2).reshape(square.shape[:-2])
 
     def function(generator: nn.Module, batch: Batch, fake: Tensor) -> Tensor:
-        if fake.ndim < 4 or len(batch.inputs) < 2:
+        if fake.ndim < 4 or batch.inputs.ndim < 4 or batch.inputs.shape[-4] < 2:
             raise ValueError(
                 "expected samples (B, C, H, W) of at least two inputs for the term 'energy_loss', "
                 f"got {tuple(fake.shape)}"

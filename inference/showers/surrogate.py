@@ -16,7 +16,7 @@ from posterity.models.showers import ShowerGenerator
 from posterity.random import as_generator
 from posterity.validation import check_finite, check_floating, check_integer, check_number, shown, shown_shape
 
-FORMAT = 1
+FORMAT = "posterity showers 1"
 BATCH = 512
 
 
@@ -130,9 +130,7 @@ class ShowerSurrogate:
         Raises:
             ValueError: the file is damaged or holds something else.
         """
-        content = read_tensors(path, "a surrogate of showers")
-        if content.get("format") != FORMAT or "calorimeter" not in content:
-            raise ValueError(f"expected a surrogate of showers in {path}, got another file")
+        content = read_tensors(path, "a surrogate of showers", format=FORMAT)
         calorimeter = _calorimeter(content["calorimeter"])
         generators = []
         for member in content["members"]:

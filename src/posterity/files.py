@@ -33,8 +33,10 @@ def write_tensors(content: dict[str, Any], path: str | Path) -> Path:
     return Path(path)
 
 
-def read_tensors(path: str | Path, what: str, *, device: Any = None) -> dict[str, Any]:
+def read_tensors(path: str | Path, what: str, *, device: Any = None, format: str | None = None) -> dict[str, Any]:
     """The dictionary that `write_tensors` wrote; ``what`` names it in error messages, such as "a checkpoint".
+
+    With ``format``, the dictionary must have this value under "format".
 
     Raises ``OSError`` if the file does not exist, and ``ValueError`` if it is damaged or does not hold a dictionary.
     """
@@ -51,6 +53,8 @@ def read_tensors(path: str | Path, what: str, *, device: Any = None) -> dict[str
             raise ValueError(f"expected {what} in {path}, got a file that cannot be read as one: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"expected {what} in {path}, got something else")
+    if format is not None and content.get("format") != format:
+        raise ValueError(f"expected {what} in {path}, got another file")
     return content
 
 

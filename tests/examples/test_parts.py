@@ -37,6 +37,32 @@ def test_an_error_of_one_part_is_raised_and_the_others_are_stored(parts: ModuleT
     assert not list((tmp_path / "parts").glob("bad-*.json"))
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_clock_of_a_killed_run_is_kept(parts: ModuleType, tmp_path: Path, jobs: int) -> None:
+    """The second part sees the time of the first in a file: it is not lost if the process is killed."""
+    clocks = f"list(__import__('pathlib').Path({str(tmp_path)!r}).glob('parts/clock-*.json'))"
+    seen = f"next((1.0 for _ in range(600) if {clocks} or __import__('time').sleep(0.1)), 0.0)"  # waits up to a minute
+    first, second = partial(dict, value=1.0), partial(eval, f"{{'clocks': {seen}}}")
+    found = parts.compute_parts(tmp_path, {"first": (1, first), "second": (1, second)}, jobs=jobs)
+    assert found["second"]["clocks"] == 1
+
+
+def test_stages_are_computed_in_order_and_named_by_part(parts: ModuleType, tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def part(name: str) -> dict[str, float]:
+        order.append(name)
+        return {"value": float(len(order))}
+
+    stages = [{name: partial(part, name)} for name in ("late", "early")]
+    found = parts.compute_stages(tmp_path, "settings", stages, jobs=1)
+    assert order == ["late", "early"]
+    assert {name: value for name, value in found.items() if not name.endswith("seconds")} == {
+        "late.value": 1.0,
+        "early.value": 2.0,
+    }
+
+
 def test_an_interrupted_fit_is_not_finished(parts: ModuleType) -> None:
     parts.finished(SimpleNamespace(interrupted=False))
     with pytest.raises(KeyboardInterrupt):

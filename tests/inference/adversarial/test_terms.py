@@ -160,6 +160,9 @@ def test_the_energy_loss_of_one_pixel_is_the_crps() -> None:
 def test_bad_settings_of_the_energy_loss_are_named() -> None:
     with pytest.raises(ValueError, match="redraw"):
         energy_loss(3)  # type: ignore[arg-type]
+    one, net = torch.zeros(3, 1, 3, 4, 4), nn.Identity()  # three runs side by side with batches of one
+    with pytest.raises(ValueError, match="at least two inputs for the term 'energy_loss'"):
+        energy_loss(other_noise).function(net, Batch(one, one), one)
     with pytest.raises(ValueError, match="window to be odd, got 4"):
         energy_loss(other_noise, window=4)
     with pytest.raises(ValueError, match="weight"):
