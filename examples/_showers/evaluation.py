@@ -32,44 +32,40 @@ def scores(method: str, settings: Settings, work: Path) -> dict[str, float]:
     """All distances of a method from the simulation; "null" is other showers of the simulation."""
     found: dict[str, float] = {}
     for region in REGIONS:
-        cells, energy, _ = showers(settings, "tested", region)
-        made_cells, made_energy, made = _drawn(method, settings, work, region, energy)
+        cells, energy = showers(settings, "tested", region)
+        made_cells, made = _drawn(method, settings, work, region, energy)
         real = features(cells, energy)
         save_arrays(work / f"features-{method}-{region}.npz", made=made.float(), real=real.float())
-        found |= {
-            f"{region}.{key}": value for key, value in _distances(made, made_energy, real, energy, settings).items()
-        }
+        numbers = _distances(made, real, energy, settings)
         if made_cells is not None:
-            low = _low_level(made_cells, made_energy, cells, energy, settings)
-            found |= {f"{region}.{key}": value for key, value in low.items()}
+            numbers |= _low_level(made_cells, cells, energy, settings)
+        found |= {f"{region}.{key}": value for key, value in numbers.items()}
         if region == "inside":
-            found |= _physics(made_cells, made, made_energy, settings)
+            found |= _physics(made_cells, made, energy, settings)
     return found
 
 
-def _drawn(
-    method: str, settings: Settings, work: Path, region: str, energy: Tensor
-) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Cells, energies and features of a method's showers, at the energies of the test."""
+def _drawn(method: str, settings: Settings, work: Path, region: str, energy: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Cells, if a method has any, and features of its showers, at the energies of the test."""
     seed = 50_000 + 10 * settings.seed + list(REGIONS).index(region)
-    if method == "null":  # at the same energies, as the methods
-        cells = SHOWERS.simulate(energy, seed=seed).cells
-        return cells, energy, features(cells, energy)
     if method == "mixture":
-        return None, energy, draw_features(settings, work, energy, seed)
-    cells = DRAW[method](settings, work, energy, seed)
-    return cells, energy, features(cells, energy)
+        return None, draw_features(settings, work, energy, seed)
+    cells = (draw_simulation if method == "null" else DRAW[method])(settings, work, energy, seed)
+    return cells, features(cells, energy)
 
 
-def _distances(made: Tensor, made_energy: Tensor, real: Tensor, energy: Tensor, settings: Settings) -> dict[str, float]:
+def draw_simulation(settings: Settings, work: Path, energy: Tensor, seed: int) -> Tensor:
+    return SHOWERS.simulate(energy, seed=seed).cells
+
+
+def _distances(made: Tensor, real: Tensor, energy: Tensor, settings: Settings) -> dict[str, float]:
     separations = {
         name: metrics.separation_power(one, other) for name, one, other in zip(NAMES, made.T, real.T, strict=True)
     }
     found = {f"separation.{name}": value.power for name, value in separations.items()}
     found["separation_largest"] = max(value.power for value in separations.values())
     found["separation_floor"] = max(value.floor for value in separations.values())
-    with_energy = [torch.cat([rows, e.log()[:, None]], 1) for rows, e in ((real, energy), (made, made_energy))]
-    test = metrics.classifier_test(*with_energy, seed=settings.seed)
+    test = metrics.classifier_test(*(_with_energy(rows, energy) for rows in (real, made)), seed=settings.seed)
     found |= {"auc_high": test.auc, "auc_high_se": test.auc_se, "jsd_high": test.jsd}
     scale = real.std(0).clamp_min(1e-9)
     few = [(rows[:COMPARED] / scale).float() for rows in (real, made)]
@@ -78,16 +74,15 @@ def _distances(made: Tensor, made_energy: Tensor, real: Tensor, energy: Tensor, 
     return found | metrics.precision_recall(*few)
 
 
-def _low_level(
-    made: Tensor, made_energy: Tensor, cells: Tensor, energy: Tensor, settings: Settings
-) -> dict[str, float]:
+def _low_level(made: Tensor, cells: Tensor, energy: Tensor, settings: Settings) -> dict[str, float]:
     """A classifier of all cells, as shares of the energy of the particle."""
-    rows = [
-        torch.cat([part / e.float()[:, None], e.float().log()[:, None]], 1)
-        for part, e in ((cells, energy), (made, made_energy))
-    ]
-    test = metrics.classifier_test(*rows, seed=settings.seed)
+    shares = [_with_energy(part / energy.float()[:, None], energy) for part in (cells, made)]
+    test = metrics.classifier_test(*shares, seed=settings.seed)
     return {"auc_low": test.auc, "auc_low_se": test.auc_se, "jsd_low": test.jsd}
+
+
+def _with_energy(rows: Tensor, energy: Tensor) -> Tensor:
+    return torch.cat([rows, energy.to(rows).log()[:, None]], 1)
 
 
 def _physics(cells: Tensor | None, made: Tensor, energy: Tensor, settings: Settings) -> dict[str, float]:
@@ -168,7 +163,7 @@ def _all_pulls(
 
 @cache
 def _reference(settings: Settings, purpose: str, region: str) -> tuple[Tensor, Tensor]:
-    cells, energy, _ = showers(settings, purpose, region)
+    cells, energy = showers(settings, purpose, region)
     return features(cells, energy), energy
 
 
@@ -231,10 +226,7 @@ def timing(settings: Settings, work: Path) -> dict[str, float]:
     """Microseconds for each shower on one thread, median of five batches of equal energies."""
     energy = SHOWERS.draw_energies(settings.timed, low=LOW, high=HIGH, seed=90_000 + settings.seed)
 
-    def simulate(settings: Settings, work: Path, energy: Tensor, seed: int) -> Tensor:
-        return SHOWERS.simulate(energy, seed=seed).cells
-
-    every = {**DRAW, "simulation": simulate}
+    every = {**DRAW, "simulation": draw_simulation}
     with threadpool_limits(1):
         return {name: _microseconds(draw, settings, work, energy) for name, draw in every.items()}
 

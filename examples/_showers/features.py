@@ -4,9 +4,9 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from _showers.library import Library
 from _showers.settings import NAMES, SHOWERS, Settings, features, showers
 from posterity.data import Observations, Standardization
 from posterity.inference import Ensemble, Posterior, infer
@@ -22,7 +22,7 @@ def inputs(energy: Tensor) -> Tensor:
 
 
 def make_model(settings: Settings):
-    cells, energy, _ = showers(settings, "training")
+    cells, energy = showers(settings, "training")
     x, y = inputs(energy), features(cells, energy).float()
     scale = Standardization.fit(Observations(x, y))
     head = multivariate_mixture_head(settings.mixture_components, len(NAMES), covariance="full", floor=FLOOR)
@@ -71,20 +71,14 @@ def possible(drawn: Tensor) -> Tensor:
 
 
 @cache
-def library_index(settings: Settings) -> tuple[NearestNeighbors, Tensor, Tensor]:
-    """Neighbours of training showers in standardised features and ln E; a difference of 2% in E counts as one sd."""
-    cells, energy, _ = showers(settings, "training")
-    columns = features(cells, energy)
-    scale = torch.cat([columns.std(0).clamp_min(1e-9), torch.tensor([0.02]).double()])
-    rows = torch.cat([columns, energy.log()[:, None]], 1) / scale
-    return NearestNeighbors(n_neighbors=1).fit(rows.numpy()), scale, cells
+def library(settings: Settings) -> Library:
+    cells, energy = showers(settings, "training")
+    return Library(cells, features(cells, energy), energy)
 
 
 def draw_library(settings: Settings, work: Path, energy: Tensor, seed: int) -> Tensor:
     """The real showers whose features and energy are nearest to those drawn, with scaled energy: (N, cells)."""
     drawn = draw_features(settings, work, energy, seed)
-    index, scale, cells = library_index(settings)
-    rows = torch.cat([drawn, energy.log()[:, None]], 1) / scale
-    chosen = cells[torch.from_numpy(index.kneighbors(rows.numpy(), return_distance=False)[:, 0])]
+    chosen = library(settings).nearest(drawn, energy)
     total = (drawn[:, NAMES.index("response")] * energy).clamp_min(0)
     return chosen * (total / chosen.double().sum(1).clamp_min(1e-9)).float()[:, None]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.distributions import Distribution
 
+from _showers.library import Library
 from _showers.settings import SHOWERS, Settings, showers
 from posterity.files import read_tensors, write_tensors
 from posterity.progress import progress_bar
@@ -98,7 +98,7 @@ class Flow(torch.nn.Module):
 
 
 def make_flows(settings: Settings) -> tuple[Flow, Flow, Tensor, Tensor]:
-    cells, energy, _ = showers(settings, "training")
+    cells, energy = showers(settings, "training")
     numbers = layer_numbers(cells, energy)
     given = torch.cat([energy.log()[:, None], numbers], 1)
     size, flows = settings.cell_hidden, zuko_flows()
@@ -114,7 +114,7 @@ def make_flows(settings: Settings) -> tuple[Flow, Flow, Tensor, Tensor]:
 
 def train_flow(settings: Settings, work: Path) -> dict[str, float]:
     of_layers, of_cells, numbers, given = make_flows(settings)
-    cells, energy, _ = showers(settings, "training")
+    cells, energy = showers(settings, "training")
     random = torch.Generator().manual_seed(settings.seed)
     losses = {}
     for name, flow, steps in (("layers", of_layers, settings.layer_steps), ("cells", of_cells, settings.cell_steps)):
@@ -160,21 +160,14 @@ def draw_flow(settings: Settings, work: Path, energy: Tensor, seed: int) -> Tens
 
 
 @cache
-def layer_index(settings: Settings) -> tuple[NearestNeighbors, Tensor, Tensor]:
-    """Neighbours of training showers in the numbers of their layers and in ln E; 2% in E count as one sd."""
-    cells, energy, _ = showers(settings, "training")
-    numbers = layer_numbers(cells, energy)
-    scale = torch.cat([numbers.std(0), torch.tensor([0.02]).double()])
-    rows = torch.cat([numbers, energy.log()[:, None]], 1) / scale
-    return NearestNeighbors(n_neighbors=1).fit(rows.numpy()), scale, cells
+def layer_library(settings: Settings) -> Library:
+    cells, energy = showers(settings, "training")
+    return Library(cells, layer_numbers(cells, energy), energy)
 
 
 def draw_flow_library(settings: Settings, work: Path, energy: Tensor, seed: int) -> Tensor:
     """Energies of the layers from the flow, and cells of the nearest real shower, scaled layer by layer."""
-    index, scale, cells = layer_index(settings)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         numbers = load_flows(settings, work)[0].draw(energy.log()[:, None]).double()
-    rows = torch.cat([numbers, energy.log()[:, None]], 1) / scale
-    chosen = cells[torch.from_numpy(index.kneighbors(rows.numpy(), return_distance=False)[:, 0])]
-    return scaled_to(chosen, layer_energies(numbers, energy))
+    return scaled_to(layer_library(settings).nearest(numbers, energy), layer_energies(numbers, energy))

@@ -19,7 +19,7 @@ class Separations:
     """A monitor: separation powers of the observables from held-out showers."""
 
     def __init__(self, settings: Settings) -> None:
-        cells, self.energy, _ = (part[:READ] for part in showers(settings, "held_out"))
+        cells, self.energy = (part[:READ] for part in showers(settings, "held_out"))
         self.real = features(cells, self.energy)
 
     def read(self, run: TrainingRun) -> Mapping[str, float]:
@@ -31,7 +31,7 @@ class Separations:
 
 def train_member(member: int, settings: Settings, work: Path) -> dict[str, float]:
     """Train one member on its own bootstrap sample; an interrupted training is resumed from its checkpoint."""
-    cells, energy, _ = showers(settings, "training")
+    cells, energy = showers(settings, "training")
     path = work / f"member-{member}.checkpoint"
     run = train_showers(
         cells, energy, SHOWERS.calorimeter, bootstrap=True, seed=100 * settings.seed + member,

@@ -45,8 +45,8 @@ QUICK = Settings(
 
 
 @cache
-def showers(settings: Settings, purpose: str, region: str = "inside") -> tuple[Tensor, Tensor, Tensor]:
-    """Cells (N, cells), energies (N,) and profiles (N, 2) of a sample; no two have a common seed."""
+def showers(settings: Settings, purpose: str, region: str = "inside") -> tuple[Tensor, Tensor]:
+    """Cells (N, cells) and energies (N,) of a sample; no two have a common seed."""
     n = settings.training if purpose == "training" else settings.tested
     seed = 1000 * settings.seed + 10 * SAMPLES[purpose] + list(REGIONS).index(region)
     energy = SHOWERS.draw_energies(3 * n, low=LOW, high=HIGH, seed=seed)
@@ -54,8 +54,7 @@ def showers(settings: Settings, purpose: str, region: str = "inside") -> tuple[T
         energy = SHOWERS.draw_energies(n, low=GAP[0], high=GAP[1], seed=seed)
     else:
         energy = energy[(energy < GAP[0]) | (energy > GAP[1])][:n]
-    sample = SHOWERS.simulate(energy, seed=seed + 5)
-    return sample.cells, energy, sample.profile
+    return SHOWERS.simulate(energy, seed=seed + 5).cells, energy
 
 
 def features(cells: Tensor, energy: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ METHODS = ("surrogate", "member", "mixture", "library", "flow", "flow_library", 
 def test_the_numbers_of_the_flows_lead_back_to_the_cells() -> None:
     with script("showers") as module:
         flow, settings = module.train_flow.__globals__, module.QUICK
-        cells, energy, _ = module.evaluation.showers(settings, "tested")
+        cells, energy = module.evaluation.showers(settings, "tested")
         numbers = flow["layer_numbers"](cells, energy)
         layers = flow["layer_energies"](numbers, energy)
         filled = flow["cell_numbers"](cells, torch.Generator().manual_seed(0))
@@ -31,7 +31,7 @@ def test_the_library_has_real_showers_of_the_wanted_energy() -> None:
     with script("showers") as module:
         draw = module.evaluation.draw_library
         settings, inside = module.QUICK, draw.__globals__
-        cells, energy, _ = module.evaluation.showers(settings, "training")
+        cells, energy = module.evaluation.showers(settings, "training")
         own = module.evaluation.features(cells, energy)
         keep = inside["draw_features"]
         inside["draw_features"] = lambda *_: own[:50]
