@@ -30,8 +30,8 @@ def draw_completions(settings: Settings, work: Path, out: Path) -> Path:
             "truth": truth,
             "visible": np.where(mask, 0, truth),
             **{("draws" if i == len(draws) // 2 else " " * i): each for i, each in enumerate(draws)},
-            "their mean": stored[f"{part}_expected"][shown],
-            "spread x 3": 3 * stored[f"{part}_sd"][shown] - 1,
+            "mean": stored[f"{part}_expected"][shown],
+            "3 x sd": 3 * stored[f"{part}_sd"][shown] - 1,
         }
         panel.suptitle(f"Hidden: {part}{' half' if part == 'lower' else ''}; the two worst of all on the right")
         for ax, (title, images) in zip(panel.subplots(len(rows), 1), rows.items(), strict=True):
@@ -72,5 +72,5 @@ def draw_scores(settings: Settings, metrics: Mapping[str, float], work: Path, ou
     intervals.set(ylim=(50, 112), ylabel="pixels inside of 90% intervals, %")
     intervals.set_xticks(range(len(PARTS)), [f"{part} hidden" for part in PARTS])
     intervals.legend(ncols=2, loc="upper left")
-    intervals.set_title("Coverage (dashed: what it should be)")
+    intervals.set_title("Coverage of 90% intervals (dashed: 90%)")
     return save_figure(figure, out / "faces-scores.png")

@@ -172,7 +172,7 @@ Rows = list[tuple[Tensor, Tensor]]  # features (n, 22) and energies (n,) of each
 
 @cache
 def _members(settings: Settings, work: Path, region: str) -> Rows:
-    """Showers of every member, at energies of their own."""
+    """Features of showers of every member; each has other energies."""
     surrogate, found = load_surrogate(settings, work), []
     for member in range(settings.members):
         energy = _energies(settings, region, member)

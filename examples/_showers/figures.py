@@ -91,7 +91,7 @@ def draw_histograms(work: Path, out: Path) -> Path:
 
 
 def draw_scores(metrics: Mapping[str, float], out: Path) -> Path:
-    """How often a classifier tells the showers of each method from the simulation, and what a shower costs."""
+    """Areas under the ROC curve of both classifiers for each method, and the time for a shower."""
     figure = Figure(figsize=(18, 4.8), layout="constrained")
     *areas, time = figure.subplots(1, 3, width_ratios=(1.25, 1.1, 0.8))
     for ax, level, methods in (
