@@ -20,7 +20,7 @@ from posterity.inference.mcmc.kernel import State
 from posterity.inference.mcmc.nuts import NUTS
 from posterity.inference.mcmc.run import Sampler
 from posterity.inference.mcmc.starts import start
-from posterity.inference.mcmc.streams import Streams
+from posterity.inference.mcmc.streams import BEFORE, Streams
 from posterity.inference.program.trace import Model
 from posterity.inference.training.units import density_units
 
@@ -72,11 +72,11 @@ def sample_batched(
                 f"expected finite log densities at the start, got {bad} of {total} that are nan or infinite: choose "
                 "another init, or batched=False"
             )
-        streams = Streams(seed, total, density.dim, kernel.uniforms, density.dtype)
+        streams = Streams(seed, total, density.dim, density.dtype)
         state, positions, diverged = State(q, grad, value), [], torch.zeros(total)
-        kernel.choose_step_sizes(state, streams.next()[0])
+        kernel.choose_step_sizes(state, streams.numbers(BEFORE).normals())
         for iteration in range(method.warmup + method.draws * method.thin):
-            state, statistics = kernel.transition(state, *streams.next(), iteration)
+            state, statistics = kernel.transition(state, streams.numbers(iteration), iteration)
             if iteration < method.warmup:
                 kernel.adapt(state, statistics)
                 continue

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from posterity.files import checksum, read_tensors, write_tensors
 
-FORMAT = 2  # since 2: checksums of the arguments
+FORMAT = 3  # since 2: checksums of the arguments; since 3: no states of random generators
 KEYS = {
     "method", "settings", "seed", "site", "sites", "arguments", "iteration", "tier", "threads", "q", "grad", "value",
-    "kernel", "streams", "positions", "statistics", "diverged", "seconds", "warm_seconds", "gradients",
+    "kernel", "positions", "statistics", "diverged", "seconds", "warm_seconds", "gradients",
     "warm_gradients",
 }  # fmt: skip
 

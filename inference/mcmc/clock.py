@@ -1,8 +1,10 @@
 """The time of a run and its limit ``max_seconds``, which covers starts, preparation, warm-up and draws."""
 
+import math
 import time
 from pathlib import Path
 
+MOST_IN_A_CALL = 1024
 WARMUP_SHARE = 0.75  # warm-up ends after this share of the time after preparation, to leave time for draws
 
 
@@ -38,6 +40,21 @@ class Clock:
                 f"max_seconds={self.max_seconds:g} was over before the first iteration: {stage} ended after "
                 f"{self.prepared:.3g} s, and cannot be cut short. Raise max_seconds, or leave it out"
             )
+
+
+class Pace:
+    """The number of transitions in a call that takes about ``seconds``: one at first, then at most doubled."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.made, self.begun = seconds, 0, 0.0
+
+    def count(self, most: int) -> int:
+        """The number for the next call, at most ``most``; called before each."""
+        now = time.perf_counter()
+        each = (now - self.begun) / self.made if self.made else math.inf
+        wanted = min(2 * self.made, MOST_IN_A_CALL, int(self.seconds / max(each, 1e-9)))
+        self.made, self.begun = max(1, min(most, wanted)), now
+        return self.made
 
 
 def describe_cuts(

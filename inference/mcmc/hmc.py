@@ -10,16 +10,21 @@ different scale, and NUTS otherwise.
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from posterity.inference.engine.chains import INTEGRATORS, Engine
+from posterity.inference.engine import transitions
+from posterity.inference.engine.chains import INTEGRATORS, Engine, LanesEngine
+from posterity.inference.engine.transitions import Transitions, Walk
 from posterity.inference.mcmc.adaptation import TrajectoryLength, halton
 from posterity.inference.mcmc.kernel import Kernel, State, energy
 from posterity.inference.mcmc.run import Sampler
+from posterity.inference.mcmc.streams import Numbers, Streams
 from posterity.validation import check_choice, check_integer, check_number
 
 FINER = 16  # factor by which a step is divided to tell a hard edge of the support from a step size that is too long
+PLACE = 2**32 - 1  # index of the uniform that is the place of the start in its window
 MOST_STEPS = 16  # limit of the steps of a chain with a shorter step size, as a multiple of the usual number
 APPROACH = 8  # limit of the steps of a trajectory during the approach to the typical set
 Point = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -63,6 +68,17 @@ class HMC(Sampler):
         return HMCKernel(self, engine)
 
 
+@dataclass
+class Plan:
+    """One trajectory: the usual number of steps and that of each chain, step sizes (chain,), and the windows."""
+
+    usual: int
+    steps: Tensor
+    sizes: Tensor
+    window: int
+    offset: int
+
+
 class HMCKernel(Kernel):
     r"""The windowed transition of HMC (Neal 1994, section 4), which satisfies detailed balance.
 
@@ -70,9 +86,9 @@ class HMCKernel(Kernel):
     The start is at a random place of the reject window, the same for all chains, so the first steps go backwards. A
     window $W$ has the weight $w(W) = \sum_{s \in W} \exp(-H(s))$. The accept window is taken with probability
     $\min(1, w(\text{accept}) / w(\text{reject}))$, and a state of the window taken in proportion to $\exp(-H)$.
-    """
 
-    uniforms = 3  # the acceptance, the state within its window, and (of the first chain) the place of the start
+    The uniforms of a transition are those of the states (0, 1, ...), of the acceptance, and `PLACE` of the first chain.
+    """
 
     settings: HMC
 
@@ -85,53 +101,95 @@ class HMCKernel(Kernel):
         self.centre: Tensor | None = None
         self.accuracy = torch.empty(0)
 
-    def transition(
-        self, state: State, normals: Tensor, uniforms: Tensor, iteration: int
-    ) -> tuple[State, dict[str, Tensor]]:
-        step, chains, device = self.step.value, len(state.q), state.q.device
+    def transition(self, state: State, numbers: Numbers, iteration: int) -> tuple[State, dict[str, Tensor]]:
+        plan = self._plan(numbers, iteration)
+        if isinstance(self.engine, LanesEngine):
+            done = self._compiled(state, numbers.keys, numbers.transition, [plan])
+        else:
+            done = self._moved(state, numbers, plan)
+        new = State(*done.state)
+        self.accuracy, left = done.acceptance[-1].to(new.q.device), None
+        if self.phase != "draws":
+            self.accuracy, left = self._up_to_edge(self.accuracy, done.lost[-1], state, numbers, plan)  # type: ignore[index]
+        if self.phase == "windows" and self.adapts_length:
+            chain_mean = state.q if self.centre is None else self.centre
+            centre = state.q.mean(0) if self.settings.pooling == "across" else chain_mean
+            step = self.step.value
+            self.length.longest = self.settings.max_steps * step / (1 + self.jitter)
+            fraction = plan.usual * step / self.length.value
+            acceptance = done.acceptance[-1].to(new.q.device)
+            self.length.update(state.q, *done.end, centre, self.inverse_mass, acceptance, fraction, left)  # type: ignore[misc]
+        return new, {name: value[-1] for name, value in self._statistics(done).items()}
+
+    def transitions(
+        self, state: State, streams: Streams, first: int, count: int
+    ) -> tuple[State, Tensor, dict[str, Tensor]]:
+        if not isinstance(self.engine, LanesEngine):
+            return super().transitions(state, streams, first, count)
+        plans = [self._plan(streams.numbers(iteration), iteration) for iteration in range(first, first + count)]
+        done = self._compiled(state, streams.keys, first, plans)
+        return State(*done.state), done.draws, self._statistics(done)
+
+    def _plan(self, numbers: Numbers, iteration: int) -> "Plan":
+        """The trajectory of one transition."""
         sizes = self.step_sizes()
         factor = 1 - self.jitter + 2 * self.jitter * halton(iteration)
-        steps = max(1, min(self.settings.max_steps, round(factor * self.length.value / step)))
+        steps = max(1, min(self.settings.max_steps, round(factor * self.length.value / self.step.value)))
         if self.phase == "approach":
             steps = min(steps, APPROACH)
         window = min(self.window, (steps + 1) // 2)
         # The place must be random: at a fixed place the transition would not leave the posterior invariant.
-        offset = min(window - 1, int(window * float(uniforms[0, 2])))
-        p = normals * self.inverse_mass.rsqrt()
-        begin = energy(state.value, p, self.inverse_mass)
-        start, each = (state.q, p, state.grad, state.value), self._steps(steps, sizes)
-        states = self._windows(start, sizes.to(p.dtype), each, window, offset)
+        place = float(numbers.uniforms(PLACE)[0]) if window > 1 else 0.0
+        return Plan(steps, self._steps(steps, sizes), sizes, window, min(window - 1, int(window * place)))
+
+    def _compiled(self, state: State, keys: np.ndarray, first: int, plans: list["Plan"]) -> Transitions:
+        walk = Walk(
+            plans[0].sizes, self.inverse_mass, keys, first, self.settings.max_energy_error, self.integrator
+        )  # fmt: skip
+        steps = torch.stack([plan.steps for plan in plans])
+        window, offset = (torch.tensor([getattr(plan, name) for plan in plans]) for name in ("window", "offset"))
+        return transitions.hmc(self.engine, (state.q, state.grad, state.value), walk, steps, window, offset)  # type: ignore[arg-type]
+
+    def _moved(self, state: State, numbers: Numbers, plan: "Plan") -> Transitions:
+        """One transition, as hmc.h makes it."""
+        device, window = state.q.device, plan.window
+        start, begin = self._start(state, numbers)
+        states = self._windows(start, plan.sizes.to(start[1].dtype), plan.steps, window, plan.offset)
         end = energy(states[3], states[1], self.inverse_mass)  # (2 * window, chain)
         log_weight = torch.where(torch.isfinite(end), begin - end, -torch.inf)
-        reject, accept = torch.logsumexp(log_weight[:window], 0), torch.logsumexp(log_weight[window:], 0)
-        acceptance = (accept - reject).clamp(max=0).exp()
-        self.accuracy, left = acceptance, None
-        if self.phase != "draws":
-            lost = ~torch.isfinite(end[window:]).any(0)
-            self.accuracy, left = self._up_to_edge(acceptance, lost, start, begin, sizes.to(p.dtype), each - offset)
-        uniforms = uniforms.to(device)
-        accepted = uniforms[:, 0] < acceptance
-        best = log_weight[window:].amax(0)
-        # A state of the window taken, by inversion of its cumulative weights.
-        log_weight = torch.where(accepted, log_weight[window:], log_weight[:window])
-        cumulative = torch.softmax(log_weight, 0).cumsum(0)
-        place = (uniforms[:, 1] > cumulative).sum(0).clamp(max=window - 1) + window * accepted
-        column = torch.arange(chains, device=device)
-        new = State(states[0][place, column], states[2][place, column], states[3][place, column])
-        if self.phase == "windows" and self.adapts_length:
-            chain_mean = state.q if self.centre is None else self.centre
-            centre = state.q.mean(0) if self.settings.pooling == "across" else chain_mean
-            last = (states[0][-1], states[1][-1])
-            self.length.longest = self.settings.max_steps * step / (1 + self.jitter)
-            fraction = steps * step / self.length.value
-            self.length.update(state.q, *last, centre, self.inverse_mass, acceptance, fraction, left)
-        return new, {
-            "lp": new.value.double(),
-            "energy": end[place, column],
-            "n_steps": each.cpu(),
-            "acceptance_rate": acceptance,
-            "step_size": sizes,
-            "diverging": best < -self.settings.max_energy_error,
+        totals, places = [], []
+        for first in (0, window):
+            total, place = torch.full_like(begin, -torch.inf), torch.zeros_like(plan.steps, device=device)
+            for index in range(first, first + window):
+                total = torch.logaddexp(total, log_weight[index])
+                share = torch.nan_to_num((log_weight[index] - total).exp())
+                place = torch.where(numbers.uniforms(index).to(device) < share, index, place)
+            totals.append(total)
+            places.append(place)
+        acceptance = (totals[1] - totals[0]).clamp(max=0).exp()
+        accepted = numbers.uniforms(2 * window).to(device) < acceptance
+        chosen = torch.where(accepted, places[1], places[0])
+        column = torch.arange(len(chosen), device=device)
+        q, _, grad, value = (part[chosen, column] for part in states)
+        return Transitions(
+            (q, grad, value), q[None], value.double()[None], end[chosen, column][None], acceptance[None],
+            (log_weight[window:].amax(0) < -self.settings.max_energy_error)[None], plan.steps[None],
+            lost=~torch.isfinite(end[window:]).any(0)[None], end=(states[0][-1], states[1][-1]),
+        )  # fmt: skip
+
+    def _start(self, state: State, numbers: Numbers) -> tuple[Point, Tensor]:
+        """The state at the start of a trajectory, and its energy."""
+        p = numbers.normals().to(state.q.device) * self.inverse_mass.rsqrt()
+        return (state.q, p, state.grad, state.value), energy(state.value, p, self.inverse_mass)
+
+    def _statistics(self, done: Transitions) -> dict[str, Tensor]:
+        return {
+            "lp": done.value,
+            "energy": done.energy,
+            "n_steps": done.steps.cpu(),
+            "acceptance_rate": done.acceptance,
+            "step_size": self.step_sizes().expand_as(done.value),
+            "diverging": done.diverging,
         }
 
     def _steps(self, steps: int, sizes: Tensor) -> Tensor:
@@ -144,7 +202,7 @@ class HMCKernel(Kernel):
         return torch.full_like(each, steps) if self.phase == "approach" else each
 
     def _up_to_edge(
-        self, acceptance: Tensor, lost: Tensor, start: Point, begin: Tensor, sizes: Tensor, steps: Tensor
+        self, acceptance: Tensor, lost: Tensor, state: State, numbers: Numbers, plan: "Plan"
     ) -> tuple[Tensor, Tensor | None]:
         """The acceptance for the adaptation (chain,), and the last positions inside the support (chain, dim).
 
@@ -160,13 +218,14 @@ class HMCKernel(Kernel):
         Args:
             acceptance: acceptance probabilities of the transition (chain,).
             lost: mask of the chains that left the support (chain,).
-            start: the state at the start of the trajectory.
-            begin: its energy (chain,).
-            sizes: step sizes (chain,).
-            steps: numbers of steps from the start to the end of the trajectory (chain,).
+            state: the state at the start of the trajectory.
+            numbers: the random numbers of the transition.
+            plan: its trajectory.
         """
         if not bool(lost.any()):
             return acceptance, None
+        start, begin = self._start(state, numbers)
+        sizes, steps = plan.sizes.to(start[1].dtype), plan.steps - plan.offset
         low, high = torch.zeros_like(lost, dtype=torch.long), torch.where(lost, steps, 1)
         last = start
         while bool((high - low > 1).any()):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from posterity.inference.engine.chains import Engine
 from posterity.inference.mcmc.adaptation import Moments, StepSize, windows
+from posterity.inference.mcmc.streams import Numbers, Streams
 
 RATIO = 3.0  # a chain keeps its own step size if the common step size is more than RATIO times as long
 GAIN = 0.3  # of the log step size of each chain, after the approach to the typical set
@@ -25,8 +26,6 @@ class State:
 
 class Kernel:
     """One transition of all chains and its adaptation in warm-up; ``settings`` are those of a sampler."""
-
-    uniforms: int  # number of uniforms for each chain and transition
 
     def __init__(self, settings: Any, engine: Engine) -> None:
         self.settings, self.engine = settings, engine
@@ -47,11 +46,24 @@ class Kernel:
             return "approach"
         return "windows" if self.ends and self.seen < self.ends[-1] else "settle"
 
-    def transition(
-        self, state: State, normals: Tensor, uniforms: Tensor, iteration: int
-    ) -> tuple[State, dict[str, Tensor]]:
+    def transition(self, state: State, numbers: Numbers, iteration: int) -> tuple[State, dict[str, Tensor]]:
         """The new state, and the statistics of the transition, each (chain,)."""
         raise NotImplementedError
+
+    def transitions(
+        self, state: State, streams: Streams, first: int, count: int
+    ) -> tuple[State, Tensor, dict[str, Tensor]]:
+        """``count`` transitions after warm-up, of which ``first`` is the number of the first.
+
+        Returns the new state, the positions after each transition (transition, chain, dim), and the statistics of each,
+        (transition, chain). Compiled code makes all of them in one call.
+        """
+        draws, found = [], []
+        for iteration in range(first, first + count):
+            state, statistics = self.transition(state, streams.numbers(iteration), iteration)
+            draws.append(state.q)
+            found.append(statistics)
+        return state, torch.stack(draws), {name: torch.stack([s[name] for s in found]) for name in found[0]}
 
     def choose_step_sizes(self, state: State, normals: Tensor) -> None:
         """Choose a first step size for every chain, such that one step has about the target acceptance."""

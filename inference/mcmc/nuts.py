@@ -9,15 +9,20 @@ Sampling along the trajectory is multinomial and biased towards the newer half (
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from posterity.inference.engine.chains import Engine
+from posterity.inference.engine import transitions
+from posterity.inference.engine.chains import Engine, LanesEngine
+from posterity.inference.engine.lanes.build import DEEPEST
+from posterity.inference.engine.transitions import Walk
 from posterity.inference.mcmc.kernel import Kernel, State, energy
 from posterity.inference.mcmc.run import Sampler
+from posterity.inference.mcmc.streams import Numbers, Streams
 from posterity.validation import check_integer
 
-DEEPEST = 20  # largest max_tree_depth
+LEAVES = 128  # index of the first uniform of the leaves
 APPROACH = 4  # limit of the doublings during the approach to the typical set
 
 
@@ -66,23 +71,54 @@ class Tree:
 class NUTSKernel(Kernel):
     """The transition of NUTS.
 
-    Its uniforms are a seed for the leaves, and for each depth a direction and an acceptance.
+    Its uniforms are, for each depth, a direction (0, 1, ...) and an acceptance (from `LEAVES` / 2), and one for each
+    leaf (from `LEAVES`).
     """
 
     def __init__(self, settings: NUTS, engine: Engine) -> None:
         super().__init__(settings, engine)
         self.max_depth = settings.max_tree_depth
-        self.uniforms = 1 + 2 * self.max_depth
 
-    def transition(
-        self, state: State, normals: Tensor, uniforms: Tensor, iteration: int
-    ) -> tuple[State, dict[str, Tensor]]:
+    def transition(self, state: State, numbers: Numbers, iteration: int) -> tuple[State, dict[str, Tensor]]:
+        if isinstance(self.engine, LanesEngine):
+            new, _, statistics = self._compiled(state, numbers.keys, numbers.transition, 1)
+            return new, {name: value[0] for name, value in statistics.items()}
+        return self._moved(state, numbers)
+
+    def transitions(
+        self, state: State, streams: Streams, first: int, count: int
+    ) -> tuple[State, Tensor, dict[str, Tensor]]:
+        if isinstance(self.engine, LanesEngine):
+            return self._compiled(state, streams.keys, first, count)
+        return super().transitions(state, streams, first, count)
+
+    @property
+    def _deepest(self) -> int:
+        """The largest number of doublings at present."""
+        return min(self.max_depth, APPROACH) if self.phase == "approach" else self.max_depth
+
+    def _compiled(
+        self, state: State, keys: np.ndarray, first: int, count: int
+    ) -> tuple[State, Tensor, dict[str, Tensor]]:
+        sizes = self.step_sizes()
+        walk = Walk(sizes, self.inverse_mass, keys, first, self.settings.max_energy_error)
+        done = transitions.nuts(self.engine, (state.q, state.grad, state.value), walk, count, self._deepest)  # type: ignore[arg-type]
+        return State(*done.state), done.draws, {
+            "lp": done.value,
+            "energy": done.energy,
+            "n_steps": done.steps,
+            "tree_depth": done.doublings,  # type: ignore[dict-item]
+            "acceptance_rate": done.acceptance,
+            "step_size": sizes.expand_as(done.value),
+            "diverging": done.diverging,
+        }  # fmt: skip
+
+    def _moved(self, state: State, numbers: Numbers) -> tuple[State, dict[str, Tensor]]:
+        """One transition, as nuts.h makes it."""
         chains, device = len(state.q), state.q.device
         sizes = self.step_sizes()
-        p = normals * self.inverse_mass.rsqrt()
+        p = numbers.normals().to(device) * self.inverse_mass.rsqrt()
         start = energy(state.value, p, self.inverse_mass)
-        uniforms = uniforms.to(device)
-        leaves = LeafUniforms(uniforms[:, 0])
         chosen = State(state.q.clone(), state.grad.clone(), state.value.clone())
         chosen_energy = start.clone()
         accepted = torch.zeros(chains, dtype=torch.double, device=device)
@@ -92,19 +128,18 @@ class NUTSKernel(Kernel):
         end = (state.q, p, state.grad)
         zeros = torch.zeros(chains, dtype=torch.double, device=device)
         tree = Tree(torch.arange(chains, device=device), end, end, zeros, p)
-        deepest = min(self.max_depth, APPROACH) if self.phase == "approach" else self.max_depth
-        for depth in range(deepest):
+        for depth in range(self._deepest):
             rows = tree.chains
             depth_reached[rows] += 1
-            forward = uniforms[rows, 1 + depth] < 0.5
-            subtree = self._subtree(tree, state, forward, depth, sizes, start, leaves)
+            forward = numbers.uniforms(depth, rows).to(device) < 0.5
+            subtree = self._subtree(tree, state, forward, depth, sizes, start, numbers)
             accepted[rows] += subtree.accepted
             n_steps[rows] += subtree.n_steps
             diverging[rows] |= subtree.diverging
             complete = ~subtree.turning & ~subtree.diverging
             # The draw moves to the newer half with probability min(1, new weight / old weight).
             odds = (subtree.log_weight - tree.log_weight).clamp(max=0).exp()
-            take = complete & (uniforms[rows, 1 + self.max_depth + depth] < odds)
+            take = complete & (numbers.uniforms(LEAVES // 2 + depth, rows).to(device) < odds)
             taken = rows[take]
             chosen.q[taken], chosen.grad[taken] = subtree.chosen.q[take], subtree.chosen.grad[take]
             chosen.value[taken], chosen_energy[taken] = subtree.chosen.value[take], subtree.energy[take]
@@ -137,7 +172,7 @@ class NUTSKernel(Kernel):
         depth: int,
         sizes: Tensor,
         start: Tensor,
-        leaves: "LeafUniforms",
+        numbers: Numbers,
     ) -> "Subtree":
         """Up to 2^depth new leaves at one end of each tree; a chain stops if its subtree turns or diverges."""
         side = forward[:, None]
@@ -163,7 +198,8 @@ class NUTSKernel(Kernel):
             new.diverging |= alive & bad
             good = alive & ~bad
             total = torch.logaddexp(new.log_weight, weight)
-            take = good & (leaves(rows, 2**depth + leaf) < (weight - total).exp())
+            uniforms = numbers.uniforms(LEAVES + 2**depth + leaf, rows).to(q.device)
+            take = good & (uniforms < (weight - total).exp())
             new.choose(take, q, grad, value, h)
             new.log_weight = torch.where(good, total, new.log_weight)
             new.momentum_sum = torch.where(good[:, None], new.momentum_sum + p, new.momentum_sum)
@@ -220,30 +256,3 @@ class Subtree:
         self.chosen.grad = torch.where(take[:, None], grad, self.chosen.grad)
         self.chosen.value = torch.where(take, value, self.chosen.value)
         self.energy = torch.where(take, energy, self.energy)
-
-
-class LeafUniforms:
-    """One uniform for each chain and leaf of a transition: a hash of the chain's seed and the number of the leaf.
-
-    The hash is the finaliser of splitmix64 (Steele, Lea & Flood 2014). Its random access lets a chain stop at any leaf.
-    """
-
-    def __init__(self, uniforms: Tensor) -> None:
-        self.seeds = (uniforms * 2**53).long() << 10
-
-    def __call__(self, rows: Tensor, leaf: int) -> Tensor:
-        z = self.seeds[rows] + _signed(0x9E3779B97F4A7C15 * leaf)
-        z = (z ^ _shift(z, 30)) * _signed(0xBF58476D1CE4E5B9)
-        z = (z ^ _shift(z, 27)) * _signed(0x94D049BB133111EB)
-        return _shift(z ^ _shift(z, 31), 11).double() * 2.0**-53
-
-
-def _signed(x: int) -> int:
-    """An unsigned 64-bit integer as the signed integer with the same bits, as torch needs it."""
-    x &= 2**64 - 1
-    return x - 2**64 if x >= 2**63 else x
-
-
-def _shift(z: Tensor, bits: int) -> Tensor:
-    """The logical shift to the right; torch's shift is arithmetic."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posterity.inference.engine.chains import Engine
+from posterity.inference.engine.chains import Engine, LanesEngine
 from posterity.inference.engine.density import Density
 from posterity.inference.engine.recording import RELATIVE_TOLERANCE
 from posterity.inference.engine.threads import torch_threads
@@ -21,12 +21,12 @@ from posterity.inference.engine.tiers import prepare
 from posterity.inference.mcmc import checkpoints
 from posterity.inference.mcmc.agreement import Agreement
 from posterity.inference.mcmc.climb import RESTARTS, starts_at_modes
-from posterity.inference.mcmc.clock import Clock, describe_cuts
+from posterity.inference.mcmc.clock import Clock, Pace, describe_cuts
 from posterity.inference.mcmc.kernel import Kernel, State
 from posterity.inference.mcmc.monitor import ChainMonitor
 from posterity.inference.mcmc.settings import DTYPES, Settings
 from posterity.inference.mcmc.starts import density_at, finite_or, start
-from posterity.inference.mcmc.streams import Streams
+from posterity.inference.mcmc.streams import BEFORE, Streams
 from posterity.inference.mcmc.warnings import find_problems, give_warning
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.sites import Program, inspect
@@ -37,6 +37,7 @@ from posterity.inference.training.units import density_units
 from posterity.progress import progress_bar
 from posterity.random import child_seeds
 
+CALL_SECONDS = 0.2  # duration of one call for many draws, so that limits, interrupts and progress are seen in time
 CLIMBS = 2  # purpose of the seeds (see `child_seeds`): new positions of chains that climb again
 
 
@@ -73,7 +74,7 @@ class Run:
             tier = settings.engine if saved is None else saved["tier"]
             self.engine = prepare(self.density, q, tier=tier, calls=calls, threads=settings.threads)
             self.kernel = settings.kernel(self.engine)
-            self.streams = Streams(seed, settings.chains, self.density.dim, self.kernel.uniforms, self.density.dtype)
+            self.streams = Streams(seed, settings.chains, self.density.dim, self.density.dtype)
         if saved is not None:
             self._restore(saved, q)
             self.clock.prepared = self.clock.seconds
@@ -84,7 +85,7 @@ class Run:
                 q = finite_or(self.engine, self._modes(q), q)
             value, grad = self.engine.gradient(q)
             self.state = State(q, grad, value)
-            self.kernel.choose_step_sizes(self.state, self._normals(self.streams.next()[0]))
+            self.kernel.choose_step_sizes(self.state, self.streams.numbers(BEFORE).normals().to(q.device))
         self.clock.end_stage("starting from init='map'" if settings.init == "map" else "the first step size")
 
     def _modes(self, q: Tensor) -> Tensor:
@@ -116,9 +117,6 @@ class Run:
             )
         return q
 
-    def _normals(self, normals: Tensor) -> Tensor:
-        return normals.to(self.density.device)
-
     def sample(self, stacklevel: int = 5) -> Posterior:
         """Run to the end, or until an interrupt or a limit; returns the draws. Warnings point ``stacklevel`` up."""
         settings = self.settings
@@ -129,12 +127,17 @@ class Run:
         ):
             snapshot = self._snapshot()
             try:
-                save_now = Every(settings.checkpoint_seconds)
+                save_now, pace = Every(settings.checkpoint_seconds), Pace(CALL_SECONDS)
                 while self.iteration < self.total and not self._finished(monitor):
-                    snapshot = self._snapshot()
-                    self._iterate()
-                    bar.update()
-                    if bar.disable is False and (self.iteration % 10 == 0 or self.iteration == self.total):
+                    snapshot, before = self._snapshot(), self.iteration
+                    if self.drawing:
+                        # An interrupt loses the transitions of a call, so only fast engines make many in one.
+                        many = isinstance(self.engine, LanesEngine)
+                        self._draw(pace.count(self.total - self.iteration) if many else 1)
+                    else:
+                        self._adapt()
+                    bar.update(self.iteration - before)
+                    if bar.disable is False and (self.iteration // 10 > before // 10 or self.iteration == self.total):
                         bar.set_postfix_str(self._describe(monitor), refresh=False)
                     if settings.checkpoint and save_now.due():
                         self.save(settings.checkpoint)
@@ -174,46 +177,49 @@ class Run:
     def _snapshot(self) -> tuple[Any, ...]:
         """The state before an iteration, for `_undo`."""
         stored = len(self.positions)
-        return self.iteration, self.state, self.kernel.state(), self.streams.position, stored, self.diverged
+        return self.iteration, self.state, self.kernel.state(), stored, self.diverged
 
     def _undo(self, snapshot: tuple[Any, ...]) -> None:
-        """Undo an iteration that an interrupt left incomplete; an interrupt may come between any two lines."""
-        iteration, state, kernel, position, stored, diverged = snapshot
-        if self.iteration != iteration:  # the iteration was complete
+        """Undo transitions that an interrupt left incomplete; an interrupt may come between any two lines."""
+        iteration, state, kernel, stored, diverged = snapshot
+        if self.iteration != iteration:  # the transitions were complete
             return
         self.state, self.diverged = state, diverged
         self.kernel.restore(kernel)
-        # A block of random numbers that was generated in the meantime is unused.
-        block = self.streams.block
-        self.streams.position = 0 if position == block != self.streams.position else position
         del self.positions[stored:], self.statistics[stored:]
 
-    def _iterate(self) -> None:
-        """One transition of all chains; in warm-up its adaptation, and later the draw if it is stored."""
-        settings, kernel = self.settings, self.kernel
-        normals, uniforms = self.streams.current()
-        state, statistics = kernel.transition(self.state, self._normals(normals), uniforms, self.iteration)
-        position, diverged = None, self.diverged
-        if self.drawing:
-            # A draw of a thinned chain reports the divergences of the transitions that are not stored.
-            diverged = statistics["diverging"] if diverged is None else diverged | statistics["diverging"]
-            statistics = {**statistics, "diverging": diverged}
-        if self.drawing and (self.iteration - self.warmup + 1) % settings.thin == 0:
-            position = state.q.to("cpu", DTYPES[settings.dtype] if settings.dtype else None, copy=True)
-            statistics, diverged = {name: value.cpu() for name, value in statistics.items()}, None
-        # An interrupt between these lines is undone by `_undo`.
-        self.state, self.diverged = state, diverged
-        if position is not None:
-            self.positions.append(position)
-            self.statistics.append(statistics)
-        if not self.drawing:
-            kernel.adapt(state, statistics)
-        self.streams.advance()
+    def _adapt(self) -> None:
+        """One transition of warm-up, and the adaptation to it."""
+        numbers = self.streams.numbers(self.iteration)
+        state, statistics = self.kernel.transition(self.state, numbers, self.iteration)
+        self.state = state
+        self.kernel.adapt(state, statistics)
         self.iteration += 1
         if self.iteration == self.warmup:
             self._record_warmup()
-        elif self.warmup == 0 and self.iteration == 1:
+
+    def _draw(self, count: int) -> None:
+        """``count`` transitions after warm-up, and the draws among them that are stored."""
+        settings, first, diverged = self.settings, self.iteration, self.diverged
+        state, draws, found = self.kernel.transitions(self.state, self.streams, first, count)
+        found = {name: value.cpu() for name, value in found.items()}
+        dtype = DTYPES[settings.dtype] if settings.dtype else None
+        positions, statistics = [], []
+        for index in range(count):
+            # A draw of a thinned chain reports the divergences of the transitions that are not stored.
+            diverging = found["diverging"][index]
+            diverged = diverging if diverged is None else diverged | diverging
+            if (first + index - self.warmup + 1) % settings.thin == 0:
+                positions.append(draws[index].to("cpu", dtype, copy=settings.thin > 1))
+                statistics.append({**{name: value[index] for name, value in found.items()}, "diverging": diverged})
+                diverged = None
+        # An interrupt between these lines is undone by `_undo`.
+        self.state, self.diverged = state, diverged
+        self.positions += positions
+        self.statistics += statistics
+        if self.warmup == 0 and first == 0:
             self.warm_seconds = self.engine.seconds
+        self.iteration += count
 
     def _record_warmup(self) -> None:
         self.warm_seconds, self.warm_gradients = self.clock.seconds, self.engine.gradients
@@ -318,7 +324,6 @@ class Run:
             "threads": self.engine.threads,
             "q": self.state.q, "grad": self.state.grad, "value": self.state.value,
             "kernel": self.kernel.state(),
-            "streams": self.streams.state(),
             "positions": self.positions,
             "statistics": self.statistics,
             "diverged": self.diverged,
@@ -334,7 +339,6 @@ class Run:
         tolerance = RELATIVE_TOLERANCE.get(self.density.dtype, 1e-6)
         checkpoints.check_density(*self.engine.gradient(q), saved, tolerance)
         self.kernel.restore(saved["kernel"])
-        self.streams.restore(saved["streams"])
         self.iteration, self.positions, self.statistics = saved["iteration"], saved["positions"], saved["statistics"]
         self.diverged = saved["diverged"]
         self.start_warnings = list(saved.get("said_of_starts", []))  # older files have none

@@ -1,66 +1,97 @@
-"""Random numbers of many chains, from one random stream per chain.
+"""Random numbers of many chains by counter: each is a function of the chain's key, the transition and its own index.
 
-The numbers of a chain depend neither on the number of chains nor on the device: they are generated on the CPU, for a
-few transitions at a time.
+The generator is Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"). It has
+no state, so a run resumes from the number of its last transition, and compiled code (`lanes/random.h`) makes the same
+numbers inside. Those of a chain depend neither on the number of chains nor on the device.
 """
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from posterity.random import child_seeds
 
+MOMENTA, UNIFORMS = 0, 1  # purposes, as in random.h
+BEFORE = 2**63 - 1  # the number of the transition that only chooses the first step size
+WORD = 0xFFFFFFFF
+PAGE = 64  # uniforms of every chain that are made at once
+MULTIPLIERS, WEYL = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)
+
 
 class Streams:
-    """For every transition and chain, ``normals`` standard normals and ``uniforms`` uniforms in [0, 1).
+    """The random numbers of every chain; ``size`` normals of ``dtype`` for each transition.
 
-    ``block`` is the number of transitions that are generated at a time.
+    ``keys`` (chain, 2) are integers of 32 bits.
     """
 
-    def __init__(self, seed: int, chains: int, normals: int, uniforms: int, dtype: torch.dtype, block: int = 8) -> None:
-        self.generators = [torch.Generator().manual_seed(s) for s in child_seeds(seed, chains)]
-        self.sizes, self.dtype, self.block = (normals, uniforms), dtype, block
-        self.position = block
-        self._normals = self._uniforms = torch.empty(0)
-        self._states: list[Tensor] = []
+    def __init__(self, seed: int, chains: int, size: int, dtype: torch.dtype) -> None:
+        seeds = np.array(child_seeds(seed, chains), dtype=np.uint64)
+        self.keys = np.stack([seeds & WORD, seeds >> 32], 1).astype(np.uint32)
+        self.size, self.dtype = size, dtype
 
-    def next(self) -> tuple[Tensor, Tensor]:
-        """The normals (chain, normals) and uniforms (chain, uniforms) of the next transition; uniforms are float64."""
-        numbers = self.current()
-        self.advance()
-        return numbers
+    def numbers(self, transition: int) -> "Numbers":
+        """The numbers of one transition."""
+        return Numbers(self.keys, transition, self.size, self.dtype)
 
-    def current(self) -> tuple[Tensor, Tensor]:
-        """The numbers of the current transition, the same until `advance`, because a transition may be interrupted."""
-        if self.position == self.block:
-            self._fill()
-            self.position = 0
-        return self._normals[:, self.position], self._uniforms[:, self.position]
 
-    def advance(self) -> None:
-        """Go to the next transition."""
-        self.position += 1
+class Numbers:
+    """The random numbers of one transition of every chain."""
 
-    def _fill(self) -> None:
-        self._states = [g.get_state() for g in self.generators]
-        normals, uniforms = self.sizes
-        self._normals = torch.stack(
-            [torch.randn(self.block, normals, generator=g, dtype=self.dtype) for g in self.generators]
+    def __init__(self, keys: np.ndarray, transition: int, size: int, dtype: torch.dtype) -> None:
+        self.keys, self.transition, self.size, self.dtype = keys, transition, size, dtype
+        self._pages: dict[int, Tensor] = {}
+
+    def normals(self) -> Tensor:
+        """Standard normals (chain, size), by Box and Muller."""
+        single = self.dtype == torch.float32
+        each = 4 if single else 2
+        a, b, c, d = self._words(np.arange(-(-self.size // each)), MOMENTA)
+        if single:
+            words = [(word >> 8).astype(np.float32) for word in (a, b, c, d)]
+            unit, shift = np.float32(2.0**-24), np.float32(0.5)
+        else:
+            words = [((x << np.uint64(32) | y) >> np.uint64(11)).astype(np.float64) for x, y in ((a, b), (c, d))]
+            unit, shift = np.float64(2.0**-53), np.float64(0.5)
+        turn = unit.dtype.type(2 * math.pi)
+        pieces = []
+        for first, second in zip(words[::2], words[1::2], strict=True):
+            radius, angle = np.sqrt(np.log((first + shift) * unit) * -2), second * unit * turn
+            pieces += [radius * np.cos(angle), radius * np.sin(angle)]
+        normals = np.stack(pieces, -1).reshape(len(self.keys), -1)[:, : self.size]
+        return torch.from_numpy(np.ascontiguousarray(normals)).to(self.dtype)
+
+    def uniforms(self, index: int, chains: Tensor | None = None) -> Tensor:
+        """Uniform number ``index`` in [0, 1) of every chain, or of some ``chains``, in float64."""
+        page, place = divmod(index, PAGE)
+        if page not in self._pages:
+            a, b, *_ = self._words(np.arange(page * PAGE, (page + 1) * PAGE), UNIFORMS)
+            bits = (a << np.uint64(32) | b) >> np.uint64(11)
+            self._pages[page] = torch.from_numpy(bits.astype(np.float64) * 2.0**-53)
+        numbers = self._pages[page][:, place]
+        return numbers if chains is None else numbers[chains.cpu()]
+
+    def _words(self, counter: np.ndarray, purpose: int) -> Any:
+        """Four words for each chain and counter (chain, counter), as unsigned integers of 64 bits."""
+        low, high = self.transition & WORD, self.transition >> 32
+        shape = (len(self.keys), len(counter))
+        words = [np.broadcast_to(np.asarray(word, np.uint64), shape) for word in (counter, low, high, purpose)]
+        return philox(words, [self.keys[:, :1].astype(np.uint64), self.keys[:, 1:].astype(np.uint64)])
+
+
+def philox(counter: list[np.ndarray], key: list[np.ndarray]) -> list[np.ndarray]:
+    """Philox4x32-10 of four counter words and two key words of 32 bits, held in unsigned integers of 64 bits."""
+    a, b, c, d = counter
+    k, el = key
+    for _ in range(10):
+        x, y = a * np.uint64(MULTIPLIERS[0]), c * np.uint64(MULTIPLIERS[1])
+        a, b, c, d = (
+            (y >> np.uint64(32)) ^ b ^ k,
+            y & np.uint64(WORD),
+            (x >> np.uint64(32)) ^ d ^ el,
+            x & np.uint64(WORD),
         )
-        self._uniforms = torch.stack(
-            [torch.rand(self.block, uniforms, generator=g, dtype=torch.double) for g in self.generators]
-        )
-
-    def state(self) -> dict[str, Any]:
-        """The state of the streams, as tensors and integers."""
-        states = self._states if self.position < self.block else [g.get_state() for g in self.generators]
-        return {"generators": torch.stack(states), "position": self.position}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a state returned by `state`."""
-        for generator, saved in zip(self.generators, state["generators"], strict=True):
-            generator.set_state(saved.clone())  # torch reads past the end of a row of a larger tensor and crashes
-        if state["position"] < self.block:
-            self._fill()
-        self.position = state["position"]
+        k, el = (k + np.uint64(WEYL[0])) & np.uint64(WORD), (el + np.uint64(WEYL[1])) & np.uint64(WORD)
+    return [a, b, c, d]

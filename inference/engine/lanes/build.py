@@ -1,4 +1,9 @@
-"""Compiling the C++ code of a model and calling it, with threads over blocks of chains."""
+"""Compiling the C++ code of a model and calling it, with threads over blocks of chains.
+
+Two libraries work together. `model_library` holds the log density of one model. `sampler_library` holds what runs it:
+gradients, trajectories and the transitions of the samplers, for one precision and width of vectors. It knows no model,
+so it is compiled once per machine.
+"""
 
 import contextlib
 import ctypes
@@ -9,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,9 +34,13 @@ FLAGS = (
     "-w",
     "-fno-math-errno",
     "-fno-trapping-math",
+    "-fno-strict-aliasing",
     "-fno-semantic-interposition",
 )
 HERE = Path(__file__).parent
+SAMPLERS = ("random.h", "driver.h", "hmc.h", "nuts.h")
+DEEPEST = 20  # largest tree depth of NUTS in compiled code
+SLOTS = 24 + 2 * DEEPEST  # vectors of length dim that the largest sampler needs
 
 
 class MissingCompiler(Exception):
@@ -46,24 +56,34 @@ def compiler() -> str:
     raise MissingCompiler("no C++ compiler (g++ or clang++) was found")
 
 
-def source(code: Code, dim: int, dtype: torch.dtype, width: int) -> str:
-    """The C++ source of a model of ``dim`` dimensions, with ``width`` chains per vector."""
+def _vectors(dtype: torch.dtype, width: int) -> list[str]:
     single = dtype == torch.float32
-    head = [
+    return [
         f"typedef {'float' if single else 'double'} S;",
         f"typedef {'int' if single else 'long long'} I;",
         f"#define W {width}",
-        f"#define D {dim}L",
         f"#define SINGLE {int(single)}",
         (HERE / "vector.h").read_text(),
-        "static void model(const V* q, V* grad, V* value, V* B, const S* const* K, const int* const* J) {",
-        *(f"const S* const K{i} = K[{i}];" for i in range(len(code.floats))),
-        *(f"const int* const J{i} = J[{i}];" for i in range(len(code.integers))),
-        code.text,
-        "}",
-        (HERE / "driver.h").read_text(),
     ]
-    return "\n".join(head)
+
+
+def model_source(code: Code, dtype: torch.dtype, width: int) -> str:
+    """The C++ source of a model, with ``width`` chains per vector."""
+    return "\n".join(
+        [
+            *_vectors(dtype, width),
+            'extern "C" void model(const V* q, V* grad, V* value, V* B, const S* const* K, const int* const* J) {',
+            *(f"const S* const K{i} = K[{i}];" for i in range(len(code.floats))),
+            *(f"const int* const J{i} = J[{i}];" for i in range(len(code.integers))),
+            code.text,
+            "}",
+        ]
+    )
+
+
+def sampler_source(dtype: torch.dtype, width: int) -> str:
+    """The C++ source of the samplers for vectors of ``width`` chains."""
+    return "\n".join([*_vectors(dtype, width), *((HERE / name).read_text() for name in SAMPLERS)])
 
 
 @functools.lru_cache(maxsize=64)
@@ -88,12 +108,41 @@ def library(text: str) -> ctypes.CDLL:
         return ctypes.CDLL(str(binary))
 
 
+class _Program(ctypes.Structure):
+    """`Program` of driver.h."""
+
+    _fields_ = (
+        ("model", ctypes.c_void_p),
+        ("dim", ctypes.c_long),
+        ("floats", ctypes.c_void_p),
+        ("integers", ctypes.c_void_p),
+    )
+
+
+class _Trajectory(ctypes.Structure):
+    """`Trajectory` of driver.h."""
+
+    _fields_ = (
+        ("step", ctypes.c_void_p),
+        ("inverse_mass", ctypes.c_void_p),
+        ("kick", ctypes.c_void_p),
+        ("drift", ctypes.c_void_p),
+        ("stages", ctypes.c_long),
+    )
+
+
+def structure(name: str, **fields: Any) -> type[ctypes.Structure]:
+    """A C structure whose fields have the types of ``fields``, in their order."""
+    return type(name, (ctypes.Structure,), {"_fields_": tuple(fields.items())})
+
+
 class Compiled:
-    """A compiled model for at most ``chains`` chains: `gradient` and `integrate` on arrays of shape (chain, dim)."""
+    """A compiled model for at most ``chains`` chains, on arrays of shape (chain, dim)."""
 
     def __init__(self, code: Code, dim: int, dtype: torch.dtype, chains: int) -> None:
         self.width = machine().lanes(chains, dtype, cores())
-        self.library = library(source(code, dim, dtype, self.width))
+        self.library = library(model_source(code, dtype, self.width))
+        self.samplers = library(sampler_source(dtype, self.width))
         self.dim, self.dtype, self.chains = dim, dtype, chains
         self.blocks = -(-chains // self.width)
         self.threads = 1
@@ -101,28 +150,33 @@ class Compiled:
         self.integers = [i.to(torch.int32).contiguous() for i in code.integers]
         self._float_pointers = (ctypes.c_void_p * max(1, len(self.floats)))(*(f.data_ptr() for f in self.floats))
         self._integer_pointers = (ctypes.c_void_p * max(1, len(self.integers)))(*(i.data_ptr() for i in self.integers))
-        self._memory_size = (code.vectors + 3 * dim + 2) * self.width + 64
+        self._program = _Program(
+            ctypes.cast(self.library.model, ctypes.c_void_p).value,
+            dim,
+            ctypes.addressof(self._float_pointers),
+            ctypes.addressof(self._integer_pointers),
+        )
+        self._code_vectors, self._slots = code.vectors, 0
         self.use_threads(1)
 
     def use_threads(self, count: int) -> int:
         """Use at most one thread per block of chains; returns the number of threads in use."""
         self.threads = max(1, min(count, self.blocks))
-        self._memory = [torch.empty(self._memory_size, dtype=self.dtype) for _ in range(self.threads)]
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
+        self._reserve(4)
         return self.threads
+
+    def _reserve(self, slots: int) -> None:
+        """Memory of every thread for ``slots`` vectors of length dim beside that of the model."""
+        self._slots = slots
+        size = (self._code_vectors + slots * self.dim + 2) * self.width + 64
+        self._memory = [torch.empty(size, dtype=self.dtype) for _ in range(self.threads)]
 
     def gradient(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """The log density (chain,) and its gradient (chain, dim), for at most ``chains`` chains."""
         q = q.contiguous()
         value, grad = q.new_empty(len(q)), torch.empty_like(q)
-
-        def part(begin: int, end: int, memory: int) -> None:
-            self.library.gradient(
-                ctypes.c_long(begin), ctypes.c_long(end), ctypes.c_long(len(q)), _at(q), _at(grad), _at(value),
-                ctypes.c_void_p(memory), self._float_pointers, self._integer_pointers,
-            )  # fmt: skip
-
-        self._over_threads(part, len(q))
+        self._call("gradient", len(q), (), (q, grad, value))
         return value, grad
 
     def integrate(
@@ -144,15 +198,37 @@ class Compiled:
             path: store the state after every step. The state tensors then have the shape (1 + steps, chain, ...), and
                 their first slice is the start.
         """
-        chains = len(step)
+        trajectory = self.trajectory(step, inverse_mass, kick, drift)
+        self._call("integrate", len(step), (trajectory,), (q, p, grad, value, steps), flags=(int(path),))
+
+    @staticmethod
+    def trajectory(step: Tensor, inverse_mass: Tensor, kick: Tensor, drift: Tensor) -> ctypes.Structure:
+        """The steps of a trajectory; the tensors must stay alive while it is in use."""
+        return _Trajectory(*(t.data_ptr() for t in (step, inverse_mass, kick, drift)), len(drift))
+
+    def transitions(
+        self, sampler: str, run: ctypes.Structure, trajectory: ctypes.Structure, state: tuple[Tensor, Tensor, Tensor],
+        slots: int,
+    ) -> None:  # fmt: skip
+        """Transitions of all chains by the C function ``sampler``; ``state`` (q, grad, value) is changed in place.
+
+        ``slots`` is the number of vectors of length dim that the function needs.
+        """
+        if slots > self._slots:
+            self._reserve(slots)
+        self._call(sampler, len(state[0]), (trajectory, run), state)
+
+    def _call(
+        self, name: str, chains: int, structures: tuple[ctypes.Structure, ...], tensors: tuple[Tensor, ...],
+        flags: tuple[int, ...] = (),
+    ) -> None:  # fmt: skip
+        function = getattr(self.samplers, name)
+        before = [ctypes.byref(s) for s in (self._program, *structures)]
+        after = [*(ctypes.c_long(flag) for flag in flags), *(ctypes.c_void_p(t.data_ptr()) for t in tensors)]
 
         def part(begin: int, end: int, memory: int) -> None:
-            self.library.integrate(
-                ctypes.c_long(begin), ctypes.c_long(end), ctypes.c_long(chains), ctypes.c_long(path),
-                _at(q), _at(p), _at(grad), _at(value), _at(step), _at(steps), _at(inverse_mass), _at(kick), _at(drift),
-                ctypes.c_long(len(drift)),
-                ctypes.c_void_p(memory), self._float_pointers, self._integer_pointers,
-            )  # fmt: skip
+            bounds = (ctypes.c_long(begin), ctypes.c_long(end), ctypes.c_long(chains))
+            function(*before, *bounds, *after, ctypes.c_void_p(memory))
 
         self._over_threads(part, chains)
 
@@ -166,8 +242,3 @@ class Compiled:
         part(bounds[0], bounds[1], starts[0])
         for future in waiting:
             future.result()
-
-
-def _at(tensor: Tensor) -> ctypes.c_void_p:
-    """The address of the tensor's memory."""
-    return ctypes.c_void_p(tensor.data_ptr())

@@ -1,4 +1,19 @@
-// The functions that Python calls. Their arrays have the chain as first dimension; inside, W chains form a block.
+// Functions that Python calls for any model of one precision and vector width; `model` is the compiled log density.
+// Arrays have the chain as first dimension; inside, W chains form a block.
+typedef void (*Model)(const V* q, V* grad, V* value, V* memory, const S* const* K, const int* const* J);
+typedef double H __attribute__((vector_size(W * sizeof(double))));  // energies
+
+struct Program {  // mirrored in build.py
+  Model model;
+  long dim;
+  const S* const* K;
+  const int* const* J;
+};
+struct Trajectory {  // mirrored in build.py
+  const S *step, *inverse_mass;  // (chain,), (dim,)
+  const S *kick, *drift;         // fractions of a step: kick[0] drift[0] kick[1] ... drift[stages-1] kick[stages]
+  long stages;
+};
 
 static void load(const S* from, V* to, long first, long chains, long size) {
   for (int l = 0; l < W; l++) {
@@ -10,24 +25,38 @@ static void store(const V* from, S* to, long first, long chains, long size) {
   for (int l = 0; l < W && first + l < chains; l++)
     for (long d = 0; d < size; d++) to[(first + l) * size + d] = from[d][l];
 }
+static void copy(const V* from, V* to, long size) { std::memcpy(to, from, size * sizeof(V)); }
 
-extern "C" void gradient(long begin, long end, long chains, const S* q, S* grad, S* value,
-                         V* memory, const S* const* K, const int* const* J) {
+extern "C" void gradient(const Program* P, long begin, long end, long chains, const S* q, S* grad, S* value, V* memory) {
+  long D = P->dim;
   V *x = memory, *g = x + D, *v = g + D, *B = v + 1;
   for (long block = begin; block < end; block++) {
     load(q, x, block * W, chains, D);
-    model(x, g, v, B, K, J);
+    P->model(x, g, v, B, P->K, P->J);
     store(g, grad, block * W, chains, D);
     store(v, value, block * W, chains, 1);
   }
 }
 
-// One step: kick[0] drift[0] kick[1] ... drift[stages-1] kick[stages].
+// One step of size e (0 for a chain that does not move).
+static inline void step_once(const Program* P, const Trajectory* T, V e, V* x, V* r, V* g, V* v, V* B) {
+  long D = P->dim;
+  for (long j = 0; j < T->stages; j++) {
+    V a = e * T->kick[j], b = e * T->drift[j];
+    for (long d = 0; d < D; d++) {
+      r[d] += a * g[d];
+      x[d] += b * T->inverse_mass[d] * r[d];
+    }
+    P->model(x, g, v, B, P->K, P->J);
+  }
+  V a = e * T->kick[T->stages];
+  for (long d = 0; d < D; d++) r[d] += a * g[d];
+}
+
 // With `path` the arrays hold one slice per step, (1 + steps, chain, ...); otherwise only the last state is written.
-extern "C" void integrate(long begin, long end, long chains, long path, S* q, S* p, S* grad, S* value,
-                          const S* step, const long* steps, const S* inverse_mass,
-                          const S* kick, const S* drift, long stages,
-                          V* memory, const S* const* K, const int* const* J) {
+extern "C" void integrate(const Program* P, const Trajectory* T, long begin, long end, long chains, long path,
+                          S* q, S* p, S* grad, S* value, const long* steps, V* memory) {
+  long D = P->dim;
   V *x = memory, *r = x + D, *g = r + D, *v = g + D, *B = v + 1;
   for (long block = begin; block < end; block++) {
     long first = block * W, longest = 0;
@@ -38,22 +67,12 @@ extern "C" void integrate(long begin, long end, long chains, long path, S* q, S*
     V epsilon = V{}, left = V{};
     for (int l = 0; l < W; l++) {
       long c = first + l < chains ? first + l : chains - 1;
-      epsilon[l] = step[c];
+      epsilon[l] = T->step[c];
       left[l] = (S)steps[c];
       longest = steps[c] > longest ? steps[c] : longest;
     }
     for (long s = 0; s < longest; s++) {
-      V e = left > (S)s ? epsilon : fill(0);  // a finished chain does not move
-      for (long j = 0; j < stages; j++) {
-        V a = e * kick[j], b = e * drift[j];
-        for (long d = 0; d < D; d++) {
-          r[d] += a * g[d];
-          x[d] += b * inverse_mass[d] * r[d];
-        }
-        model(x, g, v, B, K, J);
-      }
-      V a = e * kick[stages];
-      for (long d = 0; d < D; d++) r[d] += a * g[d];
+      step_once(P, T, left > (S)s ? epsilon : fill(0), x, r, g, v, B);  // a finished chain does not move
       if (path) {
         long slice = (s + 1) * chains;
         store(x, q + slice * D, first, chains, D);
@@ -68,4 +87,23 @@ extern "C" void integrate(long begin, long end, long chains, long path, S* q, S*
     store(g, grad, first, chains, D);
     store(v, value, first, chains, 1);
   }
+}
+
+// Kinetic energy minus log density.
+static H energy(const V* r, V v, const S* inverse_mass, long D) {
+  H sum = H{};
+  for (long d = 0; d < D; d++) {
+    H x = __builtin_convertvector(r[d], H);
+    sum += x * x * (double)inverse_mass[d];
+  }
+  return sum * 0.5 - __builtin_convertvector(v, H);
+}
+static double log_add(double a, double b) {
+  double high = a > b ? a : b, low = a > b ? b : a;
+  return low == -std::numeric_limits<double>::infinity() ? high : high + std::log1p(std::exp(low - high));
+}
+static inline bool any(M mask) {
+  I result = 0;
+  for (int l = 0; l < W; l++) result |= mask[l];
+  return result != 0;
 }

@@ -170,39 +170,41 @@ static inline V half_turn(V r, M odd) {
   p = p * z - 1.66666597127914428710938e-01f;
   return bits(ints(z * (p * r) + r) ^ (odd << 31));
 }
-static inline bool far_from_zero(V x) {  // beyond this, pi in four parts is too short; also infinities
-  M far = v_abs(x) > 8192.f;
+// Beyond this, pi in four parts is too short; also infinities. These lanes are computed one by one, so that the result
+// of a lane never depends on the others.
+static inline bool far_from_zero(V x, M& far) {
+  far = v_abs(x) > 8192.f;
   I any = 0;
   for (int l = 0; l < W; l++) any |= far[l];
   return any != 0;
 }
 // x = n pi + r, with pi in four parts; the sum with 1.5 * 2^23 rounds, and its lowest bit is that of n.
 static V v_sin(V x) {
-  if (far_from_zero(x)) {
-    for (int l = 0; l < W; l++) x[l] = std::sin(x[l]);
-    return x;
-  }
   V t = x * 0.318309886183790672f + 12582912.f;
   V n = t - 12582912.f;
   V r = x - n * 3.140625f;
   r = r - n * 9.670257568359375e-04f;
   r = r - n * 6.2771141529083251953e-07f;
   r = r - n * 1.2154201256553420762e-10f;
-  return half_turn(r, ints(t));
+  V y = half_turn(r, ints(t));
+  M far;
+  if (far_from_zero(x, far))
+    for (int l = 0; l < W; l++) if (far[l]) y[l] = std::sin(x[l]);
+  return y;
 }
 // x = (2 n + 1) pi/2 + r.
 static V v_cos(V x) {
-  if (far_from_zero(x)) {
-    for (int l = 0; l < W; l++) x[l] = std::cos(x[l]);
-    return x;
-  }
   V t = (x * 0.318309886183790672f - 0.5f) + 12582912.f;
   V q = (t - 12582912.f) * 2.f + 1.f;
   V r = x - q * 1.5703125f;
   r = r - q * 4.835128784179687500e-04f;
   r = r - q * 3.13855707645416259765e-07f;
   r = r - q * 6.077100628276710381e-11f;
-  return half_turn(r, ints(t) + 1);
+  V y = half_turn(r, ints(t) + 1);
+  M far;
+  if (far_from_zero(x, far))
+    for (int l = 0; l < W; l++) if (far[l]) y[l] = std::cos(x[l]);
+  return y;
 }
 #else
 BY_LANE(v_exp, std::exp(a))

@@ -64,6 +64,24 @@ def same(one: Posterior, two: Posterior) -> bool:
     )
 
 
+class Given:
+    """Random numbers of one transition that a test chooses: normals (chain, dim), uniforms by index or all others."""
+
+    def __init__(self, normals: Tensor, uniforms: dict[int, Tensor] | None = None, seed: int = 0) -> None:
+        self._normals, self._uniforms = normals, dict(uniforms or {})
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def normals(self) -> Tensor:
+        return self._normals
+
+    def uniforms(self, index: int, chains: Tensor | None = None) -> Tensor:
+        if index not in self._uniforms:
+            count = len(self._normals)
+            self._uniforms[index] = torch.rand(count, dtype=torch.double, generator=self._generator)
+        numbers = self._uniforms[index]
+        return numbers if chains is None else numbers[chains]
+
+
 @contextlib.contextmanager
 def interrupted_at(name: str, iteration: int):
     """A keyboard interrupt instead of one transition."""

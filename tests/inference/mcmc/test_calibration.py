@@ -138,14 +138,13 @@ def library(method: type, step: float = STEP) -> Sample:
         engine = Engine(shape, chains, "eager", gradient, data)
         settings = method(chains=chains, draws=draws, warmup=0, step_size=step, **SETTINGS[method])
         kernel = settings.kernel(engine)
-        streams = Streams(seed, chains, size, kernel.uniforms, start.dtype)
+        streams = Streams(seed, chains, size, start.dtype)
         value, slope = gradient(start, data)
         state, made = State(start, slope, value), []
         # HMC's lengths go along a sequence: from its beginning at each call, but for a call of one transition.
         first = seed % 1000 if draws == 1 else 0
         for iteration in range(draws):
-            normals, uniforms = streams.next()
-            state, _ = kernel.transition(state, normals, uniforms, first + iteration)
+            state, _ = kernel.transition(state, streams.numbers(iteration), first + iteration)
             made.append(state.q)
         return torch.stack(made, 1)
 

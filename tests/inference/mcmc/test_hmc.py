@@ -12,6 +12,7 @@ from posterity.inference.engine import Engine
 from posterity.inference.mcmc.adaptation import halton
 from posterity.inference.mcmc.hmc import HMCKernel
 from posterity.inference.mcmc.kernel import State
+from posterity.inference.mcmc.streams import Streams
 
 CHAINS, DIM, STEP = 8, 3, 0.1
 
@@ -32,10 +33,9 @@ def transitions(count, **settings):
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(CHAINS, DIM, generator=generator, dtype=torch.double)
     state, statistics = State(q, -q, -0.5 * (q**2).sum(-1)), []
+    streams = Streams(0, CHAINS, DIM, torch.double)
     for iteration in range(count):
-        normals = torch.randn(CHAINS, DIM, generator=generator, dtype=torch.double)
-        uniforms = torch.rand(CHAINS, kernel.uniforms, generator=generator, dtype=torch.double)
-        state, found = kernel.transition(state, normals, uniforms, iteration)
+        state, found = kernel.transition(state, streams.numbers(iteration), iteration)
         statistics.append(found)
     return kernel, statistics
 

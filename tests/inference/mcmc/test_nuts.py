@@ -10,7 +10,8 @@ from scipy import stats
 from posterity.inference import NUTS
 from posterity.inference.engine import Engine
 from posterity.inference.mcmc.kernel import State
-from posterity.inference.mcmc.nuts import LeafUniforms, NUTSKernel
+from posterity.inference.mcmc.nuts import NUTSKernel
+from tests.inference.mcmc.cases import Given
 
 PRECISION = torch.tensor([1.0, 4.0, 0.09, 30.0], dtype=torch.double)
 INVERSE_MASS = torch.tensor([1.5, 0.5, 3.0, 0.1], dtype=torch.double)
@@ -78,28 +79,14 @@ def test_trees_end_where_recursive_ones_do():
         q = torch.randn(CHAINS, 4, dtype=torch.double, generator=generator) / PRECISION.sqrt()
         normals = torch.randn(CHAINS, 4, dtype=torch.double, generator=generator)
         p = normals / INVERSE_MASS.sqrt()
-        uniforms = torch.rand(CHAINS, nuts.uniforms, dtype=torch.double, generator=generator)
+        directions = torch.rand(DEEPEST, CHAINS, dtype=torch.double, generator=generator)
         value, grad = nuts.engine.gradient(q)
-        _, statistics = nuts.transition(State(q, grad, value), normals, uniforms, 0)
-        expected = [recursive(q[c], p[c], (uniforms[c, 1 : 1 + DEEPEST] < 0.5).tolist()) for c in range(CHAINS)]
+        _, statistics = nuts.transition(State(q, grad, value), Given(normals, dict(enumerate(directions))), 0)
+        expected = [recursive(q[c], p[c], (directions[:, c] < 0.5).tolist()) for c in range(CHAINS)]
         assert statistics["n_steps"].tolist() == [steps for steps, _ in expected]
         assert statistics["tree_depth"].tolist() == [depth for _, depth in expected]
         seen |= {depth for _, depth in expected}
     assert len(seen) >= 4  # trees of many sizes were compared
-
-
-def test_the_uniforms_of_leaves_are_uniform_and_their_own():
-    """100 chains x 400 leaves: mean and variance within 4 standard errors; no two chains alike."""
-    seeds = torch.rand(100, dtype=torch.double, generator=torch.Generator().manual_seed(0))
-    leaves, rows = LeafUniforms(seeds), torch.arange(100)
-    found = torch.stack([leaves(rows, leaf) for leaf in range(400)])
-    assert float(found.min()) >= 0
-    assert float(found.max()) < 1
-    assert float(found.mean()) == pytest.approx(0.5, abs=4 * (1 / 12 / found.numel()) ** 0.5)
-    assert float(found.var()) == pytest.approx(1 / 12, abs=4 * (1 / 180 / found.numel()) ** 0.5)
-    neighbours = torch.corrcoef(found.T).fill_diagonal_(0).abs().max()
-    assert float(neighbours) < 5.5 / 400**0.5
-    assert torch.equal(leaves(rows[7:9], 31), found[31, 7:9])  # random access
 
 
 def test_states_are_kept_in_proportion_to_their_weight():
@@ -114,9 +101,9 @@ def test_states_are_kept_in_proportion_to_their_weight():
     engine = Engine(density, chains, "eager", lambda q: (-0.5 * (q**2).sum(-1), -q))
     nuts = NUTSKernel(NUTS(chains=chains, warmup=0, step_size=step, max_tree_depth=2, engine="eager"), engine)
     q, p = torch.full((chains, 1), -0.3).double(), torch.full((chains, 1), 2.5).double()
-    uniforms = torch.rand(chains, nuts.uniforms, dtype=torch.double, generator=torch.Generator().manual_seed(0))
-    uniforms[:, 1:3] = 0.0  # forwards
-    state, statistics = nuts.transition(State(q, -q, -0.5 * q[:, 0] ** 2), p, uniforms, 0)
+    forwards = torch.zeros(chains, dtype=torch.double)
+    numbers = Given(p, {0: forwards, 1: forwards})
+    state, statistics = nuts.transition(State(q, -q, -0.5 * q[:, 0] ** 2), numbers, 0)
     assert (statistics["n_steps"] == 3).all()
     points, momenta = [q[0]], [p[0]]
     for _ in range(3):

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from posterity.inference import ConvergenceWarning, infer, resume
-from posterity.inference.mcmc.streams import Streams
 from tests.inference.mcmc.cases import KERNELS, X, Y, both, interrupted_at, line, same, short
 
 
@@ -51,13 +50,13 @@ def test_warnings_of_a_run_and_of_a_resumed_run_point_at_their_callers(tmp_path,
 
 
 @both
-@pytest.mark.parametrize("line_of_code", ["adapt", "advance"])
+@pytest.mark.parametrize("line_of_code", ["adapt", "transition"])
 def test_an_interrupt_between_two_lines_of_an_iteration_is_undone(
     name, line_of_code, tmp_path, monkeypatch, fast_engine
 ):
-    # After warm-up has adapted to an iteration, or after its random numbers are used up, but before it is over.
+    # After warm-up has adapted to an iteration, or after its transition, but before it is over.
     whole = uninterrupted(name)
-    owner = KERNELS[name] if line_of_code == "adapt" else Streams
+    owner = KERNELS[name]
     original, count = getattr(owner, line_of_code), iter(range(10_000))
 
     def stop(self, *args):
@@ -87,8 +86,8 @@ def test_divergences_between_kept_draws_are_not_lost(name, tmp_path, monkeypatch
     kernel, original = KERNELS[name], KERNELS[name].transition
     method = short(name, draws=4, thin=3, checkpoint=str(tmp_path / "run"))
 
-    def transition(self, state, normals, uniforms, iteration):
-        state, statistics = original(self, state, normals, uniforms, iteration)
+    def transition(self, state, numbers, iteration):
+        state, statistics = original(self, state, numbers, iteration)
         first = torch.zeros(method.chains, dtype=torch.bool)
         first[1] = iteration == method.warmup + 3
         return state, {**statistics, "diverging": first}
