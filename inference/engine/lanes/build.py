@@ -72,6 +72,7 @@ def model_source(code: Code, dtype: torch.dtype, width: int) -> str:
     return "\n".join(
         [
             *_vectors(dtype, width),
+            f"#define ROWS {code.block(width * dtype.itemsize)}",
             'extern "C" void model(const V* q, V* grad, V* value, V* B, const S* const* K, const int* const* J) {',
             *(f"const S* const K{i} = K[{i}];" for i in range(len(code.floats))),
             *(f"const int* const J{i} = J[{i}];" for i in range(len(code.integers))),
@@ -156,7 +157,7 @@ class Compiled:
             ctypes.addressof(self._float_pointers),
             ctypes.addressof(self._integer_pointers),
         )
-        self._code_vectors, self._slots = code.vectors, 0
+        self._code_vectors, self._slots = code.size(self.width * dtype.itemsize), 0
         self.use_threads(1)
 
     def use_threads(self, count: int) -> int:

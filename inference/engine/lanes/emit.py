@@ -1,7 +1,7 @@
 """From expressions to the C function of one block of chains: loops over elements, and products in register tiles."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -19,129 +19,205 @@ from posterity.inference.engine.lanes.expressions import (
     Shape,
     Value,
     integers_at,
-    linear,
 )
 from posterity.inference.engine.lanes.machine import machine
-from posterity.inference.engine.lanes.plan import (
-    allocate,
-    drop_batch,
-    find_epilogues,
-    find_stored,
-    product_index,
-    schedule,
-)
+from posterity.inference.engine.lanes.plan import Step, allocate, find_epilogues, find_stored, in_steps, schedule
+from posterity.inference.engine.lanes.products import loops, multiply
+from posterity.inference.engine.lanes.rows import Place, place_values
 
 BLOCK = 16  # terms in a partial sum, for the accuracy of long sums
+SMALLEST = 8  # rows of a block, unless there are fewer
 
 
 @dataclass(frozen=True)
 class Code:
-    """The body of the C function ``model``, the vectors of memory that it needs, and its constant arrays."""
+    """The body of the C function ``model``, the memory that it needs, and its constant arrays.
+
+    ``vectors`` are those of the whole function, ``row_vectors`` those for each row of a block. There are ``rows`` rows;
+    a block has ``ROWS`` of them, a macro of the code (see `block`).
+    """
 
     text: str
     vectors: int
     floats: list[Tensor]
     integers: list[Tensor]
+    row_vectors: int = 0
+    rows: int = 0
+
+    def block(self, bytes_of_vector: int) -> int:
+        """The number of rows of a block whose memory stays in the cache."""
+        fitting = machine().cache // max(1, self.row_vectors * bytes_of_vector)
+        return max(1, min(self.rows, max(SMALLEST, fitting // SMALLEST * SMALLEST)))
+
+    def size(self, bytes_of_vector: int) -> int:
+        """All vectors."""
+        return self.vectors + self.row_vectors * self.block(bytes_of_vector)
 
 
 def emit(outputs: Sequence[Value], targets: Sequence[str]) -> Code:
     """C code that writes each output to the array named in ``targets``."""
     names = FreshNames()
     roots = [Buffer(value, value.shape) if not isinstance(value, Buffer) else value for value in outputs]
+    places, rows = place_values(roots)
     uses, stored = find_stored(roots)
     for value in stored:
-        names.stored[id(value)] = Buffer(value, value.shape)
+        buffer = names.stored[id(value)] = Buffer(value, value.shape)
+        places[id(buffer)] = places[id(value)]
     order = schedule(roots, names)
     for number, buffer in enumerate(order):
-        buffer.name = f"b{number}"
-    fused = find_epilogues(order, uses, names)
-    order = [buffer for buffer in order if id(buffer) not in {id(p) for p in fused.values()}]
-    final = {id(root): target for root, target in zip(roots, targets, strict=True)}
-    bodies, reads = [], []
-    for buffer in order:
+        buffer.name, buffer.row = f"b{number}", places[id(buffer)].row
+    fused = find_epilogues(order, uses, names, places)
+    inner = {id(p) for p in fused.values()}
+    steps = in_steps([buffer for buffer in order if id(buffer) not in inner], places)
+    bodies: dict[int, list[str]] = {}
+    reads: dict[int, set[Buffer]] = {}
+    for buffer in (b for step in steps for b in step.buffers):
         names.reads, names.filling = set(), buffer
-        bodies.append("\n".join(_fill(buffer, names, fused.get(id(buffer)))))
-        reads.append(names.reads)
-    offsets, vectors = allocate(order, reads, outputs={id(root) for root in roots})
-    lines = []
-    for buffer, body in zip(order, bodies, strict=True):
-        lines += [f"V* const {buffer.name} = B + {offsets[id(buffer)]};", "{", body, "}"]
-    for root in roots:
-        size = math.prod(root.shape)
-        lines.append(f"for (int i = 0; i < {size}; i++) {final[id(root)]}[i] = {root.name}[i];")
-    return Code("\n".join(lines), vectors, names.floats, names.integers)
+        bodies[id(buffer)] = _fill(buffer, names, fused.get(id(buffer)), places)
+        reads[id(buffer)] = names.reads
+    final: dict[int, str] = {}
+    copies = []
+    for root, target in zip(roots, targets, strict=True):
+        if id(root) in final or places[id(root)].grows:  # what grows has its rounding errors behind it
+            copies.append(f"for (int i = 0; i < {math.prod(root.shape)}; i++) {target}[i] = {root.name}[i];")
+        else:
+            final[id(root)] = target
+    writer = _Writer(steps, bodies, reads, places, {id(root) for root in roots}, final)
+    text = "\n".join([*writer.lines(rows), *copies])
+    return Code(text, writer.vectors, names.floats, names.integers, writer.row_vectors, rows)
 
 
-def _fill(buffer: Buffer, names: FreshNames, product: Buffer | None) -> list[str]:
+class _Writer:
+    """Puts the statements of all buffers in order, and gives each buffer its memory.
+
+    A buffer along the rows that no other step reads holds the rows of one block; its name then points to where row 0
+    would be. ``targets`` are the names of the function's outputs, which are the memory of their buffers.
+    """
+
+    def __init__(
+        self, steps: Sequence[Step], bodies: Mapping[int, list[str]], reads: Mapping[int, set[Buffer]],
+        places: Mapping[int, Place], outputs: set[int], targets: Mapping[int, str],
+    ) -> None:  # fmt: skip
+        self.steps, self.bodies, self.reads, self.places, self.targets = steps, bodies, reads, places, targets
+        step_of = {id(b): number for number, step in enumerate(steps) for b in step.buffers}
+        read_by = [set().union(*(reads[id(b)] for b in step.buffers)) for step in steps]
+        elsewhere = {id(b) for number, used in enumerate(read_by) for b in used if step_of.get(id(b)) != number}
+        self.blocked = {
+            id(b) for step in steps for b in step.buffers if b.row is not None and id(b) not in elsewhere | outputs
+        }
+        kept = [[b for b in step.buffers if id(b) not in self.blocked] for step in steps]
+        self.offsets, self.vectors = allocate(kept, [self._kept(r) for r in read_by], outputs, self._size)
+        self.row_vectors = 0
+        for step in steps:
+            if step.loop:
+                inside = [[b] if id(b) in self.blocked else [] for b in step.buffers]
+                used = [{r for r in reads[id(b)] if id(r) in self.blocked} for b in step.buffers]
+                offsets, size = allocate(inside, used, set(), lambda b: math.prod(b.shape) // b.shape[b.row])
+                self.offsets |= offsets
+                self.row_vectors = max(self.row_vectors, size)
+
+    def _kept(self, buffers: set[Buffer]) -> set[Buffer]:
+        return {b for b in buffers if id(b) not in self.blocked}
+
+    def _size(self, buffer: Buffer) -> int:
+        """Vectors of a buffer that is kept as a whole; a sum that grows has its rounding errors beside it."""
+        if id(buffer) in self.targets:
+            return 0
+        return math.prod(buffer.shape) * (2 if self.places[id(buffer)].grows else 1)
+
+    def lines(self, rows: int) -> list[str]:
+        lines: list[str] = []
+        for step in self.steps:
+            names = [self._name(b) for b in step.buffers if id(b) not in self.blocked]
+            if not step.loop:
+                lines += [*names, "{", *self.bodies[id(step.buffers[0])], "}"]
+                continue
+            grown = [line for b in step.buffers if self.places[id(b)].grows for line in begin_sum(b)]
+            lines += [
+                *names,
+                *grown,
+                f"for (int r0 = 0; r0 < {rows}; r0 += ROWS) {{",
+                f"const int r1 = r0 + ROWS < {rows} ? r0 + ROWS : {rows};",
+            ]
+            for buffer in step.buffers:
+                lines += [self._name(buffer)] if id(buffer) in self.blocked else []
+                lines += ["{", *self.bodies[id(buffer)], "}"]
+            lines.append("}")
+        return lines
+
+    def _name(self, buffer: Buffer) -> str:
+        offset = self.offsets[id(buffer)]
+        if id(buffer) in self.targets:
+            return f"V* const {buffer.name} = {self.targets[id(buffer)]};"
+        if id(buffer) not in self.blocked:
+            return f"V* const {buffer.name} = B + {offset};"
+        each = math.prod(buffer.shape) // buffer.shape[buffer.row]  # type: ignore[index]
+        return f"V* const {buffer.name} = B + {self.vectors} + ROWS * {offset}L - r0 * {each}L;"
+
+
+def _fill(buffer: Buffer, names: FreshNames, product: Buffer | None, places: Mapping[int, Place]) -> list[str]:
     """The statements that fill a buffer; ``product`` is the product fused into it, if any (see `find_epilogues`)."""
-    source = buffer.source
+    source, place = buffer.source, places[id(buffer)]
     if product is not None:
-        return _product(product, buffer, names)
+        return multiply(product, buffer, names, grows=False)
     if isinstance(source, Value):
         return _each(source, buffer, names)
     if isinstance(source, Reduction):
-        return _reduction(source, buffer, names)
+        over = places[id(source.base)].row if place.grows else None
+        return _reduction(source, buffer, names, over)
     if isinstance(source, Product):
-        return _product(buffer, buffer, names)
+        return multiply(buffer, buffer, names, grows=place.grows)
     if isinstance(source, Pieces):
         return [line for value, offset in source.pieces for line in _piece(value, offset, source.dim, buffer, names)]
     if isinstance(source, Cumulative):
         return _cumulative(source, buffer, names)
     if isinstance(source, Scatter):
-        return _scatter(source, buffer, names)
+        return _scatter(source, buffer, names, places)
     raise TypeError(f"no loops for {type(source).__name__}")
-
-
-def _loops(shape: Shape, names: FreshNames) -> tuple[list[str], Index]:
-    """The heads of nested loops over ``shape``, and the index inside them."""
-    heads, index = [], []
-    for size in shape:
-        if size == 1:
-            index.append("0")
-            continue
-        i = names.fresh("i")
-        heads.append(f"for (int {i} = 0; {i} < {size}; {i}++) {{")
-        index.append(i)
-    return heads, tuple(index)
 
 
 def _each(value: Value, buffer: Buffer, names: FreshNames) -> list[str]:
     """A loop over the elements of an expression."""
-    heads, index = _loops(value.shape, names)
+    heads, index = loops(value.shape, names, buffer.row)
     scope = Scope(names)
     result = value.at(index, scope)
     if value.mask:
         result = f"({result} ? fill(1) : fill(0))"
-    return [*heads, *scope.lines, f"{buffer.name}[{linear(buffer.shape, index)}] = {result};", *("}" for _ in heads)]
+    return [*heads, *scope.lines, f"{buffer.element(index)} = {result};", *("}" for _ in heads)]
 
 
 def _piece(value: Value, offset: int, dim: int, buffer: Buffer, names: FreshNames) -> list[str]:
     """A loop that writes one piece of a concatenation."""
-    heads, index = _loops(value.shape, names)
+    heads, index = loops(value.shape, names, buffer.row)
     scope = Scope(names)
     result = value.at(index, scope)
     target = (*index[:dim], f"({index[dim]}+{offset})" if offset else index[dim], *index[dim + 1 :])
-    return [*heads, *scope.lines, f"{buffer.name}[{linear(buffer.shape, target)}] = {result};", *("}" for _ in heads)]
+    return [*heads, *scope.lines, f"{buffer.element(target)} = {result};", *("}" for _ in heads)]
 
 
-def _reduction(source: Reduction, buffer: Buffer, names: FreshNames) -> list[str]:
-    """Loops of a reduction, in partial sums of ``BLOCK`` terms along its last dimension."""
+def _reduction(source: Reduction, buffer: Buffer, names: FreshNames, over: int | None) -> list[str]:
+    """Loops of a reduction, in partial sums of ``BLOCK`` terms along its last dimension.
+
+    If it grows, ``over`` is the dimension of the rows, and the result over one block is added to that over the last.
+    """
     shape = source.base.shape
-    heads, index = _loops(buffer.shape, names)
+    heads, index = loops(buffer.shape, names, buffer.row)
     inner = [d for d in source.dims if shape[d] != 1]
     full, inner_heads = list(index), []
     total, lines = names.fresh("s"), []
     for d in inner[:-1]:
         i = names.fresh("i")
-        inner_heads.append(f"for (int {i} = 0; {i} < {shape[d]}; {i}++) {{")
+        begin, end = ("r0", "r1") if d == over else ("0", str(shape[d]))
+        inner_heads.append(f"for (int {i} = {begin}; {i} < {end}; {i}++) {{")
         full[d] = i
-    i, size = names.fresh("i"), shape[inner[-1]]
-    full[inner[-1]] = i
+    i, last = names.fresh("i"), inner[-1]
+    begin, end = ("r0", "r1") if last == over else ("0", str(shape[last]))
+    full[last] = i
     scope = Scope(names)
     term = source.base.at(tuple(full), scope)
-    if size <= BLOCK:
+    if last != over and shape[last] <= BLOCK:
         lines = [
-            f"for (int {i} = 0; {i} < {size}; {i}++) {{",
+            f"for (int {i} = 0; {i} < {end}; {i}++) {{",
             *scope.lines,
             f"{total} = {source.combine.format(total, term)};",
             "}",
@@ -149,90 +225,49 @@ def _reduction(source: Reduction, buffer: Buffer, names: FreshNames) -> list[str
     else:
         part, start = names.fresh("s"), names.fresh("i")
         lines = [
-            f"for (int {start} = 0; {start} < {size}; {start} += {BLOCK}) {{",
+            f"for (int {start} = {begin}; {start} < {end}; {start} += {BLOCK}) {{",
             f"V {part} = {source.start};",
-            f"for (int {i} = {start}; {i} < ({start} + {BLOCK} < {size} ? {start} + {BLOCK} : {size}); {i}++) {{",
+            f"for (int {i} = {start}; {i} < ({start} + {BLOCK} < {end} ? {start} + {BLOCK} : {end}); {i}++) {{",
             *scope.lines,
             f"{part} = {source.combine.format(part, term)};",
             "}",
             f"{total} = {source.combine.format(total, part)};",
             "}",
         ]
+    element = buffer.element(index)
+    if over is None:
+        finish = [f"{element} = {total};"]
+    elif source.sums:
+        error = f"{element[:-1]} + {math.prod(buffer.shape)}]"
+        finish = [f"grow({element}, {error}, {total});"]
+    else:
+        finish = [f"{element} = {source.combine.format(element, total)};"]
     return [
         *heads,
         f"V {total} = {source.start};",
         *inner_heads,
         *lines,
         *("}" for _ in inner_heads),
-        f"{buffer.name}[{linear(buffer.shape, index)}] = {total};",
+        *finish,
         *("}" for _ in heads),
     ]
 
 
-def _product(product: Buffer, buffer: Buffer, names: FreshNames) -> list[str]:
-    """Loops over the tiles of ``product``; if it is fused, they store ``buffer``, computed from its elements."""
-    source = product.source
-    if not isinstance(source, Product):
-        raise TypeError(f"expected a product, got {type(source).__name__}")
-    batch, rows, columns = product.shape
-    depth = source.left.shape[2]
-    # The accumulators of a tile stay in registers; tiles are as square as the product allows.
-    high, wide = machine().tile
-    room = high * wide
-    if columns < wide:
-        high, wide = min(8, room // columns), columns
-    if rows < high:
-        high, wide = rows, min(columns, room // rows, 8)
-    heads, (b, *_) = _loops((batch,), names)
-    m, n, k, i, j = (names.fresh(stem) for stem in "mnkij")
-    lines = list(heads)
-    for first_row, last_row, tall in _tiles(rows, high):
-        for first, last, broad in _tiles(columns, wide):
-            scope = Scope(names)
-            k_index = "0" if depth == 1 else k
-            row = ["0" if rows == 1 else f"({m}+{x})" for x in range(tall)]
-            column = ["0" if columns == 1 else f"({n}+{x})" for x in range(broad)]
-            left = [source.left.at((b, r, k_index), scope) for r in row]
-            right = [source.right.at((b, k_index, c), scope) for c in column]
-            pairs = [(x, y) for x in range(tall) for y in range(broad)]
-            after = Scope(names)
-            index = product_index(product, b, f"({m}+{i})", f"({n}+{j})")
-            result = f"c[{i}][{j}]"
-            if product is not buffer and isinstance(buffer.source, Value):
-                after.known[id(product), index] = result
-                index = drop_batch(index, buffer.shape)
-                result = buffer.source.at(index, after)
-            lines += [
-                f"for (int {m} = {first_row}; {m} < {last_row}; {m} += {tall})",
-                f"for (int {n} = {first}; {n} < {last}; {n} += {broad}) {{",
-                *(f"V c{x}_{y} = V{{}};" for x, y in pairs),
-                "#pragma GCC unroll 2",
-                f"for (int {k} = 0; {k} < {depth}; {k}++) {{",
-                *scope.lines,
-                *(f"V l{x} = {value};" for x, value in enumerate(left)),
-                *(f"V r{y} = {value};" for y, value in enumerate(right)),
-                *(f"c{x}_{y} += l{x} * r{y};" for x, y in pairs),
-                "}",
-                f"V c[{tall}][{broad}] = {{{', '.join(f'c{x}_{y}' for x, y in pairs)}}};",
-                f"for (int {i} = 0; {i} < {tall}; {i}++) for (int {j} = 0; {j} < {broad}; {j}++) {{",
-                *after.lines,
-                f"{buffer.name}[{linear(buffer.shape, index)}] = {result};",
-                "}",
-                "}",
-            ]
-    return [*lines, *("}" for _ in heads)]
-
-
-def _tiles(size: int, tile: int) -> list[tuple[int, int, int]]:
-    """First, last and length of the tiles of one dimension: whole tiles, and one for the remainder."""
-    whole = size // tile * tile
-    return [part for part in ((0, whole, tile), (whole, size, size - whole)) if part[0] < part[1]]
+def begin_sum(buffer: Buffer) -> list[str]:
+    """The start of a value that grows in the loop over the rows."""
+    source, size = buffer.source, math.prod(buffer.shape)
+    if isinstance(source, Reduction):
+        start = f"{buffer.name}[i] = {source.start}; {buffer.name}[i + {size}] = V{{}};"
+        return [f"for (int i = 0; i < {size}; i++) {{ {start} }}"]
+    if isinstance(source, Product):
+        return [f"for (int i = 0; i < {size}; i++) {buffer.name}[i] = V{{}};"]
+    return buffer.begin
 
 
 def _cumulative(source: Cumulative, buffer: Buffer, names: FreshNames) -> list[str]:
     """Loops of a cumulative sum or product."""
     outer = tuple(1 if d == source.dim else s for d, s in enumerate(buffer.shape))
-    heads, index = _loops(outer, names)
+    heads, index = loops(outer, names, buffer.row)
     i, total = names.fresh("i"), names.fresh("s")
     full = (*index[: source.dim], i, *index[source.dim + 1 :])
     scope = Scope(names)
@@ -243,23 +278,35 @@ def _cumulative(source: Cumulative, buffer: Buffer, names: FreshNames) -> list[s
         f"for (int {i} = 0; {i} < {buffer.shape[source.dim]}; {i}++) {{",
         *scope.lines,
         f"{total} = {total} {source.sign} {term};",
-        f"{buffer.name}[{linear(buffer.shape, full)}] = {total};",
+        f"{buffer.element(full)} = {total};",
         "}",
         *("}" for _ in heads),
     ]
 
 
-def _scatter(source: Scatter, buffer: Buffer, names: FreshNames) -> list[str]:
+def _scatter(source: Scatter, buffer: Buffer, names: FreshNames, places: Mapping[int, Place]) -> list[str]:
     """Loops that copy the base, then write or add the source at its positions."""
-    heads, index = _loops(source.positions.shape if source.positions.ndim else (), names)
+    values = places[id(source.source)]
+    heads, index = loops(source.positions.shape if source.positions.ndim else (), names, values.row)
     scope = Scope(names)
     term = source.source.at(index, scope)
     position = integers_at(names, source.positions, index)
     sign = "+=" if source.accumulate else "="
-    return [
-        *_each(source.base, buffer, names),
-        *heads,
-        *scope.lines,
-        f"{buffer.name}[{position}] {sign} {term};",
-        *("}" for _ in heads),
-    ]
+    if buffer.row is not None:  # the rows are outermost in memory, but not in the flat positions
+        shape = tuple(buffer.shape)
+        position = buffer.element(unravelled(position, shape)).partition("[")[2][:-1]
+    base = _each(source.base, buffer, names)
+    added = [*heads, *scope.lines, f"{buffer.name}[{position}] {sign} {term};", *("}" for _ in heads)]
+    if places[id(buffer)].grows:
+        buffer.begin = base
+        return added
+    return [*base, *added]
+
+
+def unravelled(position: str, shape: Shape) -> Index:
+    """The index of a flat, row-major position."""
+    index, stride = [], 1
+    for size in reversed(shape):
+        index.append(f"(({position}) / {stride} % {size})" if size > 1 else "0")
+        stride *= size
+    return tuple(reversed(index))

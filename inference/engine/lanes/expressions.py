@@ -5,8 +5,10 @@ to the scope, and returns a C expression of type V (one float per chain) or M (o
 the index and a pointwise operation only combines expressions, so neither needs memory. A `Buffer` is a stored value.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,6 +59,13 @@ class Value:
     shape: Shape
     mask: bool = False
     cost: int = 0  # operations to compute one element
+    serial: int  # the number of the value in the order in which values are made, parents before children
+    _made = itertools.count()
+
+    def __new__(cls, *_: Any, **__: Any) -> "Value":
+        value = super().__new__(cls)
+        value.serial = next(cls._made)
+        return value
 
     def at(self, index: Index, scope: Scope) -> str:
         """The C expression of one element, from the scope or a buffer if it is known there."""
@@ -117,10 +126,20 @@ class Buffer(Value):
     def __init__(self, source: "Value | Loops", shape: Shape) -> None:
         self.source, self.shape, self.name = source, shape, ""
         self.mask = isinstance(source, Value) and source.mask
+        self.row: int | None = None  # the dimension that goes along the rows (see `rows`)
+        self.begin: list[str] = []  # statements before the loop over the rows, if the value grows in it
+
+    def element(self, index: Index) -> str:
+        """The C expression of one element. The rows are the outermost dimension in memory."""
+        shape = self.shape
+        if self.row is not None:
+            order = [self.row, *(d for d in range(len(shape)) if d != self.row)]
+            shape, index = tuple(shape[d] for d in order), tuple(index[d] for d in order)
+        return f"{self.name}[{linear(shape, index)}]"
 
     def write(self, index: Index, scope: Scope) -> str:
         scope.names.reads.add(self)
-        element = f"{self.name}[{linear(self.shape, index)}]"
+        element = self.element(index)
         return f"({element} != 0)" if self.mask else element
 
     def parents(self) -> Sequence[Value]:
@@ -130,8 +149,11 @@ class Buffer(Value):
 class View(Value):
     """Another arrangement of the same elements."""
 
-    def __init__(self, base: Value, shape: Shape, index: Callable[[Index], Index]) -> None:
+    def __init__(
+        self, base: Value, shape: Shape, index: Callable[[Index], Index], reshaped: Value | None = None
+    ) -> None:
         self.base, self.shape, self.index, self.mask, self.cost = base, shape, index, base.mask, base.cost
+        self.reshaped = reshaped  # the base, if the view only changes its shape
 
     def write(self, index: Index, scope: Scope) -> str:
         return self.base.at(self.index(index), scope)
@@ -185,6 +207,7 @@ class Reduction(Loops):
 
     def __init__(self, base: Value, dims: Sequence[int], start: str, combine: str) -> None:
         self.base, self.dims, self.start, self.combine = base, tuple(dims), start, combine
+        self.sums = start == "fill(0)" and combine == "{0} + {1}"
 
     def parents(self) -> Sequence[Value]:
         return (self.base,)
@@ -275,6 +298,8 @@ def broadcast_index(shape: Shape, index: Index) -> Index:
 
 def reshaped(base: Value, shape: Shape) -> Value:
     """A view of ``base`` with another shape of the same number of elements, row-major."""
+    if isinstance(base, View) and base.reshaped is not None:
+        base = base.reshaped
     if shape == base.shape:
         return base
     old = [d for d, s in enumerate(base.shape) if s != 1]
@@ -308,4 +333,4 @@ def reshaped(base: Value, shape: Shape) -> Value:
                 stride *= base.shape[d]
         return tuple(result)
 
-    return View(base, shape, index)
+    return View(base, shape, index, reshaped=base)

@@ -5,20 +5,24 @@ larger value. All other expressions are computed at each use.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from posterity.inference.engine.lanes.expressions import (
     Buffer,
     FreshNames,
     Index,
+    Pieces,
     Pointwise,
     Product,
+    Scatter,
     Scope,
     Shape,
     Taken,
     Value,
     View,
 )
+from posterity.inference.engine.lanes.rows import Place, ancestors
 
 INLINE = 2  # cost up to which an expression is repeated instead of stored
 
@@ -37,7 +41,8 @@ def find_stored(roots: Sequence[Value]) -> tuple[dict[int, int], list[Value]]:
         seen[id(value)] = value
         for parent in value.parents():
             uses[id(parent)] = uses.get(id(parent), 0) + 1
-            if math.prod(parent.shape) < math.prod(value.shape):
+            once = isinstance(value, Buffer) and isinstance(value.source, Pieces | Scatter)
+            if math.prod(parent.shape) < math.prod(value.shape) and not once:
                 larger.add(id(parent))
             stack.append(parent)
     for value in seen.values():
@@ -61,11 +66,14 @@ def _base(value: Value) -> Value:
     return value
 
 
-def find_epilogues(order: Sequence[Buffer], uses: dict[int, int], names: FreshNames) -> dict[int, Buffer]:
+def find_epilogues(
+    order: Sequence[Buffer], uses: dict[int, int], names: FreshNames, places: Mapping[int, Place] | None = None
+) -> dict[int, Buffer]:
     """Products with a single, elementwise reader, by the identity of the reader's buffer.
 
-    Such a reader is applied to each tile of the product before the tile is stored.
+    Such a reader is applied to each tile of the product before the tile is stored, so it has the place of the product.
     """
+    places = places or {}
     fused: dict[int, Buffer] = {}
     for buffer in order:
         if not isinstance(buffer.source, Pointwise) or buffer.mask:
@@ -80,9 +88,20 @@ def find_epilogues(order: Sequence[Buffer], uses: dict[int, int], names: FreshNa
                     products.append(value)
                 continue
             stack.extend(value.parents())
-        if len(products) == 1 and _same_elements(buffer, products[0], names):
+        if (
+            len(products) == 1
+            and _same_place(buffer, products[0], places)
+            and _same_elements(buffer, products[0], names)
+        ):
             fused[id(buffer)] = products[0]
     return fused
+
+
+def _same_place(buffer: Buffer, product: Buffer, places: Mapping[int, Place]) -> bool:
+    """Whether both are computed at the same time, along the same rows."""
+    one, two = (places.get(id(b), Place()) for b in (buffer, product))
+    rows = [p.row if p.row is None else p.row - len(b.shape) for p, b in ((one, buffer), (two, product))]
+    return one.time == two.time and rows[0] == rows[1] and not one.grows and not two.grows
 
 
 def _same_elements(buffer: Buffer, product: Buffer, names: FreshNames) -> bool:
@@ -111,51 +130,67 @@ def drop_batch(index: Index, shape: Shape) -> Index:
 
 
 def schedule(roots: Sequence[Buffer], names: FreshNames) -> list[Buffer]:
-    """All buffers in an order in which each is filled before it is read."""
-    order: list[Buffer] = []
-    done: set[int] = set()
-
-    def visit(value: Value) -> None:
+    """All buffers in an order in which each is filled before it is read: that of the recording."""
+    found: dict[int, Buffer] = {}
+    for value in ancestors(roots):
         buffer = value if isinstance(value, Buffer) else names.stored.get(id(value))
-        key = id(buffer) if buffer is not None else id(value)
-        if key in done:
-            return
-        done.add(key)
-        if buffer is not None and not isinstance(value, Buffer):
-            done.add(id(value))
-        for parent in value.parents():
-            if buffer is not None and parent is value:
-                continue
-            visit(parent)
         if buffer is not None:
-            order.append(buffer)
-
-    for root in roots:
-        visit(root)
-    return order
+            found[id(buffer)] = buffer
+    return sorted(found.values(), key=lambda b: b.source.serial if isinstance(b.source, Value) else b.serial)
 
 
-def allocate(order: list[Buffer], reads: list[set[Buffer]], outputs: set[int]) -> tuple[dict[int, int], int]:
+def allocate(
+    steps: Sequence[Sequence[Buffer]], reads: Sequence[set[Buffer]], outputs: set[int], size: Callable[[Buffer], int]
+) -> tuple[dict[int, int], int]:
     """Offset of each buffer in one pool, by first fit, and the size of the pool.
 
-    The memory of a buffer is free after its last reader, except that of ``outputs``.
+    The memory of a buffer is free after the last step that reads it, except that of ``outputs``.
+
+    Args:
+        steps: the buffers that each step fills.
+        reads: the buffers that each step reads.
+        outputs: identities of buffers that are read at the end.
+        size: the size of a buffer.
     """
-    last = {id(buffer): number for number, buffer in enumerate(order)}
+    last = {id(buffer): number for number, buffers in enumerate(steps) for buffer in buffers}
     for number, used in enumerate(reads):
         for buffer in used:
             last[id(buffer)] = number
     for key in outputs:
-        last[key] = len(order)
-    live: list[tuple[int, int, int]] = []  # offset, size, last
+        last[key] = len(steps)
+    live: list[tuple[int, int, int]] = []  # offset, size, last, by offset
     offsets, total = {}, 0
-    for number, buffer in enumerate(order):
-        live = sorted(entry for entry in live if entry[2] >= number)
-        size, offset = max(1, math.prod(buffer.shape)), 0
-        for start, length, _ in live:
-            if offset + size <= start:
-                break
-            offset = max(offset, start + length)
-        offsets[id(buffer)] = offset
-        live.append((offset, size, last[id(buffer)]))
-        total = max(total, offset + size)
+    for number, buffers in enumerate(steps):
+        live = [entry for entry in live if entry[2] >= number]
+        for buffer in buffers:
+            length, offset, at = max(1, size(buffer)), 0, 0
+            for at, (start, taken, _) in enumerate(live):  # noqa: B007
+                if offset + length <= start:
+                    break
+                offset = max(offset, start + taken)
+            else:
+                at = len(live)
+            offsets[id(buffer)] = offset
+            live.insert(at, (offset, length, last[id(buffer)]))
+            total = max(total, offset + length)
     return offsets, total
+
+
+@dataclass
+class Step:
+    """One step of the code: the statements of one buffer, or a loop over blocks of rows with several."""
+
+    buffers: list[Buffer]
+    loop: bool
+
+
+def in_steps(order: Sequence[Buffer], places: Mapping[int, Place]) -> list[Step]:
+    """The buffers in the order of the code (see `rows`)."""
+    steps: list[Step] = []
+    times = sorted({places[id(b)].time for b in order})
+    for time in times:
+        now = [b for b in order if places[id(b)].time == time]
+        steps += [Step([b], False) for b in now if not places[id(b)].in_loop]
+        inside = [b for b in now if places[id(b)].in_loop]
+        steps += [Step(inside, True)] if inside else []
+    return steps

@@ -214,4 +214,10 @@ BY_LANE(v_erf, std::erf(a))
 BY_LANE(v_log, std::log(a))
 BY_LANE(v_tanh, std::tanh(a))
 #endif
+// A sum that grows by x, with the rounding error of its last digits (Kahan 1965); infinity stays infinity.
+static inline void grow(V& sum, V& error, V x) {
+  V y = x - error, total = sum + y;
+  error = v_abs(total) < INF ? (total - sum) - y : V{};
+  sum = total;
+}
 static inline V v_sigmoid(V x) { return 1 / (1 + v_exp(-x)); }

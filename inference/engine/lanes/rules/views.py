@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from posterity.inference.engine.lanes.expressions import Index, Value, View, reshaped
+from posterity.inference.engine.lanes.expressions import Constant, Index, Value, View, reshaped
 from posterity.inference.engine.lanes.rules.registry import expanded, rule
 
 
@@ -67,6 +67,8 @@ def sliced(x: Value, dim: int = 0, start: int | None = None, end: int | None = N
     span = range(x.shape[dim])[slice(start, end, step)]
     if len(span) == x.shape[dim]:
         return x
+    if isinstance(x, Constant):
+        return Constant(x.tensor.expand(x.shape)[(slice(None),) * dim + (slice(start, end, step),)])
 
     def index(i: Index) -> Index:
         moved = i[dim] if step == 1 else f"{step}*{i[dim]}"

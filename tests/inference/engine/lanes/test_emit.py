@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from posterity.inference.engine.lanes import build
+from posterity.inference.engine.lanes import build, products
 from posterity.inference.engine.lanes import emit as emission
 from posterity.inference.engine.lanes.emit import emit
 from posterity.inference.engine.lanes.machine import Machine
@@ -58,7 +58,7 @@ def test_long_sums_keep_their_accuracy():
 def test_vectors_and_tiles_of_other_processors_give_the_same(kind, dtype, chains, monkeypatch):
     """A product of 7 x 5 and 5 x 6, which no tile divides, with what is left of each."""
     without_optimisation(monkeypatch)
-    for module in (build, emission):
+    for module in (build, emission, products):
         monkeypatch.setattr(module, "machine", lambda: kind)
     size = 7 * 5 + 5 * 6
 

@@ -37,7 +37,7 @@ def test_a_tile_leaves_registers_for_the_factors(capability, size, registers, mo
     found = machine()
     rows, columns = found.tile
     assert found.bytes == size
-    assert rows * columns + rows + columns <= registers
+    assert rows * columns + columns + 1 <= registers
 
 
 def test_the_cores_of_this_process_are_counted(monkeypatch):

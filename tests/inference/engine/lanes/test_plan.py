@@ -12,6 +12,10 @@ from posterity.inference.engine.lanes.plan import allocate, drop_batch, find_epi
 Q = Input("q", (12,))
 
 
+def size(buffer):
+    return math.prod(buffer.shape)
+
+
 def pointwise(form, *args, weight=1):
     return Pointwise(form, *args, weight=weight)
 
@@ -24,7 +28,7 @@ def test_memory_is_used_again_after_its_last_reader_alone(kinds, outputs):
     order = [Buffer(Q, (size,)) for size, _ in kinds]
     reads = [{order[i] for i in read if i < number} for number, (_, read) in enumerate(kinds)]
     final = {id(order[i]) for i in outputs if 0 <= i < len(order)}
-    offsets, vectors = allocate(order, reads, final)
+    offsets, vectors = allocate([[buffer] for buffer in order], reads, final, size)
     last = {
         id(buffer): len(order)
         if id(buffer) in final
@@ -43,7 +47,7 @@ def test_memory_is_used_again_after_its_last_reader_alone(kinds, outputs):
 def test_memory_of_a_chain_of_buffers_is_that_of_two():
     order = [Buffer(Q, (12,)) for _ in range(6)]
     reads = [{order[i - 1]} if i else set() for i in range(6)]
-    assert allocate(order, reads, {id(order[-1])})[1] == 24
+    assert allocate([[buffer] for buffer in order], reads, {id(order[-1])}, size)[1] == 24
 
 
 def test_cheap_expressions_are_repeated_and_expensive_ones_stored():
