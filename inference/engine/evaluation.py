@@ -11,6 +11,7 @@ from posterity.inference.engine.density import Density
 from posterity.inference.engine.recording import describe_error, quiet
 
 MOST_NAMED = 5  # chains named in a message
+LARGEST = 2**22  # data times chains of one batched run
 LIBRARY = str(Path(__file__).parents[2])  # the folder of this package
 Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -90,9 +91,15 @@ def why_not_finite(density: Density, position: Tensor) -> str:
 
 
 def value_and_gradient(density: Density, positions: Tensor, exact: Gradient | None = None) -> tuple[Tensor, Tensor]:
-    """The log joint (chain,) and its gradient (chain, dim), from one batched run of the model."""
+    """The log joint (chain,) and its gradient (chain, dim), from batched runs of the model.
+
+    With much data few chains run at once, because every number of the model is stored for each.
+    """
+    exact = exact or model_gradient(density)
+    data = sum(value.numel() for value in (*density.args, *density.observed) if isinstance(value, Tensor))
     with torch.no_grad(), pyro.validation_enabled(False):
-        return _run(exact or model_gradient(density), positions)
+        pieces = [_run(exact, part) for part in positions.split(max(1, LARGEST // max(1, data)))]
+    return torch.cat([value for value, _ in pieces]), torch.cat([grad for _, grad in pieces])
 
 
 def check_start(density: Density, positions: Tensor, value: Tensor, grad: Tensor) -> None:

@@ -71,7 +71,7 @@ def prepare(
     check_choice("tier", tier, (*TIERS, "auto"))
     start = time.perf_counter()
     exact = model_gradient(density)
-    check_start(density, positions, *value_and_gradient(density, positions, exact))
+    value_and_gradient(density, positions[:1], exact)  # an error of the model itself
     wanted = tier
     if tier == "auto":
         wanted = "compiled" if calls >= COMPILE_FROM else "replay" if calls >= REPLAY_FROM else "eager"
@@ -90,6 +90,7 @@ def prepare(
     if reasons and (tier != "auto" or engine.tier == "eager" or notable):
         where = f"on the tier {engine.tier!r}" if engine.kind != "inductor" else "by torch.compile instead of lanes"
         warnings.warn(f"the model runs {where}: {engine.reason}", RuntimeWarning, 2)
+    check_start(density, positions, *engine.gradient(positions))
     engine.use_threads(threads or fastest_threads(engine, positions))
     engine.seconds = time.perf_counter() - start
     engine.gradients = 0
