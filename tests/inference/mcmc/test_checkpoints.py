@@ -29,13 +29,13 @@ def test_a_checkpoint_is_read_back_as_it_was_written(content, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"w": torch.ones(3)}, "expected a checkpoint of format 2 .*, got something else"),
-        (torch.ones(3), "expected a checkpoint of format 2 .*, got something else"),
+        ({"w": torch.ones(3)}, "expected a checkpoint of format 3 .*, got something else"),
+        (torch.ones(3), "expected a checkpoint of format 3 .*, got something else"),
         (
             {"format": 1, "kernel": 0},
-            "expected a checkpoint of format 2 .*, got format 1 of another version: run again",
+            "expected a checkpoint of format 3 .*, got format 1 of another version: run again",
         ),
-        ({"format": 2, "kernel": 0}, r"expected a checkpoint of \['HMC'\] .*, got one without \['arguments'"),
+        ({"format": 3, "kernel": 0}, r"expected a checkpoint of \['HMC'\] .*, got one without \['arguments'"),
         ("hello", "expected a checkpoint .*, got a file that cannot be read as one"),
         ("", "expected a checkpoint .*, got a file that cannot be read as one"),
     ],

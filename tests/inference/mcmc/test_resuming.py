@@ -60,9 +60,10 @@ def test_an_interrupt_between_two_lines_of_an_iteration_is_undone(
     original, count = getattr(owner, line_of_code), iter(range(10_000))
 
     def stop(self, *args):
-        original(self, *args)
+        result = original(self, *args)
         if next(count) == 17:
             raise KeyboardInterrupt
+        return result
 
     with monkeypatch.context() as patch:
         patch.setattr(owner, line_of_code, stop)

@@ -205,7 +205,7 @@ def test_a_hard_edge_of_the_density_leaves_mean_and_sd_right(name, model, y, mea
     if model is window:
         low, high = float(y.max()) - 1, float(y.min()) + 1
         mean, sd, init = (low + high) / 2, (high - low) / 12**0.5, {"a": (low + high) / 2}
-    method = FAMILIES[name](chains=8, warmup=200, draws=200, init=init, engine="compiled", progress=False)
+    method = FAMILIES[name](chains=8, warmup=200, draws=400, init=init, engine="compiled", progress=False)
     posterior = infer(model, y[:, None], y, method=method, seed=0)
     found = next(iter(posterior.draws.values())).double()
     ess = float(az.ess(found.numpy()))
