@@ -43,6 +43,9 @@ class Engine:
 
     With ``data`` (chain, ...) each chain has its own data, and the function ``gradient`` takes the positions and the
     data of the same chains.
+
+    With a ``basis`` L (dim, dim), lower triangular, all positions are coordinates z of q = L z, and gradients are those
+    with respect to z: in the right basis a correlated density looks round.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Engine:
         self.tier = "compiled" if kind in COMPILED else kind
         self.reason = ""
         self.gradients, self.seconds, self.threads = 0, 0.0, 1
+        self.basis: Tensor | None = None
 
     @property
     def torch_threads(self) -> int:
@@ -62,6 +66,14 @@ class Engine:
         """Use ``count`` threads from now on."""
         self.threads = count
 
+    def use_basis(self, basis: Tensor | None) -> None:
+        """Take positions as coordinates in ``basis`` from now on; None for those of the density."""
+        self.basis = basis
+
+    def positions(self, z: Tensor) -> Tensor:
+        """The positions (..., dim) of the density with coordinates ``z``."""
+        return z if self.basis is None else z @ self.basis.T
+
     def gradient(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """The log joint (chain,) and its gradient (chain, dim) at positions ``q`` (chain, dim)."""
         self.gradients += self.chains
@@ -69,11 +81,12 @@ class Engine:
             return self._gradient(q, None)
 
     def _gradient(self, q: Tensor, chains: Tensor | None) -> tuple[Tensor, Tensor]:
+        q = self.positions(q)
         if self.data is None:
             value, grad = self._function(q)
         else:
             value, grad = self._function(q, self.data if chains is None else self.data[chains])
-        return value, grad
+        return value, grad if self.basis is None else grad @ self.basis
 
     def integrate(
         self, state: tuple[Tensor, Tensor, Tensor, Tensor], step: Tensor, steps: Tensor, inverse_mass: Tensor,
@@ -129,6 +142,13 @@ class LanesEngine(Engine):
 
     def use_threads(self, count: int) -> None:
         self.threads = self.compiled.use_threads(count)
+
+    def use_basis(self, basis: Tensor | None) -> None:
+        super().use_basis(basis)
+        self.compiled.use_basis(basis)
+
+    def _gradient(self, q: Tensor, chains: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self.compiled.gradient(q)
 
     def integrate(
         self, state: tuple[Tensor, Tensor, Tensor, Tensor], step: Tensor, steps: Tensor, inverse_mass: Tensor,

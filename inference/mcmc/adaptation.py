@@ -6,11 +6,14 @@ therefore within chains, of deviations from the mean of each chain, and are comb
 so that a chain far from the typical set has no effect.
 """
 
+import contextlib
 import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+TYPICAL = 10.0  # times the median: moments of a chain that is not yet in the typical set
 
 
 @dataclass
@@ -59,19 +62,72 @@ class StepSize:
 
 
 class Moments:
-    """Running moments of positions and gradients within each chain (Welford 1962), for positions like ``like``."""
+    """Running moments of positions and gradients within each chain (Welford 1962), for positions like ``like``.
 
-    def __init__(self, like: Tensor) -> None:
+    If ``dense``, also their products (chain, dim, dim), of which `covariance` is computed.
+    """
+
+    def __init__(self, like: Tensor, dense: bool = False) -> None:
         self.count = 0
         self.mean, self.squares, self.gradients = (torch.zeros_like(like) for _ in range(3))
+        self.value = torch.zeros(len(like), dtype=torch.double, device=like.device)  # mean log density
+        self.slope: Tensor | None = None  # mean of the gradients, and products of deviations
+        self.products: Tensor | None = None
+        if dense:
+            chains, dim = like.shape
+            self.slope = torch.zeros_like(like, dtype=torch.double)
+            self.products = torch.zeros(2, chains, dim, dim, dtype=torch.double, device=like.device)
 
-    def update(self, q: Tensor, grad: Tensor) -> None:
-        """Add one position and gradient of every chain (chain, dim)."""
+    def update(self, q: Tensor, grad: Tensor, value: Tensor) -> None:
+        """Add one position and gradient of every chain (chain, dim), and its log density (chain,)."""
         self.count += 1
+        self.value = self.value + (value.double() - self.value) / self.count
         delta = q - self.mean
         self.mean = self.mean + delta / self.count
         self.squares = self.squares + delta * (q - self.mean)
         self.gradients = self.gradients + grad**2
+        if self.slope is not None and self.products is not None:
+            change = grad.double() - self.slope
+            self.slope = self.slope + change / self.count
+            after = (q - self.mean, grad.double() - self.slope)
+            pairs = zip((delta, change), after, strict=True)
+            self.products = self.products + torch.stack([a[:, :, None] * b[:, None] for a, b in pairs])
+
+    def log_mass(self) -> Tensor:
+        """Log of the probability around each chain (chain,), up to a constant, as of a normal with its moments."""
+        variances = (self.squares / max(1, self.count - 1)).double()
+        return torch.nan_to_num(self.value + variances.log().sum(-1) / 2, nan=-torch.inf)
+
+    def covariance(self) -> Tensor | None:
+        r"""The inverse mass matrix (dim, dim); None if it cannot be estimated from these moments.
+
+        It is the geometric mean $C \# G^{-1}$ of the covariance $C$ of positions and the inverse of that of gradients,
+        which minimises the Fisher divergence from the standard normal (Seyboldt, Carlson & Carpenter 2026). Both are
+        of deviations from the means of each chain. For a normal density it is exact from any dim + 1 draws of one
+        chain, because gradients and positions then deviate in proportion.
+        """
+        chains, dim = self.mean.shape
+        if self.products is None or self.count * chains < 2 * (dim + chains):
+            return None
+        spread, steepness = self.products / max(1, self.count - 1)
+        sizes = spread.diagonal(dim1=1, dim2=2) * steepness.diagonal(dim1=1, dim2=2)
+        sizes = sizes.sqrt().mean(1)
+        # Chains far from the typical set, of much larger moments than most, are left out.
+        usual = (sizes < TYPICAL * sizes.median()) & torch.isfinite(sizes)
+        if not bool(usual.any()):
+            return None
+        spread, steepness = spread[usual].mean(0), steepness[usual].mean(0)
+        scale = (spread.diagonal() / steepness.diagonal()).sqrt().sqrt()
+        if not bool(torch.isfinite(scale).all() & (scale > 0).all()):
+            return None
+        spread, steepness = spread / scale[:, None] / scale, steepness * scale[:, None] * scale
+        draws = self.count * int(usual.sum())
+        with contextlib.suppress(torch.linalg.LinAlgError):
+            log = _logarithm_of_mean(spread, steepness) * draws / (draws + 5 * dim)  # few draws are imprecise
+            values, vectors = torch.linalg.eigh(log)
+            result = (vectors * values.exp()) @ vectors.T * scale[:, None] * scale
+            return result if bool(torch.isfinite(result).all()) else None
+        return None
 
     def inverse_mass(self, pooling: str) -> Tensor:
         r"""The diagonal of the inverse mass matrix (dim,): $\sqrt{\mathrm{Var}[q] / \mathrm{E}[g^2]}$ by coordinate.
@@ -100,6 +156,18 @@ class Moments:
             total = self.squares.sum(0) + self.count * ((self.mean - centre) ** 2).sum(0)
             return (total / max(1, self.count * chains - 1)).clamp_min(1e-30)
         return (self.squares / max(1, self.count - 1)).median(0).values.clamp_min(1e-30)
+
+
+def _logarithm_of_mean(spread: Tensor, steepness: Tensor) -> Tensor:
+    """The logarithm of the geometric mean of a covariance and the inverse of another, all (dim, dim)."""
+    ridge = 1e-9 * torch.eye(len(spread), dtype=spread.dtype, device=spread.device)
+    values, vectors = torch.linalg.eigh(steepness + ridge * steepness.diagonal().mean())
+    root = (vectors * values.clamp_min(1e-300).sqrt()) @ vectors.T
+    inverse = (vectors * values.clamp_min(1e-300).rsqrt()) @ vectors.T
+    middle, turned = torch.linalg.eigh(root @ (spread + ridge * spread.diagonal().mean()) @ root)
+    mean = inverse @ (turned * middle.clamp_min(0).sqrt()) @ turned.T @ inverse
+    values, vectors = torch.linalg.eigh((mean + mean.T) / 2)
+    return (vectors * values.clamp_min(1e-12 * float(values[-1])).log()) @ vectors.T
 
 
 class TrajectoryLength:

@@ -78,11 +78,11 @@ def sample_batched(
         for iteration in range(method.warmup + method.draws * method.thin):
             state, statistics = kernel.transition(state, streams.numbers(iteration), iteration)
             if iteration < method.warmup:
-                kernel.adapt(state, statistics)
+                state = kernel.adapt(state, statistics)
                 continue
             diverged += statistics["diverging"]
             if (iteration - method.warmup + 1) % method.thin == 0:
-                positions.append(state.q)
+                positions.append(engine.positions(state.q))
     draws = density.constrain(torch.stack(positions, 1).unflatten(0, (sets, method.chains)))
     return draws, diverged.unflatten(0, (sets, method.chains)).sum(1)
 

@@ -7,6 +7,7 @@ trajectory, and a window averages over the oscillation. Use HMC for many chains 
 different scale, and NUTS otherwise.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,13 +19,16 @@ from posterity.inference.engine import transitions
 from posterity.inference.engine.chains import INTEGRATORS, Engine, LanesEngine
 from posterity.inference.engine.transitions import Transitions, Walk
 from posterity.inference.mcmc.adaptation import TrajectoryLength, halton
-from posterity.inference.mcmc.kernel import Kernel, State, energy
+from posterity.inference.mcmc.kernel import Kernel, State, coordinates, energy, is_dense
 from posterity.inference.mcmc.run import Sampler
 from posterity.inference.mcmc.streams import Numbers, Streams
 from posterity.validation import check_choice, check_integer, check_number
 
 FINER = 16  # factor by which a step is divided to tell a hard edge of the support from a step size that is too long
 PLACE = 2**32 - 1  # index of the uniform that is the place of the start in its window
+DENSE_TARGET, DIAGONAL_TARGET = 0.8, 0.95  # default acceptance rates
+UNEVEN = 3.0  # ratio of scales in the old basis from which a new one changes the length of trajectories
+QUARTER = math.pi / 2  # length of a quarter of the orbits of a standard normal
 MOST_STEPS = 16  # limit of the steps of a chain with a shorter step size, as a multiple of the usual number
 APPROACH = 8  # limit of the steps of a trajectory during the approach to the typical set
 Point = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -47,7 +51,6 @@ class HMC(Sampler):
         ValueError: a setting is invalid.
     """
 
-    target_accept: float = 0.95
     trajectory_length: float | None = None
     jitter: float = 0.5
     window: int = 4
@@ -93,7 +96,7 @@ class HMCKernel(Kernel):
     settings: HMC
 
     def __init__(self, settings: HMC, engine: Engine) -> None:
-        super().__init__(settings, engine)
+        super().__init__(settings, engine, target=DENSE_TARGET if is_dense(settings, engine) else DIAGONAL_TARGET)
         self.integrator = INTEGRATORS[settings.integrator]
         self.length = TrajectoryLength(settings.trajectory_length or 1.0)
         self.adapts_length = settings.trajectory_length is None
@@ -263,11 +266,22 @@ class HMCKernel(Kernel):
         q, p, grad, value = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
         return q, p, grad, value
 
-    def adapt(self, state: State, statistics: dict[str, Tensor]) -> None:
+    def adapt(self, state: State, statistics: dict[str, Tensor]) -> State:
         # The running mean of each chain has a finite memory, because warm-up starts far from the typical set.
         weight = 1 / min(self.seen + 2, 20)
         self.centre = state.q if self.centre is None else (1 - weight) * self.centre + weight * state.q
-        super().adapt(state, {**statistics, "acceptance_rate": self.accuracy})
+        return super().adapt(state, {**statistics, "acceptance_rate": self.accuracy})
+
+    def turned(self, factor: Tensor) -> None:
+        if self.centre is not None:
+            self.centre = coordinates(self.centre, factor)
+        sizes = torch.linalg.svdvals(factor)
+        if self.adapts_length and float(sizes[0] / sizes[-1]) > UNEVEN:
+            self.length = TrajectoryLength(QUARTER)  # that of before was for a longest direction that is gone
+
+    def copied(self, source: Tensor) -> None:
+        if self.centre is not None:
+            self.centre = self.centre[source]
 
     def rescale(self, log_ratio: float) -> None:
         super().rescale(log_ratio)

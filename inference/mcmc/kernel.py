@@ -12,6 +12,8 @@ from posterity.inference.mcmc.adaptation import Moments, StepSize, windows
 from posterity.inference.mcmc.streams import Numbers, Streams
 
 RATIO = 3.0  # a chain keeps its own step size if the common step size is more than RATIO times as long
+LARGEST = 64  # dimensions of the largest density for which metric="auto" is dense
+NEGLIGIBLE, HOPELESS = (20.0, 3.0), (100.0, 50.0)  # limits of `Kernel._leave`
 GAIN = 0.3  # of the log step size of each chain, after the approach to the typical set
 
 
@@ -27,15 +29,18 @@ class State:
 class Kernel:
     """One transition of all chains and its adaptation in warm-up; ``settings`` are those of a sampler."""
 
-    def __init__(self, settings: Any, engine: Engine) -> None:
+    def __init__(self, settings: Any, engine: Engine, target: float = 0.8) -> None:
         self.settings, self.engine = settings, engine
+        self.target = target if settings.target_accept is None else settings.target_accept
         density = engine.density
         self.inverse_mass = torch.ones(density.dim, dtype=density.dtype, device=density.device)
-        self.step = StepSize(settings.target_accept, math.log(settings.step_size or 0.1))
+        self.step = StepSize(self.target, math.log(settings.step_size or 0.1))
         self.log_steps = torch.full((engine.chains,), self.step.log_step, dtype=torch.double, device=density.device)
         self.first_window, self.ends = windows(settings.warmup)
         self.moments: Moments | None = None
+        self.dense = is_dense(settings, engine)
         self.seen = 0  # iterations of warm-up so far
+        self.moved = 0  # chains that went on from the position of another
 
     @property
     def phase(self) -> str:
@@ -78,14 +83,14 @@ class Kernel:
             moved = self.engine.integrate(start, log_step.exp().to(p.dtype), ones, self.inverse_mass)
             change = begin - energy(moved[3], moved[1], self.inverse_mass)
             accepted = torch.nan_to_num(change, nan=-torch.inf).clamp(max=0).exp()
-            now = torch.where(accepted > self.settings.target_accept, 1.0, -1.0).double()
+            now = torch.where(accepted > self.target, 1.0, -1.0).double()
             first = torch.where(first == 0, now, first)
             moving = now == first  # doubled or halved until the acceptance crosses the target
             if not bool(moving.any()):
                 break
             log_step = log_step + torch.where(moving, first * math.log(2), 0.0)
         self.log_steps = log_step
-        self.step = StepSize(self.settings.target_accept, float(self.log_steps.median()))
+        self.step = StepSize(self.target, float(self.log_steps.median()))
 
     def step_sizes(self) -> Tensor:
         """The step size of each chain (chain,): the common step size, except for chains for which it is far too long.
@@ -99,12 +104,12 @@ class Kernel:
             return sizes
         return torch.where(sizes * RATIO < self.step.value, sizes, self.step.value)
 
-    def adapt(self, state: State, statistics: dict[str, Tensor]) -> None:
-        """Adapt to the result of one iteration of warm-up."""
+    def adapt(self, state: State, statistics: dict[str, Tensor]) -> State:
+        """Adapt to the result of one iteration of warm-up; returns the state, in the new basis if it changed."""
         acceptance = statistics["acceptance_rate"].double()
         approach = self.phase == "approach"
         common = self.log_steps.exp() * RATIO >= self.step.value  # the chains that use the common step size
-        target = self.settings.target_accept
+        target = self.target
         error = acceptance - target
         if approach:
             self.log_steps = self.log_steps + error
@@ -117,18 +122,71 @@ class Kernel:
             self.log_steps = self.log_steps + GAIN * torch.where(error > 0, error / (1 - target), error / target)
             self.log_steps = self.log_steps.clamp(max=self.step.log_step)
         if self.phase == "windows":
-            self.moments = self.moments or Moments(state.q)
-            self.moments.update(state.q, state.grad)
+            self.moments = self.moments or Moments(state.q, self.dense)
+            self.moments.update(state.q, state.grad, state.value)
         self.seen += 1
+        if self.seen == self.first_window and self.ends:
+            # Nothing is known of the volumes yet, so only chains that are hopeless move.
+            state = self._leave(state, torch.nan_to_num(state.value.double(), nan=-torch.inf), HOPELESS)
+            self.step.log_step = float(self.log_steps.median())
+            self.step.restart()
         if self.seen in self.ends and self.moments is not None:
-            before = self.inverse_mass
-            estimate = self.moments.inverse_mass(self.settings.pooling).to(before.dtype)
-            # Squares of huge gradients overflow; the mass then keeps its value.
-            self.inverse_mass = torch.where(torch.isfinite(estimate) & (estimate > 0), estimate, before)
+            state = self._leave(state, self.moments.log_mass(), NEGLIGIBLE)
+            covariance = self.moments.covariance() if self.dense else None
+            if covariance is not None:
+                state = self._turn(state, covariance)
+            else:
+                self._stretch(self.moments.inverse_mass(self.settings.pooling))
             self.moments = None
-            self.rescale(float((before / self.inverse_mass).log().mean()) / 2)
         if self.seen == self.settings.warmup:
             self._settle()
+        return state
+
+    def _leave(self, state: State, log_mass: Tensor, limits: tuple[float, float]) -> State:
+        """The state in which chains in regions of negligible probability go on from the positions of others.
+
+        Such a chain cannot come back in the time of a run, and its draws would have far too much weight. The
+        probability around a chain is estimated from its moments (`Moments.log_mass`). ``limits`` are nats below the
+        best chain, and for each root of a dimension.
+        """
+        least, each = limits
+        behind = log_mass.max() - log_mass > least + each * math.sqrt(state.q.shape[1])
+        if not bool(behind.any()):
+            return state
+        good = (~behind).nonzero().flatten()
+        source = torch.arange(len(behind), device=good.device)
+        source[behind] = good[torch.arange(int(behind.sum()), device=good.device) % len(good)]
+        self.moved += int(behind.sum())
+        self.log_steps = self.log_steps[source]
+        self.copied(source)
+        return State(state.q[source].clone(), state.grad[source].clone(), state.value[source].clone())
+
+    def copied(self, source: Tensor) -> None:
+        """Let chain c go on as chain ``source[c]`` does."""
+
+    def _stretch(self, estimate: Tensor) -> None:
+        """Take a new diagonal of the inverse mass matrix."""
+        before = self.inverse_mass
+        estimate = estimate.to(before.dtype)
+        # Squares of huge gradients overflow; the mass then keeps its value.
+        self.inverse_mass = torch.where(torch.isfinite(estimate) & (estimate > 0), estimate, before)
+        self.rescale(float((before / self.inverse_mass).log().mean()) / 2)
+
+    def _turn(self, state: State, covariance: Tensor) -> State:
+        """The state in a new basis, in which the inverse mass matrix ``covariance`` is the identity."""
+        factor, failed = torch.linalg.cholesky_ex(covariance)
+        if int(failed):
+            return state
+        before, unit = self.engine.basis, torch.ones_like(self.inverse_mass)
+        basis = factor if before is None else before.double() @ factor
+        self.engine.use_basis(basis.to(self.inverse_mass.dtype))
+        self.rescale(float(self.inverse_mass.double().log().mean()) / 2 - float(factor.diagonal().log().mean()))
+        self.inverse_mass = unit
+        self.turned(factor)
+        return State(coordinates(state.q, factor), (state.grad.double() @ factor).to(state.q.dtype), state.value)
+
+    def turned(self, factor: Tensor) -> None:
+        """Convert what the kernel keeps of positions to a basis that is ``factor`` (dim, dim) times the last."""
 
     def end_warmup(self) -> None:
         """End warm-up with the mass of the last complete window and the step size adapted to this mass."""
@@ -156,7 +214,9 @@ class Kernel:
         moments = self.moments
         return {
             "seen": self.seen,
+            "moved": self.moved,
             "inverse_mass": self.inverse_mass,
+            "basis": self.engine.basis,
             "own": self.log_steps,
             "step": {f.name: getattr(self.step, f.name) for f in fields(StepSize)},
             "moments": None if moments is None else dict(vars(moments)),
@@ -165,7 +225,8 @@ class Kernel:
     def restore(self, saved: dict[str, Any]) -> None:
         """Go back to a state returned by `state`."""
         self.seen, self.inverse_mass = saved["seen"], saved["inverse_mass"]
-        self.log_steps = saved["own"]
+        self.engine.use_basis(saved["basis"])
+        self.log_steps, self.moved = saved["own"], saved["moved"]
         for name, value in saved["step"].items():
             setattr(self.step, name, value)
         self.moments = None
@@ -173,6 +234,16 @@ class Kernel:
             self.moments = Moments(saved["moments"]["mean"])
             for name, value in saved["moments"].items():
                 setattr(self.moments, name, value)
+
+
+def is_dense(settings: Any, engine: Engine) -> bool:
+    """Whether the inverse mass matrix is a full matrix."""
+    return settings.metric == "dense" or (settings.metric == "auto" and engine.density.dim <= LARGEST)
+
+
+def coordinates(q: Tensor, factor: Tensor) -> Tensor:
+    """Coordinates (chain, dim) of positions in the basis ``factor``, lower triangular."""
+    return torch.linalg.solve_triangular(factor, q.double().T, upper=False).T.to(q.dtype).contiguous()
 
 
 def energy(value: Tensor, p: Tensor, inverse_mass: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class Run:
             self.kernel = settings.kernel(self.engine)
             self.streams = Streams(seed, settings.chains, self.density.dim, self.density.dtype)
         if saved is not None:
-            self._restore(saved, q)
+            self._restore(saved)
             self.clock.prepared = self.clock.seconds
             return
         self.clock.end_stage("preparing the engine")
@@ -107,7 +107,9 @@ class Run:
         """Starts, or the positions of a checkpoint, where the log density must be finite."""
         if saved is None:
             return self._starts(self.seed)
+        basis = saved["kernel"]["basis"]
         q = saved["q"].to(self.density.device)
+        q = q if basis is None else q @ basis.to(q).T
         values = torch.stack([density_at(self.density, position) for position in q])
         bad = ~torch.isfinite(values)
         if bool(bad.any()):
@@ -192,8 +194,7 @@ class Run:
         """One transition of warm-up, and the adaptation to it."""
         numbers = self.streams.numbers(self.iteration)
         state, statistics = self.kernel.transition(self.state, numbers, self.iteration)
-        self.state = state
-        self.kernel.adapt(state, statistics)
+        self.state = self.kernel.adapt(state, statistics)
         self.iteration += 1
         if self.iteration == self.warmup:
             self._record_warmup()
@@ -202,6 +203,7 @@ class Run:
         """``count`` transitions after warm-up, and the draws among them that are stored."""
         settings, first, diverged = self.settings, self.iteration, self.diverged
         state, draws, found = self.kernel.transitions(self.state, self.streams, first, count)
+        draws = self.engine.positions(draws)
         found = {name: value.cpu() for name, value in found.items()}
         dtype = DTYPES[settings.dtype] if settings.dtype else None
         positions, statistics = [], []
@@ -297,6 +299,7 @@ class Run:
                 "warmup_gradients": self.warm_gradients,
                 "draws_mb": self.draws_mb,
                 "interrupted": int(self.interrupted),
+                "moved_chains": self.kernel.moved,
                 "cut": cut,
                 "starts": "; ".join(self.start_warnings),
                 "warnings": "; ".join(problems),
@@ -333,12 +336,12 @@ class Run:
         }  # fmt: skip
         return checkpoints.write_checkpoint(content, path)
 
-    def _restore(self, saved: dict[str, Any], q: Tensor) -> None:
+    def _restore(self, saved: dict[str, Any]) -> None:
         device = self.density.device
-        self.state = State(q, saved["grad"].to(device), saved["value"].to(device))
+        self.state = State(*(saved[name].to(device) for name in ("q", "grad", "value")))
         tolerance = RELATIVE_TOLERANCE.get(self.density.dtype, 1e-6)
-        checkpoints.check_density(*self.engine.gradient(q), saved, tolerance)
         self.kernel.restore(saved["kernel"])
+        checkpoints.check_density(*self.engine.gradient(self.state.q), saved, tolerance)
         self.iteration, self.positions, self.statistics = saved["iteration"], saved["positions"], saved["statistics"]
         self.diverged = saved["diverged"]
         self.start_warnings = list(saved.get("said_of_starts", []))  # older files have none

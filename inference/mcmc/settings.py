@@ -13,6 +13,7 @@ from posterity.validation import check_choice, check_integer, check_number
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
 POOLINGS = ("within", "across")
+METRICS = ("auto", "diagonal", "dense")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +31,14 @@ class Settings:
             initialisation). Or values of the sites (chain, ...), or a `Posterior`, such as an ensemble, for its draws.
         superchains: number of groups of consecutive chains; all chains of a group start from the same point (for
             `posterity.inference.diagnostics.nested_rhat`). None gives every chain its own start.
-        target_accept: acceptance rate to which the step size adapts.
+        target_accept: acceptance rate to which the step size adapts; None is 0.8, and 0.95 for HMC with a diagonal
+            metric.
         step_size: first step size; with ``warmup=0`` the step size of all draws.
         max_energy_error: error of the energy above which a transition counts as divergent.
         pooling: "within" pools the moments of each chain about its own mean, so that chains in different modes do not
             disturb the adaptation; "across" takes the variance over all chains.
+        metric: the inverse mass matrix: "diagonal", "dense", or "auto", which is dense up to 64 dimensions. A dense one
+            makes correlated densities round, and costs dim² operations for each gradient.
         engine: "auto", "eager", "replay" or "compiled" (see `posterity.inference.engine`).
         threads: number of threads; None measures one thread against all cores and takes the faster.
         max_seconds: time limit of the whole run in seconds. Warm-up ends, with the adaptation so far, after three
@@ -60,10 +64,11 @@ class Settings:
     thin: int = 1
     init: Init = "prior"
     superchains: int | None = None
-    target_accept: float = 0.8
+    target_accept: float | None = None
     step_size: float | None = None
     max_energy_error: float = 1000.0
     pooling: str = "within"
+    metric: str = "auto"
     engine: str = "auto"
     threads: int | None = None
     max_seconds: float | None = None
@@ -78,8 +83,9 @@ class Settings:
     def __post_init__(self) -> None:
         for name, least in (("draws", 1), ("warmup", 0), ("chains", 1), ("thin", 1)):
             check_integer(name, getattr(self, name), least)
-        check_number("target_accept", self.target_accept, "(0, 1)")
         check_number("max_energy_error", self.max_energy_error, "(0, inf)")
+        if self.target_accept is not None:
+            check_number("target_accept", self.target_accept, "(0, 1)")
         for name in ("step_size", "max_seconds", "target_ess"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), "(0, inf)")
@@ -94,6 +100,7 @@ class Settings:
         if groups is not None and self.chains % groups:
             raise ValueError(f"expected superchains to divide chains={self.chains}, got {groups}")
         check_choice("pooling", self.pooling, POOLINGS)
+        check_choice("metric", self.metric, METRICS)
         check_choice("engine", self.engine, (*TIERS, "auto"))
         if self.dtype is not None:
             check_choice("dtype", self.dtype, sorted(DTYPES))

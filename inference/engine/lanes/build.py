@@ -115,6 +115,7 @@ class _Program(ctypes.Structure):
     _fields_ = (
         ("model", ctypes.c_void_p),
         ("dim", ctypes.c_long),
+        ("basis", ctypes.c_void_p),
         ("floats", ctypes.c_void_p),
         ("integers", ctypes.c_void_p),
     )
@@ -154,6 +155,7 @@ class Compiled:
         self._program = _Program(
             ctypes.cast(self.library.model, ctypes.c_void_p).value,
             dim,
+            None,
             ctypes.addressof(self._float_pointers),
             ctypes.addressof(self._integer_pointers),
         )
@@ -170,8 +172,13 @@ class Compiled:
     def _reserve(self, slots: int) -> None:
         """Memory of every thread for ``slots`` vectors of length dim beside that of the model."""
         self._slots = slots
-        size = (self._code_vectors + slots * self.dim + 2) * self.width + 64
+        size = (self._code_vectors + (slots + 2) * self.dim + 2) * self.width + 64  # two are for a change of basis
         self._memory = [torch.empty(size, dtype=self.dtype) for _ in range(self.threads)]
+
+    def use_basis(self, basis: Tensor | None) -> None:
+        """Positions are from now on coordinates in ``basis``, lower triangular (dim, dim); None for the model's own."""
+        self._basis = None if basis is None else basis.to(self.dtype).contiguous()
+        self._program.basis = None if self._basis is None else self._basis.data_ptr()
 
     def gradient(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """The log density (chain,) and its gradient (chain, dim), for at most ``chains`` chains."""

@@ -6,6 +6,7 @@ typedef double H __attribute__((vector_size(W * sizeof(double))));  // energies
 struct Program {  // mirrored in build.py
   Model model;
   long dim;
+  const S* basis;  // lower triangular (dim, dim), or null: the model's position is basis times the sampler's
   const S* const* K;
   const int* const* J;
 };
@@ -25,6 +26,25 @@ static void store(const V* from, S* to, long first, long chains, long size) {
   for (int l = 0; l < W && first + l < chains; l++)
     for (long d = 0; d < size; d++) to[(first + l) * size + d] = from[d][l];
 }
+// Log density and gradient at the sampler's position x.
+static void evaluate(const Program* P, const V* x, V* g, V* v, V* B) {
+  long D = P->dim;
+  if (!P->basis) return P->model(x, g, v, B, P->K, P->J);
+  V *y = B, *h = y + D;
+  for (long i = 0; i < D; i++) {
+    const S* row = P->basis + i * D;
+    V sum = V{};
+    for (long j = 0; j <= i; j++) sum += row[j] * x[j];
+    y[i] = sum;
+  }
+  P->model(y, h, v, h + D, P->K, P->J);
+  for (long j = 0; j < D; j++) g[j] = V{};
+  for (long i = 0; i < D; i++) {
+    const S* row = P->basis + i * D;
+    for (long j = 0; j <= i; j++) g[j] += row[j] * h[i];
+  }
+}
+
 static void copy(const V* from, V* to, long size) { std::memcpy(to, from, size * sizeof(V)); }
 
 extern "C" void gradient(const Program* P, long begin, long end, long chains, const S* q, S* grad, S* value, V* memory) {
@@ -32,7 +52,7 @@ extern "C" void gradient(const Program* P, long begin, long end, long chains, co
   V *x = memory, *g = x + D, *v = g + D, *B = v + 1;
   for (long block = begin; block < end; block++) {
     load(q, x, block * W, chains, D);
-    P->model(x, g, v, B, P->K, P->J);
+    evaluate(P, x, g, v, B);
     store(g, grad, block * W, chains, D);
     store(v, value, block * W, chains, 1);
   }
@@ -47,7 +67,7 @@ static inline void step_once(const Program* P, const Trajectory* T, V e, V* x, V
       r[d] += a * g[d];
       x[d] += b * T->inverse_mass[d] * r[d];
     }
-    P->model(x, g, v, B, P->K, P->J);
+    evaluate(P, x, g, v, B);
   }
   V a = e * T->kick[T->stages];
   for (long d = 0; d < D; d++) r[d] += a * g[d];
