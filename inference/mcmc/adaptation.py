@@ -98,18 +98,22 @@ class Moments:
         variances = (self.squares / max(1, self.count - 1)).double()
         return torch.nan_to_num(self.value + variances.log().sum(-1) / 2, nan=-torch.inf)
 
-    def covariance(self) -> Tensor | None:
+    def covariance(self, pooling: str) -> Tensor | None:
         r"""The inverse mass matrix (dim, dim); None if it cannot be estimated from these moments.
 
         It is the geometric mean $C \# G^{-1}$ of the covariance $C$ of positions and the inverse of that of gradients,
         which minimises the Fisher divergence from the standard normal (Seyboldt, Carlson & Carpenter 2026). Both are
-        of deviations from the means of each chain. For a normal density it is exact from any dim + 1 draws of one
-        chain, because gradients and positions then deviate in proportion.
+        of deviations from the means of each chain, or with ``pooling`` "across" from those of all. For a normal density
+        it is exact from any dim + 1 draws of one chain, because gradients and positions then deviate in proportion.
         """
         chains, dim = self.mean.shape
-        if self.products is None or self.count * chains < 2 * (dim + chains):
+        if self.products is None or self.slope is None or self.count * chains < 2 * (dim + chains):
             return None
-        spread, steepness = self.products / max(1, self.count - 1)
+        products = self.products
+        if pooling == "across":
+            apart = [mean.double() - mean.double().mean(0) for mean in (self.mean, self.slope)]
+            products = products + self.count * torch.stack([a[:, :, None] * a[:, None] for a in apart])
+        spread, steepness = products / max(1, self.count - 1)
         sizes = spread.diagonal(dim1=1, dim2=2) * steepness.diagonal(dim1=1, dim2=2)
         sizes = sizes.sqrt().mean(1)
         # Chains far from the typical set, of much larger moments than most, are left out.

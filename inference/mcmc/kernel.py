@@ -132,7 +132,7 @@ class Kernel:
             self.step.restart()
         if self.seen in self.ends and self.moments is not None:
             state = self._leave(state, self.moments.log_mass(), NEGLIGIBLE)
-            covariance = self.moments.covariance() if self.dense else None
+            covariance = self.moments.covariance(self.settings.pooling) if self.dense else None
             if covariance is not None:
                 state = self._turn(state, covariance)
             else:

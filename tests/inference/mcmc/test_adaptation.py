@@ -11,6 +11,8 @@ import torch
 from posterity.inference import HMC, NUTS, infer
 from posterity.inference.mcmc.adaptation import Moments, StepSize, TrajectoryLength, halton, windows
 
+VALUE = torch.zeros(())  # a log density that a test does not use
+
 
 def test_halton_is_the_sequence():
     assert [halton(i) for i in range(5)] == [0.5, 0.25, 0.75, 0.125, 0.625]
@@ -89,7 +91,7 @@ def test_the_metric_of_independent_normals_is_their_variance():
     moments = Moments(torch.zeros(200, 3))
     for _ in range(100):
         z = torch.randn(200, 3, generator=generator)
-        moments.update(5 + scale * z, -z / scale)
+        moments.update(5 + scale * z, -z / scale, VALUE)
     torch.testing.assert_close(moments.inverse_mass("within"), scale**2, rtol=0.05, atol=0.0)
 
 
@@ -101,7 +103,7 @@ def test_the_metric_of_correlated_normals_is_between_marginal_and_conditional():
     moments = Moments(torch.zeros(200, 2))
     for _ in range(100):
         q = torch.randn(200, 2, generator=generator) @ factor.T
-        moments.update(q, -q @ precision)
+        moments.update(q, -q @ precision, VALUE)
     expected = torch.full((2,), math.sqrt(1 - 0.95**2))
     torch.testing.assert_close(moments.inverse_mass("within"), expected, rtol=0.05, atol=0.0)
 
@@ -112,7 +114,7 @@ def test_moments_within_chains_do_not_see_how_far_the_modes_are_apart():
     moments = Moments(torch.zeros(100, 1))
     for _ in range(60):
         z = torch.randn(100, 1, generator=generator)
-        moments.update(modes + z, -z)
+        moments.update(modes + z, -z, VALUE)
     assert float(moments.variance("within")) == pytest.approx(1.0, rel=0.1)
     assert float(moments.variance("across")) == pytest.approx(2501.0, rel=0.1)
 
@@ -122,9 +124,86 @@ def test_moments_within_chains_are_those_of_torch():
     q = torch.randn(50, 9, 2, generator=torch.Generator().manual_seed(0), dtype=torch.double)
     moments = Moments(q[0])
     for draw in q:
-        moments.update(draw, -draw)
+        moments.update(draw, -draw, VALUE)
     torch.testing.assert_close(moments.variance("within"), q.var(0).median(0).values)
     torch.testing.assert_close(moments.variance("across"), q.flatten(0, 1).var(0))
+
+
+def correlated(dim, seed=0):
+    """A covariance with scales from 0.1 to 10 and strong correlations, and its inverse."""
+    generator = torch.Generator().manual_seed(seed)
+    root = torch.randn(dim, dim, generator=generator, dtype=torch.double) * torch.logspace(-1, 1, dim).double()[:, None]
+    covariance = root @ root.T + 1e-3 * torch.eye(dim, dtype=torch.double)
+    return covariance, torch.linalg.inv(covariance)
+
+
+@pytest.mark.parametrize("chains", [1, 8])
+def test_a_normal_density_has_its_covariance_after_few_draws(chains):
+    """Exact up to the shrinkage of few draws, even from draws that are not those of the density.
+
+    Positions of a walk of tiny steps: gradients deviate in proportion to them, which is all that counts. With n draws
+    the log of the matrix is n / (n + 5 dim) of the exact one, in units of its diagonal estimate.
+    """
+    dim, count = 4, 4000
+    covariance, precision = correlated(dim)
+    moments = Moments(torch.zeros(chains, dim, dtype=torch.double), dense=True)
+    q = torch.randn(chains, dim, generator=torch.Generator().manual_seed(1), dtype=torch.double)
+    for i in range(count):
+        q = q + 1e-3 * torch.randn(chains, dim, generator=torch.Generator().manual_seed(i), dtype=torch.double)
+        moments.update(q, -q @ precision, VALUE)
+    found = moments.covariance("within")
+    scale = covariance.diagonal().sqrt()
+    torch.testing.assert_close(found / scale / scale[:, None], covariance / scale / scale[:, None], rtol=0, atol=0.05)
+
+
+def test_a_chain_far_away_does_not_disturb_the_covariance():
+    covariance, _ = correlated(3)
+    moments = Moments(torch.zeros(6, 3, dtype=torch.double), dense=True)
+    root = torch.linalg.cholesky(covariance)
+    for i in range(500):
+        z = torch.randn(6, 3, generator=torch.Generator().manual_seed(i), dtype=torch.double)
+        q, grad = z @ root.T, -z @ root.inverse()
+        q[0], grad[0] = 1e6 * q[0] + 1e9, 1e6 * grad[0]
+        moments.update(q, grad, VALUE)
+    scale = covariance.diagonal().sqrt()
+    found = moments.covariance("within") / scale / scale[:, None]
+    torch.testing.assert_close(found, covariance / scale / scale[:, None], rtol=0, atol=0.05)
+
+
+def test_too_few_draws_have_no_covariance():
+    moments = Moments(torch.zeros(2, 30, dtype=torch.double), dense=True)
+    for i in range(20):
+        q = torch.randn(2, 30, generator=torch.Generator().manual_seed(i), dtype=torch.double)
+        moments.update(q, -q, VALUE)
+    assert moments.covariance("within") is None
+    assert Moments(torch.zeros(2, 3)).covariance("within") is None
+
+
+def test_pooling_across_chains_measures_the_distance_of_their_modes():
+    moments = Moments(torch.zeros(4, 2, dtype=torch.double), dense=True)
+    modes = torch.tensor([[-20.0, 0.0], [20.0, 0.0], [-20.0, 0.0], [20.0, 0.0]], dtype=torch.double)
+    for i in range(400):
+        z = torch.randn(4, 2, generator=torch.Generator().manual_seed(i), dtype=torch.double)
+        moments.update(modes + z, -z, VALUE)
+    within, across = (moments.covariance(pooling) for pooling in ("within", "across"))
+    assert float(within[0, 0]) == pytest.approx(1.0, rel=0.1)
+    assert float(across[0, 0]) == pytest.approx(math.sqrt(401.0), rel=0.1)
+    assert float(across[1, 1]) == pytest.approx(1.0, rel=0.1)
+
+
+def test_the_mass_around_a_chain_is_that_of_a_normal():
+    """Two modes of one density: log mass differs by that of their weights, in any units; 5 standard errors of it."""
+    moments = Moments(torch.zeros(2, 3, dtype=torch.double))
+    scales = torch.tensor([[1.0], [7.0]], dtype=torch.double)
+    weights = torch.tensor([0.2, 0.8], dtype=torch.double)
+    count = 2000
+    for i in range(count):
+        z = torch.randn(2, 3, generator=torch.Generator().manual_seed(i), dtype=torch.double)
+        value = weights.log() - 3 * scales[:, 0].log() - 0.5 * (z**2).sum(-1)
+        moments.update(scales * z, -z / scales, value)
+    found = moments.log_mass()
+    error = (2 * (1.5 + 3 * 0.5) / count) ** 0.5
+    assert abs(float(found[1] - found[0]) - math.log(4)) < 5 * error
 
 
 def two_modes(x, y=None):
@@ -150,6 +229,7 @@ def test_adaptation_within_chains_survives_separate_modes(method):
     steps = {}
     for pooling, metric in (("within", 1.0), ("across", math.sqrt(401.0))):
         settings = {"chains": 16, "warmup": 100, "draws": 40, "init": start, "pooling": pooling, "engine": "replay"}
+        settings["metric"] = "diagonal"
         posterior = infer(two_modes, *data, method=method(**settings, progress=False), seed=0)
         assert posterior.attrs["tier"] == "replay"
         step = float(posterior.sample_stats["step_size"][0, -1])

@@ -104,7 +104,7 @@ def test_the_step_size_of_a_chain_rises_and_falls_as_fast():
 
 def test_the_mass_is_that_of_the_windows_and_step_sizes_follow_its_units():
     """Positions of scale 5: the inverse mass of a window is 25, and a step in its units 5 times as short."""
-    made = kernel(scale=5.0)
+    made = kernel(scale=5.0, metric="diagonal")
     step = made.log_steps[0].clone()
     made.seen = made.first_window
     while made.seen < made.ends[0]:
@@ -113,6 +113,56 @@ def test_the_mass_is_that_of_the_windows_and_step_sizes_follow_its_units():
     torch.testing.assert_close(made.inverse_mass, torch.full((DIM,), 25.0, dtype=torch.double), rtol=0.6, atol=0.0)
     ratio = float(made.inverse_mass.log().mean()) / 2
     assert float(made.log_steps[0] - step) == pytest.approx(-ratio, abs=0.05)
+
+
+def test_a_dense_metric_is_a_basis_in_which_the_density_is_round():
+    """After one window on a correlated normal: the state is the same point, its gradient that of a standard normal."""
+    made = kernel()
+    covariance = torch.tensor([[4.0, 1.9, 0.0], [1.9, 1.0, 0.0], [0.0, 0.0, 25.0]], dtype=torch.double)
+    root, precision = torch.linalg.cholesky(covariance), torch.linalg.inv(covariance)
+    made.engine._function = lambda q: (-0.5 * ((q @ precision) * q).sum(-1), -q @ precision)
+    made.seen = made.first_window
+    while made.seen < made.ends[0]:
+        q = draws(made.seen) @ root.T
+        value, grad = made.engine.gradient(q)
+        state = made.adapt(State(q, grad, value), accepting(0.8))
+    torch.testing.assert_close(made.engine.positions(state.q), q)
+    value, grad = made.engine.gradient(state.q)
+    torch.testing.assert_close(grad, state.grad)
+    torch.testing.assert_close(value, state.value)
+    assert (made.inverse_mass == 1.0).all()
+    # Shrunk for few draws: nearly -z, where the density was 20 times as long as wide.
+    slope = torch.linalg.lstsq(state.q, -grad).solution
+    sizes = torch.linalg.svdvals(slope)
+    assert float(sizes[0] / sizes[-1]) < 3
+
+
+def test_chains_of_negligible_probability_go_on_from_others():
+    """Chain 2 is 60 nats behind in a region of the same volume, chain 4 in one of e^60 times the volume."""
+    made = kernel(metric="diagonal")
+    made.seen = made.first_window
+    behind = torch.tensor([0.0, 0.0, -60.0, 0.0, -60.0, 0.0], dtype=torch.double)
+    scale = torch.tensor([1.0, 1.0, 1.0, 1.0, math.exp(20.0), 1.0], dtype=torch.double)[:, None]
+    while made.seen < made.ends[0]:
+        q = scale * draws(made.seen)
+        before = State(q, -q / scale**2, behind - 0.5 * (q**2 / scale**2).sum(-1))
+        state = made.adapt(before, accepting(0.8))
+    assert made.moved == 1
+    assert torch.equal(state.q[2], before.q[0])
+    assert torch.equal(state.value[2], before.value[0])
+    for chain in (0, 1, 3, 4, 5):
+        assert torch.equal(state.q[chain], before.q[chain])
+
+
+def test_hopeless_chains_leave_after_the_approach():
+    made = kernel()
+    made.seen = made.first_window - 1
+    state = state_of(draws())
+    state.value = state.value.clone()
+    state.value[3] = -1e9
+    moved = made.adapt(state, accepting(0.8))
+    assert torch.equal(moved.q[3], state.q[0])
+    assert made.moved == 1
 
 
 def test_gradients_that_overflow_leave_the_mass_as_it_was():
