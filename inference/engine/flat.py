@@ -60,13 +60,15 @@ def padded_entries(
 
 def _check_directions(rest: Mapping[str, Tensor], slopes: Sequence[Mapping[str, Tensor]]) -> None:
     """``ValueError`` if a direction of entries without a prior is orthogonal to the gradient at all draws."""
-    matrix = torch.stack([torch.cat([slope[n][where] for n, where in rest.items()]) for slope in slopes]).double()
-    matrix = matrix[torch.isfinite(matrix).all(1)]
+    matrix = torch.stack([torch.cat([slope[n][where] for n, where in rest.items()]) for slope in slopes])
+    rounding = max(10 * torch.finfo(matrix.dtype).eps, 1e-12)
+    matrix = matrix[torch.isfinite(matrix).all(1)].double()
+    matrix = matrix / matrix.norm(dim=1, keepdim=True).clamp_min(1e-300)  # one draw may be much steeper than others
     rows, columns = matrix.shape
     if columns < 2 or rows < columns + 2:
         return
-    sizes = torch.linalg.svdvals(matrix / matrix.norm(dim=0))
-    if float(sizes[-1]) < 1e-7 * float(sizes[0]):
+    sizes = torch.linalg.svdvals(matrix / matrix.norm(dim=0).clamp_min(1e-300))
+    if float(sizes[-1]) < rounding * float(sizes[0]):
         names = [name for name, where in rest.items() if bool(where.any())]
         raise ValueError(
             f"expected a proper density, got one that is constant along a direction of the sites {names}, which have "
