@@ -1,6 +1,7 @@
 """From expressions to the C function of one block of chains: loops over elements, and products in register tiles."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,8 +24,10 @@ from posterity.inference.engine.lanes.expressions import (
 from posterity.inference.engine.lanes.machine import machine
 from posterity.inference.engine.lanes.plan import Step, allocate, find_epilogues, find_stored, in_steps, schedule
 from posterity.inference.engine.lanes.products import loops, multiply
+from posterity.inference.engine.lanes.rolling import roll
 from posterity.inference.engine.lanes.rows import Place, place_values
 
+Blocks = list[list[str]]
 BLOCK = 16  # terms in a partial sum, for the accuracy of long sums
 SMALLEST = 8  # rows of a block, unless there are fewer
 
@@ -69,7 +72,7 @@ def emit(outputs: Sequence[Value], targets: Sequence[str]) -> Code:
     fused = find_epilogues(order, uses, names, places)
     inner = {id(p) for p in fused.values()}
     steps = in_steps([buffer for buffer in order if id(buffer) not in inner], places)
-    bodies: dict[int, list[str]] = {}
+    bodies: dict[int, Blocks] = {}
     reads: dict[int, set[Buffer]] = {}
     for buffer in (b for step in steps for b in step.buffers):
         names.reads, names.filling = set(), buffer
@@ -95,7 +98,7 @@ class _Writer:
     """
 
     def __init__(
-        self, steps: Sequence[Step], bodies: Mapping[int, list[str]], reads: Mapping[int, set[Buffer]],
+        self, steps: Sequence[Step], bodies: Mapping[int, Blocks], reads: Mapping[int, set[Buffer]],
         places: Mapping[int, Place], outputs: set[int], targets: Mapping[int, str],
     ) -> None:  # fmt: skip
         self.steps, self.bodies, self.reads, self.places, self.targets = steps, bodies, reads, places, targets
@@ -126,24 +129,29 @@ class _Writer:
         return math.prod(buffer.shape) * (2 if self.places[id(buffer)].grows else 1)
 
     def lines(self, rows: int) -> list[str]:
+        kept = [b for step in self.steps for b in step.buffers if id(b) not in self.blocked]
         lines: list[str] = []
+        places = {b.name: self.offsets[id(b)] for b in kept if id(b) not in self.targets}
+        plain: Blocks = []
         for step in self.steps:
-            names = [self._name(b) for b in step.buffers if id(b) not in self.blocked]
             if not step.loop:
-                lines += [*names, "{", *self.bodies[id(step.buffers[0])], "}"]
+                plain += self.bodies[id(step.buffers[0])]
                 continue
+            lines += roll(plain, places)
+            plain = []
             grown = [line for b in step.buffers if self.places[id(b)].grows for line in begin_sum(b)]
             lines += [
-                *names,
                 *grown,
                 f"for (int r0 = 0; r0 < {rows}; r0 += ROWS) {{",
                 f"const int r1 = r0 + ROWS < {rows} ? r0 + ROWS : {rows};",
             ]
             for buffer in step.buffers:
                 lines += [self._name(buffer)] if id(buffer) in self.blocked else []
-                lines += ["{", *self.bodies[id(buffer)], "}"]
+                lines += [line for block in self.bodies[id(buffer)] for line in ("{", *block, "}")]
             lines.append("}")
-        return lines
+        lines += roll(plain, places)
+        named = set(re.findall(r"\bb\d+\b", "\n".join(lines)))
+        return [*(self._name(b) for b in kept if b.name in named), *lines]
 
     def _name(self, buffer: Buffer) -> str:
         offset = self.offsets[id(buffer)]
@@ -155,24 +163,23 @@ class _Writer:
         return f"V* const {buffer.name} = B + {self.vectors} + ROWS * {offset}L - r0 * {each}L;"
 
 
-def _fill(buffer: Buffer, names: FreshNames, product: Buffer | None, places: Mapping[int, Place]) -> list[str]:
+def _fill(buffer: Buffer, names: FreshNames, product: Buffer | None, places: Mapping[int, Place]) -> Blocks:
     """The statements that fill a buffer; ``product`` is the product fused into it, if any (see `find_epilogues`)."""
     source, place = buffer.source, places[id(buffer)]
-    if product is not None:
-        return multiply(product, buffer, names, grows=False)
-    if isinstance(source, Value):
-        return _each(source, buffer, names)
-    if isinstance(source, Reduction):
-        over = places[id(source.base)].row if place.grows else None
-        return _reduction(source, buffer, names, over)
-    if isinstance(source, Product):
-        return multiply(buffer, buffer, names, grows=place.grows)
     if isinstance(source, Pieces):
-        return [line for value, offset in source.pieces for line in _piece(value, offset, source.dim, buffer, names)]
+        return [_piece(value, offset, source.dim, buffer, names) for value, offset in source.pieces]
+    if product is not None:
+        return [multiply(product, buffer, names, grows=False)]
+    if isinstance(source, Value):
+        return [_each(source, buffer, names)]
+    if isinstance(source, Reduction):
+        return [_reduction(source, buffer, names, places[id(source.base)].row if place.grows else None)]
+    if isinstance(source, Product):
+        return [multiply(buffer, buffer, names, grows=place.grows)]
     if isinstance(source, Cumulative):
-        return _cumulative(source, buffer, names)
+        return [_cumulative(source, buffer, names)]
     if isinstance(source, Scatter):
-        return _scatter(source, buffer, names, places)
+        return [_scatter(source, buffer, names, places)]
     raise TypeError(f"no loops for {type(source).__name__}")
 
 

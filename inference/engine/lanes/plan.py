@@ -25,6 +25,7 @@ from posterity.inference.engine.lanes.expressions import (
 from posterity.inference.engine.lanes.rows import Place, ancestors
 
 INLINE = 2  # cost up to which an expression is repeated instead of stored
+DEEPEST = 40  # largest number of expressions within each other
 
 
 def find_stored(roots: Sequence[Value]) -> tuple[dict[int, int], list[Value]]:
@@ -52,10 +53,16 @@ def find_stored(roots: Sequence[Value]) -> tuple[dict[int, int], list[Value]]:
         if isinstance(value, View | Taken) and id(value) in larger:
             larger.add(id(_base(value)))
     stored: list[Value] = []
-    for key, value in seen.items():
+    depths: dict[int, int] = {}  # expressions within each other, from the last stored one
+    for value in ancestors(roots):
+        key = id(value)
+        depths[key] = 1 + max((depths[id(p)] for p in value.parents()), default=0)
         often = uses.get(key, 0) > 1 and value.cost > INLINE
-        if isinstance(value, Pointwise) and (often or (key in larger and value.cost > 1) or key in factors):
+        wanted = often or (key in larger and value.cost > 1) or key in factors or depths[key] > DEEPEST
+        if isinstance(value, Pointwise) and wanted:
             stored.append(value)
+        if isinstance(value, Buffer) or (stored and stored[-1] is value):
+            depths[key] = 0
     return uses, stored
 
 

@@ -87,7 +87,7 @@ def _tile_body(
         over,
         *scope.lines,
         # One element of the left factor at a time, so that a large tile leaves registers for all of the right one.
-        *(f"V r{y} = {value};" for y, value in enumerate(right)),
+        *(f"V w{y} = {value};" for y, value in enumerate(right)),
         *(line for x, value in enumerate(left) for line in _row_of_tile(x, value, broad)),
         "}",
         f"V c[{tall}][{broad}] = {{{', '.join(f'c{x}_{y}' for x, y in pairs)}}};",
@@ -99,7 +99,7 @@ def _tile_body(
 
 
 def _row_of_tile(x: int, value: str, broad: int) -> list[str]:
-    return ["{", f"V l = {value};", *(f"c{x}_{y} += l * r{y};" for y in range(broad)), "}"]
+    return ["{", f"V l = {value};", *(f"c{x}_{y} += l * w{y};" for y in range(broad)), "}"]
 
 
 def _parts(size: int, tile: int, blocked: bool) -> list[tuple[str, str, int]]:
