@@ -23,6 +23,7 @@ from torch.distributions import Distribution, biject_to, constraints
 from torch.distributions.transforms import Transform, identity_transform
 
 from posterity.inference.engine import flat
+from posterity.inference.engine.constants import KnownIndices, known_indices
 from posterity.inference.program.sites import is_latent
 from posterity.inference.program.trace import Model, default_dtype, trace, widest_dtype
 from posterity.random import seeded
@@ -90,7 +91,9 @@ class Density:
         self.dtype = widest_dtype(self.first.values(), torch.float16)
         self.device = next(iter(self.first.values())).device
         self.event_dims = {n: node["fn"].event_dim for n, node in latents.items()}
-        self.observed = [node["value"] for node in nodes.values() if node["type"] == "sample" and node["is_observed"]]
+        samples = {name: node for name, node in nodes.items() if node["type"] == "sample"}
+        self.observed = [node["value"] for node in samples.values() if node["is_observed"]]
+        self.indices = known_indices(samples)
 
     def _trace(self, seed: int) -> dict[str, Any]:
         with torch.no_grad(), default_dtype(self.promoted):
@@ -181,7 +184,7 @@ class Density:
             return self._log_prob(values) + log_det
 
     def _log_prob(self, values: Mapping[str, Tensor]) -> Tensor:
-        with flat.Unmask(self.padded):
+        with flat.Unmask(self.padded), KnownIndices(self.indices):
             return pyro.poutine.trace(_Conditioned(self.model, values)).get_trace(*self.args).log_prob_sum()
 
     def constrain(self, positions: Tensor) -> dict[str, Tensor]:

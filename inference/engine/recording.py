@@ -16,6 +16,8 @@ from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from posterity.inference.engine.constants import ReadConstants
+
 RECORDING_ERRORS = (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError)
 RELATIVE_TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-6}
 DIFFERS = "the recording"  # every description of a difference (`difference`) begins with these words
@@ -26,7 +28,7 @@ def record(function: Callable[..., Any], *example: Any, **settings: Any) -> torc
     """The operations of ``function(*example)`` as a graph; ``settings`` are those of `make_fx`."""
     # Without a context, `make_fx` makes a new fake mode for each operation, half of the time of a recording.
     context = tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True)))
-    with pyro.validation_enabled(False), torch.no_grad(), context:
+    with pyro.validation_enabled(False), torch.no_grad(), context, ReadConstants():
         return make_fx(function, **settings)(*example)
 
 

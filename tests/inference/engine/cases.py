@@ -228,6 +228,23 @@ def autoregressive(nothing, y):
         pyro.sample(f"y{t}" if t else "y", dist.Normal(level, 0.5), obs=None if y is None else y[t])
 
 
+def rows_in_a_loop(x, y=None):
+    """A site of each row in a plate that is a loop; its rate is latent in the plate of the rows before."""
+    slope, scale = pyro.sample("slope", dist.Normal(0.0, 1.0)), pyro.sample("scale", dist.HalfNormal(1.0))
+    with pyro.plate("groups", 4) as index:
+        offset = pyro.sample("offset", dist.Normal(0.0, scale))[index]
+    for i in pyro.plate("obs", len(x)):
+        pyro.sample(f"y_{i}", dist.Normal(offset[GROUP[i]] + slope * x[i, 0], 0.5), obs=None if y is None else y[i])
+
+
+def markov_chain(x, y=None):
+    """A random walk of latent states, one step after another."""
+    state, scale = 0.0, pyro.sample("scale", dist.HalfNormal(1.0))
+    for t in pyro.markov(range(len(x))):
+        state = pyro.sample(f"state_{t}", dist.Normal(state, scale))
+        pyro.sample(f"y_{t}", dist.Normal(state, 0.5), obs=None if y is None else y[t])
+
+
 def gaussian_process(x, y=None):
     length, noise = pyro.sample("length", dist.LogNormal(0.0, 0.5)), pyro.sample("noise", dist.HalfNormal(1.0))
     kernel = torch.exp(-0.5 * ((x - x.T) / length) ** 2) + (noise**2 + 0.01) * torch.eye(len(x))
@@ -301,6 +318,8 @@ CASES = {
     "asymmetric Laplace": Case(skewed, (X, Y)),
     "random walk": Case(walk, (X, Y)),
     "loop over time": Case(autoregressive, (X, Y)),
+    "rows in a loop": Case(rows_in_a_loop, (X, Y)),
+    "Markov loop": Case(markov_chain, (X, Y)),
     "Gaussian process": Case(gaussian_process, (X, Y)),
     "great Gaussian process": Case(great_process, (X, Y.repeat(2)), lanes=False),
     "simplices": Case(simplices, (X, LABEL)),
