@@ -21,7 +21,7 @@ READING = frozenset(
     getattr(Tensor, name)
     for name in (
         "__getitem__", "unbind", "item", "tolist", "__int__", "__float__", "__bool__", "__index__",
-        "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__",
+        "__eq__", "eq", "ne", "lt", "le", "gt", "ge",
     )
 )  # fmt: skip
 
