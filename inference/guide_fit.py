@@ -55,6 +55,8 @@ class GuideFit:
         self.gained, self.noise, self.probe_draws = 0.0, 0.0, 0  # by the probe: gain, standard error, samples
         self.refused = ""  # the last reason of Pyro's checks, in parentheses
         self.undone: list[int] = []  # steps after which the bound was not finite
+        if settings.holdout:
+            program.one_site()
         self.args, self.held_out = hold_out(args, settings.holdout)
         self.rows = count_rows(self.args)
         check_batch_size(settings.batch_size, self.rows)
@@ -329,7 +331,7 @@ class GuideFit:
         """Mean log predictive density of the held-out rows, in nats per row."""
         with torch.no_grad(), seeded(0):
             draws = self.draw(HELD_OUT_DRAWS)
-            args, site = self.held_out or (), self.program.site
+            args, site = self.held_out or (), self.program.one_site()
             scored = score_draws(self.model, args, draws, site, others=self.program.observed)
             log_prob = scored.log_prob.logsumexp(0) - math.log(len(scored.log_prob))
             return float(scored.select_scored(log_prob).mean())

@@ -17,6 +17,7 @@ from posterity.inference.members_batches import BatchGradient
 from posterity.inference.members_descent import MembersDescent
 from posterity.inference.program.likelihood import score_draws
 from posterity.inference.program.minibatch import count_rows
+from posterity.inference.program.nested import tensors_in, with_tensors
 from posterity.inference.program.site_value import scored_elements
 from posterity.inference.program.sites import Program
 from posterity.inference.program.trace import Model, default_dtype
@@ -53,6 +54,8 @@ class MembersFit:
         self.gained = torch.zeros(settings.members, dtype=torch.double)
         self.unsettled = torch.zeros(settings.members, dtype=torch.bool)
         self.generator = torch.Generator().manual_seed(self.seeds[0])
+        if settings.holdout or settings.gradient == "natural" or settings.noise:
+            program.one_site()
         self.args, self.held_out = hold_out(args, settings.holdout, self.generator)
         self.rows = count_rows(self.args)
         check_batch_size(settings.batch_size, self.rows)
@@ -74,8 +77,12 @@ class MembersFit:
     def _noise(self) -> DataNoise | None:
         if self.settings.noise in (None, 0, (0, 0), [0, 0]):
             return None
-        node = trace(self.model, self.args, seed=0)[self.program.site]
-        return DataNoise(self.settings.noise, self.args, self.rows, node["fn"].support, scored_elements(node))
+        node = trace(self.model, self.args, seed=0)[self.program.one_site()]
+        if any(isinstance(value, dict) for value in self.args):
+            raise ValueError("expected noise=None for data in a dictionary, got noise: give the data as x and y")
+        return DataNoise(
+            self.settings.noise, tuple(tensors_in(self.args)), self.rows, node["fn"].support, scored_elements(node)
+        )
 
     def _scored(self) -> list[Density]:
         """The log joints whose mean is the score of a member: that of the data, or those of copies with noise."""
@@ -84,7 +91,7 @@ class MembersFit:
         copies, generator = list[Density](), torch.Generator().manual_seed(self.seeds[0])
         for _ in range(COPIES):
             density = copy.copy(self.density)
-            density.args = tuple(self.noise(list(self.args), (), generator))
+            density.args = with_tensors(self.args, self.noise(tensors_in(self.args), (), generator))
             copies.append(density)
         return copies
 
@@ -163,8 +170,8 @@ class MembersFit:
         """The function from positions (member, dim) to log joints (member,) and gradients (member, dim)."""
         settings, model, density = self.settings, self.model, self.density
         if settings.gradient == "natural":
-            node = trace(self.model, self.args, seed=0)[self.program.site]
-            model = with_natural_gradient(self.model, self.program.site, node)
+            site = self.program.one_site()
+            model = with_natural_gradient(self.model, site, trace(self.model, self.args, seed=0)[site])
             density = PointDensity(model, self.args)
         size = settings.batch_size or self.rows
         if size == self.rows and self.noise is None:
@@ -335,7 +342,7 @@ class MembersFit:
 
     def held_out_score(self, q: Tensor) -> Tensor:
         """Mean log score of the held-out rows, in nats per row, of each member."""
-        args, site = self.held_out or (), self.program.site
+        args, site = self.held_out or (), self.program.one_site()
         scored = score_draws(self.model, args, self.density.constrain(q), site, others=self.program.observed)
         return scored.select_scored(scored.log_prob).double().mean(1)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from posterity.inference.engine.density import PointDensity
 from posterity.inference.engine.recording import RECORDING_ERRORS, quiet, record, replay
 from posterity.inference.program.minibatch import ScaleObservations, row_terms
+from posterity.inference.program.nested import tensors_in, with_tensors
 from posterity.inference.program.sites import Program
 from posterity.inference.program.trace import Model
 from posterity.inference.training.noise import DataNoise
@@ -49,7 +50,8 @@ class BatchGradient:
         self.program, self.args, self.rows, self.size = program, args, rows, size
         self.noise, self.members, self.generator = noise, len(start), generator
         self.density = PointDensity(model, args)
-        self.varying = [isinstance(a, Tensor) and a.ndim > 0 and len(a) == rows for a in args]
+        self.data = tensors_in(args)
+        self.varying = [a.ndim > 0 and len(a) == rows for a in self.data]
         self.terms = None if size == rows else row_terms(model, args, program)
         self.call: Callable[..., Any] = torch.func.vmap(torch.func.grad_and_value(self._log_joint), randomness="error")
         self.tier = "eager"
@@ -68,7 +70,8 @@ class BatchGradient:
 
     def _log_joint(self, position: Tensor, *batch: Tensor) -> Tensor:
         parts = iter(batch)
-        self.density.args = tuple(next(parts) if v else a for a, v in zip(self.args, self.varying, strict=True))
+        data = [next(parts) if v else a for a, v in zip(self.data, self.varying, strict=True)]
+        self.density.args = with_tensors(self.args, data)
         with self._scaled():
             return self.density(position)
 
@@ -80,7 +83,7 @@ class BatchGradient:
 
     def _draw(self) -> list[Tensor]:
         """The arguments with rows, (member, size, ...), as in the next step."""
-        lead, pairs = (self.members, self.size), list(zip(self.args, self.varying, strict=True))
+        lead, pairs = (self.members, self.size), list(zip(self.data, self.varying, strict=True))
         if self.size == self.rows:
             values = [a.expand(self.members, *a.shape) if v else a for a, v in pairs]
         else:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from posterity.display import COLUMNS, count, listing, panel, paragraph, table
-from posterity.inference.program.sites import Program
+from posterity.inference.program.sites import Program, shown_names
 from posterity.models.pair import model_name
 
 NETWORK = 3
@@ -29,7 +29,7 @@ def posterior_text(model: Any, program: Program, draws: Mapping[str, Tensor], at
 def posterior_html(model: Any, program: Program, draws: Mapping[str, Tensor], attrs: Mapping[str, Any]) -> str:
     """A posterior in a notebook. The draws of single numbers are summarised, of no other sites."""
     seconds = attrs.get("seconds")
-    facts = [_draws(draws), f"{float(seconds):.3g} s" if seconds is not None else "", f"observed site {program.site!r}"]
+    facts = [_draws(draws), f"{float(seconds):.3g} s" if seconds is not None else "", _observed(program)]
     rows = list(_sites(program, draws))
     more = f"and {count(len(rows) - COLUMNS, 'more site')}" if len(rows) > COLUMNS else ""
     return panel(
@@ -39,6 +39,11 @@ def posterior_html(model: Any, program: Program, draws: Mapping[str, Tensor], at
         listing("Warnings", [text for text in str(attrs.get("warnings", "")).split("; ") if text]),
         listing("Next", NEXT, code=True),
     )
+
+
+def _observed(program: Program) -> str:
+    names = list(program.sites)
+    return f"observed site {names[0]!r}" if len(names) == 1 else f"observed sites {shown_names(names)}" if names else ""
 
 
 def _run(model: Any, attrs: Mapping[str, Any]) -> str:

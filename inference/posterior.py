@@ -1,8 +1,7 @@
 """`Posterior`: the result of every method of inference."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,19 @@ from torch.distributions import Distribution
 
 from posterity.files import read_tensors, write_tensors
 from posterity.inference import arviz
-from posterity.inference.export import ArvizNames, UnmaskedRows, observation_dims, to_dataset, unmasked_rows
+from posterity.inference.export import ArvizNames, to_dataset
+from posterity.inference.export_sites import ExportedSite, export_sites, input_dataset, numbered
 from posterity.inference.overview import posterior_html, posterior_text
 from posterity.inference.predictive import PredictiveMixture
-from posterity.inference.program.arguments import read_arguments, read_as_fitted
-from posterity.inference.program.likelihood import ScoredDraws, likelihood_over_draws, score_draws
+from posterity.inference.program.arguments import bind_arguments, read_arguments, read_as_fitted
+from posterity.inference.program.by_position import by_position
+from posterity.inference.program.likelihood import (
+    ScoredDraws,
+    likelihood_over_draws,
+    likelihoods_over_draws,
+    score_sites,
+)
+from posterity.inference.program.nested import leaves, tensors_in
 from posterity.inference.program.sites import Program, inspect
 from posterity.inference.program.tables import Names, expand_observations, names_from_attrs
 from posterity.inference.program.trace import Model, unwrap_pair
@@ -38,8 +45,9 @@ class Posterior:
       ``loss`` of every step; with ``holdout`` also ``held_out`` of every check and ``held_out_step``, its step.
     - ``attrs``: method, settings, seed, seconds, warnings, names of columns.
 
-    The methods take the model's arguments as `infer` does: tensors, arrays, frames, or one `Observations`. The columns
-    of a frame are put in the order of the fit; other columns than those of the fit raise a ``ValueError``.
+    The methods take the model's arguments as `infer` does: tensors, arrays, frames, dictionaries, or one
+    `Observations`. The columns of a frame are put in the order of the fit; other columns than those of the fit raise a
+    ``ValueError``.
     """
 
     model: Model
@@ -88,37 +96,44 @@ class Posterior:
                 )
         return read
 
-    def likelihood(self, *args: Any, draws: int | None = None, **named: Any) -> Distribution:
+    def likelihood(self, *args: Any, draws: int | None = None, site: str | None = None, **named: Any) -> Distribution:
         """The distribution of the observed site at other inputs, for each draw: batch shape (S, N).
 
         ``args`` are the model's arguments without y, as tensors or arrays, by position or name. ``draws`` is the number
         of draws to use, evenly spaced over all chains; default: all. The S = chain * draw are ordered by chain.
-        """
-        args, site, others = self.inputs(*args, **named), self.program.site, self.program.observed
-        return likelihood_over_draws(self.model, args, self._flat(draws, args), site, others=others)[0]
+        ``site`` names the observed site; it may be left out if the model has one, or one was named in `infer`.
 
-    def predictive(self, *args: Any, draws: int | None = None, **named: Any) -> PredictiveMixture:
+        Raises ``ValueError`` if the model has several observed sites and none is named, or has none, and as `inputs`.
+        """
+        name, others = self.program.one_site(site), self.program.observed
+        args = self.inputs(*args, **named)
+        return likelihood_over_draws(self.model, args, self._flat(draws, args), name, others=others)[0]
+
+    def predictive(
+        self, *args: Any, draws: int | None = None, site: str | None = None, **named: Any
+    ) -> PredictiveMixture:
         """The posterior predictive distribution at ``args`` (the model's arguments without y), batch shape (N,).
 
-        ``draws`` as in `likelihood`. Masks and scales of the model affect the log likelihood only, not predictions.
-        Memory grows as N * draws * K.
+        ``draws`` and ``site`` as in `likelihood`. Masks and scales of the model affect the log likelihood only, not
+        predictions. Memory grows as N * draws * K.
         """
-        return PredictiveMixture.from_draws(self.likelihood(*args, draws=draws, **named))
+        return PredictiveMixture.from_draws(self.likelihood(*args, draws=draws, site=site, **named))
 
-    def function_draws(self, *args: Any, **named: Any) -> Tensor:
+    def function_draws(self, *args: Any, site: str | None = None, **named: Any) -> Tensor:
         """E[y|x, w] of every draw, shape (chain, draw, N); the convergence of a network is judged on it."""
-        likelihood = self.likelihood(*args, **named)
+        likelihood = self.likelihood(*args, site=site, **named)
         return likelihood.mean.unflatten(0, self._shape)
 
-    def log_likelihood(self, *args: Any, **named: Any) -> Tensor:
-        """log p(y_n | x_n, w) of every draw, shape (chain, draw, N); the last argument is y.
+    def log_likelihood(self, *args: Any, site: str | None = None, **named: Any) -> Tensor:
+        """log p(y_n | x_n, w) of every draw, shape (chain, draw, N); the last argument is y, ``site`` as `likelihood`.
 
         The scored value is that of the observed site, also if the model transforms y first. The terms are those of the
         fitted log joint: the term of a masked row is 0, and a scale (``poutine.scale``) multiplies the terms.
 
         Raises ``ValueError`` if y is missing, has another shape than the model predicts, or is outside the support.
         """
-        log_prob = self._score(self._arguments(args, named)).log_prob
+        name = self.program.one_site(site)
+        log_prob = self._score(self._arguments(args, named), [name])[0][name].log_prob
         return log_prob.unflatten(0, self._shape)
 
     def log_prior(self, *args: Any, **named: Any) -> dict[str, Tensor]:
@@ -138,14 +153,16 @@ class Posterior:
         >>> posterior.log_prior(x, x)["slope"]
         tensor([[-0.9189, -0.9189, -0.9189]])
         """
-        return self._log_prior(self._score(self._arguments(args, named), terms=True))
+        return self._log_prior(self._score(self._arguments(args, named), self.program.sites, terms=True)[2])
 
     def to_arviz(self, *args: Any, predict: Any = None, seed: int = 0, log_prior: bool = False, **named: Any) -> Any:
         """ArviZ data with every group that ArviZ's functions need, and the names of plates as dimensions.
 
         The groups are ``posterior`` (latent and deterministic sites), ``sample_stats``, ``log_likelihood``,
-        ``posterior_predictive`` (one draw of y for each posterior draw), ``observed_data`` and ``constant_data``. Draws
-        from a guide or an ensemble are stored as one chain, with a note in ``attrs["sampling"]``.
+        ``posterior_predictive`` (one draw of y for each posterior draw), ``observed_data`` and ``constant_data``. Each
+        observed site is a variable, or the one named in `infer`; a model with factors alone has the first two groups
+        and ``constant_data``. Draws from a guide or an ensemble are stored as one chain, with a note in
+        ``attrs["sampling"]``.
 
         The names of columns (`x_names`, `y_names`) are coordinates of ``constant_data`` and of several targets.
         ``log_likelihood`` is scaled as in the method `log_likelihood`. Masked rows are in no group, and other rows keep
@@ -165,42 +182,72 @@ class Posterior:
         Raises:
             ValueError: as `log_likelihood`, and if all observations are masked.
         """
-        args = self._arguments(args, named)
-        scores = self._score(args, terms=check_flag("log_prior", log_prior))
-        likelihood, y, site = scores.likelihood, scores.observation.value, self.program.site
+        args, sites = self._arguments(args, named), self.program.sites
+        scores, deterministics, terms = self._score(args, sites, terms=check_flag("log_prior", log_prior))
         x_names, y_names = names_from_attrs(self.attrs)
-        inputs = _inputs(args, y, x_names)
-        names = ArvizNames([*self.draws, *scores.deterministics, site, *inputs])
-        all_dims = observation_dims(names, site, scores.observation.plates, y.ndim)
-        rows = unmasked_rows(names, all_dims[: len(likelihood.batch_shape) - 1], scores.scored_rows)
-        if y.is_floating_point():
-            y = torch.where(scores.scored, y, torch.nan)
-        dims, variable = rows.selected_dims(all_dims), names.variables[site]
-        batch_dims = dims[: len(dims) - len(likelihood.event_shape)]
-        targets = _name_coordinate(dims[-1:], y_names, y.shape[-1:]) if len(likelihood.event_shape) == 1 else {}
-        coords = rows.coords | targets
-        log_prob = rows.select(scores.log_prob.unflatten(0, self._shape), 2)
-        predicted = rows.select(self._sample(likelihood, seed), 2)
-        posterior = {**self.draws, **{n: v.unflatten(0, self._shape) for n, v in scores.deterministics.items()}}
-        groups = {
-            "posterior": self._site_dataset(names, posterior),
-            "log_likelihood": self._draw_dataset({variable: log_prob}, {variable: batch_dims}, coords),
-            "posterior_predictive": self._draw_dataset({variable: predicted}, {variable: dims}, coords),
-            "observed_data": to_dataset({variable: rows.select(y)}, {variable: dims}, coords),
-            "constant_data": _input_dataset(names, inputs, rows, dims),
-        }
+        observations = {site: score.observation.value for site, score in scores.items()}
+        inputs = _inputs(args, list(observations.values()), x_names)
+        names = ArvizNames([*self.draws, *deterministics, *sites, *inputs])
+        exported = export_sites(names, scores, y_names)
+        posterior = {**self.draws, **{n: v.unflatten(0, self._shape) for n, v in deterministics.items()}}
+        groups = {"posterior": self._site_dataset(names, posterior)}
+        if exported:
+            groups |= self._observed_groups(exported, scores, seed)
+        dims, rows = next(((one.all_dims, one.rows) for one in exported.values()), ((), None))
+        if inputs or exported:
+            groups["constant_data"] = input_dataset(names, inputs, rows, dims)
         if log_prior:
-            groups["log_prior"] = self._site_dataset(names, self._log_prior(scores))
+            groups["log_prior"] = self._site_dataset(names, self._log_prior(terms))
         if self.sample_stats:
             groups["sample_stats"] = self._site_dataset(ArvizNames(self.sample_stats), self.sample_stats)
         if predict is not None:
-            new = self.inputs(*(predict if isinstance(predict, tuple) else (predict,)))
-            predictions = self._sample(self.likelihood(*new), seed + 1)
-            groups["predictions"] = self._draw_dataset({variable: predictions}, {variable: all_dims}, targets)
-            groups["predictions_constant_data"] = _input_dataset(names, _numbered(new, x_names), None, all_dims)
+            groups |= self._prediction_groups(names, exported, predict, seed + 1, x_names)
         # Draws of a guide and members of an ensemble are not a Markov chain, although they have the chain dimension.
         sampling = {} if self.sample_stats else {"sampling": arviz.INDEPENDENT}
         return arviz.from_groups(groups, {**self.attrs, **sampling})
+
+    def _observed_groups(
+        self, exported: Mapping[str, ExportedSite], scores: Mapping[str, ScoredDraws], seed: int
+    ) -> dict[str, xr.Dataset]:
+        """The groups with variables of the observed sites."""
+        log_prob, predicted, y, dims, batch_dims, coords = {}, {}, {}, {}, {}, dict[str, Any]()
+        with seeded(seed):
+            for site, one in exported.items():
+                likelihood, values = scores[site].likelihood, scores[site].observation.value
+                if values.is_floating_point():
+                    values = torch.where(scores[site].scored, values, torch.nan)
+                log_prob[one.variable] = one.rows.select(scores[site].log_prob.unflatten(0, self._shape), 2)
+                predicted[one.variable] = one.rows.select(likelihood.sample().unflatten(0, self._shape), 2)
+                y[one.variable] = one.rows.select(values)
+                dims[one.variable] = one.dims
+                batch_dims[one.variable] = one.dims[: len(one.dims) - len(likelihood.event_shape)]
+                coords |= one.coords
+        return {
+            "log_likelihood": self._draw_dataset(log_prob, batch_dims, coords),
+            "posterior_predictive": self._draw_dataset(predicted, dims, coords),
+            "observed_data": to_dataset(y, dims, coords),
+        }
+
+    def _prediction_groups(
+        self, names: ArvizNames, exported: Mapping[str, ExportedSite], predict: Any, seed: int, x_names: list[Names]
+    ) -> dict[str, xr.Dataset]:
+        """The groups of new inputs."""
+        if not exported:
+            self.program.one_site()  # says that there is nothing to predict
+        new = self.inputs(*(predict if isinstance(predict, tuple) else (predict,)))
+        draws, others = self._flat(None, new), self.program.observed
+        likelihoods = likelihoods_over_draws(self.model, new, draws, list(exported), others=others)[0]
+        with seeded(seed):
+            values = {
+                one.variable: likelihoods[site].sample().unflatten(0, self._shape) for site, one in exported.items()
+            }
+        dims = {one.variable: one.all_dims for one in exported.values()}
+        targets = {name: value for one in exported.values() for name, value in one.targets.items()}
+        first = next(iter(dims.values()))
+        return {
+            "predictions": self._draw_dataset(values, dims, targets),
+            "predictions_constant_data": input_dataset(names, numbered(new, x_names), None, first),
+        }
 
     def save(self, path: str | Path) -> Path:
         """Write draws, statistics and history to one file, without pickle; the model, which is code, is not stored."""
@@ -215,13 +262,14 @@ class Posterior:
         return write_tensors(content, path)
 
     @classmethod
-    def load(cls, path: str | Path, model: Any, *args: Any) -> "Posterior":
-        """The posterior that `save` wrote, for the same ``model`` (or ready pair) and example ``args``.
+    def load(cls, path: str | Path, model: Any, *args: Any, **named: Any) -> "Posterior":
+        """The posterior that `save` wrote, for the same ``model`` (or ready pair) and example arguments with y.
 
         Raises ``ValueError`` for a file that is damaged or of another format, a model with other sites, or sites of
         other shapes.
         """
-        model, args = unwrap_pair(model), read_arguments(args)
+        model = by_position(unwrap_pair(model), args, named)
+        args = read_arguments(bind_arguments(model, expand_observations(args), named)[0])
         content = read_tensors(path, f"a posterior of format {FORMAT}")
         if content.get("format") != FORMAT or "draws" not in content:
             raise ValueError(f"expected a posterior of format {FORMAT} in {path}, got something else")
@@ -232,8 +280,8 @@ class Posterior:
                 f"expected draws of the model's sites {sorted(sites)}, got {sorted(content['draws'])} in {path}"
             )
         posterior = cls(model, program, *(content[part] for part in ("draws", "sample_stats", "history", "attrs")))
-        if len(args) > 1:
-            posterior.likelihood(*args[:-1], draws=1)  # raises if draws and sites differ in shape
+        # Raises if draws and sites differ in shape.
+        likelihoods_over_draws(model, args, posterior._flat(1, args), program.sites, others=program.observed)
         return posterior
 
     def __repr__(self) -> str:
@@ -251,17 +299,19 @@ class Posterior:
     def _arguments(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
         return read_as_fitted(self.model, args, named, self.attrs)[0]
 
-    def _score(self, args: tuple[Any, ...], *, terms: bool = False) -> ScoredDraws:
+    def _score(
+        self, args: tuple[Any, ...], sites: Sequence[str], *, terms: bool = False
+    ) -> tuple[dict[str, ScoredDraws], dict[str, Tensor], dict[str, Tensor]]:
         draws, others = self._flat(None, args), self.program.observed
-        return score_draws(self.model, args, draws, self.program.site, others=others, terms=terms)
+        return score_sites(self.model, args, draws, sites, others=others, terms=terms)
 
-    def _log_prior(self, scores: ScoredDraws) -> dict[str, Tensor]:
-        latents = (name for name in self.program.latents if name in scores.terms)
-        return {name: scores.terms[name].unflatten(0, self._shape) for name in latents}
+    def _log_prior(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        latents = (name for name in self.program.latents if name in terms)
+        return {name: terms[name].unflatten(0, self._shape) for name in latents}
 
     def _flat(self, draws: int | None, args: tuple[Any, ...]) -> dict[str, Tensor]:
         """Draws (S, ...) on the device of ``args``: a sampler stores its draws on the CPU."""
-        device = next((value.device for value in args if isinstance(value, Tensor)), None)
+        device = next((value.device for value in tensors_in(args)), None)
         flat = {name: value.flatten(0, 1).to(device) for name, value in self.draws.items()}
         total = self.num_chains * self.num_draws
         if draws is None or draws == total:
@@ -270,10 +320,6 @@ class Posterior:
             raise ValueError(f"expected between 1 and {total} draws, got {draws}")
         chosen = torch.linspace(0, total - 1, draws).round().long()
         return {name: value[chosen.to(value.device)] for name, value in flat.items()}
-
-    def _sample(self, likelihood: Distribution, seed: int) -> Tensor:
-        with seeded(seed):
-            return likelihood.sample().unflatten(0, self._shape)
 
     def _site_dataset(self, names: ArvizNames, values: Mapping[str, Tensor]) -> xr.Dataset:
         """Values of sites (chain, draw, ...) as variables; no two sites share a further dimension."""
@@ -291,37 +337,12 @@ class Posterior:
         return dataset.assign_coords(chain=np.arange(self.num_chains), draw=np.arange(self.num_draws))
 
 
-def _inputs(args: tuple[Any, ...], y: Tensor, names: list[Names]) -> dict[str, tuple[Tensor, Names]]:
-    """The model's arguments without the one that is observed unchanged; if there is none, without the last."""
-    place = next((n for n, value in enumerate(args) if value is y), len(args) - 1)
-    return _numbered(args[:place] + args[place + 1 :], names)
-
-
-def _numbered(inputs: tuple[Any, ...], names: list[Names]) -> dict[str, tuple[Tensor, Names]]:
-    """The inputs as variable x, or x0, x1, ... if there are several, with the names of their columns."""
-    named = [pair for pair in zip_longest(inputs, names[: len(inputs)]) if isinstance(pair[0], Tensor)]
-    return {"x" if len(named) == 1 else f"x{i}": pair for i, pair in enumerate(named)}
-
-
-def _name_coordinate(dims: tuple[str, ...], names: Names, shape: tuple[int, ...]) -> dict[str, Any]:
-    """The names of columns as the coordinate of their dimension, the only one of ``dims``; {} without names."""
-    return {dims[0]: (dims[0], list(names))} if names and len(dims) == 1 and shape == (len(names),) else {}
-
-
-def _input_dataset(
-    names: ArvizNames, inputs: Mapping[str, tuple[Tensor, Names]], rows: UnmaskedRows | None, dims: tuple[str, ...]
-) -> xr.Dataset:
-    """The inputs for the unmasked rows of y; ``dims`` are the dimensions of y."""
-    first = (dims or (names.dimension("obs"),))[0]
-    values: dict[str, Tensor] = {}
-    input_dims: dict[str, tuple[str, ...]] = {}
-    coords = {} if rows is None else rows.coords
-    for name, (value, column_names) in inputs.items():
-        columns = names.site_dims(name, max(0, value.ndim - 1))
-        coords |= _name_coordinate(columns, column_names, value.shape[1:])
-        if value.ndim:
-            values[name], along = (value, first) if rows is None else rows.select_input(value, first)
-            input_dims[name] = (along, *columns)
-        else:
-            values[name], input_dims[name] = value, ()
-    return to_dataset(values, input_dims, coords)
+def _inputs(args: tuple[Any, ...], observed: list[Tensor], names: list[Names]) -> dict[str, tuple[Tensor, Names]]:
+    """The model's arguments without those that are observed unchanged; if there are none, without the last tensor."""
+    found = [next((n for n, value in enumerate(args) if value is y), None) for y in observed]
+    places = {place for place in found if place is not None}
+    data = {id(leaf) for value in args if isinstance(value, dict) for _, leaf in leaves(value)}
+    inside = data & {id(y) for y in observed}
+    if not places and not inside and observed and args and isinstance(args[-1], Tensor):
+        places = {len(args) - 1}
+    return {name: pair for name, pair in numbered(args, names, places).items() if id(pair[0]) not in inside}

@@ -26,6 +26,7 @@ from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.density import PointDensity
 from posterity.inference.guide_fit import Guide, GuideFit
 from posterity.inference.posterior import Posterior
+from posterity.inference.program.by_position import called_as
 from posterity.inference.program.sites import inspect
 from posterity.inference.program.trace import Model, default_dtype
 from posterity.inference.training.guide_widths import limit_widths, set_widths
@@ -159,7 +160,7 @@ class SVI:
         if not latents:
             return empty_guide
         if chosen is not None and not isinstance(chosen, str):
-            return chosen
+            return called_as(chosen, model)
         init: str | dict[str, Tensor] = self.init
         if init == "map":
             settings = replace(self, guide="map", init="prior", steps=max(1, self.steps // 3), holdout=0.0)

@@ -80,7 +80,7 @@ def sweep(
     )
     posterior = infer(model, *take_rows(args, order[count:]), method=settings, seed=fit_seed, site=site)
     draws = {site_name: value.flatten(0, 1) for site_name, value in posterior.draws.items()}
-    scores = _row_scores(score_draws(posterior.model, held_out, draws, posterior.program.site))
+    scores = _row_scores(score_draws(posterior.model, held_out, draws, posterior.program.one_site()))
     if scores.shape[-1] < 2:
         raise ValueError(f"expected at least two held-out rows that the model scores, got {scores.shape[-1]}")
     history = posterior.history

@@ -26,7 +26,7 @@ LAYERS = (
     ("inference.arviz", "inference.convergence", "inference.program", "inference.parallel"),
     ("inference.engine",),
     ("inference.training",),
-    ("inference.export", "inference.predictive", "inference.overview", "inference.posterior"),
+    ("inference.export", "inference.export_sites", "inference.predictive", "inference.overview", "inference.posterior"),
     ("inference",),  # the methods: mcmc, svi, ensemble, adversarial, tracking, infer, sweep
     ("inference.diagnostics",),
     ("inference.plots", "inference.estimators"),

@@ -24,6 +24,7 @@ from torch.distributions.transforms import Transform, identity_transform
 
 from posterity.inference.engine import flat
 from posterity.inference.engine.constants import KnownIndices, known_indices
+from posterity.inference.program.nested import tensors_in
 from posterity.inference.program.sites import is_latent
 from posterity.inference.program.trace import Model, default_dtype, trace, widest_dtype
 from posterity.random import seeded
@@ -103,7 +104,7 @@ class Density:
         """Run the model in the dtype of the data if that has higher precision than torch's default or the sites."""
         own, default = self.dtype, torch.get_default_dtype()
         joint = self._dtype_at_first()
-        wide = widest_dtype((*self.args, *self.observed), joint or own)
+        wide = widest_dtype((*tensors_in(self.args), *self.observed), joint or own)
         if torch.promote_types(wide, own) == own and torch.promote_types(own, default) == default:
             return
         self.promoted = wide

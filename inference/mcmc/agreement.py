@@ -13,7 +13,8 @@ from torch.distributions import Categorical, Distribution
 from posterity.inference.convergence.elements import site_columns
 from posterity.inference.convergence.statistics import convergence, rhat_explained_by_chance
 from posterity.inference.convergence.thresholds import RHAT_BAD, RHAT_DRAWS
-from posterity.inference.program.likelihood import likelihood_over_draws
+from posterity.inference.program.likelihood import likelihoods_over_draws
+from posterity.inference.program.minibatch import count_rows, take_rows
 from posterity.inference.program.sites import Program
 from posterity.inference.program.trace import Model
 
@@ -88,26 +89,29 @@ class ComparedFunctions:
     r"""Function values of draws: predictions at 16 rows, and the elements of named sites.
 
     A prediction is $\mathrm{E}[y|x, w]$, the median if the mean is not finite, or the class probabilities. The model
-    runs on the 16 rows only, if it can be run on a subset of its rows. Predictions are nan if they cannot be computed,
-    because monitoring must never end a run.
+    runs on the 16 rows only, if it can be run on a subset of its rows. Of many observed sites 16 are compared.
+    Predictions are nan if they cannot be computed, because monitoring must never end a run.
     """
 
     def __init__(self, model: Model, args: tuple[Any, ...], program: Program) -> None:
         self.model, self.args, self.program = model, args, program
         self.named = [name for name in program.latents if name not in program.weights]
-        self.rows = max((len(v) for v in args if isinstance(v, Tensor) and v.ndim), default=1)
-        self.some: tuple[Any, ...] | None = _some_rows(args, self.rows) if self.rows > ROWS else None
+        self.rows = count_rows(args)
+        self.some: tuple[Any, ...] | None = take_rows(args, _sixteen(self.rows)) if self.rows > ROWS else None
+        self.predicting = [program.sites[n] for n in _sixteen(len(program.sites))] if program.sites else []
 
     def predicted(self, draws: Mapping[str, Tensor]) -> np.ndarray:
         """Predictions (chain, draw, 16) for ``draws`` of all sites (chain, draw, ...); fewer rows are repeated."""
         shape = next(iter(draws.values())).shape[:2]
+        if not self.predicting:  # a model with factors alone
+            return np.full((*shape, ROWS), np.nan)
         values = self._values(draws) if self.some is not None else None
         if values is None:
             self.some = None
             values = self._in_pieces(draws)
         if values is None or not values.shape[-1]:
             return np.full((*shape, ROWS), np.nan)
-        rows = torch.linspace(0, values.shape[-1] - 1, ROWS).round().long()
+        rows = _sixteen(values.shape[-1], repeat=True)
         return values[..., rows.to(values.device)].cpu().numpy()
 
     def sites(self, draws: Mapping[str, Tensor]) -> tuple[np.ndarray, list[str]]:
@@ -139,10 +143,11 @@ class ComparedFunctions:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                likelihood = likelihood_over_draws(
-                    self.model, args, flat, self.program.site, others=self.program.observed
+                likelihoods = likelihoods_over_draws(
+                    self.model, args, flat, self.predicting, others=self.program.observed
                 )[0]  # fmt: skip
-                return _mean(likelihood).reshape(*shape, -1).double()
+                parts = [_mean(likelihoods[site]).reshape(*shape, -1).double() for site in self.predicting]
+                return torch.cat(parts, -1)
         except Exception:  # noqa: BLE001 - a likelihood may fail in any way; the log density is still compared
             return None
 
@@ -160,7 +165,6 @@ def _mean(likelihood: Distribution) -> Tensor:
     return base.icdf(torch.full_like(mean, 0.5))  # the median, for example of a Cauchy likelihood
 
 
-def _some_rows(args: tuple[Any, ...], count: int) -> tuple[Any, ...]:
-    """The arguments with 16 of ``count`` rows."""
-    rows = torch.linspace(0, count - 1, ROWS).round().long()
-    return tuple(v[rows.to(v.device)] if isinstance(v, Tensor) and v.ndim and len(v) == count else v for v in args)
+def _sixteen(count: int, repeat: bool = False) -> Tensor:
+    """Indices of 16 of ``count`` elements, evenly spaced; of fewer all, or with ``repeat`` some several times."""
+    return torch.linspace(0, count - 1, ROWS if repeat else min(ROWS, count)).round().long()

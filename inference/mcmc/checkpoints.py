@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from posterity.files import checksum, read_tensors, write_tensors
+from posterity.inference.program.nested import tensors_in
 
 FORMAT = 3  # since 2: checksums of the arguments; since 3: no states of random generators
 KEYS = {
@@ -51,8 +52,9 @@ def read_checkpoint(path: str | Path, methods: Collection[str]) -> dict[str, Any
 
 
 def fingerprints(args: tuple[Any, ...]) -> list[str]:
-    """A checksum of each argument, equal for tensors of the same dtype, shape and bits; "" for other arguments."""
-    return [checksum(value) if isinstance(value, Tensor) else "" for value in args]
+    """A checksum of each argument with data, equal for tensors of the same dtype, shape and bits; "" for others."""
+    data = [tensors_in((value,)) for value in args]
+    return [checksum(*tensors) if tensors else "" for tensors in data]
 
 
 def check_same_arguments(args: tuple[Any, ...], saved: list[str]) -> None:

@@ -10,9 +10,10 @@ from posterity.inference.mcmc.hmc import HMC
 from posterity.inference.mcmc.nuts import NUTS
 from posterity.inference.mcmc.run import Run, Sampler
 from posterity.inference.posterior import Posterior
-from posterity.inference.program.arguments import read_arguments
+from posterity.inference.program.arguments import bind_arguments, read_arguments
+from posterity.inference.program.by_position import by_position, takes
 from posterity.inference.program.observation import observe_as_numbers
-from posterity.inference.program.tables import names_to_attrs, read_tables
+from posterity.inference.program.tables import expand_observations, names_to_attrs, read_tables
 from posterity.inference.program.trace import unwrap_pair
 
 METHODS: dict[str, type[Sampler]] = {"HMC": HMC, "NUTS": NUTS}
@@ -31,18 +32,23 @@ def resume(path: str | Path, model: Any, *args: Any, **changes: Any) -> Posterio
         model: the model of the run.
         *args: the arguments of the model in the run.
         **changes: new values of settings: ``draws`` (in total), ``max_seconds``, ``target_ess``, ``threads``,
-            ``progress``, ``checkpoint`` (default: the same file) and ``checkpoint_seconds``.
+            ``progress``, ``checkpoint`` (default: the same file) and ``checkpoint_seconds``. Other names are arguments
+            of the model, as in `infer`.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: another setting is changed, the file is not a checkpoint, or it belongs to another model or data.
     """
-    fixed = sorted(changes.keys() - set(CHANGES))
+    bare = unwrap_pair(model)
+    named = {name: value for name, value in changes.items() if name not in CHANGES and takes(bare, name)}
+    fixed = sorted(changes.keys() - set(CHANGES) - named.keys())
     if fixed:
         raise ValueError(f"expected changes to {list(CHANGES)} only, since other settings are fixed, got {fixed}")
-    tables = read_tables(args)
+    changes = {name: value for name, value in changes.items() if name in CHANGES}
+    bare = by_position(bare, args, named)
+    tables = read_tables(bind_arguments(bare, expand_observations(args), named)[0])
     args = read_arguments(tables)
-    model = observe_as_numbers(unwrap_pair(model), args)
+    model = observe_as_numbers(bare, args)
     content = checkpoints.read_checkpoint(path, METHODS)
     settings = METHODS[content["method"]](
         **{**content["settings"], "threads": content["threads"], "checkpoint": str(path), **changes}

@@ -29,6 +29,7 @@ from posterity.inference.mcmc.starts import density_at, finite_or, start
 from posterity.inference.mcmc.streams import BEFORE, Streams
 from posterity.inference.mcmc.warnings import find_problems, give_warning
 from posterity.inference.posterior import Posterior
+from posterity.inference.program.minibatch import count_rows
 from posterity.inference.program.sites import Program, inspect
 from posterity.inference.program.trace import Model
 from posterity.inference.training.interrupt import warn_interrupted
@@ -94,8 +95,8 @@ class Run:
         def fresh(restart: int) -> Tensor:
             return self._starts(child_seeds(self.seed, RESTARTS, CLIMBS)[restart])
 
-        rows = max((len(a) for a in self.args if isinstance(a, Tensor) and a.ndim), default=1)
-        modes, self.start_warnings = starts_at_modes(self.engine, q, density_units(self.density), rows, fresh)
+        units, rows = density_units(self.density), count_rows(self.args)
+        modes, self.start_warnings = starts_at_modes(self.engine, q, units, rows, fresh)
         return modes
 
     def _starts(self, seed: int) -> Tensor:

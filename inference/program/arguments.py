@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posterity.data.frames import is_frame
+from posterity.inference.program.by_position import POSITIONAL, parameters_of
+from posterity.inference.program.nested import leaves, map_leaves, tensors_in
 from posterity.inference.program.tables import Columns, expand_observations, order_as_fitted, read_tables
 
 MISSING = "replace missing values by any finite number, and mask them in the model (fn.mask(is_there))"
@@ -19,53 +22,56 @@ def read_arguments(args: tuple[Any, ...]) -> tuple[Any, ...]:
     An array is copied and keeps its dtype. A frame of numbers becomes a tensor (N, D) (see
     `posterity.data.frames.read_numbers`), and an `Observations` that is the only argument becomes x and y. A list
     becomes a tensor if it has one number (or list of numbers) for each row of the other data, or if there is no other
-    data. Other values are unchanged.
+    data. The values of a dictionary are read in the same way. Other values are unchanged.
 
-    Raises ``ValueError`` for an array that does not hold numbers or has a mask, and as `check_arguments` does.
+    Raises ``ValueError`` for an array that does not hold numbers or has a mask, a frame in a dictionary, and as
+    `check_arguments` does.
     """
-    args = read_tables(args)
-    read = [_tensor(value, f"argument {position}") for position, value in enumerate(args)]
-    first = next((value for value in read if isinstance(value, Tensor)), None)
-    rows = None if first is None or not first.ndim else len(first)
-    for position, value in enumerate(read):
-        if isinstance(value, list) and (first is None or len(value) == rows):
-            read[position] = _from_list(value, f"argument {position}")
-        if first is not None and read[position] is not args[position]:
-            read[position] = read[position].to(first.device)
-    check_arguments(tuple(read))
-    return tuple(read)
+    read = tuple(map_leaves(_tensor, value, f"argument {n}") for n, value in enumerate(read_tables(args)))
+    data = tensors_in(read)
+    lengths = {len(value) for value in data if value.ndim}
+    given = {id(value) for value in tensors_in(args)}
+
+    def convert(label: str, value: Any) -> Any:
+        if isinstance(value, list) and (not data or len(value) in lengths):
+            value = _from_list(value, label)
+        return value.to(data[0].device) if data and isinstance(value, Tensor) and id(value) not in given else value
+
+    read = tuple(map_leaves(convert, value, f"argument {n}") for n, value in enumerate(read))
+    check_arguments(read)
+    return read
 
 
 def check_arguments(args: tuple[Any, ...]) -> None:
-    """Raises ``ValueError`` unless there is a tensor, and all tensors are finite, not empty and equally long."""
-    tensors = [value for value in args if isinstance(value, Tensor)]
-    if not tensors:
-        raise ValueError(
-            f"expected the model's arguments as tensors or arrays (y last), got {len(args)} arguments and no tensor"
-        )
-    for position, value in enumerate(args):
-        if isinstance(value, list) and not value:
-            raise ValueError(f"expected data, got an empty list as argument {position}")
-        if not isinstance(value, Tensor):
-            continue
-        if value.numel() == 0:
-            raise ValueError(f"expected data, got an empty argument {position} of shape {tuple(value.shape)}")
-        if value.is_complex():
-            raise ValueError(f"expected real numbers, got argument {position} of {value.dtype}")
-        bad = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
-        if bad:
-            raise ValueError(f"expected finite values, got {bad} that are not in argument {position}: {MISSING}")
-    lengths = [len(value) for value in tensors if value.ndim]
-    if len(set(lengths)) > 1:
-        raise ValueError(f"expected arguments with the same number of rows, got {lengths}")
+    """Raises ``ValueError`` unless all tensors among the arguments are real, finite and not empty."""
+    for position, argument in enumerate(args):
+        map_leaves(_check, argument, f"argument {position}")
 
 
-def _tensor(value: Any, name: str) -> Any:
+def _check(label: str, value: Any) -> None:
+    if isinstance(value, list) and not value:
+        raise ValueError(f"expected data, got an empty list as {label}")
+    if not isinstance(value, Tensor):
+        return
+    if value.numel() == 0:
+        raise ValueError(f"expected data, got an empty {label} of shape {tuple(value.shape)}")
+    if value.is_complex():
+        raise ValueError(f"expected real numbers, got {label} of {value.dtype}")
+    bad = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
+    if bad:
+        raise ValueError(f"expected finite values, got {bad} that are not in {label}: {MISSING}")
+
+
+def _tensor(name: str, value: Any) -> Any:
     """A table, an array, or an object that NumPy reads as an array, as a tensor; other values unchanged."""
     if isinstance(value, Columns):
         return value.values
     if isinstance(value, Tensor) or not hasattr(value, "__array__"):
         return value
+    if is_frame(value):
+        raise ValueError(
+            f"expected columns or arrays in a dictionary, got a frame as {name}: dict(frame) has its columns"
+        )
     if isinstance(value, np.ma.MaskedArray):
         raise ValueError(f"expected {name} without a mask, got a masked array: {MISSING}")
     try:
@@ -144,13 +150,9 @@ def replace_argument(model: Callable[..., Any], args: tuple[Any, ...], name: str
 
 
 def _defaults(model: Callable[..., Any]) -> dict[str, Any]:
-    """The positional arguments of a model in order, with defaults; empty if the model has no signature."""
-    try:
-        signature = inspect.signature(model.forward if isinstance(model, torch.nn.Module) else model)
-    except (TypeError, ValueError):
-        return {}
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
-    return {name: p.default for name, p in signature.parameters.items() if p.kind in kinds}
+    """The arguments of a model in order (see `by_position`), with defaults; empty if the model has no signature."""
+    kinds = (*POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
+    return {one.name: one.default for one in parameters_of(model) if one.kind in kinds}
 
 
 def describe_arguments(args: tuple[Any, ...]) -> str:
@@ -158,5 +160,5 @@ def describe_arguments(args: tuple[Any, ...]) -> str:
     return ", ".join(
         f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}" if isinstance(value, Tensor) else
         "None" if value is None else type(value).__name__
-        for value in args
+        for argument in args for _, value in leaves(argument)
     )  # fmt: skip

@@ -16,12 +16,15 @@ from torch.distributions import Distribution
 
 from posterity.inference.program.arguments import describe_none_arguments
 from posterity.inference.program.batching import for_each_draw
-from posterity.inference.program.observation import Observation, read_observation
+from posterity.inference.program.observation import Observation, read_observations
 from posterity.inference.program.reader import ReadLikelihood
+from posterity.inference.program.sites import shown_names
 from posterity.inference.program.trace import MODEL_ERRORS, Model, model_failure
 from posterity.models.parameters import family, split
 
 VMAP_CHUNK = 512
+Scores = dict[str, tuple[Tensor, Tensor]]
+"""Log densities and scored elements of observed sites."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +86,23 @@ def likelihood_over_draws(
     Raises:
         ValueError: if the draws do not fit the model, or the model draws random numbers outside of sample sites.
     """
-    return _read(model, args, draws, site, others, chunk_size, None)[:2]
+    likelihoods, deterministics = likelihoods_over_draws(
+        model, args, draws, [site], others=others, chunk_size=chunk_size
+    )
+    return likelihoods[site], deterministics
+
+
+def likelihoods_over_draws(
+    model: Model,
+    args: tuple[Any, ...],
+    draws: Mapping[str, Tensor],
+    sites: Collection[str],
+    *,
+    others: Collection[str] = (),
+    chunk_size: int = VMAP_CHUNK,
+) -> tuple[dict[str, Distribution], dict[str, Tensor]]:
+    """`likelihood_over_draws` of several ``sites``, by name, from one run of the model for each batch of draws."""
+    return _read(model, args, draws, sites, others, chunk_size, {})[:2]
 
 
 def score_draws(
@@ -106,49 +125,75 @@ def score_draws(
         ValueError: as `likelihood_over_draws` and `check_site_value`; if y is missing, if the log density is nan, or if
             the mask differs between draws.
     """
-    observation = read_observation(model, args, site)
-    read = _read(model, args, draws, site, others, chunk_size, observation, terms)
-    likelihood, deterministics, (log_prob, scored), found = read
-    if bool((scored != scored[0]).any()):
-        raise ValueError(f"expected a mask at {site!r} that is the same for every draw, got one that depends on them")
-    bad = int(torch.isnan(log_prob).sum())
-    if bad:
-        raise ValueError(f"expected log densities of {site!r}, got {bad} of {log_prob.numel()} that are nan")
-    return ScoredDraws(likelihood, deterministics, log_prob, scored[0], observation, found)
+    return score_sites(model, args, draws, [site], others=others, chunk_size=chunk_size, terms=terms)[0][site]
+
+
+def score_sites(
+    model: Model,
+    args: tuple[Any, ...],
+    draws: Mapping[str, Tensor],
+    sites: Collection[str],
+    *,
+    others: Collection[str] = (),
+    chunk_size: int = VMAP_CHUNK,
+    terms: bool = False,
+) -> tuple[dict[str, ScoredDraws], dict[str, Tensor], dict[str, Tensor]]:
+    """`score_draws` of several ``sites``, by name; the deterministic sites and the terms, also without any site."""
+    observations = read_observations(model, args, sites)
+    read = _read(model, args, draws, sites, others, chunk_size, observations, terms)
+    likelihoods, deterministics, scores, found = read
+    scored_draws = {}
+    for site, (log_prob, scored) in scores.items():
+        if bool((scored != scored[0]).any()):
+            raise ValueError(
+                f"expected a mask at {site!r} that is the same for every draw, got one that depends on them"
+            )
+        bad = int(torch.isnan(log_prob).sum())
+        if bad:
+            raise ValueError(f"expected log densities of {site!r}, got {bad} of {log_prob.numel()} that are nan")
+        scored_draws[site] = ScoredDraws(
+            likelihoods[site], deterministics, log_prob, scored[0], observations[site], found
+        )
+    return scored_draws, deterministics, found
 
 
 def _read(
-    model: Model, args: tuple[Any, ...], draws: Mapping[str, Tensor], site: str, others: Collection[str],
-    chunk_size: int, observation: Observation | None, terms: bool = False,
-) -> tuple[Distribution, dict[str, Tensor], tuple[Tensor, ...], dict[str, Tensor]]:  # fmt: skip
-    """Likelihood, deterministic sites, log densities and scored elements of an ``observation``, and other terms."""
+    model: Model, args: tuple[Any, ...], draws: Mapping[str, Tensor], sites: Collection[str], others: Collection[str],
+    chunk_size: int, observations: Mapping[str, Observation], terms: bool = False,
+) -> tuple[dict[str, Distribution], dict[str, Tensor], Scores, dict[str, Tensor]]:  # fmt: skip
+    """Likelihoods, deterministic sites, log densities and scored elements of ``observations``, and other terms."""
     sizes = {len(value) for value in draws.values()}
     if len(sizes) > 1:
         raise ValueError(f"expected draws of one number for all sites, got {sorted(sizes)}")
     read: dict[str, Any] = {}
-    scoring, dtype = observation is not None, None if observation is None else observation.dtype
+    scoring = {site: observation.dtype for site, observation in observations.items()}
 
-    def at_draw(
-        _: Tensor, values: dict[str, Tensor]
-    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], tuple[Tensor, ...], dict[str, Tensor]]:
-        reader = ReadLikelihood(values, site, others, scoring, dtype, terms)
+    def at_draw(_: Tensor, values: dict[str, Tensor]) -> tuple[dict[str, Any], ...]:
+        reader = ReadLikelihood(values, sites, others, scoring, terms)
         with reader:
             model(*args)
-        if reader.likelihood is None:
-            raise ValueError(f"expected the model to reach site {site!r}, got sites {reader.names}")
-        tensors, read["rebuild"] = split(reader.likelihood)
-        read["family"], read["filled"] = family(reader.likelihood), reader.filled
-        return tuple(tensors), reader.deterministics, reader.scores, reader.terms or {}
+        lost = [site for site in sites if site not in reader.likelihoods]
+        if lost:
+            raise ValueError(f"expected the model to reach site {lost[0]!r}, got sites {reader.names}")
+        parts = {site: split(likelihood) for site, likelihood in reader.likelihoods.items()}
+        read["rebuild"] = {site: rebuild for site, (_, rebuild) in parts.items()}
+        read["family"] = {site: family(likelihood) for site, likelihood in reader.likelihoods.items()}
+        read["filled"] = reader.filled
+        tensors = {site: tuple(found) for site, (found, _) in parts.items()}
+        return tensors, reader.deterministics, reader.scores, reader.terms or {}
 
     count = sizes.pop() if sizes else 1
     with pyro.validation_enabled(False), torch.no_grad():
         try:
-            tensors, deterministics, *rest = for_each_draw(at_draw, count, dict(draws), read, chunk_size)
+            tensors, deterministics, scores, found = for_each_draw(at_draw, count, dict(draws), read, chunk_size)
         except MODEL_ERRORS as error:
             raise model_failure(error, args) from error
-    if read["filled"] and any(bool(torch.isnan(tensor).any()) for tensor in tensors):
-        raise ValueError(
-            f"expected values of the observed sites {read['filled']}, on which {site!r} may depend, got none"
-            f"{describe_none_arguments(model, args)}"
-        )
-    return read["rebuild"](list(tensors)), deterministics, *rest
+    for site, parts in tensors.items():
+        filled = [name for name in read["filled"] if name != site]
+        if filled and any(bool(torch.isnan(tensor).any()) for tensor in parts):
+            raise ValueError(
+                f"expected values of the observed sites {shown_names(filled)}, on which {site!r} may depend, got none"
+                f"{describe_none_arguments(model, args)}"
+            )
+    likelihoods = {site: rebuild(list(tensors[site])) for site, rebuild in read["rebuild"].items()}
+    return likelihoods, deterministics, scores, found

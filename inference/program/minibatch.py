@@ -7,6 +7,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Independent
 
+from posterity.inference.program.nested import tensors_in, with_tensors
 from posterity.inference.program.sites import Program
 from posterity.inference.program.trace import Model, trace
 
@@ -14,7 +15,7 @@ from posterity.inference.program.trace import Model, trace
 class ScaleObservations(Messenger):
     """Multiplies the log density of the rows by N / batch: of all sites in ``row_plates``, and of ``sites``.
 
-    ``sites`` are observed outside of plates, with their rows in an event; None: the site of the program alone.
+    ``sites`` are observed outside of plates, with their rows in an event; None: the sites of the program.
     """
 
     def __init__(
@@ -27,7 +28,7 @@ class ScaleObservations(Messenger):
     ) -> None:
         super().__init__()
         self.program, self.row_plates, self.factor = program, row_plates, rows / batch
-        self.sites = (program.site,) if sites is None else sites
+        self.sites = program.sites if sites is None else sites
 
     def _pyro_sample(self, msg: Any) -> None:
         frames = {frame.name: frame for frame in msg["cond_indep_stack"]}
@@ -42,16 +43,19 @@ def row_terms(model: Model, args: tuple[Any, ...], program: Program) -> tuple[tu
     """The plates over rows around observed sites, and the observed sites outside of them that hold rows.
 
     Plates and sites over rows shrink if a row is left out. If the model cannot be run without a row (with data in its
-    closure, say), the plates over rows are those of the length of the data, and the site is that of the program.
+    closure, say), the plates over rows are those of the length of the data, and the sites are those of the program.
 
     Raises ``ValueError`` for a site whose rows are not independent, such as a multivariate normal over all rows: its
-    log density is not a sum over rows.
+    log density is not a sum over rows; and for a model with a site for each row.
     """
     rows = count_rows(args)
     with torch.no_grad():
         nodes = trace(model, args, seed=0)
         fewer = _on_fewer_rows(model, args, rows)
-    plates, sites = dict[str, None](), [program.site]
+    lost = [name for name in program.observed if fewer and name not in fewer]
+    if lost:
+        raise ValueError(f"expected no batch_size for a model with a site for each row, such as {lost[0]!r}")
+    plates, sites = dict[str, None](), [program.site] if program.site is not None else []
     for name in program.observed:
         frames = [frame for frame in nodes[name]["cond_indep_stack"] if frame.vectorized]
         sizes = {frame.name: frame.size for frame in fewer[name]["cond_indep_stack"]} if name in fewer else {}
@@ -84,11 +88,11 @@ def _check_product(name: str, likelihood: Any) -> None:
 
 
 def count_rows(args: tuple[Any, ...]) -> int:
-    """The number of rows of the last tensor, which is y if it is given; a scalar counts as one row."""
-    last = next(value for value in reversed(args) if isinstance(value, Tensor))
-    return len(last) if last.ndim else 1
+    """The number of rows: the length of the longest tensor among the arguments, 1 if there is none."""
+    return max((len(value) for value in tensors_in(args) if value.ndim), default=1)
 
 
 def take_rows(args: tuple[Any, ...], rows: Tensor) -> tuple[Any, ...]:
-    """The arguments with only the ``rows`` (indices) of each tensor; scalars and other values are unchanged."""
-    return tuple(value[rows.to(value.device)] if isinstance(value, Tensor) and value.ndim else value for value in args)
+    """The arguments with only the ``rows`` (indices) of each tensor of the longest length; other values unchanged."""
+    tensors, count = tensors_in(args), count_rows(args)
+    return with_tensors(args, [v[rows.to(v.device)] if v.ndim and len(v) == count else v for v in tensors])

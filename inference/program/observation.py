@@ -1,7 +1,7 @@
 """The observation at a site of a Pyro model: its value, its mask, and the dtype in which it is scored."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,20 +36,28 @@ def read_observation(model: Model, args: tuple[Any, ...], site: str) -> Observat
 
     Raises ``ValueError`` if nothing was observed there, and as `check_site_value` does.
     """
+    return read_observations(model, args, [site])[site]
+
+
+def read_observations(model: Model, args: tuple[Any, ...], sites: Collection[str]) -> dict[str, Observation]:
+    """`read_observation` of several ``sites``, by name, from one run of the model."""
     with torch.no_grad():
-        nodes = trace(model, args, seed=0)
-        node = nodes.get(site)
-        if node is None or not node["is_observed"]:
-            raise ValueError(
-                f"expected y, which the model observes at {site!r}, among the arguments, got {len(args)} "
-                f"argument{'s' if len(args) != 1 else ''}{describe_none_arguments(model, args)}"
-            )
-        check_site_value(site, node, lambda: other_prior_draws(model, args, site))
-        plates = {frame.dim: frame.name for frame in vectorized_plates(node)}
-        batch = range(-len(node["fn"].batch_shape), 0)
-        return Observation(
-            node["value"], scored_elements(node), dtype_to_score(node), tuple(plates.get(dim) for dim in batch)
+        nodes = trace(model, args, seed=0) if sites else {}
+        return {site: _observation(model, args, nodes.get(site), site) for site in sites}
+
+
+def _observation(model: Model, args: tuple[Any, ...], node: Any, site: str) -> Observation:
+    if node is None or not node["is_observed"]:
+        raise ValueError(
+            f"expected y, which the model observes at {site!r}, among the arguments, got {len(args)} "
+            f"argument{'s' if len(args) != 1 else ''}{describe_none_arguments(model, args)}"
         )
+    check_site_value(site, node, lambda: other_prior_draws(model, args, site))
+    plates = {frame.dim: frame.name for frame in vectorized_plates(node)}
+    batch = range(-len(node["fn"].batch_shape), 0)
+    return Observation(
+        node["value"], scored_elements(node), dtype_to_score(node), tuple(plates.get(dim) for dim in batch)
+    )
 
 
 def observed_value(model: Model, args: tuple[Any, ...], site: str) -> Tensor:

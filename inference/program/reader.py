@@ -1,4 +1,4 @@
-"""One run of a model at one draw of its latent sites: the likelihood, deterministic sites and log densities."""
+"""One run of a model at one draw of its latent sites: likelihoods, deterministic sites and log densities."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -13,31 +13,31 @@ from posterity.inference.program.sites import is_subsample
 
 
 class ReadLikelihood(Messenger):
-    """Substitutes one draw for the latent sites and parameters, and stores the distribution of the observed site.
+    """Substitutes one draw for the latent sites and parameters, and stores the distributions of observed sites.
 
     Args:
         values: the draw, by name.
-        site: the observed site.
+        sites: the observed sites to read, in ``likelihoods`` by name.
         others: observed sites whose values may be missing; they are filled with nan and listed in ``filled``.
-        scoring: whether to compute ``scores``, the log density of the observation and its scored elements.
-        dtype: the dtype to convert the observation to before it is scored.
+        scoring: the sites among ``sites`` to score, each with the dtype to convert the observation to before, or None;
+            ``scores`` holds the log density of the observation and its scored elements.
         terms: whether to store ``terms``, the log densities of all other sites of ``values`` and ``others``.
     """
 
     def __init__(
         self,
         values: Mapping[str, Tensor],
-        site: str,
+        sites: Collection[str],
         others: Collection[str],
-        scoring: bool = False,
-        dtype: torch.dtype | None = None,
+        scoring: Mapping[str, torch.dtype | None] | None = None,
         terms: bool = False,
     ) -> None:
         super().__init__()
-        self.values, self.site, self.others, self.dtype, self.scoring = values, site, others, dtype, scoring
+        self.values, self.sites, self.others, self.scoring = values, sites, others, scoring or {}
         self.terms: dict[str, Tensor] | None = {} if terms else None
-        self.likelihood: Distribution | None = None
-        self.scores: tuple[Tensor, ...] = ()
+        self.likelihoods: dict[str, Distribution] = {}
+        self.scores: dict[str, tuple[Tensor, Tensor]] = {}
+        self.unobserved = {name.removesuffix("_observed") + "_unobserved" for name in sites}
         self.filled: list[str] = []
         self.deterministics: dict[str, Tensor] = {}
         self.names: list[str] = []
@@ -45,11 +45,12 @@ class ReadLikelihood(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         name, fn = msg["name"], msg["fn"]
         self.names.append(name)
-        if name == self.site:
-            self.likelihood = fn
+        if name in self.sites:
+            self.likelihoods[name] = fn
+            self.filled += [] if msg["is_observed"] or len(self.sites) == 1 else [name]
             self._fill(msg)
-            if self.scoring:
-                self.scores = site_log_density(msg, self.dtype), scored_elements(msg)
+            if name in self.scoring:
+                self.scores[name] = site_log_density(msg, self.scoring[name]), scored_elements(msg)
         elif name in self.others:
             self.filled += [] if msg["is_observed"] else [name]
             self._score(msg)
@@ -58,7 +59,7 @@ class ReadLikelihood(Messenger):
             self.deterministics[name] = msg["value"]
         elif msg["is_observed"] or is_subsample(msg):
             return
-        elif name == self.site.removesuffix("_observed") + "_unobserved" and self._has_other_shape(msg):
+        elif name in self.unobserved and self._has_other_shape(msg):
             self._fill(msg)  # with obs_mask, Pyro samples the masked elements here; no prediction depends on them
         elif name not in self.values:
             raise ValueError(f"expected draws of every latent site, got none of {name!r}")

@@ -110,7 +110,8 @@ def _of_posterior(
     program, shape = posterior.program, (posterior.num_chains, posterior.num_draws)
     args = read_as_fitted(posterior.model, args, named, posterior.attrs)[0]
     flat = {name: value.flatten(0, 1) for name, value in posterior.draws.items()}
-    scores = score_draws(posterior.model, args, flat, program.site, others=program.observed, terms=True)
+    site = program.site or next(iter(program.observed), None) or program.one_site()  # the terms have the other sites
+    scores = score_draws(posterior.model, args, flat, site, others=program.observed, terms=True)
     prior = [scores.terms[name] for name in program.latents if name in scores.terms]
     terms = {"prior": prior, "likelihood": [scores.log_prob]}
     terms["likelihood"] += [value for name, value in scores.terms.items() if name in program.observed]

@@ -74,7 +74,7 @@ def elpd_kfold(
     from posterity.inference.program.trace import unwrap_pair
 
     seed, args, bare = check_seed(seed), read_arguments(args), unwrap_pair(model)
-    mask = read_observation(bare, args, inspect(bare, args, site).site).scored
+    mask = read_observation(bare, args, inspect(bare, args, site).one_site()).scored
     if not mask.ndim or not bool(mask.any()):
         raise ValueError("expected rows that the model scores, got a single observation, or rows that are all masked")
     rows = mask.reshape(len(mask), -1).any(1).nonzero()[:, 0]

@@ -132,7 +132,7 @@ def leave_one_out(
 
     def refit(n: int) -> float:
         bare = unwrap_pair(model)
-        mask = read_observation(bare, args, inspect(bare, args, site).site).scored
+        mask = read_observation(bare, args, inspect(bare, args, site).one_site()).scored
         scored = mask.reshape(len(mask), -1).any(1).nonzero()[:, 0] if mask.ndim else torch.zeros(1, dtype=torch.long)
         if not 0 <= n < len(scored):
             raise ValueError(f"expected a row from 0 to {len(scored) - 1}, got {n}")

@@ -53,7 +53,7 @@ def moment_matching(posterior: Any, *args: Any, max_iters: int = 30, split: bool
         raise ValueError(f"expected a posterior without trained parameters, got {list(program.parameters)}")
     args = read_as_fitted(posterior.model, args, named, posterior.attrs)[0]
     flat = {name: value.flatten(0, 1) for name, value in posterior.draws.items()}
-    scores = score_draws(posterior.model, args, flat, program.site, others=program.observed)
+    scores = score_draws(posterior.model, args, flat, program.one_site(), others=program.observed)
     density = Density(posterior.model, args)
     positions = density.unconstrain(posterior.draws)
     at_rows = _Rows(posterior, args, density, scores.log_prob, scores.scored_rows.nonzero().tolist())
@@ -117,7 +117,7 @@ class _Rows:
         from posterity.inference.program.likelihood import score_draws
 
         program = self.posterior.program
-        return score_draws(self.posterior.model, args, draws, program.site, others=program.observed).log_prob
+        return score_draws(self.posterior.model, args, draws, program.one_site(), others=program.observed).log_prob
 
 
 def _log_prob(density: Any, values: np.ndarray) -> np.ndarray:

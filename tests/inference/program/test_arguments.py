@@ -47,12 +47,11 @@ def test_lists_of_the_length_of_the_data_become_tensors_and_other_values_stay():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((), "expected the model's arguments as tensors or arrays .*, got 0 arguments and no tensor"),
         ((torch.zeros(2), []), "expected data, got an empty list as argument 1"),
         ((torch.zeros(0, 3),), r"expected data, got an empty argument 0 of shape \(0, 3\)"),
         ((torch.zeros(2) + 0j,), "expected real numbers, got argument 0 of torch.complex64"),
         ((torch.tensor([1.0, torch.nan, torch.inf]),), "expected finite values, got 2 that are not in argument 0"),
-        ((torch.zeros(2), torch.zeros(3)), r"expected arguments with the same number of rows, got \[2, 3\]"),
+        (({"a": {"b": torch.tensor([torch.nan])}},), r"got 1 that are not in argument 0\['a'\]\['b'\]"),
     ],
 )
 def test_data_that_cannot_be_used_are_refused(args, message):
@@ -89,7 +88,7 @@ def test_arguments_that_are_none():
     assert none_arguments(plain, (1, None)) == {"z": True, "y": False}
     assert describe_none_arguments(plain, (1, None)) == " (not given: 'z', 'y')"
     assert describe_none_arguments(plain, (1, 2, 3, 4)) == ""
-    assert none_arguments(model, (1,)) == {"z": False}  # arguments by keyword alone cannot be data
+    assert none_arguments(model, (1,)) == {"z": False, "keyword": False, "y": False}
     assert none_arguments(max, (1,)) == {}  # without a signature
     assert replace_argument(plain, (1,), "y", 4) == (1, None, 1.0, 4)
     assert replace_argument(plain, (1, 2, 3), "z", 4) == (1, 4, 3)

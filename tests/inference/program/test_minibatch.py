@@ -82,11 +82,25 @@ def test_rows_that_depend_on_each_other_cannot_be_scaled():
         row_terms(model, (X, Y), inspect(model, (X, Y)))
 
 
-def test_rows_are_taken_from_every_tensor():
+def test_rows_are_taken_from_every_tensor_of_the_longest_length():
     args = (torch.arange(6).reshape(3, 2), "a", torch.tensor(7.0), torch.arange(3))
     first, text, scalar, last = take_rows(args, torch.tensor([2, 0]))
     assert first.tolist() == [[4, 5], [0, 1]]
     assert (text, float(scalar)) == ("a", 7.0)
     assert last.tolist() == [2, 0]
     assert count_rows(args) == 3
-    assert count_rows((torch.zeros(5), torch.tensor(1.0))) == 1
+    assert count_rows((torch.zeros(5), torch.tensor(1.0))) == 5
+    assert (count_rows(()), count_rows((torch.tensor(1.0), "a"))) == (1, 1)
+    data = {"rows": torch.arange(3), "of": {"groups": torch.arange(2), "rows": 2 * torch.arange(3)}}
+    (some,) = take_rows((data,), torch.tensor([2]))
+    assert (some["rows"].tolist(), some["of"]["groups"].tolist(), some["of"]["rows"].tolist()) == ([2], [0, 1], [4])
+
+
+def test_batches_of_a_model_with_a_site_for_each_row_raise():
+    def loop(x, y=None):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        for i in pyro.plate("obs", len(x)):
+            pyro.sample(f"y_{i}", dist.Normal(w * x[i, 0], 1.0), obs=None if y is None else y[i])
+
+    with pytest.raises(ValueError, match="expected no batch_size for a model with a site for each row, such as 'y_39'"):
+        infer(loop, X, Y, method=SVI(steps=2, batch_size=4, progress=False))

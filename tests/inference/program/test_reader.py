@@ -25,11 +25,11 @@ DRAW = {"slope": torch.tensor(0.7), "offset": torch.tensor(-0.2)}
 
 
 def test_it_reads_the_likelihood_the_deterministic_sites_and_the_terms_of_the_log_joint():
-    with ReadLikelihood(DRAW, "y", ["z"], scoring=True) as reader:
+    with ReadLikelihood(DRAW, ["y"], ["z"], scoring={"y": None}) as reader:
         model(X, Y)
-    torch.testing.assert_close(reader.likelihood.mean, 0.7 * X - 0.2)
+    torch.testing.assert_close(reader.likelihoods["y"].mean, 0.7 * X - 0.2)
     torch.testing.assert_close(reader.deterministics["double"], torch.tensor(1.4))
-    log_prob, scored = reader.scores
+    log_prob, scored = reader.scores["y"]
     expected = torch.where(MASK, 3 * dist.Normal(0.7 * X - 0.2, 0.5).log_prob(Y), 0.0)
     torch.testing.assert_close(log_prob, expected)
     assert torch.equal(scored, MASK)
@@ -38,23 +38,23 @@ def test_it_reads_the_likelihood_the_deterministic_sites_and_the_terms_of_the_lo
 
 
 def test_terms_of_other_sites_are_stored_on_request():
-    with ReadLikelihood(DRAW, "y", ["z"], scoring=True, terms=True) as reader:
+    with ReadLikelihood(DRAW, ["y"], ["z"], scoring={"y": None}, terms=True) as reader:
         model(X, Y, z=Y)
     assert set(reader.terms) == {"slope", "z"}
     torch.testing.assert_close(reader.terms["slope"], dist.Normal(0.0, 1.0).log_prob(DRAW["slope"]))
     torch.testing.assert_close(reader.terms["z"], dist.Normal(X, 1.0).log_prob(Y))
-    with ReadLikelihood(DRAW, "y", ["z"], scoring=True) as reader:
+    with ReadLikelihood(DRAW, ["y"], ["z"], scoring={"y": None}) as reader:
         model(X, Y, z=Y)
     assert reader.terms is None
 
 
 def test_a_missing_observation_is_nan_and_a_missing_draw_is_named():
-    with ReadLikelihood(DRAW, "y", ["z"]):
+    with ReadLikelihood(DRAW, ["y"], ["z"]):
         assert bool(torch.isnan(model(X)).all())
-    with ReadLikelihood({}, "y", ["z"]), pytest.raises(ValueError, match="got none of 'slope'"):
+    with ReadLikelihood({}, ["y"], ["z"]), pytest.raises(ValueError, match="got none of 'slope'"):
         model(X, Y)
     wrong = {"slope": torch.zeros(2)}
-    with ReadLikelihood(wrong, "y", []), pytest.raises(ValueError, match=r"shape \(\) with these inputs, got \(2,\)"):
+    with ReadLikelihood(wrong, ["y"], []), pytest.raises(ValueError, match=r"shape \(\) with these inputs, got \(2,\)"):
         model(X, Y)
 
 
@@ -63,6 +63,6 @@ def test_the_value_is_converted_before_it_is_scored():
         return pyro.sample("y", dist.Poisson(torch.full((3,), 2.0)).to_event(1), obs=y)
 
     y = torch.tensor([1, 2, 3])
-    with ReadLikelihood({}, "y", [], scoring=True, dtype=torch.float64) as reader:
+    with ReadLikelihood({}, ["y"], [], scoring={"y": torch.float64}) as reader:
         counts(y)
-    torch.testing.assert_close(reader.scores[0], dist.Poisson(2.0).log_prob(y.double()).sum())
+    torch.testing.assert_close(reader.scores["y"][0], dist.Poisson(2.0).log_prob(y.double()).sum())

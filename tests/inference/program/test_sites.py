@@ -68,15 +68,20 @@ def test_a_plate_that_is_a_loop_is_no_dimension():
     assert [frame.name for frame in vectorized_plates(nodes["y0"])] == ["rows0"]
 
 
-def test_several_observed_sites_need_a_name():
+def test_one_of_several_observed_sites_is_chosen_by_name():
     def model(y=None):
         w = pyro.sample("w", dist.Normal(0.0, 1.0))
         pyro.sample("a", dist.Normal(w, 1.0), obs=y)
         pyro.sample("b", dist.Normal(w, 1.0), obs=y)
 
-    with pytest.raises(ValueError, match=r"expected one observed site or the name of one .* got \['a', 'b'\]"):
-        inspect(model, (torch.tensor(0.0),))
-    assert inspect(model, (torch.tensor(0.0),), "b").site == "b"
+    program = inspect(model, (torch.tensor(0.0),))
+    assert (program.site, program.sites) == (None, ("a", "b"))
+    with pytest.raises(ValueError, match=r"expected site, the name of one observed site of \['a', 'b'\], got none"):
+        program.one_site()
+    with pytest.raises(ValueError, match=r"expected site to be an observed site of \['a', 'b'\], got 'w'"):
+        program.one_site("w")
+    named = inspect(model, (torch.tensor(0.0),), "b")
+    assert (named.site, named.sites, named.one_site(), named.one_site("a")) == ("b", ("b",), "b", "a")
     with pytest.raises(ValueError, match=r"expected a model with an observed site 'c' .* got observed sites"):
         inspect(model, (torch.tensor(0.0),), "c")
 
