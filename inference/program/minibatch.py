@@ -92,6 +92,15 @@ def count_rows(args: tuple[Any, ...]) -> int:
     return max((len(value) for value in tensors_in(args) if value.ndim), default=1)
 
 
+def check_rows(args: tuple[Any, ...], observations: int) -> None:
+    """Raises ``ValueError`` unless the arguments have one row for each of the ``observations``, to be left out."""
+    if count_rows(args) != observations:
+        raise ValueError(
+            f"expected arguments with a row for each of {observations} observations, got {count_rows(args)} rows: data "
+            "in a closure cannot be left out"
+        )
+
+
 def take_rows(args: tuple[Any, ...], rows: Tensor) -> tuple[Any, ...]:
     """The arguments with only the ``rows`` (indices) of each tensor of the longest length; other values unchanged."""
     tensors, count = tensors_in(args), count_rows(args)

@@ -82,8 +82,9 @@ def prior_predictive_check(
         raise ValueError(f"expected site to be the name of a site, got {type(site).__name__}")
     low, high = (-math.inf, math.inf) if plausible is None else check_pair("plausible", plausible)
     inputs = read_arguments(inputs)
+    first = _first(inputs)
     curves, y, name = _draw(model, inputs, count, seed, site)
-    x = to_array(_first(inputs)).astype(float)
+    x = to_array(first).astype(float)
     dims = ("sample", "obs", "target")[: curves.ndim]
     columns = {"f": (dims, curves), "y": (("sample", "obs", "target")[: y.ndim], y)}
     mean, sd = curves.mean(0), curves.std(0, ddof=1)
@@ -149,7 +150,12 @@ def _draw(
 
 
 def _first(inputs: tuple[Any, ...]) -> Any:
-    return next(value for value in inputs if hasattr(value, "detach"))
+    from posterity.inference.program.nested import tensors_in
+
+    tensors = tensors_in(inputs)
+    if not tensors:
+        raise ValueError(f"expected the model's arguments as tensors, x first, got {len(inputs)} and no tensor")
+    return tensors[0]
 
 
 def _is_random(node: dict[str, Any]) -> bool:

@@ -69,6 +69,7 @@ def elpd_kfold(
     import torch
 
     from posterity.inference.program.arguments import read_arguments
+    from posterity.inference.program.minibatch import check_rows
     from posterity.inference.program.observation import read_observation
     from posterity.inference.program.sites import inspect
     from posterity.inference.program.trace import unwrap_pair
@@ -77,6 +78,7 @@ def elpd_kfold(
     mask = read_observation(bare, args, inspect(bare, args, site).one_site()).scored
     if not mask.ndim or not bool(mask.any()):
         raise ValueError("expected rows that the model scores, got a single observation, or rows that are all masked")
+    check_rows(args, len(mask))
     rows = mask.reshape(len(mask), -1).any(1).nonzero()[:, 0]
     labels = _folds(folds, len(mask), rows.numpy(), seed)
     names = np.unique(labels)

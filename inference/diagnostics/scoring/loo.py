@@ -123,7 +123,7 @@ def leave_one_out(
 
     from posterity.inference.infer import infer
     from posterity.inference.program.arguments import read_arguments
-    from posterity.inference.program.minibatch import count_rows, take_rows
+    from posterity.inference.program.minibatch import check_rows, count_rows, take_rows
     from posterity.inference.program.observation import read_observation
     from posterity.inference.program.sites import inspect
     from posterity.inference.program.trace import unwrap_pair
@@ -133,6 +133,7 @@ def leave_one_out(
     def refit(n: int) -> float:
         bare = unwrap_pair(model)
         mask = read_observation(bare, args, inspect(bare, args, site).one_site()).scored
+        check_rows(args, len(mask) if mask.ndim else 1)
         scored = mask.reshape(len(mask), -1).any(1).nonzero()[:, 0] if mask.ndim else torch.zeros(1, dtype=torch.long)
         if not 0 <= n < len(scored):
             raise ValueError(f"expected a row from 0 to {len(scored) - 1}, got {n}")

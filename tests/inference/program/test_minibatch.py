@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from posterity.inference import SVI, infer
-from posterity.inference.program.minibatch import ScaleObservations, count_rows, row_terms, take_rows
+from posterity.inference.program.minibatch import ScaleObservations, check_rows, count_rows, row_terms, take_rows
 from posterity.inference.program.sites import inspect
 
 ROWS, NOISE = 40, 0.5
@@ -94,6 +94,14 @@ def test_rows_are_taken_from_every_tensor_of_the_longest_length():
     data = {"rows": torch.arange(3), "of": {"groups": torch.arange(2), "rows": 2 * torch.arange(3)}}
     (some,) = take_rows((data,), torch.tensor([2]))
     assert (some["rows"].tolist(), some["of"]["groups"].tolist(), some["of"]["rows"].tolist()) == ([2], [0, 1], [4])
+
+
+def test_rows_that_cannot_be_left_out_raise():
+    check_rows((X, "a"), ROWS)
+    with pytest.raises(
+        ValueError, match="expected arguments with a row for each of 40 observations, got 1 rows: data in"
+    ):
+        check_rows((), ROWS)
 
 
 def test_batches_of_a_model_with_a_site_for_each_row_raise():
