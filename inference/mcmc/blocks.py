@@ -34,7 +34,7 @@ from posterity.validation import check_integer
 # The result of a worker as tensors and plain values, without the model: "draws", "sample_stats", "attrs" and "warnings"
 # (category and text); or the "error" of the block and its "traceback" as text; or "late" if it could not begin in time.
 Outcome = dict[str, Any]
-Task = tuple[Sampler, Model, tuple[Any, ...], int, str, float]  # method, model, arguments, seed, site, deadline
+Task = tuple[Sampler, Model, tuple[Any, ...], int, str | None, float]  # method, model, arguments, seed, site, deadline
 
 # Attributes of a run: the sum over the blocks, the largest, or all different values.
 SUMMED = ("gradients", "warmup_gradients", "draws_mb")

@@ -1,6 +1,6 @@
 """Continuing a run from its checkpoint."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from posterity.inference.program.tables import expand_observations, names_to_att
 from posterity.inference.program.trace import unwrap_pair
 
 METHODS: dict[str, type[Sampler]] = {"HMC": HMC, "NUTS": NUTS}
+SETTINGS = frozenset(field.name for method in METHODS.values() for field in fields(method))
 
 # Settings that may change on resume. Changes of other settings would mix draws of different runs, or have no effect.
 CHANGES = ("draws", "max_seconds", "target_ess", "threads", "progress", "checkpoint", "checkpoint_seconds")
@@ -40,7 +41,7 @@ def resume(path: str | Path, model: Any, *args: Any, **changes: Any) -> Posterio
         ValueError: another setting is changed, the file is not a checkpoint, or it belongs to another model or data.
     """
     bare = unwrap_pair(model)
-    named = {name: value for name, value in changes.items() if name not in CHANGES and takes(bare, name)}
+    named = {name: value for name, value in changes.items() if name not in CHANGES and takes(bare, name, SETTINGS)}
     fixed = sorted(changes.keys() - set(CHANGES) - named.keys())
     if fixed:
         raise ValueError(f"expected changes to {list(CHANGES)} only, since other settings are fixed, got {fixed}")

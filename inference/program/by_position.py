@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from torch.nn import Module
@@ -68,10 +68,11 @@ def parameters_of(model: Callable[..., Any]) -> list[inspect.Parameter]:
     return list(signature.parameters.values())
 
 
-def takes(model: Callable[..., Any], name: str) -> bool:
-    """Whether the model has an argument of this name; ``**kwargs`` have none."""
-    return any(one.name == name and one.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-               for one in parameters_of(model))  # fmt: skip
+def takes(model: Callable[..., Any], name: str, reserved: Collection[str] = ()) -> bool:
+    """Whether the model has an argument of this name, or ``**kwargs`` for a name that is not ``reserved``."""
+    parameters = parameters_of(model)
+    fixed = [one.name for one in parameters if one.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]
+    return name in fixed or (name not in reserved and any(one.kind == Parameter.VAR_KEYWORD for one in parameters))
 
 
 def called_as(guide: Callable[..., Any], model: Callable[..., Any]) -> Callable[..., Any]:

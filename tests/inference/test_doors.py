@@ -17,8 +17,9 @@ import pytest
 import torch
 from pyro.infer.mcmc.util import initialize_model
 
-from posterity.inference import HMC, NUTS, SVI, Ensemble, Posterior, infer, resume
+from posterity.inference import HMC, NUTS, SVI, Blocks, Ensemble, Posterior, infer, resume
 from posterity.inference.engine import Density
+from posterity.inference.mcmc import reference
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=12)
@@ -246,8 +247,28 @@ def test_a_run_is_resumed_with_arguments_by_name(tmp_path):
         ValueError, match=r"expected the data of the checkpoint, got other values in the arguments \[1\]"
     ):
         resume(path, keyword_only, X, y=Y + 1, draws=9)
-    with pytest.raises(ValueError, match=r"expected changes to .* only, .* got \['warmup'\]"):
-        resume(path, keyword_only, X, y=Y, warmup=9)
+    for model in (keyword_only, any_keywords):
+        with pytest.raises(ValueError, match=r"expected changes to .* only, .* got \['warmup'\]"):
+            resume(path, model, x=X, y=Y, warmup=9)
+
+
+@pytest.mark.parametrize("name", ["keywords", "dictionary", "two sites", "factor alone", "closure", "settings"])
+def test_a_run_of_every_door_is_resumed(name, tmp_path):
+    door, path = DOORS[name], tmp_path / "run.pt"
+    long = NUTS(draws=6, warmup=4, chains=2, engine="eager", progress=False)
+    whole = infer(door.model, *door.args, method=long, **door.named)
+    infer(door.model, *door.args, method=NUTS(**{**vars(long), "draws": 3, "checkpoint": str(path)}), **door.named)
+    again = resume(path, door.model, *door.args, **door.named, draws=6)
+    assert torch.equal(again.draws["slope"], whole.draws["slope"])
+    assert again.program == whole.program
+
+
+@pytest.mark.filterwarnings("ignore::posterity.inference.ConvergenceWarning")
+def test_blocks_and_the_kernels_of_pyro_take_arguments_by_name():
+    blocks = infer(keyword_only, X, y=Y, method=Blocks(SHORT, blocks=2, jobs=2))
+    assert blocks.draws["slope"].shape == (2, 6)
+    theirs = infer(keyword_only, X, y=Y, method=reference.NUTS(draws=4, warmup=4, chains=1, progress=False))
+    assert theirs.draws["slope"].shape == (1, 4)
 
 
 def test_a_model_with_factors_alone_is_sampled_and_has_nothing_to_predict():

@@ -47,7 +47,9 @@ def test_the_arguments_of_a_module_are_those_of_its_forward():
     assert by_position(Net(), (1,), {"y": 2})(1, 2) == (1, 2)
     assert takes(Net(), "y")
     assert not takes(Net(), "z")
-    assert not takes(open_ended, "further")
+    assert takes(open_ended, "u")
+    assert not takes(open_ended, "u", reserved=["u"])
+    assert takes(open_ended, "y", reserved=["y"])
     assert parameters_of(max) == []
 
 
