@@ -18,6 +18,7 @@ import torch
 from pyro.infer.mcmc.util import initialize_model
 
 from posterity.inference import HMC, NUTS, SVI, Blocks, Ensemble, Posterior, infer, resume
+from posterity.inference.diagnostics import convergence_report
 from posterity.inference.engine import Density
 from posterity.inference.mcmc import reference
 
@@ -309,6 +310,16 @@ def test_of_several_sites_all_are_exported_and_one_is_predicted_by_name():
     assert set(infer(two_sites, X, Y, z=URANIUM, site="z", method=SHORT).to_arviz(X, Y, URANIUM)["observed_data"]) == {
         "z"
     }
+
+
+@pytest.mark.parametrize("name", ["two sites", "factor alone", "loop", "closure"])
+def test_convergence_is_judged_without_inputs(name):
+    door = DOORS[name]
+    method = HMC(chains=4, draws=1000, warmup=200, progress=False)
+    report = convergence_report(infer(door.model, *door.args, method=method, **door.named))
+    assert report.ok, str(report)
+    # The log density, and of one observed site the 12 rows.
+    assert report.dataset.sizes["point"] - report.dataset.attrs["sites"] == (13 if name == "closure" else 1)
 
 
 def test_the_rows_of_a_loop_are_variables_of_their_own():

@@ -80,11 +80,13 @@ class Functions:
 def read_functions(source: Any, inputs: tuple[Any, ...], var_names: Sequence[str] | None) -> Functions:
     """The functions of a `Posterior` at ``inputs``, or the variables of ArviZ data."""
     if hasattr(source, "function_draws"):
-        if not inputs:
+        program = getattr(source, "program", None)
+        several = program is not None and program.site is None  # or no observed site at all
+        if not inputs and not several and (program is None or program.dims):
             raise ValueError("expected inputs x, at which functions of the posterior are judged, got none")
         if var_names is not None:
             raise ValueError(f"expected var_names only with ArviZ data, got {var_names!r} with a Posterior")
-        return _of_posterior(source, inputs)
+        return _of_posterior(source, None if several else inputs)
     try:
         names = group_names(source)
     except ValueError:
@@ -96,13 +98,20 @@ def read_functions(source: Any, inputs: tuple[Any, ...], var_names: Sequence[str
     return _of_arviz(source, names, var_names)
 
 
-def _of_posterior(posterior: Any, inputs: tuple[Any, ...]) -> Functions:
-    values, parts = _predicted(posterior, inputs)
+def _of_posterior(posterior: Any, inputs: tuple[Any, ...] | None) -> Functions:
+    """Functions at ``inputs``, the log density and named sites; without functions if ``inputs`` is None."""
+    if inputs is None:
+        values, parts, inputs = np.empty((posterior.num_chains, posterior.num_draws, 0, 1)), [""], ()
+    else:
+        values, parts = _predicted(posterior, inputs)
     rows = values.shape[2]
     coords: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-    x = next((to_array(value) for value in posterior.inputs(*inputs) if getattr(value, "ndim", 0)), np.empty(0))
+    x = next(
+        (to_array(value) for value in (posterior.inputs(*inputs) if inputs else ()) if getattr(value, "ndim", 0)),
+        np.empty(0),
+    )
     inputs_named = [f"x[{i}]" for i in range(rows)]
-    if len(x) == rows and x.size <= SHOWN * rows and x.dtype.kind in "iuf":
+    if 0 < rows == len(x) and x.size <= SHOWN * rows and x.dtype.kind in "iuf":
         table = x.reshape(rows, -1)
         names = posterior.x_names if len(posterior.x_names) == table.shape[1] else ()
         inputs_named = [f"x[{i}]{_short(row, names)}" for i, row in enumerate(table)]
@@ -115,7 +124,7 @@ def _of_posterior(posterior: Any, inputs: tuple[Any, ...]) -> Functions:
     losses = posterior.history.get("loss")
     functions = _with_density(
         Functions(
-            values.reshape(*values.shape[:2], -1),
+            values.reshape(*values.shape[:2], len(labels)),
             labels,
             stats,
             dict(posterior.attrs),

@@ -126,7 +126,8 @@ def convergence_report(
     Args:
         source: a `Posterior`, or ArviZ data.
         inputs: arguments of the model without y, for a `Posterior`: a grid of x that covers the data and the region of
-            interest.
+            interest; not used for a model with several observed sites or with factors alone, whose functions are not
+            judged.
         var_names: variables of ArviZ data, by default all.
         superchains: number of groups of chains that start from the same point, by default that of the run
             (``HMC(superchains=...)``).
