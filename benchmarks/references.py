@@ -38,7 +38,7 @@ def main() -> None:
         for family in METHODS:
             tick = time.perf_counter()
             posterior = infer(known.model, *known.args, method=sampler(family, name), seed=args.seed)
-            found = compare(posterior, name)
+            found = compare(posterior, known)
             for key in ("max_z", "max_sd_ratio_error", "min_ess", "divergences"):
                 metrics[f"{name}.{family.lower()}.{key}"] = round(float(found[key]), 4)
             metrics[f"{name}.{family.lower()}.seconds"] = round(time.perf_counter() - tick, 2)

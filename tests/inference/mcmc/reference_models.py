@@ -69,25 +69,30 @@ def reference(name: str) -> Reference:
     return Reference(model, plain, args, parameters, entry["reference"])
 
 
-def compare(posterior: Any, name: str) -> dict[str, float]:
-    """How far a posterior is from the published one, the worst over the parameters.
+def compare(posterior: Any, known: Reference) -> dict[str, float]:
+    """`distances` of a posterior from the published one; and ``divergences``: their number."""
+    found = {parameter: draws.double().numpy() for parameter, draws in known.parameters(posterior.draws).items()}
+    divergences = int(posterior.sample_stats["diverging"].sum())
+    return {**distances(found, known.published), "divergences": divergences}
+
+
+def distances(found: Mapping[str, Any], published: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """How far draws (chain, draw) of the parameters are from the published posterior, the worst over the parameters.
 
     - ``max_z``: difference of the means in standard errors, sqrt(sd²/ESS + published sd²/10,000), ESS by ArviZ (bulk);
     - ``max_sd_ratio_error``: |sd / published sd - 1|; ``max_sd_z``: in standard errors of both, ArviZ's for ours and
       sqrt((kurtosis - 1) / 40,000) for the published one;
-    - ``min_ess``: ESS (bulk); ``divergences``: their number.
+    - ``min_ess``: ESS (bulk).
     """
-    known = reference(name)
-    found = {parameter: draws.double().numpy() for parameter, draws in known.parameters(posterior.draws).items()}
-    assert set(found) == set(known.published)
+    assert set(found) == set(published)
     data = xr.Dataset({p: (("chain", "draw"), draws) for p, draws in found.items()})
     ess, sd_error = arviz.ess(data, method="bulk"), arviz.mcse(data, method="sd")
     z, ratio, sd_z = [], [], []
     for parameter, draws in found.items():
-        published, own = known.published[parameter], draws.std(ddof=1)
-        error = np.sqrt(own**2 / float(ess[parameter]) + published["sd"] ** 2 / REFERENCE_DRAWS)
-        z.append(abs(draws.mean() - published["mean"]) / error)
-        ratio.append(abs(own / published["sd"] - 1))
+        own = draws.std(ddof=1)
+        error = np.sqrt(own**2 / float(ess[parameter]) + published[parameter]["sd"] ** 2 / REFERENCE_DRAWS)
+        z.append(abs(draws.mean() - published[parameter]["mean"]) / error)
+        ratio.append(abs(own / published[parameter]["sd"] - 1))
         published_error = np.sqrt((kurtosis(draws, axis=None, fisher=False) - 1) / (4 * REFERENCE_DRAWS))
         sd_z.append(ratio[-1] / np.hypot(float(sd_error[parameter]) / own, published_error))
     return {
@@ -95,7 +100,6 @@ def compare(posterior: Any, name: str) -> dict[str, float]:
         "max_sd_ratio_error": float(max(ratio)),
         "max_sd_z": float(max(sd_z)),
         "min_ess": min(float(ess[parameter]) for parameter in found),
-        "divergences": int(posterior.sample_stats["diverging"].sum()),
     }
 
 

@@ -35,7 +35,7 @@ def test_the_posterior_is_the_published_one(name, family):
     known = reference(name)
     posterior = infer(known.model, *known.args, method=sampler(family, name), seed=0)
     assert posterior.attrs["engine"] == "lanes"
-    found = compare(posterior, name)
+    found = compare(posterior, known)
     assert found["max_z"] < MEANS, found
     assert found["max_sd_ratio_error"] < SD, found
     assert found["max_sd_z"] < SD_ERRORS, found
