@@ -1,6 +1,6 @@
 """One run of `panel.py`, in a process that has done nothing else and that loads only the library of its sampler.
 
-    python _panel_one.py POSTERIOR SAMPLER SEED FOLDER THREADS
+    python _panel_one.py POSTERIOR SAMPLER SEED FOLDER THREADS CPU_SECONDS
 
 Reads ``data.json`` of the folder, and writes ``draws.npz``, the published parameters (chain, draw), and ``run.json``.
 """
@@ -38,14 +38,16 @@ class Clock:
         return {"cpu_seconds": cpu_end - cpu, "wall_seconds": wall_end - wall}
 
 
-def bind(threads: int) -> None:
-    """Use the first ``threads`` of the cores that are allowed, where the system can restrict a process to cores."""
+def restrict(threads: int, cpu_seconds: int) -> None:
+    """Use the first ``threads`` of the allowed cores, where the system can bind a process; end by SIGXCPU in time."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 10))
 
 
-def main(name: str, sampler: str, seed: str, folder: str, threads: str) -> None:
-    bind(int(threads))
+def main(name: str, sampler: str, seed: str, folder: str, threads: str, cpu_seconds: str) -> None:
+    restrict(int(threads), int(cpu_seconds))
     module, function = SAMPLERS[sampler]
     run = getattr(importlib.import_module(module), function)
     data, clock = json.loads(Path(folder, "data.json").read_text()), Clock()
