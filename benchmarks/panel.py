@@ -236,6 +236,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=HERE / "results" / "panel.json")
     options.add_argument("--fresh", action="store_true", help="measure again what the file of results has")
     args = options.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that the run's process ends as well
     start, lines = time.perf_counter(), args.out.with_suffix(".jsonl")
     jobs = [(name, sampler, args.seed) for name in args.only for sampler in args.samplers]
     rows = measure(jobs, args, lines)

@@ -66,11 +66,15 @@ def hidden_markov(data: Mapping[str, Any]) -> tuple[Any, ...]:
         gap = pyro.sample("gap", dist.HalfNormal(y.new_tensor(7.0)).mask(False))
         mu = torch.stack([first, first + gap])
         pyro.factor("prior", dist.Normal(y.new_tensor([3.0, 10.0]), 1.0).log_prob(mu).sum())
+        # The filter: log probabilities of the state at t, up to a constant, given the observations before t.
         emissions = dist.Normal(mu, 1.0).log_prob(y[:, None])  # (time, state)
-        forward, log_theta = emissions[0], theta.log()
-        for emission in emissions[1:]:
-            forward = torch.logsumexp(forward[:, None] + log_theta, 0) + emission
-        pyro.factor("y", torch.logsumexp(forward, 0))
+        predicted, log_theta = [torch.zeros_like(mu)], theta.log()
+        for emission in emissions[:-1]:
+            filtered = (predicted[-1] + emission).log_softmax(0)
+            predicted.append(torch.logsumexp(filtered[:, None] + log_theta, 0))
+        states = dist.Categorical(logits=torch.stack(predicted))
+        with pyro.plate("time", len(y)):
+            return pyro.sample("y", dist.MixtureSameFamily(states, dist.Normal(mu.expand(len(y), 2), 1.0)), obs=y)
 
     def parameters(draws: Draws) -> dict[str, Tensor]:
         theta, first = draws["theta"], draws["first"]
@@ -107,19 +111,18 @@ def populations(theta: Tensor, start: Tensor, years: int, substeps: int = SUBSTE
 def lotka_volterra(data: Mapping[str, Any]) -> tuple[Any, ...]:
     assert data["ts"] == list(range(1, data["N"] + 1))
 
-    def model(first, y):
+    def model(y):
         middle, spread = y.new_tensor([1.0, 0.05, 1.0, 0.05]), y.new_tensor([0.5, 0.05, 0.5, 0.05])
         # A normal prior above zero; starts come from the half-normal distribution.
         theta = pyro.sample("theta", dist.HalfNormal(middle).to_event(1).mask(False))
         pyro.factor("prior", dist.Normal(middle, spread).log_prob(theta).sum())
         sigma = pyro.sample("sigma", dist.LogNormal(y.new_full((2,), -1.0), 1.0).to_event(1))
         start = pyro.sample("z_init", dist.LogNormal(y.new_tensor([10.0, 10.0]).log(), 1.0).to_event(1))
-        z = populations(theta, start, len(y))
-        pyro.sample("y_init", dist.LogNormal(start.log(), sigma).to_event(1), obs=first)
+        z = torch.cat([start[None], populations(theta, start, len(y) - 1)])
         with pyro.plate("year", len(y)):
             return pyro.sample("y", dist.LogNormal(z.log(), sigma).to_event(1), obs=y)
 
     def parameters(draws: Draws) -> dict[str, Tensor]:
         return {key: value for name in ("theta", "z_init", "sigma") for key, value in columns(name, draws[name]).items()}
 
-    return model, model, doubles(data["y_init"], data["y"]), parameters
+    return model, model, doubles([data["y_init"], *data["y"]]), parameters
