@@ -6,14 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch._dynamo  # torch.func imports it at its first use; no sampler's time includes imports
-
 from posterity.inference import HMC, NUTS, infer
 from posterity.inference.convergence import ConvergenceWarning
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the models are in the tests
 
-from tests.inference.mcmc.reference_panel import panel_reference  # noqa: E402
+from tests.inference.mcmc.reference_panel import panel_reference
 
 
 def hmc(name: str, data: dict[str, Any], seed: int, clock: Callable[[], None]) -> dict[str, Any]:

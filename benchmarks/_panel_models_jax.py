@@ -1,7 +1,6 @@
-"""The panel's posteriors as NumPyro models, in the parametrisation of `_panel_models.py`, loops by `lax.scan`.
+"""The panel's posteriors as NumPyro models, loops over time by `lax.scan`.
 
-Each builder takes the data and returns the model, its arguments, and a function from draws of the sites (chain, draw, ...)
-to the published parameters.
+Each builder takes the data of posteriordb.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,24 +14,8 @@ from jax import lax
 from jax.scipy.special import logsumexp
 from numpyro.distributions import constraints
 
-Built = tuple[Callable[..., None], tuple[Any, ...], Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]]
+Built = tuple[Callable[..., None], tuple[Any, ...]]  # a model and its arguments
 SUBSTEPS = 4  # of the Runge-Kutta method in a year
-
-
-def columns(prefix: str, values: np.ndarray) -> dict[str, np.ndarray]:
-    return {f"{prefix}[{i + 1}]": values[..., i] for i in range(values.shape[-1])}
-
-
-def named(*names: str) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
-    """The published parameters are these sites, or their columns."""
-
-    def parameters(draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found: dict[str, np.ndarray] = {}
-        for name in names:
-            found |= columns(name, draws[name]) if draws[name].ndim == 3 else {name: draws[name]}
-        return found
-
-    return parameters
 
 
 def flat(name: str, shape: tuple[int, ...] = (), support: Any = constraints.real) -> Any:
@@ -47,11 +30,7 @@ def eight_schools(data: Mapping[str, Any]) -> Built:
             theta = mu + tau * numpyro.sample("theta_trans", dist.Normal(0, 1))
             numpyro.sample("y", dist.Normal(theta, sigma), obs=y)
 
-    def parameters(draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        theta = draws["mu"][..., None] + draws["tau"][..., None] * draws["theta_trans"]
-        return {**columns("theta", theta), "mu": draws["mu"], "tau": draws["tau"]}
-
-    return model, (jnp.array(data["sigma"], float), jnp.array(data["y"], float)), parameters
+    return model, (jnp.array(data["sigma"], float), jnp.array(data["y"], float))
 
 
 def eight_schools_centred(data: Mapping[str, Any]) -> Built:
@@ -62,7 +41,7 @@ def eight_schools_centred(data: Mapping[str, Any]) -> Built:
             theta = numpyro.sample("theta", dist.Normal(mu, tau))
             numpyro.sample("y", dist.Normal(theta, sigma), obs=y)
 
-    return model, (jnp.array(data["sigma"], float), jnp.array(data["y"], float)), named("theta", "mu", "tau")
+    return model, (jnp.array(data["sigma"], float), jnp.array(data["y"], float))
 
 
 def regression(x: np.ndarray, y: np.ndarray, priors: Callable[[], tuple[Any, Any]]) -> Built:
@@ -71,22 +50,18 @@ def regression(x: np.ndarray, y: np.ndarray, priors: Callable[[], tuple[Any, Any
         with numpyro.plate("obs", len(y)):
             numpyro.sample("y", dist.Normal(x @ beta, sigma), obs=y)
 
-    return model, (jnp.array(x, float), jnp.array(y, float)), named("beta", "sigma")
+    return model, (jnp.array(x, float), jnp.array(y, float))
 
 
 def kidiq(data: Mapping[str, Any]) -> Built:
     x = np.stack([np.ones(len(data["mom_iq"])), data["mom_iq"]], -1)
-    return regression(
-        x, data["kid_score"], lambda: (flat("beta", (2,)), numpyro.sample("sigma", dist.HalfCauchy(2.5)))
-    )
+    return regression(x, data["kid_score"], lambda: (flat("beta", (2,)), numpyro.sample("sigma", dist.HalfCauchy(2.5))))
 
 
 def earnings(data: Mapping[str, Any]) -> Built:
     height, male = np.array(data["height"], float), np.array(data["male"], float)
     x = np.stack([np.ones_like(height), height, male, height * male], -1)
-    return regression(
-        x, np.log(data["earn"]), lambda: (flat("beta", (4,)), flat("sigma", (), constraints.positive))
-    )
+    return regression(x, np.log(data["earn"]), lambda: (flat("beta", (4,)), flat("sigma", (), constraints.positive)))
 
 
 def sblri(data: Mapping[str, Any]) -> Built:
@@ -108,7 +83,7 @@ def ar_k(data: Mapping[str, Any]) -> Built:
         with numpyro.plate("obs", len(y)):
             numpyro.sample("y", dist.Normal(alpha + lags @ beta, sigma), obs=y)
 
-    return model, (jnp.array(lags), jnp.array(y[order:])), named("alpha", "beta", "sigma")
+    return model, (jnp.array(lags), jnp.array(y[order:]))
 
 
 def kilpisjarvi(data: Mapping[str, Any]) -> Built:
@@ -119,7 +94,7 @@ def kilpisjarvi(data: Mapping[str, Any]) -> Built:
         with numpyro.plate("obs", len(y)):
             numpyro.sample("y", dist.Normal(alpha + beta * x, sigma), obs=y)
 
-    return model, (jnp.array(data["x"], float), jnp.array(data["y"], float)), named("alpha", "beta", "sigma")
+    return model, (jnp.array(data["x"], float), jnp.array(data["y"], float))
 
 
 def garch(data: Mapping[str, Any]) -> Built:
@@ -139,10 +114,7 @@ def garch(data: Mapping[str, Any]) -> Built:
         with numpyro.plate("time", len(y)):
             numpyro.sample("y", dist.Normal(mu, jnp.sqrt(variances)), obs=y)
 
-    def parameters(draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {**named("mu", "alpha0", "alpha1")(draws), "beta1": (1 - draws["alpha1"]) * draws["share"]}
-
-    return model, (jnp.array(data["sigma1"], float), jnp.array(data["y"], float)), parameters
+    return model, (jnp.array(data["sigma1"], float), jnp.array(data["y"], float))
 
 
 def arma(data: Mapping[str, Any]) -> Built:
@@ -160,7 +132,7 @@ def arma(data: Mapping[str, Any]) -> Built:
         with numpyro.plate("time", len(y)):
             numpyro.sample("err", dist.Normal(jnp.concatenate([first[None], errors]), sigma), obs=jnp.zeros(len(y)))
 
-    return model, (jnp.array(data["y"], float),), named("mu", "phi", "theta", "sigma")
+    return model, (jnp.array(data["y"], float),)
 
 
 def hidden_markov(data: Mapping[str, Any]) -> Built:
@@ -177,12 +149,7 @@ def hidden_markov(data: Mapping[str, Any]) -> Built:
         forward, _ = lax.scan(step, emissions[0], emissions[1:])
         numpyro.factor("y", logsumexp(forward))
 
-    def parameters(draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        theta = draws["theta"]
-        rows = {**columns("theta1", theta[..., 0, :]), **columns("theta2", theta[..., 1, :])}
-        return {**rows, **columns("mu", draws["mu"])}
-
-    return model, (jnp.array(data["y"], float),), parameters
+    return model, (jnp.array(data["y"], float),)
 
 
 def gauss_mix(data: Mapping[str, Any]) -> Built:
@@ -195,7 +162,7 @@ def gauss_mix(data: Mapping[str, Any]) -> Built:
         with numpyro.plate("obs", len(y)):
             numpyro.sample("y", dist.MixtureSameFamily(weights, dist.Normal(mu, sigma)), obs=y)
 
-    return model, (jnp.array(data["y"], float),), named("mu", "sigma", "theta")
+    return model, (jnp.array(data["y"], float),)
 
 
 def gp_regr(data: Mapping[str, Any]) -> Built:
@@ -206,7 +173,7 @@ def gp_regr(data: Mapping[str, Any]) -> Built:
         smooth = alpha**2 * jnp.exp(-((x[:, None] - x) ** 2) / (2 * rho**2))
         numpyro.sample("y", dist.MultivariateNormal(jnp.zeros(len(x)), smooth + sigma * jnp.eye(len(x))), obs=y)
 
-    return model, (jnp.array(data["x"], float), jnp.array(data["y"], float)), named("rho", "alpha", "sigma")
+    return model, (jnp.array(data["x"], float), jnp.array(data["y"], float))
 
 
 def diamonds(data: Mapping[str, Any]) -> Built:
@@ -219,7 +186,7 @@ def diamonds(data: Mapping[str, Any]) -> Built:
         with numpyro.plate("obs", len(y)):
             numpyro.sample("y", dist.Normal(intercept + x @ b, sigma), obs=y)
 
-    return model, (jnp.array(x - x.mean(0)), jnp.array(data["Y"], float)), named("b", "Intercept", "sigma")
+    return model, (jnp.array(x - x.mean(0)), jnp.array(data["Y"], float))
 
 
 def lotka_volterra(data: Mapping[str, Any]) -> Built:
@@ -247,7 +214,7 @@ def lotka_volterra(data: Mapping[str, Any]) -> Built:
         with numpyro.plate("year", len(y)):
             numpyro.sample("y", dist.LogNormal(jnp.log(z), sigma).to_event(1), obs=y)
 
-    return model, (jnp.array(data["y_init"], float), jnp.array(data["y"], float)), named("theta", "z_init", "sigma")
+    return model, (jnp.array(data["y_init"], float), jnp.array(data["y"], float))
 
 
 def irt_2pl(data: Mapping[str, Any]) -> Built:
@@ -265,7 +232,7 @@ def irt_2pl(data: Mapping[str, Any]) -> Built:
         logits = a[:, None] * (theta - b[:, None])
         numpyro.sample("y", dist.Bernoulli(logits=logits).to_event(2), obs=y)
 
-    return model, (y,), named("sigma_theta", "sigma_a", "mu_b", "sigma_b", "theta", "a", "b")
+    return model, (y,)
 
 
 def radon(data: Mapping[str, Any]) -> Built:
@@ -275,21 +242,17 @@ def radon(data: Mapping[str, Any]) -> Built:
         sigma_y = numpyro.sample("sigma_y", dist.HalfNormal(1))
         effects = []
         for name in ("alpha", "beta"):
-            mu, sigma = numpyro.sample(f"mu_{name}", dist.Normal(0, 10)), numpyro.sample(f"sigma_{name}", dist.HalfNormal(1))
+            mu, sigma = (
+                numpyro.sample(f"mu_{name}", dist.Normal(0, 10)),
+                numpyro.sample(f"sigma_{name}", dist.HalfNormal(1)),
+            )
             with numpyro.plate(f"counties_{name}", data["J"]):
                 effects.append(mu + sigma * numpyro.sample(f"{name}_raw", dist.Normal(0, 1)))
         alpha, beta = effects
         with numpyro.plate("obs", len(y)):
             numpyro.sample("y", dist.Normal(alpha[county] + floor * beta[county], sigma_y), obs=y)
 
-    def parameters(draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found = named("mu_alpha", "sigma_alpha", "mu_beta", "sigma_beta", "sigma_y")(draws)
-        for name in ("alpha", "beta"):
-            effects = draws[f"mu_{name}"][..., None] + draws[f"sigma_{name}"][..., None] * draws[f"{name}_raw"]
-            found |= columns(name, effects)
-        return found
-
-    return model, (county, jnp.array(data["floor_measure"], float), jnp.array(data["log_radon"], float)), parameters
+    return model, (county, jnp.array(data["floor_measure"], float), jnp.array(data["log_radon"], float))
 
 
 BUILDERS: dict[str, Callable[[Mapping[str, Any]], Built]] = {

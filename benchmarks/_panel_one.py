@@ -20,6 +20,10 @@ SAMPLERS = {
     "posterity_hmc": ("_panel_models", "hmc"),
     "posterity_nuts": ("_panel_models", "nuts"),
     "numpyro": ("_panel_peers", "numpyro_nuts"),
+    "numpyro_vectorized": ("_panel_peers", "numpyro_vectorized"),
+    "blackjax_nuts": ("_panel_peers", "blackjax_nuts"),
+    "blackjax_chees": ("_panel_peers", "blackjax_chees"),
+    "nutpie": ("_panel_nutpie", "sample"),
 }
 
 

@@ -112,9 +112,12 @@ def radon(data, mu_alpha, mu_beta, sigma_alpha, sigma_beta, sigma_y, alpha_raw, 
     prior = stats.norm.logpdf([mu_alpha, mu_beta], 0, 10).sum()
     prior += stats.norm.logpdf([sigma_alpha, sigma_beta, sigma_y]).sum()
     prior += stats.norm.logpdf(alpha_raw).sum() + stats.norm.logpdf(beta_raw).sum()
-    return prior + stats.norm.logpdf(
-        data["log_radon"], alpha[county] + np.array(data["floor_measure"]) * beta[county], sigma_y
-    ).sum()
+    return (
+        prior
+        + stats.norm.logpdf(
+            data["log_radon"], alpha[county] + np.array(data["floor_measure"]) * beta[county], sigma_y
+        ).sum()
+    )
 
 
 FORMULAS = {
