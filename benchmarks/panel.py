@@ -4,8 +4,9 @@
                                [--threads 1] [--timeout 600] [--out FILE] [--fresh]
 
 Our `HMC` and `NUTS`, NumPyro's NUTS, BlackJAX's NUTS and ChEES-HMC, and nutpie, each as a user calls it who gives no
-settings: 16 chains of 300 + 500 iterations for ours; 4 chains of 1,000 + 1,000 for NumPyro and BlackJAX's NUTS, NumPyro's
-one after another (what its default does on one device) or "vectorized"; 16 chains of 1,000 + 1,000 for ChEES; 6 of 400 + 1,000 for nutpie. All are in float64 and in the parametrisation of posteriordb.
+settings: 16 chains of 300 + 500 iterations for ours; 4 of 1,000 + 1,000 for NumPyro, one after another (what its
+default does on one device) or "vectorized", and for BlackJAX's NUTS; 16 of 1,000 + 1,000 for ChEES; 6 of 400 + 1,000
+for nutpie. All are in float64 and in the parametrisation of posteriordb.
 
 Each (posterior, sampler) has a process of its own, one at a time, on ``--threads`` cores. CPU and wall seconds run from
 the call of the sampler to draws on the host: compilation with cold caches and warm-up are in them, imports and loading
