@@ -17,8 +17,9 @@ For each posterior and sampler: ``max_z``, the largest distance of a mean from t
 both; ``max_sd_ratio_error``; ``ess_min``, the smallest bulk ESS, and ``rhat_max`` over the published parameters;
 ``cpu_seconds`` and ``wall_seconds``; ``ess_per_cpu_s``; ``gradients``, of the draws of all chains without those of
 warm-up, and ``warmup_gradients`` where they are known; ``ess_per_gradient``; ``divergences``; ``warned``, 1 if our run
-gave a `ConvergenceWarning`. ``over_numpyro`` is our ``ess_per_cpu_s`` over that of the faster of NumPyro's two ways;
-it is 0 where our run failed, timed out, or has a mean 5 standard errors or more from the reference.
+gave a `ConvergenceWarning`. ``over_numpyro`` is our ``ess_per_cpu_s`` over that of the faster of NumPyro's two ways.
+A run is right if R-hat is below 1.1 and means are within 5 standard errors; the ratio is 0 where ours is not right, and
+left out where no run of NumPyro is.
 
 Data and references are those of posteriordb in POSTERITY_DATA. Results are appended to a file beside ``--out`` as they
 come, and a benchmark that is started again leaves out what the file has; ``--fresh`` starts anew. Writes
@@ -62,7 +63,7 @@ METRICS = (
     "max_z", "max_sd_ratio_error", "ess_min", "rhat_max", "cpu_seconds", "wall_seconds", "gradients",
     "warmup_gradients", "divergences", "warned", "timed_out",
 )  # fmt: skip
-WRONG = 5.0  # standard errors
+WRONG, MIXED = 5.0, 1.1  # standard errors of a mean, and R-hat, from which draws count as wrong
 COLUMNS = {
     "max_z": "max z", "max_sd_ratio_error": "sd error", "ess_min": "ESS", "rhat_max": "R-hat", "cpu_seconds": "CPU s",
     "wall_seconds": "wall s", "ess_per_cpu_s": "ESS/CPU s", "ess_per_gradient": "ESS/grad", "gradients": "gradients",
@@ -192,18 +193,29 @@ def summary(rows: dict[str, Any]) -> dict[str, float]:
                 found["ess_per_gradient"] = row["ess_min"] / row["gradients"]
         found |= {"failed": 1} if "failed" in row else {}
         metrics |= {f"{key}.{name}": float(f"{value:.6g}") for name, value in found.items()}
+    return metrics | over_numpyro(rows)
+
+
+def right(row: dict[str, Any]) -> bool:
+    """Whether the draws are of the posterior: chains agree, and means are near those of the reference, if any."""
+    return row.get("rhat_max", math.inf) < MIXED and row.get("max_z", 0.0) < WRONG
+
+
+def over_numpyro(rows: dict[str, Any]) -> dict[str, float]:
+    """Our ESS per CPU second over that of the faster right run of NumPyro; 0 where our run is not right."""
+    metrics: dict[str, float] = {}
     for ours in ("posterity_hmc", "posterity_nuts"):
         ratios = {}
         for name in PANEL:
-            own, *theirs = (metrics.get(f"{name}.{s}.ess_per_cpu_s") for s in (ours, "numpyro", "numpyro_vectorized"))
-            known = [rate for rate in theirs if rate is not None]
-            if known and f"{name}.{ours}" in rows:
-                right = own is not None and metrics.get(f"{name}.{ours}.max_z", 0.0) < WRONG
-                ratios[name] = own / max(known) if right else 0.0
-        metrics |= {f"{name}.{ours}.over_numpyro": float(f"{ratio:.4g}") for name, ratio in ratios.items()}
+            own, *theirs = (rows.get(f"{name}.{s}") for s in (ours, "numpyro", "numpyro_vectorized"))
+            rates = [row["ess_min"] / row["cpu_seconds"] for row in theirs if row is not None and right(row)]
+            if own is not None and rates:
+                ratios[name] = own["ess_min"] / own["cpu_seconds"] / max(rates) if right(own) else 0.0
+        found = {f"{name}.{ours}.over_numpyro": ratio for name, ratio in ratios.items()}
         if ratios:
-            metrics[f"over_numpyro.{ours}.median"] = float(f"{statistics.median(ratios.values()):.4g}")
-            metrics[f"over_numpyro.{ours}.min"] = float(f"{min(ratios.values()):.4g}")
+            found[f"over_numpyro.{ours}.median"] = statistics.median(ratios.values())
+            found[f"over_numpyro.{ours}.min"] = min(ratios.values())
+        metrics |= {name: float(f"{ratio:.4g}") for name, ratio in found.items()}
     return metrics
 
 
@@ -216,7 +228,7 @@ def show(rows: dict[str, Any], metrics: dict[str, float]) -> None:
         cells = [metrics.get(f"{key}.{name}") for name in COLUMNS]
         print(f"{key:40}" + "".join(f"{'':>10}" if cell is None else f"{cell:10.3g}" for cell in cells))
     for name, value in metrics.items():
-        if name.startswith("over_numpyro"):
+        if "over_numpyro" in name:
             print(f"{name} {value:g}")
 
 
