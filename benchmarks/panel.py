@@ -121,8 +121,8 @@ def judge(name: str, path: Path) -> dict[str, float]:
     data = xr.Dataset({p: (("chain", "draw"), draws) for p, draws in found.items()})
     ess, rhat = arviz.ess(data, method="bulk"), arviz.rhat(data)
     row = {
-        "ess_min": min(float(ess[p]) for p in found),
-        "rhat_max": max(float(rhat[p]) for p in found),
+        "ess_min": float(np.min([ess[p] for p in found])),  # nan if any is
+        "rhat_max": float(np.max([rhat[p] for p in found])),
         "chains": next(iter(found.values())).shape[0],
         "draws": next(iter(found.values())).shape[1],
     }
@@ -192,7 +192,7 @@ def summary(rows: dict[str, Any]) -> dict[str, float]:
             if row.get("gradients"):
                 found["ess_per_gradient"] = row["ess_min"] / row["gradients"]
         found |= {"failed": 1} if "failed" in row else {}
-        metrics |= {f"{key}.{name}": float(f"{value:.6g}") for name, value in found.items()}
+        metrics |= {f"{key}.{name}": float(f"{value:.6g}") for name, value in found.items() if math.isfinite(value)}
     return metrics | over_numpyro(rows)
 
 
