@@ -55,7 +55,7 @@ def kilpisjarvi(data: Data) -> None:
 
 def gp_regr(data: Data) -> None:
     x = np.array(data["x"], float)
-    rho, alpha, sigma = pm.Gamma("rho", 25, 4), pm.HalfNormal("alpha", 2), pm.HalfNormal("sigma", 1)
+    rho, alpha, sigma = pm.Gamma("rho", alpha=25, beta=4), pm.HalfNormal("alpha", 2), pm.HalfNormal("sigma", 1)
     smooth = alpha**2 * pt.exp(-(np.subtract.outer(x, x) ** 2) / (2 * rho**2))
     pm.MvNormal("y", np.zeros(len(x)), cov=smooth + sigma * np.eye(len(x)), observed=data["y"])
 
@@ -69,9 +69,9 @@ def gauss_mix(data: Data) -> None:
 
 def diamonds(data: Data) -> None:
     x = np.array(data["X"], float)[:, 1:]
-    b, intercept = pm.Normal("b", 0, 1, shape=x.shape[1]), pm.StudentT("Intercept", 3, 8, 10)
+    b, intercept = pm.Normal("b", 0, 1, shape=x.shape[1]), pm.StudentT("Intercept", nu=3, mu=8, sigma=10)
     mean = intercept + pt.dot(x - x.mean(0), b)
-    pm.Normal("y", mean, pm.HalfStudentT("sigma", 3, 10), observed=data["Y"])
+    pm.Normal("y", mean, pm.HalfStudentT("sigma", nu=3, sigma=10), observed=data["Y"])
 
 
 def irt_2pl(data: Data) -> None:
