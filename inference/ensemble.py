@@ -22,6 +22,7 @@ from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.tiers import TIERS
 from posterity.inference.members import MembersFit
 from posterity.inference.posterior import Posterior
+from posterity.inference.program.enumeration import check_continuous
 from posterity.inference.program.sites import inspect
 from posterity.inference.program.trace import Model
 from posterity.inference.training.interrupt import warn_interrupted
@@ -138,7 +139,9 @@ class Ensemble:
             return self._fitted(model, args, seed, site, begun)
 
     def _fitted(self, model: Model, args: tuple[Any, ...], seed: int, site: str | None, begun: float) -> Posterior:
-        fit = MembersFit(self, model, inspect(model, args, site), args, seed)
+        program = inspect(model, args, site)
+        check_continuous(program.enumerated, "Ensemble")
+        fit = MembersFit(self, model, program, args, seed)
         fit.train()
         chosen, score = fit.chosen()
         values, problems = fit.density.constrain(fit.best[chosen]), fit.problems()

@@ -8,6 +8,7 @@ from posterity.inference.posterior import Posterior
 from posterity.inference.program.arguments import bind_arguments, read_arguments
 from posterity.inference.program.by_position import by_position
 from posterity.inference.program.observation import observe_as_numbers
+from posterity.inference.program.reparam import with_reparametrised
 from posterity.inference.program.sites import inspect
 from posterity.inference.program.tables import expand_observations, names_to_attrs, read_tables
 from posterity.inference.program.trace import unwrap_pair
@@ -62,4 +63,5 @@ def infer(model: Any, *args: Any, method: Method, seed: int = 0, site: str | Non
     if defaults:
         inspect(bare, args, site, left_out=defaults)
     posterior = method.run(observe_as_numbers(bare, args), *args, seed=int(seed), guide=guide, site=site)
-    return replace(posterior, attrs={**posterior.attrs, **names_to_attrs(tables)})
+    draws = with_reparametrised(posterior.model, args, posterior.program, posterior.draws)
+    return replace(posterior, draws=draws, attrs={**posterior.attrs, **names_to_attrs(tables)})

@@ -73,7 +73,8 @@ def laplace_evidence(posterior: Posterior, *args: Any, chunk: int = CHUNK, **nam
         inspect(posterior.model, args, posterior.program.site, left_out=left_out)
     density = Density(posterior.model, args)
     missing = sorted({site.name for site in density.sites} - set(posterior.draws))
-    unknown = sorted(set(posterior.draws) - {site.name for site in density.sites})
+    known = {site.name for site in density.sites} | set(posterior.program.reparametrised)
+    unknown = sorted(set(posterior.draws) - known)
     if missing:
         raise ValueError(f"expected y, and a posterior with draws of all latent sites, got none of {missing}")
     if unknown:

@@ -1,7 +1,7 @@
 """`Posterior`: the result of every method of inference."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from posterity.inference.program.sites import Program, inspect
 from posterity.inference.program.tables import Names, expand_observations, names_from_attrs
 from posterity.inference.program.trace import Model, unwrap_pair
 from posterity.random import seeded
-from posterity.validation import check_flag
+from posterity.validation import check_flag, check_seed
 
 FORMAT = 1
 
@@ -56,6 +56,7 @@ class Posterior:
     sample_stats: Mapping[str, Tensor] = field(default_factory=dict)
     history: Mapping[str, Tensor] = field(default_factory=dict)
     attrs: Mapping[str, str | int | float] = field(default_factory=dict)
+    continuation: Any = field(default=None, repr=False)  # the end of a run of `HMC` or `NUTS`, for `extend`
 
     def __post_init__(self) -> None:
         shapes = {name: tuple(value.shape[:2]) for name, value in self.draws.items()}
@@ -249,6 +250,64 @@ class Posterior:
             "predictions_constant_data": input_dataset(names, numbered(new, x_names), None, first),
         }
 
+    def extend(self, draws: int, *, progress: bool | None = None) -> "Posterior":
+        """The posterior with ``draws`` more draws of each chain of `HMC` or `NUTS`, without another warm-up.
+
+        All draws together are those of one longer run, bit for bit. The limits ``max_seconds`` and ``target_ess`` of
+        the run do not count. ``progress``: whether to show a progress bar; by default as in the run.
+
+        Raises ``ValueError`` for a posterior of another method, or one that was loaded or made in another process: the
+        state of the chains stays in memory and is not saved.
+        """
+        return self._named(self._continued().extend(draws, progress))
+
+    def update(
+        self,
+        *args: Any,
+        draws: int | None = None,
+        warmup: int = 50,
+        seed: int = 0,
+        progress: bool | None = None,
+        **named: Any,
+    ) -> "Posterior":
+        """The posterior given other data, by the same method, from the last positions and the adaptation of its chains.
+
+        The data replace those of the fit: give earlier rows again, beside the new ones. A short warm-up is enough if
+        the posterior has moved little. Compiled code is used again if the arguments have the shapes of the fit.
+
+        Args:
+            args: the arguments of the model, y last, as in `infer`.
+            draws: number of draws of each chain; by default as in the run.
+            warmup: number of iterations of adaptation.
+            seed: seed of all random numbers.
+            progress: whether to show a progress bar; by default as in the run.
+            named: arguments of the model by name.
+
+        Raises:
+            ValueError: as `extend` and `infer`, and if a latent site has another shape with these data.
+        """
+        continuation = self._continued()
+        given, left_out = read_as_fitted(self.model, args, named, self.attrs)
+        if left_out:
+            inspect(self.model, given, self.program.site, left_out=left_out)
+        return self._named(continuation.update(given, draws, warmup, check_seed(seed), progress))
+
+    def _continued(self) -> Any:
+        """The end of the run of this posterior."""
+        if self.continuation is None:
+            method = self.attrs.get("method", "")
+            raise ValueError(
+                f"expected a posterior of HMC or NUTS from this session, got one of {method!r} without the state of "
+                "its chains, which is not saved: start again with infer(..., method=NUTS(init=posterior)), or resume a "
+                "run from its checkpoint"
+            )
+        return self.continuation
+
+    def _named(self, posterior: "Posterior") -> "Posterior":
+        """Another posterior, with the names of columns of this one."""
+        names = {name: self.attrs[name] for name in ("x_names", "y_names") if name in self.attrs}
+        return replace(posterior, attrs={**posterior.attrs, **names})
+
     def save(self, path: str | Path) -> Path:
         """Write draws, statistics and history to one file, without pickle; the model, which is code, is not stored."""
         content = {
@@ -275,7 +334,7 @@ class Posterior:
             raise ValueError(f"expected a posterior of format {FORMAT} in {path}, got something else")
         program = inspect(model, args, content["site"])
         sites = {*program.latents, *program.parameters}
-        if sites != set(content["draws"]):
+        if sites != set(content["draws"]) - set(program.reparametrised):
             raise ValueError(
                 f"expected draws of the model's sites {sorted(sites)}, got {sorted(content['draws'])} in {path}"
             )

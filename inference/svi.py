@@ -27,6 +27,7 @@ from posterity.inference.engine.density import PointDensity
 from posterity.inference.guide_fit import Guide, GuideFit
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.by_position import called_as
+from posterity.inference.program.enumeration import check_continuous
 from posterity.inference.program.sites import inspect
 from posterity.inference.program.trace import Model, default_dtype
 from posterity.inference.training.guide_widths import limit_widths, set_widths
@@ -108,9 +109,11 @@ class SVI:
             site: the observed site, if there are several.
 
         Raises:
-            ValueError: if the bound is not finite at the start, or a batch is larger than the data.
+            ValueError: if the bound is not finite at the start, a batch is larger than the data, or the model has
+                discrete latent sites.
         """
         program = inspect(model, args, site)
+        check_continuous(program.enumerated, "SVI")
         chosen = self.guide if self.guide is not None else guide
         start, precision = time.perf_counter(), _data_precision(model, args)
         with seeded(child_seeds(seed, 1)[0]), pyro.get_param_store().scope(), precision:

@@ -12,9 +12,10 @@ import torch
 from pyro.infer import autoguide
 from pyro.infer.autoguide.initialization import init_to_median, init_to_sample, init_to_uniform, init_to_value
 from torch import Tensor
-from torch.distributions import Independent, biject_to, constraints
+from torch.distributions import Independent, constraints
 
 from posterity.models.networks import INITIAL
+from posterity.models.positive_definite import bijection_to
 from posterity.validation import check_choice
 
 REDRAWS = 20
@@ -81,7 +82,7 @@ def init_from_prior(site: Any = None) -> Any:
         return value
     while isinstance(fn, Independent):
         fn = fn.base_dist
-    transform = biject_to(fn.support)
+    transform = bijection_to(fn.support)
     for _ in range(REDRAWS):
         lost = ~torch.isfinite(transform.inv(value))
         if not bool(lost.any()):

@@ -4,13 +4,15 @@ A likelihood written for one draw becomes one batched distribution this way: onl
 parameters leave it, and the family is rebuilt outside with the added dimensions in its batch shape.
 """
 
+import copy
 import inspect
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from pyro.distributions import DiscreteHMM, GaussianHMM
 from torch import Tensor
 from torch.distributions import (
     AffineTransform,
@@ -51,6 +53,10 @@ def split(distribution: Distribution) -> tuple[list[Tensor], Rebuild]:
         return _split_independent(distribution)
     if isinstance(distribution, MixtureSameFamily):
         return _split_mixture(distribution)
+    if isinstance(distribution, GaussianHMM):
+        return _split_gaussian_hidden_markov(distribution)
+    if isinstance(distribution, DiscreteHMM):
+        return _split_hidden_markov(distribution)
     if distribution.arg_constraints:
         return _split_leaf(distribution)
     if isinstance(distribution, TransformedDistribution):
@@ -78,6 +84,7 @@ def _split_leaf(distribution: Distribution) -> tuple[list[Tensor], Rebuild]:
     places: dict[str, int] = {}
     settings: dict[str, Any] = {}
     nested: dict[str, tuple[slice, Rebuild]] = {}
+    unchecked = {"validate_args": False} if "validate_args" in _signature(family) else {}
     for name in _arguments(distribution):
         value = getattr(distribution, name)
         if isinstance(value, Distribution):  # such as the base distribution of a zero-inflated one
@@ -89,22 +96,38 @@ def _split_leaf(distribution: Distribution) -> tuple[list[Tensor], Rebuild]:
             settings[name] = value  # a number that is not a parameter, such as the total count of a multinomial
             continue
         value = torch.as_tensor(value)
-        own = value.shape[value.ndim - _own_ndim(known.get(name), value.ndim - len(distribution.batch_shape)) :]
+        extra = value.ndim - len(distribution.batch_shape)
+        own = value.shape[value.ndim - max(_own_ndim(known.get(name), extra), extra) :]
         places[name] = len(tensors)
         tensors.append(value.expand(distribution.batch_shape + own))
 
     def rebuild(values: list[Tensor]) -> Distribution:
         parts = {name: one(values[where]) for name, (where, one) in nested.items()}
         own = {name: values[place] for name, place in places.items()}
-        return family(**own, **parts, **settings, validate_args=False)
+        return family(**own, **parts, **settings, **unchecked)
 
     return tensors, rebuild
 
 
+def _split_hidden_markov(distribution: DiscreteHMM) -> tuple[list[Tensor], Rebuild]:
+    """The logits of a hidden Markov model end in states, and its observations in steps and states."""
+    family: Callable[..., Distribution] = type(distribution)
+    batch = distribution.batch_shape
+    initial, transition = distribution.initial_logits, distribution.transition_logits
+    transition = transition if transition.ndim > 2 else transition.unsqueeze(-3)
+    observed = distribution.observation_dist
+    steps = observed.batch_shape[-2:] if len(observed.batch_shape) > 1 else (1, *observed.batch_shape)
+    inner, rebuild_observed = split(observed.expand((*batch, *steps)))
+    tensors = [initial.expand((*batch, *initial.shape[-1:])), transition.expand((*batch, *transition.shape[-3:]))]
+    duration = distribution.duration
+    return tensors + inner, lambda values: family(
+        values[0], values[1], rebuild_observed(values[2:]), validate_args=False, duration=duration
+    )
+
+
 def _arguments(distribution: Distribution) -> list[str]:
     """The arguments that build the distribution: among alternative parametrisations, the one it was given."""
-    family = type(distribution)
-    signature = inspect.signature(family.__init__).parameters.values()
+    signature = _signature(type(distribution)).values()
     named = [p.name for p in signature if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     names = [name for name in named if name not in ("self", "validate_args") and _has(distribution, name)]
     names += [name for name in distribution.arg_constraints if name not in names and name not in named]
@@ -115,6 +138,33 @@ def _arguments(distribution: Distribution) -> list[str]:
         given = min(there, key=lambda name: stored.index(name) if name in stored else len(stored), default=None)
         names = [name for name in names if name not in there or name == given]
     return names
+
+
+def _split_gaussian_hidden_markov(distribution: GaussianHMM) -> tuple[list[Tensor], Rebuild]:
+    """The tensors of its three normal factors; those of transitions and observations have a dimension of steps."""
+    batch, parts, tensors = distribution.batch_shape, {}, []
+    for name in ("_init", "_trans", "_obs"):
+        part = getattr(distribution, name)
+        part = part.expand(batch if name == "_init" else (*batch, *(part.batch_shape[-1:] or (1,))))
+        own = [key for key, value in vars(part).items() if isinstance(value, Tensor)]
+        parts[name] = part, own
+        tensors += [getattr(part, key) for key in own]
+
+    def rebuild(values: list[Tensor]) -> Distribution:
+        remaining = iter(values)
+        whole = copy.copy(distribution)
+        for name, (part, own) in parts.items():
+            part = copy.copy(part)
+            vars(part).update({key: next(remaining) for key in own})
+            setattr(whole, name, part)
+        whole._batch_shape = whole._init.batch_shape
+        return whole
+
+    return tensors, rebuild
+
+
+def _signature(family: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(family.__init__).parameters
 
 
 def _has(distribution: Distribution, name: str) -> bool:

@@ -11,17 +11,25 @@ PYRO_INITS = ("uniform", "median", "prior")  # for Pyro's own samplers
 DEEPEST = 20  # the largest max_tree_depth that NUTS allows
 WARMUP = 300  # for a run without a warmup
 NON_CENTRED = "use a non-centred parametrisation, or lighter tails"
+AUTOMATIC = "use the non-centred model (reparam='auto'), or lighter tails"
+LIGHTER = "use lighter tails or narrower priors"
 
 
-def smaller_steps(target_accept: float | None) -> str:
-    """Advice against divergences."""
+def non_centred(reparam: bool | None) -> str:
+    """Advice against a funnel; ``reparam`` is whether this setting is in use, None for a sampler without it."""
+    return NON_CENTRED if reparam is None else LIGHTER if reparam else AUTOMATIC
+
+
+def smaller_steps(target_accept: float | None, reparam: bool | None = None) -> str:
+    """Advice against divergences; ``reparam`` as in `non_centred`."""
+    shape = non_centred(reparam)
     if target_accept is None:
-        return f"raise target_accept to 0.95 or 0.99; if divergences remain, {NON_CENTRED}"
+        return f"raise target_accept to 0.95 or 0.99; if divergences remain, {shape}"
     higher = [target for target in TARGETS if target > target_accept + 0.005]
     if not higher:
-        return f"target_accept is already {target_accept:g}: {NON_CENTRED}"
+        return f"target_accept is already {target_accept:g}: {shape}"
     choice = " or ".join(map(str, higher))
-    return f"raise target_accept from {target_accept:g} to {choice}; if divergences remain, {NON_CENTRED}"
+    return f"raise target_accept from {target_accept:g} to {choice}; if divergences remain, {shape}"
 
 
 def longer_warmup(warmup: float | None) -> str:

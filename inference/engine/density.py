@@ -1,7 +1,7 @@
 r"""The log joint density of a Pyro model as a function of one vector in unconstrained space.
 
-The vector $q$ of length ``dim`` holds the latent sites one after another. Pyro's transform of a site,
-``biject_to(site.support)``, maps its part of $q$ to the support, and its log determinant is part of the density:
+The vector $q$ of length ``dim`` holds the latent sites one after another. The transform of a site,
+``bijection_to(site.support)``, maps its part of $q$ to the support, and its log determinant is part of the density:
 
 $$\log p(q) = \log p(\theta(q), y) + \sum_{\text{sites}} \log |\det \partial \theta / \partial q|.$$
 
@@ -19,14 +19,19 @@ import pyro
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import Distribution, biject_to, constraints
+from torch.distributions import Distribution, constraints
 from torch.distributions.transforms import Transform, identity_transform
 
 from posterity.inference.engine import flat
 from posterity.inference.engine.constants import KnownIndices, known_indices
+from posterity.inference.engine.enumeration import check_enumerated, enumerated_log_prob
+from posterity.inference.program.enumeration import Enumerate, check_discrete, plate_nesting
+from posterity.inference.program.functional import Functional
 from posterity.inference.program.nested import tensors_in
+from posterity.inference.program.reparam import HeldParameters
 from posterity.inference.program.sites import is_latent
 from posterity.inference.program.trace import Model, default_dtype, trace, widest_dtype
+from posterity.models.positive_definite import bijection_to
 from posterity.random import seeded
 
 ROUNDING = 16  # times the precision of a value: distance outside of its support that counts as rounding
@@ -56,11 +61,13 @@ class Density:
     precision, the model runs with the dtype of the data as the default, and density and draws have that dtype. If the
     model fails with this dtype, one ``RuntimeWarning`` says how to give data and model the same dtype.
 
+    Discrete latent sites with finite support are enumerated and summed out exactly (`enumerated_log_prob`).
+
     Masked latent entries that the model does not read get the prior without the mask (see `flat`).
 
     Raises:
-        ValueError: the model has no latent sites, discrete latent sites, sites whose support depends on other sites, or
-            entries without a prior along which the density is constant.
+        ValueError: the model has no continuous latent sites, discrete latent sites without finite support, sites whose
+            support depends on other sites, or entries without a prior along which the density is constant.
     """
 
     def __init__(self, model: Model, args: tuple[Any, ...]) -> None:
@@ -69,6 +76,8 @@ class Density:
         self.promoted: torch.dtype | None = None  # torch's default dtype while the model runs, if changed
         self._lay_out()
         self._promote()
+        if self.discrete:
+            self._check_enumeration()
         self._find_padding()
         if any(site.transform is not identity_transform for site in self.sites):
             self._check_supports()
@@ -77,11 +86,14 @@ class Density:
         """Find the sites and their places in the vector, by one run of the model."""
         nodes = self._trace(seed=0)
         latents = {n: node for n, node in nodes.items() if is_latent(node)}
+        self.discrete = [name for name, node in latents.items() if check_discrete(name, node)]
+        self.nesting = plate_nesting(nodes.values())
+        if self.discrete and len(self.discrete) == len(latents):
+            raise ValueError(f"expected continuous latent sites beside the discrete ones, got only {self.discrete}")
+        latents = {name: node for name, node in latents.items() if name not in self.discrete}
         variables = self._variables(nodes, latents)
         sites, start = [], 0
         for name, (value, support) in variables.items():
-            if support.is_discrete:
-                raise ValueError(f"expected continuous latent sites (marginalise the discrete ones), got {name!r}")
             transform = _transform(support)
             free = transform.inv(value) if transform is not identity_transform else value
             size = free.numel()
@@ -134,8 +146,10 @@ class Density:
             return None
 
     def _find_padding(self) -> None:
+        names = {site.name for site in self.sites}
+
         def draw(seed: int) -> dict[str, Any]:
-            return {name: node for name, node in self._trace(seed).items() if is_latent(node)}
+            return {name: node for name, node in self._trace(seed).items() if is_latent(node) and name in names}
 
         self.padded = flat.padded_entries(draw, self._slopes)
 
@@ -186,7 +200,26 @@ class Density:
 
     def _log_prob(self, values: Mapping[str, Tensor]) -> Tensor:
         with flat.Unmask(self.padded), KnownIndices(self.indices):
-            return pyro.poutine.trace(_Conditioned(self.model, values)).get_trace(*self.args).log_prob_sum()
+            run = self._run(values, enumerate_=bool(self.discrete))
+            return enumerated_log_prob(run) if self.discrete else run.log_prob_sum()
+
+    def _run(self, values: Mapping[str, Tensor], enumerate_: bool) -> Any:
+        """The trace of the model with its latent sites fixed to ``values``."""
+        model: Any = _Conditioned(self.model, values)
+        model = Enumerate(self.nesting)(model) if enumerate_ else model
+        return pyro.poutine.trace(model).get_trace(*self.args)
+
+    def _check_enumeration(self) -> None:
+        """``ValueError`` if the model cannot run with all values of its discrete sites at once."""
+        try:
+            with torch.no_grad(), pyro.validation_enabled(False), seeded(0), default_dtype(self.promoted):
+                check_enumerated(self._run(self.first, True), self._run(self.first, False), self.nesting)
+        except (RuntimeError, ValueError, TypeError, LookupError) as error:
+            reason = str(error).strip().partition("\n")[0][:200]
+            raise ValueError(
+                f"expected a model that runs with all values of its discrete sites {self.discrete} along a new "
+                f"dimension on the left (indexing such as mu[z], and broadcasting), got {reason}"
+            ) from error
 
     def constrain(self, positions: Tensor) -> dict[str, Tensor]:
         """Values of the sites (..., *shape) at positions (..., dim)."""
@@ -245,7 +278,7 @@ class PointDensity(Density):
 
     def __call__(self, position: Tensor) -> Tensor:
         values = self.constrain(position)
-        parameters = _Parameters({name: values[name] for name in self.parameters})
+        parameters = HeldParameters({name: values[name] for name in self.parameters})
         with parameters, default_dtype(self.promoted):
             return self._log_prob({name: value for name, value in values.items() if name not in self.parameters})
 
@@ -253,7 +286,7 @@ class PointDensity(Density):
 def _transform(support: Any) -> Transform:
     """The transform from the real numbers to ``support``."""
     real = getattr(support, "base_constraint", support) is constraints.real
-    return identity_transform if real else biject_to(support)
+    return identity_transform if real else bijection_to(support)
 
 
 def _inside(site: Site, value: Tensor, free: Tensor, given: torch.dtype) -> bool:
@@ -266,18 +299,6 @@ def _inside(site: Site, value: Tensor, free: Tensor, given: torch.dtype) -> bool
     eps = max(torch.finfo(dtype).eps for dtype in (given, value.dtype) if dtype.is_floating_point)
     back = free if site.transform is identity_transform else site.transform(free)
     return bool(((back - value).abs() <= ROUNDING * eps * (1 + value.abs())).all())
-
-
-class _Parameters(Messenger):
-    """Puts values in place of the model's parameters."""
-
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.values = values
-
-    def _pyro_param(self, msg: Any) -> None:
-        if msg["name"] in self.values:
-            msg["value"] = self.values[msg["name"]]
 
 
 class _Unchecked(Messenger):
@@ -310,5 +331,5 @@ class _Conditioned:
         self.model, self.values = model, values
 
     def __call__(self, *args: Any) -> Any:
-        with _Unchecked(), pyro.poutine.condition(data=dict(self.values)):
+        with Functional(), _Unchecked(), pyro.poutine.condition(data=dict(self.values)):
             return self.model(*args)

@@ -10,34 +10,61 @@ from torch import Tensor
 from posterity.inference.engine.density import Density
 from posterity.inference.engine.recording import describe_error, quiet
 
+BRANCHES = ("data-dependent control flow", ".item()", "Cannot access data pointer")  # in errors of vmap
 MOST_NAMED = 5  # chains named in a message
 LARGEST = 2**22  # data times chains of one batched run
 LIBRARY = str(Path(__file__).parents[2])  # the folder of this package
 Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def model_gradient(density: Density) -> Gradient:
+class ModelGradient:
     """A function from positions (chain, dim) to the log joint (chain,) and its gradient, by ``vmap`` over the model.
 
-    If a matrix factorisation fails in one chain, that chain gets nan, and the other chains are evaluated one by one.
+    If a matrix factorisation fails in one chain, that chain gets nan, and the other chains are evaluated one by one. A
+    model that ``vmap`` cannot run, such as one with in-place operations, runs for one chain at a time; ``reason`` then
+    says why, and is empty otherwise.
     """
-    one = torch.func.grad_and_value(density)
-    batched = torch.func.vmap(one, randomness="error")
 
-    def gradient(q: Tensor) -> tuple[Tensor, Tensor]:
-        try:
-            grad, value = batched(q)
-        except torch.linalg.LinAlgError:
-            grad, value = (torch.stack(parts) for parts in zip(*map(alone, q), strict=True))
+    def __init__(self, density: Density) -> None:
+        self._one = torch.func.grad_and_value(density)
+        self._batched = torch.func.vmap(self._one, randomness="error")
+        self.reason = ""
+
+    def __call__(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.reason:
+            try:
+                grad, value = self._batched(q)
+                return value, grad
+            except torch.linalg.LinAlgError:
+                pass
+            except RuntimeError as error:
+                if not _cannot_batch(error):
+                    raise
+                try:
+                    values = self._one_by_one(q)
+                except RuntimeError:
+                    raise error from None
+                self.reason = f"one chain at a time, since vmap fails{_line(error)}: {describe_error(error)}"
+                return values
+        return self._one_by_one(q)
+
+    def _one_by_one(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        grad, value = (torch.stack(parts) for parts in zip(*map(self._alone, q), strict=True))
         return value, grad
 
-    def alone(q: Tensor) -> tuple[Tensor, Tensor]:
+    def _alone(self, q: Tensor) -> tuple[Tensor, Tensor]:
         try:
-            return one(q)
+            return self._one(q)
         except torch.linalg.LinAlgError:
             return torch.full_like(q, torch.nan), q.new_tensor(torch.nan)
 
-    return gradient
+
+def _cannot_batch(error: RuntimeError) -> bool:
+    """Whether ``vmap`` has no rule for an operation: one in place on a tensor without a dimension of chains."""
+    text = str(error)
+    if "randomness" in text or any(part in text for part in BRANCHES):
+        return False
+    return text.startswith("vmap:") or "doesn't match the broadcast shape" in text
 
 
 def _run(exact: Gradient, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,13 +79,12 @@ def _run(exact: Gradient, positions: Tensor) -> tuple[Tensor, Tensor]:
                 "no subsampled plate; networks built outside of the model), got a model that draws random numbers "
                 "outside its sites"
             ) from error
-        if any(part in text for part in ("data-dependent control flow", ".item()", "Cannot access data pointer")):
+        if any(part in text for part in BRANCHES):
             raise ValueError(
                 f"expected a model without control flow on sampled values (use torch.where, or the samplers of "
                 f"`posterity.inference.mcmc.reference`), got one that branches{_line(error)}"
             ) from error
-        # An in-place operation on a tensor without a dimension of chains.
-        if text.startswith("vmap:") or "doesn't match the broadcast shape" in text:
+        if _cannot_batch(error):
             raise ValueError(
                 f"expected a model that torch.func.vmap can run for all chains at once (the samplers of "
                 f"`posterity.inference.mcmc.reference` take any), got{_line(error)}: {describe_error(error)}"
@@ -95,7 +121,7 @@ def value_and_gradient(density: Density, positions: Tensor, exact: Gradient | No
 
     With much data few chains run at once, because every number of the model is stored for each.
     """
-    exact = exact or model_gradient(density)
+    exact = exact or ModelGradient(density)
     data = sum(value.numel() for value in (*density.args, *density.observed) if isinstance(value, Tensor))
     with torch.no_grad(), pyro.validation_enabled(False):
         pieces = [_run(exact, part) for part in positions.split(max(1, LARGEST // max(1, data)))]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from posterity.inference.engine.chains import Engine, LanesEngine
 from posterity.inference.engine.density import Density
-from posterity.inference.engine.evaluation import Gradient, check_start, model_gradient, value_and_gradient
+from posterity.inference.engine.evaluation import Gradient, ModelGradient, check_start, value_and_gradient
 from posterity.inference.engine.lanes.build import Compiled, MissingCompiler
 from posterity.inference.engine.lanes.decompose import decompositions
 from posterity.inference.engine.lanes.emit import Code, emit
@@ -70,7 +70,7 @@ def prepare(
     """
     check_choice("tier", tier, (*TIERS, "auto"))
     start = time.perf_counter()
-    exact = model_gradient(density)
+    exact = ModelGradient(density)
     value_and_gradient(density, positions[:1], exact)  # an error of the model itself
     wanted = tier
     if tier == "auto":
@@ -80,7 +80,9 @@ def prepare(
     if wanted == "compiled":
         engine, reasons = _compiled(density, positions, exact, by_name=tier == "compiled", calls=calls)
         wanted = "replay" if engine is None else wanted
-    if wanted == "replay":
+    if exact.reason and engine is None:
+        reasons.append(exact.reason)  # a recording of a loop over chains would be as slow
+    elif wanted == "replay":
         engine, reason = _replayed(density, positions, exact)
         reasons += [reason] if reason else []
     if engine is None:
@@ -98,7 +100,7 @@ def prepare(
 
 
 def _compiled(
-    density: Density, positions: Tensor, exact: Gradient, *, by_name: bool, calls: int
+    density: Density, positions: Tensor, exact: ModelGradient, *, by_name: bool, calls: int
 ) -> tuple[Engine | None, list[str]]:
     chains, reasons = len(positions), []
     if positions.device.type == "cpu":
@@ -113,7 +115,7 @@ def _compiled(
             reasons.append(describe_error(error))
             if isinstance(error, MissingCompiler):
                 return None, reasons
-    if by_name or calls >= INDUCTOR_FROM:
+    if (by_name or calls >= INDUCTOR_FROM) and not exact.reason:
         try:
             graph = _unchecked(record(exact, positions))
             compiled_graph = torch.compile(graph, fullgraph=True, dynamic=False)

@@ -95,7 +95,8 @@ class ComparedFunctions:
 
     def __init__(self, model: Model, args: tuple[Any, ...], program: Program) -> None:
         self.model, self.args, self.program = model, args, program
-        self.named = [name for name in program.latents if name not in program.weights]
+        judged = (*program.latents, *program.reparametrised)
+        self.named = [name for name in judged if name not in program.weights]
         self.rows = count_rows(args)
         self.some: tuple[Any, ...] | None = take_rows(args, _sixteen(self.rows)) if self.rows > ROWS else None
         self.predicting = [program.sites[n] for n in _sixteen(len(program.sites))] if program.sites else []
@@ -116,7 +117,7 @@ class ComparedFunctions:
 
     def sites(self, draws: Mapping[str, Tensor]) -> tuple[np.ndarray, list[str]]:
         """Elements of the named sites (chain, draw, element), and their names."""
-        return site_columns(draws, self.named)
+        return site_columns(draws, [name for name in self.named if name in draws])
 
     def judge(self, draws: Mapping[str, Tensor], log_density: Tensor) -> Agreement:
         """Agreement of the chains, given ``draws`` of all sites and the ``log_density`` (chain, draw)."""

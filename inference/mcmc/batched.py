@@ -27,7 +27,7 @@ from posterity.inference.training.units import density_units
 CHAINS = 1024
 """Largest number of chains in one run, which limits the memory and the work lost by an interrupt."""
 
-UNSUPPORTED = ("checkpoint", "max_seconds", "target_ess", "superchains")
+UNSUPPORTED = ("checkpoint", "max_seconds", "target_ess", "superchains", "reparam")
 
 
 def check_method(method: Any) -> None:

@@ -14,7 +14,9 @@ from torch import Tensor
 from posterity.inference.convergence.thresholds import RHAT_DRAWS
 from posterity.inference.engine.density import Density
 from posterity.inference.mcmc.agreement import Agreement, ComparedFunctions, agreement
+from posterity.inference.program.reparam import Parametrisation
 from posterity.inference.program.sites import Program
+from posterity.inference.program.trace import Model
 
 PIECE = 256  # draws of each chain per batch, because a resumed run may begin with many
 PAUSE = 10.0  # duration of the pause after a computation, in durations of the computation
@@ -24,13 +26,15 @@ class ChainMonitor:
     """R-hat and ESS of predictions, log density and named sites (see `ComparedFunctions`).
 
     ``positions``, each of shape (chain, dim), and ``statistics`` are the lists of the run, which grow during sampling.
+    ``run`` is the run's `Parametrisation`, and ``model`` the user's model, if the sampler samples another one.
     """
 
     def __init__(
-        self, density: Density, program: Program, positions: list[Tensor], statistics: list[dict[str, Tensor]]
-    ) -> None:
-        self.density, self.positions, self.statistics = density, positions, statistics
-        self.functions = ComparedFunctions(density.model, density.args, program)
+        self, density: Density, program: Program, positions: list[Tensor], statistics: list[dict[str, Tensor]],
+        run: Parametrisation | None = None, model: Model | None = None,
+    ) -> None:  # fmt: skip
+        self.density, self.positions, self.statistics, self.parametrisation = density, positions, statistics, run
+        self.functions = ComparedFunctions(model or density.model, density.args, program)
         self.values: list[np.ndarray] = []
         self.sites: list[np.ndarray] = []
         self.labels: list[str] = []  # names of the elements of the sites
@@ -79,6 +83,8 @@ class ChainMonitor:
     def _read(self, positions: Sequence[Tensor], statistics: Sequence[dict[str, Tensor]]) -> None:
         density = torch.stack([draw["lp"] for draw in statistics], 1)[..., None].double().cpu().numpy()
         draws = self.density.constrain(torch.stack(list(positions), 1).to(self.density.device, self.density.dtype))
+        if self.parametrisation is not None:
+            draws = self.parametrisation.user_draws(self.density.args, draws)
         elements, self.labels = self.functions.sites(draws)
         self.sites.append(elements)
         self.values.append(np.concatenate([self.functions.predicted(draws), density], -1))

@@ -22,14 +22,16 @@ from posterity.inference.mcmc import checkpoints
 from posterity.inference.mcmc.agreement import Agreement
 from posterity.inference.mcmc.climb import RESTARTS, starts_at_modes
 from posterity.inference.mcmc.clock import Clock, Pace, describe_cuts
+from posterity.inference.mcmc.continuing import ADAPTED, Continuation, Prepared
 from posterity.inference.mcmc.kernel import Kernel, State
 from posterity.inference.mcmc.monitor import ChainMonitor
 from posterity.inference.mcmc.settings import DTYPES, Settings
-from posterity.inference.mcmc.starts import density_at, finite_or, start
+from posterity.inference.mcmc.starts import Init, density_at, finite_or, start
 from posterity.inference.mcmc.streams import BEFORE, Streams
 from posterity.inference.mcmc.warnings import find_problems, give_warning
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.minibatch import count_rows
+from posterity.inference.program.reparam import parametrise
 from posterity.inference.program.sites import Program, inspect
 from posterity.inference.program.trace import Model
 from posterity.inference.training.interrupt import warn_interrupted
@@ -43,23 +45,28 @@ CLIMBS = 2  # purpose of the seeds (see `child_seeds`): new positions of chains 
 
 
 class Run:
-    """The run of one call, from the beginning or from the ``saved`` content of a checkpoint."""
+    """The run of one call, from the beginning or from the ``saved`` content of a checkpoint.
+
+    ``prepared`` are the parts of an earlier run with the same model and arguments. A run with other arguments takes its
+    starts and its adaptation from ``begin``, the content of an earlier run.
+    """
 
     def __init__(
         self, settings: "Sampler", model: Model, args: tuple[Any, ...], seed: int, site: str | None,
-        saved: dict[str, Any] | None = None,
+        saved: dict[str, Any] | None = None, prepared: Prepared | None = None, begin: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.clock = Clock(settings.max_seconds)
         self.settings, self.model, self.args, self.seed = settings, model, args, seed
         if settings.checkpoint is not None:
             checkpoints.check_folder(settings.checkpoint)
             self.fingerprints = checkpoints.fingerprints(args)
-        self.program: Program = inspect(model, args, site)
-        if self.program.parameters:
-            raise ValueError(
-                f"expected a model without parameters (a sampler cannot learn them), got {self.program.parameters}"
-            )
-        self.density = Density(model, args)
+        if prepared is None:
+            self.program: Program = inspect(model, args, site)
+            self.parametrisation = parametrise(model, args, self.program, settings.reparam)
+            self.density = Density(self.parametrisation.model, args)
+        else:
+            self.program, self.parametrisation = prepared.program, prepared.parametrisation
+            self.density = prepared.density
         self.iteration, self.warm_seconds, self.warm_gradients = 0, 0.0, 0
         self.positions: list[Tensor] = []
         self.statistics: list[dict[str, Tensor]] = []
@@ -69,11 +76,15 @@ class Run:
         self.warmup = settings.warmup  # iterations of warm-up; fewer if the time limit cuts it short
         calls = (settings.warmup + settings.draws * settings.thin) * 10
         with torch_threads(1):
-            q = self._first_positions(saved)
+            q = self._first_positions(saved) if begin is None else self._last_positions(begin)
             if saved is None:
                 self.clock.end_stage("finding starts")
             tier = settings.engine if saved is None else saved["tier"]
-            self.engine = prepare(self.density, q, tier=tier, calls=calls, threads=settings.threads)
+            self.engine = (
+                prepare(self.density, q, tier=tier, calls=calls, threads=settings.threads)
+                if prepared is None
+                else prepared.engine
+            )
             self.kernel = settings.kernel(self.engine)
             self.streams = Streams(seed, settings.chains, self.density.dim, self.density.dtype)
         if saved is not None:
@@ -82,10 +93,15 @@ class Run:
             return
         self.clock.end_stage("preparing the engine")
         with torch_threads(self.engine.torch_threads):
-            if settings.init == "map":
+            if settings.init == "map" and begin is None:
                 q = finite_or(self.engine, self._modes(q), q)
+            if begin is not None:
+                self._adopt(begin["kernel"])
+                q = begin["q"].to(q)
             value, grad = self.engine.gradient(q)
             self.state = State(q, grad, value)
+            if begin is not None:
+                return
             self.kernel.choose_step_sizes(self.state, self.streams.numbers(BEFORE).normals().to(q.device))
         self.clock.end_stage("starting from init='map'" if settings.init == "map" else "the first step size")
 
@@ -100,17 +116,24 @@ class Run:
         return modes
 
     def _starts(self, seed: int) -> Tensor:
-        chains = self.settings.chains
-        starts = start(self.density, self.settings.init, self.settings.superchains or chains, seed)
+        chains, init = self.settings.chains, self.settings.init
+        groups = self.settings.superchains or chains
+        if self.settings.reparam is not None and not isinstance(init, str):
+            init = self._auxiliary(init, groups, seed)
+        starts = start(self.density, init, groups, seed)
         return starts.repeat_interleave(chains // len(starts), 0)
+
+    def _auxiliary(self, init: Init, count: int, seed: int) -> dict[str, Tensor]:
+        """Starts of the auxiliary sites for ``init``, which has values of the user's sites."""
+        users = Density(self.model, self.args)
+        values = users.constrain(start(users, init, count, seed))
+        return self.parametrisation.auxiliary_values(self.args, values, users.promoted)
 
     def _first_positions(self, saved: dict[str, Any] | None) -> Tensor:
         """Starts, or the positions of a checkpoint, where the log density must be finite."""
         if saved is None:
             return self._starts(self.seed)
-        basis = saved["kernel"]["basis"]
-        q = saved["q"].to(self.density.device)
-        q = q if basis is None else q @ basis.to(q).T
+        q = self._saved_positions(saved)
         values = torch.stack([density_at(self.density, position) for position in q])
         bad = ~torch.isfinite(values)
         if bool(bad.any()):
@@ -120,10 +143,31 @@ class Run:
             )
         return q
 
+    def _last_positions(self, begin: dict[str, Any]) -> Tensor:
+        """The positions at the end of an earlier run, whose sites must have the same shapes."""
+        sites = {s.name: list(s.shape) for s in self.density.sites}
+        if sites != begin["sites"]:
+            raise ValueError(f"expected data with latent sites of the shapes {begin['sites']}, as before, got {sites}")
+        return self._saved_positions(begin)
+
+    def _saved_positions(self, saved: dict[str, Any]) -> Tensor:
+        """The positions of the density, which are saved as coordinates in the basis of the kernel."""
+        basis, q = saved["kernel"]["basis"], saved["q"].to(self.density.device, self.density.dtype)
+        return q.clone() if basis is None else q @ basis.to(q).T
+
+    def _adopt(self, saved: dict[str, Any]) -> None:
+        """Begin with the mass, step sizes and trajectory length of an earlier run."""
+        own, log_step = self.kernel.state(), saved["step"]["log_step"]
+        adapted = {name: saved[name] for name in ADAPTED if name in saved}
+        step = {**own["step"], "log_step": log_step, "shrink": log_step}
+        self.kernel.restore({**own, **adapted, "step": step})
+
     def sample(self, stacklevel: int = 5) -> Posterior:
         """Run to the end, or until an interrupt or a limit; returns the draws. Warnings point ``stacklevel`` up."""
         settings = self.settings
-        monitor = ChainMonitor(self.density, self.program, self.positions, self.statistics)
+        monitor = ChainMonitor(
+            self.density, self.program, self.positions, self.statistics, self.parametrisation, self.model
+        )
         with (
             torch_threads(self.engine.torch_threads),
             progress_bar(self.total, settings.name, shown=settings.progress, initial=self.iteration) as bar,
@@ -271,7 +315,8 @@ class Run:
         count = min(len(self.positions), len(self.statistics))
         positions = torch.stack(self.positions[:count], 1)
         working = positions.to(self.density.dtype)
-        draws = {name: v.to(positions.dtype) for name, v in self.density.constrain(working).items()}
+        draws = self.parametrisation.user_draws(self.args, self.density.constrain(working))
+        draws = {name: v.to(positions.dtype) for name, v in draws.items()}
         names = self.statistics[0]
         statistics = {name: torch.stack([s[name] for s in self.statistics[:count]], 1) for name in names}
         warm, drawn = (self.warmup, self.settings.warmup), (count, self.settings.draws if self.timed_out else count)
@@ -305,7 +350,14 @@ class Run:
                 "starts": "; ".join(self.start_warnings),
                 "warnings": "; ".join(problems),
             },
+            continuation=self._continuation(),
         )
+
+    def _continuation(self) -> Continuation:
+        prepared = Prepared(self.program, self.parametrisation, self.density, self.engine)
+        content = {name: list(part) if isinstance(part, list) else part for name, part in self._content().items()}
+        call = self.model, self.args, self.seed, self.program.site
+        return Continuation(Run, self.settings, call, {**content, "warmup": self.warmup}, prepared)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
@@ -321,8 +373,15 @@ class Run:
             "settings": settings,
             "seed": self.seed,
             "site": self.program.site,
-            "sites": {s.name: list(s.shape) for s in self.density.sites},
             "arguments": self.fingerprints,
+            **self._content(),
+        }
+        return checkpoints.write_checkpoint(content, path)
+
+    def _content(self) -> dict[str, Any]:
+        """The state of the run."""
+        return {
+            "sites": {s.name: list(s.shape) for s in self.density.sites},
             "iteration": self.iteration,
             "tier": self.engine.tier,
             "threads": self.engine.threads,
@@ -335,7 +394,6 @@ class Run:
             "seconds": self.clock.seconds, "warm_seconds": self.warm_seconds,
             "gradients": self.engine.gradients, "warm_gradients": self.warm_gradients,
         }  # fmt: skip
-        return checkpoints.write_checkpoint(content, path)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         device = self.density.device
@@ -344,7 +402,7 @@ class Run:
         self.kernel.restore(saved["kernel"])
         checkpoints.check_density(*self.engine.gradient(self.state.q), saved, tolerance)
         self.iteration, self.positions, self.statistics = saved["iteration"], saved["positions"], saved["statistics"]
-        self.diverged = saved["diverged"]
+        self.diverged, self.warmup = saved["diverged"], saved.get("warmup", self.warmup)
         self.start_warnings = list(saved.get("said_of_starts", []))  # older files have none
         self.clock.earlier, self.warm_seconds = saved["seconds"], saved["warm_seconds"]
         self.engine.gradients, self.warm_gradients = saved["gradients"], saved["warm_gradients"]

@@ -9,6 +9,7 @@ import torch
 from posterity.inference.engine.tiers import TIERS
 from posterity.inference.mcmc import checkpoints
 from posterity.inference.mcmc.starts import Init, check_init
+from posterity.inference.program.reparam import Reparam, check_reparam
 from posterity.validation import check_choice, check_integer, check_number
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
@@ -34,6 +35,10 @@ class Settings:
         target_accept: acceptance rate to which the step size adapts; None is 0.8, and 0.95 for HMC with a diagonal
             metric.
         step_size: first step size; with ``warmup=0`` the step size of all draws.
+        reparam: "auto" samples location-scale sites that depend on other sites in their non-centred form, in which a
+            hierarchy has no funnel (see `posterity.inference.program.reparam.parametrise`); or a config of
+            ``pyro.poutine.reparam``: reparametrisers by site, or a strategy. The draws are those of the model's own
+            sites. None samples the model as it is.
         max_energy_error: error of the energy above which a transition counts as divergent.
         pooling: "within" pools the moments of each chain about its own mean, so that chains in different modes do not
             disturb the adaptation; "across" takes the variance over all chains.
@@ -66,6 +71,7 @@ class Settings:
     superchains: int | None = None
     target_accept: float | None = None
     step_size: float | None = None
+    reparam: Reparam = None
     max_energy_error: float = 1000.0
     pooling: str = "within"
     metric: str = "auto"
@@ -108,10 +114,17 @@ class Settings:
             total = self.chains * self.draws
             raise ValueError(f"expected chains * draws to be at least target_ess={self.target_ess:g}, got {total}")
         check_init(self.init)
+        check_reparam(self.reparam)
+        if self.checkpoint is not None and not isinstance(self.reparam, str | None):
+            raise ValueError(
+                "expected reparam to be None or 'auto' with a checkpoint, which cannot store a config (wrap the model "
+                f"by pyro.poutine.reparam instead), got {type(self.reparam).__name__}"
+            )
 
     def describe(self) -> str:
-        """The settings in one line; an ``init`` that is not a name is shown as its type."""
+        """The settings in one line; an ``init`` or ``reparam`` that is not a name is shown as its type."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        if not isinstance(self.init, str):
-            values["init"] = type(self.init).__name__
+        for name in ("init", "reparam"):
+            if not isinstance(values[name], str | None):
+                values[name] = type(values[name]).__name__
         return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in values.items())})"

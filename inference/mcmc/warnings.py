@@ -74,7 +74,8 @@ class _Remedies:
 
     @property
     def smaller_steps(self) -> str:
-        return advice.smaller_steps(self.number("target_accept"))
+        known = hasattr(self.settings, "reparam")
+        return advice.smaller_steps(self.number("target_accept"), self.settings.reparam is not None if known else None)
 
     @property
     def longer_warmup(self) -> str:

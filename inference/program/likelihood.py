@@ -5,6 +5,7 @@ latent sites and parameters. The parameters of the observed site's distribution 
 rebuilt around them with the draws as its first batch dimension. No wrapper class is needed.
 """
 
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +17,11 @@ from torch.distributions import Distribution
 
 from posterity.inference.program.arguments import describe_none_arguments
 from posterity.inference.program.batching import for_each_draw
+from posterity.inference.program.enumeration import DiscreteSiteError, Enumerate, EnumeratedSites, plate_nesting
 from posterity.inference.program.observation import Observation, read_observations
 from posterity.inference.program.reader import ReadLikelihood
 from posterity.inference.program.sites import shown_names
-from posterity.inference.program.trace import MODEL_ERRORS, Model, model_failure
+from posterity.inference.program.trace import MODEL_ERRORS, Model, model_failure, trace
 from posterity.models.parameters import family, split
 
 VMAP_CHUNK = 512
@@ -84,7 +86,8 @@ def likelihood_over_draws(
         The distribution of ``site`` with batch shape (S, ...), and each deterministic site with shape (S, ...).
 
     Raises:
-        ValueError: if the draws do not fit the model, or the model draws random numbers outside of sample sites.
+        ValueError: if the draws do not fit the model, the model draws random numbers outside of sample sites, or rows
+            share a discrete latent site. The discrete sites of each row are summed out (`EnumeratedSites.marginal`).
     """
     likelihoods, deterministics = likelihoods_over_draws(
         model, args, draws, [site], others=others, chunk_size=chunk_size
@@ -165,12 +168,14 @@ def _read(
     sizes = {len(value) for value in draws.values()}
     if len(sizes) > 1:
         raise ValueError(f"expected draws of one number for all sites, got {sorted(sizes)}")
-    read: dict[str, Any] = {}
+    read: dict[str, Any] = {"nesting": None}
     scoring = {site: observation.dtype for site, observation in observations.items()}
 
     def at_draw(_: Tensor, values: dict[str, Tensor]) -> tuple[dict[str, Any], ...]:
-        reader = ReadLikelihood(values, sites, others, scoring, terms)
-        with reader:
+        nesting, dims = read["nesting"] or (None, {})
+        enumerated = None if nesting is None else EnumeratedSites(nesting, dims)
+        reader = ReadLikelihood(values, sites, others, scoring, terms, enumerated)
+        with reader, contextlib.nullcontext() if nesting is None else Enumerate(nesting):
             model(*args)
         lost = [site for site in sites if site not in reader.likelihoods]
         if lost:
@@ -185,7 +190,14 @@ def _read(
     count = sizes.pop() if sizes else 1
     with pyro.validation_enabled(False), torch.no_grad():
         try:
-            tensors, deterministics, scores, found = for_each_draw(at_draw, count, dict(draws), read, chunk_size)
+            try:
+                run = for_each_draw(at_draw, count, dict(draws), read, chunk_size)
+            except DiscreteSiteError:
+                nodes = trace(model, args, seed=0)
+                dims = {name: node["value"].ndim for name, node in nodes.items() if node["type"] == "sample"}
+                read["nesting"] = plate_nesting(nodes.values()), dims
+                run = for_each_draw(at_draw, count, dict(draws), read, chunk_size)
+            tensors, deterministics, scores, found = run
         except MODEL_ERRORS as error:
             raise model_failure(error, args) from error
     for site, parts in tensors.items():

@@ -8,8 +8,9 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution
 
+from posterity.inference.program.enumeration import DiscreteSiteError, EnumeratedSites
 from posterity.inference.program.site_value import scored_elements, site_log_density
-from posterity.inference.program.sites import is_subsample
+from posterity.inference.program.sites import is_deterministic, is_subsample
 
 
 class ReadLikelihood(Messenger):
@@ -21,6 +22,7 @@ class ReadLikelihood(Messenger):
         others: observed sites whose values may be missing; they are filled with nan and listed in ``filled``.
         scoring: the sites among ``sites`` to score, each with the dtype to convert the observation to before, or None;
             ``scores`` holds the log density of the observation and its scored elements.
+        enumerated: the discrete latent sites of the run, which are summed out; None if there are none.
         terms: whether to store ``terms``, the log densities of all other sites of ``values`` and ``others``.
     """
 
@@ -31,10 +33,12 @@ class ReadLikelihood(Messenger):
         others: Collection[str],
         scoring: Mapping[str, torch.dtype | None] | None = None,
         terms: bool = False,
+        enumerated: EnumeratedSites | None = None,
     ) -> None:
         super().__init__()
         self.values, self.sites, self.others, self.scoring = values, sites, others, scoring or {}
         self.terms: dict[str, Tensor] | None = {} if terms else None
+        self.enumerated = enumerated
         self.likelihoods: dict[str, Distribution] = {}
         self.scores: dict[str, tuple[Tensor, Tensor]] = {}
         self.unobserved = {name.removesuffix("_observed") + "_unobserved" for name in sites}
@@ -46,6 +50,8 @@ class ReadLikelihood(Messenger):
         name, fn = msg["name"], msg["fn"]
         self.names.append(name)
         if name in self.sites:
+            if self.enumerated is not None and self.enumerated.depends(fn):
+                msg["fn"] = fn = self.enumerated.marginal(name, fn, msg["cond_indep_stack"])
             self.likelihoods[name] = fn
             self.filled += [] if msg["is_observed"] or len(self.sites) == 1 else [name]
             self._fill(msg)
@@ -55,12 +61,22 @@ class ReadLikelihood(Messenger):
             self.filled += [] if msg["is_observed"] else [name]
             self._score(msg)
             self._fill(msg)
-        elif msg["infer"].get("_deterministic"):
-            self.deterministics[name] = msg["value"]
+        elif is_deterministic(msg):
+            if self.enumerated is None or not self.enumerated.changes(name, msg["value"]):
+                self.deterministics[name] = msg["value"]
         elif msg["is_observed"] or is_subsample(msg):
             return
         elif name in self.unobserved and self._has_other_shape(msg):
             self._fill(msg)  # with obs_mask, Pyro samples the masked elements here; no prediction depends on them
+        elif name not in self.values and fn.support.is_discrete:
+            if self.enumerated is None:
+                raise DiscreteSiteError(name)
+            self.enumerated.add(msg)
+        elif self.enumerated is not None and self.enumerated.depends(fn):
+            raise ValueError(
+                f"expected continuous latent sites that do not depend on discrete ones, got {name!r}: its posterior is "
+                "that of the model, but the likelihood given one draw is not known"
+            )
         elif name not in self.values:
             raise ValueError(f"expected draws of every latent site, got none of {name!r}")
         elif self._has_other_shape(msg):

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pyro.distributions import Unit
+from pyro.distributions import Delta, MaskedDistribution, Unit
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
 
 from posterity.inference.program.arguments import describe_none_arguments, none_arguments, replace_argument
+from posterity.inference.program.enumeration import check_discrete
 from posterity.inference.program.site_value import check_site_value
 from posterity.inference.program.trace import TRIES, Model, trace
 from posterity.inference.program.weights import network_weights
@@ -25,7 +26,8 @@ class Program:
     ``site`` is the observed site that was named, or the only one; None for a model with several, or with factors alone
     (``pyro.factor``). ``observed`` lists all observed sites. ``weights`` are the latent sites that are weights of a
     network (see `network_weights`). ``dims`` is the number of dimensions of each argument of the model, -1 for an
-    argument that is not a tensor.
+    argument that is not a tensor. ``reparametrised`` are the deterministic sites that ``pyro.poutine.reparam``
+    computes from auxiliary latent sites. ``enumerated`` are discrete latent sites, which are summed out.
     """
 
     site: str | None
@@ -36,6 +38,8 @@ class Program:
     deterministics: tuple[str, ...]
     weights: tuple[str, ...] = ()
     dims: tuple[int, ...] = ()
+    reparametrised: tuple[str, ...] = ()
+    enumerated: tuple[str, ...] = ()
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -67,7 +71,8 @@ def inspect(
     passed explicitly asks for inference of that observation.
 
     Raises ``ValueError`` without an observed site or a factor, if an observation was left out, for a discrete latent
-    site, and as `check_site_value` does: y (N, 1) against N predictions would otherwise be scored as N x N pairs.
+    site without finite support, and as `check_site_value` does: y (N, 1) against N predictions would otherwise be
+    scored as N x N pairs.
     """
     nodes = trace(model, args, seed=0)
     samples = {name: node for name, node in nodes.items() if node["type"] == "sample"}
@@ -88,9 +93,8 @@ def inspect(
     if left_out is None:
         left_out = [name for name, given in none_arguments(model, args).items() if not given]
     check_left_out(model, args, nodes, scored, left_out)
-    for name in latents:
-        if samples[name]["fn"].support.is_discrete:
-            raise ValueError(f"expected continuous latent sites (marginalise the discrete ones), got {name!r}")
+    enumerated = [name for name in latents if check_discrete(name, samples[name])]
+    latents = [name for name in latents if name not in enumerated]
     for name in observed:
         check_site_value(name, samples[name], partial(other_prior_draws, model, args, name))
     return Program(
@@ -102,6 +106,8 @@ def inspect(
         deterministics=deterministics,
         weights=network_weights({name: samples[name] for name in latents}),
         dims=tuple(value.ndim if isinstance(value, Tensor) else -1 for value in args),
+        reparametrised=tuple(name for name in deterministics if is_reparametrised(samples[name])),
+        enumerated=tuple(enumerated),
     )
 
 
@@ -160,5 +166,12 @@ def is_subsample(node: Any) -> bool:
 
 
 def is_deterministic(node: Any) -> bool:
-    """Whether a node of a trace is a ``pyro.deterministic`` site."""
-    return node["type"] == "sample" and bool(node["infer"].get("_deterministic"))
+    """Whether a node of a trace is a ``pyro.deterministic`` site, or one that a reparametrisation computes."""
+    return node["type"] == "sample" and (bool(node["infer"].get("_deterministic")) or is_reparametrised(node))
+
+
+def is_reparametrised(node: Any) -> bool:
+    """Whether ``pyro.poutine.reparam`` computes a site: Pyro gives it the distribution ``Delta(value).mask(False)``."""
+    fn = node["fn"]
+    delta = isinstance(fn, MaskedDistribution) and isinstance(fn.base_dist, Delta) and fn._mask is False
+    return delta and node["is_observed"] and not node["infer"].get("_deterministic")

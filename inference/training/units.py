@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import biject_to
 
 from posterity.inference.engine.density import Density
 from posterity.inference.program.sites import is_latent
 from posterity.inference.program.trace import Model, trace
+from posterity.models.positive_definite import bijection_to
 
 PRIOR_DRAWS = 10
 NORMAL = 1.4826  # standard deviation of a normal over its median absolute deviation
@@ -30,7 +30,7 @@ def prior_units(model: Model, args: tuple[Any, ...]) -> dict[str, float]:
             nodes = trace(model, args, seed=seed)
         for name, node in nodes.items():
             if is_latent(node) and not node["fn"].support.is_discrete:
-                free = biject_to(node["fn"].support).inv(node["value"]).detach()
+                free = bijection_to(node["fn"].support).inv(node["value"]).detach()
                 drawn.setdefault(name, []).append(free.reshape(-1).double().cpu())
     return {name: _spread(values) for name, values in drawn.items()}
 

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from posterity.inference.convergence import wording
-from posterity.inference.convergence.advice import deeper_trees, smaller_steps
+from posterity.inference.convergence.advice import deeper_trees, non_centred, smaller_steps
 from posterity.inference.convergence.thresholds import DIVERGENT_SHARE, FALSE_ALARM, LOW_EBFMI
 from posterity.inference.diagnostics.sampling._findings import Finding, chains
 from posterity.inference.diagnostics.sampling._functions import LOG_DENSITY, Functions
@@ -36,8 +36,8 @@ def energies(functions: Functions, ebfmi: np.ndarray) -> Iterator[Finding]:
         yield Finding(
             "ebfmi", "caution", float(np.nanmin(ebfmi)),
             f"E-BFMI is down to {np.nanmin(ebfmi):.2f}, and below {LOW_EBFMI} in {chains(low, functions.chains)}: the "
-            "energy changes too little from draw to draw, as with heavy tails or a funnel. Use a non-centred "
-            "parametrisation or lighter tails before you draw more.",
+            "energy changes too little from draw to draw, as with heavy tails or a funnel. "
+            f"{wording.sentence(f'{non_centred(functions.reparam)}, before you draw more')}",
         )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def divergences(
         "divergences", "stop" if severe else "caution", int(diverging.sum()),
         f"{wording.sentence(clause)} {'' if located is None else _place(labels, located)}"
         "Regions that these trajectories could not enter are missing from the draws. "
-        f"{wording.sentence(smaller_steps(functions.setting('target_accept')))}",
+        f"{wording.sentence(smaller_steps(functions.setting('target_accept'), functions.reparam))}",
     )  # fmt: skip
 
 

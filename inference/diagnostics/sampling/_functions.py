@@ -67,6 +67,12 @@ class Functions:
         return "dense_mass=" in str(self.attrs.get("settings", ""))
 
     @property
+    def reparam(self) -> bool | None:
+        """Whether the setting ``reparam`` was in use; None for a sampler without it."""
+        match = re.search(r"\breparam=(\w+)?", str(self.attrs.get("settings", "")))
+        return None if match is None else match.group(1) != "None"
+
+    @property
     def longer_warmup(self) -> str:
         """Advice to run a longer warmup than the run had."""
         return advice.longer_warmup(self.setting("warmup"))

@@ -14,7 +14,16 @@ def test_advised_target_rates_are_higher_than_the_one_in_use(target):
     higher = [float(rate) for rate in advised[1].split(" or ")] if advised else []
     assert all(rate > target for rate in higher)
     assert higher or f"already {target:g}" in text
-    assert advice.NON_CENTRED in text
+    assert text.endswith(advice.NON_CENTRED)
+
+
+def test_a_funnel_is_met_by_the_setting_that_removes_it_unless_it_is_in_use():
+    assert "reparam" not in advice.smaller_steps(0.8)  # a sampler without the setting
+    assert advice.smaller_steps(0.8, reparam=False).endswith(
+        "use the non-centred model (reparam='auto'), or lighter tails"
+    )
+    assert advice.smaller_steps(0.99, reparam=True) == f"target_accept is already 0.99: {advice.LIGHTER}"
+    assert "centred" not in advice.non_centred(True)
 
 
 @pytest.mark.parametrize("names", [advice.INITS, advice.PYRO_INITS])

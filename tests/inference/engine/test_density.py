@@ -80,7 +80,7 @@ def observed_only(x, y=None):
 
 
 def discrete(x, y=None):
-    k = pyro.sample("k", dist.Bernoulli(0.5))
+    k = pyro.sample("k", dist.Poisson(0.5))
     return pyro.sample("y", dist.Normal(k * x[:, 0], 1.0).to_event(1), obs=y)
 
 
@@ -88,7 +88,7 @@ def discrete(x, y=None):
     ("model", "message"),
     [
         (observed_only, "expected a model with latent sites to sample, got none"),
-        (discrete, "expected continuous latent sites .*, got 'k'"),
+        (discrete, "expected continuous latent sites, or .* finite support can be enumerated, got 'k'"),
     ],
 )
 def test_models_without_a_continuous_site_are_refused(model, message):

@@ -1,14 +1,23 @@
 """The model for all chains without a recording, and the errors of models and starts that cannot be sampled."""
 
+import re
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 
-from posterity.inference.engine import Density
-from posterity.inference.engine.evaluation import check_start, start_fault, value_and_gradient, why_not_finite
+from posterity.inference.engine import Density, prepare
+from posterity.inference.engine.evaluation import (
+    ModelGradient,
+    check_start,
+    start_fault,
+    value_and_gradient,
+    why_not_finite,
+)
 from posterity.models import bayesian, gaussian
-from tests.inference.engine.cases import CASES, X, Y, assert_close, branching, expected
+from tests.inference.engine.cases import CASES, X, Y, assert_close, branching
+from tests.inference.engine.cases import expected as expected_of
 
 
 def evaluate(model, *args, chains=3):
@@ -21,7 +30,7 @@ def evaluate(model, *args, chains=3):
 @pytest.mark.parametrize("name", ["hierarchical", "LKJ covariance", "float64 network"])
 def test_all_chains_at_once_are_as_one_by_one(name):
     density = Density(CASES[name].model, CASES[name].args)
-    for points, values, gradients in expected(name):
+    for points, values, gradients in expected_of(name):
         assert_close(value_and_gradient(density, points), (values, gradients))
 
 
@@ -86,9 +95,20 @@ def in_place(x, y=None):
     return pyro.sample("y", dist.Normal(mean, 1.0).to_event(1), obs=y)
 
 
-def test_what_vmap_cannot_do_is_said_with_its_line():
-    with pytest.raises(ValueError, match=r"expected a model that .* can run .* at line \d+ of .*test_evaluation"):
-        evaluate(in_place, X, Y)
+def test_what_vmap_cannot_do_runs_for_one_chain_at_a_time_and_is_said_with_its_line():
+    density = Density(in_place, (X, Y))
+    q = torch.tensor([[0.3], [-1.0]])
+    exact = ModelGradient(density)
+    expected = torch.stack([density(p) for p in q]), -q + ((Y - q * X[:, 0]) * X[:, 0]).sum(1, keepdim=True)
+    for _ in range(2):
+        assert_close(exact(q), expected)
+    assert re.search(r"^one chain at a time, since vmap fails at line \d+ of .*test_evaluation", exact.reason)
+    with pytest.warns(
+        RuntimeWarning, match="the model runs on the tier 'eager': one chain at a time, since vmap fails"
+    ):
+        engine = prepare(density, q, tier="replay")
+    assert_close(engine.gradient(q), expected)
+    assert prepare(density, q, tier="compiled").kind == "lanes"  # the recording of a single chain
 
 
 def root(x, y=None):

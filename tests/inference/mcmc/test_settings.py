@@ -56,12 +56,20 @@ def test_superchains_divide_the_chains(name):
 
 
 @both
+def test_a_config_of_reparametrisers_cannot_be_kept_in_a_checkpoint(name):
+    with pytest.raises(ValueError, match=r"expected reparam to be None or 'auto' with a checkpoint, .*, got dict"):
+        FAMILIES[name](checkpoint="run.pt", reparam={})
+
+
+@both
 def test_the_description_has_every_setting_and_of_starts_their_type(name):
-    method = FAMILIES[name](draws=7, init={"w": torch.zeros(3)}, checkpoint="run.pt")
+    method = FAMILIES[name](draws=7, init={"w": torch.zeros(3)}, checkpoint="run.pt", reparam="auto")
     described = method.describe()
     assert described.startswith(f"{name}(draws=7, warmup=300, chains=16, ")
     assert "init='dict'" in described
     assert "checkpoint='run.pt'" in described
+    assert "reparam='auto'" in described
+    assert "reparam='dict'" in FAMILIES[name](reparam={}).describe()
     assert [part.partition("=")[0].rpartition(" ")[2] for part in described.split(", ")[1:]] == [
         field.name for field in fields(method)
     ][1:]

@@ -101,6 +101,7 @@ SETTINGS = [
     for init in ("prior", "uniform", "median" if family.__module__.endswith("reference") else "map")
     for warmup, draws in ((0, 500), (300, 300))
 ]
+SETTINGS += [family(reparam="auto") for family in (HMC, NUTS)]
 
 
 def test_values_that_r_hat_cannot_judge_are_named():
@@ -134,6 +135,7 @@ def test_no_advice_names_what_is_in_use():
         assert repr(settings.init) not in text
         assert f"warmup={settings.warmup}" not in text
         assert f"draws={settings.draws}" not in text
+        assert ("reparam='auto'" in text) == (getattr(settings, "reparam", "auto") is None)
         advised = [float(a) for a in re.findall(r"(?:to|or) (0\.9\d*)", text)]
         assert all(a > settings.target_accept for a in advised)
         assert bool(advised) == (settings.target_accept < 0.98)
