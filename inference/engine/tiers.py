@@ -23,7 +23,6 @@ from posterity.inference.engine.chains import Engine, LanesEngine
 from posterity.inference.engine.density import Density
 from posterity.inference.engine.evaluation import Gradient, ModelGradient, check_start, value_and_gradient
 from posterity.inference.engine.lanes.build import Compiled, MissingCompiler
-from posterity.inference.engine.lanes.decompose import decompositions
 from posterity.inference.engine.lanes.emit import Code, emit
 from posterity.inference.engine.lanes.expressions import Unsupported
 from posterity.inference.engine.lanes.lower import lower
@@ -137,10 +136,10 @@ def compile_lanes(density: Density, position: Tensor) -> Code:
         grad, value = torch.func.grad_and_value(density)(q)
         return value, grad
 
-    # `functionalize` replaces in-place operations.
-    graph = record(torch.func.functionalize(one), position, decomposition_table=decompositions())
+    with pyro.validation_enabled(False):
+        outputs = lower(one, position)
     with default_dtype(density.dtype):  # the precision of Python floats among the operations
-        return emit(lower(graph, (density.dim,), density.dtype), ["value", "grad"])
+        return emit(outputs, ["value", "grad"])
 
 
 def _replayed(density: Density, positions: Tensor, exact: Gradient) -> tuple[Engine | None, str | None]:

@@ -1,65 +1,108 @@
-"""From recorded aten operations to expressions, by one rule for each operation.
+"""From the operations of a function to expressions, by one rule for each operation, while the function runs once.
 
-Operations on data alone are evaluated here, once. An operation without a rule raises `Unsupported` with its name.
+The function runs with numbers, below torch's transformations (`torch.func.grad`, `functionalize`), where a dispatch mode
+sees every aten operation. An operation on data alone is simply computed; its result is a constant. An operation on the
+vector is computed too, and its rule gives the expression. An operation without a rule raises `Unsupported` with its name.
+Nothing else is recorded, so a function of ten thousand operations takes about a second.
 """
 
-import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from posterity.inference.engine.lanes.expressions import Input, Shape, Unsupported, Value
+from posterity.inference.engine.lanes.decompose import decompositions
+from posterity.inference.engine.lanes.expressions import Input, Unsupported, Value
 from posterity.inference.engine.lanes.rules import RULES, as_value
+from posterity.inference.program.trace import default_dtype
 
 
-def lower(graph: torch.fx.GraphModule, shape: Shape, dtype: torch.dtype) -> list[Value]:
-    """The outputs of ``graph``, a recorded function of one vector, as expressions of that vector.
+def lower(function: Callable[[Tensor], Sequence[Tensor]], example: Tensor) -> list[Value]:
+    """The outputs of ``function``, of one vector like ``example``, as expressions of that vector."""
+    listener = _Listener(example.dtype)
+    with torch.no_grad():
+        vector = example.detach().clone()
+        listener.name(vector, Input("q", tuple(vector.shape)))
+        # `functionalize` replaces in-place operations.
+        with listener:
+            outputs = torch.func.functionalize(function)(vector)
+    return [listener.value_of(output) for output in outputs]
 
-    ``shape`` is the shape of the vector, and ``dtype`` the precision of the computation.
-    """
-    known: dict[torch.fx.Node, Any] = {}
 
-    def read(x: Any) -> Any:
-        return known[x] if isinstance(x, torch.fx.Node) else x
+class _Listener(TorchDispatchMode):
+    """Keeps the expression of every tensor that depends on the vector."""
 
-    for node in graph.graph.nodes:
-        if node.op == "placeholder":
-            known[node] = Input("q", shape)
-        elif node.op == "get_attr":
-            known[node] = getattr(graph, node.target)
-        elif node.op == "output":
-            outputs = torch.fx.map_arg(node.args[0], read)
-            flat = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-            return [as_value(out, dtype) for out in flat]
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype, self.table = dtype, decompositions()
+        # The tensors are kept, so that no other tensor gets the identity of one that is gone.
+        self.known: dict[int, tuple[Tensor, Value]] = {}
+
+    def name(self, tensor: Tensor, value: Value) -> None:
+        self.known[id(tensor)] = tensor, value
+
+    def value_of(self, tensor: Tensor) -> Value:
+        known = self.known.get(id(tensor))
+        return as_value(tensor, self.dtype) if known is None else known[1]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not self._symbolic(args) and not self._symbolic(kwargs):
+            return func(*args, **kwargs)
+        # Operations that torch itself writes in terms of others are decomposed too, unless there is a rule.
+        decomposition = self.table.get(func) or (None if _name(func) in RULES else func.decompose)
+        if decomposition is not None:
+            with self:
+                result = decomposition(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **kwargs)
+        self._keep(result, self._rule(func, result, args, kwargs), func)
+        return result
+
+    def _symbolic(self, tree: Any) -> bool:
+        if isinstance(tree, Tensor):
+            return id(tree) in self.known
+        if isinstance(tree, dict):
+            return any(map(self._symbolic, tree.values()))
+        return isinstance(tree, (list, tuple)) and any(map(self._symbolic, tree))
+
+    def _expressed(self, tree: Any) -> Any:
+        """Arguments with expressions in place of tensors that depend on the vector."""
+        if isinstance(tree, Tensor):
+            known = self.known.get(id(tree))
+            return tree if known is None else known[1]
+        if isinstance(tree, (list, tuple)):
+            return type(tree)(self._expressed(x) for x in tree)
+        return tree
+
+    def _rule(self, func: Any, result: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        name = _name(func)
+        if name not in RULES:
+            raise Unsupported(f"operation {name}")
+        tensor = isinstance(result, Tensor)
+        # The compiled code has one precision; parts of the model in lower precision are computed in it as well.
+        if tensor and result.is_floating_point() and torch.promote_types(result.dtype, self.dtype) != self.dtype:
+            raise Unsupported(f"numbers of {result.dtype} among {self.dtype}")
+        ready = [as_value(a, self.dtype) if isinstance(a, Tensor) else a for a in map(self._expressed, args)]
+        named = {key: self._expressed(x) for key, x in kwargs.items()}
+        with default_dtype(self.dtype):  # the precision of Python floats in a rule
+            value = RULES[name](*ready, **named)
+        if tensor and isinstance(value, Value) and value.shape != tuple(result.shape):
+            raise Unsupported(f"operation {name} of shape {tuple(result.shape)}")
+        return value
+
+    def _keep(self, result: Any, value: Any, func: Any) -> None:
+        if isinstance(result, Tensor) and isinstance(value, Value):
+            self.name(result, value)
+        elif isinstance(result, (list, tuple)) and isinstance(value, (list, tuple)) and len(result) == len(value):
+            for one, expression in zip(result, value, strict=True):
+                self._keep(one, expression, func)
         else:
-            args, kwargs = torch.fx.map_arg(node.args, read), torch.fx.map_arg(node.kwargs, read)
-            known[node] = _apply(node, args, dict(kwargs), dtype)
-    raise Unsupported("a graph without output")
+            raise Unsupported(f"results of operation {_name(func)}")
 
 
-def _apply(node: torch.fx.Node, args: Any, kwargs: dict[str, Any], dtype: torch.dtype) -> Any:
-    if node.target is operator.getitem:
-        return args[0][args[1]]
-    if not _symbolic((args, kwargs)):
-        return node.target(*args, **kwargs)  # type: ignore[operator]
-    name = node.target._schema.name.removeprefix("aten::").removeprefix("_unsafe_")  # type: ignore[union-attr]
-    if name not in RULES:
-        raise Unsupported(f"operation {name}")
-    meta = node.meta.get("val")
-    # The compiled code has one precision; parts of the model in lower precision are computed in it as well.
-    if isinstance(meta, Tensor) and meta.is_floating_point() and torch.promote_types(meta.dtype, dtype) != dtype:
-        raise Unsupported(f"numbers of {meta.dtype} among {dtype}")
-    ready = [as_value(a, dtype) if isinstance(a, Tensor) else a for a in args]
-    value = RULES[name](*ready, **kwargs)
-    if isinstance(meta, Tensor) and isinstance(value, Value) and value.shape != tuple(meta.shape):
-        raise Unsupported(f"operation {name} of shape {tuple(meta.shape)}")
-    return value
-
-
-def _symbolic(tree: Any) -> bool:
-    if isinstance(tree, dict):
-        return any(_symbolic(x) for x in tree.values())
-    if isinstance(tree, (list, tuple)):
-        return any(_symbolic(x) for x in tree)
-    return isinstance(tree, Value)
+def _name(func: Any) -> str:
+    return str(func._schema.name).removeprefix("aten::").removeprefix("_unsafe_")

@@ -7,7 +7,7 @@ import torch
 
 from posterity.inference.engine import Density
 from posterity.inference.engine.chains import Engine, LanesEngine
-from posterity.inference.engine.evaluation import model_gradient
+from posterity.inference.engine.evaluation import ModelGradient
 from posterity.inference.engine.tiers import prepare
 from posterity.inference.mcmc import HMC, NUTS
 from posterity.inference.mcmc.kernel import State
@@ -32,7 +32,7 @@ def engines():
     q = 0.1 * torch.randn(CHAINS, density.dim, dtype=torch.double, generator=torch.Generator().manual_seed(1))
     compiled = prepare(density, q, tier="compiled", threads=1)
     assert isinstance(compiled, LanesEngine)
-    return compiled, Engine(density, CHAINS, "eager", model_gradient(density)), q
+    return compiled, Engine(density, CHAINS, "eager", ModelGradient(density)), q
 
 
 METHODS = {

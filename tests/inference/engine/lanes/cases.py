@@ -1,10 +1,8 @@
 """Functions of one vector, compiled as the engine compiles a model, for the tests of the compiler."""
 
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from posterity.inference.engine.lanes.build import Compiled
-from posterity.inference.engine.lanes.decompose import decompositions
 from posterity.inference.engine.lanes.emit import emit
 from posterity.inference.engine.lanes.lower import lower
 
@@ -21,9 +19,7 @@ def lowered(function, size, dtype):
         return result.sum(), result
 
     example = torch.linspace(0.1, 0.9, size, dtype=dtype)
-    with torch.no_grad():
-        graph = make_fx(torch.func.functionalize(both), decomposition_table=decompositions())(example)
-    return lower(graph, (size,), dtype)
+    return lower(both, example)
 
 
 def compiled(function, size, dtype, chains):
