@@ -19,14 +19,13 @@ from posterity.inference.engine import transitions
 from posterity.inference.engine.chains import INTEGRATORS, Engine, LanesEngine
 from posterity.inference.engine.transitions import Transitions, Walk
 from posterity.inference.mcmc.adaptation import TrajectoryLength, halton
-from posterity.inference.mcmc.kernel import Kernel, State, coordinates, energy, is_dense
+from posterity.inference.mcmc.kernel import Kernel, State, coordinates, energy
 from posterity.inference.mcmc.run import Sampler
 from posterity.inference.mcmc.streams import Numbers, Streams
 from posterity.validation import check_choice, check_integer, check_number
 
 FINER = 16  # factor by which a step is divided to tell a hard edge of the support from a step size that is too long
 PLACE = 2**32 - 1  # index of the uniform that is the place of the start in its window
-DENSE_TARGET, DIAGONAL_TARGET = 0.8, 0.95  # default acceptance rates
 UNEVEN = 3.0  # ratio of scales in the old basis from which a new one changes the length of trajectories
 QUARTER = math.pi / 2  # length of a quarter of the orbits of a standard normal
 MOST_STEPS = 16  # limit of the steps of a chain with a shorter step size, as a multiple of the usual number
@@ -96,7 +95,7 @@ class HMCKernel(Kernel):
     settings: HMC
 
     def __init__(self, settings: HMC, engine: Engine) -> None:
-        super().__init__(settings, engine, target=DENSE_TARGET if is_dense(settings, engine) else DIAGONAL_TARGET)
+        super().__init__(settings, engine, diagonal_target=0.95)
         self.integrator = INTEGRATORS[settings.integrator]
         self.length = TrajectoryLength(settings.trajectory_length or 1.0)
         self.adapts_length = settings.trajectory_length is None

@@ -12,6 +12,7 @@ from posterity.inference.mcmc.adaptation import Moments, StepSize, windows
 from posterity.inference.mcmc.streams import Numbers, Streams
 
 RATIO = 3.0  # a chain keeps its own step size if the common step size is more than RATIO times as long
+DENSE_TARGET = 0.9  # acceptance rate with a dense metric, whose steps are long already
 LARGEST = 64  # dimensions of the largest density for which metric="auto" is dense
 NEGLIGIBLE, HOPELESS = (20.0, 3.0), (100.0, 50.0)  # limits of `Kernel._leave`
 GAIN = 0.3  # of the log step size of each chain, after the approach to the typical set
@@ -29,16 +30,17 @@ class State:
 class Kernel:
     """One transition of all chains and its adaptation in warm-up; ``settings`` are those of a sampler."""
 
-    def __init__(self, settings: Any, engine: Engine, target: float = 0.8) -> None:
+    def __init__(self, settings: Any, engine: Engine, diagonal_target: float = 0.8) -> None:
         self.settings, self.engine = settings, engine
-        self.target = target if settings.target_accept is None else settings.target_accept
+        self.dense = settings.metric == "dense" or (settings.metric == "auto" and engine.density.dim <= LARGEST)
+        default = DENSE_TARGET if self.dense else diagonal_target
+        self.target = default if settings.target_accept is None else settings.target_accept
         density = engine.density
         self.inverse_mass = torch.ones(density.dim, dtype=density.dtype, device=density.device)
         self.step = StepSize(self.target, math.log(settings.step_size or 0.1))
         self.log_steps = torch.full((engine.chains,), self.step.log_step, dtype=torch.double, device=density.device)
         self.first_window, self.ends = windows(settings.warmup)
         self.moments: Moments | None = None
-        self.dense = is_dense(settings, engine)
         self.seen = 0  # iterations of warm-up so far
         self.moved = 0  # chains that went on from the position of another
 
@@ -234,11 +236,6 @@ class Kernel:
             self.moments = Moments(saved["moments"]["mean"])
             for name, value in saved["moments"].items():
                 setattr(self.moments, name, value)
-
-
-def is_dense(settings: Any, engine: Engine) -> bool:
-    """Whether the inverse mass matrix is a full matrix."""
-    return settings.metric == "dense" or (settings.metric == "auto" and engine.density.dim <= LARGEST)
 
 
 def coordinates(q: Tensor, factor: Tensor) -> Tensor:

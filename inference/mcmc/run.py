@@ -5,7 +5,7 @@ module runs both.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from posterity.inference.training.units import density_units
 from posterity.progress import progress_bar
 from posterity.random import child_seeds
 
+STAGES = 3  # of the preparation: starts, engine, first steps
 CALL_SECONDS = 0.2  # duration of one call for many draws, so that limits, interrupts and progress are seen in time
 CLIMBS = 2  # purpose of the seeds (see `child_seeds`): new positions of chains that climb again
 
@@ -74,36 +75,54 @@ class Run:
         self.interrupted, self.timed_out = False, False
         self.start_warnings: list[str] = []
         self.warmup = settings.warmup  # iterations of warm-up; fewer if the time limit cuts it short
+        with progress_bar(STAGES, f"{settings.name}: preparing", shown=settings.progress) as bar:
+            self._prepare(bar, saved, begin, prepared)
+            if saved is not None:
+                self._restore(saved)
+                self.clock.prepared = self.clock.seconds
+            else:
+                self._begin(bar, begin)
+
+    def _prepare(
+        self, bar: Any, saved: dict[str, Any] | None, begin: dict[str, Any] | None, prepared: Prepared | None
+    ) -> None:
+        """The engine at the first positions, the kernel and the random numbers."""
+        settings = self.settings
         calls = (settings.warmup + settings.draws * settings.thin) * 10
         with torch_threads(1):
-            q = self._first_positions(saved) if begin is None else self._last_positions(begin)
+            bar.set_postfix_str("finding starts")
+            self.first = self._first_positions(saved) if begin is None else self._last_positions(begin)
             if saved is None:
                 self.clock.end_stage("finding starts")
+            bar.update()
+            bar.set_postfix_str("recording and compiling the model")
             tier = settings.engine if saved is None else saved["tier"]
             self.engine = (
-                prepare(self.density, q, tier=tier, calls=calls, threads=settings.threads)
+                prepare(self.density, self.first, tier=tier, calls=calls, threads=settings.threads)
                 if prepared is None
                 else prepared.engine
             )
+            bar.update()
             self.kernel = settings.kernel(self.engine)
-            self.streams = Streams(seed, settings.chains, self.density.dim, self.density.dtype)
-        if saved is not None:
-            self._restore(saved)
-            self.clock.prepared = self.clock.seconds
-            return
+            self.streams = Streams(self.seed, settings.chains, self.density.dim, self.density.dtype)
+
+    def _begin(self, bar: Any, begin: dict[str, Any] | None) -> None:
+        """The first state, and the first step sizes of a run that does not take them from an earlier one."""
         self.clock.end_stage("preparing the engine")
+        q, climbing = self.first, self.settings.init == "map"
         with torch_threads(self.engine.torch_threads):
-            if settings.init == "map" and begin is None:
-                q = finite_or(self.engine, self._modes(q), q)
             if begin is not None:
                 self._adopt(begin["kernel"])
                 q = begin["q"].to(q)
+            elif climbing:
+                bar.set_postfix_str("climbing to modes")
+                q = finite_or(self.engine, self._modes(q), q)
             value, grad = self.engine.gradient(q)
             self.state = State(q, grad, value)
-            if begin is not None:
-                return
-            self.kernel.choose_step_sizes(self.state, self.streams.numbers(BEFORE).normals().to(q.device))
-        self.clock.end_stage("starting from init='map'" if settings.init == "map" else "the first step size")
+            if begin is None:
+                self.kernel.choose_step_sizes(self.state, self.streams.numbers(BEFORE).normals().to(q.device))
+        bar.update()
+        self.clock.end_stage("starting from init='map'" if climbing else "the first step size")
 
     def _modes(self, q: Tensor) -> Tensor:
         """Modes reached from the positions ``q``."""
@@ -322,8 +341,9 @@ class Run:
         warm, drawn = (self.warmup, self.settings.warmup), (count, self.settings.draws if self.timed_out else count)
         path = self.settings.checkpoint
         cut = describe_cuts(self.clock.max_seconds, warm, drawn, path)
+        settings = replace(self.settings, target_accept=self.kernel.target)
         problems = self.start_warnings + find_problems(
-            statistics, agreement, self.settings, draws=draws, cut=cut, interrupted=self.interrupted
+            statistics, agreement, settings, draws=draws, cut=cut, interrupted=self.interrupted
         )
         return Posterior(
             self.model,
@@ -332,7 +352,7 @@ class Run:
             sample_stats=statistics,
             attrs={
                 "method": self.settings.name,
-                "settings": self.settings.describe(),
+                "settings": settings.describe(),
                 "seed": self.seed,
                 "seconds": self.clock.seconds,
                 "warmup_seconds": self.warm_seconds,

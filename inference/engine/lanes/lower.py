@@ -1,9 +1,9 @@
 """From the operations of a function to expressions, by one rule for each operation, while the function runs once.
 
-The function runs with numbers, below torch's transformations (`torch.func.grad`, `functionalize`), where a dispatch mode
-sees every aten operation. An operation on data alone is simply computed; its result is a constant. An operation on the
-vector is computed too, and its rule gives the expression. An operation without a rule raises `Unsupported` with its name.
-Nothing else is recorded, so a function of ten thousand operations takes about a second.
+The function runs with numbers, below torch's transformations (`torch.func.grad`, `functionalize`), where a dispatch
+mode sees every aten operation. An operation on data alone is simply computed; its result is a constant. An operation on
+the vector is computed too, and its rule gives the expression. An operation without a rule raises `Unsupported` with its
+name. Nothing else is recorded, so a function of ten thousand operations takes about a second.
 """
 
 from collections.abc import Callable, Sequence

@@ -26,6 +26,7 @@ from posterity.inference.engine.lanes.rows import Place, ancestors
 
 INLINE = 2  # cost up to which an expression is repeated instead of stored
 DEEPEST = 40  # largest number of expressions within each other
+BRANCH = 8  # by how much a chain is deeper than what branches off
 
 
 def find_stored(roots: Sequence[Value]) -> tuple[dict[int, int], list[Value]]:
@@ -52,18 +53,49 @@ def find_stored(roots: Sequence[Value]) -> tuple[dict[int, int], list[Value]]:
             factors.add(id(_base(parent)))
         if isinstance(value, View | Taken) and id(value) in larger:
             larger.add(id(_base(value)))
-    stored: list[Value] = []
-    depths: dict[int, int] = {}  # expressions within each other, from the last stored one
-    for value in ancestors(roots):
-        key = id(value)
-        depths[key] = 1 + max((depths[id(p)] for p in value.parents()), default=0)
-        often = uses.get(key, 0) > 1 and value.cost > INLINE
-        wanted = often or (key in larger and value.cost > 1) or key in factors or depths[key] > DEEPEST
-        if isinstance(value, Pointwise) and wanted:
-            stored.append(value)
-        if isinstance(value, Buffer) or (stored and stored[-1] is value):
-            depths[key] = 0
-    return uses, stored
+    order = ancestors(roots)
+    stored = {
+        id(value)
+        for value in order
+        if isinstance(value, Pointwise)
+        and (
+            (uses.get(id(value), 0) > 1 and value.cost > INLINE)
+            or (id(value) in larger and value.cost > 1)
+            or id(value) in factors
+        )
+    }
+    stored |= _long_chains(order, stored)
+    return uses, [value for value in order if id(value) in stored]
+
+
+def _long_chains(order: Sequence[Value], stored: set[int]) -> set[int]:
+    """Expressions to store besides ``stored``, so that none of the others is deeper than `DEEPEST`.
+
+    A sum over the steps of a loop is one expression within another for each step. Every link of such a chain is stored:
+    the statements of all steps are then alike (see `rolling`).
+    """
+    depths = _depths(order, stored)
+    heights: dict[int, int] = {}
+    links: set[int] = set()
+    for value in reversed(order):
+        height = 0 if isinstance(value, Buffer) or id(value) in stored else 1 + heights.get(id(value), 0)
+        below = sorted((depths[id(p)] for p in value.parents()), reverse=True)
+        for parent in value.parents():
+            heights[id(parent)] = max(height, heights.get(id(parent), 0))
+            deepest = depths[id(parent)] == below[0] and (len(below) < 2 or below[0] > below[1] + BRANCH)
+            if isinstance(parent, Pointwise) and deepest and depths[id(parent)] + heights[id(parent)] > DEEPEST:
+                links.add(id(parent))
+    depths = _depths(order, stored | links)
+    return links | {id(v) for v in order if isinstance(v, Pointwise) and depths[id(v)] > DEEPEST}
+
+
+def _depths(order: Sequence[Value], stored: set[int]) -> dict[int, int]:
+    """How many expressions lie within each other, from the last stored one."""
+    depths: dict[int, int] = {}
+    for value in order:
+        inner = [0 if isinstance(p, Buffer) or id(p) in stored else depths[id(p)] for p in value.parents()]
+        depths[id(value)] = 1 + max(inner, default=0)
+    return depths
 
 
 def _base(value: Value) -> Value:

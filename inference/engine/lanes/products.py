@@ -1,5 +1,7 @@
 """Loops over the elements of values, and over the tiles of matrix products."""
 
+from typing import Any
+
 from posterity.inference.engine.lanes.expressions import Buffer, FreshNames, Index, Product, Scope, Shape, Value
 from posterity.inference.engine.lanes.machine import machine
 from posterity.inference.engine.lanes.plan import drop_batch, product_index
@@ -63,8 +65,7 @@ def _tile_body(
     product: Buffer, buffer: Buffer, names: FreshNames, index: Index, size: tuple[int, int], over: str, grows: bool
 ) -> list[str]:
     """The statements of one tile."""
-    source = product.source
-    assert isinstance(source, Product)
+    source: Any = product.source
     (b, m, n, k), (tall, broad) = index, size
     _, rows, columns = product.shape
     i, j = names.fresh("i"), names.fresh("j")

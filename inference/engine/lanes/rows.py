@@ -120,8 +120,7 @@ class _Placing:
             return self._viewed(value)
         if isinstance(value, Pointwise):
             return self._pointwise(value)
-        assert isinstance(value, Buffer)
-        source = value.source
+        source = value.source if isinstance(value, Buffer) else None
         if isinstance(source, Value):
             return self.places.setdefault(id(source), self.place(source))
         if isinstance(source, Reduction):

@@ -16,7 +16,7 @@ from posterity.inference import HMC, NUTS, SVI, ConvergenceWarning, Posterior, i
 from posterity.inference.engine import Density
 from posterity.inference.program.reparam import check_reparam, decentring, parametrise
 from posterity.inference.program.sites import inspect
-from tests.inference.mcmc.reference_models import compare
+from tests.inference.mcmc.reference_models import compare, reference
 
 EFFECT = torch.tensor([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0], dtype=torch.double)
 ERROR = torch.tensor([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0], dtype=torch.double)
@@ -175,7 +175,7 @@ def test_centred_schools_with_auto_have_the_published_posterior():
     posterior = infer(centred, *DATA, method=method, seed=0)
     mu, tau = posterior.draws["mu"][..., None], posterior.draws["tau"][..., None]
     noncentred = {**posterior.draws, "theta_trans": (posterior.draws["theta"] - mu) / tau}
-    found = compare(replace(posterior, draws=noncentred), "eight_schools")
+    found = compare(replace(posterior, draws=noncentred), reference("eight_schools"))
     assert found["divergences"] == 0
     assert found["min_ess"] > 2000
     assert found["max_z"] < 4
@@ -183,7 +183,8 @@ def test_centred_schools_with_auto_have_the_published_posterior():
 
 
 def test_divergences_of_the_centred_form_name_the_remedy():
-    method = NUTS(**{**SHORT, "warmup": 100, "draws": 100, "engine": "replay"}, target_accept=0.6)
+    settings = {**SHORT, "warmup": 100, "draws": 100, "engine": "replay", "metric": "diagonal"}
+    method = NUTS(**settings, target_accept=0.6)
     with pytest.warns(ConvergenceWarning, match=r"diverged.* use the non-centred model \(reparam='auto'\)"):
         infer(centred, *DATA, method=method, seed=0)
 
