@@ -102,7 +102,7 @@ def _by_name(density: Density, name: str, chains: int, seed: int) -> Tensor:
         f"init={name!r} found no start with {condition} in {TRIES} draws for {_listed(without_start)} ({reason}): "
         f"these start from {other!r}",
         RuntimeWarning,
-        stacklevel=8,  # the line that called `infer`
+        stacklevel=9,  # the line that called `infer`
     )
     return search.positions()
 

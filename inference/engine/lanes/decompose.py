@@ -16,7 +16,7 @@ KEPT_WHOLE = (
     "linalg_vector_norm", "repeat",
 )  # fmt: skip
 
-LARGEST = 16  # rows of the largest matrix that is factorised or solved element by element
+LARGEST = 6  # rows of the largest matrix that is factorised or solved element by element
 
 
 @functools.cache
@@ -66,6 +66,19 @@ def linalg_cholesky_ex(a: Tensor, *, upper: bool = False, check_errors: bool = F
         columns.append(torch.nn.functional.pad(rest, (column, 0)))
     factor = torch.stack(columns, -1)
     return factor.mT if upper else factor, a.new_zeros(a.shape[:-2], dtype=torch.int32)
+
+
+def cholesky_solve(b: Tensor, factor: Tensor, upper: bool = False) -> Tensor:
+    """The solution of a system with a matrix given by its Cholesky factor."""
+    lower = factor.mT if upper else factor
+    half = torch.linalg.solve_triangular(lower, b, upper=False)
+    return torch.linalg.solve_triangular(lower.mT, half, upper=True)
+
+
+def cholesky_inverse(factor: Tensor, upper: bool = False) -> Tensor:
+    """The inverse of a matrix given by its Cholesky factor."""
+    unit = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+    return cholesky_solve(unit.expand(factor.shape), factor, upper)
 
 
 def convolution(
@@ -172,5 +185,6 @@ def _unpatched(columns: Tensor, shape: Sequence[int], places: Tensor, padding: S
 
 
 ADDED = (
-    linalg_solve_triangular, linalg_cholesky_ex, convolution, convolution_backward, avg_pool2d, avg_pool2d_backward,
+    linalg_solve_triangular, linalg_cholesky_ex, cholesky_solve, cholesky_inverse, convolution, convolution_backward,
+    avg_pool2d, avg_pool2d_backward,
 )  # fmt: skip

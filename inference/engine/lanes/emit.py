@@ -10,6 +10,7 @@ from torch import Tensor
 from posterity.inference.engine.lanes.expressions import (
     Buffer,
     Cumulative,
+    Factored,
     FreshNames,
     Index,
     Pieces,
@@ -18,6 +19,7 @@ from posterity.inference.engine.lanes.expressions import (
     Scatter,
     Scope,
     Shape,
+    Solved,
     Value,
     integers_at,
 )
@@ -178,9 +180,25 @@ def _fill(buffer: Buffer, names: FreshNames, product: Buffer | None, places: Map
         return [multiply(buffer, buffer, names, grows=place.grows)]
     if isinstance(source, Cumulative):
         return [_cumulative(source, buffer, names)]
+    if isinstance(source, Factored):
+        rows = buffer.shape[-1]
+        call = f"cholesky({buffer.name} + i * {rows * rows}, {rows});"
+        return [[*_each(source.base, buffer, names), _over_batch(buffer, call)]]
+    if isinstance(source, Solved):
+        names.reads.add(source.matrix)
+        rows, columns = buffer.shape[-2:]
+        matrix, right = f"{source.matrix.name} + i * {rows * rows}", f"{buffer.name} + i * {rows * columns}"
+        which = "upper" if source.upper else "lower"
+        call = f"solve_{which}({matrix}, {right}, {rows}, {columns}, {int(source.unit)});"
+        return [[*_each(source.right, buffer, names), _over_batch(buffer, call)]]
     if isinstance(source, Scatter):
         return [_scatter(source, buffer, names, places)]
     raise TypeError(f"no loops for {type(source).__name__}")
+
+
+def _over_batch(buffer: Buffer, call: str) -> str:
+    """A loop over the matrices of a buffer."""
+    return f"for (int i = 0; i < {math.prod(buffer.shape[:-2])}; i++) {call}"
 
 
 def _each(value: Value, buffer: Buffer, names: FreshNames) -> list[str]:

@@ -233,6 +233,26 @@ class Pieces(Loops):
         return [value for value, _ in self.pieces]
 
 
+class Factored(Loops):
+    """The lower Cholesky factors of matrices (..., n, n)."""
+
+    def __init__(self, base: Value) -> None:
+        self.base = base
+
+    def parents(self) -> Sequence[Value]:
+        return (self.base,)
+
+
+class Solved(Loops):
+    """The solutions (..., n, m) of triangular systems; ``matrix`` (..., n, n) is stored."""
+
+    def __init__(self, matrix: Buffer, right: Value, upper: bool, unit: bool) -> None:
+        self.matrix, self.right, self.upper, self.unit = matrix, right, upper, unit
+
+    def parents(self) -> Sequence[Value]:
+        return (self.matrix, self.right)
+
+
 class Cumulative(Loops):
     """The cumulative sum or product along one dimension."""
 

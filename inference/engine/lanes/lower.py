@@ -18,6 +18,8 @@ from posterity.inference.engine.lanes.expressions import Input, Unsupported, Val
 from posterity.inference.engine.lanes.rules import RULES, as_value
 from posterity.inference.program.trace import default_dtype
 
+CHECKS = ("_linalg_check_errors",)  # operations without a result, which fail for a matrix that is not positive definite
+
 
 def lower(function: Callable[[Tensor], Sequence[Tensor]], example: Tensor) -> list[Value]:
     """The outputs of ``function``, of one vector like ``example``, as expressions of that vector."""
@@ -49,7 +51,7 @@ class _Listener(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if not self._symbolic(args) and not self._symbolic(kwargs):
+        if (not self._symbolic(args) and not self._symbolic(kwargs)) or _name(func) in CHECKS:
             return func(*args, **kwargs)
         # Operations that torch itself writes in terms of others are decomposed too, unless there is a rule.
         decomposition = self.table.get(func) or (None if _name(func) in RULES else func.decompose)

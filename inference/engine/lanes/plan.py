@@ -175,7 +175,13 @@ def schedule(roots: Sequence[Buffer], names: FreshNames) -> list[Buffer]:
         buffer = value if isinstance(value, Buffer) else names.stored.get(id(value))
         if buffer is not None:
             found[id(buffer)] = buffer
-    return sorted(found.values(), key=lambda b: b.source.serial if isinstance(b.source, Value) else b.serial)
+    return sorted(found.values(), key=_when)
+
+
+def _when(buffer: Buffer) -> tuple[int, int]:
+    """The place of a buffer in the recording; that of a copy is behind its source."""
+    source = buffer.source
+    return (source.serial, int(isinstance(source, Buffer))) if isinstance(source, Value) else (buffer.serial, 0)
 
 
 def allocate(

@@ -214,6 +214,46 @@ BY_LANE(v_erf, std::erf(a))
 BY_LANE(v_log, std::log(a))
 BY_LANE(v_tanh, std::tanh(a))
 #endif
+// The lower Cholesky factor of a (n, n), in its place; nan if a matrix is not positive definite. Four rows at a time,
+// whose sums do not wait for each other.
+static void cholesky(V* a, long n) {
+  for (long j = 0; j < n; j++) {
+    V* b = a + j * n;
+    V d = b[j];
+    for (long k = 0; k < j; k++) d -= b[k] * b[k];
+    b[j] = v_sqrt(d);
+    V inverse = 1 / b[j];
+    long i = j + 1;
+    for (; i + 4 <= n; i += 4) {
+      V *c0 = a + i * n, *c1 = c0 + n, *c2 = c1 + n, *c3 = c2 + n;
+      V s0 = c0[j], s1 = c1[j], s2 = c2[j], s3 = c3[j];
+      for (long k = 0; k < j; k++) s0 -= c0[k] * b[k], s1 -= c1[k] * b[k], s2 -= c2[k] * b[k], s3 -= c3[k] * b[k];
+      c0[j] = s0 * inverse, c1[j] = s1 * inverse, c2[j] = s2 * inverse, c3[j] = s3 * inverse;
+    }
+    for (; i < n; i++) {
+      V s = a[i * n + j];
+      for (long k = 0; k < j; k++) s -= a[i * n + k] * b[k];
+      a[i * n + j] = s * inverse;
+    }
+    for (long k = j + 1; k < n; k++) b[k] = V{};
+  }
+}
+// The solution of a x = x for a triangular matrix a (n, n), in the place of x (n, m).
+static void solve_row(const V* a, V* x, long n, long m, bool unit, long i, long begin, long end) {
+  for (long k = begin; k < end; k++) {
+    V factor = a[i * n + k];
+    for (long c = 0; c < m; c++) x[i * m + c] -= factor * x[k * m + c];
+  }
+  if (unit) return;
+  V inverse = 1 / a[i * n + i];
+  for (long c = 0; c < m; c++) x[i * m + c] *= inverse;
+}
+static void solve_lower(const V* a, V* x, long n, long m, bool unit) {
+  for (long i = 0; i < n; i++) solve_row(a, x, n, m, unit, i, 0, i);
+}
+static void solve_upper(const V* a, V* x, long n, long m, bool unit) {
+  for (long i = n - 1; i >= 0; i--) solve_row(a, x, n, m, unit, i, i + 1, n);
+}
 // A sum that grows by x, with the rounding error of its last digits (Kahan 1965); infinity stays infinity.
 static inline void grow(V& sum, V& error, V x) {
   V y = x - error, total = sum + y;

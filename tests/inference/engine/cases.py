@@ -274,6 +274,13 @@ def flat_by_mask(x, y=None):
         return pyro.sample("y", dist.Normal(w[0] + w[1] * x[:, 0], sigma), obs=y)
 
 
+def sorted_weights(x, y=None):
+    """An operation whose positions depend on the chain, which lanes refuses."""
+    w = pyro.sample("w", dist.Normal(torch.zeros(5), 1.0).to_event(1))
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", dist.Normal(x[:, 0] * (w.sort().values * torch.arange(5.0)).sum(), 1.0), obs=y)
+
+
 def great_process(x, y=None):
     """A matrix too large to be factorised element by element."""
     return gaussian_process(x.repeat(2, 1) + torch.arange(24)[:, None] / 100, y)
@@ -321,7 +328,8 @@ CASES = {
     "rows in a loop": Case(rows_in_a_loop, (X, Y)),
     "Markov loop": Case(markov_chain, (X, Y)),
     "Gaussian process": Case(gaussian_process, (X, Y)),
-    "great Gaussian process": Case(great_process, (X, Y.repeat(2)), lanes=False),
+    "great Gaussian process": Case(great_process, (X, Y.repeat(2))),
+    "sorted weights": Case(sorted_weights, (X, Y), lanes=False),
     "simplices": Case(simplices, (X, LABEL)),
     "flat prior": Case(flat_prior, (X, Y), for_pyro=flat_by_mask),
 }

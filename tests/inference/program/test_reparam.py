@@ -164,7 +164,8 @@ def test_starts_are_given_in_the_user_s_names(model):
     )
     chosen = torch.linspace(0, 29, 3).round().long()
     for name, value in first.draws.items():
-        torch.testing.assert_close(again.draws[name][:, 0], value.flatten(0, 1)[chosen], rtol=1e-5, atol=1e-5)
+        rounding = 1e-6 * float(value.abs().max())
+        torch.testing.assert_close(again.draws[name][:, 0], value.flatten(0, 1)[chosen], rtol=1e-5, atol=rounding)
     with pytest.raises(ValueError, match="expected a start for every latent site, got none for 'theta'"):
         infer(centred, *DATA, method=NUTS(**SHORT, reparam="auto", init={"mu": 0.0, "tau": 1.0}))
 
@@ -183,8 +184,7 @@ def test_centred_schools_with_auto_have_the_published_posterior():
 
 
 def test_divergences_of_the_centred_form_name_the_remedy():
-    settings = {**SHORT, "warmup": 100, "draws": 100, "engine": "replay", "metric": "diagonal"}
-    method = NUTS(**settings, target_accept=0.6)
+    method = NUTS(**{**SHORT, "warmup": 0, "draws": 60}, step_size=1.5)  # far too long for small values of tau
     with pytest.warns(ConvergenceWarning, match=r"diverged.* use the non-centred model \(reparam='auto'\)"):
         infer(centred, *DATA, method=method, seed=0)
 

@@ -291,6 +291,39 @@ POSITIONS: dict[str, Function] = {
     "scatter, a number": lambda x: table(x).scatter(0, torch.tensor([[1, 0, 2, 2]]), 2.5).exp(),
 }
 
+
+def definite(x: Tensor) -> Tensor:
+    """A positive definite matrix of eight rows, too large to be factorised element by element."""
+    return torch.outer(x[:8], x[:8]) + torch.diag(2 + x[4:12] ** 2)
+
+
+def triangular(x: Tensor) -> Tensor:
+    return definite(x).tril()
+
+
+MATRICES: dict[str, Function] = {
+    "cholesky": lambda x: torch.linalg.cholesky(definite(x)),
+    "cholesky, upper": lambda x: torch.linalg.cholesky(definite(x), upper=True),
+    "cholesky, batch": lambda x: torch.linalg.cholesky(torch.stack([definite(x), definite(-2 * x)])),
+    "solve_triangular": lambda x: torch.linalg.solve_triangular(triangular(x), definite(x)[:, :3], upper=False),
+    "solve_triangular, upper": lambda x: torch.linalg.solve_triangular(triangular(x).mT, x[:8, None], upper=True),
+    "solve_triangular, right": lambda x: torch.linalg.solve_triangular(
+        triangular(x), definite(x)[:2], upper=False, left=False
+    ),
+    "solve_triangular, unit": lambda x: torch.linalg.solve_triangular(
+        triangular(0.1 * x), x[:8, None], upper=False, unitriangular=True
+    ),
+    "solve_triangular, batch": lambda x: torch.linalg.solve_triangular(
+        triangular(x), torch.stack([x[:8, None], x[4:, None]]), upper=False
+    ),
+    "cholesky_solve": lambda x: torch.cholesky_solve(x[:8, None], torch.linalg.cholesky(definite(x))),
+    "cholesky_solve, upper": lambda x: torch.cholesky_solve(
+        x[:8, None], torch.linalg.cholesky(definite(x)).mT, upper=True
+    ),
+    "cholesky_inverse": lambda x: torch.cholesky_inverse(torch.linalg.cholesky(definite(x))),
+    "new_empty_strided": lambda x: x[:3] * torch.ops.aten.new_empty_strided(x, [3], [1]).fill_(2.0),
+}
+
 GROUPS = {
     "functions": FUNCTIONS,
     "pointwise": POINTWISE,
@@ -300,6 +333,7 @@ GROUPS = {
     "views": VIEWS,
     "pieces": PIECES,
     "positions": POSITIONS,
+    "matrices": MATRICES,
 }
 
 # The rules that each group tests: its cases call all of them.
@@ -321,6 +355,7 @@ OWN_RULES = {
         "view", "expand", "permute", "unsqueeze", "squeeze", "select", "slice", "split_with_sizes", "flip", "diagonal",
     },
     "pieces": {"cat", "constant_pad_nd", "copy", "slice_scatter", "diagonal_scatter"},
+    "matrices": {"linalg_cholesky_ex", "linalg_solve_triangular", "new_empty_strided"},
     "positions": {"index", "index_put", "gather", "index_select", "embedding", "scatter_add", "scatter"},
 }  # fmt: skip
 
