@@ -77,7 +77,8 @@ def prepare(
     engine: Engine | None = None
     reasons: list[str] = []
     if wanted == "compiled":
-        engine, reasons = _compiled(density, positions, exact, by_name=tier == "compiled", calls=calls)
+        named, count = tier == "compiled", threads or 1
+        engine, reasons = _compiled(density, positions, exact, by_name=named, calls=calls, threads=count)
         wanted = "replay" if engine is None else wanted
     if exact.reason and engine is None:
         reasons.append(exact.reason)  # a recording of a loop over chains would be as slow
@@ -99,13 +100,13 @@ def prepare(
 
 
 def _compiled(
-    density: Density, positions: Tensor, exact: ModelGradient, *, by_name: bool, calls: int
+    density: Density, positions: Tensor, exact: ModelGradient, *, by_name: bool, calls: int, threads: int
 ) -> tuple[Engine | None, list[str]]:
     chains, reasons = len(positions), []
     if positions.device.type == "cpu":
         try:
             code = compile_lanes(density, positions[0])
-            compiled = Compiled(code, density.dim, density.dtype, chains)
+            compiled = Compiled(code, density.dim, density.dtype, chains, threads)
             reason = _difference(density, compiled.gradient, positions)
             if reason is None:
                 return LanesEngine(density, chains, compiled), []

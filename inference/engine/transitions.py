@@ -2,6 +2,7 @@
 
 import ctypes
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,11 +97,10 @@ def nuts(engine: LanesEngine, state: Point, walk: Walk, count: int, depth: int) 
 
 def _results(state: Point, count: int, steps: Tensor) -> Transitions:
     q = state[0]
-    numbers = [torch.zeros(count, len(q), dtype=torch.double) for _ in range(3)]
-    return Transitions(
-        tuple(part.contiguous().clone() for part in state),  # type: ignore[arg-type]
-        q.new_empty(count, *q.shape), *numbers, torch.zeros(count, len(q), dtype=torch.bool), steps,
-    )  # fmt: skip
+    value, energy, acceptance = (torch.zeros(count, len(q), dtype=torch.double) for _ in range(3))
+    copied: Any = tuple(part.contiguous().clone() for part in state)
+    diverging = torch.zeros(count, len(q), dtype=torch.bool)
+    return Transitions(copied, q.new_empty(count, *q.shape), value, energy, acceptance, diverging, steps)
 
 
 def _run(engine: LanesEngine, name: str, run: ctypes.Structure, walk: Walk, state: Point, slots: int) -> None:

@@ -120,7 +120,8 @@ class HMCKernel(Kernel):
             self.length.longest = self.settings.max_steps * step / (1 + self.jitter)
             fraction = plan.usual * step / self.length.value
             acceptance = done.acceptance[-1].to(new.q.device)
-            self.length.update(state.q, *done.end, centre, self.inverse_mass, acceptance, fraction, left)  # type: ignore[misc]
+            after, momentum = done.end or (state.q, state.q)
+            self.length.update(state.q, after, momentum, centre, self.inverse_mass, acceptance, fraction, left)
         return new, {name: value[-1] for name, value in self._statistics(done).items()}
 
     def transitions(

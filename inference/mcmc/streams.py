@@ -47,6 +47,8 @@ class Numbers:
     def normals(self) -> Tensor:
         """Standard normals (chain, size), by Box and Muller."""
         single = self.dtype == torch.float32
+        unit: Any
+        shift: Any
         each = 4 if single else 2
         a, b, c, d = self._words(np.arange(-(-self.size // each)), MOMENTA)
         if single:

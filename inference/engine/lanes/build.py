@@ -139,10 +139,13 @@ def structure(name: str, **fields: Any) -> type[ctypes.Structure]:
 
 
 class Compiled:
-    """A compiled model for at most ``chains`` chains, on arrays of shape (chain, dim)."""
+    """A compiled model for at most ``chains`` chains, on arrays of shape (chain, dim).
 
-    def __init__(self, code: Code, dim: int, dtype: torch.dtype, chains: int) -> None:
-        self.width = machine().lanes(chains, dtype, cores())
+    ``threads`` is the number of threads that will be used: full vectors may leave some of them without work.
+    """
+
+    def __init__(self, code: Code, dim: int, dtype: torch.dtype, chains: int, threads: int = 1) -> None:
+        self.width = machine().lanes(chains, dtype, min(threads, cores()))
         self.library = library(model_source(code, dtype, self.width))
         self.samplers = library(sampler_source(dtype, self.width))
         self.dim, self.dtype, self.chains = dim, dtype, chains

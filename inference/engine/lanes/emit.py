@@ -117,7 +117,7 @@ class _Writer:
             if step.loop:
                 inside = [[b] if id(b) in self.blocked else [] for b in step.buffers]
                 used = [{r for r in reads[id(b)] if id(r) in self.blocked} for b in step.buffers]
-                offsets, size = allocate(inside, used, set(), lambda b: math.prod(b.shape) // b.shape[b.row])
+                offsets, size = allocate(inside, used, set(), _row_size)
                 self.offsets |= offsets
                 self.row_vectors = max(self.row_vectors, size)
 
@@ -161,8 +161,12 @@ class _Writer:
             return f"V* const {buffer.name} = {self.targets[id(buffer)]};"
         if id(buffer) not in self.blocked:
             return f"V* const {buffer.name} = B + {offset};"
-        each = math.prod(buffer.shape) // buffer.shape[buffer.row]  # type: ignore[index]
-        return f"V* const {buffer.name} = B + {self.vectors} + ROWS * {offset}L - r0 * {each}L;"
+        return f"V* const {buffer.name} = B + {self.vectors} + ROWS * {offset}L - r0 * {_row_size(buffer)}L;"
+
+
+def _row_size(buffer: Buffer) -> int:
+    """Elements of one row of a buffer along the rows."""
+    return math.prod(size for d, size in enumerate(buffer.shape) if d != buffer.row)
 
 
 def _fill(buffer: Buffer, names: FreshNames, product: Buffer | None, places: Mapping[int, Place]) -> Blocks:

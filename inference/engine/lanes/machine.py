@@ -19,10 +19,13 @@ class Machine:
     tile: tuple[int, int]
     cache: int = 2**18
 
-    def lanes(self, chains: int, dtype: torch.dtype, cores: int) -> int:
-        """Chains per vector; half as many if full vectors would leave a core without work."""
+    def lanes(self, chains: int, dtype: torch.dtype, threads: int) -> int:
+        """Chains per vector: full vectors, but half as many if few chains leave half of a vector or a thread without
+        work.
+        """
         full = max(2, self.bytes // dtype.itemsize)
-        return full if -(-chains // full) >= cores else max(2, full // 2)
+        fits = -(-chains // full) >= threads and chains > full // 2
+        return full if fits else max(2, full // 2)
 
 
 def machine() -> Machine:

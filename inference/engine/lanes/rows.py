@@ -12,6 +12,7 @@ So the code of a model is: plain statements, loop 0 over blocks of rows, plain s
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -120,7 +121,7 @@ class _Placing:
             return self._viewed(value)
         if isinstance(value, Pointwise):
             return self._pointwise(value)
-        source = value.source if isinstance(value, Buffer) else None
+        source: Any = value.source if isinstance(value, Buffer) else None
         if isinstance(source, Value):
             return self.places.setdefault(id(source), self.place(source))
         if isinstance(source, Reduction):

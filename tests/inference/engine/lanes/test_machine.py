@@ -14,13 +14,15 @@ from posterity.inference.engine.lanes.machine import Machine, cores, machine
         (64, torch.float32, 2, 16),
         (64, torch.float64, 2, 8),
         (32, torch.float32, 2, 16),
-        (16, torch.float32, 2, 8),  # one full vector would leave a core without work
+        (16, torch.float32, 2, 8),  # one full vector would leave a thread without work
+        (8, torch.float32, 1, 8),
+        (9, torch.float32, 1, 16),
         (17, torch.float32, 2, 16),
         (16, torch.float32, 1, 16),
         (1, torch.float64, 4, 4),
     ],
 )
-def test_vectors_are_full_where_every_core_has_one(chains, dtype, count, lanes):
+def test_vectors_are_full_where_every_thread_has_one(chains, dtype, count, lanes):
     assert Machine(64, (4, 4)).lanes(chains, dtype, count) == lanes
 
 
