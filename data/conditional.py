@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
@@ -193,7 +194,7 @@ class BoundedConditional(Distribution, ABC):
 
     def _chunked(self, function: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
         """function(x, values) with `values` broadcast to shape (..., *batch_shape), in chunks."""
-        shape = torch.broadcast_shapes(values.shape, self.x.shape)
+        shape = np.broadcast_shapes(values.shape, self.x.shape)
         if 0 in shape:
             return values.expand(shape)
         # Values of one x share its state, unless they broadcast x to a larger batch.
@@ -212,8 +213,8 @@ class BoundedConditional(Distribution, ABC):
     def _checked(self, value: Tensor) -> Tensor:
         check_real("value", value)
         try:
-            torch.broadcast_shapes(value.shape, self.x.shape)
-        except RuntimeError as error:
+            np.broadcast_shapes(value.shape, self.x.shape)
+        except ValueError as error:
             raise ValueError(
                 f"expected value to broadcast with x of shape {tuple(self.x.shape)}, got {tuple(value.shape)}"
             ) from error

@@ -9,6 +9,7 @@ conditional distributions see `posterity.models.mixture_head`.
 import math
 from functools import partial
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
@@ -96,8 +97,8 @@ def _like(name: str, value: Tensor | float, features: Tensor) -> Tensor:
         check_number(name, value, "(0, inf)")
     tensor = torch.as_tensor(value, dtype=features.dtype, device=features.device)
     try:
-        torch.broadcast_shapes(tensor.shape, features.shape[:-1])
-    except RuntimeError:
+        np.broadcast_shapes(tensor.shape, features.shape[:-1])
+    except ValueError:
         raise ValueError(
             f"expected {name} to broadcast to shape {tuple(features.shape[:-1])}, got shape {tuple(tensor.shape)}"
         ) from None

@@ -59,6 +59,21 @@ class ModelGradient:
             return torch.full_like(q, torch.nan), q.new_tensor(torch.nan)
 
 
+def value_and_slope(density: Callable[[Tensor], Tensor], position: Tensor) -> tuple[Tensor, Tensor]:
+    """The log joint at one position, a scalar, and its gradient (dim,).
+
+    As by `torch.func.grad_and_value`, whose first call takes a second to import the compiler of torch.
+    """
+    q = position.detach().requires_grad_()
+    with torch.enable_grad():
+        value = density(q)
+        # As in torch.func: without `create_graph` the sums of the backward pass would be computed in place.
+        (slope,) = (
+            torch.autograd.grad(value, q, create_graph=True, allow_unused=True) if value.requires_grad else (None,)
+        )
+    return value.detach(), torch.zeros_like(q) if slope is None else slope.detach()
+
+
 def _cannot_batch(error: RuntimeError) -> bool:
     """Whether ``vmap`` has no rule for an operation: one in place on a tensor without a dimension of chains."""
     text = str(error)

@@ -14,6 +14,7 @@ control flow on values and random numbers drawn by the model.
 
 import time
 import warnings
+from functools import partial
 
 import pyro
 import torch
@@ -21,7 +22,13 @@ from torch import Tensor
 
 from posterity.inference.engine.chains import Engine, LanesEngine
 from posterity.inference.engine.density import Density
-from posterity.inference.engine.evaluation import Gradient, ModelGradient, check_start, value_and_gradient
+from posterity.inference.engine.evaluation import (
+    Gradient,
+    ModelGradient,
+    check_start,
+    value_and_gradient,
+    value_and_slope,
+)
 from posterity.inference.engine.lanes.build import Compiled, MissingCompiler
 from posterity.inference.engine.lanes.emit import Code, emit
 from posterity.inference.engine.lanes.expressions import Unsupported
@@ -70,7 +77,6 @@ def prepare(
     check_choice("tier", tier, (*TIERS, "auto"))
     start = time.perf_counter()
     exact = ModelGradient(density)
-    value_and_gradient(density, positions[:1], exact)  # an error of the model itself
     wanted = tier
     if tier == "auto":
         wanted = "compiled" if calls >= COMPILE_FROM else "replay" if calls >= REPLAY_FROM else "eager"
@@ -80,6 +86,8 @@ def prepare(
         named, count = tier == "compiled", threads or 1
         engine, reasons = _compiled(density, positions, exact, by_name=named, calls=calls, threads=count)
         wanted = "replay" if engine is None else wanted
+    if engine is None:
+        value_and_gradient(density, positions[:1], exact)  # an error of the model itself
     if exact.reason and engine is None:
         reasons.append(exact.reason)  # a recording of a loop over chains would be as slow
     elif wanted == "replay":
@@ -133,12 +141,8 @@ def _compiled(
 def compile_lanes(density: Density, position: Tensor) -> Code:
     """The C code of the log joint and its gradient; raises `Unsupported` for an operation without a rule."""
 
-    def one(q: Tensor) -> tuple[Tensor, Tensor]:
-        grad, value = torch.func.grad_and_value(density)(q)
-        return value, grad
-
     with pyro.validation_enabled(False):
-        outputs = lower(one, position)
+        outputs = lower(partial(value_and_slope, torch.func.functionalize(density)), position)
     with default_dtype(density.dtype):  # the precision of Python floats among the operations
         return emit(outputs, ["value", "grad"])
 
@@ -192,12 +196,12 @@ def _guarded(compiled: Gradient, exact: Gradient) -> Gradient:
 def _difference(density: Density, gradient: Gradient, positions: Tensor) -> str | None:
     """How a recording differs from the model run for one chain at a time, away from the recorded points; or None."""
     tolerance = RELATIVE_TOLERANCE.get(density.dtype, 1e-6)
-    exact = torch.func.grad_and_value(density)
     with torch.no_grad(), pyro.validation_enabled(False):
         for factor, shift in TEST_POINTS:
             points = factor * positions + shift
             chains = sorted({0, len(points) - 1})
-            grads, values = (torch.stack(part) for part in zip(*(exact(points[c]) for c in chains), strict=True))
+            exact = [value_and_slope(density, points[c]) for c in chains]
+            values, grads = (torch.stack(part) for part in zip(*exact, strict=True))
             value, grad = gradient(points)
             if wrong := difference((value[chains], grad[chains]), (values, grads), tolerance):
                 return wrong

@@ -7,6 +7,7 @@ Pyro's parallel enumeration. Whether a site is marked ``infer={"enumerate": "par
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from pyro.distributions import Categorical, MixtureSameFamily
 from pyro.distributions.torch_distribution import TorchDistributionMixin
@@ -142,7 +143,7 @@ class EnumeratedSites:
             log_prob = site["fn"].log_prob(site["value"])
             needed |= self._dims(log_prob.shape)
             weights = weights + log_prob
-        shape = torch.broadcast_shapes(weights.shape, fn.batch_shape)
+        shape = np.broadcast_shapes(weights.shape, fn.batch_shape)
         batch = self.dims[name] - fn.event_dim
         rows = shape[len(shape) - batch :]
         logits = weights.expand(shape).reshape(-1, *rows).movedim(0, -1)

@@ -8,6 +8,7 @@ with masks and scales, as Pyro computes them.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
@@ -83,8 +84,8 @@ def check_site_value(name: str, site: Mapping[str, Any], others: Callable[[], li
 
 def _broadcasts(shape: tuple[int, ...], batch: tuple[int, ...]) -> bool:
     try:
-        return tuple(torch.broadcast_shapes(shape, batch)) == batch
-    except RuntimeError:
+        return tuple(np.broadcast_shapes(shape, batch)) == batch
+    except ValueError:
         return False
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Self
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Size, Tensor
@@ -218,7 +219,7 @@ class Mixture(dist.MixtureSameFamily):
             probability = probability.reshape((*probability.shape, *(1,) * len(self.batch_shape)))
         if not bool(((probability >= 0) & (probability <= 1)).all()):
             raise ValueError(f"expected probability to be a number in [0, 1], got {probability.flatten()[:5].tolist()}")
-        shape = torch.broadcast_shapes(probability.shape, self.batch_shape)
+        shape = np.broadcast_shapes(probability.shape, self.batch_shape)
         # A step may leave the support of a component, where the distribution function is 0 or 1, not an error.
         unchecked = self.with_parts(self.mixture_distribution, map_parameters(self.component_distribution, torch.clone))
         unchecked._validate_args = False

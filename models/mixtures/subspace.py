@@ -7,6 +7,7 @@ its condition number is the square of the factor's.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
@@ -72,8 +73,8 @@ def condition(components: Any, targets: Targets, value: Tensor) -> tuple[Tensor,
     value = as_tensor_like("value", value, components.mean)
     fits = isinstance(targets, int) or value.shape[-1:] == (len(given),)
     try:
-        value = value.expand(torch.broadcast_shapes(value.shape, shape))
-    except RuntimeError:
+        value = value.expand(np.broadcast_shapes(value.shape, shape))
+    except (RuntimeError, ValueError):
         fits = False
     if not fits:
         raise ValueError(f"expected value of shape {tuple(shape)}, got {tuple(value.shape)}")

@@ -56,22 +56,24 @@ def compiler() -> str:
     raise MissingCompiler("no C++ compiler (g++ or clang++) was found")
 
 
-def _vectors(dtype: torch.dtype, width: int) -> list[str]:
+def vector_source(dtype: torch.dtype, width: int) -> str:
+    """The C++ source of vectors and their functions."""
     single = dtype == torch.float32
-    return [
+    lines = [
         f"typedef {'float' if single else 'double'} S;",
         f"typedef {'int' if single else 'long long'} I;",
         f"#define W {width}",
         f"#define SINGLE {int(single)}",
         (HERE / "vector.h").read_text(),
     ]
+    return "\n".join(lines)
 
 
 def model_source(code: Code, dtype: torch.dtype, width: int) -> str:
     """The C++ source of a model, with ``width`` chains per vector."""
     return "\n".join(
         [
-            *_vectors(dtype, width),
+            vector_source(dtype, width),
             f"#define ROWS {code.block(width * dtype.itemsize)}",
             'extern "C" void model(const V* q, V* grad, V* value, V* B, const S* const* K, const int* const* J) {',
             *(f"const S* const K{i} = K[{i}];" for i in range(len(code.floats))),
@@ -84,7 +86,7 @@ def model_source(code: Code, dtype: torch.dtype, width: int) -> str:
 
 def sampler_source(dtype: torch.dtype, width: int) -> str:
     """The C++ source of the samplers for vectors of ``width`` chains."""
-    return "\n".join([*_vectors(dtype, width), *((HERE / name).read_text() for name in SAMPLERS)])
+    return "\n".join([vector_source(dtype, width), *((HERE / name).read_text() for name in SAMPLERS)])
 
 
 @functools.lru_cache(maxsize=64)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch._decomp import core_aten_decompositions, decomposition_table
@@ -15,6 +16,8 @@ KEPT_WHOLE = (
     "_log_softmax", "_softmax", "native_layer_norm", "native_group_norm", "gelu", "elu", "leaky_relu",
     "linalg_vector_norm", "repeat",
 )  # fmt: skip
+
+RULED = (aten.unbind.int,)  # whose decomposition by torch imports sympy, which takes a second
 
 LARGEST = 6  # rows of the largest matrix that is factorised or solved element by element
 
@@ -28,6 +31,8 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         operation = getattr(getattr(aten, packet), overload or "default")
         if operation in decomposition_table:
             table[operation] = decomposition_table[operation]
+    for operation in RULED:
+        table.pop(operation, None)
     return table | {getattr(aten, function.__name__).default: function for function in ADDED}
 
 
@@ -44,7 +49,7 @@ def linalg_solve_triangular(
     rows: list[Tensor] = []
     for row in reversed(range(size)) if upper else range(size):
         known = slice(row + 1, size) if upper else slice(0, row)
-        x = b[..., row, :].expand(*torch.broadcast_shapes(a.shape[:-2], b.shape[:-2]), b.shape[-1])
+        x = b[..., row, :].expand(*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), b.shape[-1])
         if rows:
             x = x - (a[..., row, known, None] * torch.stack(rows[::-1] if upper else rows, -2)).sum(-2)
         rows.append(x if unitriangular else x / a[..., row, row, None])

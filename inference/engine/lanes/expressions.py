@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -183,7 +184,7 @@ class Pointwise(Value):
 
     def __init__(self, form: str, *args: Value, mask: bool = False, weight: int = 1) -> None:
         self.form, self.args, self.mask = form, args, mask
-        self.shape = tuple(torch.broadcast_shapes(*(a.shape for a in args)))
+        self.shape = tuple(np.broadcast_shapes(*(a.shape for a in args)))
         self.cost = weight + sum(a.cost for a in args)
 
     def write(self, index: Index, scope: Scope) -> str:

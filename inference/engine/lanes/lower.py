@@ -22,14 +22,16 @@ CHECKS = ("_linalg_check_errors",)  # operations without a result, which fail fo
 
 
 def lower(function: Callable[[Tensor], Sequence[Tensor]], example: Tensor) -> list[Value]:
-    """The outputs of ``function``, of one vector like ``example``, as expressions of that vector."""
+    """The outputs of ``function``, of one vector like ``example``, as expressions of that vector.
+
+    In-place operations have no rules: `torch.func.functionalize` removes them from a function.
+    """
     listener = _Listener(example.dtype)
     with torch.no_grad():
         vector = example.detach().clone()
         listener.name(vector, Input("q", tuple(vector.shape)))
-        # `functionalize` replaces in-place operations.
         with listener:
-            outputs = torch.func.functionalize(function)(vector)
+            outputs = function(vector)
     return [listener.value_of(output) for output in outputs]
 
 
@@ -42,6 +44,11 @@ class _Listener(TorchDispatchMode):
         # The tensors are kept, so that no other tensor gets the identity of one that is gone.
         self.known: dict[int, tuple[Tensor, Value]] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No protection against `torch.compile`, whose import takes a second and which is not used here."""
+        return False
+
     def name(self, tensor: Tensor, value: Value) -> None:
         self.known[id(tensor)] = tensor, value
 
@@ -51,8 +58,12 @@ class _Listener(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise Unsupported(f"random numbers of operation {_name(func)}, which would be the same in every call")
         if (not self._symbolic(args) and not self._symbolic(kwargs)) or _name(func) in CHECKS:
             return func(*args, **kwargs)
+        if func._schema.is_mutable:
+            return self._written(func, args, kwargs)
         # Operations that torch itself writes in terms of others are decomposed too, unless there is a rule.
         decomposition = self.table.get(func) or (None if _name(func) in RULES else func.decompose)
         if decomposition is not None:
@@ -62,6 +73,24 @@ class _Listener(TorchDispatchMode):
                 return result
         result = func(*args, **kwargs)
         self._keep(result, self._rule(func, result, args, kwargs), func)
+        return result
+
+    def _written(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """An operation in place, as in a gradient of torch: its result is from now on the expression of its tensor."""
+        name, target = _name(func), args[0] if args else None
+        functional = getattr(getattr(torch.ops.aten, name.removesuffix("_"), None), func._overloadname, None)
+        if not name.endswith("_") or functional is None or not isinstance(target, Tensor):
+            raise Unsupported(f"operation {name}")
+        memory = target.untyped_storage()._cdata
+        shared = any(t is not target and t.untyped_storage()._cdata == memory for t, _ in self.known.values())
+        if target._is_view() or shared:
+            raise Unsupported(f"operation {name} on a part of a tensor")
+        # A constant would share the memory that is about to be written.
+        first = target if id(target) in self.known else target.clone()
+        with self:
+            value = self.value_of(functional(first, *args[1:], **kwargs))
+        result = func(*args, **kwargs)
+        self.name(target, value)
         return result
 
     def _symbolic(self, tree: Any) -> bool:

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import torch
 
 from posterity.inference.engine.lanes.expressions import Buffer, Constant, Factored, Solved, Value, View
@@ -26,7 +27,7 @@ def _solve_triangular(a: Value, b: Value, *, upper: bool, left: bool = True, uni
         return _transposed(
             _solve_triangular(_transposed(a), _transposed(b), upper=not upper, unitriangular=unitriangular)
         )
-    batch = tuple(torch.broadcast_shapes(a.shape[:-2], b.shape[:-2]))
+    batch = tuple(np.broadcast_shapes(a.shape[:-2], b.shape[:-2]))
     matrix = Buffer(expanded(a, (*batch, *a.shape[-2:])), (*batch, *a.shape[-2:]))
     right = expanded(b, (*batch, *b.shape[-2:]))
     return Buffer(Solved(matrix, right, upper, unitriangular), right.shape)

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import torch
 
 from posterity.inference.engine.lanes.expressions import Buffer, Constant, Pieces, Pointwise, Unsupported, Value
@@ -125,7 +126,7 @@ def mul(a: Any, b: Any) -> Value:
         if is_constant(one, 1):
             return expanded(other, one.shape)
         if is_constant(one, 0) and _finite(other):  # zero times nan is nan
-            return Constant(torch.zeros(()).expand(torch.broadcast_shapes(a.shape, b.shape)))
+            return Constant(torch.zeros(()).expand(np.broadcast_shapes(a.shape, b.shape)))
         if is_constant(one, -1):
             return expanded(Pointwise("-{0}", other), one.shape)
     return Pointwise("({0} * {1})", a, b)
@@ -159,7 +160,7 @@ def _pow(a: Any, b: Any) -> Value:
     if power == 1:
         return expanded(a, b.shape)
     if power == 0:
-        return Constant(torch.ones(()).expand(torch.broadcast_shapes(a.shape, b.shape)))
+        return Constant(torch.ones(()).expand(np.broadcast_shapes(a.shape, b.shape)))
     if power in forms:
         return expanded(Pointwise(forms[power], a, weight=1 if power > 1 else 4), b.shape)
     return Pointwise("v_pow({0}, {1})", a, b, weight=3 * EXPENSIVE)
@@ -188,7 +189,7 @@ RULES["hardtanh"] = lambda x, min_val=-1.0, max_val=1.0: _clamp(x, min_val, max_
 def where(condition: Value, a: Any, b: Any) -> Value:
     """``a`` where ``condition`` holds, else ``b``."""
     a, b = as_value(a), as_value(b)
-    shape = tuple(torch.broadcast_shapes(condition.shape, a.shape, b.shape))
+    shape = tuple(np.broadcast_shapes(condition.shape, a.shape, b.shape))
     if isinstance(condition, Constant) and condition.uniform is not None:
         return expanded(a if condition.uniform else b, shape)
     if a.mask != b.mask:

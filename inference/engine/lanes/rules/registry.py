@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,7 +45,7 @@ def floats(value: Value) -> Value:
 
 def expanded(value: Value, shape: Shape) -> Value:
     """``value`` broadcast with ``shape``."""
-    shape = tuple(torch.broadcast_shapes(value.shape, shape))
+    shape = tuple(np.broadcast_shapes(value.shape, shape))
     return value if shape == value.shape else View(value, shape, lambda i: broadcast_index(value.shape, i))
 
 

@@ -60,6 +60,11 @@ def select(x: Value, dim: int, position: int) -> Value:
     return View(x, (*x.shape[:dim], *x.shape[dim + 1 :]), lambda i: (*i[:dim], at, *i[dim:]))
 
 
+@rule("unbind")
+def _unbind(x: Value, dim: int = 0) -> list[Value]:
+    return [select(x, dim, position) for position in range(x.shape[dim % len(x.shape)])]
+
+
 @rule("slice")
 def sliced(x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Value:
     """``x[start:end:step]`` along one dimension."""

@@ -19,7 +19,7 @@ def lowered(function, size, dtype):
         return result.sum(), result
 
     example = torch.linspace(0.1, 0.9, size, dtype=dtype)
-    return lower(both, example)
+    return lower(torch.func.functionalize(both), example)
 
 
 def compiled(function, size, dtype, chains):

@@ -353,6 +353,7 @@ OWN_RULES = {
     "products": {"mm", "bmm", "addmm"},
     "views": {
         "view", "expand", "permute", "unsqueeze", "squeeze", "select", "slice", "split_with_sizes", "flip", "diagonal",
+        "unbind",
     },
     "pieces": {"cat", "constant_pad_nd", "copy", "slice_scatter", "diagonal_scatter"},
     "matrices": {"linalg_cholesky_ex", "linalg_solve_triangular", "new_empty_strided"},
