@@ -31,7 +31,8 @@ RUNS = 3  # draws of the prior at which the prior of a site is compared
 
 def check_reparam(reparam: Any) -> None:
     """``ValueError`` unless ``reparam`` is a `Reparam`."""
-    if reparam is None or reparam == "auto" or isinstance(reparam, Mapping) or callable(reparam):
+    named = isinstance(reparam, str) and reparam == "auto"
+    if reparam is None or named or isinstance(reparam, Mapping) or callable(reparam):
         return
     raise ValueError(
         "expected reparam to be None, 'auto', or a config of pyro.poutine.reparam (a dict or a strategy), got "

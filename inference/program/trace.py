@@ -15,7 +15,7 @@ from posterity.inference.program.arguments import describe_arguments
 from posterity.random import seeded
 
 Model = Callable[..., Any]
-MODEL_ERRORS = (RuntimeError, TypeError, LookupError, AttributeError)
+MODEL_ERRORS = (RuntimeError, TypeError, LookupError, AttributeError, ArithmeticError)
 """Errors that a model raises for arguments that it cannot use."""
 TRIES = 20  # draws of the prior, if the model cannot be run at some of them
 
