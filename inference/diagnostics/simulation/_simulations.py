@@ -68,7 +68,7 @@ def _run(model: Model, inputs: tuple[Any, ...], seed: int) -> dict[str, Any]:
     try:
         with seeded(seed), torch.no_grad(), pyro.get_param_store().scope():
             return dict(pyro.poutine.trace(model).get_trace(*inputs).nodes)
-    except (TypeError, AttributeError, NotImplementedError) as error:
+    except (TypeError, AttributeError, ArithmeticError, NotImplementedError) as error:
         raise ValueError(
             f"expected a model that draws every site, and y if none is given (y=None), got {type(error).__name__}: "
             f"{error}"
