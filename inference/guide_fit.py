@@ -11,6 +11,8 @@ from pyro.infer import Trace_ELBO, autoguide
 from torch import Tensor
 
 from posterity.inference.engine.recording import quiet
+from posterity.inference.engine.threads import torch_threads
+from posterity.inference.guide_bound import GuideBound, prepare_bound
 from posterity.inference.program.likelihood import score_draws
 from posterity.inference.program.minibatch import ScaleObservations, count_rows, row_terms, take_rows
 from posterity.inference.program.sites import Program
@@ -50,6 +52,9 @@ class GuideFit:
     def __init__(self, settings: Any, model: Model, program: Program, args: tuple[Any, ...]) -> None:
         self.settings, self.model, self.program = settings, model, program
         self.guide: Guide = empty_guide
+        self.by_name = False  # whether the guide was made by its name
+        self.bound: GuideBound | None = None  # the bound by the engine; None for Pyro's
+        self.engine, self.engine_reason = "pyro", ""
         self.history: dict[str, list[float]] = {"loss": []}
         self.interrupted = False
         self.gained, self.noise, self.probe_draws = 0.0, 0.0, 0  # by the probe: gain, standard error, samples
@@ -87,10 +92,16 @@ class GuideFit:
             noisy=not is_point(self.guide) or self.settings.batch_size is not None,
         )
         self.good, self.clip = self._copy(), RelativeClip(self.settings.clip)
+        self.accepted = self.good
         try:
-            stopped = self._descend(self.settings.steps, self.history)
-            if not stopped:
-                self._probe()
+            steps = self.settings.steps
+            self.bound, self.engine_reason = prepare_bound(self, steps + probe_steps(steps))
+            if self.bound is not None:
+                self.engine = self.bound.engine.kind
+            with torch_threads(1) if self.bound is not None else nullcontext():
+                stopped = self._descend(steps, self.history)
+                if not stopped:
+                    self._probe()
         except KeyboardInterrupt:
             self.interrupted = True
         if self.best_score > -math.inf:  # held-out rows were scored at least once
@@ -140,6 +151,8 @@ class GuideFit:
         """Negative bounds (count,) of the present parameters over all rows, with random numbers of ``seed``."""
         one = Trace_ELBO(num_particles=1).differentiable_loss
         with torch.no_grad(), seeded(seed), pyro.validation_enabled(False), quiet():
+            if self.bound is not None:
+                return self.bound(count).double()
             return torch.stack([one(self.model, self.guide, *self.args) for _ in range(count)]).double()
 
     def problems(self) -> list[str]:
@@ -229,6 +242,8 @@ class GuideFit:
                 if (step + 1) % settings.check_every and step + 1 < steps:
                     continue
                 bar.set_postfix_str(f"loss {loss:.1f}", refresh=False)
+                if self.bound is not None:
+                    self._ask_pyro()
                 if self.held_out is None:
                     continue
                 score = self._held_out_score()
@@ -252,6 +267,8 @@ class GuideFit:
             loss = self._checked(lambda: self._loss(self.elbo))
             if bool(torch.isfinite(loss)):
                 break
+            if self.bound is not None:
+                self._accepts()  # for the reason
             self._restore(self.good)
             self.optimiser.back_off()
             self.undone.append(self.optimiser.steps)
@@ -281,7 +298,29 @@ class GuideFit:
             self.refused = f" ({' '.join(str(error).split())[:200]})"
             return torch.full_like(value.detach(), torch.nan)
 
+    def _ask_pyro(self) -> None:
+        """Go back to the last state that Pyro's checks accept, and on without the engine, if they refuse this state."""
+        if self._accepts():
+            self.accepted = self._copy()
+            return
+        self.bound, self.engine = None, "pyro"
+        self.engine_reason = "Pyro's checks refuse parameters at which the log joint is finite"
+        self._restore(self.accepted)
+        self.good = self.accepted
+        self.optimiser.back_off()
+
+    def _accepts(self) -> bool:
+        """Whether Pyro's checks, which the engine skips, accept the parameters, or the bound is not finite anyway."""
+        one = Trace_ELBO(num_particles=1).differentiable_loss
+        with torch.no_grad(), seeded(0):
+            if bool(torch.isfinite(self._checked(lambda: one(self.model, self.guide, *self.args)))):
+                return True
+        with torch.no_grad(), seeded(0), pyro.validation_enabled(False), quiet():
+            return not bool(torch.isfinite(one(self.model, self.guide, *self.args)))
+
     def _loss(self, elbo: Callable[..., Tensor]) -> Tensor:
+        if self.bound is not None:
+            return self.bound(self.settings.particles).mean()
         args, scaled = self.some_rows()
         with scaled:
             return elbo(self.model, self.guide, *args)

@@ -140,6 +140,8 @@ class SVI:
                 "settings": repr(self),
                 "seed": seed,
                 "seconds": seconds,
+                "engine": fit.engine,
+                "engine_reason": fit.engine_reason,
                 "interrupted": int(fit.interrupted),
                 "warnings": "; ".join(problems),
             },
@@ -149,6 +151,7 @@ class SVI:
         """Give the fit its guide; a guide by name is made again until the bound is finite, `STARTS` times at most."""
         for _ in range(STARTS):
             fit.guide = self._build_guide(fit, chosen, seed, site)
+            fit.by_name = isinstance(chosen or "", str) or fit.guide is empty_guide
             if not isinstance(chosen or "", str):  # the guide of the caller is used as it is
                 break
             rows, scaled = fit.some_rows()

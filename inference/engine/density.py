@@ -283,6 +283,22 @@ class PointDensity(Density):
             return self._log_prob({name: value for name, value in values.items() if name not in self.parameters})
 
 
+class JointDensity(PointDensity):
+    """The log joint as a function of the latent sites and of the model's parameters, in the coordinates of the sites.
+
+    The log determinants of the latent sites are part of it, those of the parameters are not: it is the first term of
+    the evidence lower bound. Masked latent entries have no prior, as in Pyro.
+    """
+
+    def __call__(self, position: Tensor) -> Tensor:
+        log_det = position.new_zeros(())
+        for site in self.sites:
+            if site.name not in self.parameters and site.transform is not identity_transform:
+                free = position[site.start : site.start + site.size].reshape(site.unconstrained)
+                log_det = log_det + site.transform.log_abs_det_jacobian(free, site.transform(free)).sum()
+        return super().__call__(position) + log_det
+
+
 def _transform(support: Any) -> Transform:
     """The transform from the real numbers to ``support``."""
     real = getattr(support, "base_constraint", support) is constraints.real

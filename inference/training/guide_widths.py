@@ -24,7 +24,7 @@ def set_widths(guide: Callable[..., Any], args: tuple[Any, ...], units: Mapping[
         with torch.no_grad(), pyro.validation_enabled(False):  # the start may be outside of the support
             guide(*args)
             for name, unit in units.items():
-                scale = _nested(guide.scales, name)
+                scale = nested_part(guide.scales, name)
                 _set_nested(guide.scales, name, torch.full_like(scale, width * unit))
     elif isinstance(guide, JOINT):
         with torch.no_grad(), pyro.validation_enabled(False):
@@ -55,7 +55,7 @@ def limit_widths(guide: Callable[..., Any], model: Model, args: tuple[Any, ...])
     with torch.no_grad():
         if isinstance(guide, autoguide.AutoNormal):
             for site in density.sites:
-                scale = _nested(guide.scales, site.name)
+                scale = nested_part(guide.scales, site.name)
                 limit = widths[site.start : site.start + site.size].reshape(scale.shape).to(scale)
                 _set_nested(guide.scales, site.name, torch.minimum(scale, limit))
         else:
@@ -82,7 +82,7 @@ def _hessian_rows(density: Density, position: Tensor) -> Tensor:
 def widths_as_units(guide: Callable[..., Any], units: Mapping[str, Tensor | float]) -> dict[str, Tensor | float]:
     """The units of the locations of one of Pyro's normal guides that starts at the mode: its widths."""
     if isinstance(guide, autoguide.AutoNormal):
-        return {name: _nested(guide.scales, name).detach() for name in units}
+        return {name: nested_part(guide.scales, name).detach() for name in units}
     if isinstance(guide, JOINT):
         sizes = {name: shape.numel() for name, shape in guide._unconstrained_shapes.items()}
         return dict(zip(sizes, guide.scale.detach().split(list(sizes.values())), strict=True))
@@ -142,7 +142,8 @@ def _flat_units(guide: Any, units: Mapping[str, Tensor | float]) -> Tensor:
     return torch.cat([parts[name].expand(shape.numel()) for name, shape in sites.items()])
 
 
-def _nested(module: Any, name: str) -> Any:
+def nested_part(module: Any, name: str) -> Any:
+    """The attribute of ``module`` with the dotted ``name``."""
     for part in name.split("."):
         module = getattr(module, part)
     return module

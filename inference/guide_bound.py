@@ -1,0 +1,155 @@
+"""The evidence lower bound of a guide by name, with the log joint of all samples from one call of the engine.
+
+The engine (`posterity.inference.engine`) returns the log joint and its gradient for positions in unconstrained space.
+Autograd runs through the guide alone, from its parameters to the positions.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from posterity.inference.engine.chains import Engine
+from posterity.inference.engine.density import JointDensity, PointDensity
+from posterity.inference.engine.evaluation import ModelGradient, value_and_gradient
+from posterity.inference.engine.recording import RECORDING_ERRORS, describe_error, quiet
+from posterity.inference.engine.threads import torch_threads
+from posterity.inference.engine.tiers import REPLAY_FROM, prepare
+from posterity.inference.program.trace import Model
+from posterity.inference.training.guide_draws import draw_positions, flat_guide
+from posterity.inference.training.guide_widths import is_point
+from posterity.random import seeded
+
+LANES_FROM = 4  # samples; one block of lanes takes the same time for fewer, so the tier "replay" is faster
+LARGEST = 10_000_000  # rows times dimension, above which the operations themselves take the time of a step
+TRIES = 10  # draws of the guide, until the bound of one is finite
+ENGINE_ERRORS = (*RECORDING_ERRORS, LookupError, AttributeError)
+
+
+class _LogJoint(torch.autograd.Function):
+    """The log joints (draw,) of positions (draw, dim), with the gradient of the engine."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, engine: Engine) -> Tensor:
+        """Evaluate as many positions at once as the engine has chains."""
+        parts = [engine.gradient(part) for part in q.split(engine.chains)]
+        value, grad = parts[0] if len(parts) == 1 else (torch.cat(part) for part in zip(*parts, strict=True))
+        ctx.save_for_backward(grad)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
+        """The gradient of each position times that of its log joint."""
+        (grad,) = ctx.saved_tensors
+        return outer[0][:, None] * grad, None
+
+
+class GuideBound:
+    """The negative bounds of independent samples of a guide by name, or of a model without latent sites.
+
+    Values and gradients are those of Pyro's ``Trace_ELBO``; random numbers differ.
+
+    Args:
+        model: a Pyro model.
+        guide: a guide by name, or `empty_guide` for a model without latent sites; it has run at least once.
+        args: the arguments of the model.
+        rows: number of rows of the data.
+        particles: number of samples in a step.
+        calls: expected number of steps.
+
+    Raises:
+        ValueError: a large model, no finite bound, or a bound or dtype that differs from Pyro's.
+        RuntimeError: the model cannot be recorded.
+    """
+
+    def __init__(
+        self, model: Model, guide: Callable[..., Any], args: tuple[Any, ...], rows: int, particles: int, calls: int
+    ) -> None:
+        self.guide, self.is_point = guide, is_point(guide)
+        self.density = PointDensity(model, args) if self.is_point else JointDensity(model, args)
+        if rows * self.density.dim > LARGEST:
+            raise ValueError(f"expected rows times dimension up to {LARGEST}, got {rows} times {self.density.dim}")
+        own = self.density.parameters
+        self.parameters = [site for site in self.density.sites if site.name in own]
+        self.latents = [site for site in self.density.sites if site.name not in own]
+        q, exact, scale = self._one_by_pyro(model, args)
+        if q.dtype != self.density.dtype:
+            raise ValueError(f"expected a guide of {self.density.dtype}, got {q.dtype}")
+        vmapped = ModelGradient(self.density)
+        value_and_gradient(self.density, q, vmapped)
+        if vmapped.reason:  # operations in place may change the state of a module, which a recording would not do
+            raise RuntimeError(vmapped.reason)
+        chains = 1 if self.is_point else particles
+        tier = "replay" if chains < LANES_FROM else "auto"
+        # One thread: the result of a seed then does not depend on the load of the machine.
+        self.engine = prepare(self.density, q.expand(chains, -1).contiguous(), tier=tier, calls=calls, threads=1)
+        if self.engine.tier == "eager":
+            raise RuntimeError(self.engine.reason)
+        self._compare(q, exact, scale)
+
+    def __call__(self, count: int) -> Tensor:
+        """Negative bounds (count,), one for each of ``count`` draws of the guide; all are equal for a point."""
+        with pyro.validation_enabled(False):
+            q, log_q = self._draw(1 if self.is_point else count)
+            return (log_q - _LogJoint.apply(q, self.engine)).expand(count)  # type: ignore[no-untyped-call]
+
+    def _draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """Positions (count, dim) of parameters and latent sites, and log densities of the guide (count,)."""
+        store = pyro.get_param_store()
+        parts = [site.free(store[site.name]).reshape(1, -1).expand(count, -1) for site in self.parameters]
+        log_q: Tensor | None = None
+        if self.latents:
+            drawn, log_q = draw_positions(self.guide, self.latents, count)
+            parts.append(drawn)
+        q = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        return q, q.new_zeros(count) if log_q is None else log_q
+
+    def _one_by_pyro(self, model: Model, args: tuple[Any, ...]) -> tuple[Tensor, float, float]:
+        """The position (1, dim) of a draw of the guide by Pyro, its bound, and the scale of rounding errors."""
+        for seed in range(TRIES):
+            with torch.no_grad(), seeded(seed), quiet():
+                guided = pyro.poutine.trace(self.guide).get_trace(*args)
+                traced = pyro.poutine.trace(pyro.poutine.replay(model, trace=guided)).get_trace(*args)
+                joint, log_q = float(traced.log_prob_sum()), float(guided.log_prob_sum())
+                bound, scale = joint - log_q, 1 + abs(joint) + abs(log_q)
+                if abs(bound) < float("inf"):
+                    nodes = traced.nodes
+                    values = {site.name: nodes[site.name]["value"].detach() for site in self.density.sites}
+                    return self.density.unconstrain(values)[None], bound, scale
+        raise ValueError(f"expected a finite bound, got {bound}")
+
+    def _compare(self, q: Tensor, exact: float, scale: float) -> None:
+        """``ValueError`` unless the bound of the sample ``q`` (1, dim) is ``exact``, by Pyro."""
+        with torch.no_grad():
+            flat = flat_guide(self.guide, self.latents) if self.latents else None
+            start = self.latents[0].start if self.latents else 0
+            log_q = 0.0 if flat is None or isinstance(flat, Tensor) else float(flat.log_prob(q[0, start:]))
+            bound = float(self.engine.gradient(q)[0]) - log_q
+        if not abs(bound - exact) <= torch.finfo(q.dtype).eps ** 0.5 * scale:
+            raise ValueError(f"expected a bound of {exact} as by Pyro, got {bound}")
+
+
+def prepare_bound(fit: Any, calls: int) -> tuple[GuideBound | None, str]:
+    """The bound of a `GuideFit` by the engine, or None, and the reason why a faster engine or none is used.
+
+    Pyro evaluates guides of the caller, batches of rows, short fits, large models and models that cannot be recorded.
+    """
+    settings = fit.settings
+    if not fit.by_name:
+        return None, "a guide that is not by name"
+    if settings.batch_size not in (None, fit.rows):
+        return None, "batches of rows"
+    if calls < REPLAY_FROM:
+        return None, f"fewer than {REPLAY_FROM} steps"
+    try:
+        with quiet(), torch_threads(1), pyro.validation_enabled(False):
+            bound = GuideBound(fit.model, fit.guide, fit.args, fit.rows, settings.particles, calls)
+            with torch.enable_grad(), seeded(0):
+                bound(settings.particles).mean().backward()
+    except ENGINE_ERRORS as error:
+        return None, describe_error(error)
+    if any(value.grad is None for value in fit.parameters):
+        return None, "parameters that the bound of the engine does not reach"
+    return bound, bound.engine.reason
