@@ -5,6 +5,7 @@ Autograd runs through the guide alone, from its parameters to the positions.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pyro
@@ -14,15 +15,14 @@ from torch import Tensor
 from posterity.inference.engine.chains import Engine
 from posterity.inference.engine.density import JointDensity, PointDensity
 from posterity.inference.engine.evaluation import ModelGradient, value_and_gradient
-from posterity.inference.engine.recording import RECORDING_ERRORS, describe_error, quiet
+from posterity.inference.engine.recording import RECORDING_ERRORS, RELATIVE_TOLERANCE, describe_error, quiet
 from posterity.inference.engine.threads import torch_threads
-from posterity.inference.engine.tiers import REPLAY_FROM, prepare
+from posterity.inference.engine.tiers import REPLAY_FROM, prepare, tier_for_steps
 from posterity.inference.program.trace import Model
 from posterity.inference.training.guide_draws import draw_positions, flat_guide
 from posterity.inference.training.guide_widths import is_point
 from posterity.random import seeded
 
-LANES_FROM = 4  # samples; one block of lanes takes the same time for fewer, so the tier "replay" is faster
 LARGEST = 10_000_000  # rows times dimension, above which the operations themselves take the time of a step
 TRIES = 10  # draws of the guide, until the bound of one is finite
 ENGINE_ERRORS = (*RECORDING_ERRORS, LookupError, AttributeError)
@@ -74,7 +74,8 @@ class GuideBound:
         own = self.density.parameters
         self.parameters = [site for site in self.density.sites if site.name in own]
         self.latents = [site for site in self.density.sites if site.name not in own]
-        q, exact, scale = self._one_by_pyro(model, args)
+        sample = self._one_by_pyro(model, args)
+        q = sample.q
         if q.dtype != self.density.dtype:
             raise ValueError(f"expected a guide of {self.density.dtype}, got {q.dtype}")
         vmapped = ModelGradient(self.density)
@@ -82,12 +83,12 @@ class GuideBound:
         if vmapped.reason:  # operations in place may change the state of a module, which a recording would not do
             raise RuntimeError(vmapped.reason)
         chains = 1 if self.is_point else particles
-        tier = "replay" if chains < LANES_FROM else "auto"
+        tier = tier_for_steps("auto", chains, calls)
         # One thread: the result of a seed then does not depend on the load of the machine.
         self.engine = prepare(self.density, q.expand(chains, -1).contiguous(), tier=tier, calls=calls, threads=1)
         if self.engine.tier == "eager":
             raise RuntimeError(self.engine.reason)
-        self._compare(q, exact, scale)
+        self._compare(sample)
 
     def __call__(self, count: int) -> Tensor:
         """Negative bounds (count,), one for each of ``count`` draws of the guide; all are equal for a point."""
@@ -106,29 +107,68 @@ class GuideBound:
         q = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
         return q, q.new_zeros(count) if log_q is None else log_q
 
-    def _one_by_pyro(self, model: Model, args: tuple[Any, ...]) -> tuple[Tensor, float, float]:
-        """The position (1, dim) of a draw of the guide by Pyro, its bound, and the scale of rounding errors."""
+    def _one_by_pyro(self, model: Model, args: tuple[Any, ...]) -> "_Sample":
+        """One sample by Pyro, with a finite bound."""
+        leaves = [pyro.get_param_store()[site.name].unconstrained() for site in self.parameters]
         for seed in range(TRIES):
-            with torch.no_grad(), seeded(seed), quiet():
-                guided = pyro.poutine.trace(self.guide).get_trace(*args)
-                traced = pyro.poutine.trace(pyro.poutine.replay(model, trace=guided)).get_trace(*args)
-                joint, log_q = float(traced.log_prob_sum()), float(guided.log_prob_sum())
-                bound, scale = joint - log_q, 1 + abs(joint) + abs(log_q)
-                if abs(bound) < float("inf"):
-                    nodes = traced.nodes
-                    values = {site.name: nodes[site.name]["value"].detach() for site in self.density.sites}
-                    return self.density.unconstrain(values)[None], bound, scale
-        raise ValueError(f"expected a finite bound, got {bound}")
+            with seeded(seed), quiet():
+                with torch.no_grad():
+                    guided = pyro.poutine.trace(self.guide).get_trace(*args)
+                    log_q = float(guided.log_prob_sum())
+                with torch.enable_grad():
+                    traced = pyro.poutine.trace(pyro.poutine.replay(model, trace=guided)).get_trace(*args)
+                    log_joint = traced.log_prob_sum()
+            joint = float(log_joint.detach())
+            if abs(joint - log_q) < float("inf"):
+                values = {site.name: traced.nodes[site.name]["value"].detach() for site in self.density.sites}
+                scale = 1 + abs(joint) + abs(log_q)
+                slopes = _slopes(log_joint, leaves)
+                position = self.density.unconstrain(values)[None]
+                return _Sample(position, joint - log_q, scale, leaves, slopes)
+        raise ValueError(f"expected a finite bound, got {joint - log_q}")
 
-    def _compare(self, q: Tensor, exact: float, scale: float) -> None:
-        """``ValueError`` unless the bound of the sample ``q`` (1, dim) is ``exact``, by Pyro."""
+    def _compare(self, sample: "_Sample") -> None:
+        """``ValueError`` unless the bound, and its gradient by the model's parameters, are those by Pyro."""
+        flat = flat_guide(self.guide, self.latents) if self.latents else None
+        start = self.latents[0].start if self.latents else 0
+        value, grad = self.engine.gradient(sample.q)
         with torch.no_grad():
-            flat = flat_guide(self.guide, self.latents) if self.latents else None
-            start = self.latents[0].start if self.latents else 0
-            log_q = 0.0 if flat is None or isinstance(flat, Tensor) else float(flat.log_prob(q[0, start:]))
-            bound = float(self.engine.gradient(q)[0]) - log_q
-        if not abs(bound - exact) <= torch.finfo(q.dtype).eps ** 0.5 * scale:
-            raise ValueError(f"expected a bound of {exact} as by Pyro, got {bound}")
+            log_q = 0.0 if flat is None or isinstance(flat, Tensor) else float(flat.log_prob(sample.q[0, start:]))
+        bound, rounding = float(value) - log_q, torch.finfo(sample.q.dtype).eps ** 0.5 * sample.scale
+        if not abs(bound - sample.bound) <= rounding:
+            raise ValueError(f"expected a bound of {sample.bound} as by Pyro, got {bound}")
+        if not self.parameters:
+            return
+        with torch.enable_grad():
+            store = pyro.get_param_store()
+            q = torch.cat([site.free(store[site.name]).reshape(-1) for site in self.parameters])
+            own = torch.cat([grad[0, site.start : site.start + site.size] for site in self.parameters])
+            slopes = _slopes(q @ own, sample.leaves)
+        for site, exact, found in zip(self.parameters, sample.slopes, slopes, strict=True):
+            error, norm = float((exact - found).norm()), float(exact.norm())
+            if not error <= RELATIVE_TOLERANCE.get(found.dtype, 1e-6) * norm + rounding:
+                raise ValueError(f"expected a gradient of {site.name!r} of norm {norm} as by Pyro, off by {error}")
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A sample by Pyro: its position ``q`` (1, dim), its bound with the scale of rounding errors, and the gradients
+    ``slopes`` of the log joint by the model's parameters ``leaves``.
+    """
+
+    q: Tensor
+    bound: float
+    scale: float
+    leaves: list[Tensor]
+    slopes: list[Tensor]
+
+
+def _slopes(value: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    """The gradient of ``value`` by each of the ``leaves``, 0 for those on which it does not depend."""
+    if not value.requires_grad or not leaves:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    slopes = torch.autograd.grad(value, leaves, allow_unused=True)
+    return [torch.zeros_like(leaf) if slope is None else slope for leaf, slope in zip(leaves, slopes, strict=True)]
 
 
 def prepare_bound(fit: Any, calls: int) -> tuple[GuideBound | None, str]:

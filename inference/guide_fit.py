@@ -43,6 +43,7 @@ PROBE_DRAWS, MOST_PROBE_DRAWS = 16, 512  # samples of the bound before and after
 PROBE_WORK = 4  # evaluations of the data in training for each one that decides an undecided probe
 SE_OF_MEDIAN = 1.2533 * 1.4826  # of a normal, over the median absolute deviation
 SIGMAS = 3  # standard errors by which a gain has to exceed the tolerance
+ASK_EVERY = 50  # steps by the engine between two checks by Pyro
 BACK_OFFS = 20  # largest number of consecutive steps that are undone because the bound is not finite
 
 
@@ -239,11 +240,11 @@ class GuideFit:
                 loss = self._step(cosine(step, steps, settings.final_rate))
                 history["loss"].append(loss)
                 bar.update()
+                if self.bound is not None and ((step + 1) % ASK_EVERY == 0 or step + 1 == steps):
+                    self._ask_pyro()
                 if (step + 1) % settings.check_every and step + 1 < steps:
                     continue
                 bar.set_postfix_str(f"loss {loss:.1f}", refresh=False)
-                if self.bound is not None:
-                    self._ask_pyro()
                 if self.held_out is None:
                     continue
                 score = self._held_out_score()

@@ -12,7 +12,7 @@ from torch import Tensor
 from posterity.inference.engine.density import Density, PointDensity, trace
 from posterity.inference.engine.evaluation import value_and_gradient
 from posterity.inference.engine.threads import torch_threads
-from posterity.inference.engine.tiers import prepare
+from posterity.inference.engine.tiers import prepare, tier_for_steps
 from posterity.inference.members_batches import BatchGradient
 from posterity.inference.members_descent import MembersDescent
 from posterity.inference.program.likelihood import score_draws
@@ -176,9 +176,8 @@ class MembersFit:
         size = settings.batch_size or self.rows
         if size == self.rows and self.noise is None:
             with torch_threads(1):
-                engine = prepare(
-                    density, self.start, tier=settings.engine, calls=settings.steps, threads=settings.threads
-                )
+                tier = tier_for_steps(settings.engine, settings.members, settings.steps)
+                engine = prepare(density, self.start, tier=tier, calls=settings.steps, threads=settings.threads)
             self.tier, self.threads = engine.tier, engine.torch_threads
             return engine.gradient
         batches = BatchGradient(

@@ -52,6 +52,7 @@ from posterity.validation import check_choice
 TIERS = ("eager", "replay", "compiled")
 # Numbers of gradients from which the preparation of a tier pays off, measured on small networks.
 REPLAY_FROM, COMPILE_FROM, INDUCTOR_FROM = 300, 1000, 20_000
+LANES_FROM = 4  # chains; a block of lanes takes as long for fewer, so that "replay" is faster call by call
 
 
 def prepare(
@@ -105,6 +106,11 @@ def prepare(
     engine.seconds = time.perf_counter() - start
     engine.gradients = 0
     return engine
+
+
+def tier_for_steps(tier: str, chains: int, calls: int) -> str:
+    """The ``tier`` for a method that calls `Engine.gradient` once in each step: "auto" is "replay" for few chains."""
+    return "replay" if tier == "auto" and chains < LANES_FROM and calls >= REPLAY_FROM else tier
 
 
 def _compiled(

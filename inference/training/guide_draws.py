@@ -1,5 +1,12 @@
-"""The distribution of one of Pyro's guides over one vector in unconstrained space, without a run of the guide."""
+r"""The distribution of one of Pyro's guides over one vector in unconstrained space, without a run of the guide.
 
+A low-rank guide is $q = m + s\,(F a + b)$ with standard normal a (rank,) and b (dim,). The log density of q, with
+$x = F a + b$, follows from the Woodbury identity and the determinant lemma with $K = 1 + F^T F$:
+
+$$\log p(q) = -\tfrac12 (|x|^2 - x^T F K^{-1} F^T x + \log\det K) - \sum \log s - \tfrac{\dim}{2} \log 2\pi.$$
+"""
+
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,8 +49,21 @@ def draw_positions(guide: Callable[..., Any], sites: Sequence[Site], count: int)
 
     Both depend on the parameters of the guide, with gradients.
     """
+    if isinstance(guide, autoguide.AutoLowRankMultivariateNormal):
+        return _low_rank_draws(guide.loc, guide.scale, guide.cov_factor, count)
     flat = flat_guide(guide, sites)
     if isinstance(flat, Tensor):
         return flat.expand(count, -1), flat.new_zeros(count)
     q = flat.rsample((count,))
     return q, flat.log_prob(q)
+
+
+def _low_rank_draws(loc: Tensor, scale: Tensor, factor: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """As `draw_positions`; half the time of torch's distribution, which scales the factor to and fro."""
+    dim, rank = factor.shape
+    a, b = loc.new_empty(count, rank).normal_(), loc.new_empty(count, dim).normal_()
+    x = a @ factor.T + b
+    root, _ = torch.linalg.cholesky_ex(factor.T @ factor + torch.eye(rank, dtype=loc.dtype, device=loc.device))
+    inside = torch.linalg.solve_triangular(root, (x @ factor).T, upper=False).square().sum(0)
+    log_volume = root.diagonal().log().sum() + scale.log().sum() + 0.5 * dim * math.log(2 * math.pi)
+    return loc + scale * x, -0.5 * (x.square().sum(-1) - inside) - log_volume
