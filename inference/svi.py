@@ -62,6 +62,11 @@ class SVI:
     - ``init_scale``: initial standard deviation of the guide, relative to the spread of each site's prior; smaller if
       the curvature of the log joint is larger. ``rank``: rank of the low-rank guide (default: square root of the
       dimension).
+    - The log joint and its gradient come from the engine of the samplers (`posterity.inference.engine`), for all
+      ``particles`` at once, if the guide has a name, each step takes all rows, and the model can be recorded. Pyro runs
+      everything else, fits of fewer than 300 steps, and models with more than 10 million rows times dimensions. Values
+      are the same. ``attrs["engine"]`` is "lanes", "replay" or "pyro"; ``attrs["engine_reason"]`` says why it is not a
+      faster one, if there is a reason.
     - ``init``: "prior", "network" (weights from their module's initialisation), "uniform", "median", or "map": the
       posterior mode, found first with a third as many steps. From the prior, a wide guide for a mixture may converge
       to a state in which most components have no weight.

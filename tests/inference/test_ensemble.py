@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from posterity.data import Standardization, inverse_sine
-from posterity.inference import Ensemble, infer, members_descent
+from posterity.inference import SVI, Ensemble, infer, members_descent
 from posterity.models import (
     bayesian,
     gaussian,
@@ -58,6 +58,23 @@ def test_every_member_is_least_squares_where_that_is_the_only_maximum(engine):
     expected = torch.linalg.lstsq(DESIGN, Y[:, None]).solution[:, 0]
     assert posterior.attrs["tier"] == engine
     torch.testing.assert_close(weights(posterior), expected.expand(3, 4), atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("engine", ["eager", "replay", "compiled"])
+def test_the_first_member_takes_the_steps_that_pyro_takes(engine):
+    """`SVI` with few steps differentiates Pyro's own bound; without random numbers both are equal to rounding."""
+    settings = {"steps": 100, "learning_rate": 0.02, "progress": False}
+    members = infer(maximum_likelihood, X, Y, method=Ensemble(members=3, engine=engine, **settings), seed=0)
+    alone = infer(maximum_likelihood, X, Y, method=SVI(**settings), seed=0)
+    assert alone.attrs["engine"] == "pyro"
+    torch.testing.assert_close(members.history["loss"][:, 0], alone.history["loss"], rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(weights(members)[0], weights(alone)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_few_members_are_replayed():
+    """A block of compiled chains takes as long for one as for sixteen."""
+    settings = {"members": 3, "steps": 1000, "learning_rate": 0.05, "progress": False}
+    assert infer(maximum_likelihood, X, Y, method=Ensemble(**settings), seed=0).attrs["tier"] == "replay"
 
 
 def test_a_prior_makes_it_ridge_regression():

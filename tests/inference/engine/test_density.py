@@ -7,7 +7,7 @@ import torch
 
 from posterity.inference import HMC, NUTS, infer
 from posterity.inference.engine import Density
-from posterity.inference.engine.density import PointDensity
+from posterity.inference.engine.density import JointDensity, PointDensity
 from tests.inference.engine.cases import CASES, TWO, X64, Y64, X, Y, covariance, covariance_of_three, regression
 
 
@@ -35,6 +35,20 @@ def test_the_log_determinant_belongs_to_the_density_of_a_vector_and_not_to_an_ob
     objective = PointDensity(model, (X, Y))
     torch.testing.assert_close(objective(q), likelihood + prior)
     assert float(torch.func.grad(objective)(torch.zeros(1))) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_joint_density_has_the_log_determinants_of_the_sites_and_not_of_the_parameters():
+    """scale = exp(q0) is a parameter, s = exp(q1) a site: log p(y, s) + q1."""
+
+    def model(x, y=None):
+        scale = pyro.param("scale", torch.tensor(2.0), constraint=dist.constraints.positive)
+        s = pyro.sample("s", dist.Gamma(3.0, 2.0))
+        return pyro.sample("y", dist.Normal(s * x[:, 0], scale).to_event(1), obs=y)
+
+    q = torch.tensor([0.3, -0.7])
+    s = q[1].exp()
+    expected = dist.Gamma(3.0, 2.0).log_prob(s) + q[1] + dist.Normal(s * X[:, 0], q[0].exp()).log_prob(Y).sum()
+    torch.testing.assert_close(JointDensity(model, (X, Y))(q), expected)
 
 
 def test_an_objective_has_the_parameters_of_the_model_too():

@@ -242,3 +242,16 @@ def test_a_model_that_is_no_function_of_its_sites_is_refused_on_every_tier(tier)
     """What is refused, and why, is in `test_evaluation`."""
     with pytest.raises(ValueError, match=r"expected a model without control flow .* branches at line \d+ of .*cases"):
         start_of(branching, X, Y, tier=tier)
+
+
+@pytest.mark.parametrize(
+    ("tier", "chains", "calls", "expected"),
+    [
+        ("auto", 3, 5000, "replay"),
+        ("auto", 4, 5000, "auto"),
+        ("auto", 3, 299, "auto"),
+        ("compiled", 1, 5000, "compiled"),
+    ],
+)
+def test_steps_of_few_chains_are_replayed(tier, chains, calls, expected):
+    assert tiers.tier_for_steps(tier, chains, calls) == expected
