@@ -70,7 +70,8 @@ class Ensemble:
       ever, but the fit need not be the maximum of the likelihood; a weight decay keeps its own gradient.
     - ``vary``: values (member, ...) of parameters that are fixed and differ between members: settings that the model
       reads by ``pyro.param``, compared side by side (see `sweep`).
-    - ``engine``: the tier; "auto", the default, is "replay" for fewer than four members; ``threads``: number of threads, None measures the fastest.
+    - ``engine``: the tier; "auto", the default, is "replay" for fewer than four members. ``threads``: number of
+      threads, None measures the fastest.
     """
 
     members: int = 5

@@ -27,8 +27,8 @@ from posterity.inference.engine.constants import KnownIndices, known_indices
 from posterity.inference.engine.enumeration import check_enumerated, enumerated_log_prob
 from posterity.inference.program.enumeration import Enumerate, check_discrete, plate_nesting
 from posterity.inference.program.functional import Functional
+from posterity.inference.program.held_parameters import HeldParameters
 from posterity.inference.program.nested import tensors_in
-from posterity.inference.program.reparam import HeldParameters
 from posterity.inference.program.sites import is_latent
 from posterity.inference.program.trace import Model, default_dtype, trace, widest_dtype
 from posterity.models.positive_definite import bijection_to

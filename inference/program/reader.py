@@ -4,16 +4,16 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution
 
 from posterity.inference.program.enumeration import DiscreteSiteError, EnumeratedSites
+from posterity.inference.program.held_parameters import HeldParameters
 from posterity.inference.program.site_value import scored_elements, site_log_density
 from posterity.inference.program.sites import is_deterministic, is_subsample
 
 
-class ReadLikelihood(Messenger):
+class ReadLikelihood(HeldParameters):
     """Substitutes one draw for the latent sites and parameters, and stores the distributions of observed sites.
 
     Args:
@@ -35,8 +35,8 @@ class ReadLikelihood(Messenger):
         terms: bool = False,
         enumerated: EnumeratedSites | None = None,
     ) -> None:
-        super().__init__()
-        self.values, self.sites, self.others, self.scoring = values, sites, others, scoring or {}
+        super().__init__(values)
+        self.sites, self.others, self.scoring = sites, others, scoring or {}
         self.terms: dict[str, Tensor] | None = {} if terms else None
         self.enumerated = enumerated
         self.likelihoods: dict[str, Distribution] = {}
@@ -100,7 +100,3 @@ class ReadLikelihood(Messenger):
         """Use nan for a missing value: it is never scored, and every result that depends on it is nan."""
         if msg["value"] is None:
             msg["value"], msg["is_observed"] = torch.full(msg["fn"].shape(), torch.nan), True
-
-    def _pyro_param(self, msg: Any) -> None:
-        if msg["name"] in self.values:
-            msg["value"] = self.values[msg["name"]]

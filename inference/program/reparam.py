@@ -18,6 +18,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from posterity.inference.program.batching import for_each_draw
+from posterity.inference.program.held_parameters import HeldParameters
 from posterity.inference.program.likelihood import VMAP_CHUNK
 from posterity.inference.program.sites import Program, is_latent, is_subsample
 from posterity.inference.program.trace import Model, default_dtype, trace
@@ -162,18 +163,6 @@ def computed_sites(
     with pyro.validation_enabled(False), torch.no_grad(), pyro.get_param_store().scope():
         found = for_each_draw(at_draw, shape.numel(), flat, {}, VMAP_CHUNK)
     return {name: value.unflatten(0, shape) for name, value in found.items()}
-
-
-class HeldParameters(Messenger):
-    """Puts fixed values in place of the model's parameters."""
-
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.values = values
-
-    def _pyro_param(self, msg: Any) -> None:
-        if msg["name"] in self.values:
-            msg["value"] = self.values[msg["name"]]
 
 
 class _Named(Messenger):

@@ -6,6 +6,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.nn import PyroModule
 from torch import nn
 
 from posterity.data import Standardization, inverse_sine
@@ -58,6 +59,35 @@ def test_every_member_is_least_squares_where_that_is_the_only_maximum(engine):
     expected = torch.linalg.lstsq(DESIGN, Y[:, None]).solution[:, 0]
     assert posterior.attrs["tier"] == engine
     torch.testing.assert_close(weights(posterior), expected.expand(3, 4), atol=2e-4, rtol=0)
+
+
+class OfPyro(PyroModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = PyroModule[nn.Linear](3, 1)
+
+    def forward(self, x, y=None):
+        features = self.layer(x)
+        with pyro.plate("obs", len(x)):
+            return pyro.sample("y", gaussian(features, 0.3), obs=y)
+
+
+def under_pyro_module(x, y=None):
+    features = pyro.module("layer", LAYER)(x)
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", gaussian(features, 0.3), obs=y)
+
+
+@pytest.mark.parametrize(("model", "between"), [(OfPyro(), "."), (under_pyro_module, "$$$")], ids=["own", "module"])
+def test_parameters_of_modules_are_fitted(model, between):
+    """Modules read their parameters as attributes, past Pyro; predictions are those of the members."""
+    before = [value.clone() for value in LAYER.parameters()]
+    posterior = infer(model, X, Y, method=Ensemble(**QUICK), seed=0)
+    exact = torch.linalg.lstsq(DESIGN, Y[:, None]).solution[:, 0]
+    weight, bias = (posterior.draws[f"layer{between}{name}"][0] for name in ("weight", "bias"))
+    torch.testing.assert_close(torch.cat([weight[:, 0], bias], -1), exact.expand(3, 4), atol=2e-4, rtol=0)
+    torch.testing.assert_close(posterior.predictive(X).mean, DESIGN @ exact, atol=2e-3, rtol=0)
+    assert all(torch.equal(one, other) for one, other in zip(before, LAYER.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("engine", ["eager", "replay", "compiled"])
