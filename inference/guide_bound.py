@@ -11,6 +11,7 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
+from torch.distributions.transforms import identity_transform
 
 from posterity.inference.engine.chains import Engine
 from posterity.inference.engine.density import JointDensity, PointDensity
@@ -74,6 +75,7 @@ class GuideBound:
         own = self.density.parameters
         self.parameters = [site for site in self.density.sites if site.name in own]
         self.latents = [site for site in self.density.sites if site.name not in own]
+        self.leaves = [pyro.get_param_store()[site.name].unconstrained() for site in self.parameters]
         sample = self._one_by_pyro(model, args)
         q = sample.q
         if q.dtype != self.density.dtype:
@@ -92,24 +94,29 @@ class GuideBound:
 
     def __call__(self, count: int) -> Tensor:
         """Negative bounds (count,), one for each of ``count`` draws of the guide; all are equal for a point."""
+        draws = 1 if self.is_point else count
+        if not self.latents:
+            return -self._log_joint(self._held()[None]).expand(count)
         with pyro.validation_enabled(False):
-            q, log_q = self._draw(1 if self.is_point else count)
-            return (log_q - _LogJoint.apply(q, self.engine)).expand(count)  # type: ignore[no-untyped-call]
+            q, log_q = draw_positions(self.guide, self.latents, draws)
+        if self.parameters:
+            q = torch.cat([self._held().expand(draws, -1), q], -1)
+        return (log_q - self._log_joint(q)).expand(count)
 
-    def _draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Positions (count, dim) of parameters and latent sites, and log densities of the guide (count,)."""
-        store = pyro.get_param_store()
-        parts = [site.free(store[site.name]).reshape(1, -1).expand(count, -1) for site in self.parameters]
-        log_q: Tensor | None = None
-        if self.latents:
-            drawn, log_q = draw_positions(self.guide, self.latents, count)
-            parts.append(drawn)
-        q = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
-        return q, q.new_zeros(count) if log_q is None else log_q
+    def _log_joint(self, q: Tensor) -> Tensor:
+        return _LogJoint.apply(q, self.engine)  # type: ignore[no-untyped-call, no-any-return]
+
+    def _held(self) -> Tensor:
+        """The position of the model's parameters, with a gradient."""
+        store, parts = pyro.get_param_store(), []
+        for site, leaf in zip(self.parameters, self.leaves, strict=True):
+            # Parameters on the real line are their own coordinates.
+            value = leaf if site.transform is identity_transform else site.free(store[site.name])
+            parts.append(value.reshape(-1))
+        return torch.cat(parts)
 
     def _one_by_pyro(self, model: Model, args: tuple[Any, ...]) -> "_Sample":
         """One sample by Pyro, with a finite bound."""
-        leaves = [pyro.get_param_store()[site.name].unconstrained() for site in self.parameters]
         for seed in range(TRIES):
             with seeded(seed), quiet():
                 with torch.no_grad():
@@ -122,9 +129,9 @@ class GuideBound:
             if abs(joint - log_q) < float("inf"):
                 values = {site.name: traced.nodes[site.name]["value"].detach() for site in self.density.sites}
                 scale = 1 + abs(joint) + abs(log_q)
-                slopes = _slopes(log_joint, leaves)
+                slopes = _slopes(log_joint, self.leaves)
                 position = self.density.unconstrain(values)[None]
-                return _Sample(position, joint - log_q, scale, leaves, slopes)
+                return _Sample(position, joint - log_q, scale, slopes)
         raise ValueError(f"expected a finite bound, got {joint - log_q}")
 
     def _compare(self, sample: "_Sample") -> None:
@@ -140,10 +147,8 @@ class GuideBound:
         if not self.parameters:
             return
         with torch.enable_grad():
-            store = pyro.get_param_store()
-            q = torch.cat([site.free(store[site.name]).reshape(-1) for site in self.parameters])
             own = torch.cat([grad[0, site.start : site.start + site.size] for site in self.parameters])
-            slopes = _slopes(q @ own, sample.leaves)
+            slopes = _slopes(self._held() @ own, self.leaves)
         for site, exact, found in zip(self.parameters, sample.slopes, slopes, strict=True):
             error, norm = float((exact - found).norm()), float(exact.norm())
             if not error <= RELATIVE_TOLERANCE.get(found.dtype, 1e-6) * norm + rounding:
@@ -153,13 +158,12 @@ class GuideBound:
 @dataclass(frozen=True)
 class _Sample:
     """A sample by Pyro: its position ``q`` (1, dim), its bound with the scale of rounding errors, and the gradients
-    ``slopes`` of the log joint by the model's parameters ``leaves``.
+    ``slopes`` of the log joint by the model's parameters.
     """
 
     q: Tensor
     bound: float
     scale: float
-    leaves: list[Tensor]
     slopes: list[Tensor]
 
 
