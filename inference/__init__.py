@@ -1,6 +1,6 @@
 """Inference, and the diagnostics that judge it.
 
-- `infer` conditions a model on data by a method (`NUTS`, `HMC`, `SVI` or `Ensemble`) and returns a `Posterior`.
+- `infer` conditions a model on data by a method (`NUTS`, `HMC`, `MCLMC`, `SVI` or `Ensemble`) and returns a `Posterior`.
 - `sweep` compares the values of a setting, such as the number of components, on held-out rows.
 - `Blocks` runs a sampler's chains in several processes, or on a cluster.
 - `resume` continues a sampler's run from its checkpoint.
@@ -27,7 +27,7 @@ __all__ = ["ConvergenceWarning"]
 if find_spec("torch"):  # without torch, only `arviz`, `convergence`, `diagnostics` and `plots` can be imported
     from posterity.inference.ensemble import Ensemble
     from posterity.inference.infer import Method, infer
-    from posterity.inference.mcmc import HMC, NUTS, Blocks, resume
+    from posterity.inference.mcmc import HMC, MCLMC, NUTS, Blocks, resume
     from posterity.inference.posterior import Posterior
     from posterity.inference.predictive import PredictiveMixture
     from posterity.inference.svi import SVI
@@ -35,6 +35,7 @@ if find_spec("torch"):  # without torch, only `arviz`, `convergence`, `diagnosti
 
     __all__ += [
         "HMC",
+        "MCLMC",
         "NUTS",
         "SVI",
         "Blocks",

@@ -32,6 +32,12 @@ def smaller_steps(target_accept: float | None, reparam: bool | None = None) -> s
     return f"raise target_accept from {target_accept:g} to {choice}; if divergences remain, {shape}"
 
 
+def smaller_energy_errors(energy_variance: float, reparam: bool | None = None) -> str:
+    """Advice against divergences of unadjusted dynamics; ``reparam`` as in `non_centred`."""
+    lower = f"lower energy_variance from {energy_variance:g} to {energy_variance / 10:g}, or set adjusted=True"
+    return f"{lower}; if divergences remain, {non_centred(reparam)}"
+
+
 def longer_warmup(warmup: float | None) -> str:
     if warmup is None:
         return "a longer warmup"

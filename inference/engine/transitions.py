@@ -1,4 +1,5 @@
-"""Transitions of the samplers in compiled code: many of them in one call, for all chains (`hmc.h`, `nuts.h`)."""
+"""Transitions of the samplers in compiled code: many of them in one call, for all chains (`hmc.h`, `nuts.h`,
+`microcanonical.h`)."""
 
 import ctypes
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from posterity.inference.engine.lanes.build import structure
 
 _P, _L, _D = ctypes.c_void_p, ctypes.c_long, ctypes.c_double
 HMC_SLOTS, NUTS_SLOTS, LEVEL_SLOTS = 12, 18, 2  # vectors of length dim in hmc.h, in nuts.h, and for each doubling there
+MICROCANONICAL_SLOTS = 8
 HMCRun = structure(
     "HMCRun", keys=_P, steps=_P, window=_P, offset=_P, count=_L, first=_L, limit=_D, draws=_P, value=_P, energy=_P,
     acceptance=_P, diverging=_P, lost=_P, end_q=_P, end_p=_P,
@@ -20,6 +22,10 @@ HMCRun = structure(
 NUTSRun = structure(
     "NUTSRun", keys=_P, count=_L, first=_L, depth=_L, limit=_D, draws=_P, value=_P, energy=_P, acceptance=_P, steps=_P,
     doublings=_P, diverging=_P,
+)  # fmt: skip
+MicrocanonicalRun = structure(
+    "MicrocanonicalRun", keys=_P, steps=_P, adjusted=_L, count=_L, first=_L, limit=_D, half=_P, full=_P, direction=_P,
+    draws=_P, value=_P, error=_P, acceptance=_P, diverging=_P,
 )  # fmt: skip
 Point = tuple[Tensor, Tensor, Tensor]  # positions (chain, dim), their gradients, and log densities (chain,)
 
@@ -92,6 +98,30 @@ def nuts(engine: LanesEngine, state: Point, walk: Walk, count: int, depth: int) 
     )  # fmt: skip
     _run(engine, "nuts", run, walk, result.state, NUTS_SLOTS + LEVEL_SLOTS * depth)
     engine.gradients += int(steps.sum())
+    return result
+
+
+def microcanonical(
+    engine: LanesEngine, state: Point, walk: Walk, steps: Tensor, direction: Tensor | None = None,
+    amounts: tuple[Tensor, Tensor] | None = None,
+) -> Transitions:  # fmt: skip
+    """Transitions of isokinetic dynamics, of ``steps`` (transition, chain); ``energy`` is their energy error.
+
+    Without a ``direction`` they begin with fresh directions and end with an acceptance step. With one (chain, dim),
+    which is changed in place, they do neither; ``amounts``, each (chain,), are those of the refreshments in half a step
+    and in a whole one (see `posterity.inference.engine.isokinetic.refresh_amount`).
+    """
+    steps = steps.long().contiguous()
+    result = _results(state, len(steps), steps)
+    half, full = amounts or (torch.zeros(0, dtype=torch.double),) * 2
+    half, full = half.contiguous(), full.contiguous()
+    run = MicrocanonicalRun(
+        walk.keys.ctypes.data, steps.data_ptr(), int(direction is None), len(steps), walk.first, walk.limit,
+        half.data_ptr(), full.data_ptr(), None if direction is None else direction.data_ptr(),
+        *(x.data_ptr() for x in (result.draws, result.value, result.energy, result.acceptance, result.diverging)),
+    )  # fmt: skip
+    _run(engine, "microcanonical", run, walk, result.state, MICROCANONICAL_SLOTS)
+    engine.gradients += int(steps.sum()) * len(walk.integrator.drifts)
     return result
 
 

@@ -2,8 +2,9 @@
 
 - `HMC`: many chains with the same trajectory length; usually faster than `NUTS`.
 - `NUTS`: many chains whose trajectory lengths adapt at every transition.
-- `Settings`: the settings that `HMC` and `NUTS` share, such as chains, starts, stopping and checkpoints.
-- `Blocks` runs the chains of `HMC` or `NUTS` in several processes, or on a cluster.
+- `MCLMC`: microcanonical dynamics, by default without acceptance steps and with a small bias.
+- `Settings`: the settings that the samplers share, such as chains, starts, stopping and checkpoints.
+- `Blocks` runs the chains of a sampler in several processes, or on a cluster.
 - `resume` continues a run from its checkpoint.
 - `reference`: Pyro's kernels, one chain at a time, for comparison and for models that cannot be batched.
 """
@@ -11,8 +12,9 @@
 from posterity.inference.mcmc import reference
 from posterity.inference.mcmc.blocks import Blocks
 from posterity.inference.mcmc.hmc import HMC
+from posterity.inference.mcmc.microcanonical import MCLMC
 from posterity.inference.mcmc.nuts import NUTS
 from posterity.inference.mcmc.resuming import resume
 from posterity.inference.mcmc.settings import Settings
 
-__all__ = ["HMC", "NUTS", "Blocks", "Settings", "reference", "resume"]
+__all__ = ["HMC", "MCLMC", "NUTS", "Blocks", "Settings", "reference", "resume"]

@@ -1,4 +1,4 @@
-"""One transition of all chains and its adaptation in warm-up: the base class of the kernels of `HMC` and `NUTS`."""
+"""One transition of all chains and its adaptation in warm-up: the base class of all kernels."""
 
 import math
 from dataclasses import dataclass, fields
@@ -76,16 +76,9 @@ class Kernel:
         """Choose a first step size for every chain, such that one step has about the target acceptance."""
         if self.settings.step_size is not None or self.settings.warmup == 0:
             return
-        p = normals * self.inverse_mass.rsqrt()
-        begin = energy(state.value, p, self.inverse_mass)
-        ones = torch.ones(len(state.q), dtype=torch.long, device=p.device)
         log_step, first = self.log_steps.clone(), torch.zeros_like(self.log_steps)
         for _ in range(40):
-            start = (state.q, p, state.grad, state.value)
-            moved = self.engine.integrate(start, log_step.exp().to(p.dtype), ones, self.inverse_mass)
-            change = begin - energy(moved[3], moved[1], self.inverse_mass)
-            accepted = torch.nan_to_num(change, nan=-torch.inf).clamp(max=0).exp()
-            now = torch.where(accepted > self.target, 1.0, -1.0).double()
+            now = torch.where(self.acceptable(state, normals, log_step.exp()), 1.0, -1.0).double()
             first = torch.where(first == 0, now, first)
             moving = now == first  # doubled or halved until the acceptance crosses the target
             if not bool(moving.any()):
@@ -93,6 +86,17 @@ class Kernel:
             log_step = log_step + torch.where(moving, first * math.log(2), 0.0)
         self.log_steps = log_step
         self.step = StepSize(self.target, float(self.log_steps.median()))
+
+    def acceptable(self, state: State, normals: Tensor, sizes: Tensor) -> Tensor:
+        """Whether one step of each chain, with momenta from ``normals``, is accepted more often than the target."""
+        p = normals * self.inverse_mass.rsqrt()
+        begin = energy(state.value, p, self.inverse_mass)
+        ones = torch.ones(len(state.q), dtype=torch.long, device=p.device)
+        start = (state.q, p, state.grad, state.value)
+        moved = self.engine.integrate(start, sizes.to(p.dtype), ones, self.inverse_mass)
+        change = begin - energy(moved[3], moved[1], self.inverse_mass)
+        accepted = torch.nan_to_num(change, nan=-torch.inf).clamp(max=0).exp()
+        return accepted > self.target
 
     def step_sizes(self) -> Tensor:
         """The step size of each chain (chain,): the common step size, except for chains for which it is far too long.
@@ -108,21 +112,7 @@ class Kernel:
 
     def adapt(self, state: State, statistics: dict[str, Tensor]) -> State:
         """Adapt to the result of one iteration of warm-up; returns the state, in the new basis if it changed."""
-        acceptance = statistics["acceptance_rate"].double()
-        approach = self.phase == "approach"
-        common = self.log_steps.exp() * RATIO >= self.step.value  # the chains that use the common step size
-        target = self.target
-        error = acceptance - target
-        if approach:
-            self.log_steps = self.log_steps + error
-            self.step.log_step = float(self.log_steps.median())
-            self.step.restart()
-        else:
-            if bool(common.any()):
-                self.step.update(float(acceptance[common].mean()))
-            # Scaled errors let the step size rise as fast as it falls, also for a target near 1.
-            self.log_steps = self.log_steps + GAIN * torch.where(error > 0, error / (1 - target), error / target)
-            self.log_steps = self.log_steps.clamp(max=self.step.log_step)
+        self.adapt_step_sizes(statistics)
         if self.phase == "windows":
             self.moments = self.moments or Moments(state.q, self.dense)
             self.moments.update(state.q, state.grad, state.value)
@@ -143,6 +133,24 @@ class Kernel:
         if self.seen == self.settings.warmup:
             self._settle()
         return state
+
+    def adapt_step_sizes(self, statistics: dict[str, Tensor]) -> None:
+        """Adapt the step size of every chain and the common one to one iteration of warm-up."""
+        acceptance = statistics["acceptance_rate"].double()
+        approach = self.phase == "approach"
+        common = self.log_steps.exp() * RATIO >= self.step.value  # the chains that use the common step size
+        target = self.target
+        error = acceptance - target
+        if approach:
+            self.log_steps = self.log_steps + error
+            self.step.log_step = float(self.log_steps.median())
+            self.step.restart()
+        else:
+            if bool(common.any()):
+                self.step.update(float(acceptance[common].mean()))
+            # Scaled errors let the step size rise as fast as it falls, also for a target near 1.
+            self.log_steps = self.log_steps + GAIN * torch.where(error > 0, error / (1 - target), error / target)
+            self.log_steps = self.log_steps.clamp(max=self.step.log_step)
 
     def _leave(self, state: State, log_mass: Tensor, limits: tuple[float, float]) -> State:
         """The state in which chains in regions of negligible probability go on from the positions of others.

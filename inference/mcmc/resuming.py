@@ -7,6 +7,7 @@ from typing import Any
 from posterity.inference.engine.density import Density
 from posterity.inference.mcmc import checkpoints
 from posterity.inference.mcmc.hmc import HMC
+from posterity.inference.mcmc.microcanonical import MCLMC
 from posterity.inference.mcmc.nuts import NUTS
 from posterity.inference.mcmc.run import Run, Sampler
 from posterity.inference.posterior import Posterior
@@ -16,7 +17,7 @@ from posterity.inference.program.observation import observe_as_numbers
 from posterity.inference.program.tables import expand_observations, names_to_attrs, read_tables
 from posterity.inference.program.trace import unwrap_pair
 
-METHODS: dict[str, type[Sampler]] = {"HMC": HMC, "NUTS": NUTS}
+METHODS: dict[str, type[Sampler]] = {"HMC": HMC, "NUTS": NUTS, "MCLMC": MCLMC}
 SETTINGS = frozenset(field.name for method in METHODS.values() for field in fields(method))
 
 # Settings that may change on resume. Changes of other settings would mix draws of different runs, or have no effect.

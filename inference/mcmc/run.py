@@ -315,8 +315,11 @@ class Run:
         divergent = sum(int(s["diverging"].sum()) for s in self.statistics)
         parts = [f"step {self.kernel.step.value:.1e}", self.kernel.describe()]
         if recent is not None:
-            acceptance = float(torch.stack([s["acceptance_rate"] for s in self.statistics[-20:]]).mean())
-            parts += [f"{int(recent['n_steps'].max())} steps", f"acceptance {acceptance:.2f}", f"{divergent} divergent"]
+            parts += [f"{int(recent['n_steps'].max())} steps"]
+            if "acceptance_rate" in recent:
+                acceptance = float(torch.stack([s["acceptance_rate"] for s in self.statistics[-20:]]).mean())
+                parts += [f"acceptance {acceptance:.2f}"]
+            parts += [f"{divergent} divergent"]
             rhat = monitor.rhat()
             parts += [f"R-hat {rhat:.3f}"] if math.isfinite(rhat) else []
             parts += [f"{self.draws_mb:.0f} MB"]
@@ -430,7 +433,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler(Settings):
-    """Settings together with a kernel: the base class of `HMC` and `NUTS`."""
+    """Settings together with a kernel: the base class of `HMC`, `NUTS` and `MCLMC`."""
 
     def kernel(self, engine: Engine) -> Kernel:
         """The kernel with these settings."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from posterity.random import child_seeds
 
-MOMENTA, UNIFORMS = 0, 1  # purposes, as in random.h
+MOMENTA, UNIFORMS, REFRESHMENT = 0, 1, 2  # purposes, as in random.h; from REFRESHMENT on one for each step
 BEFORE = 2**63 - 1  # the number of the transition that only chooses the first step size
 WORD = 0xFFFFFFFF
 PAGE = 64  # uniforms of every chain that are made at once
@@ -44,13 +44,13 @@ class Numbers:
         self.keys, self.transition, self.size, self.dtype = keys, transition, size, dtype
         self._pages: dict[int, Tensor] = {}
 
-    def normals(self) -> Tensor:
-        """Standard normals (chain, size), by Box and Muller."""
+    def normals(self, purpose: int = MOMENTA) -> Tensor:
+        """Standard normals (chain, size) for one purpose, by Box and Muller."""
         single = self.dtype == torch.float32
         unit: Any
         shift: Any
         each = 4 if single else 2
-        a, b, c, d = self._words(np.arange(-(-self.size // each)), MOMENTA)
+        a, b, c, d = self._words(np.arange(-(-self.size // each)), purpose)
         if single:
             words = [(word >> 8).astype(np.float32) for word in (a, b, c, d)]
             unit, shift = np.float32(2.0**-24), np.float32(0.5)

@@ -41,7 +41,7 @@ def find_problems(
         _not_finite(draws or {}),
         _divergent(statistics["diverging"], remedies),
         _stuck(stuck, statistics["diverging"], remedies),
-        _low_acceptance(statistics["acceptance_rate"], stuck, remedies),
+        _low_acceptance(statistics.get("acceptance_rate"), stuck, remedies),
         *_disagreement(agreement, statistics["diverging"], remedies),
     ]
     target = remedies.number("target_ess")
@@ -75,7 +75,10 @@ class _Remedies:
     @property
     def smaller_steps(self) -> str:
         known = hasattr(self.settings, "reparam")
-        return advice.smaller_steps(self.number("target_accept"), self.settings.reparam is not None if known else None)
+        reparam = self.settings.reparam is not None if known else None
+        if getattr(self.settings, "adjusted", True):
+            return advice.smaller_steps(self.number("target_accept"), reparam)
+        return advice.smaller_energy_errors(self.settings.energy_variance, reparam)
 
     @property
     def longer_warmup(self) -> str:
@@ -125,8 +128,10 @@ def _stuck(stuck: list[int], like: Tensor, remedies: _Remedies) -> str:
     return f"{wording.never_moved_clause(stuck, len(like))}: {remedies.another_init}, or {remedies.longer_warmup}"
 
 
-def _low_acceptance(rates: Tensor, stuck: list[int], remedies: _Remedies) -> str:
-    """Chains with a low acceptance rate that did move."""
+def _low_acceptance(rates: Tensor | None, stuck: list[int], remedies: _Remedies) -> str:
+    """Chains with a low acceptance rate that did move; none of a sampler that refuses nothing."""
+    if rates is None:
+        return ""
     acceptance = rates.double().mean(1)
     low = [chain for chain in (acceptance < LOW_ACCEPTANCE).nonzero().flatten().tolist() if chain not in stuck]
     if not low:

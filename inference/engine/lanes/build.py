@@ -38,7 +38,7 @@ FLAGS = (
     "-fno-semantic-interposition",
 )
 HERE = Path(__file__).parent
-SAMPLERS = ("random.h", "driver.h", "hmc.h", "nuts.h")
+SAMPLERS = ("random.h", "driver.h", "hmc.h", "nuts.h", "microcanonical.h")
 DEEPEST = 20  # largest tree depth of NUTS in compiled code
 SLOTS = 24 + 2 * DEEPEST  # vectors of length dim that the largest sampler needs
 

@@ -15,10 +15,10 @@ static inline void philox(U& a, U& b, U& c, U& d, uint32_t k, uint32_t l) {
 }
 
 // Standard normals by Box and Muller for one chain: counters (0, 1, ...) give `size` of them, `stride` apart.
-static void normals(const uint32_t* key, uint64_t transition, S* to, long stride, long size) {
+static void normals(const uint32_t* key, uint64_t transition, S* to, long stride, long size, uint32_t purpose = MOMENTA) {
   const int each = SINGLE ? 4 : 2;  // normals of one counter
   for (long first = 0; first < size; first += W * each) {
-    U a, b = U{} + (uint32_t)transition, c = U{} + (uint32_t)(transition >> 32), d = U{} + (uint32_t)MOMENTA;
+    U a, b = U{} + (uint32_t)transition, c = U{} + (uint32_t)(transition >> 32), d = U{} + purpose;
     for (int l = 0; l < W; l++) a[l] = first / each + l;
     philox(a, b, c, d, key[0], key[1]);
     V z[4];

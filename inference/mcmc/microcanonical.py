@@ -1,0 +1,368 @@
+r"""Microcanonical Langevin Monte Carlo: dynamics with a momentum of fixed length, with and without acceptance steps.
+
+A chain moves with speed 1 in the metric of the mass; the gradient only turns its direction (`engine.isokinetic`).
+Without an acceptance step a draw costs little and no step is refused, and the error of the integrator is left in the
+draws: see `MCLMC`. Use it for posteriors of many dimensions when a known small bias is acceptable, with
+``adjusted=True`` or `HMC` to check it.
+
+Sources: Robnik, De Luca, Silverstein & Seljak 2023, "Microcanonical Hamiltonian Monte Carlo" (JMLR 24); Robnik & Seljak
+2024, "Fluctuation without dissipation: microcanonical Langevin Monte Carlo"; Robnik, Cohn-Gordon & Seljak 2025,
+"Metropolis adjusted microcanonical Hamiltonian Monte Carlo" (arXiv:2503.01707).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from posterity.inference.engine import transitions
+from posterity.inference.engine.chains import INTEGRATORS, Engine, LanesEngine
+from posterity.inference.engine.isokinetic import isokinetic_step, refresh, refresh_amount
+from posterity.inference.engine.transitions import Transitions, Walk
+from posterity.inference.mcmc.adaptation import halton
+from posterity.inference.mcmc.energy_variance import EnergyVariance, decoherence
+from posterity.inference.mcmc.kernel import RATIO, Kernel, State
+from posterity.inference.mcmc.run import Sampler
+from posterity.inference.mcmc.streams import REFRESHMENT, Numbers, Streams
+from posterity.validation import check_choice, check_integer, check_number
+
+TARGET = 0.9  # default acceptance rate of adjusted transitions
+JITTER = 0.5  # relative half-width of the lengths of adjusted trajectories, along the Halton sequence
+QUARTER = math.pi / 2  # a quarter of the orbits of a standard normal, in units of the root of the dimensions
+MOST_STEPS = 1000  # limit of the steps of a transition whose number is not given
+APPROACH = 8  # the same during the approach to the typical set
+COORDINATES = 1024  # largest number of coordinates from which the decoherence length is estimated
+
+
+@dataclass(frozen=True, kw_only=True)
+class MCLMC(Sampler):
+    """Microcanonical Langevin Monte Carlo; further settings are those of `posterity.inference.mcmc.Settings`.
+
+    Args:
+        adjusted: False makes ``steps`` steps for each draw and refuses none, so that the draws are biased. True makes
+            trajectories with an acceptance step, which are exact.
+        energy_variance: variance of the energy error of one step, divided by the dimension, to which the step size
+            adapts. The bias decreases with it: the step size is proportional to its sixth root. Unused if
+            ``adjusted``, where the step size adapts to ``target_accept`` (None is 0.9).
+        decoherence_length: length of a path after which its direction is nearly independent, in units of the adapted
+            metric; the mean length of trajectories if ``adjusted``. None tunes it.
+        steps: steps of each unadjusted transition; None takes those of a path of the decoherence length.
+        integrator: "leapfrog" or "minimal_norm".
+
+    Raises:
+        ValueError: a setting is invalid, or the model has fewer than two latent dimensions.
+    """
+
+    adjusted: bool = False
+    energy_variance: float = 5e-4
+    decoherence_length: float | None = None
+    steps: int | None = None
+    integrator: str = "minimal_norm"
+    name: ClassVar[str] = "MCLMC"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.adjusted, bool):
+            raise ValueError(f"expected adjusted to be True or False, got {self.adjusted!r}")
+        check_number("energy_variance", self.energy_variance, "(0, inf)")
+        if self.decoherence_length is not None:
+            check_number("decoherence_length", self.decoherence_length, "(0, inf)")
+        if self.steps is not None:
+            check_integer("steps", self.steps, 1)
+        check_choice("integrator", self.integrator, sorted(INTEGRATORS))
+        if self.adjusted and self.steps is not None:
+            raise ValueError(
+                "expected steps to be None with adjusted=True, whose trajectories have the mean length "
+                f"decoherence_length, got {self.steps}"
+            )
+        if not self.adjusted and self.target_accept is not None:
+            raise ValueError(
+                "expected target_accept to be None unless adjusted=True, since no step is refused (set energy_variance "
+                f"instead), got {self.target_accept}"
+            )
+
+    def kernel(self, engine: Engine) -> Kernel:
+        if engine.density.dim < 2:
+            raise ValueError(f"expected a model with at least 2 latent dimensions for MCLMC, got {engine.density.dim}")
+        return AdjustedKernel(self, engine) if self.adjusted else UnadjustedKernel(self, engine)
+
+
+class IsokineticKernel(Kernel):
+    """What both kernels share: the first step size, and the length, tuned from the draws of the end of warm-up."""
+
+    settings: MCLMC
+    orbit: float  # length in units of the root of the total variance
+
+    def __init__(self, settings: MCLMC, engine: Engine) -> None:
+        super().__init__(settings, engine, target=TARGET)
+        self.integrator = INTEGRATORS[settings.integrator]
+        self.dim = engine.density.dim
+        self.log_length = math.log(settings.decoherence_length or self.orbit * math.sqrt(self.dim))
+        self.settled: list[Tensor] = []  # positions of the last phase of warm-up
+
+    @property
+    def scale(self) -> Tensor:
+        """The square root of the inverse mass (dim,)."""
+        return self.inverse_mass.sqrt()
+
+    def acceptable(self, state: State, normals: Tensor, sizes: Tensor) -> Tensor:
+        u = refresh(torch.zeros_like(state.q), normals, torch.ones_like(sizes))
+        start = (state.q, u, state.grad, state.value)
+        self.engine.gradients += len(sizes) * len(self.integrator.drifts)
+        _, error = isokinetic_step(self.engine, start, sizes, self.scale, self.integrator)
+        return self._short(torch.nan_to_num(error, nan=torch.inf))
+
+    def _short(self, error: Tensor) -> Tensor:
+        """Whether steps are short enough by their energy errors (chain,)."""
+        raise NotImplementedError
+
+    def adapt(self, state: State, statistics: dict[str, Tensor]) -> State:
+        if self.phase == "settle" and self.settings.decoherence_length is None:
+            self.settled = [*self.settled, state.q[:, :: -(-self.dim // COORDINATES)]]
+        return super().adapt(state, statistics)
+
+    def _settle(self) -> None:
+        super()._settle()
+        if len(self.settled) > 1:
+            stride = -(-self.dim // COORDINATES)
+            draws = torch.stack(self.settled, 1).double() / self.scale[::stride].double()
+            self._tune_length(draws)
+        self.settled = []
+
+    def _tune_length(self, draws: Tensor) -> None:
+        """Set the length from draws (chain, draw, coordinate) in units of the metric."""
+        raise NotImplementedError
+
+    def _size(self, draws: Tensor) -> float:
+        """The root of the total variance (over all coordinates) of such draws."""
+        moving = draws - draws.mean((0, 1) if self.settings.pooling == "across" else 1, keepdim=True)
+        return math.sqrt(self.dim * float((moving**2).mean((1, 2)).median()))
+
+    def describe(self) -> str:
+        return f"length {math.exp(self.log_length):.2g}"
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "log_length": self.log_length, "settled": list(self.settled)}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        super().restore(saved)
+        self.log_length, self.settled = saved["log_length"], list(saved["settled"])
+
+
+class UnadjustedKernel(IsokineticKernel):
+    """``steps`` steps, with a refreshment of the direction of half a step's amount before and after each.
+
+    The halves between two steps are one refreshment. A step to a state that is not finite, or whose energy error
+    exceeds ``max_energy_error``, is undone, and the chain goes on in a new direction.
+
+    The normals of a transition are, for each refreshment, those of the purpose `REFRESHMENT` and the following ones.
+    """
+
+    orbit = 1.0
+
+    def __init__(self, settings: MCLMC, engine: Engine) -> None:
+        super().__init__(settings, engine)
+        # A direction of zero is replaced by a random one in the first refreshment.
+        self.direction = torch.zeros(
+            engine.chains, self.dim, dtype=engine.density.dtype, device=engine.density.device
+        )
+        self.errors = EnergyVariance(torch.zeros_like(self.log_steps), torch.zeros_like(self.log_steps))
+        self.common = EnergyVariance(torch.zeros((), dtype=torch.double), torch.zeros((), dtype=torch.double))
+
+    def transition(self, state: State, numbers: Numbers, iteration: int) -> tuple[State, dict[str, Tensor]]:
+        if isinstance(self.engine, LanesEngine):
+            done = self._compiled(state, numbers.keys, numbers.transition, 1)
+        else:
+            done = self._moved(state, numbers)
+        return State(*done.state), {name: value[-1] for name, value in self._statistics(done).items()}
+
+    def transitions(
+        self, state: State, streams: Streams, first: int, count: int
+    ) -> tuple[State, Tensor, dict[str, Tensor]]:
+        if not isinstance(self.engine, LanesEngine):
+            return super().transitions(state, streams, first, count)
+        done = self._compiled(state, streams.keys, first, count)
+        return State(*done.state), done.draws, self._statistics(done)
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of a transition at present, for all chains."""
+        if self.settings.steps is not None:
+            return self.settings.steps
+        most = APPROACH if self.phase == "approach" else MOST_STEPS
+        return max(1, min(most, round(math.exp(self.log_length) / self.step.value)))
+
+    def _amounts(self) -> tuple[Tensor, Tensor]:
+        """Amounts of refreshment in half a step and in a whole one, each (chain,)."""
+        sizes, length = self.step_sizes(), math.exp(self.log_length)
+        return refresh_amount(sizes / 2, length, self.dim), refresh_amount(sizes, length, self.dim)
+
+    def _compiled(self, state: State, keys: np.ndarray, first: int, count: int) -> Transitions:
+        walk = Walk(
+            self.step_sizes(), self.inverse_mass, keys, first, self.settings.max_energy_error, self.integrator
+        )  # fmt: skip
+        steps = torch.full((count, len(state.q)), self.steps)
+        direction = self.direction.contiguous().clone()
+        point = state.q, state.grad, state.value
+        done = transitions.microcanonical(self.engine, point, walk, steps, direction, self._amounts())  # type: ignore[arg-type]
+        self.direction = direction
+        return done
+
+    def _moved(self, state: State, numbers: Numbers) -> Transitions:
+        """One transition, as microcanonical.h makes it."""
+        device, sizes = state.q.device, self.step_sizes()
+        half, full = self._amounts()
+        u = refresh(self.direction, numbers.normals(REFRESHMENT).to(device), half)
+        point = (state.q, u, state.grad, state.value)
+        squares, good = torch.zeros_like(sizes), torch.zeros_like(sizes)
+        steps = self.steps
+        for s in range(steps):
+            new, error = isokinetic_step(self.engine, point, sizes, self.scale, self.integrator)
+            fine = error.abs() <= self.settings.max_energy_error
+            squares, good = squares + torch.where(fine, error**2, 0.0), good + fine
+            q, u, grad, value = (
+                torch.where(fine[:, None] if n.ndim > 1 else fine, n, o) for n, o in zip(new, point, strict=True)
+            )
+            u = torch.where(fine[:, None], u, 0.0)
+            amount = full if s + 1 < steps else half
+            point = (q, refresh(u, numbers.normals(REFRESHMENT + 1 + s).to(device), amount), grad, value)
+        self.engine.gradients += len(state.q) * steps * len(self.integrator.drifts)
+        self.direction = point[1]
+        return Transitions(
+            (point[0], point[2], point[3]), point[0][None], point[3].double()[None],
+            (squares / good.clamp_min(1)).sqrt()[None], torch.ones_like(squares)[None], (good < steps)[None],
+            torch.full((1, len(state.q)), steps),
+        )  # fmt: skip
+
+    def _statistics(self, done: Transitions) -> dict[str, Tensor]:
+        return {
+            "lp": done.value,
+            "energy_error": done.energy,
+            "n_steps": done.steps.cpu(),
+            "step_size": self.step_sizes().expand_as(done.value),
+            "diverging": done.diverging,
+        }
+
+    def _short(self, error: Tensor) -> Tensor:
+        return error**2 < self.dim * self.settings.energy_variance
+
+    def adapt_step_sizes(self, statistics: dict[str, Tensor]) -> None:
+        """Adapt every chain's step size to its energy errors, and the common one to those of the chains that use it."""
+        sizes = self.step_sizes().double()
+        common = self.log_steps.exp() * RATIO >= self.step.value
+        ratio = statistics["energy_error"].to(sizes.device) ** 2 / (self.dim * self.settings.energy_variance)
+        ratio = torch.where(statistics["diverging"].to(sizes.device), torch.inf, ratio)
+        self.errors = self.errors.updated(ratio, sizes, self.steps)
+        self.log_steps = self.errors.log_step()
+        if self.phase == "approach" or not bool(common.any()):
+            self.step.log_step = float(self.log_steps.median())
+        else:
+            self.common = self.common.updated(ratio[common].cpu(), sizes[common].cpu(), self.steps)
+            self.step.log_step = float(self.common.log_step())
+
+    def rescale(self, log_ratio: float) -> None:
+        super().rescale(log_ratio)
+        self.errors, self.common = self.errors.forgotten(), self.common.forgotten()
+
+    def copied(self, source: Tensor) -> None:
+        self.direction = self.direction[source]
+        self.errors = EnergyVariance(self.errors.total[source], self.errors.weight[source])
+
+    def _tune_length(self, draws: Tensor) -> None:
+        path = self.steps * self.step.value  # between two draws
+        self.log_length = math.log(decoherence(draws, self._size(draws), path, self.settings.pooling))
+
+    def state(self) -> dict[str, Any]:
+        errors = [self.errors.total, self.errors.weight, self.common.total, self.common.weight]
+        return {**super().state(), "direction": self.direction, "errors": errors}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        super().restore(saved)
+        self.direction = saved["direction"].to(self.inverse_mass.device)
+        total, weight, of_all, weight_of_all = saved["errors"]
+        self.errors, self.common = EnergyVariance(total, weight), EnergyVariance(of_all, weight_of_all)
+
+
+class AdjustedKernel(IsokineticKernel):
+    """A trajectory from a fresh direction, whose end is accepted with probability min(1, exp(-energy error)).
+
+    The lengths are spread evenly from 0.5 to 1.5 times the decoherence length, along the Halton sequence. The dynamics
+    are reversible, and the energy error is the log of the ratio of densities and volumes, so that the posterior is
+    invariant (Robnik, Cohn-Gordon & Seljak 2025).
+
+    The normals of a transition are its direction, and uniform 0 decides on its end.
+    """
+
+    orbit = QUARTER
+
+    def transition(self, state: State, numbers: Numbers, iteration: int) -> tuple[State, dict[str, Tensor]]:
+        steps = self._steps(iteration)
+        if isinstance(self.engine, LanesEngine):
+            done = self._compiled(state, numbers.keys, numbers.transition, steps[None])
+        else:
+            done = self._moved(state, numbers, steps)
+        return State(*done.state), {name: value[-1] for name, value in self._statistics(done).items()}
+
+    def transitions(
+        self, state: State, streams: Streams, first: int, count: int
+    ) -> tuple[State, Tensor, dict[str, Tensor]]:
+        if not isinstance(self.engine, LanesEngine):
+            return super().transitions(state, streams, first, count)
+        steps = torch.stack([self._steps(iteration) for iteration in range(first, first + count)])
+        done = self._compiled(state, streams.keys, first, steps)
+        return State(*done.state), done.draws, self._statistics(done)
+
+    def _steps(self, iteration: int) -> Tensor:
+        """The number of steps of each chain (chain,): all chains move as far."""
+        length = math.exp(self.log_length) * (1 - JITTER + 2 * JITTER * halton(iteration))
+        most = APPROACH if self.phase == "approach" else MOST_STEPS
+        return (length / self.step_sizes()).round().clamp(1, most).long().cpu()
+
+    def _compiled(self, state: State, keys: np.ndarray, first: int, steps: Tensor) -> Transitions:
+        walk = Walk(
+            self.step_sizes(), self.inverse_mass, keys, first, self.settings.max_energy_error, self.integrator
+        )  # fmt: skip
+        return transitions.microcanonical(self.engine, (state.q, state.grad, state.value), walk, steps)  # type: ignore[arg-type]
+
+    def _moved(self, state: State, numbers: Numbers, steps: Tensor) -> Transitions:
+        """One transition, as microcanonical.h makes it."""
+        device, sizes = state.q.device, self.step_sizes()
+        u = refresh(torch.zeros_like(state.q), numbers.normals().to(device), torch.ones_like(sizes))
+        point, total = (state.q, u, state.grad, state.value), torch.zeros_like(sizes)
+        for s in range(int(steps.max())):
+            moving = steps.to(device) > s
+            point, error = isokinetic_step(
+                self.engine, point, torch.where(moving, sizes, 0.0), self.scale, self.integrator
+            )
+            total = total + torch.where(moving, error, 0.0)
+        self.engine.gradients += int(steps.sum()) * len(self.integrator.drifts)
+        total = torch.where(torch.isfinite(total), total, torch.inf)
+        acceptance = (-total).clamp(max=0).exp()
+        accepted = numbers.uniforms(0).to(device) < acceptance
+        q, grad, value = (
+            torch.where(accepted[:, None] if n.ndim > 1 else accepted, n, o)
+            for n, o in ((point[0], state.q), (point[2], state.grad), (point[3], state.value))
+        )
+        return Transitions(
+            (q, grad, value), q[None], value.double()[None], total[None], acceptance[None],
+            (total > self.settings.max_energy_error)[None], steps[None],
+        )  # fmt: skip
+
+    def _statistics(self, done: Transitions) -> dict[str, Tensor]:
+        return {
+            "lp": done.value,
+            "energy_error": done.energy,
+            "n_steps": done.steps.cpu(),
+            "acceptance_rate": done.acceptance,
+            "step_size": self.step_sizes().expand_as(done.value),
+            "diverging": done.diverging,
+        }
+
+    def _short(self, error: Tensor) -> Tensor:
+        return (-error).clamp(max=0).exp() > self.target
+
+    def _tune_length(self, draws: Tensor) -> None:
+        self.log_length = math.log(self.orbit * self._size(draws))
