@@ -11,6 +11,7 @@ Sources: Robnik, De Luca, Silverstein & Seljak 2023, "Microcanonical Hamiltonian
 """
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -33,7 +34,8 @@ TARGET = 0.9  # default acceptance rate of adjusted transitions
 JITTER = 0.5  # relative half-width of the lengths of adjusted trajectories, along the Halton sequence
 QUARTER = math.pi / 2  # a quarter of the orbits of a standard normal, in units of the root of the dimensions
 MOST_STEPS = 1000  # limit of the steps of a transition whose number is not given
-APPROACH = 8  # the same during the approach to the typical set
+APPROACH, WARMUP = 8, 50  # the same during the approach to the typical set, and during the rest of warm-up
+PROGRESS = 0.1  # energy error of a step in the approach, as a fraction of the gain in log density
 COORDINATES = 1024  # largest number of coordinates from which the decoherence length is estimated
 
 
@@ -112,12 +114,17 @@ class IsokineticKernel(Kernel):
         u = refresh(torch.zeros_like(state.q), normals, torch.ones_like(sizes))
         start = (state.q, u, state.grad, state.value)
         self.engine.gradients += len(sizes) * len(self.integrator.drifts)
-        _, error = isokinetic_step(self.engine, start, sizes, self.scale, self.integrator)
-        return self._short(torch.nan_to_num(error, nan=torch.inf))
+        end, error = isokinetic_step(self.engine, start, sizes, self.scale, self.integrator)
+        return self._short(torch.nan_to_num(error, nan=torch.inf), end[3].double() - state.value.double())
 
-    def _short(self, error: Tensor) -> Tensor:
-        """Whether steps are short enough by their energy errors (chain,)."""
+    def _short(self, error: Tensor, gain: Tensor) -> Tensor:
+        """Whether steps are short enough by their energy errors and gains in log density, each (chain,)."""
         raise NotImplementedError
+
+    @property
+    def _most(self) -> int:
+        """The largest number of steps of a transition at present."""
+        return {"approach": APPROACH, "draws": MOST_STEPS}.get(self.phase, WARMUP)
 
     def adapt(self, state: State, statistics: dict[str, Tensor]) -> State:
         if self.phase == "settle" and self.settings.decoherence_length is None:
@@ -170,6 +177,7 @@ class UnadjustedKernel(IsokineticKernel):
             engine.chains, self.dim, dtype=engine.density.dtype, device=engine.density.device
         )
         self.errors = EnergyVariance(torch.zeros_like(self.log_steps), torch.zeros_like(self.log_steps))
+        self.last: Tensor | None = None  # log densities after the last iteration of warm-up (chain,)
         self.common = EnergyVariance(torch.zeros((), dtype=torch.double), torch.zeros((), dtype=torch.double))
 
     def transition(self, state: State, numbers: Numbers, iteration: int) -> tuple[State, dict[str, Tensor]]:
@@ -192,8 +200,12 @@ class UnadjustedKernel(IsokineticKernel):
         """The number of steps of a transition at present, for all chains."""
         if self.settings.steps is not None:
             return self.settings.steps
-        most = APPROACH if self.phase == "approach" else MOST_STEPS
-        return max(1, min(most, round(math.exp(self.log_length) / self.step.value)))
+        return max(1, min(self._most, round(math.exp(self.log_length) / self.step.value)))
+
+    @property
+    def _limit(self) -> float:
+        """The energy error above which a step is undone: none in the approach, in which energies are huge."""
+        return sys.float_info.max if self.phase == "approach" else self.settings.max_energy_error
 
     def _amounts(self) -> tuple[Tensor, Tensor]:
         """Amounts of refreshment in half a step and in a whole one, each (chain,)."""
@@ -201,9 +213,7 @@ class UnadjustedKernel(IsokineticKernel):
         return refresh_amount(sizes / 2, length, self.dim), refresh_amount(sizes, length, self.dim)
 
     def _compiled(self, state: State, keys: np.ndarray, first: int, count: int) -> Transitions:
-        walk = Walk(
-            self.step_sizes(), self.inverse_mass, keys, first, self.settings.max_energy_error, self.integrator
-        )  # fmt: skip
+        walk = Walk(self.step_sizes(), self.inverse_mass, keys, first, self._limit, self.integrator)
         steps = torch.full((count, len(state.q)), self.steps)
         direction = self.direction.contiguous().clone()
         point = state.q, state.grad, state.value
@@ -221,7 +231,7 @@ class UnadjustedKernel(IsokineticKernel):
         steps = self.steps
         for s in range(steps):
             new, error = isokinetic_step(self.engine, point, sizes, self.scale, self.integrator)
-            fine = error.abs() <= self.settings.max_energy_error
+            fine = (error <= self._limit) & (error > -torch.inf)  # not if it is nan
             squares, good = squares + torch.where(fine, error**2, 0.0), good + fine
             q, u, grad, value = (
                 torch.where(fine[:, None] if n.ndim > 1 else fine, n, o) for n, o in zip(new, point, strict=True)
@@ -246,18 +256,32 @@ class UnadjustedKernel(IsokineticKernel):
             "diverging": done.diverging,
         }
 
-    def _short(self, error: Tensor) -> Tensor:
-        return error**2 < self.dim * self.settings.energy_variance
+    def _short(self, error: Tensor, gain: Tensor) -> Tensor:
+        return error**2 < self._desired(gain)
+
+    def _desired(self, gain: Tensor | None = None) -> Tensor | float:
+        """The desired mean square of energy errors.
+
+        Far from the typical set it is larger for steps with a ``gain`` in log density (chain,): there steps need no
+        accuracy, and those that are accurate would take too long.
+        """
+        desired = self.dim * self.settings.energy_variance
+        if gain is None or self.phase != "approach":
+            return desired
+        return desired + (PROGRESS * torch.nan_to_num(gain, nan=0.0).clamp(min=0)) ** 2
 
     def adapt_step_sizes(self, statistics: dict[str, Tensor]) -> None:
         """Adapt every chain's step size to its energy errors, and the common one to those of the chains that use it."""
         sizes = self.step_sizes().double()
         common = self.log_steps.exp() * RATIO >= self.step.value
-        ratio = statistics["energy_error"].to(sizes.device) ** 2 / (self.dim * self.settings.energy_variance)
-        ratio = torch.where(statistics["diverging"].to(sizes.device), torch.inf, ratio)
-        self.errors = self.errors.updated(ratio, sizes, self.steps)
+        error, lp = statistics["energy_error"].to(sizes.device), statistics["lp"].to(sizes.device)
+        gain = None if self.last is None else (lp - self.last) / self.steps
+        ratio = torch.where(statistics["diverging"].to(sizes.device), torch.inf, error**2 / self._desired(gain))
+        self.last = lp
+        approach = self.phase == "approach"
+        self.errors = (self.errors.forgotten() if approach else self.errors).updated(ratio, sizes, self.steps)
         self.log_steps = self.errors.log_step()
-        if self.phase == "approach" or not bool(common.any()):
+        if approach or not bool(common.any()):
             self.step.log_step = float(self.log_steps.median())
         else:
             self.common = self.common.updated(ratio[common].cpu(), sizes[common].cpu(), self.steps)
@@ -269,6 +293,7 @@ class UnadjustedKernel(IsokineticKernel):
 
     def copied(self, source: Tensor) -> None:
         self.direction = self.direction[source]
+        self.last = None if self.last is None else self.last[source]
         self.errors = EnergyVariance(self.errors.total[source], self.errors.weight[source])
 
     def _tune_length(self, draws: Tensor) -> None:
@@ -277,11 +302,11 @@ class UnadjustedKernel(IsokineticKernel):
 
     def state(self) -> dict[str, Any]:
         errors = [self.errors.total, self.errors.weight, self.common.total, self.common.weight]
-        return {**super().state(), "direction": self.direction, "errors": errors}
+        return {**super().state(), "direction": self.direction, "errors": errors, "last": self.last}
 
     def restore(self, saved: dict[str, Any]) -> None:
         super().restore(saved)
-        self.direction = saved["direction"].to(self.inverse_mass.device)
+        self.direction, self.last = saved["direction"].to(self.inverse_mass.device), saved["last"]
         total, weight, of_all, weight_of_all = saved["errors"]
         self.errors, self.common = EnergyVariance(total, weight), EnergyVariance(of_all, weight_of_all)
 
@@ -318,8 +343,7 @@ class AdjustedKernel(IsokineticKernel):
     def _steps(self, iteration: int) -> Tensor:
         """The number of steps of each chain (chain,): all chains move as far."""
         length = math.exp(self.log_length) * (1 - JITTER + 2 * JITTER * halton(iteration))
-        most = APPROACH if self.phase == "approach" else MOST_STEPS
-        return (length / self.step_sizes()).round().clamp(1, most).long().cpu()
+        return (length / self.step_sizes()).round().clamp(1, self._most).long().cpu()
 
     def _compiled(self, state: State, keys: np.ndarray, first: int, steps: Tensor) -> Transitions:
         walk = Walk(
@@ -361,7 +385,7 @@ class AdjustedKernel(IsokineticKernel):
             "diverging": done.diverging,
         }
 
-    def _short(self, error: Tensor) -> Tensor:
+    def _short(self, error: Tensor, gain: Tensor) -> Tensor:
         return (-error).clamp(max=0).exp() > self.target
 
     def _tune_length(self, draws: Tensor) -> None:

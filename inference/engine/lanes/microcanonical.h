@@ -105,7 +105,7 @@ extern "C" void microcanonical(const Program* P, const Trajectory* T, const Micr
         }
         M bad = M{};
         for (int l = 0; l < W; l++) {
-          if (!(std::fabs(change[l]) <= R->limit)) bad[l] = -1, diverged[l] = true;
+          if (!(change[l] <= R->limit && change[l] > -std::numeric_limits<double>::infinity())) bad[l] = -1, diverged[l] = true;
           else sum[l] += change[l] * change[l], good[l]++;
         }
         if (any(bad)) {  // back to the last state, with a new direction
