@@ -14,6 +14,7 @@ from torch import Tensor
 from posterity.inference.engine.chains import Engine, Integrator
 
 TINY = 1e-300  # a gradient of zero has no direction and turns nothing
+NEW = 60.0  # exponent from which a direction is new altogether
 State = tuple[Tensor, Tensor, Tensor, Tensor]  # positions, directions, gradients (chain, dim), log densities (chain,)
 
 
@@ -35,8 +36,11 @@ def turn(u: Tensor, grad: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
     delta = step.double() * size / rest
     # Multiplied by exp(-delta), so that nothing overflows.
     shrink = torch.expm1(-delta)
-    turned = (shrink * (along * shrink - shrink - 2))[:, None] * e + 2 * (1 + shrink)[:, None] * u.double()
-    change = rest * (delta + torch.log1p((1 - along) * shrink * (2 + shrink) / 2))
+    of_e, of_u = shrink * (along * shrink - shrink - 2), 2 * (1 + shrink)
+    of_u = torch.where((of_e == 0) & (of_u == 0), 1.0, of_u)  # against the gradient, an unstable fixed point
+    turned = of_e[:, None] * e + of_u[:, None] * u.double()
+    logarithm = torch.log1p((1 - along) * shrink * (2 + shrink) / 2)
+    change = rest * (delta + torch.maximum(logarithm, -2 * delta))
     return (turned / turned.norm(dim=-1, keepdim=True)).to(u.dtype), change
 
 
@@ -82,4 +86,4 @@ def refresh_amount(step: Tensor, length: float, dim: int) -> Tensor:
 
     From Robnik & Seljak 2024, "Fluctuation without dissipation: microcanonical Langevin Monte Carlo".
     """
-    return (torch.expm1(2 * step.double() / length) / dim).sqrt()
+    return (torch.expm1((2 * step.double() / length).clamp(max=NEW)) / dim).sqrt()

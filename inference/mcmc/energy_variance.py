@@ -11,7 +11,7 @@ from torch import Tensor
 
 ORDER = 6  # the variance of the energy error of a step is proportional to this power of the step size
 MEMORY = 150  # number of steps that an estimate remembers
-LIMITS = (1e-3, 1e3)  # of one ratio, so that a step size changes at most by a factor of about 3
+LIMIT, FAR_LIMIT = 1e3, 1e6  # of one ratio, so that a step size changes at most threefold; tenfold in the approach
 PER_SAMPLE = 0.4  # decoherence length as a fraction of the path for one independent draw
 RESOLVED = 2.0  # smallest autocorrelation time in draws that tells a length
 LONGEST = 10.0  # limit of the decoherence length, as a multiple of the root of the total variance
@@ -27,14 +27,15 @@ class EnergyVariance:
     total: Tensor
     weight: Tensor
 
-    def updated(self, ratio: Tensor, sizes: Tensor, steps: int) -> "EnergyVariance":
+    def updated(self, ratio: Tensor, sizes: Tensor, steps: int, limit: float = LIMIT) -> "EnergyVariance":
         """The estimate after ``steps`` more steps of ``sizes``.
 
         ``ratio`` is their mean squared energy error divided by the desired one, and infinite for steps to a state that
-        is not finite. A single estimate takes the mean over its chains.
+        is not finite; it is clamped between 1 / ``limit`` and ``limit``. A single estimate takes the mean over its
+        chains.
         """
         kept = ((MEMORY - 1) / (MEMORY + 1)) ** steps
-        found = torch.nan_to_num(ratio, nan=torch.inf).clamp(*LIMITS) / sizes**ORDER
+        found = torch.nan_to_num(ratio, nan=torch.inf).clamp(1 / limit, limit) / sizes**ORDER
         found = found if self.total.ndim else found.mean()
         return EnergyVariance(kept * self.total + found, kept * self.weight + 1)
 

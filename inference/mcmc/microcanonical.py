@@ -24,7 +24,7 @@ from posterity.inference.engine.chains import INTEGRATORS, Engine, LanesEngine
 from posterity.inference.engine.isokinetic import isokinetic_step, refresh, refresh_amount
 from posterity.inference.engine.transitions import Transitions, Walk
 from posterity.inference.mcmc.adaptation import halton
-from posterity.inference.mcmc.energy_variance import EnergyVariance, decoherence
+from posterity.inference.mcmc.energy_variance import FAR_LIMIT, EnergyVariance, decoherence
 from posterity.inference.mcmc.kernel import RATIO, Kernel, State
 from posterity.inference.mcmc.run import Sampler
 from posterity.inference.mcmc.streams import REFRESHMENT, Numbers, Streams
@@ -111,7 +111,10 @@ class IsokineticKernel(Kernel):
         return self.inverse_mass.sqrt()
 
     def acceptable(self, state: State, normals: Tensor, sizes: Tensor) -> Tensor:
-        u = refresh(torch.zeros_like(state.q), normals, torch.ones_like(sizes))
+        # Half along the gradient, as a direction soon is far from the typical set.
+        slope = state.grad.double() * self.scale
+        slope = slope / slope.norm(dim=-1, keepdim=True).clamp_min(sys.float_info.min)
+        u = refresh(slope, normals, torch.full_like(sizes, self.dim**-0.5)).to(state.q.dtype)
         start = (state.q, u, state.grad, state.value)
         self.engine.gradients += len(sizes) * len(self.integrator.drifts)
         end, error = isokinetic_step(self.engine, start, sizes, self.scale, self.integrator)
@@ -200,6 +203,8 @@ class UnadjustedKernel(IsokineticKernel):
         """The number of steps of a transition at present, for all chains."""
         if self.settings.steps is not None:
             return self.settings.steps
+        if self.phase == "approach":  # where the length has no meaning yet
+            return APPROACH
         return max(1, min(self._most, round(math.exp(self.log_length) / self.step.value)))
 
     @property
@@ -279,7 +284,10 @@ class UnadjustedKernel(IsokineticKernel):
         ratio = torch.where(statistics["diverging"].to(sizes.device), torch.inf, error**2 / self._desired(gain))
         self.last = lp
         approach = self.phase == "approach"
-        self.errors = (self.errors.forgotten() if approach else self.errors).updated(ratio, sizes, self.steps)
+        if approach:
+            self.errors = self.errors.forgotten().updated(ratio, sizes, self.steps, FAR_LIMIT)
+        else:
+            self.errors = self.errors.updated(ratio, sizes, self.steps)
         self.log_steps = self.errors.log_step()
         if approach or not bool(common.any()):
             self.step.log_step = float(self.log_steps.median())

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from posterity.inference import HMC, NUTS, SVI, Blocks, Ensemble, sweep
+from posterity.inference import HMC, MCLMC, NUTS, SVI, Blocks, Ensemble, sweep
 from posterity.inference.mcmc import reference
 
 METHODS = {
-    "SVI": SVI, "Ensemble": Ensemble, "HMC": HMC, "NUTS": NUTS,
+    "SVI": SVI, "Ensemble": Ensemble, "HMC": HMC, "NUTS": NUTS, "MCLMC": MCLMC,
     "reference.HMC": reference.HMC, "reference.NUTS": reference.NUTS, "Blocks": lambda **s: Blocks(HMC(), **s),
 }  # fmt: skip
 KINDS = {**METHODS, "Blocks": Blocks}
@@ -50,7 +50,7 @@ def test_a_field_takes_its_values_or_names_itself(kind, name):
     assert not faults
 
 
-@pytest.mark.parametrize("kind", ["SVI", "Ensemble", "HMC", "NUTS"])
+@pytest.mark.parametrize("kind", ["SVI", "Ensemble", "HMC", "NUTS", "MCLMC"])
 def test_a_mistyped_name_is_refused_before_the_run(kind):
     for name in {"guide", "init", "engine", "pooling", "dtype", "integrator", "behind"} & {
         n for k, n in FIELDS if k == kind

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from posterity.inference.convergence import wording
-from posterity.inference.convergence.advice import deeper_trees, non_centred, smaller_steps
+from posterity.inference.convergence.advice import deeper_trees, non_centred, smaller_energy_errors, smaller_steps
 from posterity.inference.convergence.thresholds import DIVERGENT_SHARE, FALSE_ALARM, LOW_EBFMI
 from posterity.inference.diagnostics.sampling._findings import Finding, chains
 from posterity.inference.diagnostics.sampling._functions import LOG_DENSITY, Functions
@@ -53,8 +53,16 @@ def divergences(
         "divergences", "stop" if severe else "caution", int(diverging.sum()),
         f"{wording.sentence(clause)} {'' if located is None else _place(labels, located)}"
         "Regions that these trajectories could not enter are missing from the draws. "
-        f"{wording.sentence(smaller_steps(functions.setting('target_accept'), functions.reparam))}",
+        f"{wording.sentence(_smaller_steps(functions))}",
     )  # fmt: skip
+
+
+def _smaller_steps(functions: Functions) -> str:
+    """Advice against divergences; samplers without acceptance steps store no acceptance rate."""
+    variance = functions.setting("energy_variance")
+    if variance is not None and "acceptance_rate" not in functions.stats:
+        return smaller_energy_errors(variance, functions.reparam)
+    return smaller_steps(functions.setting("target_accept"), functions.reparam)
 
 
 def _place(labels: list[str], located: xr.Dataset) -> str:

@@ -31,8 +31,11 @@ static void turn(V e, V* u, const V* g, const V* scale, H& change, long D) {
     double size = std::sqrt(squares[l]), unit = size > 1e-300 || size != size ? size : 1e-300;
     double along = dot[l] / unit, delta = e[l] * size / (D - 1), shrink = std::expm1(-delta);
     along = along > 1 ? 1 : along < -1 ? -1 : along;
-    change[l] += (D - 1) * (delta + std::log1p((1 - along) * shrink * (2 + shrink) / 2));
-    along_g[l] = (S)(shrink * (along * shrink - shrink - 2) / unit), along_u[l] = (S)(2 * (1 + shrink));
+    double logarithm = std::log1p((1 - along) * shrink * (2 + shrink) / 2);
+    change[l] += (D - 1) * (delta + (logarithm < -2 * delta ? -2 * delta : logarithm));
+    double of_e = shrink * (along * shrink - shrink - 2), of_u = 2 * (1 + shrink);
+    if (of_e == 0 && of_u == 0) of_u = 1;  // against the gradient, an unstable fixed point
+    along_g[l] = (S)(of_e / unit), along_u[l] = (S)of_u;
   }
   H norm = H{};
   for (long d = 0; d < D; d++) {

@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from posterity.inference.engine import Density
-from posterity.inference.engine.chains import Engine, LanesEngine
-from posterity.inference.engine.evaluation import ModelGradient
+from posterity.inference.engine.chains import LanesEngine
 from posterity.inference.engine.tiers import prepare
-from posterity.inference.mcmc import HMC, NUTS
+from posterity.inference.mcmc import HMC, MCLMC, NUTS
 from posterity.inference.mcmc.kernel import State
 from posterity.inference.mcmc.streams import Streams
 from tests.inference.mcmc.cases import X, Y
@@ -32,7 +31,7 @@ def engines():
     q = 0.1 * torch.randn(CHAINS, density.dim, dtype=torch.double, generator=torch.Generator().manual_seed(1))
     compiled = prepare(density, q, tier="compiled", threads=1)
     assert isinstance(compiled, LanesEngine)
-    return compiled, Engine(density, CHAINS, "eager", ModelGradient(density)), q
+    return compiled, prepare(density, q, tier="eager"), q
 
 
 METHODS = {
@@ -43,6 +42,13 @@ METHODS = {
     ),
     "NUTS": NUTS(chains=CHAINS, warmup=0, step_size=0.1, max_tree_depth=6, progress=False),
     "NUTS, shallow": NUTS(chains=CHAINS, warmup=0, step_size=0.05, max_tree_depth=2, progress=False),
+    "MCLMC": MCLMC(chains=CHAINS, warmup=0, step_size=0.3, decoherence_length=1.0, progress=False),
+    "MCLMC, leapfrog": MCLMC(
+        chains=CHAINS, warmup=0, step_size=0.1, steps=4, decoherence_length=2.0, integrator="leapfrog", progress=False
+    ),
+    "MCLMC, adjusted": MCLMC(
+        chains=CHAINS, warmup=0, adjusted=True, step_size=0.3, decoherence_length=2.0, progress=False
+    ),
     "NUTS, long steps": NUTS(chains=CHAINS, warmup=0, step_size=0.2, progress=False),
 }
 
@@ -73,18 +79,18 @@ def test_compiled_transitions_are_those_of_the_kernels(name, engines):
     torch.testing.assert_close(state.grad, expected.grad, rtol=1e-7, atol=1e-7)
     assert torch.equal(state.q, draws[-1])
     assert float((draws[1:] != draws[:-1]).any(-1).double().mean()) > 0.5  # chains moved
-    stages = len(kernel.integrator.drifts) if method.name == "HMC" else 1
+    stages = 1 if method.name == "NUTS" else len(kernel.integrator.drifts)
     assert gradients == counted == stages * int(known["n_steps"].sum())
 
 
-@pytest.mark.parametrize("name", ["HMC", "NUTS"])
+@pytest.mark.parametrize("name", ["HMC", "NUTS", "MCLMC", "MCLMC, adjusted"])
 def test_calls_of_any_length_make_the_same_draws(name, engines):
     """Bit for bit: 25 transitions in one call, and in calls of 1, 7 and 17."""
     compiled, _, q = engines
     streams = Streams(5, CHAINS, compiled.density.dim, compiled.density.dtype)
     value, grad = compiled.gradient(q)
+    _, whole, _ = METHODS[name].kernel(compiled).transitions(State(q, grad, value), streams, 0, COUNT)
     kernel = METHODS[name].kernel(compiled)
-    _, whole, _ = kernel.transitions(State(q, grad, value), streams, 0, COUNT)
     state, parts, first = State(q, grad, value), [], 0
     for count in (1, 7, 17):
         state, draws, _ = kernel.transitions(state, streams, first, count)
@@ -94,7 +100,10 @@ def test_calls_of_any_length_make_the_same_draws(name, engines):
 
 
 def test_a_density_that_is_not_finite_somewhere_diverges_in_compiled_code(engines):
-    """Beyond |q| = 1 the density of this model is nan: such states are never drawn, and divergences are counted."""
+    """Beyond |q| = 1 the density of this model is nan: such states are never drawn, and divergences are counted.
+
+    The steps that the microcanonical sampler undoes are those that the kernel in Python undoes.
+    """
 
     def half(y):
         w = pyro.sample("w", dist.Normal(torch.zeros(2, dtype=torch.double), 1.0).to_event(1))
@@ -103,11 +112,17 @@ def test_a_density_that_is_not_finite_somewhere_diverges_in_compiled_code(engine
 
     density = Density(half, (torch.tensor(0.5, dtype=torch.double),))
     q = torch.zeros(CHAINS, 2, dtype=torch.double)
-    engine = prepare(density, q, tier="compiled", threads=1)
+    engine, plain = prepare(density, q, tier="compiled", threads=1), prepare(density, q, tier="eager")
     value, grad = engine.gradient(q)
-    for method in (HMC(chains=CHAINS, warmup=0, step_size=0.5), NUTS(chains=CHAINS, warmup=0, step_size=0.5)):
+    settings = {"chains": CHAINS, "warmup": 0, "step_size": 0.5}
+    for method in (HMC(**settings), NUTS(**settings), MCLMC(**settings), MCLMC(adjusted=True, **settings)):
         streams = Streams(0, CHAINS, 2, torch.double)
-        _, draws, found = method.kernel(engine).transitions(State(q, grad, value), streams, 0, 200)
+        start = State(q, grad, value)
+        _, draws, found = method.kernel(engine).transitions(start, streams, 0, 200)
+        if method.name == "MCLMC":
+            _, known, counted = method.kernel(plain).transitions(start, streams, 0, 20)
+            torch.testing.assert_close(draws[:20], known, rtol=1e-8, atol=1e-8)
+            assert torch.equal(found["diverging"][:20], counted["diverging"])
         assert float(draws.abs().max()) < 1
         assert bool(found["diverging"].any())
         assert bool(torch.isfinite(found["lp"]).all())

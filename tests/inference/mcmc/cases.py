@@ -1,6 +1,7 @@
 """Models, short settings, a closed-form engine and interrupts that the tests of the samplers share."""
 
 import contextlib
+import functools
 import math
 from typing import Any
 
@@ -10,24 +11,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from posterity.inference import HMC, NUTS, Posterior
+from posterity.inference import HMC, MCLMC, NUTS, Posterior
 from posterity.inference.engine import Density, Engine
 from posterity.inference.mcmc.hmc import HMCKernel
+from posterity.inference.mcmc.microcanonical import AdjustedKernel, UnadjustedKernel
 from posterity.inference.mcmc.nuts import NUTSKernel
 
 X = torch.linspace(-2, 2, 10)[:, None]
 Y = torch.sin(2 * X[:, 0])
 FAMILIES = {"HMC": HMC, "NUTS": NUTS}
-KERNELS = {"HMC": HMCKernel, "NUTS": NUTSKernel}
+SAMPLERS: dict[str, Any] = {**FAMILIES, "MCLMC": MCLMC, "adjusted": functools.partial(MCLMC, adjusted=True)}
+KERNELS = {"HMC": HMCKernel, "NUTS": NUTSKernel, "MCLMC": UnadjustedKernel, "adjusted": AdjustedKernel}
 COMMON = {"chains": 3, "warmup": 30, "draws": 12, "engine": "eager", "threads": 1, "progress": False}
-SHORT = {"HMC": {"window": 2, "max_steps": 8}, "NUTS": {"max_tree_depth": 3}}
+SHORT = {"HMC": {"window": 2, "max_steps": 8}, "NUTS": {"max_tree_depth": 3}, "MCLMC": {"steps": 4}, "adjusted": {}}
 
 both = pytest.mark.parametrize("name", FAMILIES)
+every = pytest.mark.parametrize("name", SAMPLERS)
 
 
-def short(name: str, **changes: Any) -> HMC | NUTS:
+def short(name: str, **changes: Any) -> HMC | NUTS | MCLMC:
     """Settings with few and short trajectories."""
-    return FAMILIES[name](**{**COMMON, **SHORT[name], **changes})
+    return SAMPLERS[name](**{**COMMON, **SHORT[name], **changes})
 
 
 def line(x, y=None):

@@ -29,7 +29,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from posterity.inference import HMC, NUTS, infer
+from posterity.inference import HMC, MCLMC, NUTS, infer
 from posterity.inference.engine import Engine
 from posterity.inference.mcmc.kernel import State
 from posterity.inference.mcmc.streams import Streams
@@ -120,11 +120,15 @@ def plain_hmc(
     return sample
 
 
-SETTINGS: dict[type, dict[str, Any]] = {HMC: {"trajectory_length": LENGTH}, NUTS: {"max_tree_depth": 6}}
+SETTINGS: dict[type, dict[str, Any]] = {
+    HMC: {"trajectory_length": LENGTH},
+    NUTS: {"max_tree_depth": 6},
+    MCLMC: {"adjusted": True, "decoherence_length": LENGTH * SIZE**0.5},  # in the units of a momentum of length 1
+}
 
 
 def library(method: type, step: float = STEP) -> Sample:
-    """The transition of `HMC` or `NUTS` without adaptation."""
+    """The transition of `HMC`, `NUTS` or the adjusted `MCLMC` without adaptation."""
 
     def sample(log_density: LogDensity, start: Tensor, data: Tensor, draws: int, seed: int) -> Tensor:
         batched = torch.func.vmap(torch.func.grad_and_value(log_density))
@@ -157,6 +161,8 @@ CORRECT = {
     "HMC, long steps": library(HMC, LONG_STEP),
     "NUTS": library(NUTS),
     "NUTS, long steps": library(NUTS, LONG_STEP),
+    "adjusted MCLMC": library(MCLMC, 1.5),
+    "adjusted MCLMC, long steps": library(MCLMC, 3.0),
 }
 BROKEN = {
     "no Metropolis step": plain_hmc(0.3, metropolis=False),
@@ -283,6 +289,7 @@ def prior_errors(draws: dict[str, Tensor]) -> float:
 METHODS = {
     "HMC": HMC(chains=64, warmup=200, draws=200, trajectory_length=1.5, progress=False),
     "NUTS": NUTS(chains=64, warmup=200, draws=200, progress=False),
+    "adjusted MCLMC": MCLMC(adjusted=True, chains=64, warmup=200, draws=200, progress=False),
 }
 
 

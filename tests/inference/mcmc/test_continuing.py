@@ -12,10 +12,10 @@ import torch
 
 from posterity.inference import HMC, NUTS, SVI, Posterior, infer
 from posterity.inference.engine.lanes import build
-from tests.inference.mcmc.cases import FAMILIES, X, Y, both, line, same, short
+from tests.inference.mcmc.cases import FAMILIES, X, Y, both, every, line, same, short
 
 
-@both
+@every
 @pytest.mark.parametrize("changes", [{}, {"thin": 3}, {"dtype": "float16"}, {"warmup": 0, "step_size": 0.1}])
 def test_more_draws_are_those_of_a_longer_run(name, changes, fast_engine):
     """Bit for bit, also in two steps, and again from the same posterior."""
@@ -29,7 +29,7 @@ def test_more_draws_are_those_of_a_longer_run(name, changes, fast_engine):
         assert longer.attrs["settings"] == whole.attrs["settings"]
 
 
-@both
+@every
 def test_compiled_runs_go_on_without_a_compilation(name, monkeypatch):
     def model(x, y=None):
         return line(x, y)
@@ -58,7 +58,7 @@ def test_a_warm_up_that_was_cut_short_is_not_made_longer(fast_engine, monkeypatc
     assert torch.equal(longer.draws["w"][:, :4], first.draws["w"])
 
 
-@both
+@every
 def test_reparametrised_models_and_names_of_columns_are_kept(name):
     frame = pd.DataFrame({"x": np.linspace(-1, 1, 9)})
 

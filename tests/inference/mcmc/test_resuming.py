@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from posterity.inference import ConvergenceWarning, infer, resume
-from tests.inference.mcmc.cases import KERNELS, X, Y, both, interrupted_at, line, same, short
+from tests.inference.mcmc.cases import KERNELS, X, Y, every, interrupted_at, line, same, short
 
 
 @functools.cache
@@ -20,7 +20,7 @@ def uninterrupted(name: str):
     return infer(line, X, Y, method=short(name), seed=2)
 
 
-@both
+@every
 @pytest.mark.parametrize("iteration", [5, 17, 29, 30, 33, 41])
 def test_a_resumed_run_is_the_uninterrupted_one(name, iteration, tmp_path, fast_engine):
     """Bit for bit: stopped on the way, in a window of warm-up, on its last iteration, before a draw, and later."""
@@ -49,7 +49,7 @@ def test_warnings_of_a_run_and_of_a_resumed_run_point_at_their_callers(tmp_path,
     assert {warning.filename for warning in [*of_run, *of_resumed]} == {__file__}
 
 
-@both
+@every
 @pytest.mark.parametrize("line_of_code", ["adapt", "transition"])
 def test_an_interrupt_between_two_lines_of_an_iteration_is_undone(
     name, line_of_code, tmp_path, monkeypatch, fast_engine
@@ -72,7 +72,7 @@ def test_an_interrupt_between_two_lines_of_an_iteration_is_undone(
     assert same(whole, resume(tmp_path / "run", line, X, Y))
 
 
-@both
+@every
 def test_a_finished_run_goes_on_to_more_draws(name, tmp_path, fast_engine):
     five = infer(line, X, Y, method=short(name, draws=5, checkpoint=tmp_path / "run"), seed=2)
     twelve = resume(tmp_path / "run", line, X, Y, draws=12)
@@ -81,7 +81,7 @@ def test_a_finished_run_goes_on_to_more_draws(name, tmp_path, fast_engine):
     assert same(twelve, resume(tmp_path / "run", line, X, Y))  # the checkpoint is of all twelve by now
 
 
-@both
+@every
 def test_divergences_between_kept_draws_are_not_lost(name, tmp_path, monkeypatch, fast_engine):
     """Also across a checkpoint: the first of three transitions diverges, an interrupt comes at the third."""
     kernel, original = KERNELS[name], KERNELS[name].transition

@@ -8,7 +8,7 @@ import torch
 
 from posterity.inference import infer
 from posterity.models import bayesian, gaussian, mlp
-from tests.inference.mcmc.cases import X, Y, both, interrupted_at, line, line_gradient, same, short
+from tests.inference.mcmc.cases import X, Y, every, interrupted_at, line, line_gradient, same, short
 
 NET = mlp(1, 3, 1, seed=0)
 
@@ -33,7 +33,7 @@ def test_the_closed_form_of_these_tests_is_the_model():
 # Seeds
 
 
-@both
+@every
 def test_one_seed_one_result(name, fast_engine):
     one, two, other = (infer(line, X, Y, method=short(name), seed=s) for s in (3, 3, 4))
     assert same(one, two)
@@ -42,12 +42,12 @@ def test_one_seed_one_result(name, fast_engine):
     assert len(w.unique()) > w.numel() / 2  # the chains are not copies of each other
 
 
-@both
+@every
 def test_one_seed_one_result_on_the_compiled_engine(name):
     assert same(*(infer(line, X, Y, method=short(name, engine="compiled"), seed=3) for _ in range(2)))
 
 
-@both
+@every
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
 def test_a_chain_does_not_depend_on_how_many_run_beside_it(name, engine):
     fixed = {"warmup": 0, "draws": 6, "step_size": 0.1, "engine": engine}
@@ -57,7 +57,7 @@ def test_a_chain_does_not_depend_on_how_many_run_beside_it(name, engine):
     assert torch.equal(few.sample_stats["n_steps"], many.sample_stats["n_steps"][:2])
 
 
-@both
+@every
 def test_the_callers_state_is_left_alone(name):
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     infer(line, X, Y, method=short(name, warmup=5, draws=3, threads=None))
@@ -69,10 +69,10 @@ def test_the_callers_state_is_left_alone(name):
 # Interrupts, stopping, thinning
 
 
-@both
+@every
 def test_an_interrupt_keeps_the_draws(name, fast_engine):
     whole = infer(line, X, Y, method=short(name), seed=2)
-    message = rf"{name} was interrupted and returns 5 of 12 draws of each chain\. Run it again .* checkpoint='run.pt'"
+    message = rf"{short(name).name} was interrupted and returns 5 of 12 draws of each chain\. Run it again .* checkpoint='run.pt'"
     with interrupted_at(name, 35), pytest.warns(RuntimeWarning, match=message) as caught:
         part = infer(line, X, Y, method=short(name), seed=2)
     interrupts = [one for one in caught if "interrupted" in str(one.message)]
@@ -92,7 +92,7 @@ def test_effective_draws_stop_a_run(fast_engine, ticks):
     assert az.ess(lp) > 360
 
 
-@both
+@every
 def test_thin_keeps_one_draw_in_three(name, fast_engine):
     every = infer(line, X, Y, method=short(name, draws=12), seed=1)
     third = infer(line, X, Y, method=short(name, draws=4, thin=3), seed=1)
