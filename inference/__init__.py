@@ -1,6 +1,6 @@
 """Inference, and the diagnostics that judge it.
 
-- `infer` conditions a model on data by a method (`NUTS`, `HMC`, `MCLMC`, `SVI` or `Ensemble`) and returns a `Posterior`.
+- `infer` conditions a model on data by a method (`NUTS`, `HMC`, `MCLMC`, `SVI`, `Ensemble`) and returns a `Posterior`.
 - `sweep` compares the values of a setting, such as the number of components, on held-out rows.
 - `Blocks` runs a sampler's chains in several processes, or on a cluster.
 - `resume` continues a sampler's run from its checkpoint.

@@ -56,7 +56,7 @@ class Posterior:
     sample_stats: Mapping[str, Tensor] = field(default_factory=dict)
     history: Mapping[str, Tensor] = field(default_factory=dict)
     attrs: Mapping[str, str | int | float] = field(default_factory=dict)
-    continuation: Any = field(default=None, repr=False)  # the end of a run of `HMC` or `NUTS`, for `extend`
+    continuation: Any = field(default=None, repr=False)  # the end of a run of a sampler, for `extend`
 
     def __post_init__(self) -> None:
         shapes = {name: tuple(value.shape[:2]) for name, value in self.draws.items()}
@@ -251,7 +251,7 @@ class Posterior:
         }
 
     def extend(self, draws: int, *, progress: bool | None = None) -> "Posterior":
-        """The posterior with ``draws`` more draws of each chain of `HMC` or `NUTS`, without another warm-up.
+        """The posterior with ``draws`` more draws of each chain of `HMC`, `NUTS` or `MCLMC`, without another warm-up.
 
         All draws together are those of one longer run, bit for bit. The limits ``max_seconds`` and ``target_ess`` of
         the run do not count. ``progress``: whether to show a progress bar; by default as in the run.
@@ -297,9 +297,9 @@ class Posterior:
         if self.continuation is None:
             method = self.attrs.get("method", "")
             raise ValueError(
-                f"expected a posterior of HMC or NUTS from this session, got one of {method!r} without the state of "
-                "its chains, which is not saved: start again with infer(..., method=NUTS(init=posterior)), or resume a "
-                "run from its checkpoint"
+                f"expected a posterior of HMC, NUTS or MCLMC from this session, got one of {method!r} without the "
+                "state of its chains, which is not saved: start again with infer(..., method=NUTS(init=posterior)), or "
+                "resume a run from its checkpoint"
             )
         return self.continuation
 

@@ -63,8 +63,8 @@ class Blocks:
     different length (``max_seconds``, ``target_ess``) are cut to the shortest.
 
     Args:
-        method: `HMC` or `NUTS`; ``method.chains`` is the number of chains of all blocks, and ``method.threads`` is
-            ignored.
+        method: `HMC`, `NUTS` or `MCLMC`; ``method.chains`` is the number of chains of all blocks, and
+            ``method.threads`` is ignored.
         blocks: number of blocks.
         retries: how often blocks are sent again if their worker is lost (killed, out of memory, machine lost). Finished
             blocks are kept. Blocks lost after the last retry are left out with a ``RuntimeWarning``; if no block is

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 ORDER = 6  # the variance of the energy error of a step is proportional to this power of the step size
-MEMORY = 150  # number of steps that an estimate remembers
+MEMORY, CALLS = 150, 20  # numbers of steps and of updates that an estimate remembers
 LIMIT, FAR_LIMIT = 1e3, 1e6  # of one ratio, so that a step size changes at most threefold; tenfold in the approach
 PER_SAMPLE = 0.4  # decoherence length as a fraction of the path for one independent draw
 RESOLVED = 2.0  # smallest autocorrelation time in draws that tells a length
@@ -27,14 +27,17 @@ class EnergyVariance:
     total: Tensor
     weight: Tensor
 
-    def updated(self, ratio: Tensor, sizes: Tensor, steps: int, limit: float = LIMIT) -> "EnergyVariance":
+    def updated(
+        self, ratio: Tensor, sizes: Tensor, steps: int, limit: float = LIMIT, long: bool = False
+    ) -> "EnergyVariance":
         """The estimate after ``steps`` more steps of ``sizes``.
 
         ``ratio`` is their mean squared energy error divided by the desired one, and infinite for steps to a state that
         is not finite; it is clamped between 1 / ``limit`` and ``limit``. A single estimate takes the mean over its
-        chains.
+        chains. A ``long`` memory has at least 20 updates, for errors with heavy tails.
         """
         kept = ((MEMORY - 1) / (MEMORY + 1)) ** steps
+        kept = max(kept, 1 - 1 / CALLS) if long else kept
         found = torch.nan_to_num(ratio, nan=torch.inf).clamp(1 / limit, limit) / sizes**ORDER
         found = found if self.total.ndim else found.mean()
         return EnergyVariance(kept * self.total + found, kept * self.weight + 1)

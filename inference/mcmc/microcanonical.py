@@ -43,6 +43,16 @@ COORDINATES = 1024  # largest number of coordinates from which the decoherence l
 class MCLMC(Sampler):
     """Microcanonical Langevin Monte Carlo; further settings are those of `posterity.inference.mcmc.Settings`.
 
+    Unadjusted draws are not exact, however many there are: their distribution is the stationary one of the dynamics in
+    steps of finite size. It is too narrow with "minimal_norm" and too wide with "leapfrog". At default settings the
+    variance of a normal is 2 % too small in any dimension from 5 to 1,000; it is 0.8 % too small with
+    ``energy_variance=5e-5``. On nine posteriors of posteriordb (3 to 10 dimensions, 16 chains of 4,000 draws) all means
+    are within 0.04 sd and all standard deviations within 4 % of the published ones, of which 0.01 sd and 1 % are
+    Monte-Carlo error. The log density adds up the errors of all dimensions. Nothing in R-hat or in effective sample
+    sizes shows the bias: compare with a run with ``adjusted=True``, or with a smaller ``energy_variance``.
+
+    Adjusted draws are exact in the limit of many.
+
     Args:
         adjusted: False makes ``steps`` steps for each draw and refuses none, so that the draws are biased. True makes
             trajectories with an acceptance step, which are exact.
@@ -176,9 +186,7 @@ class UnadjustedKernel(IsokineticKernel):
     def __init__(self, settings: MCLMC, engine: Engine) -> None:
         super().__init__(settings, engine)
         # A direction of zero is replaced by a random one in the first refreshment.
-        self.direction = torch.zeros(
-            engine.chains, self.dim, dtype=engine.density.dtype, device=engine.density.device
-        )
+        self.direction = torch.zeros(engine.chains, self.dim, dtype=engine.density.dtype, device=engine.density.device)
         self.errors = EnergyVariance(torch.zeros_like(self.log_steps), torch.zeros_like(self.log_steps))
         self.last: Tensor | None = None  # log densities after the last iteration of warm-up (chain,)
         self.common = EnergyVariance(torch.zeros((), dtype=torch.double), torch.zeros((), dtype=torch.double))
@@ -292,7 +300,8 @@ class UnadjustedKernel(IsokineticKernel):
         if approach or not bool(common.any()):
             self.step.log_step = float(self.log_steps.median())
         else:
-            self.common = self.common.updated(ratio[common].cpu(), sizes[common].cpu(), self.steps)
+            long = self.phase == "settle"
+            self.common = self.common.updated(ratio[common].cpu(), sizes[common].cpu(), self.steps, long=long)
             self.step.log_step = float(self.common.log_step())
 
     def rescale(self, log_ratio: float) -> None:

@@ -49,3 +49,9 @@ def test_trees_are_not_advised_to_be_deeper_than_nuts_allows():
     for depth in (None, 10, advice.DEEPEST - 1):
         assert "raise max_tree_depth" in advice.deeper_trees(depth)
     assert "max_tree_depth" not in advice.deeper_trees(advice.DEEPEST)
+
+
+def test_smaller_energy_errors_are_a_tenth_of_those_in_use_or_none():
+    said = advice.smaller_energy_errors(5e-4, reparam=False)
+    assert said.startswith("lower energy_variance from 0.0005 to 5e-05, or set adjusted=True; if divergences remain, ")
+    assert said.endswith(advice.AUTOMATIC)

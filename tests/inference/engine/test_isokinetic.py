@@ -13,7 +13,9 @@ from posterity.inference.engine.isokinetic import isokinetic_step, refresh, refr
 
 CHAINS, DIM = 6, 4
 GENERATOR = torch.Generator().manual_seed(0)
-PRECISION = torch.tensor([[2.0, 0.5, 0.0, 0.1], [0.5, 1.0, 0.2, 0.0], [0.0, 0.2, 0.5, 0.0], [0.1, 0.0, 0.0, 3.0]]).double()
+PRECISION = torch.tensor(
+    [[2.0, 0.5, 0.0, 0.1], [0.5, 1.0, 0.2, 0.0], [0.0, 0.2, 0.5, 0.0], [0.1, 0.0, 0.0, 3.0]]
+).double()
 SCALE = torch.tensor([1.0, 0.5, 2.0, 0.8]).double()  # roots of the inverse mass
 
 
@@ -57,7 +59,8 @@ def test_a_turn_is_the_solution_of_its_equation(size):
     found, change = turn(u, grad, times)
     for one, g, time, new, kinetic in zip(u, grad, times, found, change, strict=True):
 
-        def slope(_, y, g=g.numpy()):
+        def slope(_, y, g=g):
+            g = g.numpy()
             along = y[:-1] @ g
             return [*((g - y[:-1] * along) / (DIM - 1)), along]
 

@@ -81,7 +81,9 @@ def test_what_is_not_in_memory_is_said(tmp_path, fast_engine):
     posterior.save(tmp_path / "saved")
     loaded = Posterior.load(tmp_path / "saved", line, X, Y)
     fitted = infer(line, X, Y, method=SVI(steps=2, draws=2, progress=False))
-    message = "expected a posterior of HMC or NUTS from this session, got one of '{}' without the state of its chains"
+    message = (
+        "expected a posterior of HMC, NUTS or MCLMC from this session, got one of '{}' without the state of its chains"
+    )
     for other, method in ((loaded, "NUTS"), (fitted, "SVI")):
         with pytest.raises(ValueError, match=message.format(method)):
             other.extend(draws=2)

@@ -50,6 +50,15 @@ def test_an_estimate_remembers_150_steps_however_they_are_counted():
         assert float(estimate.total) == pytest.approx(100 * math.exp(-1), rel=0.02)
 
 
+def test_a_long_memory_has_twenty_updates():
+    """An update of 1,000 steps forgets all but the last, or keeps 95 % of those before."""
+    size = torch.ones(1).double()
+    for long, kept in ((False, 0.0), (True, 0.95)):
+        estimate = none(1).updated(torch.full((1,), 4.0).double(), size, 1000, long=long)
+        estimate = estimate.updated(torch.full((1,), 1.0).double(), size, 1000, long=long)
+        assert float(estimate.total) == pytest.approx(1 + 4 * kept, abs=1e-3)
+
+
 def autoregressive(rho, chains=16, draws=4000):
     x = [torch.randn(chains, 2, dtype=torch.double, generator=GENERATOR)]
     for _ in range(draws - 1):

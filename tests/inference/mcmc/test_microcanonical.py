@@ -183,7 +183,9 @@ def test_chains_far_from_the_typical_set_arrive():
         w = pyro.sample("w", dist.Normal(torch.zeros(8).double(), 1.0).to_event(1))
         return pyro.sample("y", dist.Normal(0.0 * w.sum(), 1.0), obs=y)
 
-    method = MCLMC(chains=8, warmup=100, draws=100, init={"w": torch.full((8,), 1e4).double()}, engine="replay", **QUIET)
+    method = MCLMC(
+        chains=8, warmup=100, draws=100, init={"w": torch.full((8,), 1e4).double()}, engine="replay", **QUIET
+    )
     draws = infer(far, torch.zeros(()).double(), method=method, seed=0).draws["w"]
     assert abs(float(draws.mean())) < 0.2
     assert float(draws.std()) == pytest.approx(1, abs=0.15)
@@ -268,6 +270,16 @@ def test_blocks_run_it():
     one, two = (infer(line, X, Y, method=method, seed=0) for _ in range(2))
     assert one.draws["w"].shape == (4, 12)
     assert same(one, two)
+
+
+@pytest.mark.parametrize("adjusted", [False, True])
+def test_other_data_begin_with_the_adaptation(adjusted):
+    method = MCLMC(**{**COMMON, "warmup": 60}, adjusted=adjusted)
+    first = infer(line, X, Y, method=method, seed=0)
+    second = first.update(X, Y + 0.1, warmup=0, draws=4)
+    ends = [one.continuation.content["kernel"] for one in (first, second)]
+    assert ends[0]["log_length"] == ends[1]["log_length"]
+    assert torch.equal(*(one.sample_stats["step_size"][:, 0] for one in (first, second)))
 
 
 # Settings

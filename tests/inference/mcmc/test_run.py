@@ -72,7 +72,8 @@ def test_the_callers_state_is_left_alone(name):
 @every
 def test_an_interrupt_keeps_the_draws(name, fast_engine):
     whole = infer(line, X, Y, method=short(name), seed=2)
-    message = rf"{short(name).name} was interrupted and returns 5 of 12 draws of each chain\. Run it again .* checkpoint='run.pt'"
+    method = short(name).name
+    message = rf"{method} was interrupted and returns 5 of 12 draws of each chain\. Run it again .* checkpoint='run.pt'"
     with interrupted_at(name, 35), pytest.warns(RuntimeWarning, match=message) as caught:
         part = infer(line, X, Y, method=short(name), seed=2)
     interrupts = [one for one in caught if "interrupted" in str(one.message)]

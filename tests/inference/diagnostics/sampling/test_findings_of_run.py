@@ -39,6 +39,14 @@ def test_trees_that_were_cut_off_are_a_note():
     assert reached["tree_depth"].number == 0.05
 
 
+def test_divergences_of_a_sampler_that_refuses_nothing_have_their_own_advice():
+    f = independent(0)
+    settings = "MCLMC(draws=1000, target_accept=None, adjusted=False, energy_variance=0.0005)"
+    said = report(f, {"diverging": f[..., 1] < -2.5}, settings=settings)["divergences"]
+    assert "Lower energy_variance from 0.0005 to 5e-05, or set adjusted=True" in said.words
+    assert "target_accept" not in said.words
+
+
 def test_divergences_are_counted_and_located():
     f = independent(0)
     found = report(f, {"diverging": f[..., 1] < -2.5})
