@@ -14,7 +14,7 @@ MEMORY, CALLS = 150, 20  # numbers of steps and of updates that an estimate reme
 LIMIT, FAR_LIMIT = 1e3, 1e6  # of one ratio, so that a step size changes at most threefold; tenfold in the approach
 PER_SAMPLE = 0.4  # decoherence length as a fraction of the path for one independent draw
 RESOLVED = 2.0  # smallest autocorrelation time in draws that tells a length
-LONGEST = 10.0  # limit of the decoherence length, as a multiple of the root of the total variance
+LONGEST = 2.0  # limit of the decoherence length in roots of the total variance, for coordinates that change slowly
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class EnergyVariance:
 def decoherence(draws: Tensor, size: float, path: float, pooling: str) -> float:
     """The decoherence length for draws (chain, draw, coordinate) that are ``path`` apart.
 
-    It is 0.4 times the path for one independent draw, as a mean over coordinates, if their autocorrelation time is at
+    It is 0.4 times the path for one independent draw, as a median over coordinates, if their autocorrelation time is at
     least two draws. Otherwise it is ``size``, the root of the total variance.
     """
-    time = float(autocorrelation_times(draws, pooling).mean())
+    time = float(autocorrelation_times(draws, pooling).median())
     length = PER_SAMPLE * path * time if time >= RESOLVED else size
     return min(length, LONGEST * size)
 

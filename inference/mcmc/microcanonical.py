@@ -25,7 +25,7 @@ from posterity.inference.engine.isokinetic import isokinetic_step, refresh, refr
 from posterity.inference.engine.transitions import Transitions, Walk
 from posterity.inference.mcmc.adaptation import halton
 from posterity.inference.mcmc.energy_variance import FAR_LIMIT, EnergyVariance, decoherence
-from posterity.inference.mcmc.kernel import RATIO, Kernel, State
+from posterity.inference.mcmc.kernel import RATIO, Kernel, State, coordinates
 from posterity.inference.mcmc.run import Sampler
 from posterity.inference.mcmc.streams import REFRESHMENT, Numbers, Streams
 from posterity.validation import check_choice, check_integer, check_number
@@ -34,7 +34,7 @@ TARGET = 0.9  # default acceptance rate of adjusted transitions
 JITTER = 0.5  # relative half-width of the lengths of adjusted trajectories, along the Halton sequence
 QUARTER = math.pi / 2  # a quarter of the orbits of a standard normal, in units of the root of the dimensions
 MOST_STEPS = 1000  # limit of the steps of a transition whose number is not given
-APPROACH, WARMUP = 8, 50  # the same during the approach to the typical set, and during the rest of warm-up
+APPROACH, WINDOWS = 8, 50  # the same during the approach to the typical set, and while the mass adapts
 PROGRESS = 0.1  # energy error of a step in the approach, as a fraction of the gain in log density
 COORDINATES = 1024  # largest number of coordinates from which the decoherence length is estimated
 
@@ -103,7 +103,7 @@ class MCLMC(Sampler):
 
 
 class IsokineticKernel(Kernel):
-    """What both kernels share: the first step size, and the length, tuned from the draws of the end of warm-up."""
+    """What both kernels share: the first step size, and the length, tuned from the last window of warm-up."""
 
     settings: MCLMC
     orbit: float  # length in units of the root of the total variance
@@ -113,7 +113,7 @@ class IsokineticKernel(Kernel):
         self.integrator = INTEGRATORS[settings.integrator]
         self.dim = engine.density.dim
         self.log_length = math.log(settings.decoherence_length or self.orbit * math.sqrt(self.dim))
-        self.settled: list[Tensor] = []  # positions of the last phase of warm-up
+        self.window: list[Tensor] = []  # positions in the last window of warm-up
 
     @property
     def scale(self) -> Tensor:
@@ -137,20 +137,32 @@ class IsokineticKernel(Kernel):
     @property
     def _most(self) -> int:
         """The largest number of steps of a transition at present."""
-        return {"approach": APPROACH, "draws": MOST_STEPS}.get(self.phase, WARMUP)
+        return {"approach": APPROACH, "windows": WINDOWS}.get(self.phase, MOST_STEPS)
 
     def adapt(self, state: State, statistics: dict[str, Tensor]) -> State:
-        if self.phase == "settle" and self.settings.decoherence_length is None:
-            self.settled = [*self.settled, state.q[:, :: -(-self.dim // COORDINATES)]]
-        return super().adapt(state, statistics)
+        begin = self.ends[-2] if len(self.ends) > 1 else self.first_window
+        if self.phase == "windows" and self.seen >= begin and self.settings.decoherence_length is None:
+            self.window = [*self.window, state.q[:, :: self._stride]]
+        state = super().adapt(state, statistics)
+        if self.window and self.seen == self.ends[-1]:
+            self._tune_length(torch.stack(self.window, 1).double() / self.scale[:: self._stride].double())
+            self.window = []
+        return state
 
-    def _settle(self) -> None:
-        super()._settle()
-        if len(self.settled) > 1:
-            stride = -(-self.dim // COORDINATES)
-            draws = torch.stack(self.settled, 1).double() / self.scale[::stride].double()
-            self._tune_length(draws)
-        self.settled = []
+    @property
+    def _stride(self) -> int:
+        """Every how many coordinates are used for the length; all if they change with the basis."""
+        return 1 if self.dense else -(-self.dim // COORDINATES)
+
+    def turned(self, factor: Tensor) -> None:
+        self.window = [coordinates(q, factor) for q in self.window]
+
+    def copied(self, source: Tensor) -> None:
+        self.window = [q[source] for q in self.window]
+
+    def end_warmup(self) -> None:
+        super().end_warmup()
+        self.window = []
 
     def _tune_length(self, draws: Tensor) -> None:
         """Set the length from draws (chain, draw, coordinate) in units of the metric."""
@@ -165,11 +177,11 @@ class IsokineticKernel(Kernel):
         return f"length {math.exp(self.log_length):.2g}"
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "log_length": self.log_length, "settled": list(self.settled)}
+        return {**super().state(), "log_length": self.log_length, "window": list(self.window)}
 
     def restore(self, saved: dict[str, Any]) -> None:
         super().restore(saved)
-        self.log_length, self.settled = saved["log_length"], list(saved["settled"])
+        self.log_length, self.window = saved["log_length"], list(saved["window"])
 
 
 class UnadjustedKernel(IsokineticKernel):
@@ -188,6 +200,7 @@ class UnadjustedKernel(IsokineticKernel):
         # A direction of zero is replaced by a random one in the first refreshment.
         self.direction = torch.zeros(engine.chains, self.dim, dtype=engine.density.dtype, device=engine.density.device)
         self.errors = EnergyVariance(torch.zeros_like(self.log_steps), torch.zeros_like(self.log_steps))
+        self.made = 1  # steps of the last transition
         self.last: Tensor | None = None  # log densities after the last iteration of warm-up (chain,)
         self.common = EnergyVariance(torch.zeros((), dtype=torch.double), torch.zeros((), dtype=torch.double))
 
@@ -304,17 +317,22 @@ class UnadjustedKernel(IsokineticKernel):
             self.common = self.common.updated(ratio[common].cpu(), sizes[common].cpu(), self.steps, long=long)
             self.step.log_step = float(self.common.log_step())
 
+    def adapt(self, state: State, statistics: dict[str, Tensor]) -> State:
+        self.made = int(statistics["n_steps"][0])
+        return super().adapt(state, statistics)
+
     def rescale(self, log_ratio: float) -> None:
         super().rescale(log_ratio)
         self.errors, self.common = self.errors.forgotten(), self.common.forgotten()
 
     def copied(self, source: Tensor) -> None:
+        super().copied(source)
         self.direction = self.direction[source]
         self.last = None if self.last is None else self.last[source]
         self.errors = EnergyVariance(self.errors.total[source], self.errors.weight[source])
 
     def _tune_length(self, draws: Tensor) -> None:
-        path = self.steps * self.step.value  # between two draws
+        path = self.made * self.step.value  # between two draws
         self.log_length = math.log(decoherence(draws, self._size(draws), path, self.settings.pooling))
 
     def state(self) -> dict[str, Any]:
