@@ -58,9 +58,9 @@ def divergences(
 
 
 def _smaller_steps(functions: Functions) -> str:
-    """Advice against divergences; samplers without acceptance steps store no acceptance rate."""
+    """Advice against divergences; dynamics without acceptance steps have an energy variance instead of a target."""
     variance = functions.setting("energy_variance")
-    if variance is not None and "acceptance_rate" not in functions.stats:
+    if variance is not None and "adjusted=False" in str(functions.attrs.get("settings", "")):
         return smaller_energy_errors(variance, functions.reparam)
     return smaller_steps(functions.setting("target_accept"), functions.reparam)
 
