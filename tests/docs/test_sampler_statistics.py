@@ -7,7 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from posterity.inference import HMC, NUTS, SVI, Blocks, Ensemble, infer
+from posterity.inference import HMC, MCLMC, NUTS, SVI, Blocks, Ensemble, infer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sampler-statistics.md").read_text()
 X = torch.linspace(-1.0, 1.0, 20)
@@ -17,6 +17,8 @@ STEPS = {"steps": 20, "holdout": 0.2, "check_every": 10, "progress": False}
 METHODS = {
     "HMC": HMC(**CHAINS),
     "NUTS": NUTS(**CHAINS),
+    "MCLMC": MCLMC(**CHAINS),
+    "adjusted": MCLMC(adjusted=True, **CHAINS),
     "Blocks": Blocks(HMC(**CHAINS), blocks=2, jobs=1),
     "SVI": SVI(**STEPS),
     "Ensemble": Ensemble(members=2, engine="eager", **STEPS),
@@ -24,9 +26,9 @@ METHODS = {
 
 
 def line(x, y=None):
-    slope = pyro.sample("slope", dist.Normal(0.0, 1.0))
+    slope, level = (pyro.sample(name, dist.Normal(0.0, 1.0)) for name in ("slope", "level"))
     with pyro.plate("obs", len(x)):
-        return pyro.sample("y", dist.Normal(slope * x, 0.3), obs=y)
+        return pyro.sample("y", dist.Normal(level + slope * x, 0.3), obs=y)
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -53,4 +55,4 @@ def test_every_attribute_is_in_the_table(posterior):
 def test_no_section_describes_a_statistic_that_does_not_exist(posterior):
     if posterior.attrs["method"] == "NUTS":
         sections = [line.strip("# `") for line in PAGE.splitlines() if line.startswith("### ")]
-        assert sorted(sections) == sorted(posterior.sample_stats)
+        assert sorted(sections) == sorted([*posterior.sample_stats, "energy_error"])  # of MCLMC
