@@ -194,7 +194,7 @@ class BoundedConditional(Distribution, ABC):
 
     def _chunked(self, function: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
         """function(x, values) with `values` broadcast to shape (..., *batch_shape), in chunks."""
-        shape = np.broadcast_shapes(values.shape, self.x.shape)
+        shape = torch.Size(np.broadcast_shapes(values.shape, self.x.shape))
         if 0 in shape:
             return values.expand(shape)
         # Values of one x share its state, unless they broadcast x to a larger batch.

@@ -109,7 +109,7 @@ class IsokineticKernel(Kernel):
     orbit: float  # length in units of the root of the total variance
 
     def __init__(self, settings: MCLMC, engine: Engine) -> None:
-        super().__init__(settings, engine, target=TARGET)
+        super().__init__(settings, engine, diagonal_target=TARGET)
         self.integrator = INTEGRATORS[settings.integrator]
         self.dim = engine.density.dim
         self.log_length = math.log(settings.decoherence_length or self.orbit * math.sqrt(self.dim))

@@ -344,7 +344,8 @@ class Run:
         warm, drawn = (self.warmup, self.settings.warmup), (count, self.settings.draws if self.timed_out else count)
         path = self.settings.checkpoint
         cut = describe_cuts(self.clock.max_seconds, warm, drawn, path)
-        settings = replace(self.settings, target_accept=self.kernel.target)
+        adapts = getattr(self.settings, "adjusted", True)  # to an acceptance rate, which unadjusted dynamics lack
+        settings = replace(self.settings, target_accept=self.kernel.target) if adapts else self.settings
         problems = self.start_warnings + find_problems(
             statistics, agreement, settings, draws=draws, cut=cut, interrupted=self.interrupted
         )

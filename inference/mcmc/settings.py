@@ -32,8 +32,8 @@ class Settings:
             initialisation). Or values of the sites (chain, ...), or a `Posterior`, such as an ensemble, for its draws.
         superchains: number of groups of consecutive chains; all chains of a group start from the same point (for
             `posterity.inference.diagnostics.nested_rhat`). None gives every chain its own start.
-        target_accept: acceptance rate to which the step size adapts. None is 0.9 with a dense metric and for `MCLMC` with
-            ``adjusted=True``; with a diagonal metric it is 0.8 for NUTS and 0.95 for HMC.
+        target_accept: acceptance rate to which the step size adapts. None is 0.9 with a dense metric and for `MCLMC`
+            with ``adjusted=True``; with a diagonal metric it is 0.8 for NUTS and 0.95 for HMC.
         step_size: first step size; with ``warmup=0`` the step size of all draws.
         reparam: "auto" samples location-scale sites that depend on other sites in their non-centred form, in which a
             hierarchy has no funnel (see `posterity.inference.program.reparam.parametrise`); or a config of
