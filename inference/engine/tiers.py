@@ -147,8 +147,15 @@ def _compiled(
 def compile_lanes(density: Density, position: Tensor) -> Code:
     """The C code of the log joint and its gradient; raises `Unsupported` for an operation without a rule."""
 
+    def within(q: Tensor) -> tuple[Tensor, Tensor]:
+        grad, value = torch.func.grad_and_value(density)(q)
+        return value, grad
+
     with pyro.validation_enabled(False):
-        outputs = lower(partial(value_and_slope, torch.func.functionalize(density)), position)
+        try:
+            outputs = lower(partial(value_and_slope, torch.func.functionalize(density)), position)
+        except RuntimeError:  # autograd has no derivative of an operation in place without its place
+            outputs = lower(torch.func.functionalize(within), position)
     with default_dtype(density.dtype):  # the precision of Python floats among the operations
         return emit(outputs, ["value", "grad"])
 
