@@ -96,7 +96,7 @@ class Moments:
     def log_mass(self) -> Tensor:
         """Log of the probability around each chain (chain,), up to a constant, as of a normal with its moments."""
         variances = (self.squares / max(1, self.count - 1)).double()
-        return torch.nan_to_num(self.value + variances.log().sum(-1) / 2, nan=-torch.inf)
+        return self.value + variances.log().sum(-1) / 2
 
     def covariance(self, pooling: str) -> Tensor | None:
         r"""The inverse mass matrix (dim, dim); None if it cannot be estimated from these moments.

@@ -113,15 +113,14 @@ class HMCKernel(Kernel):
         self.accuracy, left = done.acceptance[-1].to(new.q.device), None
         if self.phase != "draws":
             self.accuracy, left = self._up_to_edge(self.accuracy, done.lost[-1], state, numbers, plan)  # type: ignore[index]
-        if self.phase == "windows" and self.adapts_length:
+        if self.phase == "windows" and self.adapts_length and done.end is not None:
             chain_mean = state.q if self.centre is None else self.centre
             centre = state.q.mean(0) if self.settings.pooling == "across" else chain_mean
             step = self.step.value
             self.length.longest = self.settings.max_steps * step / (1 + self.jitter)
             fraction = plan.usual * step / self.length.value
             acceptance = done.acceptance[-1].to(new.q.device)
-            after, momentum = done.end or (state.q, state.q)
-            self.length.update(state.q, after, momentum, centre, self.inverse_mass, acceptance, fraction, left)
+            self.length.update(state.q, *done.end, centre, self.inverse_mass, acceptance, fraction, left)
         return new, {name: value[-1] for name, value in self._statistics(done).items()}
 
     def transitions(

@@ -14,7 +14,7 @@ from posterity.inference.mcmc.streams import Numbers, Streams
 RATIO = 3.0  # a chain keeps its own step size if the common step size is more than RATIO times as long
 DENSE_TARGET = 0.9  # acceptance rate with a dense metric, whose steps are long already
 LARGEST = 64  # dimensions of the largest density for which metric="auto" is dense
-NEGLIGIBLE, HOPELESS = (20.0, 3.0), (100.0, 50.0)  # limits of `Kernel._leave`
+NEGLIGIBLE, HOPELESS = 20.0, 100.0  # nats of log probability and of log density below the best chain
 GAIN = 0.3  # of the log step size of each chain, after the approach to the typical set
 
 
@@ -119,11 +119,13 @@ class Kernel:
         self.seen += 1
         if self.seen == self.first_window and self.ends:
             # Nothing is known of the volumes yet, so only chains that are hopeless move.
-            state = self._leave(state, torch.nan_to_num(state.value.double(), nan=-torch.inf), HOPELESS)
+            state = self._leave(state, state.value.double(), HOPELESS + 50 * math.sqrt(state.q.shape[1]))
             self.step.log_step = float(self.log_steps.median())
             self.step.restart()
         if self.seen in self.ends and self.moments is not None:
-            state = self._leave(state, self.moments.log_mass(), NEGLIGIBLE)
+            # The volume is uncertain: by a factor e of the variance along every dimension, half a nat each.
+            limit = NEGLIGIBLE + 3 * math.sqrt(state.q.shape[1]) + state.q.shape[1] / 2
+            state = self._leave(state, self.moments.log_mass(), limit)
             covariance = self.moments.covariance(self.settings.pooling) if self.dense else None
             if covariance is not None:
                 state = self._turn(state, covariance)
@@ -152,15 +154,19 @@ class Kernel:
             self.log_steps = self.log_steps + GAIN * torch.where(error > 0, error / (1 - target), error / target)
             self.log_steps = self.log_steps.clamp(max=self.step.log_step)
 
-    def _leave(self, state: State, log_mass: Tensor, limits: tuple[float, float]) -> State:
+    def _leave(self, state: State, log_mass: Tensor, limit: float) -> State:
         """The state in which chains in regions of negligible probability go on from the positions of others.
 
         Such a chain cannot come back in the time of a run, and its draws would have far too much weight. The
-        probability around a chain is estimated from its moments (`Moments.log_mass`). ``limits`` are nats below the
-        best chain, and for each root of a dimension.
+        probability around a chain is estimated from its moments (`Moments.log_mass`). ``limit`` is in nats below the
+        best chain.
+
+        Chains with data of their own never move, nor do superchains, whose starts must stay independent.
         """
-        least, each = limits
-        behind = log_mass.max() - log_mass > least + each * math.sqrt(state.q.shape[1])
+        if self.engine.data is not None or self.settings.superchains is not None:
+            return state
+        log_mass = torch.where(torch.isfinite(log_mass), log_mass, -torch.inf)
+        behind = log_mass.max() - log_mass > limit
         if not bool(behind.any()):
             return state
         good = (~behind).nonzero().flatten()

@@ -165,6 +165,33 @@ def test_hopeless_chains_leave_after_the_approach():
     assert made.moved == 1
 
 
+def hopeless(made):
+    """A state in which chain 3 is far behind and chain 5 has no finite density, before and after the approach ends."""
+    made.seen = made.first_window - 1
+    state = state_of(draws())
+    state.value = state.value.clone()
+    state.value[3], state.value[5] = -1e9, torch.inf
+    return state, made.adapt(state, accepting(0.8))
+
+
+def test_a_density_that_is_infinite_is_not_the_best():
+    made = kernel()
+    state, moved = hopeless(made)
+    assert made.moved == 2
+    assert torch.equal(moved.q[[3, 5]], state.q[:2])
+    assert torch.equal(moved.q[[0, 1, 2, 4]], state.q[[0, 1, 2, 4]])
+
+
+@pytest.mark.parametrize("kind", ["own data", "superchains"])
+def test_chains_that_must_stay_apart_never_move(kind):
+    """A chain of another data set has another density; superchains are compared with each other."""
+    made = kernel(superchains=3) if kind == "superchains" else kernel()
+    made.engine.data = torch.zeros(CHAINS, 2) if kind == "own data" else None
+    state, moved = hopeless(made)
+    assert torch.equal(moved.q, state.q)
+    assert made.moved == 0
+
+
 def test_gradients_that_overflow_leave_the_mass_as_it_was():
     made = kernel()
     made.seen = made.first_window
