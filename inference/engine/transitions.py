@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from posterity.inference.engine.chains import LEAPFROG, Integrator, LanesEngine
-from posterity.inference.engine.lanes.build import structure
+from posterity.inference.engine.lanes.build import LONG, POINTER, structure
 
-_P, _L, _D = ctypes.c_void_p, ctypes.c_long, ctypes.c_double
+_P, _L, _D = POINTER, LONG, ctypes.c_double
 HMC_SLOTS, NUTS_SLOTS, LEVEL_SLOTS = 12, 18, 2  # vectors of length dim in hmc.h, in nuts.h, and for each doubling there
 MICROCANONICAL_SLOTS = 8
 HMCRun = structure(

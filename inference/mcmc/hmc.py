@@ -121,7 +121,7 @@ class HMCKernel(Kernel):
             fraction = plan.usual * step / self.length.value
             acceptance = done.acceptance[-1].to(new.q.device)
             self.length.update(state.q, *done.end, centre, self.inverse_mass, acceptance, fraction, left)
-        return new, {name: value[-1] for name, value in self._statistics(done).items()}
+        return new, {name: value[-1] for name, value in self.statistics(done, energy=done.energy).items()}
 
     def transitions(
         self, state: State, streams: Streams, first: int, count: int
@@ -130,7 +130,7 @@ class HMCKernel(Kernel):
             return super().transitions(state, streams, first, count)
         plans = [self._plan(streams.numbers(iteration), iteration) for iteration in range(first, first + count)]
         done = self._compiled(state, streams.keys, first, plans)
-        return State(*done.state), done.draws, self._statistics(done)
+        return State(*done.state), done.draws, self.statistics(done, energy=done.energy)
 
     def _plan(self, numbers: Numbers, iteration: int) -> "Plan":
         """The trajectory of one transition."""
@@ -183,16 +183,6 @@ class HMCKernel(Kernel):
         """The state at the start of a trajectory, and its energy."""
         p = numbers.normals().to(state.q.device) * self.inverse_mass.rsqrt()
         return (state.q, p, state.grad, state.value), energy(state.value, p, self.inverse_mass)
-
-    def _statistics(self, done: Transitions) -> dict[str, Tensor]:
-        return {
-            "lp": done.value,
-            "energy": done.energy,
-            "n_steps": done.steps.cpu(),
-            "acceptance_rate": done.acceptance,
-            "step_size": self.step_sizes().expand_as(done.value),
-            "diverging": done.diverging,
-        }
 
     def _steps(self, steps: int, sizes: Tensor) -> Tensor:
         """The number of steps of each chain (chain,), such that chains with shorter step sizes move as far as others.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from posterity.inference.engine.chains import Engine
+from posterity.inference.engine.transitions import Transitions
 from posterity.inference.mcmc.adaptation import Moments, StepSize, windows
 from posterity.inference.mcmc.streams import Numbers, Streams
 
@@ -71,6 +72,17 @@ class Kernel:
             draws.append(state.q)
             found.append(statistics)
         return state, torch.stack(draws), {name: torch.stack([s[name] for s in found]) for name in found[0]}
+
+    def statistics(self, done: Transitions, **own: Tensor) -> dict[str, Tensor]:
+        """The statistics of ``done`` that all kernels have, each (transition, chain), and their ``own``."""
+        return {
+            "lp": done.value,
+            **own,
+            "n_steps": done.steps.cpu(),
+            "acceptance_rate": done.acceptance,
+            "step_size": self.step_sizes().expand_as(done.value),
+            "diverging": done.diverging,
+        }
 
     def choose_step_sizes(self, state: State, normals: Tensor) -> None:
         """Choose a first step size for every chain, such that one step has about the target acceptance."""

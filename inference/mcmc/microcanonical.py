@@ -120,6 +120,38 @@ class IsokineticKernel(Kernel):
         """The square root of the inverse mass (dim,)."""
         return self.inverse_mass.sqrt()
 
+    def transition(self, state: State, numbers: Numbers, iteration: int) -> tuple[State, dict[str, Tensor]]:
+        steps = self.steps_of(iteration)
+        if isinstance(self.engine, LanesEngine):
+            done = self._compiled(state, numbers.keys, numbers.transition, steps[None])
+        else:
+            done = self._moved(state, numbers, steps)
+        return State(*done.state), {name: value[-1] for name, value in self._statistics(done).items()}
+
+    def transitions(
+        self, state: State, streams: Streams, first: int, count: int
+    ) -> tuple[State, Tensor, dict[str, Tensor]]:
+        if not isinstance(self.engine, LanesEngine):
+            return super().transitions(state, streams, first, count)
+        steps = torch.stack([self.steps_of(iteration) for iteration in range(first, first + count)])
+        done = self._compiled(state, streams.keys, first, steps)
+        return State(*done.state), done.draws, self._statistics(done)
+
+    def steps_of(self, iteration: int) -> Tensor:
+        """The number of steps of each chain (chain,) in one transition."""
+        raise NotImplementedError
+
+    def _compiled(self, state: State, keys: np.ndarray, first: int, steps: Tensor) -> Transitions:
+        """Transitions in compiled code, with ``steps`` (transition, chain)."""
+        raise NotImplementedError
+
+    def _moved(self, state: State, numbers: Numbers, steps: Tensor) -> Transitions:
+        """One transition with ``steps`` (chain,), as microcanonical.h makes it."""
+        raise NotImplementedError
+
+    def _statistics(self, done: Transitions) -> dict[str, Tensor]:
+        return self.statistics(done, energy_error=done.energy)
+
     def acceptable(self, state: State, normals: Tensor, sizes: Tensor) -> Tensor:
         # Half along the gradient, as a direction soon is far from the typical set.
         slope = state.grad.double() * self.scale
@@ -204,21 +236,6 @@ class UnadjustedKernel(IsokineticKernel):
         self.last: Tensor | None = None  # log densities after the last iteration of warm-up (chain,)
         self.common = EnergyVariance(torch.zeros((), dtype=torch.double), torch.zeros((), dtype=torch.double))
 
-    def transition(self, state: State, numbers: Numbers, iteration: int) -> tuple[State, dict[str, Tensor]]:
-        if isinstance(self.engine, LanesEngine):
-            done = self._compiled(state, numbers.keys, numbers.transition, 1)
-        else:
-            done = self._moved(state, numbers)
-        return State(*done.state), {name: value[-1] for name, value in self._statistics(done).items()}
-
-    def transitions(
-        self, state: State, streams: Streams, first: int, count: int
-    ) -> tuple[State, Tensor, dict[str, Tensor]]:
-        if not isinstance(self.engine, LanesEngine):
-            return super().transitions(state, streams, first, count)
-        done = self._compiled(state, streams.keys, first, count)
-        return State(*done.state), done.draws, self._statistics(done)
-
     @property
     def steps(self) -> int:
         """The number of steps of a transition at present, for all chains."""
@@ -238,24 +255,25 @@ class UnadjustedKernel(IsokineticKernel):
         sizes, length = self.step_sizes(), math.exp(self.log_length)
         return refresh_amount(sizes / 2, length, self.dim), refresh_amount(sizes, length, self.dim)
 
-    def _compiled(self, state: State, keys: np.ndarray, first: int, count: int) -> Transitions:
+    def steps_of(self, iteration: int) -> Tensor:
+        return torch.full((self.engine.chains,), self.steps)
+
+    def _compiled(self, state: State, keys: np.ndarray, first: int, steps: Tensor) -> Transitions:
         walk = Walk(self.step_sizes(), self.inverse_mass, keys, first, self._limit, self.integrator)
-        steps = torch.full((count, len(state.q)), self.steps)
         direction = self.direction.contiguous().clone()
         point = state.q, state.grad, state.value
         done = transitions.microcanonical(self.engine, point, walk, steps, direction, self._amounts())  # type: ignore[arg-type]
         self.direction = direction
         return done
 
-    def _moved(self, state: State, numbers: Numbers) -> Transitions:
-        """One transition, as microcanonical.h makes it."""
+    def _moved(self, state: State, numbers: Numbers, steps: Tensor) -> Transitions:
         device, sizes = state.q.device, self.step_sizes()
         half, full = self._amounts()
         u = refresh(self.direction, numbers.normals(REFRESHMENT).to(device), half)
         point = (state.q, u, state.grad, state.value)
         squares, good = torch.zeros_like(sizes), torch.zeros_like(sizes)
-        steps = self.steps
-        for s in range(steps):
+        count = int(steps[0])  # the same for all chains
+        for s in range(count):
             new, error = isokinetic_step(self.engine, point, sizes, self.scale, self.integrator)
             fine = (error <= self._limit) & (error > -torch.inf)  # not if it is nan
             squares, good = squares + torch.where(fine, error**2, 0.0), good + fine
@@ -263,24 +281,20 @@ class UnadjustedKernel(IsokineticKernel):
                 torch.where(fine[:, None] if n.ndim > 1 else fine, n, o) for n, o in zip(new, point, strict=True)
             )
             u = torch.where(fine[:, None], u, 0.0)
-            amount = full if s + 1 < steps else half
+            amount = full if s + 1 < count else half
             point = (q, refresh(u, numbers.normals(REFRESHMENT + 1 + s).to(device), amount), grad, value)
-        self.engine.gradients += len(state.q) * steps * len(self.integrator.drifts)
+        self.engine.gradients += int(steps.sum()) * len(self.integrator.drifts)
         self.direction = point[1]
         return Transitions(
             (point[0], point[2], point[3]), point[0][None], point[3].double()[None],
-            (squares / good.clamp_min(1)).sqrt()[None], torch.ones_like(squares)[None], (good < steps)[None],
-            torch.full((1, len(state.q)), steps),
+            (squares / good.clamp_min(1)).sqrt()[None], torch.ones_like(squares)[None], (good < count)[None],
+            steps[None],
         )  # fmt: skip
 
     def _statistics(self, done: Transitions) -> dict[str, Tensor]:
-        return {
-            "lp": done.value,
-            "energy_error": done.energy,
-            "n_steps": done.steps.cpu(),
-            "step_size": self.step_sizes().expand_as(done.value),
-            "diverging": done.diverging,
-        }
+        found = super()._statistics(done)
+        del found["acceptance_rate"]  # no step is refused
+        return found
 
     def _short(self, error: Tensor, gain: Tensor) -> Tensor:
         return error**2 < self._desired(gain)
@@ -358,25 +372,7 @@ class AdjustedKernel(IsokineticKernel):
 
     orbit = QUARTER
 
-    def transition(self, state: State, numbers: Numbers, iteration: int) -> tuple[State, dict[str, Tensor]]:
-        steps = self._steps(iteration)
-        if isinstance(self.engine, LanesEngine):
-            done = self._compiled(state, numbers.keys, numbers.transition, steps[None])
-        else:
-            done = self._moved(state, numbers, steps)
-        return State(*done.state), {name: value[-1] for name, value in self._statistics(done).items()}
-
-    def transitions(
-        self, state: State, streams: Streams, first: int, count: int
-    ) -> tuple[State, Tensor, dict[str, Tensor]]:
-        if not isinstance(self.engine, LanesEngine):
-            return super().transitions(state, streams, first, count)
-        steps = torch.stack([self._steps(iteration) for iteration in range(first, first + count)])
-        done = self._compiled(state, streams.keys, first, steps)
-        return State(*done.state), done.draws, self._statistics(done)
-
-    def _steps(self, iteration: int) -> Tensor:
-        """The number of steps of each chain (chain,): all chains move as far."""
+    def steps_of(self, iteration: int) -> Tensor:  # all chains move as far
         length = math.exp(self.log_length) * (1 - JITTER + 2 * JITTER * halton(iteration))
         return (length / self.step_sizes()).round().clamp(1, self._most).long().cpu()
 
@@ -387,7 +383,6 @@ class AdjustedKernel(IsokineticKernel):
         return transitions.microcanonical(self.engine, (state.q, state.grad, state.value), walk, steps)  # type: ignore[arg-type]
 
     def _moved(self, state: State, numbers: Numbers, steps: Tensor) -> Transitions:
-        """One transition, as microcanonical.h makes it."""
         device, sizes = state.q.device, self.step_sizes()
         u = refresh(torch.zeros_like(state.q), numbers.normals().to(device), torch.ones_like(sizes))
         point, total = (state.q, u, state.grad, state.value), torch.zeros_like(sizes)
@@ -409,16 +404,6 @@ class AdjustedKernel(IsokineticKernel):
             (q, grad, value), q[None], value.double()[None], total[None], acceptance[None],
             (total > self.settings.max_energy_error)[None], steps[None],
         )  # fmt: skip
-
-    def _statistics(self, done: Transitions) -> dict[str, Tensor]:
-        return {
-            "lp": done.value,
-            "energy_error": done.energy,
-            "n_steps": done.steps.cpu(),
-            "acceptance_rate": done.acceptance,
-            "step_size": self.step_sizes().expand_as(done.value),
-            "diverging": done.diverging,
-        }
 
     def _short(self, error: Tensor, gain: Tensor) -> Tensor:
         return (-error).clamp(max=0).exp() > self.target

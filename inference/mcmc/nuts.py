@@ -7,7 +7,7 @@ Sampling along the trajectory is multinomial and biased towards the newer half (
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -103,15 +103,8 @@ class NUTSKernel(Kernel):
         sizes = self.step_sizes()
         walk = Walk(sizes, self.inverse_mass, keys, first, self.settings.max_energy_error)
         done = transitions.nuts(self.engine, (state.q, state.grad, state.value), walk, count, self._deepest)  # type: ignore[arg-type]
-        return State(*done.state), done.draws, {
-            "lp": done.value,
-            "energy": done.energy,
-            "n_steps": done.steps,
-            "tree_depth": done.doublings,  # type: ignore[dict-item]
-            "acceptance_rate": done.acceptance,
-            "step_size": sizes.expand_as(done.value),
-            "diverging": done.diverging,
-        }  # fmt: skip
+        depth: Any = done.doublings
+        return State(*done.state), done.draws, self.statistics(done, energy=done.energy, tree_depth=depth)
 
     def _moved(self, state: State, numbers: Numbers) -> tuple[State, dict[str, Tensor]]:
         """One transition, as nuts.h makes it."""

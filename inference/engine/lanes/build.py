@@ -40,7 +40,6 @@ FLAGS = (
 HERE = Path(__file__).parent
 SAMPLERS = ("random.h", "driver.h", "hmc.h", "nuts.h", "microcanonical.h")
 DEEPEST = 20  # largest tree depth of NUTS in compiled code
-SLOTS = 24 + 2 * DEEPEST  # vectors of length dim that the largest sampler needs
 
 
 class MissingCompiler(Exception):
@@ -111,33 +110,14 @@ def library(text: str) -> ctypes.CDLL:
         return ctypes.CDLL(str(binary))
 
 
-class _Program(ctypes.Structure):
-    """`Program` of driver.h."""
-
-    _fields_ = (
-        ("model", ctypes.c_void_p),
-        ("dim", ctypes.c_long),
-        ("basis", ctypes.c_void_p),
-        ("floats", ctypes.c_void_p),
-        ("integers", ctypes.c_void_p),
-    )
-
-
-class _Trajectory(ctypes.Structure):
-    """`Trajectory` of driver.h."""
-
-    _fields_ = (
-        ("step", ctypes.c_void_p),
-        ("inverse_mass", ctypes.c_void_p),
-        ("kick", ctypes.c_void_p),
-        ("drift", ctypes.c_void_p),
-        ("stages", ctypes.c_long),
-    )
-
-
 def structure(name: str, **fields: Any) -> type[ctypes.Structure]:
     """A C structure whose fields have the types of ``fields``, in their order."""
     return type(name, (ctypes.Structure,), {"_fields_": tuple(fields.items())})
+
+
+POINTER, LONG = ctypes.c_void_p, ctypes.c_long
+Program = structure("Program", model=POINTER, dim=LONG, basis=POINTER, floats=POINTER, integers=POINTER)
+Trajectory = structure("Trajectory", step=POINTER, inverse_mass=POINTER, kick=POINTER, drift=POINTER, stages=LONG)
 
 
 class Compiled:
@@ -157,7 +137,7 @@ class Compiled:
         self.integers = [i.to(torch.int32).contiguous() for i in code.integers]
         self._float_pointers = (ctypes.c_void_p * max(1, len(self.floats)))(*(f.data_ptr() for f in self.floats))
         self._integer_pointers = (ctypes.c_void_p * max(1, len(self.integers)))(*(i.data_ptr() for i in self.integers))
-        self._program = _Program(
+        self._program = Program(
             ctypes.cast(self.library.model, ctypes.c_void_p).value,
             dim,
             None,
@@ -217,7 +197,7 @@ class Compiled:
     @staticmethod
     def trajectory(step: Tensor, inverse_mass: Tensor, kick: Tensor, drift: Tensor) -> ctypes.Structure:
         """The steps of a trajectory; the tensors must stay alive while it is in use."""
-        return _Trajectory(*(t.data_ptr() for t in (step, inverse_mass, kick, drift)), len(drift))
+        return Trajectory(*(t.data_ptr() for t in (step, inverse_mass, kick, drift)), len(drift))
 
     def transitions(
         self, sampler: str, run: ctypes.Structure, trajectory: ctypes.Structure, state: tuple[Tensor, Tensor, Tensor],

@@ -148,7 +148,7 @@ def test_lengths_are_spread_about_the_decoherence_length_and_equal_for_all_chain
     assert float(steps.double().mean()) == pytest.approx(30, abs=0.3)
     kernel.log_steps = kernel.log_steps.clone()
     kernel.log_steps[0] -= math.log(5)
-    first, second = kernel._steps(0)[:2].tolist()
+    first, second = kernel.steps_of(0)[:2].tolist()
     assert (first, second) == (150, 30)
 
 
