@@ -11,7 +11,7 @@ All functions here are written for one chain; the tiers (`tiers`) add the dimens
 import contextlib
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +25,11 @@ from torch.distributions.transforms import Transform, identity_transform
 from posterity.inference.engine import flat
 from posterity.inference.engine.constants import KnownIndices, known_indices
 from posterity.inference.engine.enumeration import check_enumerated, enumerated_log_prob
+from posterity.inference.engine.recording import quiet
 from posterity.inference.program.enumeration import Enumerate, check_discrete, plate_nesting
 from posterity.inference.program.functional import Functional
 from posterity.inference.program.held_parameters import HeldParameters
+from posterity.inference.program.in_place import NoticeWrites, without_writes
 from posterity.inference.program.nested import tensors_in
 from posterity.inference.program.sites import is_latent
 from posterity.inference.program.trace import Model, default_dtype, trace, widest_dtype
@@ -74,10 +76,13 @@ class Density:
         self.model, self.args = model, args
         self.padded: dict[str, Tensor] = {}  # masked entries of sites that the model does not read
         self.promoted: torch.dtype | None = None  # torch's default dtype while the model runs, if changed
+        self.notice = NoticeWrites()
+        self.writes = False  # whether the model is run without its operations in place (see `without_writes`)
         self._lay_out()
         self._promote()
         if self.discrete:
             self._check_enumeration()
+        self._find_writes()
         self._find_padding()
         if any(site.transform is not identity_transform for site in self.sites):
             self._check_supports()
@@ -139,9 +144,24 @@ class Density:
 
     def _dtype_at_first(self) -> torch.dtype | None:
         """The dtype of the log joint at the first draw from the prior; None if it cannot be computed there."""
+        with self.notice:
+            value = self._tried(self)
+        return None if value is None else value.dtype
+
+    def _find_writes(self) -> None:
+        """Run the model without its operations in place if it cannot be batched with them, and can run without."""
+        slope = torch.func.grad(self)
+        if self.notice.found and self._tried(lambda q: torch.func.vmap(slope)(q.repeat(2, 1))) is None:
+            value, self.writes = self._tried(self), True
+            without, found = self._tried(self), self._tried(slope)
+            same = value is not None and without is not None and torch.allclose(value, without, equal_nan=True)
+            self.writes = same and found is not None
+
+    def _tried(self, function: Callable[[Tensor], Tensor]) -> Tensor | None:
+        """``function`` at the first draw from the prior; None if it cannot be computed there."""
         try:
-            with torch.no_grad(), pyro.validation_enabled(False), seeded(0), pyro.get_param_store().scope():
-                return self(self.unconstrain(self.first)).dtype
+            with torch.no_grad(), pyro.validation_enabled(False), seeded(0), pyro.get_param_store().scope(), quiet():
+                return function(self.unconstrain(self.first))
         except (RuntimeError, ValueError):
             return None
 
@@ -199,6 +219,10 @@ class Density:
             return self._log_prob(values) + log_det
 
     def _log_prob(self, values: Mapping[str, Tensor]) -> Tensor:
+        joint = without_writes(self._joint) if self.writes else self._joint
+        return joint(dict(values))
+
+    def _joint(self, values: Mapping[str, Tensor]) -> Tensor:
         with flat.Unmask(self.padded), KnownIndices(self.indices):
             run = self._run(values, enumerate_=bool(self.discrete))
             return enumerated_log_prob(run) if self.discrete else run.log_prob_sum()

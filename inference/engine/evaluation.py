@@ -11,6 +11,8 @@ from posterity.inference.engine.density import Density
 from posterity.inference.engine.recording import describe_error, quiet
 
 BRANCHES = ("data-dependent control flow", ".item()", "Cannot access data pointer")  # in errors of vmap
+# In errors of writes to tensors without a dimension of chains, and of strided ones where writes are replaced.
+UNBATCHED = ("doesn't match the broadcast shape", "invalid size, possible overflow")
 MOST_NAMED = 5  # chains named in a message
 LARGEST = 2**22  # data times chains of one batched run
 LIBRARY = str(Path(__file__).parents[2])  # the folder of this package
@@ -79,7 +81,7 @@ def _cannot_batch(error: RuntimeError) -> bool:
     text = str(error)
     if "randomness" in text or any(part in text for part in BRANCHES):
         return False
-    return text.startswith("vmap:") or "doesn't match the broadcast shape" in text
+    return text.startswith("vmap:") or any(part in text for part in UNBATCHED)
 
 
 def _run(exact: Gradient, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from posterity.inference.program.in_place import without_writes
+
 Function = Callable[[Tensor, dict[str, Tensor]], Any]
 
 RANDOM = (
@@ -21,10 +23,10 @@ def for_each_draw(
 ) -> Any:
     """Results of ``function(index, draw)`` at each of ``count`` draws, tensors stacked on the left.
 
-    Three methods give the same result; each is tried if the one before fails. First ``vmap``. Then ``vmap`` of the
+    Four methods give the same result; each is tried if the one before fails. First ``vmap``. Then ``vmap`` of the
     operations recorded for a gradient, which splits operations without a batching rule, such as recurrent layers, into
-    operations that have one. Last a loop, for control flow on values and in-place operations. An error that the
-    function raises in the loop is not changed.
+    operations that have one. Then ``vmap`` of the function without its operations in place. Last a loop, for control
+    flow on values. An error that the function raises in the loop is not changed.
 
     Args:
         function: a function of the index and values of one draw; it sets ``read["family"]``, equal at every draw.
@@ -37,14 +39,18 @@ def for_each_draw(
         ValueError: if the function draws random numbers, or its results differ in shape or family between draws.
     """
     index = torch.arange(count)
-    for batched in (function, _differentiated(function)):
+    unwritten = without_writes(function)
+    for batched in (function, _differentiated(function), unwritten):
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "There is a performance drop")
-                return torch.func.vmap(batched, chunk_size=chunk_size, randomness="error")(index, draws)
+                results = torch.func.vmap(batched, chunk_size=chunk_size, randomness="error")(index, draws)
         except (RuntimeError, TypeError) as error:
             if "randomness" in str(error):
                 raise ValueError(RANDOM) from error
+        else:
+            if batched is not unwritten or _first_is(results, function, draws):
+                return results
     with torch.random.fork_rng(devices=[]):
         return _loop(function, count, draws, read)
 
@@ -56,6 +62,12 @@ def _differentiated(function: Function) -> Function:
         return torch.func.grad(lambda zero: (zero, function(index, draws)), has_aux=True)(torch.zeros(()))[1]
 
     return recorded
+
+
+def _first_is(results: Any, function: Function, draws: Mapping[str, Tensor]) -> bool:
+    """Whether the first of ``results`` is that of the function alone."""
+    alone = function(torch.tensor(0), {name: value[0] for name, value in draws.items()})
+    return _close(alone, tree_map(lambda value: value[0] if isinstance(value, Tensor) else value, results))
 
 
 def _loop(function: Function, count: int, draws: Mapping[str, Tensor], read: Mapping[str, Any]) -> Any:

@@ -85,6 +85,16 @@ def loop(x, y=None):
         pyro.sample(f"y_{i}", dist.Normal(slope * x[i], 1.0), obs=None if y is None else y[i])
 
 
+def in_place(x, y=None):
+    slope = pyro.sample("slope", dist.Normal(0.0, 1.0))
+    mean = torch.empty_like(x)
+    mean[0] = 0.0
+    for t in range(1, len(x)):
+        mean[t] = slope * x[t] + 0.5 * mean[t - 1]
+    with pyro.plate("obs", len(x)):
+        return pyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+
 def markov(y):
     scale, state = pyro.sample("scale", dist.HalfNormal(1.0)), 0.0
     for i in pyro.markov(range(len(y))):
@@ -137,6 +147,7 @@ DOORS = {
     "factor alone": Door(factor_alone, (TX, TY), sites=()),
     "two sites": Door(two_sites, (TX, TY), {"z": TU}, sites=("y", "z")),
     "loop": Door(loop, (TX, TY), sites=tuple(f"y_{i}" for i in range(12))),
+    "loop in place": Door(in_place, (TX, TY)),
     "Markov loop": Door(markov, (TY,), sites=tuple(f"y_{i}" for i in range(12))),
     "settings": Door(with_settings, (TX, "linear", 3, torch.sin, LINEAR, Options()), {"y": TY}),
 }
@@ -205,7 +216,9 @@ def test_predictions_log_likelihood_and_files_take_the_same_door(name, args, nam
 
 @pytest.mark.parametrize("method", [HMC(draws=4, warmup=4, chains=2, progress=False), SVI(steps=4, progress=False)])
 @pytest.mark.filterwarnings("ignore::posterity.inference.ConvergenceWarning")
-@pytest.mark.parametrize("name", ["keyword alone", "dictionary", "closure", "several lengths", "two sites", "loop"])
+@pytest.mark.parametrize(
+    "name", ["keyword alone", "dictionary", "closure", "several lengths", "two sites", "loop", "loop in place"]
+)
 def test_every_method_takes_every_door(name, method):
     door = DOORS[name]
     draws = infer(door.model, *door.args, method=method, **door.named).draws

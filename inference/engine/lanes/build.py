@@ -88,17 +88,23 @@ def sampler_source(dtype: torch.dtype, width: int) -> str:
     return "\n".join([vector_source(dtype, width), *((HERE / name).read_text() for name in SAMPLERS)])
 
 
-@functools.lru_cache(maxsize=64)
 def library(text: str) -> ctypes.CDLL:
     """The compiled source, from the cache on disk if it is there.
 
     Raises `MissingCompiler` without a compiler, or with the first line of the compiler's message if it fails.
     """
-    command = (compiler(), *FLAGS)
+    return load(text, (compiler(), *FLAGS))
+
+
+@functools.lru_cache(maxsize=64)
+def load(text: str, command: tuple[str, ...]) -> ctypes.CDLL:
+    """The source compiled by ``command``, a compiler with its flags; as `library`."""
     path = cache.entry(text, command)
     if path.exists():
         with contextlib.suppress(OSError):  # a damaged file is compiled again
-            return ctypes.CDLL(str(path))
+            found = ctypes.CDLL(str(path))
+            cache.mark_as_used(path)
+            return found
     with tempfile.TemporaryDirectory(prefix="posterity-") as folder:
         source_file = Path(folder) / "model.cpp"
         source_file.write_text(text)

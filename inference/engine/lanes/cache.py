@@ -1,7 +1,7 @@
 """Compiled models on disk, so that a later process does not compile the same model again.
 
 The folder is ``POSTERITY_CACHE`` if it is set, and the user's cache folder otherwise. A file is identified by the C++
-code, the compiler with its flags, and the processor. Above `LARGEST` files the oldest are removed.
+code, the compiler with its flags, and the processor. Above `LARGEST` files, those not used for longest are removed.
 """
 
 import contextlib
@@ -37,11 +37,17 @@ def keep(binary: Path, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary.write_bytes(binary.read_bytes())
         temporary.replace(path)
-        _remove_oldest(path.parent)
+        _remove_unused(path.parent)
 
 
-def _remove_oldest(where: Path) -> None:
-    """Remove the oldest files above the largest number of files."""
+def mark_as_used(path: Path) -> None:
+    """Remove the file at ``path`` later than others."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+def _remove_unused(where: Path) -> None:
+    """Remove the files not used for longest, above the largest number of files."""
     files = sorted(where.glob("*.so"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in files[LARGEST:]:
         with contextlib.suppress(OSError):  # another process may have removed it

@@ -17,7 +17,8 @@ KEPT_WHOLE = (
     "linalg_vector_norm", "repeat",
 )  # fmt: skip
 
-RULED = (aten.unbind.int,)  # whose decomposition by torch imports sympy, which takes a second
+# Operations that torch would decompose: `unbind` with an import of a second, `select_scatter` element by element.
+RULED = (aten.unbind.int, aten.select_scatter.default)
 
 LARGEST = 6  # rows of the largest matrix that is factorised or solved element by element
 

@@ -5,6 +5,7 @@ to the scope, and returns a C expression of type V (one float per chain) or M (o
 the index and a pointwise operation only combines expressions, so neither needs memory. A `Buffer` is a stored value.
 """
 
+import bisect
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -155,6 +156,8 @@ class View(Value):
     ) -> None:
         self.base, self.shape, self.index, self.mask, self.cost = base, shape, index, base.mask, base.cost
         self.reshaped = reshaped  # the base, if the view only changes its shape
+        self.added: int | None = None  # the dimension of size 1 that the view adds, if it does nothing else
+        self.cut: tuple[int, int] | None = None  # dimension and start of a slice with step 1
 
     def write(self, index: Index, scope: Scope) -> str:
         return self.base.at(self.index(index), scope)
@@ -230,8 +233,17 @@ class Pieces(Loops):
     def __init__(self, pieces: Sequence[tuple[Value, int]], dim: int) -> None:
         self.pieces, self.dim = pieces, dim
 
+    def between(self, start: int, end: int) -> list[tuple[Value, int]]:
+        """The pieces that have a part between two positions, with their offsets."""
+        first = bisect.bisect_right(self.pieces, start, key=_offset) - 1
+        return list(self.pieces[first : bisect.bisect_left(self.pieces, end, key=_offset)])
+
     def parents(self) -> Sequence[Value]:
         return [value for value, _ in self.pieces]
+
+
+def _offset(piece: tuple[Value, int]) -> int:
+    return piece[1]
 
 
 class Factored(Loops):

@@ -127,8 +127,8 @@ def test_inputs_that_a_network_cannot_take_are_named():
 
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 100])
-def test_all_three_methods_give_the_results_of_a_loop(chunk_size):
-    """With ``vmap``; with a layer that has no batching rule; with control flow on values."""
+def test_all_methods_give_the_results_of_a_loop(chunk_size):
+    """With ``vmap``; with a layer that has no batching rule; with writes; with control flow on values."""
     draws = {"w": torch.randn(5, 2, generator=torch.Generator().manual_seed(0))}
     cell = nn.RNN(2, 3)
 
@@ -138,10 +138,16 @@ def test_all_three_methods_give_the_results_of_a_loop(chunk_size):
     def recurrent(index, draw):
         return index * 0 + cell(draw["w"][None])[0].detach(), {}
 
+    def writing(index, draw):
+        steps = torch.zeros(3)
+        for t in range(1, 3):
+            steps[t] = draw["w"].sum() + 0.5 * steps[t - 1]
+        return steps, {"last": steps[-1]}
+
     def branching(index, draw):
         return draw["w"] if float(draw["w"].sum()) > 0 else -draw["w"], {}
 
-    for function in (smooth, recurrent, branching):
+    for function in (smooth, recurrent, writing, branching):
         found, rest = for_each_draw(function, 5, draws, {}, chunk_size)
         for number in range(5):
             expected, others = function(torch.tensor(number), {"w": draws["w"][number]})

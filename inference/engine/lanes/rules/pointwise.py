@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from posterity.inference.engine.lanes.expressions import Buffer, Constant, Pieces, Pointwise, Unsupported, Value
+from posterity.inference.engine.lanes.expressions import Constant, Pointwise, Unsupported, Value
+from posterity.inference.engine.lanes.rules.pieces import joined
 from posterity.inference.engine.lanes.rules.registry import (
     MASK_AS_FLOAT,
     RULES,
@@ -66,36 +67,7 @@ def add(a: Any, b: Any, alpha: float = 1) -> Value:
         return expanded(b, a.shape)
     if is_constant(b, 0):
         return expanded(a, b.shape)
-    return _joined(a, b) or Pointwise("({0} + {1})", a, b)
-
-
-def _joined(a: Value, b: Value) -> Value | None:
-    """The sum of two concatenations that are nowhere both different from zero, as one; None for any other values.
-
-    Gradients of the parts of a vector are such concatenations, with zeros around.
-    """
-    sources = [value.source if isinstance(value, Buffer) else None for value in (a, b)]
-    if a.shape != b.shape or not all(isinstance(source, Pieces) for source in sources):
-        return None
-    one, two = sources
-    if one.dim != two.dim:  # type: ignore[union-attr]
-        return None
-    dim = one.dim  # type: ignore[union-attr]
-    parts = sorted(
-        ((part, start) for source in sources for part, start in source.pieces if not is_constant(part, 0)),  # type: ignore[union-attr]
-        key=lambda piece: piece[1],
-    )
-    pieces, end = [], 0
-    for part, start in [*parts, (None, a.shape[dim])]:
-        if start < end:
-            return None
-        if start > end:
-            shape = tuple(start - end if d == dim else size for d, size in enumerate(a.shape))
-            pieces.append((Constant(torch.zeros(()).expand(shape)), end))
-        if part is not None:
-            pieces.append((part, start))
-            end = start + part.shape[dim]
-    return Buffer(Pieces(pieces, dim), a.shape)
+    return joined(a, b, add) or Pointwise("({0} + {1})", a, b)
 
 
 @rule("sub")

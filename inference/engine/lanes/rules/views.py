@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from posterity.inference.engine.lanes.expressions import Constant, Index, Value, View, reshaped
+from posterity.inference.engine.lanes.expressions import Buffer, Constant, Index, Pieces, Value, View, reshaped
 from posterity.inference.engine.lanes.rules.registry import expanded, rule
 
 
@@ -42,7 +42,9 @@ def _permute(x: Value, dims: Sequence[int]) -> Value:
 def unsqueeze(x: Value, dim: int) -> Value:
     """``x`` with a new dimension of size 1."""
     dim = dim % (len(x.shape) + 1)
-    return View(x, (*x.shape[:dim], 1, *x.shape[dim:]), lambda i: (*i[:dim], *i[dim + 1 :]))
+    view = View(x, (*x.shape[:dim], 1, *x.shape[dim:]), lambda i: (*i[:dim], *i[dim + 1 :]))
+    view.added = dim
+    return view
 
 
 @rule("squeeze")
@@ -56,7 +58,11 @@ def _squeeze(x: Value, dims: Any = None) -> Value:
 def select(x: Value, dim: int, position: int) -> Value:
     """The slice of ``x`` at one position of a dimension."""
     dim = dim % len(x.shape)
-    at = str(position % x.shape[dim])
+    position = position % x.shape[dim]
+    x, position = _inside(x, dim, position, position + 1)
+    if isinstance(x, View) and x.added == dim:
+        return x.base
+    at = str(position)
     return View(x, (*x.shape[:dim], *x.shape[dim + 1 :]), lambda i: (*i[:dim], at, *i[dim:]))
 
 
@@ -74,12 +80,34 @@ def sliced(x: Value, dim: int = 0, start: int | None = None, end: int | None = N
         return x
     if isinstance(x, Constant):
         return Constant(x.tensor.expand(x.shape)[(slice(None),) * dim + (slice(start, end, step),)])
+    if step == 1 and len(span):
+        x, first = _inside(x, dim, span.start, span.stop)
+        span = range(first, first + len(span))
+        if len(span) == x.shape[dim]:
+            return x
 
     def index(i: Index) -> Index:
         moved = i[dim] if step == 1 else f"{step}*{i[dim]}"
         return (*i[:dim], f"({moved}+{span.start})" if span.start else moved, *i[dim + 1 :])
 
-    return View(x, (*x.shape[:dim], len(span), *x.shape[dim + 1 :]), index)
+    view = View(x, (*x.shape[:dim], len(span), *x.shape[dim + 1 :]), index)
+    view.cut = (dim, span.start) if step == 1 else None
+    return view
+
+
+def _inside(x: Value, dim: int, start: int, end: int) -> tuple[Value, int]:
+    """The innermost slice or piece of a concatenation with all elements between two positions, and their place in it.
+
+    Slices of slices at every step of a loop would otherwise lie within each other.
+    """
+    while True:
+        source = x.source if isinstance(x, Buffer) else None
+        if isinstance(x, View) and x.cut is not None and x.cut[0] == dim:
+            x, start, end = x.base, start + x.cut[1], end + x.cut[1]
+        elif isinstance(source, Pieces) and source.dim == dim and len(pieces := source.between(start, end)) == 1:
+            x, start, end = pieces[0][0], start - pieces[0][1], end - pieces[0][1]
+        else:
+            return x, start
 
 
 @rule("split_with_sizes")

@@ -82,7 +82,6 @@ def test_any_number_of_chains_and_threads_gives_the_same_bits(chains):
 
 
 def test_a_compiler_that_is_missing_or_fails_is_said(monkeypatch):
-    build.library.cache_clear()
     with pytest.raises(MissingCompiler, match=r"the compiler failed: \['.*error"):
         build.library("no program")
     monkeypatch.setattr(build.shutil, "which", lambda name: None)

@@ -14,7 +14,7 @@ CODE = 'extern "C" int answer() {{ return {0}; }}'
 def calls(tmp_path, monkeypatch):
     """A cache of its own; the compiler's calls are counted."""
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
-    build.library.cache_clear()
+    build.load.cache_clear()
     counted, run = [], subprocess.run
 
     def watched(command, **settings):
@@ -24,11 +24,11 @@ def calls(tmp_path, monkeypatch):
 
     monkeypatch.setattr(build.subprocess, "run", watched)
     yield counted
-    build.library.cache_clear()
+    build.load.cache_clear()
 
 
 def answer(number):
-    build.library.cache_clear()  # as in a new process
+    build.load.cache_clear()  # as in a new process
     return build.library(CODE.format(number)).answer()
 
 
@@ -69,10 +69,21 @@ def test_a_cache_that_is_a_file_does_not_matter(calls, tmp_path):
     assert len(calls) == 2
 
 
-def test_the_oldest_files_are_removed(calls, tmp_path, monkeypatch):
+def test_other_flags_are_another_library_in_one_process(calls, monkeypatch):
+    code = 'extern "C" int answer() { return ANSWER; }'
+    for number in (1, 2, 1):
+        monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-UANSWER", f"-DANSWER={number}"))
+        assert build.library(code).answer() == number
+
+
+def test_the_files_not_used_for_longest_are_removed(calls, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "LARGEST", 2)
-    for number in range(4):
+    for seconds, number in enumerate((0, 1, 0, 2)):  # 1 is made after 0 but used before it
         answer(number)
+        path = cache.entry(CODE.format(number), (build.compiler(), *build.FLAGS))
+        assert path.stat().st_mtime > 10**9  # marked at this use
+        os.utime(path, (seconds, seconds))
     assert len(list((tmp_path / "cache").iterdir())) == 2
-    assert answer(3) == 3
+    assert len(calls) == 3
+    assert [answer(2), answer(0), answer(1)] == [2, 0, 1]
     assert len(calls) == 4

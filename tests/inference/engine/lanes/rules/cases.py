@@ -255,6 +255,15 @@ VIEWS: dict[str, Function] = {
     "diagonal, of three": lambda x: cube(x).diagonal(-1, 1, 2).exp(),
 }
 
+
+def recursion(x: Tensor) -> Tensor:
+    """A tensor to which every step writes a row, from the row before."""
+    result = torch.zeros_like(x)
+    for t in range(len(x)):
+        result = result.select_scatter(x[t] + 0.5 * result[t - 1] ** 2, 0, t)
+    return result
+
+
 PIECES: dict[str, Function] = {
     "tril": lambda x: table(x).tril(1).exp(),
     "triu": lambda x: table(x).triu(-1).exp(),
@@ -269,6 +278,18 @@ PIECES: dict[str, Function] = {
     "slice_scatter, strided": lambda x: torch.slice_scatter(table(x), -x[:6].reshape(3, 2), 1, 0, 4, 2),
     "select_scatter": lambda x: torch.select_scatter(table(x), x[:3].exp(), -1, -2),
     "diagonal_scatter": lambda x: torch.diagonal_scatter(table(x), x[:3].exp(), 1),
+    "written twice": lambda x: torch.slice_scatter(torch.slice_scatter(x, x[:4].exp(), 0, 2, 6), -x[:3], 0, 5, 8),
+    "written at every step": recursion,
+    "written row by row": lambda x: recursion(table(x)),
+    "a whole": lambda x: torch.slice_scatter(table(x), table(x).exp()) * 2,
+    "read from a concatenation": lambda x: torch.cat([x[:3].exp(), -x[3:]])[2] * x,
+    "read across a concatenation": lambda x: torch.cat([x[:5].exp(), -x[5:7], x[7:].sin()])[2:9] ** 2,
+    "read inside of a piece": lambda x: torch.cat([x[:5].exp(), -x[5:]])[6:9] ** 2,
+    "read from a stack": lambda x: torch.stack([x[:4], x[4:8].exp()], -1).select(-1, 1) * x[8:],
+    "read in another dimension": lambda x: torch.stack([x[:4], x[4:8].exp()])[:, 2] * x[8:10],
+    "slices of slices": lambda x: x[2:][1:8][2:][-3:].exp(),
+    "neighbours": lambda x: (x[1:] - x[:-1]) ** 2 * x[1:],  # whose gradient is a sum of overlapping concatenations
+    "neighbours of three": lambda x: (x[2:] - 2 * x[1:-1] + x[:-2]).exp(),
 }
 
 POSITIONS: dict[str, Function] = {
@@ -355,7 +376,7 @@ OWN_RULES = {
         "view", "expand", "permute", "unsqueeze", "squeeze", "select", "slice", "split_with_sizes", "flip", "diagonal",
         "unbind",
     },
-    "pieces": {"cat", "constant_pad_nd", "copy", "slice_scatter", "diagonal_scatter"},
+    "pieces": {"cat", "constant_pad_nd", "copy", "slice_scatter", "select_scatter", "diagonal_scatter"},
     "matrices": {"linalg_cholesky_ex", "linalg_solve_triangular", "new_empty_strided"},
     "positions": {"index", "index_put", "gather", "index_select", "embedding", "scatter_add", "scatter"},
 }  # fmt: skip
