@@ -5,6 +5,8 @@ over its latent sites (`posterity.models.bayesian`), from its own start. The pre
 of the predictions of the members: a deep ensemble (Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474). It is
 not a posterior, but its uncertainty far from the data is often as realistic.
 
+Discrete latent sites with finite support are summed out exactly, as by the samplers; all rows are then in every step.
+
 All members take their steps at once: with all rows through the engine of the samplers (`posterity.inference.engine`),
 with batches of rows under ``vmap``, with different batches for each member.
 """
@@ -19,10 +21,10 @@ import pyro
 from torch import Tensor
 
 from posterity.inference.convergence import ConvergenceWarning
+from posterity.inference.engine.enumeration import without_discrete
 from posterity.inference.engine.tiers import TIERS
 from posterity.inference.members import MembersFit
 from posterity.inference.posterior import Posterior
-from posterity.inference.program.enumeration import check_continuous
 from posterity.inference.program.sites import inspect
 from posterity.inference.program.trace import Model
 from posterity.inference.training.interrupt import warn_interrupted
@@ -141,8 +143,11 @@ class Ensemble:
 
     def _fitted(self, model: Model, args: tuple[Any, ...], seed: int, site: str | None, begun: float) -> Posterior:
         program = inspect(model, args, site)
-        check_continuous(program.enumerated, "Ensemble")
-        fit = MembersFit(self, model, program, args, seed)
+        rows: dict[str, Any] = {"batch_size": self.batch_size, "holdout": self.holdout}
+        rows |= {"noise": str(self.noise)} if self.noise is not None else {}
+        rows |= {"gradient": self.gradient} if self.gradient != "plain" else {}
+        fitted, of_fit = without_discrete(model, program, args, "Ensemble", rows)
+        fit = MembersFit(self, fitted, of_fit, args, seed)
         fit.train()
         chosen, score = fit.chosen()
         values, problems = fit.density.constrain(fit.best[chosen]), fit.problems()
@@ -153,7 +158,7 @@ class Ensemble:
             warnings.warn(f"Ensemble: {'; '.join(problems)}", ConvergenceWarning, stacklevel=4)
         return Posterior(
             model,
-            fit.program,
+            program,
             draws={name: value.unsqueeze(0) for name, value in values.items()},
             history=fit.curves(chosen),
             attrs={

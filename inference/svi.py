@@ -8,6 +8,8 @@ of these, from narrow to wide:
 - ``"low_rank"``: a normal with covariance diagonal + rank r;
 - ``"full_rank"``: a normal with full covariance; exact for a linear model with normal noise.
 
+Discrete latent sites with finite support are summed out exactly, as by the samplers; all rows are then in every step.
+
 A model without latent sites (its network enters by `posterity.models.point`) needs no guide: maximising the bound
 is then maximum likelihood, plus whatever ``pyro.factor`` the model adds.
 """
@@ -24,10 +26,10 @@ from torch import Tensor
 
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.density import PointDensity
+from posterity.inference.engine.enumeration import without_discrete
 from posterity.inference.guide_fit import Guide, GuideFit
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.by_position import called_as
-from posterity.inference.program.enumeration import check_continuous
 from posterity.inference.program.sites import inspect
 from posterity.inference.program.trace import Model, default_dtype
 from posterity.inference.training.guide_widths import limit_widths, set_widths
@@ -114,16 +116,17 @@ class SVI:
             site: the observed site, if there are several.
 
         Raises:
-            ValueError: if the bound is not finite at the start, a batch is larger than the data, or the model has
-                discrete latent sites.
+            ValueError: if the bound is not finite at the start, a batch is larger than the data, or a model with
+                discrete latent sites is fitted with ``batch_size`` or ``holdout``.
         """
         program = inspect(model, args, site)
-        check_continuous(program.enumerated, "SVI")
+        rows = {"batch_size": self.batch_size, "holdout": self.holdout}
         chosen = self.guide if self.guide is not None else guide
         start, precision = time.perf_counter(), _data_precision(model, args)
         with seeded(child_seeds(seed, 1)[0]), pyro.get_param_store().scope(), precision:
-            fit = GuideFit(self, model, program, args)
-            self._start(fit, chosen, seed, site)
+            fitted, of_fit = without_discrete(model, program, args, "SVI", rows)
+            fit = GuideFit(self, fitted, of_fit, args)
+            self._start(fit, chosen, seed, of_fit.site and site)
             guide_type = type(fit.guide).__name__
             fit.train()
             draws = fit.draw(self.draws)

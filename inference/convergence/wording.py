@@ -6,7 +6,7 @@ The advice that follows a finding is in `advice`.
 
 from collections.abc import Sequence
 
-from posterity.inference.convergence.thresholds import LOW_ACCEPTANCE, RHAT_DRAWS
+from posterity.inference.convergence.thresholds import LOW_ACCEPTANCE, LOW_EBFMI, RHAT_DRAWS
 
 NAMED = 5
 """Largest number of chains or sites that a message names."""
@@ -50,6 +50,13 @@ def divergent_clause(counts: Sequence[int], draws: int) -> str:
     total = draws * len(counts)
     share = f"{100 * sum(counts) / total:.3g} %"
     return f"{sum(counts)} of {total} transitions ({share}) diverged, {counts[worst]} of them in chain {worst}"
+
+
+def slow_energy_clause(fraction: float) -> str:
+    return (
+        f"the energy changes too little from draw to draw (E-BFMI {fraction:.2f}, below {LOW_EBFMI}), as with heavy "
+        "tails or a funnel, of which draws may be missing"
+    )
 
 
 def too_few_draws_clause(chains: int, draws: int) -> str:

@@ -13,6 +13,7 @@ import copy
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyro
@@ -24,7 +25,7 @@ from torch.distributions.transforms import Transform, identity_transform
 
 from posterity.inference.engine import flat
 from posterity.inference.engine.constants import KnownIndices, known_indices
-from posterity.inference.engine.enumeration import check_enumerated, enumerated_log_prob
+from posterity.inference.engine.enumeration import check_enumeration, enumerated_log_prob
 from posterity.inference.engine.recording import quiet
 from posterity.inference.program.enumeration import Enumerate, check_discrete, plate_nesting
 from posterity.inference.program.functional import Functional
@@ -81,7 +82,8 @@ class Density:
         self._lay_out()
         self._promote()
         if self.discrete:
-            self._check_enumeration()
+            with default_dtype(self.promoted):
+                check_enumeration(partial(self._run, self.first), self.nesting, self.discrete)
         self._find_writes()
         self._find_padding()
         if any(site.transform is not identity_transform for site in self.sites):
@@ -232,18 +234,6 @@ class Density:
         model: Any = _Conditioned(self.model, values)
         model = Enumerate(self.nesting)(model) if enumerate_ else model
         return pyro.poutine.trace(model).get_trace(*self.args)
-
-    def _check_enumeration(self) -> None:
-        """``ValueError`` if the model cannot run with all values of its discrete sites at once."""
-        try:
-            with torch.no_grad(), pyro.validation_enabled(False), seeded(0), default_dtype(self.promoted):
-                check_enumerated(self._run(self.first, True), self._run(self.first, False), self.nesting)
-        except (RuntimeError, ValueError, TypeError, LookupError) as error:
-            reason = str(error).strip().partition("\n")[0][:200]
-            raise ValueError(
-                f"expected a model that runs with all values of its discrete sites {self.discrete} along a new "
-                f"dimension on the left (indexing such as mu[z], and broadcasting), got {reason}"
-            ) from error
 
     def constrain(self, positions: Tensor) -> dict[str, Tensor]:
         """Values of the sites (..., *shape) at positions (..., dim)."""

@@ -4,41 +4,128 @@ Pyro contracts the factors of a trace in the order that ``opt_einsum`` finds, wi
 product of two factors is computed in log space by `einsum`, since Pyro's own cannot be differentiated by `torch.func`.
 """
 
+import functools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import pyro
 import torch
 from pyro.ops.contract import contract_to_tensor
 from pyro.ops.rings import LogRing
 from torch import Tensor
 
-from posterity.inference.program.sites import is_subsample
+from posterity.inference.program.enumeration import Enumerate, plate_nesting
+from posterity.inference.program.nested import tensors_in
+from posterity.inference.program.sites import Program, inspect, is_subsample
+from posterity.inference.program.trace import Model, default_dtype, trace, widest_dtype
+from posterity.random import seeded
+
+SUMMED_OUT = "discrete sites summed out"  # the name of the factor in their place
 
 
 class _Ring(LogRing):
     _backend = __name__
 
 
-def enumerated_log_prob(trace: Any) -> Tensor:
-    """The log joint of a ``trace`` whose discrete latent sites are enumerated, summed over their values; a scalar.
+def enumerated_log_prob(run: Any) -> Tensor:
+    """The log joint of a ``run`` whose discrete latent sites are enumerated, summed over their values; a scalar.
 
     Elements of a site that are in no plate belong together: their log densities are added first.
     """
-    trace.compute_log_prob()
-    samples = [node for node in trace.nodes.values() if node["type"] == "sample" and not is_subsample(node)]
+    run.compute_log_prob()
+    samples = [node for node in run.nodes.values() if node["type"] == "sample" and not is_subsample(node)]
     for node in samples:
         log_prob = node["log_prob"]
         kept = {frame.dim for frame in node["cond_indep_stack"] if frame.vectorized} | set(node["infer"]["_dim_to_id"])
         loose = [dim for dim in range(-log_prob.ndim, 0) if log_prob.shape[dim] > 1 and dim not in kept]
         node["log_prob"] = node["unscaled_log_prob"] = log_prob.sum(loose, keepdim=True) if loose else log_prob
-    trace.pack_tensors()
+    run.pack_tensors()
     factors: OrderedDict[frozenset[str], list[Tensor]] = OrderedDict()
     for node in samples:
-        plates = frozenset(trace.plate_to_symbol[f.name] for f in node["cond_indep_stack"] if f.vectorized)
+        plates = frozenset(run.plate_to_symbol[f.name] for f in node["cond_indep_stack"] if f.vectorized)
         factors.setdefault(plates, []).append(node["packed"]["log_prob"])
-    summed = set(trace.symbol_to_dim) - set(trace.plate_to_symbol.values())
+    summed = set(run.symbol_to_dim) - set(run.plate_to_symbol.values())
     return contract_to_tensor(factors, summed, ring=_Ring())
+
+
+class SummedOut:
+    """A model without its discrete latent sites, for methods that run Pyro by themselves.
+
+    A factor takes the place of the discrete sites and of all observations: the log density of the observations given
+    the continuous sites. Other latent sites and parameters are those of ``model``.
+
+    Args:
+        model: a Pyro model.
+        program: its sites.
+        args: its arguments.
+    """
+
+    def __init__(self, model: Model, program: Program, args: tuple[Any, ...]) -> None:
+        functools.update_wrapper(self, model, updated=())
+        self.model, self.program = model, program
+        nodes = trace(model, args, seed=0)
+        self.nesting = plate_nesting(nodes.values())
+        first = {name: nodes[name]["value"] for name in program.latents}
+
+        def run(enumerate_: bool) -> Any:
+            known = pyro.poutine.condition(model, data=first)
+            return pyro.poutine.trace(Enumerate(self.nesting)(known) if enumerate_ else known).get_trace(*args)
+
+        with default_dtype(widest_dtype(tensors_in(args), torch.get_default_dtype())):
+            check_enumeration(run, self.nesting, program.enumerated)
+
+    def __call__(self, *args: Any, **named: Any) -> None:
+        with pyro.poutine.block(hide_fn=self._hidden), pyro.poutine.trace() as capture, Enumerate(self.nesting):
+            self.model(*args, **named)
+        run = capture.trace
+        for name in self.program.latents:
+            shape = run.nodes[name]["fn"].batch_shape
+            if any(size > 1 for size in shape[: max(0, len(shape) - self.nesting)]):
+                raise ValueError(
+                    f"expected continuous latent sites that do not depend on discrete ones, got {name!r}: HMC and NUTS "
+                    "take such a model"
+                )
+            run.remove_node(name)
+        pyro.factor(SUMMED_OUT, enumerated_log_prob(run))
+
+    def _hidden(self, msg: Any) -> bool:
+        return msg["type"] == "sample" and (msg["is_observed"] or msg["name"] in self.program.enumerated)
+
+
+def without_discrete(
+    model: Model, program: Program, args: tuple[Any, ...], method: str, given: Mapping[str, Any]
+) -> tuple[Model, Program]:
+    """The model with its discrete sites summed out, and its sites; the model itself if it has none.
+
+    Raises ``ValueError`` if a setting is ``given`` that needs the rows one by one, which a sum over all does not have.
+    """
+    if not program.enumerated:
+        return model, program
+    named = [f"{name}={value!r}" for name, value in given.items() if value]
+    if named:
+        raise ValueError(
+            f"expected {method} of a model with discrete latent sites ({list(program.enumerated)}) without settings "
+            f"that need its rows one by one, got {', '.join(named)}"
+        )
+    summed = SummedOut(model, program, args)
+    return summed, inspect(summed, args)
+
+
+def check_enumeration(run: Callable[[bool], Any], nesting: int, names: Sequence[str]) -> None:
+    """``ValueError`` if a model cannot run with all values of its discrete sites ``names`` at once.
+
+    ``run`` returns its trace with or without enumeration, always at the same values of its continuous sites.
+    """
+    try:
+        with torch.no_grad(), pyro.validation_enabled(False), seeded(0), pyro.get_param_store().scope():
+            check_enumerated(run(True), run(False), nesting)
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise ValueError(
+            f"expected a model that runs with all values of its discrete sites {list(names)} along a new dimension on "
+            f"the left (indexing such as mu[z], and broadcasting), got {reason}"
+        ) from error
 
 
 def check_enumerated(enumerated: Any, plain: Any, nesting: int) -> None:

@@ -11,7 +11,14 @@ from typing import Any
 from torch import Tensor
 
 from posterity.inference.convergence import ConvergenceWarning, advice, wording
-from posterity.inference.convergence.thresholds import DIVERGENT_SHARE, LOW_ACCEPTANCE, RHAT_BAD, RHAT_DRAWS
+from posterity.inference.convergence.thresholds import (
+    DIVERGENT_SHARE,
+    ESS_TOTAL,
+    LOW_ACCEPTANCE,
+    LOW_EBFMI,
+    RHAT_BAD,
+    RHAT_DRAWS,
+)
 from posterity.inference.mcmc.agreement import Agreement
 
 
@@ -42,6 +49,7 @@ def find_problems(
         _divergent(statistics["diverging"], remedies),
         _stuck(stuck, statistics["diverging"], remedies),
         _low_acceptance(statistics.get("acceptance_rate"), stuck, remedies),
+        _slow_energy(statistics.get("energy"), stuck, remedies),
         *_disagreement(agreement, statistics["diverging"], remedies),
     ]
     target = remedies.number("target_ess")
@@ -73,12 +81,18 @@ class _Remedies:
         return None if value is None else float(value)
 
     @property
+    def _reparam(self) -> bool | None:
+        return self.settings.reparam is not None if hasattr(self.settings, "reparam") else None
+
+    @property
     def smaller_steps(self) -> str:
-        known = hasattr(self.settings, "reparam")
-        reparam = self.settings.reparam is not None if known else None
         if getattr(self.settings, "adjusted", True):
-            return advice.smaller_steps(self.number("target_accept"), reparam)
-        return advice.smaller_energy_errors(self.settings.energy_variance, reparam)
+            return advice.smaller_steps(self.number("target_accept"), self._reparam)
+        return advice.smaller_energy_errors(self.settings.energy_variance, self._reparam)
+
+    @property
+    def non_centred(self) -> str:
+        return advice.non_centred(self._reparam)
 
     @property
     def longer_warmup(self) -> str:
@@ -138,6 +152,21 @@ def _low_acceptance(rates: Tensor | None, stuck: list[int], remedies: _Remedies)
         return ""
     clause = wording.low_acceptance_clause(low, len(acceptance), float(acceptance[low].min()))
     return f"{clause}: {remedies.longer_warmup}, or {remedies.another_init}"
+
+
+def _slow_energy(energy: Tensor | None, stuck: list[int], remedies: _Remedies) -> str:
+    """An energy that changes too little from draw to draw, over all chains that moved; not judged of few draws.
+
+    R-hat may not notice what is missing if it is missing in every chain.
+    """
+    if energy is None or energy.numel() < ESS_TOTAL:
+        return ""
+    moved = energy.double()[[chain for chain in range(len(energy)) if chain not in stuck]]
+    spread = float((moved - moved.mean(1, keepdim=True)).square().sum())
+    fraction = float(moved.diff(dim=1).square().sum()) / spread if spread > 0 else math.nan
+    if not fraction < LOW_EBFMI:
+        return ""
+    return f"{wording.slow_energy_clause(fraction)}: {remedies.non_centred}"
 
 
 def _disagreement(agreement: Agreement, like: Tensor, remedies: _Remedies) -> list[str]:

@@ -46,15 +46,6 @@ def check_discrete(name: str, node: Mapping[str, Any]) -> bool:
     return True
 
 
-def check_continuous(enumerated: tuple[str, ...], method: str) -> None:
-    """``ValueError`` if a model has ``enumerated`` sites, which the ``method`` does not sum out."""
-    if enumerated:
-        raise ValueError(
-            f"expected continuous latent sites with {method} (HMC and NUTS sum discrete ones out), got "
-            f"{list(enumerated)}"
-        )
-
-
 def plate_nesting(nodes: Iterable[Mapping[str, Any]]) -> int:
     """The number of dimensions on the right that plates and batches of the sites take: the others are free."""
     samples = [node for node in nodes if node["type"] == "sample"]

@@ -76,7 +76,8 @@ def _known(result: Any, args: Any) -> Any:
         return result
     if result._is_view() or any(result is x for x in args):
         return result
-    return functorch._wrap_functional_tensor(result, functorch.maybe_current_level())
+    level = functorch.maybe_current_level()
+    return result if level is None else functorch._wrap_functional_tensor(result, level)
 
 
 def _fill(part: Tensor, value: Any) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from posterity.inference.program.arguments import describe_arguments
+from posterity.inference.program.nested import tensors_in
 from posterity.random import seeded
 
 Model = Callable[..., Any]
@@ -43,9 +44,18 @@ def trace(model: Model, args: tuple[Any, ...], seed: int) -> dict[str, Any]:
     may still be good. If that fails too, the first error is raised. If float64 data meet priors of torch's default
     dtype, the model is run with float64 as the default.
 
-    Raises ``ValueError`` for other errors of the model, with the shapes of its arguments.
+    Raises ``ValueError`` for a model that writes into its arguments, and for other errors of the model, with the shapes
+    of its arguments.
     """
+    data = [tensor for tensor in tensors_in(args) if not tensor.is_inference()]
+    before = [tensor._version for tensor in data]
+    nodes = _trace(model, args, seed)
+    if [tensor._version for tensor in data] != before:
+        raise ValueError("expected a model that does not write into its arguments, got one that changes its data")
+    return nodes
 
+
+def _trace(model: Model, args: tuple[Any, ...], seed: int) -> dict[str, Any]:
     def run_once(seed: int) -> dict[str, Any]:
         with seeded(seed), pyro.get_param_store().scope(), DrawFlatPriors():
             return dict(pyro.poutine.trace(model).get_trace(*args).nodes)

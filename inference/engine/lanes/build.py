@@ -93,11 +93,11 @@ def library(text: str) -> ctypes.CDLL:
 
     Raises `MissingCompiler` without a compiler, or with the first line of the compiler's message if it fails.
     """
-    return load(text, (compiler(), *FLAGS))
+    return compile_source(text, (compiler(), *FLAGS))
 
 
 @functools.lru_cache(maxsize=64)
-def load(text: str, command: tuple[str, ...]) -> ctypes.CDLL:
+def compile_source(text: str, command: tuple[str, ...]) -> ctypes.CDLL:
     """The source compiled by ``command``, a compiler with its flags; as `library`."""
     path = cache.entry(text, command)
     if path.exists():

@@ -12,10 +12,11 @@ import torch
 from pyro.infer import config_enumerate
 from pyro.infer.mcmc.util import initialize_model
 
-from posterity.inference import HMC, NUTS, infer
+from posterity.inference import HMC, NUTS, SVI, Ensemble, infer
 from posterity.inference.engine import Density, prepare
-from posterity.inference.engine.enumeration import einsum, tensordot, transpose
+from posterity.inference.engine.enumeration import SUMMED_OUT, einsum, tensordot, transpose, without_discrete
 from posterity.inference.mcmc import reference
+from posterity.inference.program.sites import inspect, is_latent
 from tests.inference.engine.cases import without_optimisation
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -193,7 +194,74 @@ def test_pyro_s_own_samplers_agree():
         assert set(infer(mixture, Y.float(), method=method, seed=0).draws) == {"weights", "loc"}
 
 
+# Methods that run Pyro by themselves
+
+
+@every_case
+def test_a_model_with_a_factor_in_place_of_its_discrete_sites_has_the_same_log_joint(name, doubles):
+    case = CASES[name]
+    summed, program = without_discrete(case.model, inspect(case.model, (case.y,)), (case.y,), "SVI", {})
+    assert (program.enumerated, program.observed) == ((), ())
+    density, expected = Density(summed, (case.y,)), Density(case.by_hand, (case.y,))
+    q = 0.4 * torch.linspace(-1, 1.5, density.dim)
+    torch.testing.assert_close(density(q), expected(q))
+    run = pyro.poutine.trace(summed).get_trace(case.y)
+    assert {name for name, node in run.nodes.items() if is_latent(node)} == set(program.latents)
+    assert [name for name, node in run.nodes.items() if node.get("is_observed")][-1] == SUMMED_OUT
+
+
+@pytest.mark.filterwarnings("ignore::posterity.inference.ConvergenceWarning")
+@pytest.mark.parametrize("steps", [20, 400])  # by Pyro, and by the engine
+@pytest.mark.parametrize("guide", ["map", "full_rank"])
+def test_variational_fits_are_those_of_the_marginalised_model(guide, steps):
+    method = SVI(guide=guide, steps=steps, init="median", draws=5, progress=False)
+    one, two = (infer(model, Y.float(), method=method, seed=0) for model in (mixture, mixture_by_hand))
+    assert one.attrs["engine"] == two.attrs["engine"] == ("pyro" if steps == 20 else "replay")
+    torch.testing.assert_close(one.history["loss"], two.history["loss"], rtol=1e-3, atol=1e-3)
+    for name in ("weights", "loc"):
+        torch.testing.assert_close(one.draws[name], two.draws[name], rtol=1e-2, atol=1e-2)
+    assert one.program.enumerated == ("z",)
+    torch.testing.assert_close(one.log_likelihood(Y.float()), two.log_likelihood(Y.float()), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore::posterity.inference.ConvergenceWarning")
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_members_are_those_of_the_marginalised_model(engine):
+    method = Ensemble(members=3, steps=50, init="median", engine=engine, progress=False)
+    one, two = (infer(model, Y.float(), method=method, seed=0) for model in (mixture, mixture_by_hand))
+    torch.testing.assert_close(one.history["loss"], two.history["loss"], rtol=1e-3, atol=1e-3)
+    for name in ("weights", "loc"):
+        torch.testing.assert_close(one.draws[name], two.draws[name], rtol=1e-2, atol=1e-2)
+
+
 # What is refused
+
+
+@pytest.mark.parametrize(
+    ("method", "named"),
+    [
+        (SVI(batch_size=5), "SVI .*got batch_size=5"),
+        (SVI(holdout=0.2), "SVI .*got holdout=0.2"),
+        (Ensemble(batch_size=5, holdout=0.1), "Ensemble .*got batch_size=5, holdout=0.1"),
+        (Ensemble(gradient="natural"), "Ensemble .*got gradient='natural'"),
+        (Ensemble(noise=0.1), "Ensemble .*got noise="),
+    ],
+)
+def test_settings_that_need_single_rows_are_refused(method, named):
+    with pytest.raises(ValueError, match=rf"expected {named}"):
+        infer(mixture, Y, method=method)
+
+
+def test_a_continuous_site_that_depends_on_a_discrete_one_is_refused_by_methods_that_run_pyro():
+    def model(y=None):
+        k = pyro.sample("k", dist.Bernoulli(0.5))
+        a = pyro.sample("a", dist.Normal(2.0 * k, 1.0))
+        return pyro.sample("y", dist.Normal(a, 1.0), obs=y)
+
+    with pytest.raises(
+        ValueError, match="expected continuous latent sites that do not depend on discrete ones, got 'a'"
+    ):
+        infer(model, torch.tensor(1.0), method=SVI(steps=2, progress=False))
 
 
 def test_a_model_that_mixes_the_values_with_its_own_dimensions_is_refused():
@@ -205,8 +273,9 @@ def test_a_model_that_mixes_the_values_with_its_own_dimensions_is_refused():
 
     rows = torch.tensor([1.0, 2.0])
     for x, reason in ((rows, "another log density at 'y'"), (torch.ones(3), "The size of tensor a")):
-        with pytest.raises(ValueError, match=rf"all values of its discrete sites \['k'\] .*, got {reason}"):
-            Density(model, (x, x))
+        for fit in (Density, lambda *given: infer(given[0], *given[1], method=SVI(steps=2, progress=False))):
+            with pytest.raises(ValueError, match=rf"all values of its discrete sites \['k'\] .*, got {reason}"):
+                fit(model, (x, x))
 
 
 def test_a_model_with_discrete_sites_alone_is_refused():

@@ -61,6 +61,33 @@ def test_each_kind_is_named_with_its_chain():
     assert find_problems(statistics(diverging=one), WELL) == []
 
 
+def autoregressive(correlation, chains=4, draws=2000):
+    """Energies with a correlation between neighbours, whose E-BFMI is 2 (1 - correlation)."""
+    noise = torch.randn(chains, draws, generator=torch.Generator().manual_seed(0))
+    energy = noise.clone()
+    for n in range(1, draws):
+        energy[:, n] = correlation * energy[:, n - 1] + math.sqrt(1 - correlation**2) * noise[:, n]
+    return 1e4 + 30 * energy + torch.arange(chains)[:, None]
+
+
+def test_an_energy_that_changes_too_little_is_said():
+    """The standard error of E-BFMI of 8,000 energies is below 0.02."""
+    for correlation, low in ((0.0, False), (0.8, False), (0.9, True), (0.97, True)):
+        energy = autoregressive(correlation)
+        said = find_problems(statistics(draws=2000, energy=energy), WELL, HMC())
+        assert len(said) == low
+        for sentence in said:
+            value = float(re.search(r"E-BFMI (\d\.\d\d), below 0.3\)", sentence)[1])
+            assert abs(value - 2 * (1 - correlation)) < 0.06
+            assert "use the non-centred model (reparam='auto')" in sentence
+    energy[0] = 1e4  # a chain that never moved says nothing about the energy
+    draws = {"w": torch.randn(4, 2000)}
+    draws["w"][0] = 1.0
+    assert sum("E-BFMI" in one for one in find_problems(statistics(draws=2000, energy=energy), WELL, draws=draws)) == 1
+    assert find_problems(statistics(draws=50, energy=energy[:, :50]), WELL) == []  # too few to judge
+    assert find_problems(statistics(energy=torch.full((4, 100), 1.0)), WELL) == []
+
+
 def test_sites_alone_are_told_from_what_the_model_predicts():
     (said,) = find_problems(statistics(), replace(WELL, sites={"m": 1.9}))
     assert said.startswith(

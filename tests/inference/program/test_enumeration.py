@@ -6,8 +6,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from posterity.inference import SVI, Ensemble, Posterior, infer
-from posterity.inference.program.enumeration import check_continuous, check_discrete, plate_nesting
+from posterity.inference import Posterior
+from posterity.inference.program.enumeration import check_discrete, plate_nesting
 from posterity.inference.program.sites import inspect
 from posterity.inference.program.trace import trace
 
@@ -135,11 +135,3 @@ def test_plates_and_batches_take_the_dimensions_on_the_right():
 
     assert plate_nesting(trace(model, (), seed=0).values()) == 3
     assert plate_nesting([]) == 0
-
-
-@pytest.mark.parametrize("method", [SVI(steps=2, progress=False), Ensemble(members=2, steps=2, progress=False)])
-def test_methods_that_do_not_sum_out_discrete_sites_refuse_them(method):
-    message = rf"expected continuous latent sites with {type(method).__name__} .*, got \['kind', 'outlier'\]"
-    with pytest.raises(ValueError, match=message):
-        infer(mixture, X, Y, method=method)
-    check_continuous((), "SVI")

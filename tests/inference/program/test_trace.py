@@ -62,6 +62,18 @@ def test_other_errors_come_with_the_shapes_of_the_arguments():
     assert str(failure).endswith("got KeyError: 'age\\nmore lines' (arguments: str)")
 
 
+def test_a_model_that_writes_into_its_data_is_refused():
+    def model(data):
+        data["x"] -= data["x"].mean()
+        slope = pyro.sample("slope", dist.Normal(0.0, 1.0))
+        return pyro.sample("y", dist.Normal(slope * data["x"], 1.0).to_event(1), obs=data["y"])
+
+    with pytest.raises(
+        ValueError, match="expected a model that does not write into its arguments, got one that changes"
+    ):
+        trace(model, ({"x": torch.ones(N), "y": torch.ones(N)},), seed=0)
+
+
 def test_a_seed_is_a_draw_and_the_callers_state_is_untouched():
     def model():
         return pyro.sample("w", dist.Normal(pyro.param("loc", torch.tensor(3.0)), 1.0))

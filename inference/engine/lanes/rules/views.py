@@ -103,7 +103,8 @@ def _inside(x: Value, dim: int, start: int, end: int) -> tuple[Value, int]:
     while True:
         source = x.source if isinstance(x, Buffer) else None
         if isinstance(x, View) and x.cut is not None and x.cut[0] == dim:
-            x, start, end = x.base, start + x.cut[1], end + x.cut[1]
+            first = x.cut[1]
+            x, start, end = x.base, start + first, end + first
         elif isinstance(source, Pieces) and source.dim == dim and len(pieces := source.between(start, end)) == 1:
             x, start, end = pieces[0][0], start - pieces[0][1], end - pieces[0][1]
         else:

@@ -14,7 +14,7 @@ CODE = 'extern "C" int answer() {{ return {0}; }}'
 def calls(tmp_path, monkeypatch):
     """A cache of its own; the compiler's calls are counted."""
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
-    build.load.cache_clear()
+    build.compile_source.cache_clear()
     counted, run = [], subprocess.run
 
     def watched(command, **settings):
@@ -24,11 +24,11 @@ def calls(tmp_path, monkeypatch):
 
     monkeypatch.setattr(build.subprocess, "run", watched)
     yield counted
-    build.load.cache_clear()
+    build.compile_source.cache_clear()
 
 
 def answer(number):
-    build.load.cache_clear()  # as in a new process
+    build.compile_source.cache_clear()  # as in a new process
     return build.library(CODE.format(number)).answer()
 
 
