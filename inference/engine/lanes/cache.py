@@ -1,7 +1,8 @@
 """Compiled models on disk, so that a later process does not compile the same model again.
 
-The folder is ``POSTERITY_CACHE`` if it is set, and the user's cache folder otherwise. A file is identified by the C++
-code, the compiler with its flags, and the processor. Above `LARGEST` files, those not used for longest are removed.
+The folder is ``POSTERITY_CACHE`` if it is set, and the user's cache folder otherwise; ``POSTERITY_CACHE=off`` keeps
+nothing. A file is identified by the C++ code, the compiler with its flags, and the processor. Above `LARGEST` files,
+those not used for longest are removed.
 """
 
 import contextlib
@@ -21,6 +22,8 @@ VARIABLE = "POSTERITY_CACHE"  # environment variable that names the folder
 def folder() -> Path:
     """The folder of the compiled models."""
     named = os.environ.get(VARIABLE)
+    if named == "off":
+        return Path(os.devnull)  # below which no file can be
     return Path(named) if named else Path(pooch.os_cache("posterity")) / "compiled"
 
 

@@ -1,24 +1,27 @@
 """Operations without a rule in `lower`, written in terms of operations that have one."""
 
 import functools
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch._decomp import core_aten_decompositions, decomposition_table
+from torch.utils import _pytree as pytree
 
 aten = torch.ops.aten
 # Operations that torch's "core" table keeps whole, for compilers with fast kernels for them.
 KEPT_WHOLE = (
-    "_log_softmax", "_softmax", "native_layer_norm", "native_group_norm", "gelu", "elu", "leaky_relu",
-    "linalg_vector_norm", "repeat",
+    "native_layer_norm", "native_group_norm", "gelu", "leaky_relu", "linalg_vector_norm", "repeat",
 )  # fmt: skip
 
 # Operations that torch would decompose: `unbind` with an import of a second, `select_scatter` element by element.
 RULED = (aten.unbind.int, aten.select_scatter.default)
+
+CASTS = ("type_casts", "elementwise_type_promotion_wrapper")  # of torch, around a decomposition
 
 LARGEST = 6  # rows of the largest matrix that is factorised or solved element by element
 
@@ -34,7 +37,32 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
             table[operation] = decomposition_table[operation]
     for operation in RULED:
         table.pop(operation, None)
+    table = {operation: _in_one_precision(function) for operation, function in table.items()}
     return table | {getattr(aten, function.__name__).default: function for function in ADDED}
+
+
+def _in_one_precision(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decomposition that leaves out torch's casts where all its tensors are floating: a model has one precision.
+
+    The casts import sympy or the compiler of torch, which takes between a quarter of a second and two.
+    """
+    inner = inspect.unwrap(function)
+    if not any(name in code for name in CASTS for code in _layers(function)):
+        return function
+
+    def without_casts(*args: Any, **kwargs: Any) -> Any:
+        tensors = [x for x in pytree.arg_tree_leaves(*args, **kwargs) if isinstance(x, Tensor)]
+        return (inner if all(x.is_floating_point() for x in tensors) else function)(*args, **kwargs)
+
+    return without_casts
+
+
+def _layers(function: Any) -> Iterator[str]:
+    """The qualified names in the code of a function and of the functions that it wraps."""
+    while function is not None:
+        code = getattr(function, "__code__", None)
+        yield code.co_qualname if code is not None else ""
+        function = getattr(function, "__wrapped__", None)
 
 
 def linalg_solve_triangular(
@@ -85,6 +113,28 @@ def cholesky_inverse(factor: Tensor, upper: bool = False) -> Tensor:
     """The inverse of a matrix given by its Cholesky factor."""
     unit = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
     return cholesky_solve(unit.expand(factor.shape), factor, upper)
+
+
+def _softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
+    """The softmax along one dimension."""
+    exponentials = torch.exp(x - x.amax(dim, keepdim=True))
+    return exponentials / exponentials.sum(dim, keepdim=True)
+
+
+def _log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
+    """The logarithm of the softmax along one dimension."""
+    shifted = x - x.amax(dim, keepdim=True)
+    return shifted - shifted.exp().sum(dim, keepdim=True).log()
+
+
+def elu(x: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Tensor:
+    """The exponential linear unit."""
+    return torch.where(x > 0, scale * x, alpha * scale * torch.expm1(input_scale * x))
+
+
+def empty_like(x: Tensor, *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    """A tensor to be written to, which depends on no chain."""
+    return torch.zeros(x.shape, dtype=dtype or x.dtype, device=x.device)
 
 
 def convolution(
@@ -191,6 +241,6 @@ def _unpatched(columns: Tensor, shape: Sequence[int], places: Tensor, padding: S
 
 
 ADDED = (
-    linalg_solve_triangular, linalg_cholesky_ex, cholesky_solve, cholesky_inverse, convolution, convolution_backward,
-    avg_pool2d, avg_pool2d_backward,
+    linalg_solve_triangular, linalg_cholesky_ex, cholesky_solve, cholesky_inverse, _softmax, _log_softmax, elu,
+    empty_like, convolution, convolution_backward, avg_pool2d, avg_pool2d_backward,
 )  # fmt: skip

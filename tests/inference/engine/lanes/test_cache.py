@@ -69,6 +69,12 @@ def test_a_cache_that_is_a_file_does_not_matter(calls, tmp_path):
     assert len(calls) == 2
 
 
+def test_the_cache_can_be_switched_off(calls, monkeypatch):
+    monkeypatch.setenv(cache.VARIABLE, "off")
+    assert [answer(5), answer(5)] == [5, 5]
+    assert len(calls) == 2
+
+
 def test_other_flags_are_another_library_in_one_process(calls, monkeypatch):
     code = 'extern "C" int answer() { return ANSWER; }'
     for number in (1, 2, 1):

@@ -1,12 +1,14 @@
 """Operations written in terms of others, against torch: factorisations, convolutions, pooling, and their gradients."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 
 from posterity.inference.engine.lanes.decompose import (
-    KEPT_WHOLE,
     LARGEST,
     avg_pool2d,
     avg_pool2d_backward,
@@ -111,10 +113,33 @@ KEPT = {
 }
 
 
-@pytest.mark.parametrize("name", KEPT_WHOLE)
+@pytest.mark.parametrize("name", KEPT)
 def test_what_torchs_compilers_keep_whole_becomes_operations_with_a_rule(name):
     q = torch.linspace(0.1, 0.9, 12)
     graph = make_fx(KEPT[name], decomposition_table=decompositions())(q)
     operations = [node.target for node in graph.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
     assert {operation._schema.name.removeprefix("aten::") for operation in operations} <= set(RULES)
     torch.testing.assert_close(graph(q), KEPT[name](q))
+
+
+QUICK = """
+import sys, torch
+from torch import nn
+from posterity.inference.engine.lanes.lower import lower
+for name in ("Tanh", "Sigmoid", "Softplus", "ReLU", "LeakyReLU", "SiLU", "GELU", "ELU", "Hardtanh", "LogSigmoid"):
+    unit = getattr(nn, name)()
+    def gradient(q):
+        q = q.detach().requires_grad_()
+        with torch.enable_grad():
+            value = unit(q).softmax(0).log().sum()
+            return torch.autograd.grad(value, q, create_graph=True)[0].detach()
+    lower(gradient, torch.ones(3))
+    found = [module for module in ("sympy", "torch._dynamo") if module in sys.modules]
+    assert not found, (name, found)
+"""
+
+
+def test_nothing_slow_is_imported_for_networks():
+    """Each of the two would take longer than all other preparation of a model that was compiled before."""
+    done = subprocess.run([sys.executable, "-c", QUICK], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
