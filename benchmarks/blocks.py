@@ -72,7 +72,7 @@ def forget() -> None:
     """The compiled models that a process keeps."""
     from posterity.inference.engine.lanes import build
 
-    build.library.cache_clear()
+    build.compile_source.cache_clear()
 
 
 def pause_and_forget() -> None:

@@ -225,7 +225,6 @@ def test_without_a_compiler_a_slower_tier_and_one_warning(monkeypatch, tier):
         raise build.MissingCompiler("no C++ compiler (g++ or clang++) was found")
 
     monkeypatch.setattr(build, "compiler", none)
-    build.library.cache_clear()
     with pytest.warns(RuntimeWarning, match=r"runs on the tier .replay.: .*no C.. compiler") as caught:
         engine = start_of(linear, X, Y, tier=tier)
     assert len(caught) == 1
