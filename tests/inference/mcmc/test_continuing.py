@@ -130,12 +130,12 @@ def test_other_data_have_their_exact_posterior(family, rows):
 def test_equal_shapes_need_no_compilation():
     method = short("NUTS", engine="compiled", draws=3)
     first = infer(conjugate, FIRST, FIRST, method=method)
-    before = build.library.cache_info().misses
+    before = build.compile_source.cache_info().misses
     second = first.update(MORE[:40], MORE[:40], warmup=2)
     assert second.attrs["engine"] == "lanes"
-    assert build.library.cache_info().misses == before
+    assert build.compile_source.cache_info().misses == before
     assert second.update(MORE[:60], y=MORE[:60], warmup=2, draws=5).num_draws == 5
-    assert build.library.cache_info().misses == before + 1  # the code of other shapes
+    assert build.compile_source.cache_info().misses == before + 1  # the code of other shapes
 
 
 @both
