@@ -26,7 +26,7 @@ from torch import Tensor
 
 from posterity.inference.convergence import ConvergenceWarning
 from posterity.inference.engine.density import PointDensity
-from posterity.inference.engine.enumeration import without_discrete
+from posterity.inference.engine.enumeration import check_guide_sites, without_discrete
 from posterity.inference.guide_fit import Guide, GuideFit
 from posterity.inference.posterior import Posterior
 from posterity.inference.program.by_position import called_as
@@ -174,7 +174,9 @@ class SVI:
         if not latents:
             return empty_guide
         if chosen is not None and not isinstance(chosen, str):
-            return called_as(chosen, model)
+            guide = called_as(chosen, model)
+            check_guide_sites(model, guide, args)
+            return guide
         init: str | dict[str, Tensor] = self.init
         if init == "map":
             settings = replace(self, guide="map", init="prior", steps=max(1, self.steps // 3), holdout=0.0)

@@ -52,10 +52,11 @@ def divergent_clause(counts: Sequence[int], draws: int) -> str:
     return f"{sum(counts)} of {total} transitions ({share}) diverged, {counts[worst]} of them in chain {worst}"
 
 
-def slow_energy_clause(fraction: float) -> str:
+def slow_energy_clause(of_all: float, lowest: float) -> str:
+    """E-BFMI ``of_all`` chains together, and of the chain in which it is ``lowest``."""
     return (
-        f"the energy changes too little from draw to draw (E-BFMI {fraction:.2f}, below {LOW_EBFMI}), as with heavy "
-        "tails or a funnel, of which draws may be missing"
+        f"the energy changes too little from draw to draw (E-BFMI {of_all:.2f}, in single chains down to {lowest:.2f}; "
+        f"below {LOW_EBFMI} is too low), as with heavy tails or a funnel, of which draws may be missing"
     )
 
 

@@ -154,10 +154,13 @@ class Density:
         """Run the model without its operations in place if it cannot be batched with them, and can run without."""
         slope = torch.func.grad(self)
         if self.notice.found and self._tried(lambda q: torch.func.vmap(slope)(q.repeat(2, 1))) is None:
-            value, self.writes = self._tried(self), True
-            without, found = self._tried(self), self._tried(slope)
-            same = value is not None and without is not None and torch.allclose(value, without, equal_nan=True)
-            self.writes = same and found is not None
+            with_writes = self._tried(self), self._tried(slope)
+            self.writes = True
+            without = self._tried(self), self._tried(slope)
+            self.writes = all(part is not None for part in (with_writes[0], *without)) and all(
+                one is None or torch.allclose(one, other, rtol=1e-4, equal_nan=True)  # type: ignore[arg-type]
+                for one, other in zip(with_writes, without, strict=True)
+            )
 
     def _tried(self, function: Callable[[Tensor], Tensor]) -> Tensor | None:
         """``function`` at the first draw from the prior; None if it cannot be computed there."""

@@ -66,6 +66,12 @@ class SummedOut:
         self.model, self.program = model, program
         nodes = trace(model, args, seed=0)
         self.nesting = plate_nesting(nodes.values())
+        scaled = [n for n in program.enumerated if isinstance(s := nodes[n]["scale"], Tensor) or s != 1]
+        if scaled:
+            raise ValueError(
+                f"expected discrete latent sites without a scale and outside of subsampled plates, got {scaled}: the "
+                "sum over their values would not be that of the whole data"
+            )
         first = {name: nodes[name]["value"] for name in program.latents}
 
         def run(enumerate_: bool) -> Any:
@@ -80,8 +86,12 @@ class SummedOut:
             self.model(*args, **named)
         run = capture.trace
         for name in self.program.latents:
-            shape = run.nodes[name]["fn"].batch_shape
-            if any(size > 1 for size in shape[: max(0, len(shape) - self.nesting)]):
+            node = run.nodes[name]
+            shapes = [
+                node["fn"].batch_shape,
+                *(node[k].shape for k in ("scale", "mask") if isinstance(node[k], Tensor)),
+            ]
+            if any(size > 1 for shape in shapes for size in shape[: max(0, len(shape) - self.nesting)]):
                 raise ValueError(
                     f"expected continuous latent sites that do not depend on discrete ones, got {name!r}: HMC and NUTS "
                     "take such a model"
@@ -110,6 +120,14 @@ def without_discrete(
         )
     summed = SummedOut(model, program, args)
     return summed, inspect(summed, args)
+
+
+def check_guide_sites(model: Model, guide: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """``ValueError`` if a guide has sites that are summed out of its ``model``, a `SummedOut` or any other model."""
+    if isinstance(model, SummedOut):
+        named = [name for name in trace(guide, args, seed=0) if name in model.program.enumerated]
+        if named:
+            raise ValueError(f"expected a guide without the discrete sites, which are summed out, got {named}")
 
 
 def check_enumeration(run: Callable[[bool], Any], nesting: int, names: Sequence[str]) -> None:

@@ -11,8 +11,6 @@ from posterity.inference.engine.density import Density
 from posterity.inference.engine.recording import describe_error, quiet
 
 BRANCHES = ("data-dependent control flow", ".item()", "Cannot access data pointer")  # in errors of vmap
-# In errors of writes to tensors without a dimension of chains, and of strided ones where writes are replaced.
-UNBATCHED = ("doesn't match the broadcast shape", "invalid size, possible overflow")
 MOST_NAMED = 5  # chains named in a message
 LARGEST = 2**22  # data times chains of one batched run
 LIBRARY = str(Path(__file__).parents[2])  # the folder of this package
@@ -28,7 +26,7 @@ class ModelGradient:
     """
 
     def __init__(self, density: Density) -> None:
-        self._one = torch.func.grad_and_value(density)
+        self._one, self._density = torch.func.grad_and_value(density), density
         self._batched = torch.func.vmap(self._one, randomness="error")
         self.reason = ""
 
@@ -40,7 +38,7 @@ class ModelGradient:
             except torch.linalg.LinAlgError:
                 pass
             except RuntimeError as error:
-                if not _cannot_batch(error):
+                if not _cannot_batch(error, self._density.writes):
                     raise
                 try:
                     values = self._one_by_one(q)
@@ -76,12 +74,15 @@ def value_and_slope(density: Callable[[Tensor], Tensor], position: Tensor) -> tu
     return value.detach(), torch.zeros_like(q) if slope is None else slope.detach()
 
 
-def _cannot_batch(error: RuntimeError) -> bool:
-    """Whether ``vmap`` has no rule for an operation: one in place on a tensor without a dimension of chains."""
+def _cannot_batch(error: RuntimeError, unwritten: bool = False) -> bool:
+    """Whether ``vmap`` has no rule for an operation: one in place on a tensor without a dimension of chains.
+
+    In a model that is run without its writes (``unwritten``), any error may be one of ``vmap``.
+    """
     text = str(error)
     if "randomness" in text or any(part in text for part in BRANCHES):
         return False
-    return text.startswith("vmap:") or any(part in text for part in UNBATCHED)
+    return unwritten or text.startswith("vmap:") or "doesn't match the broadcast shape" in text
 
 
 def _run(exact: Gradient, positions: Tensor) -> tuple[Tensor, Tensor]:

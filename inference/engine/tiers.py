@@ -46,6 +46,7 @@ from posterity.inference.engine.recording import (
     replay,
 )
 from posterity.inference.engine.threads import fastest_threads
+from posterity.inference.program.in_place import without_writes
 from posterity.inference.program.trace import default_dtype
 from posterity.validation import check_choice
 
@@ -151,9 +152,10 @@ def compile_lanes(density: Density, position: Tensor) -> Code:
         grad, value = torch.func.grad_and_value(density)(q)
         return value, grad
 
+    plain = without_writes(density) if density.notice.found else torch.func.functionalize(density)
     with pyro.validation_enabled(False):
         try:
-            outputs = lower(partial(value_and_slope, torch.func.functionalize(density)), position)
+            outputs = lower(partial(value_and_slope, plain), position)
         except RuntimeError:  # autograd has no derivative of an operation in place without its place
             outputs = lower(torch.func.functionalize(within), position)
     with default_dtype(density.dtype):  # the precision of Python floats among the operations

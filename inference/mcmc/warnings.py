@@ -155,18 +155,21 @@ def _low_acceptance(rates: Tensor | None, stuck: list[int], remedies: _Remedies)
 
 
 def _slow_energy(energy: Tensor | None, stuck: list[int], remedies: _Remedies) -> str:
-    """An energy that changes too little from draw to draw, over all chains that moved; not judged of few draws.
+    """An energy that changes too little from draw to draw, in all chains together or far too little in one.
 
-    R-hat may not notice what is missing if it is missing in every chain.
+    R-hat may not notice what is missing if it is missing in every chain. Few draws are not judged.
     """
     if energy is None or energy.numel() < ESS_TOTAL:
         return ""
     moved = energy.double()[[chain for chain in range(len(energy)) if chain not in stuck]]
-    spread = float((moved - moved.mean(1, keepdim=True)).square().sum())
-    fraction = float(moved.diff(dim=1).square().sum()) / spread if spread > 0 else math.nan
-    if not fraction < LOW_EBFMI:
+    moved = moved[moved.isfinite().all(1)]
+    change, spread = moved.diff(dim=1).square().sum(1), (moved - moved.mean(1, keepdim=True)).square().sum(1)
+    if not float(spread.sum()) > 0:
         return ""
-    return f"{wording.slow_energy_clause(fraction)}: {remedies.non_centred}"
+    of_all, lowest = float(change.sum() / spread.sum()), float((change / spread).nan_to_num(nan=2.0).min())
+    if not (of_all < LOW_EBFMI or lowest < LOW_EBFMI / 3):
+        return ""
+    return f"{wording.slow_energy_clause(of_all, lowest)}: {remedies.non_centred}"
 
 
 def _disagreement(agreement: Agreement, like: Tensor, remedies: _Remedies) -> list[str]:

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch._C import _functorch as functorch
@@ -17,6 +18,7 @@ OPERATORS = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", 
 HARMLESS = ("requires_grad_", "detach_")
 # A tensor under `torch.func.functionalize` has no memory of its own: outside of torch it would be read as garbage.
 OUTSIDE = ("numpy", "__array__", "tolist", "data_ptr", "untyped_storage", "storage", "__dlpack__")
+DETACHING = (Tensor.detach, Tensor.detach_, Tensor.data.__get__)  # type: ignore[attr-defined]
 
 
 class NoticeWrites(TorchFunctionMode):
@@ -25,17 +27,21 @@ class NoticeWrites(TorchFunctionMode):
     found = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
-        in_place = name.endswith("_") and not name.endswith("__") and name not in HARMLESS
-        self.found = self.found or in_place or name in OPERATORS
+        self.found = self.found or _writes(func)
         return func(*args, **(kwargs or {}))
+
+
+def _writes(func: Any) -> bool:
+    name = getattr(func, "__name__", "")
+    return name in OPERATORS or (name.endswith("_") and not name.endswith("__") and name not in HARMLESS)
 
 
 def without_writes(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` of nested tensors, with every operation in place replaced by one that makes a new tensor.
 
-    The results are the same. A function that writes into a tensor from outside, not made by itself, or that reads a
-    tensor outside of torch, raises ``RuntimeError``.
+    The results are the same. ``RuntimeError`` if the function writes into a tensor from outside, not made by itself, if
+    it reads a tensor outside of torch, and if it detaches a tensor or writes without a gradient: its gradient would be
+    another one.
     """
 
     @functools.wraps(function)
@@ -54,10 +60,16 @@ class _Rewritten(TorchFunctionMode):
     ``torch.zeros_like(x)``, is made known to `functionalize`.
     """
 
+    def __enter__(self) -> Any:
+        self.differentiates = torch.is_grad_enabled()
+        return super().__enter__()
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         if name in OUTSIDE and functorch.is_functionaltensor(args[0]):
             raise RuntimeError(f"Tensor.{name} reads a tensor outside of torch")
+        if self.differentiates and (func in DETACHING or (_writes(func) and not torch.is_grad_enabled())):
+            raise RuntimeError("a tensor is detached, or written to without a gradient")
         if kwargs:
             return _known(func(*args, **kwargs), args)
         if func is Tensor.__getitem__ and _is_view(args[1]):
@@ -93,7 +105,9 @@ def _fill(part: Tensor, value: Any) -> Tensor:
 def _is_view(index: Any) -> bool:
     """Whether a tensor at this index is a view of its memory."""
     parts = index if isinstance(index, tuple) else (index,)
-    return all(part is None or part is Ellipsis or type(part) in (int, slice) for part in parts)
+    return all(
+        part is None or part is Ellipsis or type(part) in (int, slice) or isinstance(part, np.integer) for part in parts
+    )
 
 
 def _part(x: Tensor, index: Any) -> Tensor:
@@ -105,8 +119,8 @@ def _part(x: Tensor, index: Any) -> Tensor:
     for part in parts:
         if part is None:
             x, dim = x.unsqueeze(dim), dim + 1
-        elif isinstance(part, int):
-            x = x.select(dim, part)
+        elif not isinstance(part, slice):
+            x = x.select(dim, int(part))
         else:
             start, stop, step = part.indices(x.shape[dim])
             narrow = step == 1 and part != slice(None)

@@ -51,7 +51,10 @@ def trace(model: Model, args: tuple[Any, ...], seed: int) -> dict[str, Any]:
     before = [tensor._version for tensor in data]
     nodes = _trace(model, args, seed)
     if [tensor._version for tensor in data] != before:
-        raise ValueError("expected a model that does not write into its arguments, got one that changes its data")
+        raise ValueError(
+            "expected a model that does not write into its arguments, got one that changes its data (load them again: "
+            "this run has changed them)"
+        )
     return nodes
 
 

@@ -16,7 +16,7 @@ from posterity.inference.engine.evaluation import (
     why_not_finite,
 )
 from posterity.models import bayesian, gaussian
-from tests.inference.engine.cases import CASES, X, Y, assert_close, branching
+from tests.inference.engine.cases import CASES, X, Y, assert_close, branching, without_optimisation
 from tests.inference.engine.cases import expected as expected_of
 
 
@@ -110,6 +110,45 @@ def test_what_vmap_cannot_do_runs_for_one_chain_at_a_time_and_is_said_with_its_l
         engine = prepare(density, q, tier="replay")
     assert_close(engine.gradient(q), expected)
     assert prepare(density, q, tier="compiled").kind == "lanes"  # the recording of a single chain
+
+
+def hidden_write(x, y=None):
+    w = pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    mean = torch.zeros(len(x))
+    mean[:2] = w
+    with torch.no_grad():
+        mean[0] = 0.0
+    return pyro.sample("y", dist.Normal(mean * 2, 1.0).to_event(1), obs=y)
+
+
+def transposed(x, y=None):
+    w = pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    table = torch.zeros(len(x), 2)
+    table.T[:, 0] = w
+    return pyro.sample("y", dist.Normal(table.view(-1).cumsum(0)[: len(x)], 1.0).to_event(1), obs=y)
+
+
+def own_product(x, y=None):
+    w = pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    mean = w[0] * x[:, 0]
+    mean[1:] += w[1]
+    return pyro.sample("y", dist.Normal(mean, 1.0).to_event(1), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore:the model runs")
+@pytest.mark.parametrize("tier", ["eager", "replay", "compiled"])
+@pytest.mark.parametrize("model", [hidden_write, transposed, own_product])
+def test_models_that_write_have_the_gradient_of_autograd(model, tier, monkeypatch):
+    without_optimisation(monkeypatch)
+    density = Density(model, (X, Y))
+    q = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    expected = []
+    for point in q:  # by Pyro, without this engine
+        leaf = point.clone().requires_grad_()
+        joint = pyro.poutine.trace(pyro.condition(model, data={"w": leaf})).get_trace(X, Y).log_prob_sum()
+        expected.append((joint.detach(), torch.autograd.grad(joint, leaf)[0]))
+    expected = tuple(torch.stack(part) for part in zip(*expected, strict=True))
+    assert_close(prepare(density, q, tier=tier, threads=1).gradient(q), expected)
 
 
 def root(x, y=None):

@@ -23,14 +23,6 @@ MEANS, SD, SD_ERRORS = 5.0, 0.05, 5.0
 SETTINGS = {"chains": 32, "warmup": 300, "draws": 250, "progress": False}
 POINTS = 3
 NEW = ("garch", "gp_regr", "hmm", "gauss_mix", "arma11", "diamonds", "lotka_volterra")
-# Posteriors that are not reached with these settings.
-WRONG = {
-    "eight_schools_centred": "the neck of the funnel is missed: sd 6 % off at 200 to 500 effective draws",
-}
-
-
-def wrong(name):
-    return pytest.mark.xfail(reason=WRONG[name], raises=AssertionError, strict=True)
 
 
 # The log densities of the sites, up to a constant
@@ -183,7 +175,7 @@ def test_published_names_are_those_of_the_parameters():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", METHODS)
-@pytest.mark.parametrize("name", [*NEW, *(pytest.param(name, marks=wrong(name)) for name in WRONG)])
+@pytest.mark.parametrize("name", NEW)
 def test_the_posterior_is_the_published_one(name, family):
     known = panel_reference(name)
     posterior = infer(known.model, *known.args, method=METHODS[family](**SETTINGS), seed=0)
@@ -191,3 +183,15 @@ def test_the_posterior_is_the_published_one(name, family):
     assert found["max_z"] < MEANS, found
     assert found["max_sd_ratio_error"] < SD, found
     assert found["max_sd_z"] < SD_ERRORS, found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("family", METHODS)
+def test_a_funnel_whose_neck_is_missed_is_said(family, seed):
+    """Centred eight schools: standard deviations are off by 3 to 8 %, and chains agree; the energy shows it."""
+    known = panel_reference("eight_schools_centred")
+    posterior = infer(known.model, *known.args, method=METHODS[family](**SETTINGS), seed=seed)
+    assert compare(posterior, known)["max_z"] < MEANS
+    assert "the energy changes too little from draw to draw" in posterior.attrs["warnings"]
+    assert "use the non-centred model (reparam='auto')" in posterior.attrs["warnings"]

@@ -77,13 +77,19 @@ def test_an_energy_that_changes_too_little_is_said():
         said = find_problems(statistics(draws=2000, energy=energy), WELL, HMC())
         assert len(said) == low
         for sentence in said:
-            value = float(re.search(r"E-BFMI (\d\.\d\d), below 0.3\)", sentence)[1])
+            value = float(re.search(r"E-BFMI (\d\.\d\d), in single chains down to \d\.\d\d; below 0.3", sentence)[1])
             assert abs(value - 2 * (1 - correlation)) < 0.06
             assert "use the non-centred model (reparam='auto')" in sentence
     energy[0] = 1e4  # a chain that never moved says nothing about the energy
     draws = {"w": torch.randn(4, 2000)}
     draws["w"][0] = 1.0
     assert sum("E-BFMI" in one for one in find_problems(statistics(draws=2000, energy=energy), WELL, draws=draws)) == 1
+    energy = autoregressive(0.0)
+    energy[1, 3] = math.inf  # in a chain that is then left out
+    assert find_problems(statistics(draws=2000, energy=energy), WELL) == []
+    energy[2] = autoregressive(0.99)[2]
+    (said,) = find_problems(statistics(draws=2000, energy=energy), WELL)
+    assert re.search(r"in single chains down to 0\.0\d; below", said)
     assert find_problems(statistics(draws=50, energy=energy[:, :50]), WELL) == []  # too few to judge
     assert find_problems(statistics(energy=torch.full((4, 100), 1.0)), WELL) == []
 

@@ -75,6 +75,17 @@ def from_data_once(x):
     return torch.stack([torch.stack(steps), DATA * x])
 
 
+def by_numpy(x):
+    result = torch.zeros(N)
+    for t in np.arange(N):
+        result[t] = 2 * x[t] + (result[t - 1] if t else 0.0)
+    return result
+
+
+def by_numpy_once(x):
+    return 2 * x.cumsum(0)
+
+
 def masked(x):
     result = x.clone()
     result[x > 0] = 2 * x[x > 0]
@@ -86,7 +97,13 @@ def masked_once(x):
     return torch.where(x > 0, 2 * x, x).clamp(max=1.0)
 
 
-PAIRS = [(recursion, recursion_once), (sums, sums_once), (assignments, assignments_once), (from_data, from_data_once)]
+PAIRS = [
+    (recursion, recursion_once),
+    (sums, sums_once),
+    (assignments, assignments_once),
+    (from_data, from_data_once),
+    (by_numpy, by_numpy_once),
+]
 
 
 @pytest.mark.parametrize(("written", "once"), [*PAIRS, (masked, masked_once)], ids=lambda f: f.__name__)
@@ -126,6 +143,34 @@ def test_a_tensor_from_outside_is_not_written_to():
 def test_tensors_are_not_read_outside_of_torch(read):
     with pytest.raises(RuntimeError, match="reads a tensor outside of torch"):
         without_writes(read)(torch.ones(N))
+
+
+def without_gradient(x):
+    result = 2 * x + torch.zeros(N)
+    with torch.no_grad():
+        result[0] = 0.0
+    return result
+
+
+def into_detached(x):
+    result = torch.zeros(N)
+    result[1:] = 2 * x[1:]
+    result.detach()[0] = 3.0
+    return result
+
+
+def into_data(x):
+    result = torch.zeros(N)
+    result[1:] = 2 * x[1:]
+    result.data.clamp_(min=0.0)
+    return result
+
+
+@pytest.mark.parametrize("function", [without_gradient, into_detached, into_data])
+def test_a_write_that_autograd_does_not_see_has_another_gradient_and_is_refused(function):
+    x = torch.linspace(-1, 1, N)
+    with pytest.raises(RuntimeError, match="a tensor is detached, or written to without a gradient"):
+        torch.func.grad(lambda x: without_writes(function)(x).sum())(x)
 
 
 @pytest.mark.parametrize("function", [recursion, sums, masked, lambda x: x.clone().mul_(2), torch.Tensor.exp_])

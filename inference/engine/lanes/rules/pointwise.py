@@ -32,7 +32,7 @@ UNARY = {
     **{n: (f"v_{n}({{0}})", EXPENSIVE) for n in ("exp", "log", "tanh", "sigmoid", "sqrt", "sin", "cos", "erf")},
     **{n: (f"v_{n}({{0}})", 3 * EXPENSIVE) for n in BY_LANE},
 }  # fmt: skip
-TESTS = {"isnan": "{0} != {0}", "isinf": "v_abs({0}) == INF"}
+TESTS = {"isnan": "({0} != {0})", "isinf": "(v_abs({0}) == INF)"}
 COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 SAME = ("clone", "alias")
 
@@ -92,8 +92,11 @@ def _finite(value: Value) -> bool:
 
 @rule("mul")
 def mul(a: Any, b: Any) -> Value:
-    """``a * b``."""
-    a, b = floats(as_value(a)), floats(as_value(b))
+    """``a * b``; of two masks a mask."""
+    a, b = as_value(a), as_value(b)
+    if a.mask and b.mask:
+        return _and(a, b)
+    a, b = floats(a), floats(b)
     for one, other in ((a, b), (b, a)):
         if is_constant(one, 1):
             return expanded(other, one.shape)
@@ -160,7 +163,7 @@ RULES["hardtanh"] = lambda x, min_val=-1.0, max_val=1.0: _clamp(x, min_val, max_
 @rule("where")
 def where(condition: Value, a: Any, b: Any) -> Value:
     """``a`` where ``condition`` holds, else ``b``."""
-    a, b = as_value(a), as_value(b)
+    condition, a, b = as_mask(condition), as_value(a), as_value(b)
     shape = tuple(np.broadcast_shapes(condition.shape, a.shape, b.shape))
     if isinstance(condition, Constant) and condition.uniform is not None:
         return expanded(a if condition.uniform else b, shape)

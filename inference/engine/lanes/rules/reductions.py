@@ -21,7 +21,7 @@ from posterity.inference.engine.lanes.rules.views import unsqueeze
 def _reduce(x: Value, dims: Any, keepdim: bool, start: str, combine: str) -> Value:
     """``combine`` over ``dims`` of ``x``, over all dimensions if there are none, beginning with ``start``."""
     n = len(x.shape)
-    removed = {d % n for d in dims} if dims else set(range(n))
+    removed = {d % n for d in dims} if dims and n else set(range(n))  # a number may be summed over dimension 0
     over = [d for d in sorted(removed) if x.shape[d] != 1]
     shape = tuple(1 if d in over else s for d, s in enumerate(x.shape))
     value: Value = Buffer(Reduction(x, over, start, combine), shape) if over else x

@@ -139,6 +139,7 @@ POINTWISE: dict[str, Function] = {
 }
 
 LOGIC: dict[str, Function] = {
+    "isfinite, infinite": lambda x: torch.where(x.masked_fill(x > 0, torch.inf).isfinite(), x, 2 * x),
     "eq": chosen(lambda x: table(x).floor() == 0),
     "ne": chosen(lambda x: table(x).floor() != x[:4].floor()),
     "lt": chosen(lambda x: table(x) < x[:4]),
@@ -159,6 +160,7 @@ LOGIC: dict[str, Function] = {
 }
 
 REDUCTIONS: dict[str, Function] = {
+    "of a number": lambda x: x[0].exp().sum(-1) + x[1].logsumexp(0) + x[2].softmax(-1),
     "sum": lambda x: table(x).sum(),
     "sum, last": lambda x: table(x).sum(-1),
     "sum, kept": lambda x: cube(x).sum((0, -1), keepdim=True),
