@@ -12,7 +12,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 import torch._dynamo  # torch.func imports it at its first use; no sampler's time includes imports
-from _mcmc_problems import Network, Problem, Schools
+from _mcmc_problems import GaussianProcess, Network, Problem, Schools
 from torch import Tensor
 
 from posterity.inference import HMC, NUTS, infer
@@ -51,8 +51,28 @@ def schools(problem: Schools) -> Model:
     return model
 
 
+def gaussian_process(problem: GaussianProcess) -> Model:
+    count, columns = problem.x.shape
+
+    def model(x: Tensor, y: Tensor | None = None) -> None:
+        tau = pyro.sample("tau", dist.HalfCauchy(x.new_full((), 0.1)))
+        rho = pyro.sample("rho", dist.HalfCauchy(x.new_ones(columns)).to_event(1))
+        scale = pyro.sample("scale", dist.LogNormal(x.new_zeros(()), 1.0))
+        noise = pyro.sample("noise", dist.LogNormal(x.new_full((), -2.0), 1.0))
+        squares = ((x[:, None] - x[None]) ** 2) @ (tau * rho)
+        r = (squares + 1e-12).sqrt()
+        smooth = scale * (1 + math.sqrt(5) * r + 5 / 3 * squares) * (-math.sqrt(5) * r).exp()
+        covariance = smooth + (noise + 1e-6) * torch.eye(count, dtype=x.dtype)
+        pyro.sample("y", dist.MultivariateNormal(x.new_zeros(count), covariance), obs=y)
+
+    return model
+
+
+MODELS: dict[type, Callable[[Any], Model]] = {Network: network, Schools: schools, GaussianProcess: gaussian_process}
+
+
 def model_of(problem: Problem) -> tuple[Model, Tensor, Tensor]:
-    model = schools(problem) if isinstance(problem, Schools) else network(problem)
+    model = MODELS[type(problem)](problem)
     return model, torch.from_numpy(problem.x), torch.from_numpy(problem.y)
 
 
@@ -114,6 +134,7 @@ def _pyro_chain(problem: Problem, seed: int, settings: dict[str, Any]) -> dict[s
             warmed = time.perf_counter()
         divergences = len(kernel._divergences)  # Pyro clears them before `run` returns
 
+    torch.set_default_dtype(x.dtype)  # the chain has a process of its own
     pyro.set_rng_seed(seed)
     kernel = _CountingNUTS(model, **settings)
     mcmc = pyro.infer.MCMC(kernel, num_samples=draws, warmup_steps=warmup, hook_fn=clock, disable_progbar=True)

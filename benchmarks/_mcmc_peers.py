@@ -23,7 +23,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import optax
-from _mcmc_problems import Network, Problem, Schools
+from _mcmc_problems import GaussianProcess, Network, Problem, Schools
 from blackjax.adaptation.base import get_filter_adapt_info_fn
 from blackjax.mcmc import dynamic_hmc
 from jax import lax, random
@@ -66,8 +66,27 @@ def schools(problem: Schools) -> Callable[..., None]:
     return model
 
 
+def gaussian_process(problem: GaussianProcess) -> Callable[..., None]:
+    count, columns = problem.x.shape
+
+    def model(x: Any, y: Any) -> None:
+        tau = numpyro.sample("tau", dist.HalfCauchy(0.1))
+        rho = numpyro.sample("rho", dist.HalfCauchy(1).expand([columns]).to_event(1))
+        scale, noise = numpyro.sample("scale", dist.LogNormal(0, 1)), numpyro.sample("noise", dist.LogNormal(-2, 1))
+        squares = ((x[:, None] - x[None]) ** 2) @ (tau * rho)
+        r = jnp.sqrt(squares + 1e-12)
+        smooth = scale * (1 + math.sqrt(5) * r + 5 / 3 * squares) * jnp.exp(-math.sqrt(5) * r)
+        covariance = smooth + (noise + 1e-6) * jnp.eye(count)
+        numpyro.sample("y", dist.MultivariateNormal(jnp.zeros(count), covariance), obs=y)
+
+    return model
+
+
+MODELS: dict[type, Callable[[Any], Any]] = {Network: network, Schools: schools, GaussianProcess: gaussian_process}
+
+
 def model_of(problem: Problem) -> tuple[Callable[..., None], tuple[Any, Any]]:
-    model = schools(problem) if isinstance(problem, Schools) else network(problem)
+    model = MODELS[type(problem)](problem)
     return model, (jnp.asarray(problem.x), jnp.asarray(problem.y))
 
 

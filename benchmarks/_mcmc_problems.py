@@ -2,8 +2,9 @@
 
 Only NumPy is imported, so that a peer's process loads nothing of posterity. Every sampler gets the same
 arrays and the same sites: ``w1``, ``b1``, ``w2``, ... standard normal, a layer being x @ (w / sqrt(fan-in)) + b, and
-``noise`` half-normal; for the eight schools ``mu``, ``tau`` and ``theta_trans``. `_mcmc_ours.py` writes the models in
-Pyro and `_mcmc_peers.py` in NumPyro.
+``noise`` half-normal; for the eight schools ``mu``, ``tau`` and ``theta_trans``; for the Gaussian process ``tau``,
+``rho``, ``scale`` and ``noise``. The models are written in Pyro (`_mcmc_ours.py`), NumPyro (`_mcmc_peers.py`) and PyMC
+(`_mcmc_nutpie.py`).
 """
 
 import json
@@ -76,7 +77,26 @@ class Schools:
         return np.concatenate([mu + tau * draws["theta_trans"], mu, np.log(tau)], axis=-1)
 
 
-Problem = Network | Schools
+@dataclass(frozen=True, eq=False)
+class GaussianProcess:
+    """A Gaussian process whose columns may be irrelevant (Eriksson & Jankowiak 2021, arXiv:2103.00349), float64.
+
+    Squared distances are weighted by ``tau``, half-Cauchy(0.1), times ``rho`` of each column, half-Cauchy(1). The
+    kernel is Matern 5/2 of variance ``scale``, log-normal(0, 1), and the variance of the noise is log-normal(-2, 1).
+    The functions are the logarithms of all four.
+    """
+
+    x: np.ndarray  # (50, 10)
+    y: np.ndarray  # (50,)
+    positive: tuple[str, ...] = ("tau", "rho", "scale", "noise")
+
+    def functions(self, draws: Draws) -> np.ndarray:
+        """(chain, draw, 13) from draws of shape (chain, draw, ...)."""
+        parts = [np.asarray(draws[name]) for name in self.positive]
+        return np.log(np.concatenate([part.reshape(*part.shape[:2], -1) for part in parts], axis=-1))
+
+
+Problem = Network | Schools | GaussianProcess
 
 
 def wavy() -> Network:
@@ -120,7 +140,14 @@ def schools() -> Schools:
     return Schools(_single(data["sigma"]), _single(data["y"]))
 
 
-PROBLEMS = {"wavy": wavy, "energy": energy, "schools": schools, "moons": moons}
+def saas() -> GaussianProcess:
+    """Fifty points in ten dimensions, of which two matter."""
+    random = np.random.default_rng(0)
+    x = random.uniform(size=(50, 10))
+    return GaussianProcess(x, np.sin(6 * x[:, 0]) + x[:, 1] ** 2 + 0.1 * random.normal(size=50))
+
+
+PROBLEMS = {"wavy": wavy, "energy": energy, "schools": schools, "moons": moons, "saas": saas}
 
 
 def _data() -> Path:

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import platform
+import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,19 @@ def versions(*names: str) -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def versions_of(python: str, names: Sequence[str]) -> dict[str, str]:
+    """Versions of the named packages that another interpreter has."""
+    code = f"""
+import contextlib, json
+from importlib.metadata import PackageNotFoundError, version
+found = {{}}
+for name in {tuple(names)}:
+    with contextlib.suppress(PackageNotFoundError):
+        found[name] = version(name)
+print(json.dumps(found))"""
+    return json.loads(subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
 def cores() -> int:

@@ -1,6 +1,7 @@
-"""Effective draws of a posterior's functions per second: our samplers, Pyro's, NumPyro's and BlackJAX's, side by side.
+"""Effective draws of a posterior's functions a second: our samplers beside Pyro's, NumPyro's, BlackJAX's and nutpie.
 
     python benchmarks/mcmc.py [--quick] [--repeats 3] [--problems wavy ...] [--samplers posterity_hmc ...]
+                              [--peers PYTHON]
 
 Each run of a sampler on a problem has a new process with cold compile caches, and the samplers take turns. The clock
 starts after libraries are imported and data are loaded, and stops when the draws are on the host, so the time includes
@@ -8,9 +9,12 @@ tracing, compilation and warm-up. The function that a network computes must conv
 weights; a sampler counts if the largest R-hat is below 1.01. Since warm-up is paid once, samplers are compared for the
 same result: the time each needs for 4,000 effective draws, from its measured warm-up and rate.
 
+Samplers have settings that suit the problem, or with "_default" those of their library. The time of nutpie's warm-up is
+estimated from its gradients. CPU seconds include those of compilers and child processes.
+
 Runs are stored in the folder ``--out``, and a stored run with the same settings and code is not repeated. Writes
-``benchmarks/results/mcmc.json`` and its figures. Needs the extra ``bench`` (``pip install -e ".[bench]"``), and in
-POSTERITY_DATA the folder of ``uci/energy``.
+``benchmarks/results/mcmc.json`` and its figures. ``--peers`` is an interpreter that has NumPyro, BlackJAX, nutpie and
+PyMC (``pip install numpyro blackjax optax nutpie pymc``). POSTERITY_DATA needs ``uci/energy``.
 """
 
 import argparse
@@ -19,7 +23,6 @@ import importlib
 import json
 import math
 import os
-import resource
 import signal
 import statistics
 import subprocess
@@ -30,129 +33,51 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from _results import cores, device, versions, write
+import numpy as np
+from _mcmc_one import SAMPLERS as FUNCTIONS
+from _mcmc_settings import ONCE, QUICK, SETTINGS
+from _results import cores, device, versions, versions_of, write
 from tqdm.auto import tqdm
+
+from posterity.inference.diagnostics import function_convergence
 
 HERE = Path(__file__).parent
 ENOUGH = 4000  # effective draws
 CONVERGED = 1.01
-PACKAGES = ("torch", "pyro-ppl", "numpyro", "jax", "blackjax", "arviz", "numpy")
+PACKAGES, PEER_PACKAGES = ("torch", "pyro-ppl", "arviz", "numpy"), ("numpyro", "jax", "blackjax", "nutpie", "pymc")
 PARTS = ("convergence", "engine", "mcmc", "program", "training")  # folders of inference that samplers depend on
 
 Job = tuple[str, str, int, dict[str, Any]]  # problem, sampler, seed, settings
 
-# The module of each sampler, imported only in that sampler's process.
-SAMPLERS = {
-    "posterity_hmc": ("_mcmc_ours", "hmc"),
-    "posterity_nuts": ("_mcmc_ours", "nuts"),
-    "pyro_nuts": ("_mcmc_ours", "pyro_nuts"),
-    "numpyro_nuts": ("_mcmc_peers", "numpyro_nuts"),
-    "numpyro_nuts_vectorized": ("_mcmc_peers", "numpyro_nuts"),
-    "blackjax_nuts": ("_mcmc_peers", "blackjax_nuts"),
-    "blackjax_chees": ("_mcmc_peers", "blackjax_chees"),
-}
 
-
-def of(chains: int, warmup: int, draws: int, **more: Any) -> dict[str, Any]:
-    return {"chains": chains, "warmup": warmup, "draws": draws, **more}
-
-
-# All tuning is here. An R-hat below 1.01 needs about 100 effective draws of every chain, and more with more chains.
-SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    "wavy": {
-        "posterity_hmc": of(32, 60, 200, trajectory_length=3.7, target_accept=0.9),
-        "posterity_nuts": of(32, 80, 160, max_tree_depth=8),
-        "pyro_nuts": of(2, 60, 60),
-        "numpyro_nuts": of(2, 500, 1000),
-        "numpyro_nuts_vectorized": of(4, 500, 1000, chain_method="vectorized"),
-        "blackjax_nuts": of(2, 500, 1000),
-        "blackjax_chees": of(32, 300, 500, mass_matrix_estimation="diagonal", max_leapfrog_steps=256),
-    },
-    "schools": {
-        "posterity_hmc": of(32, 150, 1000),
-        "posterity_nuts": of(32, 150, 300),
-        "pyro_nuts": of(2, 300, 1000),
-        "numpyro_nuts": of(4, 500, 2000),
-        "numpyro_nuts_vectorized": of(8, 500, 1000, chain_method="vectorized"),
-        "blackjax_nuts": of(4, 500, 2000),
-        "blackjax_chees": of(16, 500, 1000, target_acceptance_rate=0.8, mass_matrix_estimation="diagonal"),
-    },
-    "moons": {
-        "posterity_hmc": of(16, 60, 300, trajectory_length=1.5, target_accept=0.8),
-        "posterity_nuts": of(16, 60, 300),
-        "numpyro_nuts": of(2, 500, 1000),
-        "numpyro_nuts_vectorized": of(4, 500, 1000, chain_method="vectorized"),
-        "blackjax_chees": of(16, 500, 500, max_leapfrog_steps=256),  # the diagonal metric keeps a 10,602² covariance
-    },
-    "energy": {
-        "posterity_hmc": of(16, 200, 200, trajectory_length=16.0, target_accept=0.9),
-        "posterity_nuts": of(16, 100, 60, max_tree_depth=9),
-        "numpyro_nuts": of(2, 300, 400),
-        "blackjax_chees": of(16, 300, 200, mass_matrix_estimation="diagonal", max_leapfrog_steps=256),
-    },
-}
-QUICK: dict[str, dict[str, dict[str, Any]]] = {
-    "wavy": {
-        "posterity_hmc": of(8, 50, 50),
-        "pyro_nuts": of(2, 4, 4, max_tree_depth=4),
-    },
-    "schools": {
-        "posterity_hmc": of(8, 50, 50),
-        "posterity_nuts": of(8, 50, 50),
-        "numpyro_nuts": of(2, 50, 50, max_tree_depth=6),
-        "blackjax_chees": of(8, 50, 50, max_leapfrog_steps=50),
-    },
-}
-
-# Measured once only: slower than another way of the same library in every run so far, or minutes long.
-ONCE = {(problem, "numpyro_nuts_vectorized") for problem in SETTINGS} | {
-    ("wavy", "pyro_nuts"), ("energy", "posterity_nuts"), ("moons", "posterity_nuts"),
-    ("wavy", "blackjax_nuts"), ("schools", "blackjax_nuts"), ("energy", "blackjax_chees"), ("moons", "blackjax_chees"),
-}  # fmt: skip
-
-OURS, PYRO, NUMPYRO, PEERS = ("posterity",), ("pyro",), ("numpyro",), ("numpyro", "blackjax")
-# Problem, rate, the libraries it is compared with, the ratio of the bar, the ratio aimed for.
-BARS: list[tuple[str, str, tuple[str, ...], float, float | None]] = [
-    ("wavy", "ess_per_s_after_warmup", PEERS, 5, 12),
-    ("wavy", "ess_per_s_after_warmup", PYRO, 500, 1500),
-    ("wavy", "ess_per_s_at_4000", PEERS, 4, 10),
-    ("wavy", "ess_per_s_at_4000", PYRO, 300, 1000),
-    *((problem, "ess_per_s_at_4000", NUMPYRO, 1, None) for problem in ("energy", "schools", "moons")),
-]
+SAMPLERS = list(dict.fromkeys(name for settings in SETTINGS.values() for name in settings))
+OURS, PYRO, NUMPYRO, PEERS = ("posterity",), ("pyro",), ("numpyro",), ("numpyro", "blackjax", "nutpie")
+ALL, AFTER = "ess_per_s_at_4000", "ess_per_s_after_warmup"
+# Problem, rate, the libraries it is compared with, the ratio of the bar.
+BARS: list[tuple[str, str, tuple[str, ...], float]] = [
+    ("wavy", ALL, PEERS, 4), ("wavy", AFTER, PEERS, 4), ("wavy", ALL, PYRO, 300), ("wavy", AFTER, PYRO, 500),
+    ("moons", ALL, PEERS, 2), ("moons", AFTER, PEERS, 1.5), ("schools", ALL, PEERS, 3), ("schools", AFTER, PEERS, 1),
+    ("saas", ALL, PYRO, 25), ("saas", ALL, NUMPYRO, 1), ("energy", ALL, NUMPYRO, 1),
+]  # fmt: skip
 RATES = ("ess_per_s", "ess_per_s_after_warmup", "ess_per_s_at_4000", "ess_median_per_s", "ess_per_grad")
-COSTS = ("seconds", "warmup_seconds", "peak_mb", "divergences", "rhat_max")
+COSTS = ("seconds", "warmup_seconds", "cpu_seconds", "peak_mb", "divergences", "rhat_max")
 
 
-def one(problem_name: str, sampler: str, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """One run, in a process that has done nothing else."""
-    module, function = SAMPLERS[sampler]
-    run = getattr(importlib.import_module(module), function)
-    problem = importlib.import_module("_mcmc_problems").PROBLEMS[problem_name]()
-    found = run(problem, seed, **settings)
-    # Before the diagnostics are imported, which are not part of a peer. Memory of the chains' processes counts.
-    kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    from posterity.inference.diagnostics import function_convergence
-
-    convergence = function_convergence(problem.functions(found.pop("draws")))
-    return found | {
-        "ess_min": float(convergence.ess_bulk.min()),
-        "ess_median": float(convergence.ess_bulk.median()),
-        "rhat_max": float(convergence.rhat.max()),
-        "peak_mb": kilobytes / 1024,
-        "settings": settings,
-    }
-
-
-def run_apart(path: Path, problem: str, sampler: str, seed: int, settings: dict[str, Any], limit: float) -> str | None:
-    """`one` in a new process with cold compile caches; its result, or the reason for none, is written to ``path``."""
-    command = [sys.executable, __file__, "--one", problem, sampler, str(seed), json.dumps(settings), str(path)]
-    with tempfile.TemporaryDirectory() as cache:
+def run_apart(path: Path, job: Job, python: str, limit: float) -> str | None:
+    """One run in a new process with cold compile caches: writes what it found to ``path``, or returns the reason."""
+    problem, sampler, seed, settings = job
+    with tempfile.TemporaryDirectory() as folder:
+        command = [python, str(HERE / "_mcmc_one.py"), problem, sampler, str(seed), json.dumps(settings), folder]
         environment = os.environ | {
             "OMP_NUM_THREADS": "1",  # samplers that use more cores start their own threads
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={cores()}",
             "JAX_PLATFORMS": "cpu",
             "JAX_ENABLE_COMPILATION_CACHE": "false",
-            "TORCHINDUCTOR_CACHE_DIR": cache,
+            "JAX_ENABLE_X64": str(problem == "saas").lower(),  # factorises matrices
+            "POSTERITY_CACHE": f"{folder}/posterity",
+            "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
+            "NUMBA_CACHE_DIR": f"{folder}/numba",
+            "PYTENSOR_FLAGS": f"base_compiledir={folder}/pytensor",
         }
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
@@ -164,32 +89,50 @@ def run_apart(path: Path, problem: str, sampler: str, seed: int, settings: dict[
             if process.poll() is None:  # after a timeout or an interrupt, together with the processes it has started
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-    return None if process.returncode == 0 else (errors.strip().splitlines() or ["no message"])[-1]
+        if process.returncode:
+            return (errors.strip().splitlines() or ["no message"])[-1]
+        found = json.loads(Path(folder, "run.json").read_text())
+        convergence = function_convergence(np.load(Path(folder, "functions.npy")))
+    write(
+        path,
+        found
+        | {
+            "ess_min": float(convergence.ess_bulk.min()),
+            "ess_median": float(convergence.ess_bulk.median()),
+            "rhat_max": float(convergence.rhat.max()),
+            "settings": settings,
+        },
+    )
+    return None
 
 
-def stamp(sampler: str, settings: dict[str, Any]) -> str:
-    """A checksum of everything that a run depends on: settings, code and versions."""
-    module = SAMPLERS[sampler][0]
-    files = [HERE / "_mcmc_problems.py", HERE / f"{module}.py"]
+def stamp(sampler: str, settings: dict[str, Any], found: dict[str, str]) -> str:
+    """A checksum of everything that a run depends on: settings, code and the versions ``found``."""
+    module = FUNCTIONS[sampler.removesuffix("_default")][0]
+    files = [HERE / "_mcmc_one.py", HERE / "_mcmc_problems.py", HERE / f"{module}.py"]
     if sampler.startswith(OURS):
         root = HERE.parent
         files += sorted(root.glob("src/posterity/*.py")) + sorted(root.glob("inference/*.py"))
-        files += sorted(file for part in PARTS for file in (root / "inference" / part).rglob("*.py"))
-    content = json.dumps([settings, versions(*PACKAGES)], sort_keys=True) + "".join(file.read_text() for file in files)
+        code = (file for part in PARTS for file in (root / "inference" / part).rglob("*"))
+        files += sorted(file for file in code if file.suffix in (".py", ".h"))
+    content = json.dumps([settings, found], sort_keys=True) + "".join(file.read_text() for file in files)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
-def measure(jobs: Iterable[Job], out: Path, limit: float) -> tuple[dict[str, Any], int]:
+def measure(jobs: Iterable[Job], out: Path, peers: str, limit: float) -> tuple[dict[str, Any], int]:
     """Results by problem and sampler, one for each seed. Failed runs are printed, left out and counted."""
+    installed = {True: versions(*PACKAGES), False: versions_of(peers, PEER_PACKAGES)}
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
     failures = 0
     bar = tqdm(list(jobs))
     for problem, sampler, seed, settings in bar:
-        path = out / f"{problem}-{sampler}-{seed}-{stamp(sampler, settings)}.json"
+        own = sampler.startswith((*OURS, "pyro_"))
+        path = out / f"{problem}-{sampler}-{seed}-{stamp(sampler, settings, installed[own])}.json"
         bar.set_description(f"{problem} {sampler} {seed}")
         if not path.exists():
-            reason = run_apart(path, problem, sampler, seed, settings, limit)
+            python = sys.executable if own else peers
+            reason = run_apart(path, (problem, sampler, seed, settings), python, limit)
             if reason is not None:
                 tqdm.write(f"{problem} {sampler} seed {seed} failed: {reason}")
                 failures += 1
@@ -222,10 +165,16 @@ def summary(results: dict[str, Any]) -> dict[str, float]:
     return metrics
 
 
-def best(metrics: dict[str, float], problem: str, rate: str, families: tuple[str, ...]) -> tuple[str, float] | None:
-    """The fastest converged sampler of these libraries, or the fastest of all if none converged."""
+def best(
+    metrics: dict[str, float], problem: str, rate: str, families: tuple[str, ...], default: bool
+) -> tuple[str, float] | None:
+    """The fastest converged sampler of these libraries, or the fastest of all if none converged.
+
+    With ``default``, among those with the settings of their library; otherwise among all.
+    """
     found = [name.split(".")[1] for name in metrics if name.startswith(f"{problem}.") and name.endswith(f".{rate}")]
     found = [sampler for sampler in found if sampler.split("_")[0] in families]
+    found = [sampler for sampler in found if not default or sampler.endswith("_default")]
     found = [sampler for sampler in found if converged(metrics, problem, sampler)] or found
     pairs = [(sampler, metrics[f"{problem}.{sampler}.{rate}"]) for sampler in found]
     return max(pairs, key=lambda pair: pair[1], default=None)
@@ -239,19 +188,19 @@ def ratios(metrics: dict[str, float]) -> dict[str, float]:
     """Our best over theirs for every bar. Ours must have converged; a peer that has not is favoured, and marked."""
     found = {}
     print()
-    for problem, rate, families, least, goal in BARS:
-        ours, theirs = (best(metrics, problem, rate, names) for names in (OURS, families))
-        if ours is None or theirs is None:
-            continue
-        ratio = ours[1] / theirs[1] if converged(metrics, problem, ours[0]) else math.nan
-        verdict = "met" if ratio >= least else "missed"
-        aim = "" if goal is None else f", goal {goal:g} {'met' if ratio >= goal else 'missed'}"
-        note = "".join(
-            f" ({name} not converged)" for name, _ in (ours, theirs) if not converged(metrics, problem, name)
-        )
-        print(f"{problem} {rate}: {ours[0]} / {theirs[0]} = {ratio:.1f}, bar {least:g} {verdict}{aim}{note}")
-        if math.isfinite(ratio):
-            found[f"{problem}.{rate}.over_{'_'.join(families)}"] = ratio
+    for problem, rate, families, least in BARS:
+        for default in (False, True):
+            ours, theirs = (best(metrics, problem, rate, names, default) for names in (OURS, families))
+            if ours is None or theirs is None:
+                continue
+            ratio = ours[1] / theirs[1] if converged(metrics, problem, ours[0]) else math.nan
+            verdict = "" if default else f", bar {least:g} {'met' if ratio >= least else 'missed'}"
+            note = "".join(
+                f" ({name} not converged)" for name, _ in (ours, theirs) if not converged(metrics, problem, name)
+            )
+            print(f"{problem} {rate}: {ours[0]} / {theirs[0]} = {ratio:.1f}{verdict}{note}")
+            if math.isfinite(ratio):
+                found[f"{problem}.{rate}.{'default_' * default}over_{'_'.join(families)}"] = ratio
     return found
 
 
@@ -309,7 +258,9 @@ def draw_rates(metrics: dict[str, float], path: Path) -> None:
     from matplotlib import pyplot as plt
     from matplotlib.ticker import NullFormatter
 
-    colours = {"posterity": "#0072B2", "numpyro": "#D55E00", "blackjax": "#009E73", "pyro": "#E69F00"}
+    colours = {
+        "posterity": "#0072B2", "numpyro": "#D55E00", "blackjax": "#009E73", "pyro": "#E69F00", "nutpie": "#CC79A7",
+    }  # fmt: skip
     rate = f"ess_per_s_at_{ENOUGH}"
     keys = [name.split(".")[:2] for name in metrics if name.endswith(f".{rate}")]
     problems = list(dict.fromkeys(problem for problem, _ in keys))
@@ -355,16 +306,12 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="two problems with tiny settings, one repeat")
     options.add_argument("--repeats", type=int, default=3)
     options.add_argument("--problems", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    options.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
+    options.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=SAMPLERS)
+    options.add_argument("--peers", default=sys.executable, help="interpreter that has the other libraries")
     options.add_argument("--limit", type=float, default=3600, help="seconds for one run")
     options.add_argument("--out", type=Path, default=HERE.parent / "out" / "mcmc_benchmark")
     options.add_argument("--draw", action="store_true", help="only the figures, from the numbers that are kept")
-    options.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     args = options.parse_args()
-    if args.one:
-        problem, sampler, seed, settings, path = args.one
-        write(Path(path), one(problem, sampler, int(seed), json.loads(settings)))
-        return
     if args.draw:
         draw(json.loads((HERE / "results" / "mcmc.json").read_text())["metrics"], HERE / "results")
         return
@@ -378,11 +325,11 @@ def main() -> None:
         for sampler in args.samplers
         if sampler in settings[problem] and (seed == 0 or (problem, sampler) not in ONCE)
     ]
-    results, failures = measure(jobs, args.out, args.limit)
+    results, failures = measure(jobs, args.out, args.peers, args.limit)
     metrics = summary(results) | scaling()
     show(metrics)
     metrics |= ratios(metrics)
-    whole = not args.quick and args.problems == list(SETTINGS) and args.samplers == list(SAMPLERS)
+    whole = not args.quick and args.problems == list(SETTINGS) and args.samplers == SAMPLERS
     folder = HERE / "results" if whole else args.out
     write(
         folder / "mcmc.json",
@@ -391,7 +338,7 @@ def main() -> None:
             "command": "python benchmarks/mcmc.py" + (" --quick" if args.quick else ""),
             "seed": 0,
             "quick": args.quick,
-            "versions": versions(*PACKAGES),
+            "versions": versions(*PACKAGES) | versions_of(args.peers, PEER_PACKAGES),
             "device": device(),
             "wall_seconds": round(time.perf_counter() - start, 1),
             "metrics": {name: float(f"{value:.6g}") for name, value in metrics.items()},

@@ -44,7 +44,7 @@ import arviz
 import numpy as np
 import xarray as xr
 from _panel_one import SAMPLERS
-from _results import device, versions, write
+from _results import device, versions, versions_of, write
 from tqdm.auto import tqdm
 
 from posterity.files import replacing
@@ -232,19 +232,6 @@ def show(rows: dict[str, Any], metrics: dict[str, float]) -> None:
             print(f"{name} {value:g}")
 
 
-def peer_versions(python: str) -> dict[str, str]:
-    """Versions of the other libraries that an interpreter has."""
-    code = f"""
-import contextlib, json
-from importlib.metadata import PackageNotFoundError, version
-found = {{}}
-for name in {PEERS}:
-    with contextlib.suppress(PackageNotFoundError):
-        found[name] = version(name)
-print(json.dumps(found))"""
-    return json.loads(subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout)
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seed", type=int, default=0)
@@ -268,7 +255,7 @@ def main() -> None:
         "command": f"python benchmarks/panel.py --seed {args.seed} --threads {args.threads} --timeout {args.timeout}",
         "seed": args.seed,
         "quick": False,
-        "versions": versions("torch", "pyro-ppl", "arviz") | peer_versions(args.peers),
+        "versions": versions("torch", "pyro-ppl", "arviz") | versions_of(args.peers, PEERS),
         "device": f"{device()}, {args.threads} used",
         "wall_seconds": round(time.perf_counter() - start, 1),
         "metrics": metrics,
