@@ -167,7 +167,7 @@ class Density:
         try:
             with torch.no_grad(), pyro.validation_enabled(False), seeded(0), pyro.get_param_store().scope(), quiet():
                 return function(self.unconstrain(self.first))
-        except (RuntimeError, ValueError):
+        except (RuntimeError, ValueError, TypeError):
             return None
 
     def _find_padding(self) -> None:

@@ -95,7 +95,7 @@ def _known(result: Any, args: Any) -> Any:
 def _fill(part: Tensor, value: Any) -> Tensor:
     all_ = torch.ones((), dtype=torch.bool, device=part.device)
     if not isinstance(value, Tensor):
-        return part.masked_fill_(all_, value)
+        return part.masked_fill_(all_, float(value))
     value = value.clone()  # it may be this part itself, as in x[1:] += 1
     # Not multiplied by zero: memory of torch.empty may hold nan.
     part.masked_fill_(all_, 0.0)

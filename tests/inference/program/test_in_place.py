@@ -43,7 +43,7 @@ def assignments(x):
     result[1, :2] = x[3]  # broadcast
     result[1, torch.arange(2, N)] = x[2:].exp()
     result[..., -1] = x[:2].double()
-    result[:, None, 0] = 1.0
+    result[:, None, 0] = np.float64(1.0)
     row = result[1]
     row.copy_(row.sin())  # a view: written into the whole
     return result
