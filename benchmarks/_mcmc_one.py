@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from _panel_one import Clock
 
 # The module of each sampler; "_default" is the same with the library's own settings.
 SAMPLERS = {
@@ -28,19 +29,16 @@ SAMPLERS = {
 WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 
-def cpu_seconds() -> float:
-    used = [resource.getrusage(who) for who in WHO]
-    return sum(one.ru_utime + one.ru_stime for one in used)
-
-
 def main() -> None:
     name, sampler, seed, settings, folder = sys.argv[1:]
     module, function = SAMPLERS[sampler.removesuffix("_default")]
     run = getattr(importlib.import_module(module), function)
     problem = importlib.import_module("_mcmc_problems").PROBLEMS[name]()
-    before = cpu_seconds()
+    clock = Clock()
+    clock()
     found = run(problem, int(seed), **json.loads(settings))
-    found["cpu_seconds"] = cpu_seconds() - before
+    clock()
+    found["cpu_seconds"] = clock.seconds()["cpu_seconds"]
     found["peak_mb"] = max(resource.getrusage(who).ru_maxrss for who in WHO) / 1024
     np.save(Path(folder, "functions.npy"), problem.functions(found.pop("draws")))
     Path(folder, "run.json").write_text(json.dumps(found))

@@ -134,7 +134,7 @@ def _pyro_chain(problem: Problem, seed: int, settings: dict[str, Any]) -> dict[s
             warmed = time.perf_counter()
         divergences = len(kernel._divergences)  # Pyro clears them before `run` returns
 
-    torch.set_default_dtype(x.dtype)  # the chain has a process of its own
+    torch.set_default_dtype(x.dtype)  # in this process alone, which runs one chain
     pyro.set_rng_seed(seed)
     kernel = _CountingNUTS(model, **settings)
     mcmc = pyro.infer.MCMC(kernel, num_samples=draws, warmup_steps=warmup, hook_fn=clock, disable_progbar=True)

@@ -40,6 +40,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cold_caches(folder: Path) -> dict[str, str]:
+    """Environment variables with which a process finds nothing that another one has compiled; ``folder`` is empty."""
+    return {
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+        "POSTERITY_CACHE": str(folder / "posterity"),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "NUMBA_CACHE_DIR": str(folder / "numba"),
+        "PYTENSOR_FLAGS": f"base_compiledir={folder / 'pytensor'}",
+    }
+
+
 def device() -> str:
     """The processor's name, if the system gives it."""
     model = platform.processor() or platform.machine()

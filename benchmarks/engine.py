@@ -12,8 +12,8 @@
 - ``peak_<threads>``: multiply-adds of single precision a second in registers, in a loop of C++.
 - ``preparation``: seconds from model to engine (1-16-16-1 on 82 rows), in a process that compiles and in the next one.
 
-JAX runs in processes of their own by the interpreter ``--peers`` (default: this one), up to 45,730 rows; without JAX it
-is left out.
+JAX runs in a process of its own, by the interpreter ``--peers`` (default: this one), on at most 45,730 rows. Without
+JAX it is left out.
 Writes ``benchmarks/results/engine.json``.
 """
 

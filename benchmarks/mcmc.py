@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 from _mcmc_one import SAMPLERS as FUNCTIONS
 from _mcmc_settings import ONCE, QUICK, SETTINGS
-from _results import cores, device, versions, versions_of, write
+from _results import cold_caches, cores, device, versions, versions_of, write
 from tqdm.auto import tqdm
 
 from posterity.inference.diagnostics import function_convergence
@@ -64,7 +64,7 @@ COSTS = ("seconds", "warmup_seconds", "cpu_seconds", "peak_mb", "divergences", "
 
 
 def run_apart(path: Path, job: Job, python: str, limit: float) -> str | None:
-    """One run in a new process with cold compile caches: writes what it found to ``path``, or returns the reason."""
+    """Run one sampler in a new process with cold compile caches; writes its result to ``path``, or returns a reason."""
     problem, sampler, seed, settings = job
     with tempfile.TemporaryDirectory() as folder:
         command = [python, str(HERE / "_mcmc_one.py"), problem, sampler, str(seed), json.dumps(settings), folder]
@@ -72,12 +72,8 @@ def run_apart(path: Path, job: Job, python: str, limit: float) -> str | None:
             "OMP_NUM_THREADS": "1",  # samplers that use more cores start their own threads
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={cores()}",
             "JAX_PLATFORMS": "cpu",
-            "JAX_ENABLE_COMPILATION_CACHE": "false",
             "JAX_ENABLE_X64": str(problem == "saas").lower(),  # factorises matrices
-            "POSTERITY_CACHE": f"{folder}/posterity",
-            "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
-            "NUMBA_CACHE_DIR": f"{folder}/numba",
-            "PYTENSOR_FLAGS": f"base_compiledir={folder}/pytensor",
+            **cold_caches(Path(folder)),
         }
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)

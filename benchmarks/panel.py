@@ -44,7 +44,7 @@ import arviz
 import numpy as np
 import xarray as xr
 from _panel_one import SAMPLERS
-from _results import device, versions, versions_of, write
+from _results import cold_caches, device, versions, versions_of, write
 from tqdm.auto import tqdm
 
 from posterity.files import replacing
@@ -106,11 +106,7 @@ def environment(threads: int, cache: Path) -> dict[str, str]:
         **limits,
         "XLA_FLAGS": flags,
         "JAX_PLATFORMS": "cpu",
-        "JAX_ENABLE_COMPILATION_CACHE": "false",
-        "POSTERITY_CACHE": str(cache / "posterity"),
-        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
-        "NUMBA_CACHE_DIR": str(cache / "numba"),
-        "PYTENSOR_FLAGS": f"base_compiledir={cache / 'pytensor'}",
+        **cold_caches(cache),
     }
 
 

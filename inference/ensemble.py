@@ -135,7 +135,8 @@ class Ensemble:
         Raises:
             ValueError: if the log joint is not finite at the start or in too many steps, a batch is larger than the
                 data, there is noise on y that is not on the real line, or the gradient is "natural" for a model with
-                latent sites or a likelihood that is not of normals.
+                latent sites or a likelihood that is not of normals. With discrete latent sites, also if ``batch_size``,
+                ``holdout``, ``noise`` or natural gradients are set.
         """
         begun = time.perf_counter()
         with pyro.get_param_store().scope():  # the caller's parameters are neither read nor changed

@@ -77,8 +77,8 @@ class Density:
         self.model, self.args = model, args
         self.padded: dict[str, Tensor] = {}  # masked entries of sites that the model does not read
         self.promoted: torch.dtype | None = None  # torch's default dtype while the model runs, if changed
-        self.notice = NoticeWrites()
-        self.writes = False  # whether the model is run without its operations in place (see `without_writes`)
+        self.has_writes = False  # whether the model has operations in place
+        self.unwritten = False  # whether it is run without them (see `without_writes`)
         self._lay_out()
         self._promote()
         if self.discrete:
@@ -146,21 +146,21 @@ class Density:
 
     def _dtype_at_first(self) -> torch.dtype | None:
         """The dtype of the log joint at the first draw from the prior; None if it cannot be computed there."""
-        with self.notice:
+        with NoticeWrites() as notice:
             value = self._tried(self)
+        self.has_writes = self.has_writes or notice.found
         return None if value is None else value.dtype
 
     def _find_writes(self) -> None:
         """Run the model without its operations in place if it cannot be batched with them, and can run without."""
         slope = torch.func.grad(self)
-        if self.notice.found and self._tried(lambda q: torch.func.vmap(slope)(q.repeat(2, 1))) is None:
-            with_writes = self._tried(self), self._tried(slope)
-            self.writes = True
-            without = self._tried(self), self._tried(slope)
-            self.writes = all(part is not None for part in (with_writes[0], *without)) and all(
-                one is None or torch.allclose(one, other, rtol=1e-4, equal_nan=True)  # type: ignore[arg-type]
-                for one, other in zip(with_writes, without, strict=True)
-            )
+        if not self.has_writes or self._tried(lambda q: torch.func.vmap(slope)(q.repeat(2, 1))) is not None:
+            return
+        value, gradient = self._tried(self), self._tried(slope)
+        self.unwritten = True
+        other_value, other_gradient = self._tried(self), self._tried(slope)
+        expected = other_gradient if gradient is None else gradient  # autograd may have none of a model with writes
+        self.unwritten = _same(value, other_value) and _same(expected, other_gradient)
 
     def _tried(self, function: Callable[[Tensor], Tensor]) -> Tensor | None:
         """``function`` at the first draw from the prior; None if it cannot be computed there."""
@@ -224,7 +224,7 @@ class Density:
             return self._log_prob(values) + log_det
 
     def _log_prob(self, values: Mapping[str, Tensor]) -> Tensor:
-        joint = without_writes(self._joint) if self.writes else self._joint
+        joint = without_writes(self._joint) if self.unwritten else self._joint
         return joint(dict(values))
 
     def _joint(self, values: Mapping[str, Tensor]) -> Tensor:
@@ -314,6 +314,10 @@ class JointDensity(PointDensity):
                 free = position[site.start : site.start + site.size].reshape(site.unconstrained)
                 log_det = log_det + site.transform.log_abs_det_jacobian(free, site.transform(free)).sum()
         return super().__call__(position) + log_det
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is not None and other is not None and torch.allclose(one, other, rtol=1e-4, equal_nan=True)
 
 
 def _transform(support: Any) -> Transform:

@@ -31,7 +31,8 @@ class _Ring(LogRing):
 def enumerated_log_prob(run: Any) -> Tensor:
     """The log joint of a ``run`` whose discrete latent sites are enumerated, summed over their values; a scalar.
 
-    Elements of a site that are in no plate belong together: their log densities are added first.
+    Elements of a site that are in no plate belong together: their log densities are added first. A scale multiplies the
+    log density at each value before the sum, as in Pyro's own samplers.
     """
     run.compute_log_prob()
     samples = [node for node in run.nodes.values() if node["type"] == "sample" and not is_subsample(node)]
@@ -123,7 +124,7 @@ def without_discrete(
 
 
 def check_guide_sites(model: Model, guide: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    """``ValueError`` if a guide has sites that are summed out of its ``model``, a `SummedOut` or any other model."""
+    """``ValueError`` if a guide has sites that are summed out of its ``model``; any model is taken."""
     if isinstance(model, SummedOut):
         named = [name for name in trace(guide, args, seed=0) if name in model.program.enumerated]
         if named:

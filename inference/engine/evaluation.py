@@ -21,8 +21,8 @@ class ModelGradient:
     """A function from positions (chain, dim) to the log joint (chain,) and its gradient, by ``vmap`` over the model.
 
     If a matrix factorisation fails in one chain, that chain gets nan, and the other chains are evaluated one by one. A
-    model that ``vmap`` cannot run, such as one with in-place operations, runs for one chain at a time; ``reason`` then
-    says why, and is empty otherwise.
+    model that ``vmap`` cannot run, such as one that writes into strided parts of a tensor, runs for one chain at a
+    time; ``reason`` then says why, and is empty otherwise.
     """
 
     def __init__(self, density: Density) -> None:
@@ -38,7 +38,7 @@ class ModelGradient:
             except torch.linalg.LinAlgError:
                 pass
             except RuntimeError as error:
-                if not _cannot_batch(error, self._density.writes):
+                if not _cannot_batch(error, self._density.unwritten):
                     raise
                 try:
                     values = self._one_by_one(q)

@@ -152,11 +152,11 @@ def compile_lanes(density: Density, position: Tensor) -> Code:
         grad, value = torch.func.grad_and_value(density)(q)
         return value, grad
 
-    plain = without_writes(density) if density.notice.found else torch.func.functionalize(density)
+    plain = without_writes(density) if density.has_writes else torch.func.functionalize(density)
     with pyro.validation_enabled(False):
         try:
             outputs = lower(partial(value_and_slope, plain), position)
-        except RuntimeError:  # autograd has no derivative of an operation in place without its place
+        except RuntimeError:  # some operations have a derivative in place only
             outputs = lower(torch.func.functionalize(within), position)
     with default_dtype(density.dtype):  # the precision of Python floats among the operations
         return emit(outputs, ["value", "grad"])

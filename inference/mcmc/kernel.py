@@ -173,7 +173,7 @@ class Kernel:
         probability around a chain is estimated from its moments (`Moments.log_mass`). ``limit`` is in nats below the
         best chain.
 
-        Chains with data of their own never move, nor do superchains, whose starts must stay independent.
+        Chains with data of their own never move. Superchains do not move either: their starts must stay independent.
         """
         if self.engine.data is not None or self.settings.superchains is not None:
             return state

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 OPERATORS = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__")
 HARMLESS = ("requires_grad_", "detach_")
-# A tensor under `torch.func.functionalize` has no memory of its own: outside of torch it would be read as garbage.
+# Under `torch.func.functionalize` a tensor has no memory of its own: code outside of torch would read garbage.
 OUTSIDE = ("numpy", "__array__", "tolist", "data_ptr", "untyped_storage", "storage", "__dlpack__")
 DETACHING = (Tensor.detach, Tensor.detach_, Tensor.data.__get__)  # type: ignore[attr-defined]
 
@@ -68,10 +68,10 @@ class _Rewritten(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in OUTSIDE and functorch.is_functionaltensor(args[0]):
             raise RuntimeError(f"Tensor.{name} reads a tensor outside of torch")
-        if self.differentiates and (func in DETACHING or (_writes(func) and not torch.is_grad_enabled())):
+        if func in DETACHING or (self.differentiates and _writes(func) and not torch.is_grad_enabled()):
             raise RuntimeError("a tensor is detached, or written to without a gradient")
         if kwargs:
-            return _known(func(*args, **kwargs), args)
+            return _known(func(*args, **kwargs), (*args, *kwargs.values()))
         if func is Tensor.__getitem__ and _is_view(args[1]):
             return _part(*args)
         if func is Tensor.__setitem__ and _is_view(args[1]) and args[0].is_floating_point():

@@ -44,7 +44,7 @@ def keep(binary: Path, path: Path) -> None:
 
 
 def mark_as_used(path: Path) -> None:
-    """Remove the file at ``path`` later than others."""
+    """Note that the file at ``path`` was used, so that it is removed later."""
     with contextlib.suppress(OSError):
         os.utime(path)
 
